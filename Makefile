@@ -1,0 +1,32 @@
+# make demo and make test are all a newcomer needs; both set up the environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint docs bench clean
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: $(INSTALLED)  ## fit, judge and report on real digits that the package ships
+	$(BIN)/isthmus demo
+
+test: $(INSTALLED)  ## the whole suite, docstrings' examples included; warnings are errors
+	$(BIN)/pytest
+
+lint: $(INSTALLED)  ## style, order of imports, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(INSTALLED)  ## run every example of the guide
+	$(BIN)/pytest tests/test_docs.py
+
+bench: $(INSTALLED)  ## side-by-side timings, as ratios
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache

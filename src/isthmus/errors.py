@@ -1,0 +1,14 @@
+"""The one exception that means: what you handed in cannot be used, and here is what to do."""
+
+
+class InputError(ValueError):
+    """Input that cannot be used: one line that says what was found, where, and what to do instead.
+
+    The command line turns it into exit code 2; in Python it is an ordinary `ValueError`.
+
+    Example:
+        >>> raise InputError("rows.csv: line 3 has 4 fields and the header has 5; add the missing field")
+        Traceback (most recent call last):
+        ...
+        isthmus.errors.InputError: rows.csv: line 3 has 4 fields and the header has 5; add the missing field
+    """
