@@ -1,0 +1,136 @@
+"""Tensors and a JSON header in one safetensors file, written whole or not at all.
+
+A file is a safetensors file with one metadata key, ``isthmus``, whose value is a JSON string with
+``schema: 1``. Nothing in it is executed when it is read: it holds numbers and plain data. This
+module knows no kind of autoencoder; `isthmus.load` finds there which kind a file names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from isthmus.errors import InputError
+
+SCHEMA = 1
+_KEY = "isthmus"
+
+
+@contextmanager
+def write_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
+
+    A reader sees the old file or the new one, never a part: the bytes reach the disk before the name does.
+
+    Raises:
+        InputError: when the folder does not exist or cannot be written to.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with write_whole(folder / "a.txt") as temporary:
+        ...     _ = temporary.write_text("whole")
+        >>> [p.name for p in folder.iterdir()]
+        ['a.txt']
+    """
+    path = Path(path)
+    temporary = _reserve(path)
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+
+
+def _reserve(path: Path) -> Path:
+    """An empty file with a name of its own in the folder of `path`, with the permissions a new file gets."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file in it")
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    except FileNotFoundError:
+        raise InputError(f"the folder {path.parent} does not exist; make it first or write elsewhere") from None
+    except (PermissionError, NotADirectoryError, OSError) as error:
+        raise InputError(f"cannot write in {path.parent}: {error.strerror or error}; choose another folder") from None
+    umask = os.umask(0)
+    os.umask(umask)
+    os.fchmod(handle, 0o666 & ~umask)
+    os.close(handle)
+    return Path(name)
+
+
+def write_tensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], header: Mapping[str, Any]
+) -> None:
+    """Write `tensors` and the JSON-able `header` to `path`, whole or not at all.
+
+    Raises:
+        InputError: when the folder cannot be written to, or the disk is full (nothing is left behind).
+    """
+    from safetensors.torch import save_file
+
+    text = json.dumps({"schema": SCHEMA, **header})
+    with write_whole(path) as temporary:
+        try:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, {_KEY: text})
+        except Exception as error:
+            raise _write_failure(Path(path), error) from error
+
+
+def _write_failure(path: Path, error: Exception) -> Exception:
+    """The same failure in one line where the disk is the cause; anything else is a fault of ours."""
+    if isinstance(error, OSError) or "os error" in str(error).lower() or "I/O error" in str(error):
+        return InputError(f"could not write {path}: {error}; nothing was written, free some space or write elsewhere")
+    return error
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_tensors` wrote: the tensors and the header.
+
+    Raises:
+        InputError: no such file; a truncated or edited file; a file of another program; a file
+            that a newer isthmus wrote.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"no such file: {path}")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a model file")
+    try:
+        with safe_open(path, framework="pt") as stored:
+            header = _header(path, stored.metadata())
+            return {name: stored.get_tensor(name) for name in stored.keys()}, header  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} is not a whole isthmus model file ({error}); it may be cut short, edited or of another program"
+        ) from None
+
+
+def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    """The parsed and checked JSON header."""
+    if not metadata or _KEY not in metadata:
+        raise InputError(f"{path} is a safetensors file of another program: it has no 'isthmus' header")
+    try:
+        header = json.loads(metadata[_KEY])
+        schema = header["schema"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: the 'isthmus' header is damaged; fit the model again or restore a copy") from None
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise InputError(
+            f"{path} was written by a newer isthmus (schema {schema}, this one reads up to {SCHEMA}); "
+            "upgrade with: pip install --upgrade isthmus"
+        )
+    return header
