@@ -1,0 +1,264 @@
+"""The convolutional encoder and decoder: flat rows in and out, images of any size in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+from torch.nn.utils import skip_init
+
+from isthmus.errors import InputError
+from isthmus.parts.networks import (
+    SCHEMES,
+    Normalization,
+    affine,
+    check_options,
+    check_sizes,
+    finish_layer,
+    initialise,
+    run,
+)
+
+STRIDE = 2
+
+
+def check_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
+    """The shape as (channels, height, width).
+
+    Raises:
+        InputError: it is not three whole numbers of at least 1.
+    """
+    if len(image_shape) != 3:
+        raise InputError(f"image_shape {tuple(image_shape)} is not (channels, height, width); give these three")
+    check_sizes("image_shape", image_shape)
+    channels, height, width = (int(size) for size in image_shape)
+    return channels, height, width
+
+
+def check_kernel_size(kernel_size: int) -> None:
+    """Refuse a kernel that has no middle pixel, since only an odd one keeps the sizes of every image.
+
+    Raises:
+        InputError: the size is even or below 1.
+    """
+    check_sizes("kernel_size", (kernel_size,))
+    if kernel_size % 2 == 0:
+        raise InputError(f"kernel_size {kernel_size} is even; give an odd size such as {kernel_size + 1}")
+
+
+def map_sizes(height: int, width: int, n_layers: int) -> list[tuple[int, int]]:
+    """Sizes of the maps from the image to the innermost layer: every layer halves, rounding up.
+
+    Example:
+        >>> map_sizes(28, 5, 3)
+        [(28, 5), (14, 3), (7, 2), (4, 1)]
+    """
+    sizes = [(height, width)]
+    for _ in range(n_layers):
+        height, width = -(-height // STRIDE), -(-width // STRIDE)
+        sizes.append((height, width))
+    return sizes
+
+
+def convolution(
+    n_in: int,
+    n_out: int,
+    kernel_size: int,
+    activation: str,
+    *,
+    fed_by: str,
+    bias: bool,
+    generator: Generator,
+) -> nn.Conv2d:
+    """A convolution of stride two that halves both sides, rounding up, drawn for the activation after it."""
+    layer = skip_init(nn.Conv2d, n_in, n_out, kernel_size, stride=STRIDE, padding=kernel_size // 2, bias=bias)
+    taps = kernel_size**2
+    # Each input reaches one output in every stride^2 taps.
+    initialise(layer.weight, n_in * taps, n_out * taps / STRIDE**2, activation, generator)
+    if bias:
+        with torch.no_grad():
+            layer.bias.copy_(-SCHEMES[fed_by].mean * layer.weight.sum((1, 2, 3)))
+    return layer
+
+
+def transposed_convolution(
+    n_in: int,
+    n_out: int,
+    kernel_size: int,
+    activation: str,
+    *,
+    size: tuple[int, int],
+    fed_by: str,
+    bias: bool,
+    generator: Generator,
+) -> nn.ConvTranspose2d:
+    """The transpose of a convolution of stride two: maps of half the `size`, rounded up, take that size."""
+    layer = skip_init(
+        nn.ConvTranspose2d,
+        n_in,
+        n_out,
+        kernel_size,
+        stride=STRIDE,
+        padding=kernel_size // 2,
+        # Halving rounds up, so an even side and the odd one before it have the same half: this tells which.
+        output_padding=(1 - size[0] % 2, 1 - size[1] % 2),
+        bias=bias,
+    )
+    taps = kernel_size**2
+    initialise(layer.weight, n_in * taps / STRIDE**2, n_out * taps, activation, generator)
+    if bias:
+        with torch.no_grad():
+            layer.bias.copy_(-SCHEMES[fed_by].mean * layer.weight.sum((0, 2, 3)) / STRIDE**2)
+    return layer
+
+
+class ConvolutionalEncoder(nn.Module):
+    """h_l = dropout(f(norm(W_l * h_(l-1) + b_l))) at stride two, h_0 = the image; a = V vec(h_n) + c.
+
+    Shapes: (*draws, batch, channels * height * width), each row flattened in that order
+    -> (*draws, batch, code_size), the pre-activation of the code. Every layer halves height and width,
+    rounding up, so any image fits, from 1 x 1 on.
+
+    Args:
+        image_shape: (channels, height, width) of an image.
+        code_size: units of the code; the output is their pre-activation.
+        channels: maps of each convolutional layer, first to last.
+        activation: a name in `ACTIVATIONS`, for the convolutional layers.
+        kernel_size: height and width of the kernels, odd.
+        normalization: None, "batch" (by map) or "layer" (over all maps of an image).
+        dropout: the rate at which whole maps are dropped while training.
+        generator: what the weights are drawn from.
+
+    Raises:
+        InputError: a size below 1, an even kernel, an unknown name, a rate outside [0, 1).
+
+    Source: DL book, chapter 9; Masci et al. (2011).
+
+    Example:
+        >>> encoder = ConvolutionalEncoder((1, 28, 28), 16, generator=torch.Generator().manual_seed(0))
+        >>> encoder(torch.zeros(5, 784)).shape
+        torch.Size([5, 16])
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        code_size: int,
+        channels: Sequence[int] = (32, 64, 64),
+        activation: str = "relu",
+        *,
+        kernel_size: int = 3,
+        normalization: Normalization | None = None,
+        dropout: float = 0.0,
+        generator: Generator,
+    ) -> None:
+        super().__init__()
+        check_options(activation, normalization, dropout)
+        check_sizes("code_size", (code_size,))
+        check_sizes("channels", channels)
+        check_kernel_size(kernel_size)
+        self.image_shape = check_image_shape(image_shape)
+        n_in, height, width = self.image_shape
+        layers: list[nn.Module] = []
+        fed_by = "linear"
+        for n_maps in channels:
+            bias = normalization != "batch"
+            layers.append(
+                convolution(n_in, n_maps, kernel_size, activation, fed_by=fed_by, bias=bias, generator=generator)
+            )
+            layers.extend(finish_layer(n_maps, activation, normalization, dropout, maps=True))
+            n_in, fed_by = n_maps, activation
+        self.convolutions = nn.Sequential(*layers)
+        last_height, last_width = map_sizes(height, width, len(channels))[-1]
+        self.output = affine(n_in * last_height * last_width, code_size, "linear", fed_by=fed_by, generator=generator)
+
+    def forward(
+        self, x: Float[Tensor, "*draws batch pixels"], generator: Generator | None = None
+    ) -> Float[Tensor, "*draws batch code_size"]:
+        """Map flat images; dropout applies while training and when a generator is given."""
+        maps = run(self.convolutions, x.reshape(-1, *self.image_shape), generator)
+        return self.output(maps.flatten(1)).unflatten(0, x.shape[:-1])
+
+
+class ConvolutionalDecoder(nn.Module):
+    """h_n = f(norm(V h + c)) as maps, then transposed convolutions at stride two to the image, the last linear.
+
+    Shapes: (*draws, batch, code_size) -> (*draws, batch, n_parameters_per_pixel * channels * height * width).
+    With several parameters a pixel they come in blocks: all pixels' first parameter, then all their second.
+
+    Args:
+        image_shape: (channels, height, width) of an image.
+        code_size: units of the code.
+        n_parameters_per_pixel: parameters that the likelihood wants for each column.
+        channels: maps of each layer in the encoder's order; they are gone through backwards.
+        activation: a name in `ACTIVATIONS`, for all layers but the last.
+        kernel_size: height and width of the kernels, odd.
+        normalization: None, "batch" (by map) or "layer" (over all maps of an image).
+        dropout: the rate at which whole maps are dropped while training.
+        generator: what the weights are drawn from.
+
+    Raises:
+        InputError: a size below 1, an even kernel, an unknown name, a rate outside [0, 1).
+
+    Source: Dumoulin & Visin (2016), chapter 4, for the transposed convolution.
+
+    Example:
+        >>> decoder = ConvolutionalDecoder((1, 28, 28), 16, generator=torch.Generator().manual_seed(0))
+        >>> decoder(torch.zeros(5, 16)).shape
+        torch.Size([5, 784])
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        code_size: int,
+        n_parameters_per_pixel: int = 1,
+        channels: Sequence[int] = (32, 64, 64),
+        activation: str = "relu",
+        *,
+        kernel_size: int = 3,
+        normalization: Normalization | None = None,
+        dropout: float = 0.0,
+        generator: Generator,
+    ) -> None:
+        super().__init__()
+        check_options(activation, normalization, dropout)
+        check_sizes("code_size", (code_size,))
+        check_sizes("n_parameters_per_pixel", (n_parameters_per_pixel,))
+        check_sizes("channels", channels)
+        check_kernel_size(kernel_size)
+        self.image_shape = check_image_shape(image_shape)
+        n_channels, height, width = self.image_shape
+        *outer, innermost = map_sizes(height, width, len(channels))
+        n_outputs = n_channels * n_parameters_per_pixel
+        # channels[i] is what the encoder's layer i gives, so it is what the decoder's layer i takes.
+        n_maps = [n_outputs, *channels]
+        self.maps_shape = (n_maps[-1], *innermost)
+        hidden = activation if channels else "linear"
+        bias = normalization != "batch" or not channels
+        self.input = affine(code_size, n_maps[-1] * innermost[0] * innermost[1], hidden, bias=bias, generator=generator)
+        layers: list[nn.Module] = []
+        for depth in reversed(range(len(channels))):
+            layers.extend(finish_layer(n_maps[depth + 1], activation, normalization, dropout, maps=True))
+            layers.append(
+                transposed_convolution(
+                    n_maps[depth + 1],
+                    n_maps[depth],
+                    kernel_size,
+                    activation if depth else "linear",
+                    size=outer[depth],
+                    fed_by=activation,
+                    bias=normalization != "batch" or depth == 0,
+                    generator=generator,
+                )
+            )
+        self.convolutions = nn.Sequential(*layers)
+
+    def forward(
+        self, code: Float[Tensor, "*draws batch code_size"], generator: Generator | None = None
+    ) -> Float[Tensor, "*draws batch parameters"]:
+        """Map codes to flat images; dropout applies while training and when a generator is given."""
+        maps = self.input(code.reshape(-1, code.shape[-1])).unflatten(1, self.maps_shape)
+        return run(self.convolutions, maps, generator).flatten(1).unflatten(0, code.shape[:-1])
