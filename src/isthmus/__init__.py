@@ -1,0 +1,39 @@
+"""isthmus: every autoencoder of the textbook, on your arrays, tables, images and text.
+
+Names are imported when they are first used, so that `isthmus --help` need not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from isthmus.errors import InputError
+    from isthmus.estimators.convolutional import ConvolutionalAutoencoder
+    from isthmus.estimators.deep import Autoencoder
+    from isthmus.estimators.linear import LinearAutoencoder
+    from isthmus.estimators.registry import load
+
+__version__ = version("isthmus")
+
+_HOMES = {
+    "Autoencoder": "isthmus.estimators.deep",
+    "ConvolutionalAutoencoder": "isthmus.estimators.convolutional",
+    "InputError": "isthmus.errors",
+    "LinearAutoencoder": "isthmus.estimators.linear",
+    "load": "isthmus.estimators.registry",
+}
+
+__all__ = ["Autoencoder", "ConvolutionalAutoencoder", "InputError", "LinearAutoencoder", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'isthmus' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

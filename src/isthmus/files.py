@@ -7,6 +7,7 @@ module knows no kind of autoencoder; `isthmus.load` finds there which kind a fil
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -15,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, uint8
 
 from isthmus.errors import InputError
 
@@ -70,9 +71,7 @@ def _reserve(path: Path) -> Path:
     return Path(name)
 
 
-def write_tensors(
-    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], header: Mapping[str, Any]
-) -> None:
+def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write `tensors` and the JSON-able `header` to `path`, whole or not at all.
 
     Raises:
@@ -80,12 +79,23 @@ def write_tensors(
     """
     from safetensors.torch import save_file
 
-    text = json.dumps({"schema": SCHEMA, **header})
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    header = {"schema": SCHEMA, **header}
+    text = json.dumps({**header, "digest": _digest(stored, header)})
     with write_whole(path) as temporary:
         try:
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, {_KEY: text})
+            save_file(stored, temporary, {_KEY: text})
         except Exception as error:
             raise _write_failure(Path(path), error) from error
+
+
+def _digest(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
+    """SHA-256 of the header and of every tensor's name and bytes: an edited file is found out."""
+    digest = hashlib.sha256(json.dumps(header).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].flatten().view(uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _write_failure(path: Path, error: Exception) -> Exception:
@@ -112,11 +122,14 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     try:
         with safe_open(path, framework="pt") as stored:
             header = _header(path, stored.metadata())
-            return {name: stored.get_tensor(name) for name in stored.keys()}, header  # noqa: SIM118
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"{path} is not a whole isthmus model file ({error}); it may be cut short, edited or of another program"
         ) from None
+    if header.pop("digest", None) != _digest(tensors, header):
+        raise InputError(f"{path} was changed after it was written (its digest differs); restore a copy or fit again")
+    return tensors, header
 
 
 def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-
+"""The scikit-learn face: one short class a kind, its docstring its chapter."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.distributions import Distribution
@@ -30,6 +31,13 @@ class Batch:
     mask: Float[Tensor, "batch columns"] | None = None
     weight: Float[Tensor, " batch"] | None = None
     label: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`; itself where it is there already."""
+        if self.x.device == device:
+            return self
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Batch(**{name: value if value is None else value.to(device) for name, value in moved.items()})
 
     @property
     def wanted(self) -> Float[Tensor, "batch targets"]:

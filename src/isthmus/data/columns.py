@@ -1,0 +1,91 @@
+"""What is learned of columns before anything is scaled: their moments, chunk by chunk, and their missing values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from isthmus.errors import InputError
+
+_CHUNK_BYTES = 32 * 2**20
+
+
+def flat_chunks(array: np.ndarray, channels_last: bool) -> Callable[[], Iterator[np.ndarray]]:
+    """The rows as float64 (rows, columns) in model-space order, some megabytes at a time."""
+    step = max(1, _CHUNK_BYTES // (8 * max(1, int(np.prod(array.shape[1:])))))
+
+    def read() -> Iterator[np.ndarray]:
+        for start in range(0, len(array), step):
+            part = np.asarray(array[start : start + step])
+            part = np.moveaxis(part, -1, 1) if channels_last else part
+            yield part.reshape(len(part), -1).astype(np.float64)
+
+    return read
+
+
+def moments(
+    read: Callable[[], Iterator[np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Smallest, largest, mean and standard deviation by column over the finite values, in two passes."""
+    low = high = total = count = None
+    for part in read():
+        seen = np.isfinite(part)
+        some = seen.all()
+        lows = part.min(0) if some else np.where(seen, part, np.inf).min(0)
+        highs = part.max(0) if some else np.where(seen, part, -np.inf).max(0)
+        sums = part.sum(0) if some else np.where(seen, part, 0).sum(0)
+        low = lows if low is None else np.minimum(low, lows)
+        high = highs if high is None else np.maximum(high, highs)
+        total = sums if total is None else total + sums
+        count = seen.sum(0) if count is None else count + seen.sum(0)
+    assert low is not None, "no rows"
+    assert high is not None
+    assert total is not None
+    assert count is not None
+    mean = total / np.maximum(count, 1)
+    square = np.zeros_like(mean)
+    complete = True
+    for part in read():
+        seen = np.isfinite(part)
+        complete &= bool(seen.all())
+        square += (np.where(seen, part - mean, 0) ** 2).sum(0)
+    empty = count == 0
+    low, high = np.where(empty, 0, low), np.where(empty, 0, high)
+    return low, high, mean, np.sqrt(square / np.maximum(count, 1)), complete
+
+
+def medians(array: np.ndarray, channels_last: bool) -> np.ndarray:
+    """The median of each column's finite values, in model-space order."""
+    flat = np.moveaxis(array, -1, 1) if channels_last else array
+    flat = flat.reshape(len(flat), -1)
+    columns = (flat[:, i] for i in range(flat.shape[1]))
+    return np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else 0.0 for c in columns])
+
+
+def refuse_missing(array: np.ndarray, names: Sequence[str] | None) -> None:
+    """Raise for the first NaN or infinite value, naming its row and column."""
+    if array.dtype.kind in "iub":
+        return
+    step = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
+    for start in range(0, len(array), step):
+        part = np.asarray(array[start : start + step]).reshape(len(array[start : start + step]), -1)
+        refuse_missing_values(part, names, start)
+
+
+def refuse_missing_values(part: np.ndarray, names: Sequence[str] | None, first: int = 0) -> None:
+    """The same for one part of the rows, whose first is row `first`."""
+    finite = np.isfinite(part)
+    if finite.all():
+        return
+    where = np.argwhere(~finite)[0]
+    bad = part[tuple(where)]
+    what = "NaN (a missing value)" if np.isnan(bad) else "infinity"
+    at = ""
+    if len(where) == 2:
+        column = repr(names[where[1]]) if names else str(where[1])
+        at = f" at row {first + where[0]}, column {column}"
+    raise InputError(
+        f"Input X contains {what}{at}, {int((~finite).sum())} such values in all; "
+        "fill them with missing='mean' or 'median' (--missing mean), or take the rows out"
+    )

@@ -1,0 +1,316 @@
+"""From the user's rows to model space and back: learned at fit, kept in the file, undone on the way out.
+
+Model space is a float32 matrix (n, columns). Images are flattened in (channel, height, width)
+order; a categorical column takes one column a level; texts become counts or tf-idf.
+
+    x = (raw - offset) / scale      raw = x * scale + offset
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.data import tables
+from isthmus.data.columns import flat_chunks, medians, moments, refuse_missing, refuse_missing_values
+from isthmus.data.streams import Affine, DenseRows, Rows, SparseRows
+from isthmus.data.texts import Vocabulary
+from isthmus.errors import InputError
+
+SCALINGS = ("auto", "none", "standard", "minmax")
+MISSING = ("refuse", "mean", "median", "mask")
+
+
+@dataclass(frozen=True)
+class Preprocessor:
+    """What was learned of the rows, and the two ways: `rows` into model space, `restore` out of it.
+
+    Attributes:
+        source: "array", "table", "sparse" or "text".
+        row_shape: the shape of one row as the user has it.
+        dtype: the type of the user's array.
+        offset, scale: by model-space column.
+        fill: raw value that stands in for a missing one, by column; None where none may be missing.
+        masked: whether missing entries are masked from the criterion rather than believed.
+        channels_last: whether images come as (h, w, c).
+        image_shape: (c, h, w) for images, else None.
+        names: the user's names of the columns, if any.
+        table: what each column of a table is.
+        vocabulary: of texts.
+        constant: numbers of the columns that never vary.
+        n_rows: how many rows it learned from.
+    """
+
+    source: str
+    row_shape: tuple[int, ...]
+    dtype: str
+    offset: np.ndarray
+    scale: np.ndarray
+    fill: np.ndarray | None = None
+    masked: bool = False
+    channels_last: bool = False
+    image_shape: tuple[int, int, int] | None = None
+    names: list[str] | None = None
+    table: list[tables.TableColumn] = field(default_factory=list)
+    vocabulary: Vocabulary | None = None
+    constant: list[int] = field(default_factory=list)
+    n_rows: int = 0
+
+    @classmethod
+    def learn(
+        cls,
+        X: Any,
+        *,
+        scaling: str = "auto",
+        missing: str = "refuse",
+        categories: str | Sequence[str] | None = None,
+        units: dict[str, str] | None = None,
+    ) -> Preprocessor:
+        """Learn types, scaling and stand-ins for missing values from `X`.
+
+        Raises:
+            InputError: an unknown option, no rows, values that are no finite numbers where none may be
+                missing (with row and column), dates, free text, a shape that is no matrix and no image.
+        """
+        _one_of("scaling", scaling, SCALINGS)
+        _one_of("missing", missing, MISSING)
+        kind = source_of(X)
+        if len_of(X) == 0:
+            raise InputError("there are no rows; 0 sample(s) cannot be learned from (a minimum of 1 is required.)")
+        if kind == "text":
+            vocabulary = Vocabulary.learn(list(X), counts=scaling == "none")
+            width = len(vocabulary.terms)
+            return cls("text", (width,), "float32", np.zeros(width), np.ones(width), names=vocabulary.terms,
+                       vocabulary=vocabulary, n_rows=len(X))  # fmt: skip
+        if kind == "sparse":
+            return _learn_sparse(X, scaling)
+        if kind == "table":
+            columns = tables.learn_columns(X, categories, units)
+            array = tables.encode_table(columns, X.set_axis([str(c) for c in X.columns], axis=1))
+            names = [c.name for c in columns]
+            start = cls("table", (len(columns),), "float64", _none, _none, names=names, table=columns)
+        else:
+            array = X
+            start = _shape_of(array)
+        return _learn_dense(replace(start, n_rows=len(array)), array, scaling, missing)
+
+    @property
+    def n_columns(self) -> int:
+        """The width of model space."""
+        return len(self.offset)
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns of model space."""
+        if self.table:
+            return [name for column in self.table for name in column.model_names]
+        return self.names or [f"x{i}" for i in range(self.n_columns)]
+
+    @property
+    def groups(self) -> list[dict[str, Any]] | None:
+        """Which columns of model space make one unit of the table; None where there is no table."""
+        if not self.table:
+            return None
+        groups, start = [], 0
+        for column in self.table:
+            indices = list(range(start, start + column.width))
+            start += column.width
+            group: dict[str, Any] = {"unit": column.unit, "columns": indices}
+            if column.unit == "count":
+                group["scale"] = [float(self.scale[i]) for i in indices]
+            groups.append(group)
+        return groups
+
+    def rows(self, X: Any) -> Rows:
+        """`X` as rows in model space, converted batch by batch.
+
+        Raises:
+            InputError: other columns, another width, missing or infinite values that may not be there.
+        """
+        kind = source_of(X)
+        if kind == "table" and self.source != "table":
+            X, kind = X.to_numpy(), "array"
+        if kind != self.source and not {kind, self.source} <= {"array", "sparse"}:
+            raise InputError(f"the model was fitted on {_SOURCES[self.source]}; this is {_SOURCES[kind]}")
+        affine = Affine(self.offset, self.scale)
+        if kind == "text":
+            return SparseRows(cast(Vocabulary, self.vocabulary).rows(list(X)), affine)
+        if kind == "sparse":
+            self._check_shape(tuple(X.shape[1:]))
+            refuse_missing_values(X.data, None)
+            matrix = X.tocsr()
+            return DenseRows(matrix.toarray(), affine) if self.source == "array" else SparseRows(matrix, affine)
+        array = tables.encode_table(self.table, X) if kind == "table" else X
+        if kind == "array":
+            self._check_shape(tuple(array.shape[1:]))
+        if self.fill is None:
+            refuse_missing(array, self.names if not self.table else self.columns)
+        return DenseRows(array, affine, channels_last=self.channels_last, fill=self.fill, masked=self.masked)
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        if shape != self.row_shape:
+            raise InputError(
+                f"each row has shape {shape}, but the model was fitted on rows of shape {self.row_shape}; "
+                "give it the columns (or the image size) it was fitted on"
+            )
+
+    def restore(self, x: np.ndarray) -> Any:
+        """Rows of model space (n, columns) in the user's units: a table for a table, images for images."""
+        raw = Affine(self.offset, self.scale).undo(x)
+        if self.source == "table":
+            return tables.decode_table(self.table, raw)
+        if self.image_shape is not None:
+            raw = raw.reshape(-1, *self.image_shape)
+            raw = np.moveaxis(raw, 1, -1) if self.channels_last else raw
+        raw = raw.reshape(-1, *self.row_shape)
+        if self.dtype == "uint8":
+            return np.clip(np.rint(raw), 0, 255).astype(np.uint8)
+        return raw.astype(np.float64 if self.dtype == "float64" else np.float32)
+
+    def to_file(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON-able data that `from_file` rebuilds it from."""
+        arrays = {"offset": self.offset, "scale": self.scale} | ({} if self.fill is None else {"fill": self.fill})
+        config = {
+            "source": self.source, "row_shape": list(self.row_shape), "dtype": self.dtype, "masked": self.masked,
+            "channels_last": self.channels_last, "image_shape": self.image_shape and list(self.image_shape),
+            "names": self.names if not self.vocabulary else None, "table": tables.to_config(self.table),
+            "vocabulary": self.vocabulary and {"terms": self.vocabulary.terms, "idf": self.vocabulary.idf},
+            "constant": self.constant, "n_rows": self.n_rows,
+        }  # fmt: skip
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}, config
+
+    @classmethod
+    def from_file(cls, tensors: dict[str, Tensor], config: dict[str, Any]) -> Preprocessor:
+        """The preprocessor that `to_file` described."""
+        settings = dict(config)
+        vocabulary = Vocabulary(**settings["vocabulary"]) if settings["vocabulary"] else None
+        settings |= {
+            "row_shape": tuple(settings["row_shape"]),
+            "image_shape": settings["image_shape"] and tuple(settings["image_shape"]),
+            "table": tables.from_config(settings["table"]),
+            "vocabulary": vocabulary,
+            "names": vocabulary.terms if vocabulary else settings["names"],
+        }
+        arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
+        return cls(**settings, **arrays)
+
+
+_none = np.empty(0)
+_SOURCES = {"array": "an array", "table": "a table", "sparse": "a sparse matrix", "text": "texts"}
+
+
+def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise InputError(f"{name}={value!r} is not one of {', '.join(allowed)}")
+
+
+def source_of(X: Any) -> str:
+    """What kind of rows these are: "table", "sparse", "text" or "array"."""
+    if hasattr(X, "columns") and hasattr(X, "dtypes"):
+        return "table"
+    if hasattr(X, "tocsr"):
+        return "sparse"
+    if hasattr(X, "texts"):
+        return "text"
+    return "array"
+
+
+def len_of(X: Any) -> int:
+    """The number of rows."""
+    return int(X.shape[0]) if hasattr(X, "shape") else len(X)
+
+
+def _shape_of(array: np.ndarray) -> Preprocessor:
+    """A preprocessor that knows the shape of a row: a vector, or an image and where its channels stand."""
+    shape = tuple(int(n) for n in array.shape[1:])
+    start = Preprocessor("array", shape, str(array.dtype), _none, _none)
+    if len(shape) == 1:
+        return start
+    if len(shape) == 2:
+        return replace(start, image_shape=(1, *shape))
+    if len(shape) == 3:
+        last = shape[2] <= 4 or shape[0] > 4
+        image = (shape[2], shape[0], shape[1]) if last else shape
+        return replace(start, image_shape=image, channels_last=last)
+    raise InputError(
+        f"rows must be vectors (n, d) or images (n, h, w), (n, h, w, c) or (n, c, h, w); "
+        f"found an array of shape {tuple(array.shape)}"
+    )
+
+
+def _learn_sparse(X: Any, scaling: str) -> Preprocessor:
+    """Sparse rows are divided by each column's largest magnitude and never centred: zeros stay zeros."""
+    if scaling == "standard":
+        raise InputError("scaling='standard' would centre sparse rows and make them dense; use 'auto' or 'none'")
+    matrix = X.tocsr()
+    refuse_missing_values(matrix.data, None)
+    width = int(matrix.shape[1])
+    largest = abs(matrix).max(axis=0).toarray().ravel().astype(np.float64)
+    inside = matrix.nnz == 0 or (matrix.data.min() >= 0 and matrix.data.max() <= 1)
+    scale = np.ones(width) if scaling == "none" or (scaling == "auto" and inside) else np.where(largest > 0, largest, 1)
+    constant = np.flatnonzero(largest == 0).tolist()
+    return Preprocessor("sparse", (width,), "float32", np.zeros(width), scale, constant=constant,
+                        n_rows=int(matrix.shape[0]))  # fmt: skip
+
+
+def _learn_dense(start: Preprocessor, array: np.ndarray, scaling: str, missing: str) -> Preprocessor:
+    if start.fill is None and missing == "refuse":
+        refuse_missing(array, start.columns if start.table else start.names)
+    read = flat_chunks(array, start.channels_last)
+    low, high, mean, std, complete = moments(read)
+    if scaling == "auto":
+        scaling = _automatic(start, array, low, high)
+    offset, scale = _scaling(start, scaling, low, high, mean, std)
+    constant = np.flatnonzero(high <= low).tolist()
+    learned = replace(start, offset=offset, scale=scale, constant=constant)
+    if missing == "refuse" or (complete and array.dtype.kind in "iub"):
+        return learned
+    fill = {"mean": lambda: mean, "median": lambda: medians(array, start.channels_last), "mask": lambda: offset}[
+        missing
+    ]()
+    return replace(learned, fill=_plausible(start, fill), masked=missing == "mask")
+
+
+def _automatic(start: Preprocessor, array: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
+    """What "auto" means for these rows: bytes and data in [0, 1] keep their zero, other columns are standardised."""
+    if array.dtype == np.uint8 and high.max(initial=0) > 1:
+        return "bytes"
+    return "none" if not start.table and low.min(initial=0) >= 0 and high.max(initial=0) <= 1 else "standard"
+
+
+def _scaling(
+    start: Preprocessor, scaling: str, low: np.ndarray, high: np.ndarray, mean: np.ndarray, std: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Offset and scale by column; one for all pixels of images, so that flat borders are not blown up."""
+    zeros, ones = np.zeros_like(mean), np.ones_like(mean)
+    if scaling in ("none", "bytes"):
+        return zeros, ones * 255.0 if scaling == "bytes" else ones
+    if start.image_shape is not None:
+        spread = np.sqrt((std**2).mean() + mean.var())
+        low, high = ones * low.min(), ones * high.max()
+        mean, std = ones * mean.mean(), ones * spread
+    offset, scale = (mean, std) if scaling == "standard" else (low, high - low)
+    offset, scale = offset.copy(), np.where((scale > 0) & np.isfinite(scale), scale, 1.0)
+    units = [c.unit for c in start.table for _ in range(c.width)]
+    for i, unit in enumerate(units):
+        if unit != "real":  # ones and zeros stay; counts are only made small, so that zero stays zero
+            offset[i], scale[i] = 0.0, max(std[i], 1.0) if unit == "count" else 1.0
+    return offset, scale
+
+
+def _plausible(start: Preprocessor, fill: np.ndarray) -> np.ndarray:
+    """Stand-ins that a row could hold: the commoner of two values, the most frequent level, a whole count."""
+    fill, at = fill.astype(np.float64).copy(), 0
+    for column in start.table:
+        part = slice(at, at + column.width)
+        if column.unit == "categorical":
+            fill[part] = np.eye(column.width)[int(fill[part].argmax())]
+        elif column.unit in ("binary", "count"):
+            fill[part] = np.rint(fill[part])
+        at += column.width
+    return fill

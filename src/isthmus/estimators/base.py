@@ -1,0 +1,400 @@
+"""What every kind of autoencoder shares: scikit-learn's manners around a recipe of parts.
+
+A kind states its recipe in one method, `_recipe`; here is everything else that the design
+promises of it. The constructor of each class is the signature that its dataclass fields make.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, check_random_state
+from torch import Tensor
+
+from isthmus.data.preprocessing import Preprocessor, len_of, source_of
+from isthmus.data.streams import BLOCK, Rows, Subset, blocks
+from isthmus.errors import InputError
+from isthmus.estimators import checkpoints, inputs
+from isthmus.estimators.diagnosis import examine_fit
+from isthmus.estimators.progress import ProgressBar
+from isthmus.evaluation.baseline import PrincipalComponents, principal_components, suggested_code_size
+from isthmus.learning.objectives import Reconstruction
+from isthmus.learning.precision import resolve_device
+from isthmus.learning.training import Learning, Settings
+from isthmus.parts.likelihoods import likelihood_config, likelihood_from
+from isthmus.parts.passes import Batch
+
+DENSE_LIMIT = 2**30
+"""Bytes of the largest dense array that sparse rows are reconstructed into."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A block of rows as the model sees them, float32, in model space.
+
+    Attributes:
+        x: the rows, (block, columns).
+        preactivation: what the encoder's last affine map gave, (block, code_size).
+        code: (block, code_size).
+        parameters: of p_dec(x | h), (block, n_parameters).
+        reconstruction: the mean of p_dec(x | h), (block, columns).
+        nll: -log p_dec(x | h), (block,), nats.
+    """
+
+    x: Float[Tensor, "block columns"]
+    preactivation: Float[Tensor, "block code_size"]
+    code: Float[Tensor, "block code_size"]
+    parameters: Float[Tensor, "block parameters"]
+    reconstruction: Float[Tensor, "block columns"]
+    nll: Float[Tensor, " block"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a recipe must know of the data.
+
+    Attributes:
+        n_columns: the width of model space.
+        code_size: units of the code.
+        image_shape: (channels, height, width) of images, None for other rows.
+        likelihood: the configuration of p_dec.
+    """
+
+    n_columns: int
+    code_size: int
+    image_shape: tuple[int, int, int] | None
+    likelihood: dict[str, Any]
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """The promises that all kinds keep; see `docs/design.md`, section 3.
+
+    Args:
+        code_size: units of the code; None takes as many as principal components carry 90% of the
+            variance, at most 32, and says so in `code_size_` and in `history_["notes"]`.
+        likelihood: what the decoder's output units mean: "auto" looks at the data (binary columns:
+            Bernoulli; tables: a unit a column; else Gaussian); or a name of
+            `isthmus.parts.likelihoods.LIKELIHOODS`; or, for a table, {column: unit}.
+        max_epochs: passes over the training rows; the learning rate is planned on them.
+        batch_size: rows a step; None takes a twentieth of the rows, between 16 and 512.
+        learning_rate: the largest of the schedule (warm-up, then a cosine to zero), for AdamW.
+        weight_decay: AdamW's decoupled decay.
+        clip_norm: largest norm of the gradient; None does not clip.
+        averaging: decay of a moving average of the weights that is kept instead of the last; None is off.
+        validation_fraction: share of the rows that is held out and only looked at; 0 holds out none.
+        patience: epochs without a better held-out loss before learning stops; None never stops early.
+        time_limit: seconds of learning at most.
+        scaling: "auto" takes bytes to [0, 1], leaves data in [0, 1] alone and standardises other
+            columns; "none", "standard", "minmax". For texts "none" means counts, "auto" tf-idf.
+        missing: "refuse", or "mean" or "median" to fill missing values in, or "mask" to leave them
+            out of the criterion.
+        categories: names of table columns to be taken as categories; None looks at each column.
+        random_state: seed of all that is drawn; None draws one and keeps it as `seed_`.
+        device: "auto", "cpu" or "cuda".
+        precision: "auto" (bf16 where the hardware multiplies it, else fp32), "fp32", "bf16".
+        verbose: 1 shows a progress bar on a terminal; 0 is silent.
+    """
+
+    code_size: int | None = None
+    likelihood: str | dict[str, str] = "auto"
+    max_epochs: int = 50
+    batch_size: int | None = None
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    averaging: float | None = None
+    validation_fraction: float = 0.1
+    patience: int | None = 10
+    time_limit: float | None = None
+    scaling: str = "auto"
+    missing: str = "refuse"
+    categories: Sequence[str] | None = None
+    random_state: Any = None
+    device: str = "auto"
+    precision: str = "auto"
+    verbose: int = 0
+
+    kind: ClassVar[str]
+
+    # -- the recipe ---------------------------------------------------------------------------------
+
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
+        """The parts that make this kind, drawn from `generator`."""
+        raise NotImplementedError
+
+    def _finish(self, rows: Rows) -> None:
+        """What is fitted in closed form after learning; nothing by default."""
+
+    # -- learning -----------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        validation: Any = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: float = 60.0,
+        resume: bool = False,
+    ) -> BaseAutoencoder:
+        """Learn the code of `X`.
+
+        Args:
+            X: rows: an array (n, d), images (n, h, w), (n, h, w, c) or (n, c, h, w), a data frame,
+                scipy sparse rows, `isthmus.data.Documents`, or a data set of `isthmus.data.open`.
+            y: ignored; here so that pipelines work.
+            validation: rows that are held out instead of a share of `X`.
+            checkpoint: path of the model that will be saved; the state of the run is written to
+                `checkpoint` + ".checkpoint" while learning, and removed by `save`.
+            checkpoint_every: seconds between two such writings.
+            resume: go on from such a state if there is one; refused if the arguments or the data differ.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            InputError: rows or arguments that cannot be used, in one line.
+        """
+        inputs.check_parameters(self)
+        X = inputs.validated(self, X, reset=True)
+        inputs.refuse_too_few(len_of(X))
+        units = self.likelihood if isinstance(self.likelihood, dict) and source_of(X) == "table" else None
+        self.preprocessing_ = Preprocessor.learn(
+            X, scaling=self.scaling, missing=self.missing, categories=self.categories, units=units
+        )
+        every = self.preprocessing_.rows(X)
+        resumed = checkpoints.read(checkpoint, self, every) if checkpoint and resume else None
+        self.seed_ = resumed.seed if resumed else seed_of(self.random_state)
+        generator = torch.Generator().manual_seed(self.seed_)
+        rows, held_out = self._split(every, validation, generator)
+        self.n_rows_ = len(rows)
+        notes = self._choose_code_size(rows)
+        self.likelihood_ = self._choose_likelihood(every, held_out)
+        self.objective_ = self._recipe(self._shape(), generator)
+        self._n_features_out = self.code_size_
+        with ProgressBar(f"{self.kind} ({self.code_size_})", self.verbose) as bar:
+            save = checkpoints.writer(checkpoint, self, every) if checkpoint else None
+            learning = Learning(
+                self.objective_, rows, held_out, self._settings(rows, checkpoint_every), generator,
+                emit=bar.emit, save_state=save,
+            )  # fmt: skip
+            if resumed:
+                learning.restore(resumed.tensors, resumed.data)
+            state = learning.run()
+        self.baseline_ = _principal_components(rows, self.code_size_)
+        self._finish(rows)
+        self.history_ = {
+            "epochs": state.epochs, "stopped": state.stopped, "best_epoch": state.best_epoch,
+            "nan_epoch": state.epoch if state.stopped == "nan" else None,
+            "precision": learning.precision, "notes": notes,
+        }  # fmt: skip
+        examine_fit(self, rows, held_out)
+        return self
+
+    def _split(self, rows: Rows, validation: Any, generator: torch.Generator) -> tuple[Rows, Rows | None]:
+        """The rows that are learned from, and those that are only looked at."""
+        if validation is not None:
+            return rows, self.preprocessing_.rows(inputs.validated(self, validation, reset=False))
+        n_held = round(self.validation_fraction * len(rows))
+        if n_held == 0:
+            return rows, None
+        order = torch.randperm(len(rows), generator=generator)
+        return Subset(rows, order[n_held:].sort().values), Subset(rows, order[:n_held].sort().values)
+
+    def _choose_code_size(self, rows: Rows) -> list[str]:
+        if self.code_size is not None:
+            self.code_size_ = int(self.code_size)
+            wide = self.code_size_ > rows.n_columns
+            note = f"the code has more units ({self.code_size_}) than the data has columns ({rows.n_columns})"
+            return [note] if wide else []
+        self.code_size_ = suggested_code_size(lambda: _x(rows), rows.n_columns)
+        return [f"code_size was not given: {self.code_size_} chosen (principal components of 90% of the variance)"]
+
+    def _choose_likelihood(self, rows: Rows, held_out: Rows | None) -> dict[str, Any]:
+        """The configuration of p_dec, after a look at every row; data outside its domain is refused."""
+        groups = self.preprocessing_.groups
+        name = "auto" if groups and isinstance(self.likelihood, dict) else self.likelihood
+        config = likelihood_config(name, _telling(rows), groups)
+        likelihood = likelihood_from(config, rows.n_columns)
+        for part in (rows, held_out):
+            for x in _x(part) if part is not None else ():
+                likelihood.check(x, self.preprocessing_.columns)
+        return config
+
+    def _shape(self) -> Shape:
+        preprocessing = self.preprocessing_
+        return Shape(preprocessing.n_columns, self.code_size_, preprocessing.image_shape, self.likelihood_)
+
+    def _settings(self, rows: Rows, checkpoint_every: float) -> Settings:
+        batch_size = self.batch_size or 2 ** int(np.clip(round(np.log2(max(1, len(rows) / 20))), 4, 9))
+        return Settings(
+            max_epochs=self.max_epochs, batch_size=batch_size, learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay, clip_norm=self.clip_norm, patience=self.patience,
+            time_limit=self.time_limit, averaging=self.averaging, precision=self.precision, device=self.device,
+            checkpoint_every=checkpoint_every,
+        )  # fmt: skip
+
+    # -- reading ------------------------------------------------------------------------------------
+
+    def read(self, X: Any) -> Iterator[Reading]:
+        """The rows of `X`, a block at a time, with all that the model makes of them, in model space."""
+        rows = self._rows(X)
+
+        def look(batch: Batch) -> Reading:
+            trip = self.objective_(batch)
+            mean = self.objective_.likelihood.mean_given(trip.parameters, batch.x)
+            nll = self.objective_.nll(trip)
+            return Reading(batch.x, trip.preactivation, trip.code, trip.parameters, mean, nll)
+
+        for batch, n in self._padded(rows):
+            seen = look(batch)
+            yield Reading(*(getattr(seen, name)[:n].cpu() for name in Reading.__dataclass_fields__))
+
+    def transform(self, X: Any) -> Float[np.ndarray, "n code_size"]:
+        """The codes h = f(x), (n, code_size), float32."""
+        rows = self._rows(X)
+        codes = np.empty((len(rows), self.code_size_), np.float32)
+        start = 0
+        for batch, n in self._padded(rows):
+            code = self.objective_.code_activation(self.objective_.encoder(batch.x))
+            codes[start : start + n] = code[:n].cpu().numpy()
+            start += n
+        return codes
+
+    def inverse_transform(self, H: ArrayLike) -> Any:
+        """The rows that codes stand for: the mean of p_dec(x | h), in the units of X.
+
+        Args:
+            H: codes, (n, code_size).
+
+        Returns:
+            What was fitted on: a data frame, images in their own shape and range, or an array (n, d).
+        """
+        check_is_fitted(self)
+        codes = inputs.codes(H, self.code_size_)
+        mean = np.empty((len(codes), self.preprocessing_.n_columns), np.float32)
+        for start in range(0, len(codes), BLOCK):
+            part = codes[start : start + BLOCK]
+            mean[start : start + len(part)] = self._decode(part)
+        return self.preprocessing_.restore(mean)
+
+    @torch.no_grad()
+    def _decode(self, codes: np.ndarray) -> np.ndarray:
+        """One block of codes to model space."""
+        padded = torch.zeros(BLOCK, self.code_size_)
+        padded[: len(codes)] = torch.from_numpy(codes)
+        self.objective_.to(resolve_device(self.device)).eval()
+        parameters = self.objective_.decoder(padded.to(resolve_device(self.device)))
+        return self.objective_.likelihood.mean(parameters)[: len(codes)].cpu().numpy()
+
+    def reconstruct(self, X: Any) -> Any:
+        """What the decoder makes of the codes of `X`, in the units and the shape of X.
+
+        Raises:
+            InputError: sparse rows whose dense whole would be larger than `DENSE_LIMIT` bytes.
+        """
+        check_is_fitted(self)
+        needed = 4 * len_of(X) * self.preprocessing_.n_columns
+        if self.preprocessing_.source in ("sparse", "text") and needed > DENSE_LIMIT:
+            raise InputError(
+                f"the reconstruction of {len_of(X)} sparse rows would take {needed / 2**30:.1f} GiB dense; "
+                "reconstruct fewer rows at a time, or use read(X), which goes block by block"
+            )
+        mean = [reading.reconstruction.numpy() for reading in self.read(X)]
+        return self.preprocessing_.restore(np.concatenate(mean))
+
+    def reconstruction_error(self, X: Any) -> Float[np.ndarray, " n"]:
+        """||x - r||^2 of each row, summed over columns, in model space (see `scaling`)."""
+        errors = [(reading.x - reading.reconstruction).square().sum(1).numpy() for reading in self.read(X)]
+        return np.concatenate(errors)
+
+    def nll(self, X: Any) -> Float[np.ndarray, " n"]:
+        """-log p_dec(x | f(x)) of each row, in nats, in model space."""
+        return np.concatenate([reading.nll.numpy() for reading in self.read(X)])
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Minus the mean of `nll(X)`: larger is better, as scikit-learn's searches want it."""
+        return -float(self.nll(X).mean(dtype=np.float64))
+
+    def _rows(self, X: Any) -> Rows:
+        check_is_fitted(self)
+        return self.preprocessing_.rows(inputs.validated(self, X, reset=False))
+
+    def _padded(self, rows: Rows) -> Iterator[tuple[Batch, int]]:
+        """Blocks of exactly `BLOCK` rows, the last one filled up with zeros, and how many rows are real.
+
+        Without gradient, in fp32: the same row gets the same code whatever stands beside it.
+        """
+        device = resolve_device(self.device)
+        self.objective_.to(device).eval()
+        with torch.no_grad():
+            for batch in blocks(rows):
+                yield _pad(batch).to(device), len(batch.x)
+
+    # -- files --------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to one file that `isthmus.load` reads: numbers and plain data, nothing to execute.
+
+        The state of a run that ended by itself (`path` + ".checkpoint") is removed.
+
+        Raises:
+            InputError: the folder cannot be written to; nothing is left half written.
+        """
+        from isthmus.estimators.registry import save
+
+        check_is_fitted(self)
+        save(self, path)
+        if self.history_["stopped"] != "interrupted":
+            checkpoints.remove(path)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = self.missing != "refuse"
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+def _x(rows: Rows) -> Iterator[Float[Tensor, "block columns"]]:
+    return (batch.x for batch in blocks(rows, 1024))
+
+
+def _telling(rows: Rows) -> Float[Tensor, "block columns"]:
+    """The first block that holds a value besides 0 and 1, else the first: what "auto" need look at."""
+    return next((x for x in _x(rows) if not bool(((x == 0) | (x == 1)).all())), next(_x(rows)))
+
+
+def _principal_components(rows: Rows, code_size: int) -> PrincipalComponents:
+    return principal_components(lambda: _x(rows), rows.n_columns, code_size)
+
+
+def _pad(batch: Batch) -> Batch:
+    missing = BLOCK - len(batch.x)
+    if not missing:
+        return batch
+
+    def fill(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else torch.nn.functional.pad(tensor, (0, 0, 0, missing))
+
+    x = fill(batch.x)
+    assert x is not None
+    return Batch(x, mask=fill(batch.mask))
+
+
+def seed_of(random_state: Any) -> int:
+    """The seed that a `random_state` means: an integer as it is, else one that is drawn."""
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    if isinstance(random_state, int | np.integer):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31))

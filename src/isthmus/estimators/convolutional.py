@@ -1,0 +1,84 @@
+"""The convolutional autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from isthmus.errors import InputError
+from isthmus.estimators.base import BaseAutoencoder, Shape
+from isthmus.learning.objectives import Reconstruction
+from isthmus.parts.convolutions import ConvolutionalDecoder, ConvolutionalEncoder
+from isthmus.parts.likelihoods import likelihood_from
+from isthmus.parts.networks import Normalization
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ConvolutionalAutoencoder(BaseAutoencoder):
+    r"""The convolutional autoencoder, for images of any size and any number of channels.
+
+        h = W vec(s(K_L * ... s(K_1 * x))) + b,   x (channels, height, width),   J = E_x [ -log p_dec(x | g(h)) ]
+
+    Each layer halves height and width by a stride of two; the decoder mirrors it with transposed convolutions.
+    The kernels are shared over the image: a feature that is useful somewhere is useful everywhere, which fits
+    pictures with far fewer parameters than `Autoencoder`. Rows that are no images are taken as strips of one
+    channel and height one, so that neighbouring columns share kernels: right for signals, not for tables.
+
+    Args:
+        hidden_sizes: maps of each layer, outermost first; the decoder mirrors them. None is (32, 64, 64).
+        activation: of the hidden layers: "relu", "gelu", "silu", "tanh", "sigmoid", "softplus" or "linear".
+        code_activation: of the code; "linear" leaves it unbounded.
+        kernel_size: height and width of the kernels, odd.
+        normalization: "batch" or "layer" in the hidden layers, or None.
+        dropout: rate at which whole maps are dropped while learning.
+
+    The other arguments are those of every kind: see `BaseAutoencoder`.
+
+    Raises:
+        InputError: at `fit`, for arguments or rows that cannot be used, in one line.
+
+    Source: Goodfellow, Bengio & Courville, Deep Learning, chapters 9 and 14; Masci et al., Stacked convolutional
+    auto-encoders for hierarchical feature extraction (2011).
+
+    Example:
+        >>> import numpy as np
+        >>> from isthmus import ConvolutionalAutoencoder
+        >>> X = np.random.default_rng(0).integers(0, 256, (40, 9, 7), dtype=np.uint8)
+        >>> model = ConvolutionalAutoencoder(code_size=2, hidden_sizes=(4, 8), max_epochs=2, random_state=0).fit(X)
+        >>> model.transform(X).shape, model.reconstruct(X).shape, model.reconstruct(X).dtype
+        ((40, 2), (40, 9, 7), dtype('uint8'))
+    """
+
+    hidden_sizes: Sequence[int] | None = None
+    activation: str = "relu"
+    code_activation: str = "linear"
+    kernel_size: int = 3
+    normalization: Normalization | None = None
+    dropout: float = 0.0
+
+    kind: ClassVar[str] = "conv"
+
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
+        likelihood = likelihood_from(shape.likelihood, shape.n_columns)
+        image_shape = shape.image_shape or (1, 1, shape.n_columns)
+        self.hidden_sizes_ = (32, 64, 64) if self.hidden_sizes is None else tuple(self.hidden_sizes)
+        per_pixel, rest = divmod(likelihood.n_parameters, shape.n_columns)
+        if rest:
+            raise InputError(
+                f"likelihood={shape.likelihood['name']!r} has parameters of the whole row, which convolutions do "
+                "not make; use kind 'deep' with it, or likelihood='gaussian' here"
+            )
+        options: dict[str, Any] = {
+            "channels": self.hidden_sizes_,
+            "activation": self.activation,
+            "kernel_size": self.kernel_size,
+            "normalization": self.normalization,
+            "dropout": self.dropout,
+            "generator": generator,
+        }
+        encoder = ConvolutionalEncoder(image_shape, shape.code_size, **options)
+        decoder = ConvolutionalDecoder(image_shape, shape.code_size, per_pixel, **options)
+        return Reconstruction(encoder, decoder, likelihood, self.code_activation)

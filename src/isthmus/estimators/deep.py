@@ -1,0 +1,88 @@
+"""The deep autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from isthmus.errors import InputError
+from isthmus.estimators.base import BaseAutoencoder, Shape
+from isthmus.learning.objectives import Reconstruction
+from isthmus.parts.likelihoods import Likelihood, likelihood_from
+from isthmus.parts.networks import MLP, Normalization, TiedMLP, default_hidden_sizes
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Autoencoder(BaseAutoencoder):
+    r"""The deep autoencoder: an encoder and a mirrored decoder with hidden layers, and a narrow code between.
+
+        h = f(x) = s(W_L ... s(W_1 x + b_1) ... + b_L),   J = E_x [ -log p_dec(x | g(h)) ]
+
+    Depth lets the code follow a curved manifold where principal components can only fit a plane, and does it
+    with exponentially fewer units than one wide layer. With a powerful decoder even a narrow code can memorise
+    rows instead (section 14.1): the doctor compares training and held-out rows.
+
+    Args:
+        hidden_sizes: units of the encoder's hidden layers, outermost first; the decoder mirrors them.
+            None takes two layers after the width of the data.
+        activation: of the hidden layers: "relu", "gelu", "silu", "tanh", "sigmoid", "softplus" or "linear".
+        code_activation: of the code; "linear" leaves it unbounded.
+        tied: the decoder uses the encoder's transposed weights.
+        normalization: "batch" or "layer" in the hidden layers, or None.
+        dropout: rate at which hidden units are dropped while learning.
+
+    The other arguments are those of every kind: see `BaseAutoencoder`.
+
+    Raises:
+        InputError: at `fit`, for arguments or rows that cannot be used, in one line.
+
+    Source: Goodfellow, Bengio & Courville, Deep Learning, sections 14.1 and 14.3; Hinton & Salakhutdinov,
+    Reducing the dimensionality of data with neural networks, Science 313 (2006).
+
+    Example:
+        >>> import numpy as np
+        >>> from isthmus import Autoencoder
+        >>> t = np.random.default_rng(0).uniform(0, 6, (200, 1))
+        >>> X = np.hstack([np.sin(t), np.cos(t), t / 6])
+        >>> model = Autoencoder(code_size=1, random_state=0).fit(X)
+        >>> model.transform(X).shape, model.reconstruct(X).shape
+        ((200, 1), (200, 3))
+    """
+
+    hidden_sizes: Sequence[int] | None = None
+    activation: str = "relu"
+    code_activation: str = "linear"
+    tied: bool = False
+    normalization: Normalization | None = None
+    dropout: float = 0.0
+
+    kind: ClassVar[str] = "deep"
+
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
+        likelihood = likelihood_from(shape.likelihood, shape.n_columns)
+        self.hidden_sizes_ = tuple(
+            default_hidden_sizes(shape.n_columns, shape.code_size) if self.hidden_sizes is None else self.hidden_sizes
+        )
+        options: dict[str, Any] = {
+            "normalization": self.normalization,
+            "dropout": self.dropout,
+            "generator": generator,
+        }
+        encoder = MLP((shape.n_columns, *self.hidden_sizes_, shape.code_size), self.activation, **options)
+        if self.tied:
+            _refuse_wide_output(likelihood)
+            return Reconstruction(encoder, TiedMLP(encoder), likelihood, self.code_activation)
+        sizes = (shape.code_size, *reversed(self.hidden_sizes_), likelihood.n_parameters)
+        return Reconstruction(encoder, MLP(sizes, self.activation, **options), likelihood, self.code_activation)
+
+
+def _refuse_wide_output(likelihood: Likelihood) -> None:
+    """A transposed encoder gives one parameter a column, no more."""
+    if likelihood.n_parameters != likelihood.n_columns:
+        raise InputError(
+            f"tied=True gives one output a column, and likelihood {likelihood.name!r} wants "
+            f"{likelihood.n_parameters} for {likelihood.n_columns} columns; use tied=False or 'gaussian'"
+        )

@@ -1,0 +1,100 @@
+"""What comes in by the estimators' doors: arrays, tables, codes and parameters, accepted or refused in one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_array, validate_data
+
+from isthmus.data.preprocessing import source_of
+from isthmus.errors import InputError
+
+
+def validated(estimator: Any, X: Any, *, reset: bool) -> Any:
+    """`X` as an array, a data frame, a CSR matrix or texts; `n_features_in_` and names are kept or compared.
+
+    Raises:
+        InputError, ValueError: what cannot be rows, or has another width or other names than at fit.
+    """
+    if hasattr(X, "X") and hasattr(X, "row_names"):
+        X = X.X
+    if hasattr(X, "to_pandas") and not hasattr(X, "iloc"):
+        X = X.to_pandas()
+    source = source_of(X)
+    if source == "text":
+        return X
+    if source == "table":
+        if reset or hasattr(estimator, "feature_names_in_"):
+            validate_data(estimator, X, reset=reset, skip_check_array=True)
+        return X
+    if source == "sparse":
+        X = check_array(X, accept_sparse="csr", ensure_all_finite=False, dtype="numeric", estimator=estimator)
+    else:
+        X = _array(estimator, X)
+    if X.ndim == 2:
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+    elif reset:
+        _forget_names(estimator)
+        estimator.n_features_in_ = int(np.prod(X.shape[1:]))
+    return X
+
+
+def _forget_names(estimator: Any) -> None:
+    if hasattr(estimator, "feature_names_in_"):
+        del estimator.feature_names_in_
+
+
+def _array(estimator: Any, X: Any) -> np.ndarray:
+    """A numeric array of two dimensions or more."""
+    array = X if isinstance(X, np.ndarray) else np.asarray(X)
+    if array.dtype.kind in "US":
+        raise InputError(f"X holds text (such as {array.ravel()[0]!r}), not numbers; give a table or texts instead")
+    if array.ndim < 2:
+        raise InputError(
+            f"Expected 2D array, got {array.ndim}D array instead: give one row as X.reshape(1, -1) "
+            "and one column as X.reshape(-1, 1). Reshape your data"
+        )
+    return check_array(array, allow_nd=True, ensure_all_finite=False, dtype="numeric", estimator=estimator)
+
+
+def refuse_too_few(n_rows: int) -> None:
+    """One row cannot be learned from."""
+    if n_rows < 2:
+        raise InputError(f"n_samples={n_rows}: one row cannot be learned from; give at least two rows")
+
+
+def codes(H: ArrayLike, code_size: int) -> np.ndarray:
+    """Codes as a float32 matrix of the right width."""
+    array = np.asarray(H)
+    if array.ndim != 2 or array.shape[1] != code_size:
+        raise InputError(f"codes of shape {array.shape}; this model's codes have shape (n, {code_size})")
+    try:
+        array = array.astype(np.float32)
+    except (ValueError, TypeError):
+        raise InputError("the codes are not all numbers") from None
+    if not np.isfinite(array).all():
+        row, column = np.argwhere(~np.isfinite(array))[0]
+        raise InputError(f"the codes hold {array[row, column]} at row {row}, unit {column}; codes must be finite")
+    return array
+
+
+_COUNTS = ("code_size", "max_epochs", "batch_size", "patience")
+_POSITIVE = ("learning_rate", "clip_norm", "time_limit")
+_SHARES = ("validation_fraction", "averaging", "dropout")
+
+
+def check_parameters(estimator: Any) -> None:
+    """Refuse constructor arguments that cannot be meant, by name, with what they may be."""
+    for name, value in estimator.get_params(deep=False).items():
+        if value is None:
+            continue
+        if name in _COUNTS and not (isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1):
+            raise InputError(f"{name}={value!r}: it must be a whole number of at least 1")
+        if name in _POSITIVE and not (isinstance(value, int | float | np.number) and value > 0):
+            raise InputError(f"{name}={value!r}: it must be a number above 0")
+        if name in _SHARES and not (isinstance(value, int | float | np.number) and 0 <= value < 1):
+            raise InputError(f"{name}={value!r}: it must be a share, at least 0 and below 1")
+        if name == "weight_decay" and not (isinstance(value, int | float | np.number) and value >= 0):
+            raise InputError(f"{name}={value!r}: it must be 0 or more")

@@ -1,0 +1,59 @@
+"""The progress bar: the loss, rows a second and the time left, on a terminal and nowhere else."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from isthmus.learning.training import Progress
+
+
+class ProgressBar:
+    """A bar on stderr while a terminal is there to show it; silent when piped or when `verbose` is 0.
+
+    Used as a context manager; `emit` is None where nothing is shown, so that the loop does no work for it.
+    """
+
+    def __init__(self, title: str, verbose: int) -> None:
+        self.title = title
+        self._shown = verbose > 0 and sys.stderr.isatty()
+
+    def __enter__(self) -> ProgressBar:
+        if self._shown:
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as Bar
+
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("epoch {task.fields[epoch]}  loss {task.fields[loss]:.4g}"),
+                TextColumn("{task.fields[speed]:,.0f} rows/s  {task.fields[left]} left"),
+            )
+            self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task(self.title, epoch=1, loss=float("nan"), speed=0.0, left="?")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shown:
+            self._bar.stop()
+
+    @property
+    def emit(self):  # type: ignore[no-untyped-def]  # a bound method or None
+        """What the loop calls, or None where nothing is shown."""
+        return self._update if self._shown else None
+
+    def _update(self, progress: Progress) -> None:
+        minutes, seconds = divmod(round(progress.seconds_left), 60)
+        self._bar.update(
+            self._task,
+            total=progress.planned,
+            completed=progress.step,
+            epoch=progress.epoch + 1,
+            loss=progress.loss,
+            speed=progress.rows_per_second,
+            left=f"{minutes}:{seconds:02d}",
+        )

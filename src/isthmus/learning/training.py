@@ -1,0 +1,360 @@
+"""The one loop. It follows the gradient of an objective's terms over batches of rows, and knows no kind.
+
+    theta <- Adam(theta, grad of  sum over terms of  mean over the batch),   learning rate by `rate`
+
+Learning can stop, be stopped and go on: the state it hands to `save_state` holds all that the rest
+of the run depends on, so a run that was killed and resumed ends with the same weights, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from isthmus.learning.objectives import Objective
+from isthmus.learning.precision import fast_products, resolve_device, resolve_precision
+from isthmus.parts.passes import Batch
+
+MONITOR_ROWS = 1024
+"""Rows of the training part that are looked at after each epoch, and the size of a block when looking."""
+
+
+class Rows(Protocol):
+    """What the loop asks of data: a length, and the batch of an index."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, index: Int[Tensor, " batch"]) -> Batch:
+        """The rows `index` in model space."""
+        ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to learn.
+
+    Attributes:
+        max_epochs: passes over the rows; progress and the learning rate are planned on them.
+        batch_size: rows a step; the rows are cut into nearly equal batches of at most this many.
+        learning_rate: the largest of the schedule.
+        warmup: share of the steps over which the rate rises linearly to its largest.
+        weight_decay: AdamW's, decoupled.
+        clip_norm: largest norm of the gradient; None does not clip.
+        patience: epochs without a better held-out monitor before learning stops; None never stops.
+        time_limit: seconds after which learning stops; the schedule is not bent to it.
+        averaging: decay of an exponential moving average of the weights that is kept instead of the
+            last ones; None keeps the last ones.
+        precision, device: see `isthmus.learning.precision`.
+        checkpoint_every: seconds between two calls of `save_state`.
+    """
+
+    max_epochs: int
+    batch_size: int
+    learning_rate: float = 1e-3
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    patience: int | None = None
+    time_limit: float | None = None
+    averaging: float | None = None
+    precision: str = "auto"
+    device: str = "auto"
+    checkpoint_every: float = 60.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where learning stands: what a progress bar shows."""
+
+    epoch: int
+    step: int
+    planned: int
+    loss: float
+    rows_per_second: float
+    seconds_left: float
+
+
+@dataclass
+class State:
+    """All that the rest of a run depends on, besides the weights, the optimiser and the generator."""
+
+    epoch: int = 0
+    position: int = 0
+    step: int = 0
+    stale: int = 0
+    best: float = math.inf
+    best_epoch: int = -1
+    seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    stopped: str = ""
+
+
+def rate(step: int, planned: int, settings: Settings) -> float:
+    """The learning rate of a step: a linear warm-up, then a cosine to zero.
+
+    Example:
+        >>> settings = Settings(max_epochs=1, batch_size=1, learning_rate=2.0, warmup=0.1)
+        >>> [round(rate(step, 100, settings), 3) for step in (0, 9, 55, 99)]
+        [0.2, 2.0, 1.0, 0.001]
+    """
+    warm = max(1, round(settings.warmup * planned))
+    if step < warm:
+        return settings.learning_rate * (step + 1) / warm
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, planned - warm)))
+
+
+def batch_bounds(n_rows: int, batch_size: int) -> list[tuple[int, int]]:
+    """Nearly equal batches of at most `batch_size` rows: none is dropped, none is tiny.
+
+    Example:
+        >>> batch_bounds(10, 4)
+        [(0, 3), (3, 6), (6, 10)]
+    """
+    n = math.ceil(n_rows / batch_size)
+    return [(i * n_rows // n, (i + 1) * n_rows // n) for i in range(n)]
+
+
+class Learning:
+    """One run of the loop: `Learning(...).run()`; its parts are methods so that each can be read alone.
+
+    Args:
+        objective: what is minimised; trained in place.
+        rows: the training rows.
+        held_out: rows that are only looked at; None where there are none.
+        settings: how.
+        generator: drives the order of rows and every draw of the objective.
+        emit: called with the `Progress` a few times a second.
+        save_state: called with (tensors, plain data) every `checkpoint_every` seconds.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        rows: Rows,
+        held_out: Rows | None,
+        settings: Settings,
+        generator: torch.Generator,
+        *,
+        emit: Callable[[Progress], None] | None = None,
+        save_state: Callable[[dict[str, Tensor], dict[str, Any]], None] | None = None,
+    ) -> None:
+        from lightning_fabric import Fabric
+
+        self.objective, self.rows, self.held_out = objective, rows, held_out
+        self.settings, self.generator = settings, generator
+        self.emit, self.save_state = emit, save_state
+        self.device = resolve_device(settings.device)
+        self.precision = resolve_precision(settings.precision, self.device)
+        accelerator = {"cuda": "gpu"}.get(self.device.type, self.device.type)
+        fabric = Fabric(accelerator=accelerator, devices=1, precision=self.precision)  # type: ignore[arg-type]
+        fused = self.device.type in ("cpu", "cuda")
+        optimizer = torch.optim.AdamW(
+            objective.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=fused
+        )
+        self.fabric = fabric
+        self.module, self.optimizer = fabric.setup(objective, optimizer)
+        self.module.mark_forward_method("terms")
+        self.bounds = batch_bounds(len(rows), settings.batch_size)
+        self.planned = max(1, len(self.bounds) * settings.max_epochs)
+        self.state, self.order = State(), torch.empty(0, dtype=torch.long)
+        self.average = _copy(objective) if settings.averaging is not None else {}
+        self.kept = _copy(objective)
+        self._started = self._emitted = self._saved = time.perf_counter()
+
+    def run(self) -> State:
+        """Learn until the epochs, the patience or the time are spent, or somebody presses Ctrl-C.
+
+        Afterwards the objective holds the best weights on held-out rows, or the last (averaged) ones
+        where nothing was held out; after a NaN, the last good ones.
+        """
+        self._started = self._emitted = self._saved = time.perf_counter() - self.state.seconds
+        try:
+            with fast_products(self.precision):
+                self.objective.train()
+                while not self.state.stopped:
+                    if self.state.epoch >= self.settings.max_epochs:
+                        self.state.stopped = "max_epochs"
+                        break
+                    self._epoch()
+        except KeyboardInterrupt:
+            self.state.stopped = "interrupted"
+        self._settle()
+        return self.state
+
+    def _epoch(self) -> None:
+        state = self.state
+        if state.position == 0:
+            self.order = torch.randperm(len(self.rows), generator=self.generator)
+            state.sums = {}
+        first, began = state.position, time.perf_counter()
+        while state.position < len(self.bounds):
+            loss = self._step(*self.bounds[state.position])
+            state.position += 1
+            state.step += 1
+            if not math.isfinite(loss):
+                state.stopped = "nan"
+                return
+            self._report(loss, began, first)
+            if self.settings.time_limit is not None and self._seconds() > self.settings.time_limit:
+                state.stopped = "time_limit"
+                break
+        done = state.position - first
+        self._close_epoch(time.perf_counter() - began, self.bounds[first + done - 1][1] - self.bounds[first][0])
+
+    def _step(self, start: int, stop: int) -> float:
+        """One step of the optimiser on the rows order[start:stop]; the loss before it."""
+        state, settings = self.state, self.settings
+        batch = self.rows.batch(self.order[start:stop]).to(self.device)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate(state.step, self.planned, settings)
+        terms = self.module.terms(batch, state.step / self.planned, self.generator)
+        means = {name: term.mean() for name, term in terms.items()}
+        loss = torch.stack(list(means.values())).sum() if len(means) > 1 else next(iter(means.values()))
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        if settings.clip_norm is not None:
+            self.fabric.clip_gradients(self.module, self.optimizer, max_norm=settings.clip_norm)
+        value = float(loss.detach())
+        if math.isfinite(value):
+            self.optimizer.step()
+            self._average()
+        for name, mean in means.items():
+            state.sums[name] = state.sums.get(name, 0.0) + float(mean.detach()) * (stop - start)
+        return value
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """average <- d average + (1 - d) theta, with a smaller d at the start so that the first weights fade."""
+        if self.settings.averaging is None:
+            return
+        decay = min(self.settings.averaging, (1 + self.state.step) / (10 + self.state.step))
+        for name, value in self.objective.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    def _close_epoch(self, seconds: float, n_rows: int) -> None:
+        """Look at held-out and training rows, write the epoch's line, keep the weights if they are the best."""
+        state = self.state
+        seen = self.bounds[state.position - 1][1]
+        training = _monitor(self.objective, self.rows, self.device, self._looked_at(), self.average)
+        held_out = None
+        if self.held_out is not None:
+            held_out = _monitor(self.objective, self.held_out, self.device, None, self.average)
+        watched = training if held_out is None else held_out
+        state.epochs.append(
+            {
+                "epoch": state.epoch,
+                "steps": state.step,
+                "seconds": round(self._seconds(), 3),
+                "rows_per_second": round(n_rows / max(seconds, 1e-9), 1),
+                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                "terms": {name: total / seen for name, total in state.sums.items()},
+                "train": training,
+                "held_out": held_out,
+            }
+        )
+        if not math.isfinite(watched):
+            state.stopped = "nan"
+            return
+        better = watched < state.best
+        if better or held_out is None:
+            self.kept = {k: v.clone() for k, v in (self.average or self.objective.state_dict()).items()}
+            state.best, state.best_epoch = min(watched, state.best), state.epoch
+        state.stale = 0 if better else state.stale + 1
+        state.epoch, state.position = state.epoch + 1, 0
+        patience = self.settings.patience
+        if held_out is not None and patience is not None and state.stale >= patience and not state.stopped:
+            state.stopped = "patience"
+
+    def _looked_at(self) -> Int[Tensor, " rows"]:
+        """The training rows that are looked at: evenly spread, the same after every epoch."""
+        n = min(len(self.rows), MONITOR_ROWS)
+        return torch.arange(n) * len(self.rows) // n
+
+    def _settle(self) -> None:
+        """Leave the objective with the weights that count, ready to be read."""
+        interrupted_early = self.state.stopped == "interrupted" and not self.state.epochs
+        if not interrupted_early:
+            self.objective.load_state_dict(self.kept)
+        self.objective.eval()
+        self.objective.to("cpu")
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._started
+
+    def _report(self, loss: float, began: float, first: int) -> None:
+        """Tell the progress bar, and save the state when its time has come."""
+        now, state = time.perf_counter(), self.state
+        if self.emit is not None and (now - self._emitted > 0.2 or state.step == self.planned):
+            self._emitted = now
+            done = self.bounds[state.position - 1][1] - self.bounds[first][0]
+            left = self._seconds() / state.step * (self.planned - state.step)
+            if self.settings.time_limit is not None:
+                left = min(left, self.settings.time_limit - self._seconds())
+            speed = done / max(now - began, 1e-9)
+            self.emit(Progress(state.epoch, state.step, self.planned, loss, speed, max(left, 0.0)))
+        if self.save_state is not None and now - self._saved >= self.settings.checkpoint_every:
+            self._saved = now
+            state.seconds = self._seconds()
+            self.save_state(*self.snapshot())
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The whole state: tensors by name, and plain data."""
+        tensors = {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
+        tensors |= {f"kept.{name}": value for name, value in self.kept.items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        for i, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+        tensors |= {"generator": self.generator.get_state(), "order": self.order}
+        return tensors, {name: getattr(self.state, name) for name in State.__dataclass_fields__}
+
+    def restore(self, tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
+        """Go on where `snapshot` was taken."""
+        self.objective.load_state_dict(_under("objective.", tensors))
+        self.kept, self.average = _under("kept.", tensors), _under("average.", tensors)
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under("optimizer.", tensors).items():
+            number, slot = name.split(".", 1)
+            slots.setdefault(int(number), {})[slot] = value
+        current = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({**current, "state": slots})
+        self.generator.set_state(tensors["generator"])
+        self.order = tensors["order"]
+        self.state = replace(State(**data), stopped="")
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _copy(objective: Objective) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in objective.state_dict().items()}
+
+
+@torch.no_grad()
+def _monitor(
+    objective: Objective, rows: Rows, device: torch.device, index: Tensor | None, weights: dict[str, Tensor]
+) -> float:
+    """The mean of the monitor over rows, in fp32, with other weights lent to the objective if there are any."""
+    index = torch.arange(len(rows)) if index is None else index
+    own = _copy(objective) if weights else {}
+    if weights:
+        objective.load_state_dict(weights)
+    objective.eval()
+    total = 0.0
+    for part in index.split(MONITOR_ROWS):
+        total += float(objective.monitor(rows.batch(part).to(device)).double().sum())
+    objective.train()
+    if own:
+        objective.load_state_dict(own)
+    return total / len(index)

@@ -1,0 +1,64 @@
+"""A file is whole or not there, and nothing but our own is read."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from isthmus.errors import InputError
+from isthmus.files import read_tensors, write_tensors, write_whole
+
+TENSORS = {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3), "f": torch.zeros(2, dtype=torch.float64)}
+
+
+def test_tensors_and_header_come_back_as_they_went(tmp_path):
+    write_tensors(tmp_path / "m", TENSORS, {"kind": "deep", "loss": [0.1, 1e-300]})
+    tensors, header = read_tensors(tmp_path / "m")
+    assert header == {"schema": 1, "kind": "deep", "loss": [0.1, 1e-300]}
+    assert all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(RuntimeError), write_whole(tmp_path / "a") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "a").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_that_is_not_whole_or_not_ours_is_refused_in_one_line(tmp_path):
+    good = tmp_path / "m"
+    write_tensors(good, TENSORS, {"kind": "deep"})
+    content = good.read_bytes()
+    cases = {
+        "missing": (None, "no such file"),
+        "cut": (content[:-5], "not a whole isthmus model file"),
+        "empty": (b"", "not a whole isthmus model file"),
+        "edited": (content[:-3] + bytes([content[-3] ^ 1]) + content[-2:], "changed after it was written"),
+        "text": (b"hello, I am a poem\n" * 20, "not a whole isthmus model file"),
+        "header": (content.replace(b"deep", b"doop"), "changed after it was written"),
+    }
+    for name, (data, text) in cases.items():
+        path = tmp_path / name
+        if data is not None:
+            path.write_bytes(data)
+        with pytest.raises(InputError, match=text) as refused:
+            read_tensors(path)
+        assert "\n" not in str(refused.value)
+
+
+def test_a_foreign_and_a_newer_file_are_told_apart(tmp_path):
+    save_file(TENSORS, tmp_path / "foreign")
+    with pytest.raises(InputError, match="of another program"):
+        read_tensors(tmp_path / "foreign")
+    save_file(TENSORS, tmp_path / "newer", {"isthmus": json.dumps({"schema": 99})})
+    with pytest.raises(InputError, match="written by a newer isthmus .schema 99, this one reads up to 1.*upgrade"):
+        read_tensors(tmp_path / "newer")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match="does not exist; make it first"):
+        write_tensors(tmp_path / "no" / "m", TENSORS, {})
