@@ -1,0 +1,107 @@
+"""What a reader hands over: a `Dataset`, whose rows are an array, images, a table, sparse rows or `Documents`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, overload
+
+import numpy as np
+
+from isthmus.errors import InputError
+
+
+class Documents(Sequence[str]):
+    """Texts, one a row; immutable.
+
+    An index gives one text; a slice, an array of row numbers or a boolean mask gives `Documents` again.
+
+    Args:
+        texts: the texts, in the order of the rows.
+
+    Raises:
+        InputError: one of them is not a string.
+
+    Example:
+        >>> documents = Documents(["cocoa rose", "tin fell", "wheat held"])
+        >>> len(documents), documents[1]
+        (3, 'tin fell')
+        >>> documents[np.array([2, 0])].texts
+        ('wheat held', 'cocoa rose')
+    """
+
+    __slots__ = ("_texts",)
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        if isinstance(texts, str):
+            raise InputError("Documents takes a list of texts, not one text; put it in a list")
+        self._texts = tuple(texts)
+        for row, text in enumerate(self._texts):
+            if not isinstance(text, str):
+                raise InputError(
+                    f"document {row} is a {type(text).__name__}, not a text; every document must be a string"
+                )
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts, in the order of the rows."""
+        return self._texts
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    @overload
+    def __getitem__(self, rows: int | np.integer) -> str: ...
+    @overload
+    def __getitem__(self, rows: Any) -> Documents: ...
+    def __getitem__(self, rows: Any) -> str | Documents:
+        if isinstance(rows, int | np.integer):
+            return self._texts[int(rows)]
+        if isinstance(rows, slice):
+            return Documents(self._texts[rows])
+        return Documents([self._texts[i] for i in np.arange(len(self))[np.asarray(rows)]])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Documents) and self._texts == other._texts
+
+    def __hash__(self) -> int:
+        return hash(self._texts)
+
+    def __repr__(self) -> str:
+        return f"Documents({len(self)} texts)"
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Rows, and what is known beside them.
+
+    Attributes:
+        X: an array (n, d); images (n, h, w) or (n, h, w, c); a pandas DataFrame; a scipy CSR matrix;
+            a numpy memory map (a large .npy); or `Documents`. In the units of the file.
+        labels: (n,) where the source has them, never part of X; a list of topics a row for `reuters21578`.
+        name: what to call it in a title: the file's stem, the folder's name, or NAME:SPLIT.
+        row_names: what to call each row: the image's path in its folder, or the index of a table.
+        notes: what the reader decided and a user should know, one sentence each.
+
+    Example:
+        >>> Dataset(np.zeros((3, 2)), name="zeros").n_rows
+        3
+    """
+
+    X: Any
+    labels: np.ndarray | None = None
+    name: str = "data"
+    row_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows."""
+        return int(self.X.shape[0]) if hasattr(self.X, "shape") else len(self.X)
+
+    def noting(self, *notes: str) -> Dataset:
+        """The same data with more notes."""
+        return replace(self, notes=(*self.notes, *notes))

@@ -1,0 +1,371 @@
+"""Folders of images: read as one array of bytes, and reconstructions written back as PNG files."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import struct
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from isthmus.data.dataset import Dataset
+from isthmus.data.messages import count, one_line
+from isthmus.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+
+_GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N")
+_WIDE_MODES = ("I", "F")
+_ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
+_QUARTER_TURNS = (5, 6, 7, 8)
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What is known of an image before its pixels are read."""
+
+    path: Path
+    name: str
+    mode: str
+    size: tuple[int, int]
+    frames: int
+    transparent: bool
+
+
+def read_image_folder(folder: Path, resize: tuple[int, int] | None = None) -> Dataset:
+    """Every image below `folder` in the order of their paths, as one array of bytes.
+
+    Greyscale images give (n, h, w), and as soon as one has colours all give (n, h, w, 3); transparent
+    ones stand on white, sixteen bits are cut to eight, a camera's rotation is applied, of an animation the
+    first picture is read. The folder that an image lies in is its label, where there are several.
+
+    Args:
+        folder: where the images are; files and folders whose names begin with a dot are passed over.
+        resize: height and width that every image is brought to (bilinear, averaging where it shrinks).
+
+    Raises:
+        InputError: no images; one that cannot be read; several sizes and no `resize`.
+    """
+    paths, others = _find(folder)
+    if not paths:
+        beside = f" (but {count(len(others), 'other file')}, such as {others[0]})" if others else ""
+        raise InputError(
+            f"{folder}: no images in this folder{beside}; it needs files that end in {', '.join(IMAGE_SUFFIXES)}"
+        )
+    headers = [_read_header(path, path.relative_to(folder).as_posix()) for path in paths]
+    _refuse_wide(folder, headers)
+    if resize is None:
+        _refuse_sizes(folder, headers)
+    colour = any(header.mode not in _GREY_MODES for header in headers)
+    width, height = headers[0].size
+    height, width = resize or (height, width)
+    X = np.empty((len(headers), height, width, 3) if colour else (len(headers), height, width), np.uint8)
+    for row, header in enumerate(headers):
+        X[row] = _read_pixels(header, "RGB" if colour else "L", (width, height))
+    names = tuple(header.name for header in headers)
+    return Dataset(X, _labels(names), folder.resolve().name, names, _notes(folder, headers, others, colour))
+
+
+def _find(folder: Path) -> tuple[list[Path], list[str]]:
+    """The images below `folder`, sorted, and the names of what else lies there."""
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: this folder cannot be read ({error.strerror}); allow it, or copy it")
+
+    images, others = [], []
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        for name in files:
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+                images.append(Path(place, name))
+            elif not name.startswith("."):
+                others.append(name)
+    return sorted(images, key=lambda path: path.relative_to(folder).as_posix()), sorted(others)
+
+
+def _damaged(name: str, path: Path, error: BaseException) -> InputError:
+    if isinstance(error, PermissionError):
+        return InputError(f"{path}: cannot be read ({error.strerror}); allow it, or take the file out")
+    what = "an empty file" if path.stat().st_size == 0 else one_line(error).replace(str(path), name)
+    return InputError(f"{path}: not a readable image ({what}); replace it or take it out of the folder")
+
+
+def _broken() -> tuple[type[BaseException], ...]:
+    """What Pillow and its decoders raise for a damaged file."""
+    from PIL import Image
+
+    return (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, KeyError, TypeError,
+            OverflowError, Image.DecompressionBombError, Image.DecompressionBombWarning)  # fmt: skip
+
+
+def _read_header(path: Path, name: str) -> _Header:
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about metadata that is not used
+            with Image.open(path) as image:
+                mode = _palette_mode(image) if image.mode in ("P", "PA") else image.mode
+                turned = image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+                size = (image.height, image.width) if turned else (image.width, image.height)
+                frames = int(getattr(image, "n_frames", 1))
+                transparent = image.mode in _ALPHA_MODES or "transparency" in image.info
+                return _Header(path, name, mode, size, frames, transparent)
+    except _broken() as error:
+        raise _damaged(name, path, error) from None
+
+
+def _palette_mode(image: Image.Image) -> str:
+    """Whether an image with a palette uses greys only."""
+    red, green, blue = (np.asarray(channel) for channel in image.convert("RGBA").split()[:3])
+    return "L" if np.array_equal(red, green) and np.array_equal(green, blue) else "RGB"
+
+
+def _refuse_wide(folder: Path, headers: list[_Header]) -> None:
+    wide = [header for header in headers if header.mode in _WIDE_MODES]
+    if wide:
+        raise InputError(
+            f"{folder}: {wide[0].name} has pixels of 32 bits ({count(len(wide), 'such image')}), which bytes cannot "
+            "hold; save them with 8 bits, or all as one .npy array (n, h, w)"
+        )
+
+
+def _refuse_sizes(folder: Path, headers: list[_Header]) -> None:
+    """Raise where the images differ in size, naming the first five that differ from the most common one."""
+    sizes = Counter(header.size for header in headers)
+    (width, height), most = sizes.most_common(1)[0]
+    odd = [header for header in headers if header.size != (width, height)]
+    if odd:
+        named = ", ".join(f"{header.name} {header.size[1]}x{header.size[0]}" for header in odd[:5])
+        more = f" and {len(odd) - 5:,} more" if len(odd) > 5 else ""
+        raise InputError(
+            f"{folder}: {len(odd):,} of {count(len(headers), 'image')} are not {height}x{width} (height x width) like "
+            f"the other {most:,}: {named}{more}; bring all to one size with resize=({height}, {width}) "
+            f"(--resize {height}x{width}), or take them out"
+        )
+
+
+def _read_pixels(header: _Header, mode: str, size: tuple[int, int]) -> np.ndarray:
+    """Bytes (h, w) for mode "L", (h, w, 3) for "RGB"."""
+    from PIL import Image, ImageOps
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(header.path) as image:
+                image.load()
+                upright = ImageOps.exif_transpose(image)
+                if upright.mode.startswith("I;16"):
+                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+                if header.transparent:
+                    cover = upright.convert("RGBA")
+                    upright = Image.alpha_composite(Image.new("RGBA", cover.size, "white"), cover)
+                if header.mode in _GREY_MODES and upright.mode != "L":
+                    upright = upright.convert("RGB").getchannel(0)  # no luma weights, whose rounding shifts greys
+                flat = upright if upright.mode == mode else upright.convert(mode)
+                resized = flat if flat.size == size else flat.resize(size, Image.Resampling.BILINEAR)
+                return np.asarray(resized)
+    except _broken() as error:
+        raise _damaged(header.name, header.path, error) from None
+
+
+def _labels(names: Sequence[str]) -> np.ndarray | None:
+    """The folder of each image, "." for the top one; None where all lie in one."""
+    folders = [str(PurePosixPath(name).parent) for name in names]
+    return np.array(folders, dtype=object) if len(set(folders)) > 1 else None
+
+
+def _notes(folder: Path, headers: list[_Header], others: list[str], colour: bool) -> tuple[str, ...]:
+    n = len(headers)
+    grey = sum(header.mode in _GREY_MODES for header in headers) if colour else 0
+    deep = sum(header.mode.startswith("I;16") for header in headers)
+    clear = sum(header.transparent for header in headers)
+    moving = sum(header.frames > 1 for header in headers)
+    said = (
+        (len(others), f"{count(len(others), 'file')} passed over, such as {others[0] if others else ''}"),
+        (grey, f"{grey:,} of {count(n, 'image')} without colours, repeated in red, green and blue"),
+        (deep, f"{count(deep, 'image')} of 16 bits, cut to the upper 8"),
+        (clear, f"{count(clear, 'image')} with transparency, put on white"),
+        (moving, f"{count(moving, 'file')} with several pictures, of which the first was read"),
+    )
+    return tuple(f"{folder.name}: {note}" for happened, note in said if happened)
+
+
+def resize_images(X: np.ndarray, resize: tuple[int, int], where: str) -> np.ndarray:
+    """Images of bytes (n, h, w) or (n, h, w, c) brought to another size.
+
+    Raises:
+        InputError: `X` is not images of bytes.
+    """
+    from PIL import Image
+
+    if getattr(X, "ndim", 2) < 3 or X.dtype != np.uint8 or (X.ndim == 4 and X.shape[3] not in (1, 3, 4)):
+        found = f"an array {X.shape} of {X.dtype}" if isinstance(X, np.ndarray) else f"a {type(X).__name__}"
+        raise InputError(f"{where}: resize is for images of bytes (n, h, w) or (n, h, w, c), and this is {found}")
+    height, width = resize
+    flat = X[..., 0] if X.ndim == 4 and X.shape[3] == 1 else X
+    rows = [np.asarray(Image.fromarray(x).resize((width, height), Image.Resampling.BILINEAR)) for x in flat]
+    return np.stack(rows).reshape(len(X), height, width, *X.shape[3:])
+
+
+def check_size(resize: Any) -> tuple[int, int]:
+    """Height and width as positive whole numbers.
+
+    Raises:
+        InputError: anything else.
+    """
+    try:
+        height, width = (int(side) for side in resize)
+        whole = (height, width) == tuple(resize)
+    except (TypeError, ValueError):
+        height = width = 0
+        whole = False
+    if not whole or height < 1 or width < 1:
+        raise InputError(f"resize={resize!r} is not a height and a width in pixels, such as (28, 28)")
+    return height, width
+
+
+def write_images(
+    folder: str | os.PathLike[str],
+    images: np.ndarray,
+    names: Sequence[str] | None = None,
+    *,
+    value_range: tuple[float, float] = (0, 255),
+    force: bool = False,
+) -> Path:
+    """Write images as PNG files into a new folder, all of them or none.
+
+    Pixel p becomes the byte round(255 (p - low) / (high - low)), clipped to 0..255.
+
+    Args:
+        folder: the folder to make; the one that it lies in must exist.
+        images: (n, h, w), (n, h, w, 1 or 3) or (n, 1 or 3, h, w).
+        names: the path of each image in the folder; its suffix becomes .png. Default: the row number.
+        value_range: the values of black and white; bytes are written as they are by the default.
+        force: replace the folder where it exists and holds nothing but PNG files.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: the folder exists (without `force`), holds other files, or cannot be written;
+            arrays that are not images; names that are too few or lead out of the folder.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp()) / "faces"
+        >>> folder = write_images(folder, np.zeros((2, 8, 8), np.uint8), ["anne.jpg", "bob.jpg"])
+        >>> sorted(file.name for file in folder.iterdir())
+        ['anne.png', 'bob.png']
+    """
+    from PIL import Image
+
+    folder = Path(folder).resolve()
+    pixels = _bytes(np.asarray(images), value_range)
+    files = _file_names(names, len(pixels))
+    refuse_existing_folder(folder, force)
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+    try:
+        temporary.mkdir()
+        for file, image in zip(files, pixels, strict=True):
+            target = temporary / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(target)
+        _put_in_place(temporary, folder)
+    except OSError as error:
+        reason = error.strerror or one_line(error)
+        raise InputError(
+            f"{folder}: could not be written ({reason}); nothing was left there, choose another place"
+        ) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def refuse_existing_folder(folder: Path, force: bool) -> None:
+    """Raise where `folder` exists, unless `force` is given and it holds nothing but PNG files."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"{folder}: a file has this name; choose another name for the folder")
+    foreign = next((p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() != ".png"), None)
+    if foreign is not None:
+        raise InputError(
+            f"{folder}: the folder exists and holds files that are not PNG ({foreign.name}); "
+            "it is never replaced, choose a new name"
+        )
+    if not force:
+        raise InputError(f"{folder}: the folder exists; choose a new name, or replace it with force=True (--force)")
+
+
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    """Rename the finished folder; an old one steps aside first and comes back if that fails."""
+    if not folder.exists():
+        temporary.rename(folder)
+        return
+    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")
+    folder.rename(aside)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        with suppress(OSError):
+            aside.rename(folder)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _bytes(images: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
+    """Images as bytes, (n, h, w) or (n, h, w, 3)."""
+    shape = images.shape
+    if images.ndim == 4 and shape[3] not in (1, 3) and shape[1] in (1, 3):
+        images = np.moveaxis(images, 1, -1)
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)) or 0 in shape:
+        raise InputError(
+            f"an array of shape {shape} is not images (n, h, w), (n, h, w, 1 or 3) or (n, 1 or 3, h, w); "
+            "write it as .npy, .csv or .parquet"
+        )
+    images = images[..., 0] if images.ndim == 4 and images.shape[3] == 1 else images
+    low, high = value_range
+    if images.dtype != np.uint8 or (low, high) != (0, 255):
+        if not high > low:
+            raise InputError(f"value_range=({low}, {high}): white must be larger than black")
+        scaled = (images.astype(np.float64) - low) * (255 / (high - low))
+        if not np.isfinite(scaled).all():
+            row = int(np.argwhere(~np.isfinite(scaled))[0][0])
+            raise InputError(f"image {row} has pixels that are NaN or infinite, which no PNG file can hold")
+        images = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(images)
+
+
+def _file_names(names: Sequence[str] | None, n: int) -> list[str]:
+    """Relative paths that end in .png, all different."""
+    if names is None:
+        return [f"{row:0{len(str(max(n - 1, 1)))}d}.png" for row in range(n)]
+    if len(names) != n:
+        raise InputError(f"{count(len(names), 'name')} for {count(n, 'image')}; one name an image is needed")
+    paths = [PurePosixPath(name) for name in names]
+    for path in paths:
+        if path.is_absolute() or ".." in path.parts or not path.name:
+            raise InputError(f"the name {str(path)!r} leads out of the folder; names are paths inside it")
+    short = Counter(str(path.with_suffix("")).lower() for path in paths)
+    files = [
+        str(path.with_suffix(".png")) if short[str(path.with_suffix("")).lower()] == 1 else f"{path}.png"
+        for path in paths
+    ]
+    if len(set(files)) < n:
+        twice = Counter(files).most_common(1)[0][0]
+        raise InputError(f"two images are called {twice!r}; give each a name of its own")
+    return files

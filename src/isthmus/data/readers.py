@@ -1,0 +1,210 @@
+"""`open`: from a path, a name or something in memory to a `Dataset`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from isthmus.data.array_files import check_rows, is_idx, read_idx, read_npy, read_npz, refuse_split
+from isthmus.data.dataset import Dataset, Documents
+from isthmus.data.images import IMAGE_SUFFIXES, check_size, read_image_folder, resize_images
+from isthmus.data.json_lines import read_json_lines
+from isthmus.data.messages import hint, one_line
+from isthmus.data.named import is_named, named_sets, read_named
+from isthmus.data.table_files import read_csv, read_parquet, select_columns
+from isthmus.errors import InputError
+
+KNOWN_SUFFIXES = (".npy", ".npz", ".csv", ".parquet", ".jsonl", ".ndjson", ".jsonl.gz", ".idx", "-idx3-ubyte.gz")
+
+_JSON_LINES = re.compile(r"\.(jsonl|ndjson)(\.gz)?$", re.IGNORECASE)
+_WITHOUT_SPLITS: dict[str, Callable[[Path], Dataset]] = {
+    ".npy": read_npy,
+    ".csv": read_csv,
+    ".parquet": read_parquet,
+}
+
+
+def open(
+    source: Any,
+    *,
+    split: str | None = None,
+    resize: tuple[int, int] | None = None,
+    exclude: Sequence[str] = (),
+    label_column: str | None = None,
+) -> Dataset:
+    """Read rows from a file, a folder of images, a named set, or take what is in memory.
+
+    X has shape (n, columns), (n, h, w) or (n, h, w, c); a table stays a DataFrame with its names and
+    types, texts become `Documents`. Nothing is scaled, filled or encoded: values are in the file's units.
+
+    Args:
+        source: one of
+            .npy (mapped where larger than 256 MiB), .npz (one array; X and y; images and labels;
+            x_train, y_train, x_test, ...), .csv, .parquet, IDX as MNIST has it, .jsonl (gzipped or not;
+            texts in the field "text", or "title" and "body"; else a table);
+            a folder of images, whose sub-folders are the labels;
+            NAME or NAME:SPLIT of `named_sets` (write ./NAME for a file of the same name);
+            an array, a DataFrame, a scipy sparse matrix, `Documents`, a list of texts.
+        split: which part of a source that has parts: "train", "test", "all"; FILE:SPLIT says the same.
+        resize: height and width that images of bytes are brought to.
+        exclude: columns of a table to leave out.
+        label_column: the column of a table (or field of texts) that becomes `labels`, not a part of X.
+
+    Raises:
+        InputError: whatever cannot be read, with the file, the line or column, and what to do.
+
+    Example:
+        >>> data = open("mnist-sample:test")
+        >>> data.X.shape, data.X.dtype, data.labels[:3], data.name
+        ((1000, 28, 28), dtype('uint8'), array([7, 0, 5]), 'mnist-sample:test')
+    """
+    exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    size = None if resize is None else check_size(resize)
+    from_file = isinstance(source, str | Path)
+    if isinstance(source, Dataset):
+        data = source
+        refuse_split(source.name, split)
+    elif from_file:
+        data = _read(source, split, size, label_column)
+    else:
+        data = _take(source)
+        refuse_split("what is in memory", split)
+    if hasattr(data.X, "columns"):
+        data = select_columns(data, exclude, label_column)
+    else:
+        # the labels of texts in a file are read with them, where an unknown field is refused
+        _refuse_columns(data, exclude, None if isinstance(data.X, Documents) and from_file else label_column)
+    if size is not None and getattr(data.X, "shape", ())[1:3] != size:
+        data = replace(data, X=resize_images(data.X, size, data.name))
+    return data
+
+
+def _refuse_columns(data: Dataset, exclude: tuple[str, ...], label_column: str | None) -> None:
+    """Raise where columns are named and there are none with names."""
+    kind = "texts" if isinstance(data.X, Documents) else "an array"
+    if exclude:
+        raise InputError(f"{data.name}: is {kind} and has no named columns, so {exclude[0]!r} cannot be excluded")
+    if label_column is not None:
+        raise InputError(
+            f"{data.name}: is {kind} and has no named columns, so {label_column!r} cannot be its labels; "
+            "keep them in an .npz beside X as y, or with texts in a .jsonl"
+        )
+
+
+def _read(source: str | Path, split: str | None, resize: tuple[int, int] | None, label_column: str | None) -> Dataset:
+    """A named set, a folder or a file."""
+    if isinstance(source, str) and is_named(source) and not (source.startswith("adbench/") and Path(source).exists()):
+        if label_column is not None:
+            raise InputError(f"{source}: a named set brings its own labels; leave the column of labels out")
+        data = read_named(source, split)
+        if Path(source).exists():
+            data = data.noting(f"{source} is the named set; write ./{source} for the file or folder of that name")
+        return data
+    path = Path(source).expanduser()
+    if not path.exists() and isinstance(source, str):
+        path, split = _split_off(source, split)
+    if path.is_dir():
+        return _read_folder(path, split, resize)
+    _refuse_unreadable(path)
+    return _read_file(path, split, label_column)
+
+
+def _split_off(source: str, split: str | None) -> tuple[Path, str | None]:
+    """FILE:SPLIT in its two parts, where FILE exists.
+
+    Raises:
+        InputError: it does not.
+    """
+    name, _, written = source.rpartition(":")
+    if name and Path(name).expanduser().exists():
+        if split and split != written:
+            raise InputError(f"{source}: asks for the split {written!r}, and split={split!r} for another; choose one")
+        return Path(name).expanduser(), written
+    path = Path(source)
+    if path.suffix or path.parent != Path("."):
+        raise InputError(f"{source}: no such file or folder; check the path (relative to the current folder)")
+    sets = list(named_sets())
+    near = hint(source.partition(":")[0], sets)
+    what = near if near.startswith("did") else f"named sets are {', '.join(sets)}"
+    raise InputError(f"{source}: no file, folder or named data set of this name; {what}")
+
+
+def _refuse_unreadable(path: Path) -> None:
+    """Raise for a file that is not there, may not be read, or is empty."""
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file or folder; check the path") from None
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or one_line(error)}); allow it, or copy it"
+        ) from None
+    if empty:
+        raise InputError(f"{path}: an empty file (0 bytes); write it again")
+
+
+def _read_folder(path: Path, split: str | None, resize: tuple[int, int] | None) -> Dataset:
+    """A folder of images; a split is a sub-folder of it."""
+    if split in (None, "all"):
+        return read_image_folder(path, resize)
+    if not (path / str(split)).is_dir():
+        folders = sorted(p.name for p in path.iterdir() if p.is_dir())
+        has = f"it has {', '.join(folders[:10])}" if folders else "it has none"
+        raise InputError(f"{path}: has no sub-folder {split!r} to read as a split; {has}")
+    return replace(read_image_folder(path / str(split), resize), name=f"{path.resolve().name}:{split}")
+
+
+def _read_file(path: Path, split: str | None, label_column: str | None) -> Dataset:
+    """A file, by its suffix."""
+    suffix = path.suffix.lower()
+    if suffix in _WITHOUT_SPLITS or is_idx(path):
+        refuse_split(path, split)
+        return (read_idx if is_idx(path) else _WITHOUT_SPLITS[suffix])(path)
+    if suffix == ".npz":
+        return read_npz(path, split)
+    if _JSON_LINES.search(path.name):
+        return read_json_lines(path, split, label_column)
+    if suffix in IMAGE_SUFFIXES:
+        raise InputError(f"{path}: is one image; name the folder that holds the images")
+    raise InputError(
+        f"{path}: {'the suffix ' + path.suffix if suffix else 'a name without suffix'} is of no known format; "
+        f"known are {', '.join(KNOWN_SUFFIXES)}, and folders of images"
+    )
+
+
+def _take(source: Any) -> Dataset:
+    """Rows that are in memory already, not copied.
+
+    Raises:
+        InputError: something that is no rows.
+    """
+    name = "the data in memory"
+    if isinstance(source, Documents):
+        return Dataset(source, name=name)
+    if isinstance(source, np.ndarray):
+        return Dataset(check_rows(source, name), name=name)
+    if hasattr(source, "tocsr"):
+        return Dataset(check_rows(source.tocsr(), name), name=name)
+    if hasattr(source, "columns") and hasattr(source, "dtypes"):
+        return _take_table(source, name)
+    if isinstance(source, list | tuple) and source and all(isinstance(text, str) for text in source):
+        return Dataset(Documents(source), name=name)
+    raise InputError(
+        f"a {type(source).__name__} is no data; hand in a path, the name of a data set, an array, a DataFrame, "
+        "a scipy sparse matrix or a list of texts"
+    )
+
+
+def _take_table(table: Any, name: str) -> Dataset:
+    import pandas as pd
+
+    if not len(table):
+        raise InputError(f"{name}: the table has no rows")
+    named = not isinstance(table.index, pd.RangeIndex)
+    return Dataset(table, name=name, row_names=tuple(map(str, table.index)) if named else None)
