@@ -1,0 +1,304 @@
+"""Likelihoods for choices and counts: categorical, multinomial and Poisson."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from isthmus.errors import InputError
+from isthmus.parts.likelihood_base import (
+    ColumnBlocks,
+    Likelihood,
+    observed,
+    softly_bounded,
+    uniforms,
+    weighted_sum,
+)
+
+LOG_RATE_BOUND = 20.0
+
+
+class Categorical(Likelihood):
+    """One choice in each group of one-hot columns: a softmax over the group's logits l.
+
+        -log p(x | l) = -sum_g sum_{j in g} x_j log( exp(l_j) / sum_{i in g} exp(l_i) )
+
+    Shares between 0 and 1 that sum to one in a group are admitted too: then it is the cross-entropy. A missing
+    choice has weight 0 in all columns of its group.
+
+    Shapes:
+        parameters l (*draws, batch, n_columns), a logit in the place of each column; x and weight
+        (batch, n_columns); nll (*draws, batch).
+
+    Args:
+        n_columns: the width of x and of the decoder's output.
+        groups: the columns of each group; without them all columns are one group.
+
+    Raises:
+        InputError: a group without columns; a column that is in no group, in two, or does not exist.
+
+    Source:
+        Goodfellow, Bengio & Courville, Deep Learning, section 6.2.2.3.
+
+    Example:
+        >>> likelihood = Categorical(n_columns=5, groups=[[0, 1, 2], [3, 4]])
+        >>> likelihood.mean(torch.zeros(5)).tolist()
+        [0.333..., 0.333..., 0.333..., 0.5, 0.5]
+    """
+
+    name = "categorical"
+    title = "Categorical"
+    wants = "shares in [0, 1] that sum to 1 in each group of one-hot columns"
+    advice = "encode the column as one-hot, or use likelihood='bernoulli' or 'gaussian'"
+
+    def __init__(self, n_columns: int, groups: Sequence[Sequence[int]] | None = None) -> None:
+        super().__init__(n_columns, n_columns)
+        self.groups = [list(map(int, group)) for group in ([range(n_columns)] if groups is None else groups)]
+        if not all(self.groups):
+            raise InputError("a categorical likelihood has a group without columns; leave it out")
+        # Groups of one size stand in one block, (..., groups, size): one softmax serves them all.
+        self.group_sizes = sorted({len(group) for group in self.groups})
+        blocks = [
+            [column for group in self.groups if len(group) == size for column in group] for size in self.group_sizes
+        ]
+        self.blocks = ColumnBlocks(blocks, n_columns)
+
+    def config(self) -> dict[str, Any]:
+        """Name and groups."""
+        return {"name": self.name, "groups": self.groups}
+
+    def _grouped(self, values: Float[Tensor, "*rows columns"]) -> list[Tensor]:
+        """By size of group, (*rows, groups, size)."""
+        blocks = zip(self.blocks.split(values), self.group_sizes, strict=True)
+        return [block.unflatten(-1, (-1, size)) for block, size in blocks]
+
+    def _ungrouped(self, blocks: Sequence[Tensor]) -> Float[Tensor, "*rows columns"]:
+        return self.blocks.join([block.flatten(-2) for block in blocks])
+
+    def nll(
+        self,
+        parameters: Float[Tensor, "*draws batch columns"],
+        x: Float[Tensor, "batch columns"],
+        weight: Float[Tensor, "batch columns"] | None = None,
+    ) -> Float[Tensor, "*draws batch"]:
+        """-sum_j x_j log softmax(l)_j, each softmax over its group."""
+        return weighted_sum(self.nll_by_column(parameters, observed(x, weight)), weight)
+
+    def nll_by_column(
+        self, parameters: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch columns"]
+    ) -> Float[Tensor, "*draws batch columns"]:
+        """-x_j log softmax(l)_j: a group's term stands in the column that was chosen."""
+        log_rates = [F.log_softmax(block, dim=-1) for block in self._grouped(parameters.to(x.dtype))]
+        return -x * self._ungrouped(log_rates)
+
+    def mean(self, parameters: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
+        """softmax(l) in each group."""
+        return self._ungrouped([torch.softmax(block, dim=-1) for block in self._grouped(parameters)])
+
+    @torch.no_grad()
+    def sample(
+        self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
+    ) -> Float[Tensor, "*draws batch columns"]:
+        """One-hot where l plus Gumbel noise is largest in its group."""
+        noise = -torch.log(-torch.log(uniforms(parameters.shape, parameters, generator)))
+        blocks = []
+        for block in self._grouped(parameters + noise):
+            one_hot = torch.zeros_like(block)
+            blocks.append(one_hot.scatter_(-1, block.argmax(-1, keepdim=True), 1.0))
+        return self._ungrouped(blocks)
+
+    def admits(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
+        """Shares between 0 and 1, in a group that sums to one within 1e-4."""
+        blocks = []
+        for block in self._grouped(x):
+            total = block.sum(-1, keepdim=True)
+            # A NaN is refused in its own column, not in all of its group.
+            broken = total.isfinite() & ((total - 1).abs() > 1e-4)
+            blocks.append((block >= 0) & (block <= 1) & ~broken)
+        return self._ungrouped(blocks)
+
+    def _found(self, values: Float[Tensor, " columns"], column: int) -> str:
+        total = float(next(values[group].sum() for group in self.groups if column in group))
+        return f"{float(values[column]):.6g} in a group that sums to {total:.6g}"
+
+
+class Multinomial(Likelihood):
+    """Word counts of a whole row, given how many words n it has: each word is drawn from softmax(l).
+
+        -log p(x | l, n) = -log n! + sum_j log x_j! - sum_j x_j log softmax(l)_j,   n = sum_j x_j
+
+    How many words there are is not modelled, so `mean` and `sample` speak of one word (rates that sum to 1)
+    unless they are told a `total`; `mean_given(parameters, x)` takes it from x. A column of weight 0 is left out:
+    the counts of the others, given their total, are multinomial with their rates made to sum to 1. The nll does
+    not separate over columns.
+
+    Shapes:
+        parameters l (*draws, batch, n_columns); x and weight (batch, n_columns); total (batch,) or a number;
+        nll (*draws, batch).
+
+    Args:
+        n_columns: the number of words in the vocabulary.
+
+    Source:
+        Hinton & Salakhutdinov 2009, Replicated softmax, section 2; Miao, Yu & Blunsom 2016, Neural variational
+        inference for text processing, section 3.
+
+    Example:
+        >>> likelihood = Multinomial(n_columns=4)
+        >>> likelihood.mean(torch.zeros(1, 4)).tolist()
+        [[0.25, 0.25, 0.25, 0.25]]
+        >>> likelihood.mean(torch.zeros(1, 4), total=8).tolist()
+        [[2.0, 2.0, 2.0, 2.0]]
+    """
+
+    name = "multinomial"
+    title = "Multinomial"
+    wants = "counts, whole numbers from 0"
+    advice = "use scaling='none' on counts, or likelihood='gaussian'"
+
+    def __init__(self, n_columns: int) -> None:
+        super().__init__(n_columns, n_columns)
+
+    def nll(
+        self,
+        parameters: Float[Tensor, "*draws batch columns"],
+        x: Float[Tensor, "batch columns"],
+        weight: Float[Tensor, "batch columns"] | None = None,
+    ) -> Float[Tensor, "*draws batch"]:
+        """-log n! + sum_j log x_j! - sum_j x_j log softmax(l)_j; a weight counts a word as so many."""
+        logits = parameters.to(x.dtype)
+        if weight is not None:
+            x = observed(x, weight) * weight
+            # Not -inf: that times a count of 0 is NaN.
+            logits = logits.masked_fill(weight == 0, torch.finfo(logits.dtype).min)
+        log_orderings = torch.lgamma(x.sum(-1) + 1) - torch.lgamma(x + 1).sum(-1)
+        return -(x * F.log_softmax(logits, dim=-1)).sum(-1) - log_orderings
+
+    def mean(
+        self,
+        parameters: Float[Tensor, "*draws batch columns"],
+        total: Float[Tensor, " batch"] | float = 1.0,
+    ) -> Float[Tensor, "*draws batch columns"]:
+        """total * softmax(l): without a total, rates that sum to 1."""
+        return torch.softmax(parameters, dim=-1) * torch.as_tensor(total, device=parameters.device).unsqueeze(-1)
+
+    def mean_given(
+        self, parameters: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch columns"]
+    ) -> Float[Tensor, "*draws batch columns"]:
+        """n * softmax(l), as many words as the row has."""
+        return self.mean(parameters, total=x.sum(-1))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        parameters: Float[Tensor, "*draws batch columns"],
+        generator: torch.Generator,
+        total: Float[Tensor, " batch"] | float = 1.0,
+    ) -> Float[Tensor, "*draws batch columns"]:
+        """Counts of `total` words a row, each drawn from softmax(l); without a total, of one word."""
+        rates = torch.softmax(parameters, dim=-1).flatten(end_dim=-2)
+        wanted = torch.as_tensor(total, device=rates.device).expand(parameters.shape[:-1]).flatten()
+        longest = int(wanted.max()) if len(wanted) else 0
+        counts = torch.zeros_like(rates)
+        if longest > 0:
+            words = torch.multinomial(rates, longest, replacement=True, generator=generator)
+            kept = torch.arange(longest, device=rates.device) < wanted.unsqueeze(-1)
+            counts.scatter_add_(-1, words, kept.to(rates.dtype))
+        return counts.view_as(parameters)
+
+    def admits(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
+        """Whole numbers from 0."""
+        return (x >= 0) & (x == x.round()) & x.isfinite()
+
+
+class Poisson(Likelihood):
+    """Counts, each column with a scale of its own: model space holds x = count / scale, the nll is the counts'.
+
+        -log p(k | a) = sum_j [ lambda_j - k_j log lambda_j + log k_j! ],
+        k = scale * x,   lambda = scale * exp(b),   b = 20 tanh(a / 20)
+
+    The log of the mean in model units, b, is softly bounded to (-20, 20), so that one wild row cannot overflow.
+
+    Shapes:
+        parameters a (*draws, batch, n_columns); x and weight (batch, n_columns); nll (*draws, batch).
+
+    Args:
+        n_columns: the width of x and of the decoder's output.
+        scale: how many counts one model unit is, for each column; 1 without it.
+
+    Units:
+        x, mean and samples in model units (counts / scale); the nll is of the counts, so no Jacobian is in it.
+
+    Raises:
+        InputError: a scale for another number of columns, or one that is not positive.
+
+    Source:
+        Nelder & Wedderburn 1972, Generalized linear models (the log link).
+
+    Example:
+        >>> likelihood = Poisson(n_columns=1, scale=[10.0])
+        >>> likelihood.nll(torch.zeros(1, 1), torch.tensor([[0.0]])).item()  # no count where 10 are expected
+        10.0
+    """
+
+    name = "poisson"
+    title = "Poisson"
+    wants = "counts, whole numbers from 0"
+    advice = "use likelihood='gaussian'"
+    scale: Tensor
+
+    def __init__(self, n_columns: int, scale: Sequence[float] | None = None) -> None:
+        super().__init__(n_columns, n_columns)
+        scale = [1.0] * n_columns if scale is None else [float(value) for value in scale]
+        if len(scale) != n_columns:
+            raise InputError(f"a Poisson likelihood of {n_columns} columns has {len(scale)} scales; give one each")
+        if not all(0 < value < float("inf") for value in scale):
+            raise InputError(f"a Poisson likelihood's scales are positive numbers; found {min(scale)}")
+        self._scale = scale
+        self.register_buffer("scale", torch.tensor(scale), persistent=False)
+
+    def config(self) -> dict[str, Any]:
+        """Name and scale."""
+        return {"name": self.name, "scale": self._scale}
+
+    def nll(
+        self,
+        parameters: Float[Tensor, "*draws batch columns"],
+        x: Float[Tensor, "batch columns"],
+        weight: Float[Tensor, "batch columns"] | None = None,
+    ) -> Float[Tensor, "*draws batch"]:
+        """sum_j [ lambda_j - k_j log lambda_j + log k_j! ]."""
+        return weighted_sum(self.nll_by_column(parameters, observed(x, weight)), weight)
+
+    def nll_by_column(
+        self, parameters: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch columns"]
+    ) -> Float[Tensor, "*draws batch columns"]:
+        """lambda_j - k_j log lambda_j + log k_j!."""
+        count = x * self.scale
+        log_rate = self.scale.log() + softly_bounded(parameters.to(x.dtype), LOG_RATE_BOUND)
+        return torch.exp(log_rate) - count * log_rate + torch.lgamma(count + 1)
+
+    def mean(self, parameters: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
+        """exp(b), in model units."""
+        return torch.exp(softly_bounded(parameters, LOG_RATE_BOUND))
+
+    @torch.no_grad()
+    def sample(
+        self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
+    ) -> Float[Tensor, "*draws batch columns"]:
+        """Poisson counts of rate lambda, divided by the scale."""
+        return torch.poisson(self.scale * self.mean(parameters), generator=generator) / self.scale
+
+    def admits(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
+        """Entries whose count is whole and not negative, as well as float32 can tell after the division."""
+        count = x * self.scale
+        slack = (1e-6 * count).clamp(min=1e-3)
+        return (x >= 0) & ((count - count.round()).abs() <= slack) & x.isfinite()
+
+    def _found(self, values: Float[Tensor, " columns"], column: int) -> str:
+        return f"{float(values[column] * self.scale[column]):.6g}"

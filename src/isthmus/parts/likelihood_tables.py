@@ -1,0 +1,169 @@
+"""The likelihood of a table: each column gets the output unit that fits it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from isthmus.errors import InputError
+from isthmus.parts.likelihood_base import ColumnBlocks, Likelihood
+from isthmus.parts.likelihood_binary import Bernoulli
+from isthmus.parts.likelihood_counts import Categorical, Poisson
+from isthmus.parts.likelihood_gaussians import Gaussian
+
+Group = Mapping[str, Any]
+
+
+class Mixed(Likelihood):
+    """Columns of different kinds, independent given the code: the nll is the sum over groups of columns.
+
+        -log p(x | .) = sum_g -log p_g(x_g | parameters_g)
+
+    A group's unit is "real" (Gaussian of unit variance), "binary" (Bernoulli), "categorical" (softmax over the
+    group's one-hot columns) or "count" (Poisson, with a scale for each column).
+
+    Shapes:
+        parameters (*draws, batch, n_columns), one in the place of each column; x and weight (batch, n_columns);
+        nll (*draws, batch).
+
+    Args:
+        n_columns: the width of x and of the decoder's output.
+        groups: mappings with "unit", "columns" (numbers from 0) and, for counts, "scale"; every column once.
+
+    Raises:
+        InputError: an unknown unit, a column that is in no group or in two, scales that do not fit.
+
+    Source:
+        Nazabal, Olmos, Ghahramani & Valera 2020, Handling incomplete heterogeneous data using VAEs.
+
+    Example:
+        >>> groups = [{"unit": "real", "columns": [0, 3]}, {"unit": "categorical", "columns": [1, 2]}]
+        >>> Mixed(n_columns=4, groups=groups).mean(torch.zeros(4)).tolist()
+        [0.0, 0.5, 0.5, 0.0]
+    """
+
+    name = "mixed"
+    title = "Mixed"
+    wants = "what the unit of each column admits"
+    advice = "give the column another unit"
+
+    def __init__(self, n_columns: int, groups: Sequence[Group]) -> None:
+        super().__init__(n_columns, n_columns)
+        self.groups = [_normal_form(group) for group in groups]
+        # Groups of one unit are served together: 40 real columns cost one Gaussian, not 40.
+        present = [unit for unit in UNITS if any(group["unit"] == unit for group in self.groups)]
+        of_unit = [[group for group in self.groups if group["unit"] == unit] for unit in present]
+        self.blocks = ColumnBlocks([_columns(groups) for groups in of_unit], n_columns)
+        self.units = nn.ModuleList()
+        for unit, its_groups in zip(present, of_unit, strict=True):
+            likelihood = UNITS[unit](its_groups)
+            likelihood.advice = "correct the value, or give the column another unit"
+            self.units.append(likelihood)
+
+    def config(self) -> dict[str, Any]:
+        """Name and groups."""
+        return {"name": self.name, "groups": self.groups}
+
+    def _by_unit(self, *tensors: Tensor) -> Iterable[tuple[Any, ...]]:
+        """Each unit with its columns of every tensor."""
+        return zip(self.units, *map(self.blocks.split, tensors), strict=True)
+
+    def nll(
+        self,
+        parameters: Float[Tensor, "*draws batch columns"],
+        x: Float[Tensor, "batch columns"],
+        weight: Float[Tensor, "batch columns"] | None = None,
+    ) -> Float[Tensor, "*draws batch"]:
+        """The nll of every group, summed."""
+        tensors = (parameters, x) if weight is None else (parameters, x, weight)
+        total = torch.zeros((), dtype=x.dtype, device=x.device)
+        for unit, *columns in self._by_unit(*tensors):
+            total = total + unit.nll(*columns)
+        return total
+
+    def nll_by_column(
+        self, parameters: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch columns"]
+    ) -> Float[Tensor, "*draws batch columns"]:
+        """Each column's term, in its place."""
+        return self.blocks.join([unit.nll_by_column(p, v) for unit, p, v in self._by_unit(parameters, x)])
+
+    def mean(self, parameters: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
+        """Each unit's mean, in its place."""
+        return self.blocks.join([unit.mean(p) for unit, p in self._by_unit(parameters)])
+
+    @torch.no_grad()
+    def sample(
+        self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
+    ) -> Float[Tensor, "*draws batch columns"]:
+        """Each unit's draw, in its place."""
+        return self.blocks.join([unit.sample(p, generator) for unit, p in self._by_unit(parameters)])
+
+    def admits(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
+        """What each unit admits, in its place."""
+        return self.blocks.join([unit.admits(values) for unit, values in self._by_unit(x)])
+
+    def _refuse(self, values: Float[Tensor, " columns"], row: int, column: int, names: Sequence[str | int]) -> None:
+        """The refusal of the column's own unit."""
+        columns = self.blocks.split(torch.arange(self.n_columns, device=values.device))
+        for (unit, its_values), numbers in zip(self._by_unit(values), columns, strict=True):
+            if column in numbers:
+                its_names = [names[number] for number in numbers.tolist()]
+                unit._refuse(its_values, row, numbers.tolist().index(column), its_names)
+
+
+def _columns(groups: Sequence[Group]) -> list[int]:
+    return [column for group in groups for column in group["columns"]]
+
+
+def _normal_form(group: Group) -> dict[str, Any]:
+    """The group as JSON has it: plain numbers, and a scale where the unit is a count."""
+    unit, columns = group.get("unit"), [int(column) for column in group.get("columns", [])]
+    if unit not in UNITS:
+        raise InputError(f"unknown unit {unit!r} of columns {columns}; {nearest(str(unit), UNITS)}")
+    if not columns:
+        raise InputError(f"a group of unit {unit!r} has no columns; leave it out")
+    scale = group.get("scale")
+    if unit != "count":
+        if scale is not None:
+            raise InputError(f"only counts have a scale; found one for unit {unit!r} of columns {columns}")
+        return {"unit": unit, "columns": columns}
+    scale = [1.0] * len(columns) if scale is None else [float(value) for value in scale]
+    if len(scale) != len(columns):
+        raise InputError(f"a count group of {len(columns)} columns has {len(scale)} scales; give one each")
+    return {"unit": unit, "columns": columns, "scale": scale}
+
+
+def _choices(groups: Sequence[Group]) -> Categorical:
+    """One softmax a group, the groups side by side."""
+    numbers = iter(range(len(_columns(groups))))
+    return Categorical(len(_columns(groups)), [[next(numbers) for _ in group["columns"]] for group in groups])
+
+
+def _counts(groups: Sequence[Group]) -> Poisson:
+    return Poisson(len(_columns(groups)), [value for group in groups for value in group["scale"]])
+
+
+UNITS: dict[str, Callable[[Sequence[Group]], Likelihood]] = {
+    "real": lambda groups: Gaussian(len(_columns(groups))),
+    "binary": lambda groups: Bernoulli(len(_columns(groups))),
+    "categorical": _choices,
+    "count": _counts,
+}
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What to type in place of an unknown word: the nearest known one, and all of them.
+
+    Example:
+        >>> nearest("gausian", ["bernoulli", "gaussian"])
+        "did you mean 'gaussian'? Known: bernoulli, gaussian"
+    """
+    words = list(known)
+    close = difflib.get_close_matches(word, words, n=1)
+    guess = f"did you mean {close[0]!r}? " if close else ""
+    return f"{guess}Known: {', '.join(words)}"

@@ -1,0 +1,144 @@
+"""Likelihoods by name: what the decoder's output units mean, how one is chosen and rebuilt.
+
+The classes stand in four files by what they are for: real columns (`likelihood_gaussians`), columns in [0, 1]
+(`likelihood_binary`), choices and counts (`likelihood_counts`), tables of all of these (`likelihood_tables`).
+Each has a row in `LIKELIHOODS`; a new one is a subclass of `Likelihood`, a row here, and a row in the tests' table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from isthmus.errors import InputError
+from isthmus.parts.likelihood_base import Likelihood
+from isthmus.parts.likelihood_binary import Bernoulli, ContinuousBernoulli
+from isthmus.parts.likelihood_counts import Categorical, Multinomial, Poisson
+from isthmus.parts.likelihood_gaussians import Gaussian, GaussianLearned, GaussianPredicted, MixtureDensity
+from isthmus.parts.likelihood_tables import Group, Mixed, nearest
+
+__all__ = [
+    "LIKELIHOODS",
+    "Bernoulli",
+    "Categorical",
+    "ContinuousBernoulli",
+    "Gaussian",
+    "GaussianLearned",
+    "GaussianPredicted",
+    "Likelihood",
+    "Mixed",
+    "MixtureDensity",
+    "Multinomial",
+    "Poisson",
+    "choose_likelihood",
+    "likelihood_config",
+    "likelihood_from",
+]
+
+LIKELIHOODS: dict[str, Callable[..., Likelihood]] = {
+    "gaussian": Gaussian,
+    "gaussian-learned": GaussianLearned,
+    "gaussian-per-column": partial(GaussianLearned, per_column=True),
+    "gaussian-predicted": GaussianPredicted,
+    "bernoulli": Bernoulli,
+    "continuous-bernoulli": ContinuousBernoulli,
+    "categorical": Categorical,
+    "multinomial": Multinomial,
+    "poisson": Poisson,
+    "mixture-density": MixtureDensity,
+    "mixed": Mixed,
+}
+
+
+def likelihood_from(config: Mapping[str, Any], n_columns: int) -> Likelihood:
+    """The likelihood that a configuration describes, for rows of `n_columns`.
+
+    Args:
+        config: "name", and what else its constructor takes; what `Likelihood.config` gives.
+        n_columns: the width of x.
+
+    Raises:
+        InputError: an unknown name or option, or options that do not fit the columns.
+
+    Example:
+        >>> likelihood_from({"name": "mixture-density", "n_components": 2}, n_columns=3).config()
+        {'name': 'mixture-density', 'n_components': 2, 'covariance': 'diagonal'}
+    """
+    options = dict(config)
+    name = options.pop("name", None)
+    if name not in LIKELIHOODS:
+        raise InputError(f"unknown likelihood {name!r}; {nearest(str(name), LIKELIHOODS)}")
+    try:
+        return LIKELIHOODS[name](n_columns, **options)
+    except (TypeError, AttributeError, KeyError) as error:
+        raise InputError(f"likelihood {name!r} cannot be built from {options}: {error}") from error
+
+
+def choose_likelihood(x: Float[Tensor, "batch columns"], groups: Sequence[Group] | None = None) -> dict[str, Any]:
+    """What "auto" means: mixed for a table whose columns are not all real, else Bernoulli for 0 and 1, else Gaussian.
+
+    Args:
+        x: rows in model space, all of them or a sample.
+        groups: the units of a table's columns, as `Mixed` takes them.
+
+    Returns:
+        A configuration for `likelihood_from`.
+
+    Example:
+        >>> import torch
+        >>> choose_likelihood(torch.tensor([[0.0, 1.0], [1.0, 1.0]]))
+        {'name': 'bernoulli'}
+        >>> choose_likelihood(torch.tensor([[0.0, 0.5]]))
+        {'name': 'gaussian'}
+    """
+    if groups is not None and any(group["unit"] != "real" for group in groups):
+        return Mixed(x.shape[-1], groups).config()
+    binary = bool(((x == 0) | (x == 1)).all())
+    return {"name": "bernoulli" if binary else "gaussian"}
+
+
+def likelihood_config(
+    name: str | Mapping[str, Any], x: Float[Tensor, "batch columns"], groups: Sequence[Group] | None = None
+) -> dict[str, Any]:
+    """The configuration that a user's `likelihood=` stands for.
+
+    Args:
+        name: "auto", a name from `LIKELIHOODS`, or a configuration (to set, say, `n_components`).
+        x: rows in model space, which "auto" looks at.
+        groups: the units of a table's columns, which "mixed" and "categorical" are built from.
+
+    Raises:
+        InputError: an unknown name (the nearest is suggested); "mixed" without a table; "categorical" for a table
+            with columns of another unit; an option that the likelihood does not have.
+
+    Example:
+        >>> import torch
+        >>> likelihood_config("gaussian-learned", torch.zeros(1, 2))
+        {'name': 'gaussian-learned'}
+    """
+    if name == "auto":
+        return choose_likelihood(x, groups)
+    config: dict[str, Any] = {"name": name} if isinstance(name, str) else dict(name)
+    if config.get("name") not in LIKELIHOODS:
+        wrong = config.get("name")
+        raise InputError(f"unknown likelihood {wrong!r}; {nearest(str(wrong), ['auto', *LIKELIHOODS])}")
+    if config["name"] == "mixed" and "groups" not in config:
+        if groups is None:
+            raise InputError(
+                "likelihood='mixed' wants a table whose columns have units; found an array; "
+                "use likelihood='auto', or fit on a data frame"
+            )
+        config["groups"] = groups
+    if config["name"] == "categorical" and "groups" not in config and groups is not None:
+        other = next((group for group in groups if group["unit"] != "categorical"), None)
+        if other is not None:
+            raise InputError(
+                f"likelihood='categorical' wants one-hot columns only; found unit {other['unit']!r} for "
+                f"columns {list(other['columns'])}; use likelihood='mixed'"
+            )
+        config["groups"] = [list(group["columns"]) for group in groups]
+    return likelihood_from(config, x.shape[-1]).config()
