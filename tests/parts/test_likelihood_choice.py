@@ -114,11 +114,12 @@ def test_counts_survive_the_division_by_their_scale_in_float32() -> None:
 
 
 def test_auto_is_mixed_for_tables_bernoulli_for_bits_and_gaussian_for_the_rest() -> None:
-    bits, reals = torch.tensor([[0.0, 1.0], [1.0, 1.0]]), torch.tensor([[0.0, 0.5]])
+    bits, reals = torch.tensor([[0.0, 1.0], [1.0, 1.0]]), torch.tensor([[0.0, -0.5]])
     real = [{"unit": "real", "columns": [0, 1]}]
     table = [{"unit": "real", "columns": [1]}, {"unit": "count", "columns": [0]}]
     assert choose_likelihood(bits) == {"name": "bernoulli"}
     assert choose_likelihood(reals) == {"name": "gaussian"}
+    assert choose_likelihood(reals.abs()) == {"name": "gaussian-unit"}
     assert choose_likelihood(reals, real) == {"name": "gaussian"}
     assert likelihood_config("auto", bits, real) == {"name": "bernoulli"}
     assert choose_likelihood(bits, table) == {

@@ -8,7 +8,7 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from isthmus.parts.likelihoods import GaussianLearned, likelihood_from
+from isthmus.parts.likelihoods import LIKELIHOODS, GaussianLearned, likelihood_from
 
 
 def test_bernoulli_nll_of_reals_is_the_cross_entropy() -> None:
@@ -103,3 +103,18 @@ def test_groups_of_one_unit_are_served_together_as_they_would_be_apart() -> None
     parameters = torch.randn(5, 41, generator=torch.Generator().manual_seed(0))
     assert len(apart.units) == 2
     assert torch.equal(apart.nll(parameters, torch.zeros(5, 41)), together.nll(parameters, torch.zeros(5, 41)))
+
+
+@pytest.mark.parametrize("name", [name for name in LIKELIHOODS if name not in ("continuous-bernoulli", "mixed")])
+def test_the_output_where_learning_starts_has_the_mean_of_the_rows(name):
+    mean = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
+    likelihood = likelihood_from({"name": name}, 3).double()
+    torch.testing.assert_close(likelihood.mean(likelihood.parameters_for(mean)), mean, rtol=0.01, atol=0)
+
+
+def test_a_table_starts_each_column_at_its_own_mean():
+    groups = [{"unit": "binary", "columns": [1]}, {"unit": "real", "columns": [0]}]
+    groups += [{"unit": "categorical", "columns": [3, 2]}, {"unit": "count", "columns": [4], "scale": [2.0]}]
+    mean = torch.tensor([-3.0, 0.1, 0.7, 0.3, 4.0])
+    likelihood = likelihood_from({"name": "mixed", "groups": groups}, 5)
+    torch.testing.assert_close(likelihood.mean(likelihood.parameters_for(mean)), mean, rtol=0.01, atol=0)

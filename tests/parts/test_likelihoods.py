@@ -78,6 +78,10 @@ def gaussian(likelihood: Any, parameters: np.ndarray, x: np.ndarray) -> np.ndarr
     return stats.norm.logpdf(x, parameters).sum(-1)
 
 
+def gaussian_unit(likelihood: Any, parameters: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return stats.norm.logpdf(x, special.expit(parameters)).sum(-1)
+
+
 def gaussian_learned(likelihood: Any, parameters: np.ndarray, x: np.ndarray) -> np.ndarray:
     s = bounded(likelihood.free_log_variance.detach().numpy(), 10)
     return stats.norm.logpdf(x, parameters, np.exp(s / 2)).sum(-1)
@@ -194,6 +198,7 @@ CASES = [
     over_the_plane("gaussian-predicted", gaussian_predicted, [1, 3]),
     over_the_plane("mixture-density", mixture, [0, 1, 2, 4, 6, 8, 10, 12, 14], n_components=3),
     over_the_plane("isotropic", mixture, [0, 1, 3, 5, 6, 7], "mixture-density", n_components=2, covariance="isotropic"),
+    over_the_plane("gaussian-unit", gaussian_unit, [1]),
     Case(
         "bernoulli",
         {"name": "bernoulli"},

@@ -180,6 +180,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         notes = self._choose_code_size(rows)
         self.likelihood_ = self._choose_likelihood(every, held_out)
         self.objective_ = self._recipe(self._shape(), generator)
+        self.objective_.start_at(_mean(rows))
         self._n_features_out = self.code_size_
         with ProgressBar(f"{self.kind} ({self.code_size_})", self.verbose) as bar:
             save = checkpoints.writer(checkpoint, self, every) if checkpoint else None
@@ -370,8 +371,21 @@ def _x(rows: Rows) -> Iterator[Float[Tensor, "block columns"]]:
 
 
 def _telling(rows: Rows) -> Float[Tensor, "block columns"]:
-    """The first block that holds a value besides 0 and 1, else the first: what "auto" need look at."""
-    return next((x for x in _x(rows) if not bool(((x == 0) | (x == 1)).all())), next(_x(rows)))
+    """The block that tells "auto" all it asks: the first with a value outside [0, 1], else with one inside it."""
+    grey = None
+    for x in _x(rows):
+        if bool(((x < 0) | (x > 1)).any()):
+            return x
+        if grey is None and not bool(((x == 0) | (x == 1)).all()):
+            grey = x
+    return next(_x(rows)) if grey is None else grey
+
+
+def _mean(rows: Rows) -> Float[Tensor, " columns"]:
+    """The mean of at most 4,096 rows, evenly spread."""
+    n = min(len(rows), 4096)
+    index = torch.arange(n) * len(rows) // n
+    return torch.stack([rows.batch(part).x.sum(0) for part in index.split(1024)]).sum(0) / n
 
 
 def _principal_components(rows: Rows, code_size: int) -> PrincipalComponents:

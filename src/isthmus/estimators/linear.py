@@ -130,6 +130,8 @@ class LinearAutoencoder(BaseAutoencoder):
         ((300,), 'exact')
     """
 
+    likelihood: str | dict[str, str] = "gaussian"
+
     kind: ClassVar[str] = "linear"
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> LinearReconstruction:

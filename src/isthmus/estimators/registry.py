@@ -87,7 +87,8 @@ def load(path: str | os.PathLike[str]) -> BaseAutoencoder:
     tensors, header = read_tensors(path)
     if "kind" not in header:
         raise InputError(f"{path} holds no model: it is the state of an unfinished run; go on with --resume")
-    model = kind_named(header["kind"])(**header["parameters"])
+    parameters: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["parameters"].items()}
+    model = kind_named(header["kind"])(**parameters)
     for name, value in header["fitted"].items():
         setattr(model, name, tuple(value) if name == "hidden_sizes_" else value)
     if header["columns"] is not None:

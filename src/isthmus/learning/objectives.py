@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from isthmus.parts.likelihoods import Likelihood
-from isthmus.parts.networks import ACTIVATIONS, check_choice
+from isthmus.parts.networks import ACTIVATIONS, MLP, check_choice
 from isthmus.parts.passes import Batch, Pass
+
+
+class Decoder(Protocol):
+    """What the criterion asks of a decoder besides being called: to begin at an output."""
+
+    def __call__(self, code: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The parameters of p_dec, given codes."""
+        ...
+
+    def start_at(self, output: Tensor) -> None:
+        """Give about `output`, whatever the code, before learning."""
+        ...
 
 
 class Objective(nn.Module, ABC):
@@ -57,13 +70,21 @@ class Reconstruction(Objective):
         {'reconstruction': (3,)}
     """
 
+    decoder: Decoder
+
     def __init__(
-        self, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, code_activation: str = "linear"
+        self, encoder: nn.Module, decoder: Decoder, likelihood: Likelihood, code_activation: str = "linear"
     ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
         check_choice("code_activation", code_activation, tuple(ACTIVATIONS))
         self.code_activation = ACTIVATIONS[code_activation]()
+
+    def start_at(self, mean: Float[Tensor, " columns"]) -> None:
+        """Begin where the decoder gives the mean of the rows and the encoder sees centred ones."""
+        self.decoder.start_at(self.likelihood.parameters_for(mean))
+        if isinstance(self.encoder, MLP):
+            self.encoder.centre(mean)
 
     def forward(self, batch: Batch, progress: float = 1.0, generator: torch.Generator | None = None) -> Pass:
         """One trip of the batch through the model."""

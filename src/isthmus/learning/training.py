@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -206,8 +207,11 @@ class Learning:
             if self.settings.time_limit is not None and self._seconds() > self.settings.time_limit:
                 state.stopped = "time_limit"
                 break
-        done = state.position - first
-        self._close_epoch(time.perf_counter() - began, self.bounds[first + done - 1][1] - self.bounds[first][0])
+        self._close_epoch(time.perf_counter() - began, self._rows_at(state.position) - self._rows_at(first))
+
+    def _rows_at(self, position: int) -> int:
+        """Rows of the epoch that are done at a position."""
+        return self.bounds[position - 1][1] if position else 0
 
     def _step(self, start: int, stop: int) -> float:
         """One step of the optimiser on the rows order[start:stop]; the loss before it."""
@@ -245,11 +249,9 @@ class Learning:
     def _close_epoch(self, seconds: float, n_rows: int) -> None:
         """Look at held-out and training rows, write the epoch's line, keep the weights if they are the best."""
         state = self.state
-        seen = self.bounds[state.position - 1][1]
-        training = _monitor(self.objective, self.rows, self.device, self._looked_at(), self.average)
-        held_out = None
-        if self.held_out is not None:
-            held_out = _monitor(self.objective, self.held_out, self.device, None, self.average)
+        with _lent(self.objective, self.average):
+            training = self._look(self.rows, self._looked_at())
+            held_out = None if self.held_out is None else self._look(self.held_out, torch.arange(len(self.held_out)))
         watched = training if held_out is None else held_out
         state.epochs.append(
             {
@@ -258,7 +260,7 @@ class Learning:
                 "seconds": round(self._seconds(), 3),
                 "rows_per_second": round(n_rows / max(seconds, 1e-9), 1),
                 "learning_rate": self.optimizer.param_groups[0]["lr"],
-                "terms": {name: total / seen for name, total in state.sums.items()},
+                "terms": {name: total / self._rows_at(state.position) for name, total in state.sums.items()},
                 "train": training,
                 "held_out": held_out,
             }
@@ -275,6 +277,14 @@ class Learning:
         patience = self.settings.patience
         if held_out is not None and patience is not None and state.stale >= patience and not state.stopped:
             state.stopped = "patience"
+
+    @torch.no_grad()
+    def _look(self, rows: Rows, index: Int[Tensor, " rows"]) -> float:
+        """The mean of the monitor over some rows, in fp32."""
+        total = 0.0
+        for part in index.split(MONITOR_ROWS):
+            total += float(self.objective.monitor(rows.batch(part).to(self.device)).double().sum())
+        return total / len(index)
 
     def _looked_at(self) -> Int[Tensor, " rows"]:
         """The training rows that are looked at: evenly spread, the same after every epoch."""
@@ -297,7 +307,7 @@ class Learning:
         now, state = time.perf_counter(), self.state
         if self.emit is not None and (now - self._emitted > 0.2 or state.step == self.planned):
             self._emitted = now
-            done = self.bounds[state.position - 1][1] - self.bounds[first][0]
+            done = self._rows_at(state.position) - self._rows_at(first)
             left = self._seconds() / state.step * (self.planned - state.step)
             if self.settings.time_limit is not None:
                 left = min(left, self.settings.time_limit - self._seconds())
@@ -341,20 +351,14 @@ def _copy(objective: Objective) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in objective.state_dict().items()}
 
 
-@torch.no_grad()
-def _monitor(
-    objective: Objective, rows: Rows, device: torch.device, index: Tensor | None, weights: dict[str, Tensor]
-) -> float:
-    """The mean of the monitor over rows, in fp32, with other weights lent to the objective if there are any."""
-    index = torch.arange(len(rows)) if index is None else index
+@contextmanager
+def _lent(objective: Objective, weights: dict[str, Tensor]) -> Iterator[None]:
+    """The objective ready to be looked at, with other weights lent to it if there are any."""
     own = _copy(objective) if weights else {}
     if weights:
         objective.load_state_dict(weights)
     objective.eval()
-    total = 0.0
-    for part in index.split(MONITOR_ROWS):
-        total += float(objective.monitor(rows.batch(part).to(device)).double().sum())
+    yield
     objective.train()
     if own:
         objective.load_state_dict(own)
-    return total / len(index)

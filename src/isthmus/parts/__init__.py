@@ -1,1 +1,1 @@
-
+"""What an autoencoder is made of; torch alone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -255,6 +256,12 @@ class ConvolutionalDecoder(nn.Module):
                 )
             )
         self.convolutions = nn.Sequential(*layers)
+
+    @torch.no_grad()
+    def start_at(self, output: Float[Tensor, " outputs"]) -> None:
+        """Set the last bias, one a map, to the mean of `output` over the pixels of the map."""
+        last: Any = self.convolutions[-1] if len(self.convolutions) else self.input
+        last.bias.copy_(output.reshape(len(last.bias), -1).mean(1))
 
     def forward(
         self, code: Float[Tensor, "*draws batch code_size"], generator: Generator | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +14,17 @@ from torch import Tensor, nn
 from isthmus.errors import InputError
 
 ROWS_CHECKED_AT_ONCE = 8192
+UNIT_INTERVAL = "values in [0, 1]"
+UNIT_INTERVAL_ADVICE = "use scaling='minmax' or likelihood='gaussian'"
+EDGE = 0.01
+"""How near to the edge of its range a mean may start: a unit that starts saturated does not learn."""
+
+LINKS: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda mean: mean,
+    "logit": lambda mean: torch.logit(mean.clamp(EDGE, 1 - EDGE)),
+    "log": lambda mean: mean.clamp(min=EDGE).log(),
+}
+"""From a mean to the parameter that stands for it."""
 
 
 class Likelihood(nn.Module, ABC):
@@ -33,12 +44,14 @@ class Likelihood(nn.Module, ABC):
         title: what errors call it.
         wants: the values it admits, in words.
         advice: what to do about a value that it does not admit.
+        link: the map of LINKS from a mean to the parameter that stands for it, column by column.
     """
 
     name: str
     title: ClassVar[str]
     wants: ClassVar[str] = "finite numbers"
     advice: str = "correct it"
+    link: ClassVar[str] = "identity"
 
     def __init__(self, n_columns: int, n_parameters: int) -> None:
         super().__init__()
@@ -73,6 +86,13 @@ class Likelihood(nn.Module, ABC):
     def admits(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
         """Which entries this likelihood has a density for: every finite number, unless a likelihood wants less."""
         return x.isfinite()
+
+    def parameters_for(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " parameters"]:
+        """The decoder's output whose mean is `mean` (away from the edges of its range), where learning starts.
+
+        A decoder that starts at the mean of the rows need not spend its first steps on finding it.
+        """
+        return torch.cat([LINKS[self.link](mean), mean.new_zeros(self.n_parameters - self.n_columns)])
 
     def mean_given(
         self, parameters: Float[Tensor, "*draws batch parameters"], x: Float[Tensor, "batch columns"]

@@ -9,10 +9,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from isthmus.parts.likelihood_base import Likelihood, observed, uniforms, weighted_sum
-
-UNIT_INTERVAL = "values in [0, 1]"
-UNIT_INTERVAL_ADVICE = "use scaling='minmax' or likelihood='gaussian'"
+from isthmus.parts.likelihood_base import (
+    UNIT_INTERVAL,
+    UNIT_INTERVAL_ADVICE,
+    Likelihood,
+    observed,
+    uniforms,
+    weighted_sum,
+)
 
 
 class Bernoulli(Likelihood):
@@ -36,6 +40,7 @@ class Bernoulli(Likelihood):
     """
 
     name = "bernoulli"
+    link = "logit"
     title = "Bernoulli"
     wants = UNIT_INTERVAL
     advice = UNIT_INTERVAL_ADVICE
@@ -100,6 +105,7 @@ class ContinuousBernoulli(Likelihood):
     """
 
     name = "continuous-bernoulli"
+    link = "logit"
     title = "Continuous Bernoulli"
     wants = UNIT_INTERVAL
     advice = UNIT_INTERVAL_ADVICE

@@ -52,6 +52,7 @@ class Categorical(Likelihood):
     """
 
     name = "categorical"
+    link = "log"
     title = "Categorical"
     wants = "shares in [0, 1] that sum to 1 in each group of one-hot columns"
     advice = "encode the column as one-hot, or use likelihood='bernoulli' or 'gaussian'"
@@ -157,6 +158,7 @@ class Multinomial(Likelihood):
     """
 
     name = "multinomial"
+    link = "log"
     title = "Multinomial"
     wants = "counts, whole numbers from 0"
     advice = "use scaling='none' on counts, or likelihood='gaussian'"
@@ -247,6 +249,7 @@ class Poisson(Likelihood):
     """
 
     name = "poisson"
+    link = "log"
     title = "Poisson"
     wants = "counts, whole numbers from 0"
     advice = "use likelihood='gaussian'"

@@ -103,6 +103,10 @@ class Mixed(Likelihood):
         """Each unit's draw, in its place."""
         return self.blocks.join([unit.sample(p, generator) for unit, p in self._by_unit(parameters)])
 
+    def parameters_for(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
+        """Each unit's parameters, in its place."""
+        return self.blocks.join([unit.parameters_for(its_mean) for unit, its_mean in self._by_unit(mean)])
+
     def admits(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
         """What each unit admits, in its place."""
         return self.blocks.join([unit.admits(values) for unit, values in self._by_unit(x)])

@@ -18,7 +18,13 @@ from isthmus.errors import InputError
 from isthmus.parts.likelihood_base import Likelihood
 from isthmus.parts.likelihood_binary import Bernoulli, ContinuousBernoulli
 from isthmus.parts.likelihood_counts import Categorical, Multinomial, Poisson
-from isthmus.parts.likelihood_gaussians import Gaussian, GaussianLearned, GaussianPredicted, MixtureDensity
+from isthmus.parts.likelihood_gaussians import (
+    Gaussian,
+    GaussianLearned,
+    GaussianPredicted,
+    GaussianUnit,
+    MixtureDensity,
+)
 from isthmus.parts.likelihood_tables import Group, Mixed, nearest
 
 __all__ = [
@@ -29,6 +35,7 @@ __all__ = [
     "Gaussian",
     "GaussianLearned",
     "GaussianPredicted",
+    "GaussianUnit",
     "Likelihood",
     "Mixed",
     "MixtureDensity",
@@ -41,6 +48,7 @@ __all__ = [
 
 LIKELIHOODS: dict[str, Callable[..., Likelihood]] = {
     "gaussian": Gaussian,
+    "gaussian-unit": GaussianUnit,
     "gaussian-learned": GaussianLearned,
     "gaussian-per-column": partial(GaussianLearned, per_column=True),
     "gaussian-predicted": GaussianPredicted,
@@ -79,7 +87,10 @@ def likelihood_from(config: Mapping[str, Any], n_columns: int) -> Likelihood:
 
 
 def choose_likelihood(x: Float[Tensor, "batch columns"], groups: Sequence[Group] | None = None) -> dict[str, Any]:
-    """What "auto" means: mixed for a table whose columns are not all real, else Bernoulli for 0 and 1, else Gaussian.
+    """What "auto" means, by looking at the data.
+
+    Mixed for a table whose columns are not all real; else Bernoulli where all is 0 or 1; else the Gaussian,
+    with its mean kept in the unit interval where all values are.
 
     Args:
         x: rows in model space, all of them or a sample.
@@ -93,12 +104,15 @@ def choose_likelihood(x: Float[Tensor, "batch columns"], groups: Sequence[Group]
         >>> choose_likelihood(torch.tensor([[0.0, 1.0], [1.0, 1.0]]))
         {'name': 'bernoulli'}
         >>> choose_likelihood(torch.tensor([[0.0, 0.5]]))
+        {'name': 'gaussian-unit'}
+        >>> choose_likelihood(torch.tensor([[0.0, -1.5]]))
         {'name': 'gaussian'}
     """
     if groups is not None and any(group["unit"] != "real" for group in groups):
         return Mixed(x.shape[-1], groups).config()
-    binary = bool(((x == 0) | (x == 1)).all())
-    return {"name": "bernoulli" if binary else "gaussian"}
+    if bool(((x == 0) | (x == 1)).all()):
+        return {"name": "bernoulli"}
+    return {"name": "gaussian-unit" if bool(((x >= 0) & (x <= 1)).all()) else "gaussian"}
 
 
 def likelihood_config(

@@ -291,6 +291,18 @@ class MLP(nn.Module):
         layers.append(affine(n_in, n_out, "linear", fed_by=fed_by, generator=generator))
         self.layers = nn.Sequential(*layers)
 
+    @torch.no_grad()
+    def start_at(self, output: Float[Tensor, " outputs"]) -> None:
+        """Set the last bias: what the network gives before it has learned, up to the scatter of its weights."""
+        self.affine_maps[-1].bias.copy_(output)
+
+    @torch.no_grad()
+    def centre(self, mean: Float[Tensor, " inputs"]) -> None:
+        """Take W mean away from the first bias, so that the first units see centred rows: W (x - mean) + b."""
+        first = self.affine_maps[0]
+        if first.bias is not None:
+            first.bias.sub_(first.weight @ mean)
+
     @property
     def affine_maps(self) -> list[nn.Linear]:
         """The affine maps, first to last."""
@@ -342,6 +354,11 @@ class TiedMLP(nn.Module):
             if normalization != "batch" or depth == len(self.finishes):
                 self.biases.append(nn.Parameter(-SCHEMES[fed_by].mean * weight.detach().sum(1)))
             fed_by = activation
+
+    @torch.no_grad()
+    def start_at(self, output: Float[Tensor, " outputs"]) -> None:
+        """Set the last bias: what the decoder gives before it has learned, up to the scatter of its weights."""
+        self.biases[-1].copy_(output)
 
     def _weights(self) -> list[Tensor]:
         return [layer.weight.t() for layer in reversed(self._encoder[0].affine_maps)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -36,8 +37,9 @@ class Batch:
         """The same batch on `device`; itself where it is there already."""
         if self.x.device == device:
             return self
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{name: value if value is None else value.to(device) for name, value in moved.items()})
+        parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        parts = {name: None if part is None else part.to(device) for name, part in parts.items()}
+        return Batch(**parts)
 
     @property
     def wanted(self) -> Float[Tensor, "batch targets"]:

@@ -1,0 +1,16 @@
+"""The table of kinds: a new kind joins every property by one line here."""
+
+from isthmus import Autoencoder, ConvolutionalAutoencoder, LinearAutoencoder
+
+SMALL = {"max_epochs": 3, "random_state": 0}
+
+KINDS = {
+    "linear": LinearAutoencoder(code_size=3, **SMALL),
+    "deep": Autoencoder(code_size=3, hidden_sizes=(16, 8), **SMALL),
+    "deep, tied, noisy, normalised": Autoencoder(
+        code_size=3, hidden_sizes=(16,), activation="tanh", tied=True, normalization="batch", dropout=0.2, **SMALL
+    ),
+    "deep, averaged": Autoencoder(code_size=3, hidden_sizes=(16,), averaging=0.9, clip_norm=1.0, **SMALL),
+    "deep, learned variance": Autoencoder(code_size=2, likelihood="gaussian-per-column", **SMALL),
+    "conv": ConvolutionalAutoencoder(code_size=3, hidden_sizes=(4, 6), **SMALL),
+}

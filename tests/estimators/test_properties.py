@@ -1,0 +1,222 @@
+"""What every kind promises, asked of every kind."""
+
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+import torch
+from sklearn import clone
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import isthmus
+from isthmus import InputError
+from isthmus.estimators.registry import KINDS as REGISTERED
+
+from .kinds import KINDS
+
+X = load_digits().data[:300]
+IMAGES = load_digits().images[:120]
+
+every_kind = pytest.mark.parametrize("name", KINDS)
+FITTED: dict = {}
+
+
+def fitted(name):
+    """The kind fitted once on `X`, shared by the tests that only read it."""
+    if name not in FITTED:
+        FITTED[name] = clone(KINDS[name]).fit(X)
+    return FITTED[name]
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.objective_.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@parametrize_with_checks([kind(max_epochs=3, hidden_sizes=(4,)) if kind.kind != "linear" else kind(max_epochs=3)
+                          for kind in REGISTERED.values()])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:Skipping check check_array_api_input:sklearn.exceptions.SkipTestWarning")
+def test_scikit_learn_accepts_every_kind(estimator, check):
+    check(estimator)
+
+
+def test_every_registered_kind_is_in_the_table():
+    assert {model.kind for model in KINDS.values()} == set(REGISTERED)
+
+
+@every_kind
+def test_the_gradient_reaches_every_parameter(name):
+    objective = copy.deepcopy(fitted(name).objective_).train()
+    batch = fitted(name).preprocessing_.rows(X).batch(torch.arange(64))
+    sum(term.mean() for term in objective.terms(batch, 0.5, torch.Generator().manual_seed(0)).values()).backward()
+    assert [n for n, p in objective.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+@every_kind
+def test_every_term_is_finite_and_not_zero(name):
+    batch = fitted(name).preprocessing_.rows(X).batch(torch.arange(64))
+    terms = fitted(name).objective_.terms(batch, 0.5, torch.Generator().manual_seed(0))
+    assert terms
+    for term in terms.values():
+        assert term.shape in ((64,), ())
+        assert torch.isfinite(term).all()
+        assert term.abs().sum() > 0
+    assert fitted(name).objective_.monitor(batch).shape == (64,)
+
+
+@every_kind
+def test_the_history_names_every_term_of_every_epoch(name):
+    epochs = fitted(name).history_["epochs"]
+    assert len(epochs) == 3
+    for line in epochs:
+        assert line["terms"].keys() == {"reconstruction"}
+        assert np.isfinite([line["train"], line["held_out"], line["rows_per_second"]]).all()
+
+
+@every_kind
+def test_a_saved_model_gives_equal_outputs(name, tmp_path):
+    model = fitted(name)
+    model.save(tmp_path / "m")
+    again = isthmus.load(tmp_path / "m")
+    assert type(again) is type(model)
+    assert again.history_ == model.history_
+    assert again.get_params() == model.get_params()
+    np.testing.assert_array_equal(again.transform(X), model.transform(X))
+    np.testing.assert_array_equal(again.reconstruct(X), model.reconstruct(X))
+    np.testing.assert_array_equal(again.nll(X), model.nll(X))
+    if hasattr(model, "score_samples"):
+        np.testing.assert_array_equal(again.score_samples(X), model.score_samples(X))
+    again.save(tmp_path / "n")
+    assert (tmp_path / "n").read_bytes() == (tmp_path / "m").read_bytes()
+
+
+@every_kind
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(name):
+    assert same(weights(clone(KINDS[name]).fit(X)), weights(fitted(name)))
+    other = clone(KINDS[name]).set_params(random_state=1).fit(X)
+    assert not same(weights(other), weights(fitted(name)))
+
+
+@every_kind
+def test_no_seed_draws_one_and_keeps_it(name):
+    model = clone(KINDS[name]).set_params(random_state=None, max_epochs=1).fit(X)
+    again = clone(KINDS[name]).set_params(random_state=model.seed_, max_epochs=1).fit(X)
+    assert same(weights(model), weights(again))
+
+
+@every_kind
+def test_the_global_generators_are_not_touched(name):
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    clone(KINDS[name]).set_params(random_state=None).fit(X).reconstruct(X)
+    assert torch.equal(torch.random.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
+
+
+@every_kind
+def test_a_code_depends_on_its_row_alone(name):
+    model = fitted(name)
+    codes = model.transform(X)
+    order = np.random.default_rng(0).permutation(len(X))
+    np.testing.assert_array_equal(model.transform(X[order]), codes[order])
+    np.testing.assert_array_equal(np.vstack([model.transform(part) for part in np.array_split(X, 7)]), codes)
+
+
+@every_kind
+def test_reading_does_not_change_the_weights_and_gives_the_same_twice(name):
+    model = fitted(name)
+    before = weights(model)
+    first = model.nll(X)
+    np.testing.assert_array_equal(model.nll(X), first)
+    assert same(weights(model), before)
+
+
+@every_kind
+def test_reconstructions_errors_and_scores_agree_with_each_other(name):
+    model = fitted(name)
+    decoded = model.inverse_transform(model.transform(X))
+    np.testing.assert_allclose(model.reconstruct(X), decoded, rtol=1e-6, atol=1e-6)
+    to_model = model.preprocessing_.rows
+    x = to_model(X).batch(torch.arange(len(X))).x
+    r = to_model(decoded).batch(torch.arange(len(X))).x
+    np.testing.assert_allclose(model.reconstruction_error(X), (x - r).square().sum(1), rtol=1e-4)
+    assert model.score(X) == pytest.approx(-model.nll(X).mean(), rel=1e-6)
+
+
+@every_kind
+def test_data_frames_come_back_as_data_frames_with_their_names(name):
+    frame = pd.DataFrame(X[:, :8], columns=[f"col {i}" for i in range(8)])
+    model = clone(KINDS[name]).set_output(transform="pandas").fit(frame)
+    codes = model.transform(frame)
+    assert isinstance(codes, pd.DataFrame)
+    assert list(codes.columns) == list(model.get_feature_names_out())
+    back = model.inverse_transform(codes)
+    assert isinstance(back, pd.DataFrame)
+    assert list(back.columns) == list(frame.columns)
+    with pytest.raises(InputError, match="missing 'col 3'"):
+        model.preprocessing_.rows(frame.drop(columns="col 3"))
+
+
+@every_kind
+def test_sparse_rows_are_read_without_a_dense_whole(name):
+    sparse = scipy.sparse.csr_matrix(np.where(X > 8, X, 0))
+    model = clone(KINDS[name]).fit(sparse)
+    assert model.transform(sparse).shape == (len(X), model.code_size_)
+    assert model.reconstruct(sparse).shape == X.shape
+    model.preprocessing_ = type("Big", (), {"n_columns": 10**9, "source": "sparse"})()
+    with pytest.raises(InputError, match=r"would take .* GiB dense; reconstruct fewer rows at a time"):
+        model.reconstruct(sparse)
+
+
+@every_kind
+@pytest.mark.parametrize("layout", ["grey", "channels last", "channels first"])
+def test_images_come_back_in_their_own_shape_and_type(name, layout):
+    grey = (IMAGES * 15).astype(np.uint8)
+    images = {"grey": grey, "channels last": np.stack([grey] * 3, -1), "channels first": np.stack([grey] * 3, 1)}
+    model = clone(KINDS[name]).fit(images[layout])
+    back = model.reconstruct(images[layout])
+    assert back.shape == images[layout].shape
+    assert back.dtype == np.uint8
+
+
+@every_kind
+def test_it_works_in_a_pipeline_and_a_grid_search(name):
+    search = GridSearchCV(clone(KINDS[name]), {"code_size": [1, 2]}, cv=2).fit(X[:100])
+    assert search.best_params_["code_size"] in (1, 2)
+    codes = make_pipeline(StandardScaler(), clone(KINDS[name])).fit_transform(X[:100])
+    assert codes.shape == (100, KINDS[name].code_size)
+
+
+@every_kind
+def test_codes_of_another_width_are_refused(name):
+    with pytest.raises(InputError, match=r"codes of shape \(4, 99\); this model's codes have shape \(n, "):
+        fitted(name).inverse_transform(np.zeros((4, 99)))
+
+
+@every_kind
+@pytest.mark.parametrize("missing", ["mean", "median", "mask"])
+def test_missing_values_are_handled_where_asked(name, missing):
+    holes = X.copy()
+    holes[::7, 10] = np.nan
+    with pytest.raises(InputError, match="NaN .a missing value. at row 0, column 10"):
+        clone(KINDS[name]).fit(holes)
+    model = clone(KINDS[name]).set_params(missing=missing).fit(holes)
+    assert np.isfinite(model.reconstruct(holes)).all()
+    assert np.isfinite(model.nll(holes)).all()
+
+
+@every_kind
+def test_weights_that_turn_nan_stop_learning_and_the_last_good_ones_stay(name):
+    model = clone(KINDS[name]).set_params(learning_rate=1e30, clip_norm=None, max_epochs=5)
+    model.fit(X)
+    assert model.history_["stopped"] == "nan"
+    assert np.isfinite(model.transform(X)).all()
+    assert "nan" in {finding["name"] for finding in model.history_["findings"]}
