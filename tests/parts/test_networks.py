@@ -11,16 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.parts.convolutions import ConvolutionalDecoder, ConvolutionalEncoder, map_sizes
-from isthmus.parts.networks import (
-    ACTIVATIONS,
-    MLP,
-    BatchNormalization,
-    Dropout,
-    TiedMLP,
-    affine,
-    default_hidden_sizes,
-)
+from isthmus.parts.convolutions import ConvolutionalDecoder, ConvolutionalEncoder
+from isthmus.parts.layers import ACTIVATIONS, BatchNormalization, Dropout, affine
+from isthmus.parts.networks import MLP, TiedMLP, default_hidden_sizes
 
 IMAGE_SHAPES = [(1, 28, 28), (3, 32, 32), (1, 1, 1), (2, 1, 9), (1, 7, 5), (3, 13, 31), (1, 2, 3), (5, 6, 17)]
 NORMALIZATIONS = [None, "batch", "layer"]
@@ -32,6 +25,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def convolutional_pair(image_shape=(1, 7, 5), code_size=4, channels=(6, 8), **options) -> nn.ModuleList:
     generator = seeded()
+    options = {"dense_sizes": (10, 7), **options}
     return nn.ModuleList(
         [
             ConvolutionalEncoder(image_shape, code_size, channels, generator=generator, **options),
@@ -65,9 +59,10 @@ def reconstruct(pair: nn.ModuleList, x: Tensor, generator: torch.Generator | Non
 
 
 @pytest.mark.parametrize("image_shape", IMAGE_SHAPES)
-@pytest.mark.parametrize("channels", [(), (4,), (4, 6, 8)])
-def test_convolutional_pair_fits_every_image_size(image_shape, channels):
-    pair = convolutional_pair(image_shape, 3, channels)
+@pytest.mark.parametrize("channels", [(), (4,), (4, 6, 8), None])
+@pytest.mark.parametrize("dense_sizes", [(), (9, 5)])
+def test_convolutional_pair_fits_every_image_size(image_shape, channels, dense_sizes):
+    pair = convolutional_pair(image_shape, 3, channels, dense_sizes=dense_sizes)
     x = torch.rand(2, math.prod(image_shape), generator=seeded())
     assert pair[0](x).shape == (2, 3)
     assert reconstruct(pair, x).shape == x.shape
@@ -80,16 +75,6 @@ def test_convolutional_pair_fits_every_odd_kernel(kernel_size):
     assert reconstruct(pair, x).shape == x.shape
 
 
-def test_decoder_gives_several_parameters_a_pixel_in_blocks():
-    decoder = ConvolutionalDecoder((3, 5, 4), 2, 2, channels=(4,), generator=seeded())
-    code = torch.rand(7, 2, generator=seeded())
-    with torch.no_grad():
-        decoder.convolutions[-1].bias.copy_(torch.tensor([0.0, 0.0, 0.0, 100.0, 100.0, 100.0]))
-        parameters = decoder(code)
-    assert parameters.shape == (7, 2 * 60)
-    assert parameters[:, :60].max() < 50 < parameters[:, 60:].min()
-
-
 @by_pair
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_draws_are_leading_axes(build, normalization):
@@ -100,25 +85,6 @@ def test_draws_are_leading_axes(build, normalization):
     torch.testing.assert_close(once[1, 1], reconstruct(pair, x[1, 1]))
 
 
-def test_convolutional_encoder_reads_images_in_channel_height_width_order():
-    encoder = ConvolutionalEncoder((2, 4, 3), 5, (4,), generator=seeded())
-    images = torch.rand(6, 2, 4, 3, generator=seeded())
-    maps = F.relu(F.conv2d(images, encoder.convolutions[0].weight, stride=2, padding=1))
-    torch.testing.assert_close(encoder(images.flatten(1)), F.linear(maps.flatten(1), encoder.output.weight))
-
-
-def test_map_sizes_of_the_decoder_are_those_of_the_encoder_backwards():
-    pair = convolutional_pair((1, 13, 30), channels=(4, 4, 4))
-    seen: list[tuple[int, int]] = []
-    for network in pair:
-        for layer in network.convolutions:
-            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-                layer.register_forward_hook(lambda _layer, _inputs, y: seen.append(tuple(y.shape[2:])))
-    reconstruct(pair, torch.zeros(1, 390))
-    assert seen == [(7, 15), (4, 8), (2, 4), (4, 8), (7, 15), (13, 30)]
-    assert map_sizes(13, 30, 3)[1:] == seen[:3]
-
-
 def test_linear_output_has_nothing_after_the_last_affine_map():
     network = MLP((5, 4, 3), "relu", normalization="batch", dropout=0.5, generator=seeded())
     assert [type(layer) for layer in network.layers] == [nn.Linear, BatchNormalization, nn.ReLU, Dropout, nn.Linear]
@@ -126,6 +92,14 @@ def test_linear_output_has_nothing_after_the_last_affine_map():
 
 def test_linear_activation_adds_no_layer():
     assert [type(layer) for layer in MLP((5, 4, 3), "linear", generator=seeded()).layers] == [nn.Linear, nn.Linear]
+
+
+@by_pair
+def test_decoder_starts_at_the_output_it_is_given(build):
+    decoder = build()[1]
+    output = torch.full((35,), 0.25)
+    decoder.start_at(output)
+    torch.testing.assert_close(decoder(torch.zeros(1, 4))[0], output)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +203,7 @@ def test_glorot_uses_both_sides_of_a_layer_and_four_for_the_sigmoid(activation, 
 @pytest.mark.parametrize("activation", ["relu", "softplus"])
 def test_convolutional_layers_preserve_the_scale_both_ways(activation):
     generator = seeded()
-    options = {"channels": (48, 48, 48), "generator": generator, "activation": activation}
+    options = {"channels": (48, 48, 48), "dense_sizes": (256,), "generator": generator, "activation": activation}
     encoder = ConvolutionalEncoder((48, 32, 32), 256, **options)
     decoder = ConvolutionalDecoder((48, 32, 32), 256, **options)
     measure = second_moment if activation == "relu" else variance_over_rows
@@ -391,6 +365,7 @@ def test_layer_normalisation_makes_hidden_layers_blind_to_scale(build):
         (lambda: MLP((3,), generator=seeded()), r"MLP: \(3,\) is not a map"),
         (lambda: convolutional_pair(channels=(4, -1)), "channels: size -1 at position 1"),
         (lambda: convolutional_pair(code_size=0), "code_size: size 0"),
+        (lambda: convolutional_pair(dense_sizes=(5, 0)), "dense_sizes: size 0 at position 1"),
         (
             lambda: convolutional_pair(image_shape=(28, 28)),
             r"image_shape \(28, 28\) is not \(channels, height, width\)",

@@ -1,0 +1,257 @@
+"""The layers of a network: affine maps with sound first weights, normalisation, activation and dropout.
+
+Torch's own layers draw their weights and `F.dropout` its masks from the global generator, so both are drawn
+here: building, deep-copying and running these modules leaves `torch.random.get_rng_state()` as it was.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+from torch.nn.utils import skip_init
+
+from isthmus.errors import InputError
+
+Normalization = Literal["batch", "layer"]
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "linear": nn.Identity,
+}
+
+NORMALIZATIONS = ("batch", "layer")
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How the weights before an activation are drawn, and what the next layer has to expect of it.
+
+    Attributes:
+        gain: the standard deviation of a weight is gain / sqrt(fan).
+        fan: "in" = n_in (He), "mean" = (n_in + n_out) / 2 (Glorot).
+        mean: E[f(z)] that the biases of the next layer take away, where a unit that is always positive would
+            saturate the layer above it; zero where the literature's scheme leaves the mean alone.
+    """
+
+    gain: float
+    fan: Literal["in", "mean"]
+    mean: float = 0.0
+
+
+# He's argument asks for 1 / sqrt(E[f(z)^2]) with z ~ N(0, 1): sqrt(2) for the ReLU, integrals for its smooth
+# relatives (softplus by its variance, since its mean is taken away). Glorot's asks for 1 / f'(0): 4 for the
+# sigmoid.
+SCHEMES: dict[str, Scheme] = {
+    "sigmoid": Scheme(4.0, "mean", mean=0.5),
+    "tanh": Scheme(1.0, "mean"),
+    "relu": Scheme(math.sqrt(2.0), "in"),
+    "gelu": Scheme(1.5335304, "in"),
+    "silu": Scheme(1.6765325, "in"),
+    "softplus": Scheme(1.9191260, "in", mean=0.8060592),
+    "linear": Scheme(1.0, "mean"),
+}
+
+
+def check_choice(what: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse a name that is not among the choices, and suggest the nearest one.
+
+    Raises:
+        InputError: `value` is not one of `choices`.
+
+    Example:
+        >>> check_choice("activation", "rleu", list(ACTIVATIONS))
+        Traceback (most recent call last):
+        ...
+        isthmus.errors.InputError: activation 'rleu' is unknown; did you mean 'relu'? ...
+    """
+    if isinstance(value, str) and value in choices:
+        return
+    near = difflib.get_close_matches(str(value).lower(), choices, n=1, cutoff=0.4)
+    suggestion = f"did you mean '{near[0]}'? " if near else ""
+    known = ", ".join(choices)
+    raise InputError(f"{what} {value!r} is unknown; {suggestion}choose one of: {known}")
+
+
+def check_sizes(what: str, sizes: Sequence[int]) -> None:
+    """Refuse sizes below one: a layer needs at least one unit.
+
+    Raises:
+        InputError: a size is not a whole number of at least 1.
+    """
+    for position, size in enumerate(sizes):
+        if isinstance(size, bool) or not hasattr(size, "__index__") or int(size) < 1:
+            raise InputError(
+                f"{what}: size {size!r} at position {position} of {tuple(sizes)} is not a whole number of at "
+                "least 1; give every layer one unit or more"
+            )
+
+
+def check_options(activation: str, normalization: str | None, dropout: float) -> None:
+    """Refuse an unknown activation or normalisation, and a dropout rate outside [0, 1).
+
+    Raises:
+        InputError: with what was found and what may be chosen.
+    """
+    check_choice("activation", activation, list(ACTIVATIONS))
+    if normalization is not None:
+        check_choice("normalization", normalization, NORMALIZATIONS)
+    if not 0.0 <= dropout < 1.0:
+        raise InputError(f"dropout {dropout!r} is not a rate; give a number from 0 (none) to just below 1")
+
+
+@torch.no_grad()
+def initialise(weight: Tensor, fan_in: float, fan_out: float, activation: str, generator: Generator) -> None:
+    """Fill a weight with w ~ N(0, gain^2 / fan), gain and fan by the activation that follows it.
+
+    Source: Glorot & Bengio (2010), eq. 16; He et al. (2015), eq. 10; DL book 8.4.
+    """
+    scheme = SCHEMES[activation]
+    fan = fan_in if scheme.fan == "in" else (fan_in + fan_out) / 2
+    nn.init.normal_(weight, 0.0, scheme.gain / math.sqrt(fan), generator=generator)
+
+
+def affine(
+    n_in: int,
+    n_out: int,
+    activation: str,
+    *,
+    fed_by: str = "linear",
+    bias: bool = True,
+    generator: Generator,
+) -> nn.Linear:
+    """a = W x + b with W drawn for the activation that follows, and b taking away the mean of what feeds it.
+
+    W is (n_out, n_in), b is (n_out,); `fed_by` is the activation whose output x is.
+
+    Example:
+        >>> affine(3, 2, "relu", generator=torch.Generator().manual_seed(0)).weight.shape
+        torch.Size([2, 3])
+    """
+    layer = skip_init(nn.Linear, n_in, n_out, bias=bias)
+    initialise(layer.weight, n_in, n_out, activation, generator)
+    if bias:
+        with torch.no_grad():
+            layer.bias.copy_(-SCHEMES[fed_by].mean * layer.weight.sum(1))
+    return layer
+
+
+class Dropout(nn.Module):
+    """x -> x * m / (1 - rate), m ~ Bernoulli(1 - rate), drawn from the generator handed to `forward`.
+
+    Shapes: any; with `whole_maps`, (batch, channels, height, width) and one draw for each map.
+    It applies only while training and only when a generator is given.
+
+    Source: Srivastava et al. (2014); whole maps: Tompson et al. (2015), section 3.2.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> Dropout(0.5)(torch.ones(1, 4), generator).unique().tolist()
+        [0.0, 2.0]
+    """
+
+    def __init__(self, rate: float, *, whole_maps: bool = False) -> None:
+        super().__init__()
+        self.rate = rate
+        self.whole_maps = whole_maps
+
+    def forward(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        """Drop, or hand x through unchanged."""
+        if not self.training or generator is None:
+            return x
+        shape = (*x.shape[:2], 1, 1) if self.whole_maps else x.shape
+        # Drawn where the generator lives: a generator of the CPU gives every device the same masks.
+        kept = torch.rand(shape, generator=generator, device=generator.device) >= self.rate
+        return x * kept.to(x.device, x.dtype).div_(1.0 - self.rate)
+
+    def extra_repr(self) -> str:
+        """What `repr` says of it."""
+        return f"rate={self.rate}"
+
+
+class BatchNormalization(nn.Module):
+    """y = g (x - mean) / sqrt(var + eps) + b, by the batch's moments of each unit; when reading, the running ones.
+
+    Shapes: (*draws, batch, units), or (batch, channels, height, width) with `maps`. Leading draws count as
+    rows, and a batch of one row, which has no variance, is normalised by the running moments; torch's own
+    layers take draws for channels and refuse the one row.
+
+    Source: Ioffe & Szegedy (2015), algorithm 1; DL book 8.7.1.
+
+    Example:
+        >>> BatchNormalization(2)(torch.tensor([[0.0, 1.0], [2.0, 5.0]])).detach().round()
+        tensor([[-1., -1.], [ 1.,  1.]])
+    """
+
+    running_mean: Tensor
+    running_variance: Tensor
+
+    def __init__(self, n_units: int, *, maps: bool = False) -> None:
+        super().__init__()
+        self.maps = maps
+        self.weight = nn.Parameter(torch.ones(n_units))
+        self.bias = nn.Parameter(torch.zeros(n_units))
+        self.register_buffer("running_mean", torch.zeros(n_units))
+        self.register_buffer("running_variance", torch.ones(n_units))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise; while training the running moments move a tenth of the way to the batch's."""
+        rows = x if self.maps else x.reshape(-1, x.shape[-1])
+        learn = self.training and rows.numel() > len(self.weight)
+        y = F.batch_norm(rows, self.running_mean, self.running_variance, self.weight, self.bias, learn, momentum=0.1)
+        return y if self.maps else y.view(x.shape)
+
+
+def finish_layer(
+    n_units: int, activation: str, normalization: str | None, dropout: float, *, maps: bool = False
+) -> list[nn.Module]:
+    """What follows a hidden layer's affine map: normalisation, activation, dropout, each only where it acts."""
+    layers: list[nn.Module] = []
+    if normalization == "batch":
+        layers.append(BatchNormalization(n_units, maps=maps))
+    elif normalization == "layer":
+        layers.append(nn.GroupNorm(1, n_units) if maps else nn.LayerNorm(n_units))
+    if activation != "linear":
+        layers.append(ACTIVATIONS[activation]())
+    if dropout > 0.0:
+        layers.append(Dropout(dropout, whole_maps=maps))
+    return layers
+
+
+def run(layers: Iterable[nn.Module], x: Tensor, generator: Generator | None) -> Tensor:
+    """Pass x through the layers, handing the generator to those that draw."""
+    for layer in layers:
+        x = layer(x, generator) if isinstance(layer, Dropout) else layer(x)
+    return x
+
+
+def hidden_layers(
+    sizes: Sequence[int],
+    activation: str,
+    normalization: str | None,
+    dropout: float,
+    *,
+    fed_by: str = "linear",
+    generator: Generator,
+) -> list[nn.Module]:
+    """The layers between sizes[0] inputs and sizes[-1] hidden units; `fed_by` is the activation of the inputs."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(sizes):
+        # Batch normalisation takes the bias away again: it would be a parameter without a gradient.
+        bias = normalization != "batch"
+        layers.append(affine(n_in, n_out, activation, fed_by=fed_by, bias=bias, generator=generator))
+        layers.extend(finish_layer(n_out, activation, normalization, dropout))
+        fed_by = activation
+    return layers
