@@ -17,7 +17,6 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, check_random_state
-from torch import Tensor
 
 from isthmus.data.preprocessing import Preprocessor, len_of, source_of
 from isthmus.data.streams import BLOCK, Rows, Subset, blocks
@@ -25,7 +24,9 @@ from isthmus.errors import InputError
 from isthmus.estimators import checkpoints, inputs
 from isthmus.estimators.diagnosis import examine_fit
 from isthmus.estimators.progress import ProgressBar
-from isthmus.evaluation.baseline import PrincipalComponents, principal_components, suggested_code_size
+from isthmus.estimators.records import Reading, Shape
+from isthmus.estimators.surveys import blocks_of_x, fit_baseline, mean_row, padded, telling_block
+from isthmus.evaluation.baseline import suggested_code_size
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.training import Learning, Settings
@@ -34,44 +35,6 @@ from isthmus.parts.passes import Batch
 
 DENSE_LIMIT = 2**30
 """Bytes of the largest dense array that sparse rows are reconstructed into."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A block of rows as the model sees them, float32, in model space.
-
-    Attributes:
-        x: the rows, (block, columns).
-        preactivation: what the encoder's last affine map gave, (block, code_size).
-        code: (block, code_size).
-        parameters: of p_dec(x | h), (block, n_parameters).
-        reconstruction: the mean of p_dec(x | h), (block, columns).
-        nll: -log p_dec(x | h), (block,), nats.
-    """
-
-    x: Float[Tensor, "block columns"]
-    preactivation: Float[Tensor, "block code_size"]
-    code: Float[Tensor, "block code_size"]
-    parameters: Float[Tensor, "block parameters"]
-    reconstruction: Float[Tensor, "block columns"]
-    nll: Float[Tensor, " block"]
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a recipe must know of the data.
-
-    Attributes:
-        n_columns: the width of model space.
-        code_size: units of the code.
-        image_shape: (channels, height, width) of images, None for other rows.
-        likelihood: the configuration of p_dec.
-    """
-
-    n_columns: int
-    code_size: int
-    image_shape: tuple[int, int, int] | None
-    likelihood: dict[str, Any]
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -180,7 +143,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         notes = self._choose_code_size(rows)
         self.likelihood_ = self._choose_likelihood(every, held_out)
         self.objective_ = self._recipe(self._shape(), generator)
-        self.objective_.start_at(_mean(rows))
+        self.objective_.start_at(mean_row(rows))
         self._n_features_out = self.code_size_
         with ProgressBar(f"{self.kind} ({self.code_size_})", self.verbose) as bar:
             save = checkpoints.writer(checkpoint, self, every) if checkpoint else None
@@ -191,7 +154,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             if resumed:
                 learning.restore(resumed.tensors, resumed.data)
             state = learning.run()
-        self.baseline_ = _principal_components(rows, self.code_size_)
+        self.baseline_ = fit_baseline(rows, self.code_size_)
         self._finish(rows)
         self.history_ = {
             "epochs": state.epochs, "stopped": state.stopped, "best_epoch": state.best_epoch,
@@ -217,17 +180,17 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             wide = self.code_size_ > rows.n_columns
             note = f"the code has more units ({self.code_size_}) than the data has columns ({rows.n_columns})"
             return [note] if wide else []
-        self.code_size_ = suggested_code_size(lambda: _x(rows), rows.n_columns)
+        self.code_size_ = suggested_code_size(lambda: blocks_of_x(rows), rows.n_columns)
         return [f"code_size was not given: {self.code_size_} chosen (principal components of 90% of the variance)"]
 
     def _choose_likelihood(self, rows: Rows, held_out: Rows | None) -> dict[str, Any]:
         """The configuration of p_dec, after a look at every row; data outside its domain is refused."""
         groups = self.preprocessing_.groups
         name = "auto" if groups and isinstance(self.likelihood, dict) else self.likelihood
-        config = likelihood_config(name, _telling(rows), groups)
+        config = likelihood_config(name, telling_block(rows), groups)
         likelihood = likelihood_from(config, rows.n_columns)
         for part in (rows, held_out):
-            for x in _x(part) if part is not None else ():
+            for x in blocks_of_x(part) if part is not None else ():
                 likelihood.check(x, self.preprocessing_.columns)
         return config
 
@@ -339,7 +302,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         self.objective_.to(device).eval()
         with torch.no_grad():
             for batch in blocks(rows):
-                yield _pad(batch).to(device), len(batch.x)
+                yield padded(batch).to(device), len(batch.x)
 
     # -- files --------------------------------------------------------------------------------------
 
@@ -364,45 +327,6 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         tags.input_tags.allow_nan = self.missing != "refuse"
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-def _x(rows: Rows) -> Iterator[Float[Tensor, "block columns"]]:
-    return (batch.x for batch in blocks(rows, 1024))
-
-
-def _telling(rows: Rows) -> Float[Tensor, "block columns"]:
-    """The block that tells "auto" all it asks: the first with a value outside [0, 1], else with one inside it."""
-    grey = None
-    for x in _x(rows):
-        if bool(((x < 0) | (x > 1)).any()):
-            return x
-        if grey is None and not bool(((x == 0) | (x == 1)).all()):
-            grey = x
-    return next(_x(rows)) if grey is None else grey
-
-
-def _mean(rows: Rows) -> Float[Tensor, " columns"]:
-    """The mean of at most 4,096 rows, evenly spread."""
-    n = min(len(rows), 4096)
-    index = torch.arange(n) * len(rows) // n
-    return torch.stack([rows.batch(part).x.sum(0) for part in index.split(1024)]).sum(0) / n
-
-
-def _principal_components(rows: Rows, code_size: int) -> PrincipalComponents:
-    return principal_components(lambda: _x(rows), rows.n_columns, code_size)
-
-
-def _pad(batch: Batch) -> Batch:
-    missing = BLOCK - len(batch.x)
-    if not missing:
-        return batch
-
-    def fill(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else torch.nn.functional.pad(tensor, (0, 0, 0, missing))
-
-    x = fill(batch.x)
-    assert x is not None
-    return Batch(x, mask=fill(batch.mask))
 
 
 def seed_of(random_state: Any) -> int:

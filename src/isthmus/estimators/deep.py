@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import torch
 
 from isthmus.errors import InputError
-from isthmus.estimators.base import BaseAutoencoder, Shape
+from isthmus.estimators.base import BaseAutoencoder
+from isthmus.estimators.records import Shape
 from isthmus.learning.objectives import Reconstruction
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
 from isthmus.parts.networks import MLP, Normalization, TiedMLP, default_hidden_sizes

@@ -11,10 +11,11 @@ import torch
 from isthmus import __version__
 from isthmus.data.preprocessing import Preprocessor
 from isthmus.errors import InputError
-from isthmus.estimators.base import BaseAutoencoder, Shape
+from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.convolutional import ConvolutionalAutoencoder
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.linear import LinearAutoencoder
+from isthmus.estimators.records import Shape
 from isthmus.evaluation.baseline import PrincipalComponents
 from isthmus.files import read_tensors, write_tensors
 from isthmus.parts.likelihoods import nearest

@@ -1,0 +1,47 @@
+"""What a recipe is told of the data, and what reading a model gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A block of rows as the model sees them, float32, in model space.
+
+    Attributes:
+        x: the rows, (block, columns).
+        preactivation: what the encoder's last affine map gave, (block, code_size).
+        code: (block, code_size).
+        parameters: of p_dec(x | h), (block, n_parameters).
+        reconstruction: the mean of p_dec(x | h), (block, columns).
+        nll: -log p_dec(x | h), (block,), nats.
+    """
+
+    x: Float[Tensor, "block columns"]
+    preactivation: Float[Tensor, "block code_size"]
+    code: Float[Tensor, "block code_size"]
+    parameters: Float[Tensor, "block parameters"]
+    reconstruction: Float[Tensor, "block columns"]
+    nll: Float[Tensor, " block"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a recipe must know of the data.
+
+    Attributes:
+        n_columns: the width of model space.
+        code_size: units of the code.
+        image_shape: (channels, height, width) of images, None for other rows.
+        likelihood: the configuration of p_dec.
+    """
+
+    n_columns: int
+    code_size: int
+    image_shape: tuple[int, int, int] | None
+    likelihood: dict[str, Any]
