@@ -28,8 +28,8 @@ NEIGHBOURS = 5
 LARGEST_PROBE_ROWS = 10_000
 """More rows are not looked at: the standard error of an accuracy is below 0.5% by then."""
 
-LARGEST_PROBE_NUMBERS = 2**24
-"""Rows times columns that are looked at: it keeps a probe of 12,288 columns to about ten seconds."""
+LARGEST_PROBE_NUMBERS = 2**23
+"""Rows times columns that are looked at: photographs in colour would take minutes otherwise."""
 
 LOGIT_VARIANCE = 32.0
 """Prior variance of a logit of the linear probe. Shared out among the columns it makes the ridge penalty equally
@@ -60,7 +60,7 @@ def linear_probe_accuracy(
         V, b minimise  - sum_rows log p(label | h) + n_columns / (2 * 32) ||V||^2
 
     The probe is fitted on `codes` and scored on `test_codes`; without these it is cross-validated in 5 stratified,
-    shuffled folds, where classes of fewer than 5 rows are left out. At most 10,000 rows (and 2^24 numbers), drawn
+    shuffled folds, where classes of fewer than 5 rows are left out. At most 10,000 rows (and 2^23 numbers), drawn
     at random, are looked at on either side.
 
     Args:

@@ -1,0 +1,142 @@
+"""What the doctor looks at, and what he finds: plain records, and the two measurements that they need."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from isthmus.errors import InputError
+from isthmus.evaluation.codes import UnitStatistics, unit_statistics
+
+Severity = Literal["note", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the doctor found: its name, what is so, what to do, and whether it is a "note" or a "warning"."""
+
+    name: str
+    message: str
+    advice: str
+    severity: Severity = "warning"
+
+    def to_dict(self) -> dict[str, str]:
+        """As JSON has it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ColumnScales:
+    """Of each column of model space over the training rows, (columns,): mean, std (divisor n), smallest, largest."""
+
+    mean: Float[np.ndarray, " columns"]
+    std: Float[np.ndarray, " columns"]
+    minimum: Float[np.ndarray, " columns"]
+    maximum: Float[np.ndarray, " columns"]
+
+    @property
+    def variance(self) -> float:
+        """The variance summed over columns: the squared error per row of answering the column means."""
+        return float(np.square(self.std).sum())
+
+    @property
+    def largest(self) -> Float[np.ndarray, " columns"]:
+        """The largest magnitude of each column."""
+        return np.maximum(np.abs(self.minimum), np.abs(self.maximum))
+
+
+@dataclass(frozen=True)
+class FitFacts:
+    """What the doctor looks at. Errors are squared, per row, summed over columns, in model space.
+
+    Attributes:
+        epochs: of the history: each with "train", "held_out" (or None), "terms", "learning_rate".
+        stopped: why learning ended: "max_epochs", "patience", "time_limit", "interrupted" or "nan".
+        columns: the scales of the columns over all training rows.
+        n_rows, n_columns, code_size, n_parameters: sizes; rows are training rows.
+        scaling: as the user chose it.
+        likelihood: the name of p_dec.
+        code_activation: the name of the code's activation.
+        best_epoch: number from 0 of the epoch whose weights were kept.
+        nan_epoch: number from 0 of the epoch in which the loss was lost, if it was.
+        codes: codes of some training rows, (rows, code_size).
+        train_error: over some training rows.
+        held_out_error: over held-out rows, if there are any.
+        pca_error: that of principal components of the same number, over held-out rows if any, else training rows.
+        shuffled_error: over training rows whose columns were shuffled apart (`shuffled_columns`).
+        column_names: for the messages; columns are told by number without.
+    """
+
+    epochs: Sequence[Mapping[str, Any]]
+    stopped: str
+    columns: ColumnScales
+    n_rows: int
+    n_columns: int
+    code_size: int
+    n_parameters: int
+    scaling: str = "auto"
+    likelihood: str = "gaussian"
+    code_activation: str = "linear"
+    best_epoch: int | None = None
+    nan_epoch: int | None = None
+    codes: Float[Tensor, "rows code_size"] | None = None
+    train_error: float | None = None
+    held_out_error: float | None = None
+    pca_error: float | None = None
+    shuffled_error: float | None = None
+    column_names: Sequence[str] | None = None
+
+    @property
+    def watched(self) -> list[float]:
+        """The loss that was watched after each epoch: of held-out rows if any, else of training rows."""
+        return [float(e["train"] if e["held_out"] is None else e["held_out"]) for e in self.epochs]
+
+    @property
+    def watched_rows(self) -> str:
+        """Whose loss was watched."""
+        return "held-out" if self.epochs and self.epochs[-1]["held_out"] is not None else "training"
+
+    @property
+    def units(self) -> UnitStatistics | None:
+        """How the units of the code behave; None where no finite codes were looked at."""
+        seen = self.codes is not None and self.codes.numel() and bool(self.codes.isfinite().all())
+        return unit_statistics(self.codes) if seen and self.codes is not None else None
+
+
+def column_scales(blocks: Iterable[Float[Tensor, "block columns"]]) -> ColumnScales:
+    """Mean, standard deviation, smallest and largest of each column, in one pass over blocks of rows.
+
+    Raises:
+        InputError: no rows.
+
+    Example:
+        >>> column_scales([torch.tensor([[1.0, 4.0]]), torch.tensor([[3.0, 4.0]])]).std.tolist()
+        [1.0, 0.0]
+    """
+    n, shift, total, squares, low, high = 0, None, 0.0, 0.0, math.inf, -math.inf
+    for block in blocks:
+        if not len(block):
+            continue
+        x = block.detach().cpu().numpy().astype(np.float64)
+        low, high = np.minimum(low, x.min(0)), np.maximum(high, x.max(0))
+        shift = x[0].copy() if shift is None else shift
+        x -= shift  # around a row, not around zero: far from zero the squares would lose the spread
+        n, total, squares = n + len(x), total + x.sum(0), squares + np.square(x).sum(0)
+    if shift is None:
+        raise InputError("there are no rows to take the scales of columns from; give at least one")
+    variance = np.maximum(squares / n - np.square(total / n), 0.0)
+    std = np.where(low == high, 0.0, np.sqrt(variance))
+    return ColumnScales(shift + total / n, std, np.asarray(low), np.asarray(high))
+
+
+def shuffled_columns(x: Float[Tensor, "batch columns"], generator: torch.Generator) -> Float[Tensor, "batch columns"]:
+    """Each column in an order of its own: rows with the data's values and none of what goes together in them."""
+    order = torch.rand(x.shape, generator=generator).argsort(0).to(x.device)
+    return x.gather(0, order)
