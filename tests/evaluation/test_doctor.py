@@ -113,6 +113,7 @@ def test_constant_columns_are_counted_and_named() -> None:
     assert say("constant-columns", one).startswith("1 of 50 columns never varies: 'x49' |")
     many = replace(HEALTHY, columns=scales([0.0] * 10 + [1.0] * 40), column_names=None)
     assert "10 of 50 columns never vary: 0, 1, 2, 3, 4, 5, 6, 7 and 2 more |" in say("constant-columns", many)
+    assert silent("constant-columns", replace(many, images=True))
 
 
 # -- the code
@@ -171,6 +172,11 @@ def test_with_a_constant_rate_the_last_tenth_of_the_epochs_counts() -> None:
     assert "10.2% of its whole way down since the first epoch came in the last 5 epochs of 50" in found
     settled = [100.0 - min(i, 40) for i in range(50)]
     assert silent("still-improving", replace(HEALTHY, epochs=epochs(settled, rates=[1e-3] * 50)))
+
+
+def test_a_loss_that_comes_down_from_a_rise_but_was_better_before_is_not_called_improving() -> None:
+    course = epochs([20.0, 10.0, 30.0, 28.0, 26.0, 24.0, 22.0, 20.0], rates=[1e-3] * 8)
+    assert silent("still-improving", replace(HEALTHY, epochs=course))
 
 
 def test_without_held_out_rows_the_training_loss_is_watched() -> None:
@@ -242,6 +248,8 @@ def test_a_model_worse_than_pca_is_told_by_how_much() -> None:
     )
     assert [f.severity for f in examine(worse)] == ["warning"]
     assert [f.severity for f in examine(replace(worse, held_out_error=6.2))] == ["note"]
+    assert "linear kind" in say("worse-than-pca", worse)
+    assert "linear kind" not in say("worse-than-pca", replace(worse, kind="linear"))
     assert silent("worse-than-pca", replace(worse, held_out_error=6.1))
     assert silent("worse-than-pca", replace(worse, pca_error=None))
 
@@ -265,7 +273,7 @@ def test_a_wide_code_that_rebuilds_shuffled_rows_as_well_as_data_copies() -> Non
     copy = replace(HEALTHY, code_size=60, train_error=0.01, held_out_error=0.01, pca_error=0.0, shuffled_error=0.05)
     assert say("copies-input", copy).startswith(
         "the code (60 units for 50 varying columns) copies its input: rows are reconstructed to 0.02% of their "
-        "variance, and rows with shuffled columns, which share nothing with them, to 0.10% | take a narrower code: "
+        "variance, and rows with shuffled columns, which share nothing with them, to 0.1% | take a narrower code: "
         "code_size=25 or less"
     )
     assert silent("copies-input", replace(copy, code_size=49))
@@ -287,6 +295,7 @@ def test_a_loss_that_was_lost_is_told_with_the_epoch_and_the_likely_cause() -> N
     assert "the logarithm of zero" in say("nan", replace(lost, likelihood="bernoulli"))
     both = replace(lost, columns=scales([1.0], reach=5e4), epochs=epochs([1.0, 1.0], rates=[0.5, 0.5]))
     assert say("nan", both).count(";") == 2
+    assert [f.name for f in examine(replace(lost, held_out_error=70.0))] == ["nan"]
 
 
 def test_a_loss_that_is_nan_troubles_no_other_rule() -> None:

@@ -65,7 +65,7 @@ LOGARITHMIC = frozenset({"bernoulli", "continuous-bernoulli", "categorical", "mu
 
 
 def examine(facts: FitFacts) -> list[Finding]:
-    """All that the rules find, warnings first. Where rows were memorised, over-fitting goes without saying.
+    """All that the rules find, warnings first, without what another finding explains.
 
     Example:
         >>> columns = ColumnScales(*(np.array(v) for v in ([0.0, 5.0], [1.0, 0.0], [-3.0, 5.0], [3.0, 5.0])))
@@ -77,9 +77,9 @@ def examine(facts: FitFacts) -> list[Finding]:
         interrupted (note): learning was interrupted after 0 epochs; what was learned until then is kept
     """
     found = [finding for rule in RULES.values() if (finding := rule(facts)) is not None]
-    if any(finding.name == "memorised-rows" for finding in found):
-        found = [finding for finding in found if finding.name != "over-fitting"]
-    return sorted(found, key=lambda finding: finding.severity != "warning")
+    explained = {name for finding in found for name in EXPLAINS.get(finding.name, ())}
+    left = [finding for finding in found if finding.name not in explained]
+    return sorted(left, key=lambda finding: finding.severity != "warning")
 
 
 def unscaled_input(facts: FitFacts) -> Finding | None:
@@ -119,9 +119,9 @@ def _spreads(facts: FitFacts) -> str:
 
 
 def constant_columns(facts: FitFacts) -> Finding | None:
-    """Columns that never vary: harmless, kept, and nothing can be learned from them."""
+    """Columns that never vary: harmless, kept, and nothing can be learned from them. Images have such borders."""
     constant = np.flatnonzero(facts.columns.minimum == facts.columns.maximum)
-    if not len(constant):
+    if not len(constant) or facts.images:
         return None
     verb = "varies" if len(constant) == 1 else "vary"
     names = _listed([_column(facts, int(i)) for i in constant])
@@ -176,6 +176,8 @@ def still_improving(facts: FitFacts) -> Finding | None:
     spent = (rates + np.concatenate([rates[:1], rates[:-1]])) / 2
     left = 1 - np.cumsum(spent) / max(spent.sum(), np.finfo(float).tiny)
     start = int(np.flatnonzero(left >= LAST_TENTH - 1e-9).max(initial=0))
+    if watched[-1] > min(watched[: start + 1]):
+        return None  # it was better before: what falls now comes down from a rise
     whole, fall = watched[0] - min(watched), watched[start] - watched[-1]
     # Where a short run has no epoch boundary near the last tenth, its share of a longer stretch counts.
     if whole <= 0 or fall / whole * LAST_TENTH / max(left[start], LAST_TENTH) < STILL_IMPROVING:
@@ -261,13 +263,16 @@ def worse_than_pca(facts: FitFacts) -> Finding | None:
     if not excess > max(WORSE * facts.pca_error, WORSE_OF_VARIANCE * facts.columns.variance):
         return None
     minimises = facts.likelihood in SQUARED
+    advice = "learn for longer (max_epochs) or with a larger learning_rate"
+    if facts.kind != "linear":
+        advice += ", try other hidden_sizes, or take the linear kind"
     much = excess > MUCH_WORSE * facts.pca_error
     told = f"{excess / facts.pca_error:.1%}" if facts.pca_error > 0 else "infinitely"
     return Finding(
         "worse-than-pca",
         f"the squared error per row, {error:.4g}, is {told} above that of {facts.code_size} principal components, "
         f"{facts.pca_error:.4g}",
-        "learn for longer (max_epochs), try another learning_rate or wider hidden_sizes, or take the linear kind"
+        advice
         if minimises
         else f"likelihood={facts.likelihood!r} does not minimise the squared error: compare nll_per_row, or go on",
         "warning" if much and minimises else "note",
@@ -286,8 +291,8 @@ def copies_input(facts: FitFacts) -> Finding | None:
     return Finding(
         "copies-input",
         f"the code ({facts.code_size} units for {_counted(n_varying, 'varying column')}) copies its input: rows are "
-        f"reconstructed to {data:.2%} of their variance, and rows with shuffled columns, which share nothing with "
-        f"them, to {shuffled:.2%}",
+        f"reconstructed to {100 * data:.2g}% of their variance, and rows with shuffled columns, which share nothing "
+        f"with them, to {100 * shuffled:.2g}%",
         f"take a narrower code: code_size={max(1, n_varying // 2)} or less; or leave code_size out",
     )
 
@@ -352,6 +357,9 @@ RULES: dict[str, Callable[[FitFacts], Finding | None]] = {
     "time-limit": time_limit,
 }
 """Every rule by the name of what it finds."""
+
+EXPLAINS = {"memorised-rows": ("over-fitting",), "nan": ("memorised-rows", "worse-than-pca", "over-fitting")}
+"""What need not be said besides, by the finding that explains it."""
 
 
 def _column(facts: FitFacts, number: int) -> str:

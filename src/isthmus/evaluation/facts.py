@@ -72,6 +72,8 @@ class FitFacts:
         pca_error: that of principal components of the same number, over held-out rows if any, else training rows.
         shuffled_error: over training rows whose columns were shuffled apart (`shuffled_columns`).
         column_names: for the messages; columns are told by number without.
+        kind: of autoencoder.
+        images: whether rows are images.
     """
 
     epochs: Sequence[Mapping[str, Any]]
@@ -92,6 +94,8 @@ class FitFacts:
     pca_error: float | None = None
     shuffled_error: float | None = None
     column_names: Sequence[str] | None = None
+    kind: str = "deep"
+    images: bool = False
 
     @property
     def watched(self) -> list[float]:
