@@ -12,5 +12,5 @@ KINDS = {
     ),
     "deep, averaged": Autoencoder(code_size=3, hidden_sizes=(16,), averaging=0.9, clip_norm=1.0, **SMALL),
     "deep, learned variance": Autoencoder(code_size=2, likelihood="gaussian-per-column", **SMALL),
-    "conv": ConvolutionalAutoencoder(code_size=3, hidden_sizes=(4, 6), **SMALL),
+    "conv": ConvolutionalAutoencoder(code_size=3, hidden_sizes=(4, 6), dense_sizes=(8,), **SMALL),
 }

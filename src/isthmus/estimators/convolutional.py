@@ -12,7 +12,7 @@ from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.records import Shape
 from isthmus.learning.objectives import Reconstruction
-from isthmus.parts.convolutions import ConvolutionalDecoder, ConvolutionalEncoder
+from isthmus.parts.convolutions import ConvolutionalDecoder, ConvolutionalEncoder, chosen_sizes
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import Normalization
 
@@ -21,15 +21,18 @@ from isthmus.parts.networks import Normalization
 class ConvolutionalAutoencoder(BaseAutoencoder):
     r"""The convolutional autoencoder, for images of any size and any number of channels.
 
-        h = W vec(s(K_L * ... s(K_1 * x))) + b,   x (channels, height, width),   J = E_x [ -log p_dec(x | g(h)) ]
+        h = W m(s(K_L * ... s(K_1 * x))) + b,   x (channels, height, width),   J = E_x [ -log p_dec(x | g(h)) ]
 
-    Each layer halves height and width by a stride of two; the decoder mirrors it with transposed convolutions.
+    with m the dense layers between maps and code. Each layer of maps halves height and width by a stride of two; the decoder mirrors it with transposed convolutions.
     The kernels are shared over the image: a feature that is useful somewhere is useful everywhere, which fits
     pictures with far fewer parameters than `Autoencoder`. Rows that are no images are taken as strips of one
     channel and height one, so that neighbouring columns share kernels: right for signals, not for tables.
 
     Args:
-        hidden_sizes: maps of each layer, outermost first; the decoder mirrors them. None is (32, 64, 64).
+        hidden_sizes: maps of each layer, outermost first; the decoder mirrors them. None takes 16, 32, 64, ...
+            maps, as many layers as bring the longer side of the image to 8 pixels.
+        dense_sizes: units of the hidden layers between maps and code; None is (512, 128), () is none. They are
+            most of what a narrow code gains by.
         activation: of the hidden layers: "relu", "gelu", "silu", "tanh", "sigmoid", "softplus" or "linear".
         code_activation: of the code; "linear" leaves it unbounded.
         kernel_size: height and width of the kernels, odd.
@@ -54,6 +57,7 @@ class ConvolutionalAutoencoder(BaseAutoencoder):
     """
 
     hidden_sizes: Sequence[int] | None = None
+    dense_sizes: Sequence[int] | None = None
     activation: str = "relu"
     code_activation: str = "linear"
     kernel_size: int = 3
@@ -65,7 +69,9 @@ class ConvolutionalAutoencoder(BaseAutoencoder):
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         image_shape = shape.image_shape or (1, 1, shape.n_columns)
-        self.hidden_sizes_ = (32, 64, 64) if self.hidden_sizes is None else tuple(self.hidden_sizes)
+        self.hidden_sizes_, self.dense_sizes_ = chosen_sizes(
+            image_shape, shape.code_size, self.hidden_sizes, self.dense_sizes
+        )
         per_pixel, rest = divmod(likelihood.n_parameters, shape.n_columns)
         if rest:
             raise InputError(
@@ -74,6 +80,7 @@ class ConvolutionalAutoencoder(BaseAutoencoder):
             )
         options: dict[str, Any] = {
             "channels": self.hidden_sizes_,
+            "dense_sizes": self.dense_sizes_,
             "activation": self.activation,
             "kernel_size": self.kernel_size,
             "normalization": self.normalization,

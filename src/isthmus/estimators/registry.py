@@ -26,7 +26,7 @@ KINDS: dict[str, type[BaseAutoencoder]] = {
 """Every kind of autoencoder by the name that the command line knows it by."""
 
 _FITTED = (
-    "code_size_", "hidden_sizes_", "seed_", "n_features_in_", "n_rows_", "likelihood_", "history_", "score_kind_"
+    "code_size_", "hidden_sizes_", "dense_sizes_", "seed_", "n_features_in_", "n_rows_", "likelihood_", "history_", "score_kind_"
 )  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def load(path: str | os.PathLike[str]) -> BaseAutoencoder:
     parameters: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["parameters"].items()}
     model = kind_named(header["kind"])(**parameters)
     for name, value in header["fitted"].items():
-        setattr(model, name, tuple(value) if name == "hidden_sizes_" else value)
+        setattr(model, name, tuple(value) if name.endswith("_sizes_") else value)
     if header["columns"] is not None:
         model.feature_names_in_ = np.asarray(header["columns"], dtype=object)
     parts: dict[str, dict[str, torch.Tensor]] = {"objective": {}, "preprocessing": {}, "baseline": {}}
