@@ -23,10 +23,11 @@ class ConvolutionalAutoencoder(BaseAutoencoder):
 
         h = W m(s(K_L * ... s(K_1 * x))) + b,   x (channels, height, width),   J = E_x [ -log p_dec(x | g(h)) ]
 
-    with m the dense layers between maps and code. Each layer of maps halves height and width by a stride of two; the decoder mirrors it with transposed convolutions.
-    The kernels are shared over the image: a feature that is useful somewhere is useful everywhere, which fits
-    pictures with far fewer parameters than `Autoencoder`. Rows that are no images are taken as strips of one
-    channel and height one, so that neighbouring columns share kernels: right for signals, not for tables.
+    with m the dense layers between maps and code. Each layer of maps halves height and width by a stride of two;
+    the decoder mirrors it with transposed convolutions. The kernels are shared over the image: a feature that is
+    useful somewhere is useful everywhere, which fits pictures with far fewer parameters than `Autoencoder`. Rows
+    that are no images are taken as strips of one channel and height one, so that neighbouring columns share
+    kernels: right for signals, not for tables.
 
     Args:
         hidden_sizes: maps of each layer, outermost first; the decoder mirrors them. None takes 16, 32, 64, ...

@@ -26,7 +26,8 @@ KINDS: dict[str, type[BaseAutoencoder]] = {
 """Every kind of autoencoder by the name that the command line knows it by."""
 
 _FITTED = (
-    "code_size_", "hidden_sizes_", "dense_sizes_", "seed_", "n_features_in_", "n_rows_", "likelihood_", "history_", "score_kind_"
+    "code_size_", "hidden_sizes_", "dense_sizes_", "seed_", "n_features_in_", "n_rows_", "likelihood_", "history_",
+    "score_kind_",
 )  # fmt: skip
 
 
