@@ -307,7 +307,6 @@ class ConvolutionalDecoder(nn.Module):
             n_maps[-1] * innermost[0] * innermost[1],
             activation if channels else "linear",
             fed_by=activation if dense_sizes else "linear",
-            bias=normalization != "batch" or not channels,
             generator=generator,
         )
         layers: list[nn.Module] = []
