@@ -1,0 +1,270 @@
+"""The interactive charts, as plotly reads them: plain data, in which a colour is the name of a variable of the page.
+
+The page's script puts the colours of the light or the dark page in their places and draws. Plotly reads a little
+HTML in every text, so all that comes from a user goes through `plain`.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from isthmus.report.code_maps import CodeMap
+from isthmus.report.words import Labels, number
+
+Chart = dict[str, Any]
+
+OURS, PCA, HELD_OUT = "var(--ours)", "var(--pca)", "var(--held-out)"
+TERMS = ("var(--group-3)", "var(--group-5)", "var(--group-6)", "var(--group-8)")
+SEQUENTIAL = [[i / 4, f"var(--scale-{i})"] for i in range(5)]
+POINTS = [[i / 2, f"var(--mark-{i})"] for i in range(3)]
+DIVERGING = [[0, "var(--minus)"], [0.5, "var(--zero)"], [1, "var(--plus)"]]
+
+
+def plain(text: Any, most: int = 48) -> str:
+    """A user's text for plotly: no markup, and cut where it is long.
+
+    Example:
+        >>> plain("<b>&")
+        '&lt;b&gt;&amp;'
+    """
+    text = " ".join(str(text).split())
+    return html.escape(text if len(text) <= most else f"{text[: most - 1]}…")
+
+
+def numbers(values: Any) -> list[float | None]:
+    """Numbers with five significant digits, so that the page stays small; None for what is no number."""
+    return [float(f"{v:.5g}") if np.isfinite(v) else None for v in np.asarray(values, np.float64).ravel()]
+
+
+def _axis(title: str = "", **options: Any) -> dict[str, Any]:
+    return {"title": {"text": title}, "zeroline": False, "automargin": True, **options}
+
+
+def _chart(data: list[dict[str, Any]], height: int, **layout: Any) -> Chart:
+    layout = {"margin": {"l": 56, "r": 16, "t": 16, "b": 48}, "hovermode": "closest", **layout}
+    layout.setdefault("legend", {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"})
+    return {"data": data, "layout": {"height": height, **layout}}
+
+
+def loss_chart(history: Mapping[str, Any]) -> Chart | None:
+    """Curves of the loss by epoch: each term as it was learned from, the training rows and the held-out rows."""
+    epochs = history["epochs"]
+    if not epochs:
+        return None
+    steps = [epoch["epoch"] + 1 for epoch in epochs]
+    mode = "lines+markers" if len(epochs) < 12 else "lines"
+
+    def line(name: str, values: list[Any], colour: str, **style: Any) -> dict[str, Any]:
+        values = numbers([np.nan if v is None else v for v in values])
+        return {
+            "type": "scatter", "mode": mode, "name": plain(name), "x": steps, "y": values,
+            "line": {"color": colour, "width": 2.2, **style},
+            "hovertemplate": "epoch %{x}<br>%{y:,.5g} nats<extra>%{fullData.name}</extra>",
+        }  # fmt: skip
+
+    terms = sorted({name for epoch in epochs for name in epoch["terms"]})
+    data = [
+        line(f"{name} (term, while learning)", [e["terms"].get(name) for e in epochs],
+             TERMS[i % len(TERMS)], width=1.3, dash="dot")
+        for i, name in enumerate(terms)
+    ]  # fmt: skip
+    data.append(line("training rows", [e["train"] for e in epochs], OURS))
+    if any(e["held_out"] is not None for e in epochs):
+        data.append(line("held-out rows", [e["held_out"] for e in epochs], HELD_OUT))
+    shapes = []
+    best = history.get("best_epoch", -1)
+    if 0 <= best < len(epochs) - 1:
+        shapes.append({"type": "line", "xref": "x", "yref": "paper", "x0": best + 1, "x1": best + 1, "y0": 0,
+                       "y1": 1, "line": {"color": "var(--muted)", "width": 1, "dash": "dash"}})  # fmt: skip
+    ticks = {"tickmode": "linear", "dtick": 1} if len(epochs) <= 12 else {}
+    return _chart(data, 360, shapes=shapes, xaxis=_axis("epoch", **ticks), yaxis=_axis("nats a row"))
+
+
+def map_chart(found: CodeMap, labels: Labels | None, error: Float[np.ndarray, " rows"]) -> Chart:
+    """Codes on a plane: traces by label, and one coloured by error that the page can show instead."""
+    x, y = numbers(found.points[:, 0]), numbers(found.points[:, 1])
+    data, annotations = [], []
+    if labels is not None and labels.values is None:
+        for i, name in enumerate(labels.names):
+            rows = np.flatnonzero(labels.group == i)
+            if len(rows):
+                colour = "var(--muted)" if name == "other" else f"var(--group-{i})"
+                data.append(_points([x[r] for r in rows], [y[r] for r in rows], rows, plain(name, 24), colour))
+        annotations = _group_names(found.points, labels)
+    elif labels is not None:
+        data.append(_scale(x, y, labels.values, "label"))
+    for trace in data:
+        trace["meta"] = "label"
+    data.append({**_scale(x, y, error, "squared<br>error"), "meta": "error", "visible": labels is None})
+    bare = {"showticklabels": False, "ticks": "", "showgrid": False, "showline": False} if not any(found.axes) else {}
+    same = {"scaleanchor": "x", "scaleratio": 1} if found.method in ("t-SNE", "PCA") else {}
+    return _chart(
+        data, 620, annotations=annotations, dragmode="pan", showlegend=labels is not None and labels.values is None,
+        xaxis=_axis(found.axes[0], **bare), yaxis=_axis(found.axes[1], **bare, **same),
+        legend={"orientation": "v", "x": 1.01, "y": 0.94, "itemsizing": "constant"},
+        margin={"l": 40 if bare else 64, "r": 16, "t": 16, "b": 24 if bare else 48},
+    )  # fmt: skip
+
+
+def _points(x: list[Any], y: list[Any], rows: np.ndarray, name: str, colour: Any) -> dict[str, Any]:
+    return {
+        "type": "scatter", "mode": "markers", "name": name, "x": x, "y": y, "customdata": rows.tolist(),
+        "hoverinfo": "none",
+        "marker": {"size": 6 if len(x) > 400 else 8, "opacity": 0.85, "color": colour, "line": {"width": 0}},
+    }  # fmt: skip
+
+
+def _scale(x: list[Any], y: list[Any], values: Any, title: str) -> dict[str, Any]:
+    """All points, coloured by a number on a scale from the 2nd to the 98th percentile: one row cannot fill it."""
+    values = np.asarray(values, np.float64)
+    finite = values[np.isfinite(values)]
+    low, high = np.percentile(finite, (2, 98)) if len(finite) else (0.0, 1.0)
+    trace = _points(x, y, np.arange(len(values)), title, numbers(values))
+    trace["marker"] |= {
+        "colorscale": POINTS, "cmin": float(low), "cmax": float(max(high, low + 1e-12)), "showscale": True,
+        "colorbar": {"title": {"text": title, "font": {"size": 13}}, "thickness": 12, "outlinewidth": 0, "len": 0.6},
+    }  # fmt: skip
+    return {**trace, "showlegend": False}
+
+
+def _group_names(points: Float[np.ndarray, "rows 2"], labels: Labels) -> list[dict[str, Any]]:
+    """A name where each group is densest, unless another name stands there already."""
+    spread = np.ptp(points, axis=0)
+    placed: list[np.ndarray] = []
+    annotations = []
+    for i, name in enumerate(labels.names):
+        members = points[labels.group == i]
+        if len(members) < 3 or name == "other" or len(name) > 16:
+            continue
+        middle = _densest(members)
+        share = middle / np.where(spread > 0, spread, 1)
+        wide = 0.012 * max(3, len(name))
+        if any(abs(share[0] - p[0]) < wide + p[2] and abs(share[1] - p[1]) < 0.05 for p in placed):
+            continue
+        placed.append(np.array([*share, wide]))
+        annotations.append({
+            "x": float(middle[0]), "y": float(middle[1]), "text": f"<b>{plain(name)}</b>", "showarrow": False,
+            "font": {"size": 14, "color": "var(--ink)"}, "bgcolor": "var(--veil)", "borderpad": 2,
+            "captureevents": False,
+        })  # fmt: skip
+    return annotations
+
+
+def _densest(points: Float[np.ndarray, "rows 2"]) -> Float[np.ndarray, " 2"]:
+    """The point whose neighbourhood of a tenth of all points is the smallest."""
+    apart = np.square(points[:, None] - points[None]).sum(-1)
+    reach = np.partition(apart, max(1, len(points) // 10), axis=1)[:, max(1, len(points) // 10)]
+    return points[reach.argmin()]
+
+
+def spectrum_chart(eigenvalues: Float[np.ndarray, " units"], explained: Float[np.ndarray, " components"]) -> Chart:
+    """Shares of the variance by direction: of the code, and of principal components."""
+    data = []
+    for name, values, colour in (("code", eigenvalues, OURS), ("principal components", explained, PCA)):
+        total = float(np.sum(values))
+        shares = np.asarray(values, np.float64) / (total if total > 0 else 1)
+        few = {"type": "bar", "marker": {"color": colour}}
+        many = {"type": "scatter", "mode": "lines+markers", "line": {"color": colour, "width": 2.2}}
+        data.append({
+            **(few if len(eigenvalues) <= 20 else many), "name": name, "x": list(range(1, len(shares) + 1)),
+            "y": numbers(shares), "customdata": numbers(values),
+            "hovertemplate": "direction %{x}<br>%{y:.1%} of the variance (%{customdata:.4g})"
+                             "<extra>%{fullData.name}</extra>",
+        })  # fmt: skip
+    ticks = {"tickmode": "linear", "dtick": 1} if len(eigenvalues) <= 20 else {}
+    return _chart(
+        data, 340, barmode="group", bargap=0.4, xaxis=_axis("direction, by falling variance", **ticks),
+        yaxis=_axis("share of the variance", tickformat=".0%", rangemode="tozero"),
+    )  # fmt: skip
+
+
+def comparison_chart(ours: Float[np.ndarray, " rows"], pca: Float[np.ndarray, " rows"]) -> Chart:
+    """Histograms of the rows' squared errors, ours over those of principal components."""
+    together = np.concatenate([ours, pca])
+    high = float(np.percentile(together, 99.5)) or 1.0
+    edges = np.linspace(0, max(high, float(together.min()) + 1e-12), 41)
+    data = []
+    for name, values, colour in (("autoencoder", ours, "ours"), ("principal components", pca, "pca")):
+        counts, _ = np.histogram(np.minimum(values, edges[-1]), edges)
+        data.append({
+            "type": "scatter", "mode": "lines", "name": name, "x": numbers((edges[:-1] + edges[1:]) / 2),
+            "y": counts.tolist(), "line": {"color": f"var(--{colour})", "width": 2, "shape": "hvh"},
+            "fill": "tozeroy", "fillcolor": f"var(--{colour}-soft)",
+            "hovertemplate": "squared error about %{x:.4g}<br>%{y} rows<extra>%{fullData.name}</extra>",
+        })  # fmt: skip
+    return _chart(data, 320, xaxis=_axis("squared error of a row"), yaxis=_axis("rows", rangemode="tozero"))
+
+
+def column_chart(
+    names: Sequence[str],
+    ours: Float[np.ndarray, " columns"],
+    pca: Float[np.ndarray, " columns"],
+    share_left: Float[np.ndarray, " columns"],
+) -> Chart:
+    """Bars of the squared error by column, the largest on top, beside those of principal components."""
+    order = np.argsort(ours, kind="stable")
+    ticks = [plain(names[i], 32) for i in order]
+    places = list(range(len(order)))
+    data = []
+    for name, values, colour in (("principal components", pca, PCA), ("autoencoder", ours, OURS)):
+        told = [f"{name}: {number(float(values[i]))}" for i in order]
+        if colour == OURS:
+            told = [f"{t}<br>{share_left[i]:.1%} of the variance left" for t, i in zip(told, order, strict=True)]
+        data.append({
+            "type": "bar", "orientation": "h", "name": name, "y": places, "x": numbers(values[order]),
+            "marker": {"color": colour}, "text": told, "textposition": "none", "customdata": ticks,
+            "hovertemplate": "<b>%{customdata}</b><br>%{text}<extra></extra>",
+        })  # fmt: skip
+    return _chart(
+        data, 110 + 26 * len(places), barmode="group", bargap=0.3,
+        xaxis=_axis("mean squared error, in model units", rangemode="tozero"),
+        yaxis=_axis(tickmode="array", tickvals=places, ticktext=ticks, showgrid=False),
+        legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "traceorder": "reversed"},
+    )  # fmt: skip
+
+
+def pixel_chart(maps: Mapping[str, Float[np.ndarray, "height width"]]) -> Chart:
+    """Heat maps of the root of the mean squared error by pixel, side by side on one scale."""
+    high = max(float(values.max()) for values in maps.values()) or 1.0
+    data, annotations = [], []
+    layout: dict[str, Any] = {}
+    width = 1 / len(maps)
+    for i, (name, values) in enumerate(maps.items()):
+        suffix = "" if i == 0 else str(i + 1)
+        data.append({
+            "type": "heatmap", "z": [numbers(line) for line in values], "zmin": 0, "zmax": high,
+            "colorscale": SEQUENTIAL, "xaxis": f"x{suffix}", "yaxis": f"y{suffix}", "showscale": i == len(maps) - 1,
+            "colorbar": {"thickness": 12, "outlinewidth": 0, "len": 0.8},
+            "hovertemplate": f"row %{{y}}, column %{{x}}<br>%{{z:.4g}}<extra>{name}</extra>",
+        })  # fmt: skip
+        bare: dict[str, Any] = {"showticklabels": False, "ticks": "", "showgrid": False, "constrain": "domain"}
+        domain = [i * width + 0.01, (i + 1) * width - 0.01]
+        layout[f"xaxis{suffix}"] = _axis(**bare, domain=domain)
+        layout[f"yaxis{suffix}"] = _axis(**bare, autorange="reversed", scaleanchor=f"x{suffix}", anchor=f"x{suffix}")
+        annotations.append({"text": name, "x": 0.5, "y": 1.02, "xref": f"x{suffix} domain",
+                            "yref": f"y{suffix} domain", "yanchor": "bottom", "showarrow": False})  # fmt: skip
+    return _chart(data, 400, annotations=annotations, margin={"l": 8, "r": 8, "t": 36, "b": 8}, **layout)
+
+
+def weight_chart(weight: Float[np.ndarray, "units columns"], units: Sequence[int], columns: Sequence[str]) -> Chart:
+    """A heat map of weights: a line a column of the data, whose name needs the room, and a column a unit."""
+    high = float(np.abs(weight).max()) or 1.0
+    names = [plain(name, 32) for name in columns]
+    numbered = [str(unit + 1) for unit in units]
+    data = {
+        "type": "heatmap", "z": [numbers(line) for line in weight.T], "zmin": -high, "zmax": high,
+        "x": list(range(len(numbered))), "y": list(range(len(names))), "xgap": 1, "ygap": 1,
+        "colorscale": DIVERGING, "colorbar": {"thickness": 12, "outlinewidth": 0},
+        "customdata": [[f"unit {unit}, {name}" for unit in numbered] for name in names],
+        "hovertemplate": "%{customdata}<br>%{z:.3g}<extra></extra>",
+    }  # fmt: skip
+    return _chart(
+        [data], 110 + 20 * len(names),
+        xaxis=_axis("unit", tickmode="array", tickvals=data["x"], ticktext=numbered, tickangle=0, showgrid=False),
+        yaxis=_axis(tickmode="array", tickvals=data["y"], ticktext=names, autorange="reversed", showgrid=False),
+    )  # fmt: skip

@@ -1,0 +1,320 @@
+"""Figures for papers and pages, as matplotlib has them: each function returns a `Figure`, `save` writes it whole.
+
+No function touches matplotlib's global state, and none opens a window.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from isthmus.errors import InputError
+from isthmus.report.pictures import filter_pictures, visible_channels
+from isthmus.report.saving import refuse_existing, save_whole
+from isthmus.report.words import read_labels
+
+OURS, PCA, HELD_OUT, QUIET = "#2a6fbb", "#d9822b", "#a8438f", "#6b7280"
+GROUPS = (
+    "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#17a2a2",
+    "#edb92e", "#9c755f", "#ff7fa8", "#7f8fa6", "#2f4b9c", "#8a8a8a",
+)  # fmt: skip
+"""Colours of groups, for a white page."""
+
+
+def originals_over_reconstructions(
+    x: Float[np.ndarray, "rows columns"],
+    r: Float[np.ndarray, "rows columns"] | Mapping[str, Float[np.ndarray, "rows columns"]],
+    image_shape: Sequence[int],
+    *,
+    captions: Sequence[str] | None = None,
+    title: str | None = None,
+    low: float = 0.0,
+    high: float = 1.0,
+) -> Figure:
+    """Images in the first line, and what was made of them below, a line for each reconstruction.
+
+    Args:
+        x: originals, (rows, columns), each flattened in (channel, height, width) order; a column of the
+            figure each.
+        r: reconstructions (rows, columns), or several of them by name, such as {"code size 2": ...}.
+        image_shape: (channels, height, width).
+        captions: a text over each image.
+        title: a text over them all.
+        low, high: the values that are black and white, in the units of x.
+
+    Raises:
+        InputError: reconstructions or captions of another number of rows, or another shape of images.
+
+    Source: Deep Learning, section 14.1; the picture of Hinton & Salakhutdinov (2006), figure 2.
+
+    Example:
+        >>> x = np.random.default_rng(0).uniform(size=(4, 64))
+        >>> figure = originals_over_reconstructions(x, {"mean": x * 0 + x.mean(0)}, (1, 8, 8))
+        >>> len(figure.axes)
+        8
+    """
+    lines = {"original": x, **(r if isinstance(r, Mapping) else {"reconstruction": r})}
+    channels, height, width = (int(size) for size in image_shape)
+    for name, rows in lines.items():
+        if np.shape(rows) != (len(x), channels * height * width):
+            raise InputError(
+                f"{name}: {np.shape(rows)} is not ({len(x)}, {channels * height * width}), which {len(x)} images "
+                f"of shape {(channels, height, width)} take; give one flat row an image"
+            )
+    if captions is not None and len(captions) != len(x):
+        raise InputError(f"{len(captions)} captions for {len(x)} images; give one an image")
+    tile = 0.75
+    figure = Figure(
+        figsize=(tile * len(x) + 1.3, tile * height / width * len(lines) + 0.35 * bool(captions) + 0.4 * bool(title)),
+        layout="constrained",
+    )
+    axes = figure.subplots(len(lines), len(x), squeeze=False)
+    for line, (name, rows) in zip(axes, lines.items(), strict=True):
+        images = np.moveaxis(np.asarray(rows, np.float64).reshape(-1, channels, height, width), 1, -1)
+        bright = np.clip((visible_channels(images) - low) / (high - low), 0, 1)
+        for place, image in zip(line, bright, strict=True):
+            _draw_image(place, image.repeat(3, -1) if image.shape[-1] == 1 else image)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
+    for place, caption in zip(axes[0], captions or (), strict=False):
+        place.set_title(caption, fontsize=8, color=QUIET, pad=3)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _draw_image(place: Axes, image: np.ndarray) -> None:
+    place.imshow(image, interpolation="nearest")
+    place.set_xticks([])
+    place.set_yticks([])
+    for spine in place.spines.values():
+        spine.set_visible(False)
+
+
+def loss_curves(history: Mapping[str, Any], *, title: str | None = None) -> Figure:
+    """Nats a row after each epoch: the training rows, the held-out rows, and each term of the loss.
+
+    Args:
+        history: `history_` of a fitted model.
+        title: a text over the figure.
+
+    Raises:
+        InputError: no epoch was finished.
+
+    Example:
+        >>> epoch = {"epoch": 0, "terms": {"reconstruction": 3.0}, "train": 2.5, "held_out": None}
+        >>> figure = loss_curves({"epochs": [epoch, {**epoch, "epoch": 1, "train": 2.0}], "best_epoch": 1})
+        >>> [line.get_label() for line in figure.axes[0].lines]
+        ['training rows']
+    """
+    epochs = history["epochs"]
+    if not epochs:
+        raise InputError("no epoch was finished, so there is no loss to draw; raise max_epochs or time_limit")
+    figure, place = _figure()
+    steps = [epoch["epoch"] + 1 for epoch in epochs]
+    marker = "o" if len(epochs) < 10 else None
+    terms = list(epochs[-1]["terms"])
+    for name in terms if len(terms) > 1 else ():
+        values = [epoch["terms"].get(name, math.nan) for epoch in epochs]
+        place.plot(steps, values, lw=1, ls=":", marker=marker, ms=3, label=name)
+    place.plot(steps, _values(epochs, "train"), color=OURS, lw=1.8, marker=marker, ms=4, label="training rows")
+    if any(epoch["held_out"] is not None for epoch in epochs):
+        held_out = _values(epochs, "held_out")
+        place.plot(steps, held_out, color=HELD_OUT, lw=1.8, marker=marker, ms=4, label="held-out rows")
+    place.set_xlabel("epoch")
+    place.set_ylabel("nats a row")
+    place.legend(frameon=False)
+    _entitle(place, title)
+    return figure
+
+
+def _values(epochs: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    return [math.nan if epoch[name] is None else epoch[name] for epoch in epochs]
+
+
+def _figure(width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    place = figure.subplots()
+    place.spines[["top", "right"]].set_visible(False)
+    return figure, place
+
+
+def _entitle(place: Axes, title: str | None) -> None:
+    if title:
+        place.set_title(title, fontsize=11, loc="left")
+
+
+def code_map(
+    points: Float[np.ndarray, "rows 2"],
+    *,
+    labels: Any = None,
+    error: Float[np.ndarray, " rows"] | None = None,
+    axes: tuple[str, str] = ("", ""),
+    title: str | None = None,
+) -> Figure:
+    """Codes on a plane, coloured by label or else by error.
+
+    Args:
+        points: (rows, 2), such as two-unit codes or `isthmus.report.code_maps.map_codes(...).points`.
+        labels: one a row; groups take a colour each, measurements a scale of colours.
+        error: squared error of each row, the colour where there are no labels.
+        axes: names of the axes.
+        title: a text over the figure.
+
+    Raises:
+        InputError: another number of labels than of points.
+
+    Example:
+        >>> points = np.random.default_rng(0).normal(size=(30, 2))
+        >>> figure = code_map(points, labels=["odd", "even"] * 15)
+        >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        ['even', 'odd']
+    """
+    points = np.asarray(points, np.float64)
+    seen = read_labels(labels, len(points))
+    figure, place = _figure(6.4, 5.2)
+    values = error if seen is None else seen.values
+    if seen is not None and values is None:
+        for i, name in enumerate(seen.names):
+            members = points[seen.group == i]
+            place.scatter(members[:, 0], members[:, 1], s=9, color=GROUPS[i % len(GROUPS)], label=name, linewidths=0)
+        place.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
+    else:
+        drawn = place.scatter(points[:, 0], points[:, 1], s=9, c=OURS if values is None else values, linewidths=0)
+        if values is not None:
+            bar = figure.colorbar(drawn, ax=place)
+            bar.set_label("squared error" if seen is None else "label")
+    place.set_xlabel(axes[0])
+    place.set_ylabel(axes[1])
+    if not any(axes):
+        place.set_xticks([])
+        place.set_yticks([])
+    _entitle(place, title)
+    return figure
+
+
+def filters(
+    weight: Float[np.ndarray, "units columns"],
+    image_shape: Sequence[int],
+    *,
+    n: int = 64,
+    title: str | None = None,
+) -> Figure:
+    """The incoming weights of each unit as an image, the strongest units first.
+
+    Blue is negative, white is zero and red is positive, each unit by its own largest magnitude; units that
+    see three channels are drawn in colour, where grey is zero.
+
+    Args:
+        weight: (units, columns), each row flattened in (channel, height, width) order.
+        image_shape: (channels, height, width) of what a unit sees: the image, or the kernel.
+        n: how many units at most.
+        title: a text over them all.
+
+    Raises:
+        InputError: weights of another width than the image's.
+
+    Example:
+        >>> len(filters(np.random.default_rng(0).normal(size=(10, 9)), (1, 3, 3)).axes)
+        10
+    """
+    channels, height, width = (int(size) for size in image_shape)
+    weight = np.asarray(weight, np.float64)
+    if weight.ndim != 2 or weight.shape[1] != channels * height * width:
+        raise InputError(
+            f"weights of shape {weight.shape} do not fit images of shape {(channels, height, width)}; "
+            f"give (units, {channels * height * width})"
+        )
+    strongest = np.argsort(-np.linalg.norm(weight, axis=1), kind="stable")[:n]
+    pictures = filter_pictures(weight[strongest].reshape(-1, channels, height, width))
+    across = min(len(pictures), max(1, math.ceil(math.sqrt(2 * len(pictures)))))
+    down = math.ceil(len(pictures) / across)
+    figure = Figure(figsize=(0.7 * across, 0.7 * down * height / width + 0.4 * bool(title)), layout="constrained")
+    places = figure.subplots(down, across, squeeze=False).ravel()
+    for place, picture in zip(places, pictures, strict=False):
+        _draw_image(place, picture)
+    for place in places[len(pictures) :]:
+        place.remove()
+    if title:
+        figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def spectrum(
+    codes: Float[np.ndarray, "rows code_size"],
+    explained_variance: Float[np.ndarray, " code_size"] | None = None,
+    *,
+    title: str | None = None,
+) -> Figure:
+    """Eigenvalues of the covariance of the codes as shares of their sum, beside those of principal components.
+
+    Args:
+        codes: (rows, code_size).
+        explained_variance: of principal components with a code of the same size, by falling variance.
+        title: a text over the figure.
+
+    Example:
+        >>> figure = spectrum(np.random.default_rng(0).normal(size=(50, 4)), np.array([4.0, 2.0, 1.0, 1.0]))
+        >>> [round(float(y), 3) for y in figure.axes[0].lines[1].get_ydata()]
+        [0.5, 0.25, 0.125, 0.125]
+    """
+    figure, place = _figure()
+    for name, values, colour in (
+        ("code", covariance_eigenvalues(codes), OURS),
+        ("principal components", explained_variance, PCA),
+    ):
+        if values is not None:
+            total = float(np.sum(values))
+            shares = np.asarray(values, np.float64) / (total if total > 0 else 1)
+            place.plot(np.arange(1, len(shares) + 1), shares, "o-", ms=4, color=colour, label=name)
+    place.set_xlabel("direction, by falling variance")
+    place.set_ylabel("share of the variance")
+    place.set_ylim(bottom=0)
+    place.legend(frameon=False)
+    _entitle(place, title)
+    return figure
+
+
+def covariance_eigenvalues(codes: Float[np.ndarray, "rows code_size"]) -> Float[np.ndarray, " code_size"]:
+    """Eigenvalues of the covariance of the codes, the largest first, none below zero; divisor n - 1.
+
+    Example:
+        >>> covariance_eigenvalues(np.array([[1.0, 0.0], [-1.0, 0.0]])).tolist()
+        [2.0, 0.0]
+    """
+    codes = np.asarray(codes, np.float64)
+    centred = codes - codes.mean(0)
+    scatter = centred.T @ centred / max(1, len(codes) - 1)
+    return np.clip(np.linalg.eigvalsh(scatter)[::-1], 0, None)
+
+
+def save(figure: Figure, path: str | os.PathLike[str], *, force: bool = False, dpi: int = 160) -> Path:
+    """Write a figure as a PNG file, whole or not at all.
+
+    Args:
+        figure: what to write.
+        path: the file.
+        force: replace an existing file.
+        dpi: pixels an inch.
+
+    Raises:
+        InputError: the file exists and `force` is not set; the folder does not exist or cannot be written to.
+
+    Example:
+        >>> import tempfile
+        >>> path = save(spectrum(np.eye(3)), Path(tempfile.mkdtemp()) / "spectrum.png")
+        >>> path.read_bytes()[1:4]
+        b'PNG'
+    """
+    path = Path(path)
+    refuse_existing(path, force)
+    options: dict[str, Any] = {"facecolor": "white", "metadata": {"Software": None}}
+    save_whole(path, lambda temporary: figure.savefig(temporary, format="png", dpi=dpi, **options))
+    return path

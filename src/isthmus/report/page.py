@@ -1,0 +1,279 @@
+"""The report: one HTML file that opens without a network, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from isthmus.errors import InputError
+from isthmus.estimators.base import BaseAutoencoder
+from isthmus.evaluation.codes import unit_statistics
+from isthmus.evaluation.reconstruction import evaluate
+from isthmus.report import charts
+from isthmus.report.code_maps import MOST_POINTS, map_codes
+from isthmus.report.examples import Names, example_groups, hover_pictures, hover_values
+from isthmus.report.figures import covariance_eigenvalues
+from isthmus.report.gathering import Gathered, gather, sample, take, user_columns
+from isthmus.report.layers import first_layer
+from isthmus.report.recipe import STOPPED, recipe
+from isthmus.report.saving import refuse_existing, save_whole
+from isthmus.report.summary import comparison_rows, headline, histograms, summary_cards
+from isthmus.report.words import Labels, counted, number, percent, read_labels, read_row_names
+
+MOST_COLUMNS = 30
+"""Columns whose error is drawn."""
+
+LARGEST_MAP_SIDE = 96
+"""Pixels of the longer side of the map of errors; those of larger images are averaged."""
+
+
+def write(
+    model: BaseAutoencoder,
+    X: Any,
+    path: str | os.PathLike[str],
+    *,
+    labels: Any = None,
+    row_names: Iterable[Any] | None = None,
+    title: str | None = None,
+    force: bool = False,
+    random_state: int = 0,
+) -> Path:
+    """Write one self-contained HTML file about a model and the rows `X`: nothing in it asks for a network.
+
+    It shows the loss by epoch, originals over reconstructions, a map of the codes, their spectrum and
+    histograms, the first layer's weights, the error by column or pixel, the comparison with principal
+    components, the doctor's findings, and the recipe.
+
+    Args:
+        model: a fitted estimator.
+        X: rows as the model reads them; better rows that it did not learn from. A data set of
+            `isthmus.data.open` brings its labels, names and title along.
+        path: the file.
+        labels: one a row: classes, measurements, or a list of topics; they colour the map.
+        row_names: what to call each row; the index of a table, or its number, where none are given.
+        title: what stands on top.
+        force: replace an existing file.
+        random_state: seed of the rows on the map (at most 2,000) and of t-SNE.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: the file exists and `force` is not set; its folder does not exist or cannot be written to;
+            no rows, or rows that the model cannot read; labels or names of another number than the rows.
+
+    Example:
+        >>> import tempfile
+        >>> from isthmus import LinearAutoencoder
+        >>> X = np.random.default_rng(0).normal(size=(30, 4))
+        >>> model = LinearAutoencoder(code_size=2, max_epochs=2, random_state=0).fit(X)
+        >>> write(model, X, Path(tempfile.mkdtemp()) / "report.html").name
+        'report.html'
+    """
+    path = Path(path)
+    refuse_existing(path, force)
+    if hasattr(X, "X") and hasattr(X, "row_names"):
+        labels = X.labels if labels is None else labels
+        row_names = X.row_names if row_names is None else row_names
+        title, X = title or str(X.name), X.X
+    page = render(model, _as_rows(X), labels, row_names, title, random_state)
+    save_whole(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    return path
+
+
+def _as_rows(X: Any) -> Any:
+    """What can be indexed by row: other tables become pandas', lists become arrays."""
+    if hasattr(X, "to_pandas") and not hasattr(X, "iloc"):
+        return X.to_pandas()
+    if hasattr(X, "tocsr"):
+        return X.tocsr()
+    return np.asarray(X) if isinstance(X, list | tuple) else X
+
+
+def render(
+    model: BaseAutoencoder,
+    X: Any,
+    labels: Any,
+    row_names: Iterable[Any] | None,
+    title: str | None,
+    random_state: int,
+) -> str:
+    """The page as one string."""
+    gathered = gather(model, X)
+    n = gathered.n_rows
+    names = Names(read_row_names(row_names, X, n), read_labels(labels, n), gathered.squared_error)
+    history: dict[str, Any] = model.history_
+    judged, notes = judge(model, X, names.labels, random_state)
+    filters = first_layer(model, np.sqrt(gathered.column_variance))
+    code_map, map_chart, points = map_of_codes(model, X, gathered, names, random_state)
+    groups = example_groups(model, X, names)
+    drawn = {**measured_charts(model, gathered), "map": map_chart}
+    if filters is not None and filters.chart is not None:
+        drawn["filters"] = filters.chart
+    template = _environment().get_template("report.html")
+    return template.render(
+        **in_words(model, gathered, judged),
+        title=title or f"{model.kind} autoencoder",
+        judged=judged,
+        notes=[*history.get("notes", []), *judged["notes"], *notes],
+        groups=groups,
+        few=all(len(group.examples) == 1 for group in groups),
+        code_map=code_map,
+        n_points=len(points["row"]),
+        labelled=names.labels is not None,
+        filters=filters,
+        drawn=drawn,
+        charts=as_script(drawn),
+        points=as_script(points),
+        style=_file("report.css"),
+        script=_file("report.js"),
+        plotly=_plotly(),
+    )
+
+
+def in_words(model: BaseAutoencoder, gathered: Gathered, judged: dict[str, Any]) -> dict[str, Any]:
+    """What the page says in words, numbers and tables, by the names of the template."""
+    history: dict[str, Any] = model.history_
+    return {
+        "headline": headline(model, judged),
+        "cards": summary_cards(model, judged),
+        "history": history,
+        "stopped": STOPPED.get(history["stopped"], history["stopped"]),
+        "held_out": any(epoch["held_out"] is not None for epoch in history["epochs"]),
+        "pictured": model.preprocessing_.image_shape is not None,
+        "sparse": model.preprocessing_.source in ("sparse", "text"),
+        "histograms": histograms(gathered.codes, unit_statistics(gathered.codes)),
+        "code_size": model.code_size_,
+        "effective_units": number(effective_units(covariance_eigenvalues(gathered.codes))),
+        "n_columns": len(user_columns(model.preprocessing_)),
+        "most_columns": MOST_COLUMNS,
+        "comparison": comparison_rows(gathered),
+        "better": percent(float(np.mean(gathered.squared_error < gathered.pca_squared_error))),
+        "recipe": recipe(model, gathered.n_rows),
+    }
+
+
+def measured_charts(model: BaseAutoencoder, gathered: Gathered) -> dict[str, charts.Chart]:
+    """The charts that need no more than the pass over the rows; one that has nothing to show is not there."""
+    explained = model.baseline_.explained_variance.numpy()
+    drawn = {
+        "loss": charts.loss_chart(model.history_),
+        "spectrum": charts.spectrum_chart(covariance_eigenvalues(gathered.codes), explained),
+        "comparison": charts.comparison_chart(gathered.squared_error, gathered.pca_squared_error),
+        "error": error_chart(model, gathered),
+    }
+    return {name: chart for name, chart in drawn.items() if chart is not None}
+
+
+def judge(model: BaseAutoencoder, X: Any, labels: Labels | None, random_state: int) -> tuple[dict[str, Any], list[str]]:
+    """What `evaluate` says; without the probes, and with the reason, where the labels are no classes."""
+    if labels is None:
+        return evaluate(model, X, random_state=random_state), []
+    if labels.values is not None:
+        reason = "the labels are measurements, so no classifier was fitted to them"
+        return evaluate(model, X, random_state=random_state), [reason]
+    try:
+        return evaluate(model, X, np.asarray(labels.keys), random_state), []
+    except InputError as error:
+        reason = f"no classifier was fitted to the labels: {error}"
+        return evaluate(model, X, random_state=random_state), [reason]
+
+
+def map_of_codes(
+    model: BaseAutoencoder, X: Any, gathered: Gathered, names: Names, random_state: int
+) -> tuple[Any, charts.Chart, dict[str, Any]]:
+    """The map, its chart, and what stands beside each of its points."""
+    rows = sample(gathered.n_rows, MOST_POINTS, random_state)
+    error = gathered.squared_error[rows]
+    found = map_codes(gathered.codes[rows], error, random_state=random_state)
+    labels = names.labels.take(rows) if names.labels else None
+    points: dict[str, Any] = {
+        "row": rows.tolist(),
+        "name": [names.rows[row] for row in rows],
+        "label": labels.text if labels else None,
+        "error": [number(float(e)) for e in error],
+    }
+    if model.preprocessing_.image_shape is not None:
+        points["pictures"] = hover_pictures(model, X, rows)
+    else:
+        points["values"] = hover_values(model, X, rows, gathered.column_mean, gathered.column_variance)
+    if model.preprocessing_.source == "text":
+        points["text"] = [" ".join(text.split())[:160] for text in take(X, rows)]  # type: ignore[attr-defined]
+    return found, charts.map_chart(found, labels, error), points
+
+
+def error_chart(model: BaseAutoencoder, gathered: Gathered) -> charts.Chart:
+    """Heat maps of the error by pixel, or bars by column."""
+    shape = model.preprocessing_.image_shape
+    ours, pca = gathered.column_error, gathered.pca_column_error
+    if shape is not None and min(shape[1:]) > 1:
+        by_pixel = {"autoencoder": ours, "principal components": pca}
+        return charts.pixel_chart({name: _pixel_map(e, shape) for name, e in by_pixel.items()})
+    columns = user_columns(model.preprocessing_)
+    starts = [column.members[0] for column in columns]
+    ours, pca, variance = (np.add.reduceat(values, starts) for values in (ours, pca, gathered.column_variance))
+    largest = np.argsort(-ours, kind="stable")[:MOST_COLUMNS]
+    left = ours / np.where(variance > 0, variance, np.inf)
+    names = [columns[i].name for i in largest]
+    return charts.column_chart(names, ours[largest], pca[largest], left[largest])
+
+
+def _pixel_map(error: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """The root of the mean squared error over channels, by pixel or by square of pixels."""
+    mean = error.reshape(shape).mean(0)
+    step = -(-max(shape[1:]) // LARGEST_MAP_SIDE)
+    if step > 1:
+        across, down = np.arange(0, shape[2], step), np.arange(0, shape[1], step)
+        sums = np.add.reduceat(np.add.reduceat(mean, down, axis=0), across, axis=1)
+        counts = np.outer(np.diff([*down, shape[1]]), np.diff([*across, shape[2]]))
+        mean = sums / counts
+    return np.sqrt(mean)
+
+
+def effective_units(eigenvalues: np.ndarray) -> float:
+    """The participation ratio (sum l)^2 / sum l^2: how many directions of equal variance would spread as much.
+
+    Example:
+        >>> effective_units(np.array([1.0, 1.0, 0.0])), effective_units(np.zeros(2))
+        (2.0, 0.0)
+    """
+    total = float((eigenvalues**2).sum())
+    return float(eigenvalues.sum() ** 2 / total) if total > 0 else 0.0
+
+
+def as_script(data: Any) -> Markup:
+    """JSON that can stand inside a script element: nothing in it can end the element."""
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _environment() -> Environment:
+    """Templates in which every text is escaped unless it says that it is markup."""
+    environment = Environment(
+        loader=PackageLoader("isthmus.report"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"number": number, "percent": percent}
+    environment.globals["counted"] = counted
+    return environment
+
+
+def _file(name: str) -> Markup:
+    """A file of the page that is ours, so that it needs no escape."""
+    return Markup(resources.files("isthmus.report").joinpath("templates", name).read_text("utf-8"))
+
+
+def _plotly() -> Markup:
+    from plotly.offline import get_plotlyjs
+
+    return Markup(get_plotlyjs())

@@ -1,0 +1,144 @@
+"""Images as the page shows them: rows of model space made pixels, small PNG files as data URIs, contact sheets."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from isthmus.data.preprocessing import Preprocessor
+
+LARGEST_SIDE = 128
+"""Pixels of the longer side of an image in the page; larger ones are made smaller."""
+
+THUMBNAIL_SIDE = 32
+"""Pixels of the longer side of an image that is shown on hover."""
+
+Pixels = UInt8[np.ndarray, "images height width channels"]
+
+
+@dataclass(frozen=True)
+class Screen:
+    """How values of the user's pixels become brightness: `low` is black and `high` is white.
+
+    Attributes:
+        preprocessing: knows the shape of an image and the way back from model space.
+        low, high: in the units of the user's pixels.
+    """
+
+    preprocessing: Preprocessor
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, preprocessing: Preprocessor, x: Float[np.ndarray, "rows columns"]) -> Screen:
+        """[0, 1], the range of bytes, or that of the rows themselves: the first that holds them."""
+        raw = np.asarray(preprocessing.restore(x))
+        low, high = float(raw.min()), float(raw.max())
+        if low >= -1e-3 and high <= 1.001:
+            return cls(preprocessing, 0.0, 1.0)
+        if preprocessing.dtype == "uint8" or (low >= 0 and 64 < high <= 255):
+            return cls(preprocessing, 0.0, 255.0)
+        return cls(preprocessing, low, high if high > low else low + 1)
+
+    def show(self, x: Float[np.ndarray, "rows columns"]) -> Pixels:
+        """Rows of model space as bytes; one channel or three."""
+        raw = np.asarray(self.preprocessing.restore(x), np.float64)
+        assert self.preprocessing.image_shape is not None
+        channels, height, width = self.preprocessing.image_shape
+        if channels > 1 and not self.preprocessing.channels_last:
+            raw = np.moveaxis(raw, 1, -1)
+        raw = raw.reshape(len(raw), height, width, channels)
+        bright = np.clip((raw - self.low) / (self.high - self.low), 0, 1)
+        return np.rint(255 * visible_channels(bright)).astype(np.uint8)
+
+
+def visible_channels(image: np.ndarray) -> np.ndarray:
+    """Grey or red, green and blue: other numbers of channels are averaged; a fourth one (alpha) is left out.
+
+    Example:
+        >>> [visible_channels(np.zeros((5, 2, 2, c))).shape[-1] for c in (1, 2, 3, 4, 7)]
+        [1, 1, 3, 3, 1]
+    """
+    channels = image.shape[-1]
+    if channels in (3, 4):
+        return image[..., :3]
+    return image if channels == 1 else image.mean(-1, keepdims=True)
+
+
+def as_image(pixels: UInt8[np.ndarray, "height width channels"]) -> Image.Image:
+    """A Pillow image."""
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels))
+
+
+def shrunk(pixels: Pixels, side: int) -> Pixels:
+    """Images whose longer side is at most `side`; small ones are handed back as they are."""
+    height, width = pixels.shape[1:3]
+    factor = max(height, width) / side
+    if factor <= 1:
+        return pixels
+    size = max(1, round(width / factor)), max(1, round(height / factor))
+    small = [np.asarray(as_image(p).resize(size, Image.Resampling.BOX)) for p in pixels]
+    return np.stack(small).reshape(len(pixels), size[1], size[0], pixels.shape[-1])
+
+
+def png_uri(pixels: UInt8[np.ndarray, "height width channels"]) -> str:
+    """The image itself as an address: a PNG file in base64."""
+    return _uri(pixels, "png", optimize=True)
+
+
+def sheet_uri(pixels: UInt8[np.ndarray, "height width channels"]) -> str:
+    """A contact sheet as an address: colours as JPEG, which takes a quarter of the room of thousands of photographs."""
+    return png_uri(pixels) if pixels.shape[-1] == 1 else _uri(pixels, "jpeg", quality=88, subsampling=0)
+
+
+def _uri(pixels: UInt8[np.ndarray, "height width channels"], form: str, **options: Any) -> str:
+    stream = io.BytesIO()
+    as_image(pixels).save(stream, form, **options)
+    return f"data:image/{form};base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def contact_sheet(pixels: Pixels) -> UInt8[np.ndarray, "height width channels"]:
+    """All images side by side in a nearly square grid, row by row; what is left over is black.
+
+    Example:
+        >>> contact_sheet(np.zeros((5, 4, 6, 1), np.uint8)).shape
+        (8, 18, 1)
+    """
+    n, height, width, channels = pixels.shape
+    across = math.ceil(math.sqrt(n))
+    down = math.ceil(n / across)
+    sheet = np.zeros((down * across, height, width, channels), np.uint8)
+    sheet[:n] = pixels
+    tiles = sheet.reshape(down, across, height, width, channels).swapaxes(1, 2)
+    return tiles.reshape(down * height, across * width, channels)
+
+
+_NEGATIVE, _ZERO, _POSITIVE = np.array([[33, 102, 172], [247, 247, 247], [178, 24, 43]], np.float64)
+
+
+def signed_colours(
+    weight: Float[np.ndarray, "units height width"],
+) -> UInt8[np.ndarray, "units height width 3"]:
+    """Weights in blue (negative), white (zero) and red (positive), each unit by its own largest magnitude."""
+    largest = np.abs(weight).max(axis=(1, 2), keepdims=True)
+    share = (weight / np.where(largest > 0, largest, 1))[..., None]
+    colour = _ZERO + np.abs(share) * (np.where(share < 0, _NEGATIVE, _POSITIVE) - _ZERO)
+    return np.rint(colour).astype(np.uint8)
+
+
+def filter_pictures(
+    weight: Float[np.ndarray, "units channels height width"],
+) -> UInt8[np.ndarray, "units height width 3"]:
+    """The weights of each unit as an image: in colour for three channels (grey is zero), else signed and averaged."""
+    if weight.shape[1] != 3:
+        return signed_colours(weight.mean(1))
+    largest = np.abs(weight).max(axis=(1, 2, 3), keepdims=True)
+    share = np.moveaxis(weight / np.where(largest > 0, largest, 1), 1, -1)
+    return np.rint(127.5 * (1 + share)).astype(np.uint8)

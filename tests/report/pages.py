@@ -1,0 +1,41 @@
+"""A page as a browser reads it."""
+
+import json
+from html.parser import HTMLParser
+
+LOADING = {"src", "href", "action", "poster", "data", "srcset", "xlink:href", "formaction", "background", "manifest"}
+"""Attributes that make a browser ask for something."""
+
+
+class Page(HTMLParser):
+    """A page as a browser reads it: its elements, its addresses, its text, its data."""
+
+    def __init__(self, path):
+        super().__init__(convert_charrefs=True)
+        self.elements, self.addresses, self.text, self._inside = [], [], "", ""
+        self.ids, self.data, self.styles, self.handlers = {}, {}, "", []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.close()
+        self.text = " ".join(self.text.split())
+
+    def handle_starttag(self, tag, attrs):
+        known = dict(attrs)
+        self.elements.append((tag, known))
+        self.addresses += [value for name, value in attrs if name in LOADING]
+        self.handlers += [k for k, _ in attrs if k.startswith("on")]
+        self.styles += known.get("style") or ""
+        if "id" in known:
+            self.ids[known["id"]] = tag
+        self._inside = known.get("id", tag) if tag in ("script", "style", "title") else ""
+
+    def handle_endtag(self, tag):
+        self._inside = ""
+
+    def handle_data(self, data):
+        if self._inside in ("charts", "points"):
+            self.data[self._inside] = json.loads(data)
+        elif self._inside == "style":
+            self.styles += data
+        elif self._inside != "script":
+            self.text += f" {data}"

@@ -1,0 +1,272 @@
+"""Oracles for what the page and the figures compute."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot
+from PIL import Image
+from sklearn.decomposition import PCA
+from torch.nn.functional import mse_loss
+
+from isthmus import InputError
+from isthmus.evaluation import reconstruction
+from isthmus.report import figures
+from isthmus.report.charts import map_chart, pixel_chart
+from isthmus.report.code_maps import map_codes, standardised
+from isthmus.report.gathering import best_typical_worst, gather, read_rows, sample, user_columns
+from isthmus.report.layers import first_layer, first_weights
+from isthmus.report.page import _pixel_map
+from isthmus.report.pictures import Screen, contact_sheet, png_uri, shrunk, signed_colours
+from isthmus.report.words import MOST_GROUPS, read_labels, value_text
+
+from .cases import colour_case, image_case, table_case
+
+
+@pytest.fixture(scope="module")
+def images():
+    return image_case()
+
+
+@pytest.fixture(scope="module")
+def colours():
+    return colour_case()
+
+
+@pytest.fixture(scope="module")
+def table():
+    return table_case()
+
+
+def test_gathered_errors_agree_with_the_estimator_and_with_evaluation(table):
+    model, X = table.model, table.X
+    found = gather(model, X)
+    np.testing.assert_allclose(found.squared_error, model.reconstruction_error(X), rtol=1e-5)
+    np.testing.assert_allclose(found.nll, model.nll(X), rtol=1e-5)
+    np.testing.assert_allclose(found.codes, model.transform(X), rtol=1e-5)
+    judged = reconstruction.evaluate(model, X)
+    assert found.squared_error.mean() == pytest.approx(judged["squared_error_per_row"])
+    assert found.pca_squared_error.mean() == pytest.approx(judged["pca_squared_error_per_row"])
+    np.testing.assert_allclose(found.column_error, reconstruction.squared_error_by_column(model, X), rtol=1e-6)
+    x = torch.cat([reading.x for reading in model.read(X)]).double()
+    np.testing.assert_allclose(found.column_mean, x.mean(0), atol=1e-6)
+    np.testing.assert_allclose(found.column_variance, x.var(0, unbiased=False), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 3, 4, 7, 100])
+def test_best_typical_and_worst_rows_are_disjoint_and_ordered_by_error(n_rows):
+    error = np.random.default_rng(n_rows).normal(size=n_rows) ** 2
+    groups = best_typical_worst(error)
+    every = np.concatenate(list(groups.values()))
+    assert len(set(every.tolist())) == len(every)
+    assert error[groups["best"][0]] == error.min()
+    if n_rows > 1:
+        assert error[groups["worst"][0]] == error.max()
+    if n_rows == 100:
+        assert {name: len(rows) for name, rows in groups.items()} == {"best": 10, "typical": 10, "worst": 10}
+        middle = np.sort(error)[45:55]
+        np.testing.assert_array_equal(np.sort(error[groups["typical"]]), middle)
+
+
+def test_picked_rows_are_read_in_the_order_they_are_asked_for(images, monkeypatch):
+    monkeypatch.setattr("isthmus.report.gathering.ROWS_AT_ONCE", 3)
+    rows = np.array([9, 2, 30, 4, 11])
+    read = list(read_rows(images.model, images.X, rows))
+    np.testing.assert_array_equal(np.concatenate([raw for raw, _ in read]), images.X[rows])
+    codes = np.concatenate([reading.code.numpy() for _, reading in read])
+    np.testing.assert_allclose(codes, images.model.transform(images.X)[rows], rtol=1e-5)
+
+
+def test_a_sample_is_of_distinct_rows_in_order_and_all_where_there_are_few():
+    assert sample(5, 10, 0).tolist() == [0, 1, 2, 3, 4]
+    drawn = sample(1000, 50, 0)
+    assert len(drawn) == 50
+    assert (np.diff(drawn) > 0).all()
+
+
+def test_user_columns_cover_model_space_once(table):
+    columns = user_columns(table.model.preprocessing_)
+    assert [column.name for column in columns] == list(table.X.columns)
+    members = [i for column in columns for i in column.members]
+    assert members == list(range(table.model.preprocessing_.n_columns))
+
+
+def test_pictures_show_the_pixels_of_the_users_images(images, colours):
+    for case in (images, colours):
+        x = np.concatenate([reading.x.numpy() for reading in case.model.read(case.X)])
+        shown = Screen.of(case.model.preprocessing_, x).show(x)
+        expected = case.X if case.X.dtype == np.uint8 else np.rint(255 * case.X)
+        np.testing.assert_array_equal(shown.reshape(case.X.shape), expected)
+
+
+def test_a_png_in_an_address_is_the_image_and_not_resampled():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    head, data = png_uri(pixels).split(",")
+    assert head == "data:image/png;base64"
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))), pixels)
+
+
+def test_a_contact_sheet_holds_every_image_where_the_page_looks_for_it():
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 4, 5, 1), dtype=np.uint8)
+    sheet = contact_sheet(pixels)
+    across = sheet.shape[1] // 5
+    for i, image in enumerate(pixels):
+        row, column = divmod(i, across)
+        np.testing.assert_array_equal(sheet[4 * row : 4 * row + 4, 5 * column : 5 * column + 5], image)
+
+
+def test_large_images_are_made_smaller_and_small_ones_are_left_alone():
+    large = np.full((2, 100, 40, 3), 7, np.uint8)
+    assert shrunk(large, 50).shape == (2, 50, 20, 3)
+    assert (shrunk(large, 50) == 7).all()
+    assert shrunk(large, 100) is large
+
+
+def test_signed_colours_are_white_at_zero_and_red_and_blue_at_the_ends():
+    [[[blue, white, red]]] = signed_colours(np.array([[[-2.0, 0.0, 2.0]]]))
+    assert blue[2] > blue[0]
+    assert red[0] > red[2]
+    assert white.min() > 240
+
+
+def test_a_map_of_two_units_is_the_code_and_of_one_unit_the_code_against_the_error():
+    codes = np.random.default_rng(0).normal(size=(9, 2))
+    np.testing.assert_array_equal(map_codes(codes, np.zeros(9)).points, codes)
+    error = np.arange(9.0)
+    one = map_codes(codes[:, :1], error)
+    np.testing.assert_array_equal(one.points, np.column_stack([codes[:, 0], error]))
+    assert one.axes == ("unit 1", "squared error")
+
+
+def test_few_codes_are_mapped_by_principal_components_as_scikit_learn_has_them():
+    codes = np.random.default_rng(0).normal(size=(40, 5)) * [1, 2, 3, 4, 0] + 1
+    found = map_codes(codes, np.zeros(40))
+    expected = PCA(2).fit_transform(standardised(codes))
+    assert found.method == "PCA"
+    np.testing.assert_allclose(np.abs(found.points), np.abs(expected), atol=1e-9)
+
+
+def test_t_sne_keeps_far_groups_apart_and_is_the_same_for_the_same_seed(monkeypatch):
+    monkeypatch.setattr("isthmus.report.code_maps.ITERATIONS", 260)
+    group = np.arange(70) % 2
+    codes = np.random.default_rng(0).normal(size=(70, 4)) + 8 * group[:, None]
+    found = map_codes(codes, np.zeros(70), random_state=3)
+    assert found.method == "t-SNE"
+    middles = [found.points[group == i].mean(0) for i in (0, 1)]
+    nearest = [np.argmin([np.linalg.norm(point - middle) for middle in middles]) for point in found.points]
+    np.testing.assert_array_equal(nearest, group)
+    np.testing.assert_array_equal(found.points, map_codes(codes, np.zeros(70), random_state=3).points)
+
+
+def test_every_row_is_on_the_map_once_for_each_colouring():
+    labels = read_labels(list("aab") * 5, 15)
+    found = map_codes(np.random.default_rng(0).normal(size=(15, 2)), np.arange(15.0))
+    chart = map_chart(found, labels, np.arange(15.0))
+    by_label = [row for trace in chart["data"] if trace["meta"] == "label" for row in trace["customdata"]]
+    assert sorted(by_label) == list(range(15))
+    [error] = [trace for trace in chart["data"] if trace["meta"] == "error"]
+    assert error["customdata"] == list(range(15))
+    assert error["visible"] is False
+
+
+def test_rare_labels_share_a_group_and_measurements_have_none():
+    many = [str(i % 20) for i in range(100)] + ["7"] * 10
+    found = read_labels(many, 110)
+    assert len(found.names) == MOST_GROUPS
+    assert found.names[-1] == "other"
+    assert "7" in found.names
+    assert read_labels(np.linspace(0, 1, 50), 50).values is not None
+    assert read_labels(np.arange(50) % 10, 50).names == [str(i) for i in range(10)]
+
+
+def test_labels_must_be_a_sequence():
+    with pytest.raises(InputError, match="labels='species' is not a sequence; give one label a row"):
+        read_labels("species", 3)
+
+
+def test_values_are_short_and_never_grouped_by_thousands():
+    assert [value_text(v) for v in (2012.0, np.int64(123456), "x" * 50, None, np.float32(0.5))] == [
+        "2012", "123456", "x" * 39 + "…", "missing", "0.5",
+    ]  # fmt: skip
+
+
+def test_the_error_of_a_large_image_is_averaged_by_squares(monkeypatch):
+    monkeypatch.setattr("isthmus.report.page.LARGEST_MAP_SIDE", 3)
+    error = np.random.default_rng(0).uniform(size=(2, 5, 4))
+    found = _pixel_map(error.ravel(), (2, 5, 4))
+    assert found.shape == (3, 2)
+    np.testing.assert_allclose(found[0, 0], np.sqrt(error[:, :2, :2].mean()))
+    np.testing.assert_allclose(found[2, 1], np.sqrt(error[:, 4:, 2:].mean()))
+
+
+def test_pixels_of_two_maps_share_one_scale():
+    chart = pixel_chart({"a": np.array([[1.0, 2.0]]), "b": np.array([[5.0, 0.0]])})
+    assert [trace["zmax"] for trace in chart["data"]] == [5.0, 5.0]
+
+
+def test_filters_of_a_dense_layer_are_its_weights_and_those_of_a_convolution_its_kernels(images, colours):
+    weight, is_kernel = first_weights(images.model)
+    assert not is_kernel
+    np.testing.assert_allclose(weight, images.model.objective_.encoder.affine_maps[0].weight.detach(), rtol=1e-6)
+    weight, is_kernel = first_weights(colours.model)
+    assert is_kernel
+    assert weight.shape == (4, 3, 3, 3)
+    assert len(first_layer(colours.model, np.ones(90)).pictures) == 4
+
+
+def test_the_strongest_units_of_a_table_come_first(table):
+    spread = np.ones(table.model.preprocessing_.n_columns)
+    weight, _ = first_weights(table.model)
+    chart = first_layer(table.model, spread).chart
+    strongest = [int(unit) - 1 for unit in chart["layout"]["xaxis"]["ticktext"]]
+    assert strongest == np.argsort(-np.linalg.norm(weight, axis=1), kind="stable").tolist()
+    np.testing.assert_allclose(np.array(chart["data"][0]["z"]).T, weight[strongest], rtol=1e-4)
+
+
+def test_figures_open_no_window_and_touch_no_global_figure(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(size=(4, 12))
+    epoch = {"epoch": 0, "terms": {"a": 1.0, "b": 2.0}, "train": 2.5, "held_out": 2.6}
+    drawn = {
+        "originals": figures.originals_over_reconstructions(
+            x, {"2": x, "4": x}, (3, 2, 2), captions=list("abcd"), title="t"
+        ),
+        "loss": figures.loss_curves({"epochs": [epoch]}, title="t"),
+        "map": figures.code_map(rng.normal(size=(30, 2)), labels=list("abc") * 10, title="t"),
+        "measured": figures.code_map(rng.normal(size=(30, 2)), error=np.arange(30.0), axes=("unit 1", "unit 2")),
+        "filters": figures.filters(rng.normal(size=(5, 12)), (3, 2, 2), n=3, title="t"),
+        "spectrum": figures.spectrum(rng.normal(size=(30, 3)), title="t"),
+    }  # fmt: skip
+    for name, figure in drawn.items():
+        path = figures.save(figure, tmp_path / f"{name}.png", dpi=40)
+        with Image.open(path) as image:
+            assert image.size[0] > 20
+    assert pyplot.get_fignums() == []
+
+
+def test_originals_stand_over_reconstructions_pixel_for_pixel():
+    x, r = np.random.default_rng(0).uniform(size=(2, 3, 8))
+    figure = figures.originals_over_reconstructions(x, r, (1, 2, 4))
+    shown = [axes.images[0].get_array()[..., 0] for axes in figure.axes]
+    assert mse_loss(torch.tensor(np.array(shown[:3])), torch.tensor(x.reshape(3, 2, 4))) < 1e-12
+    assert mse_loss(torch.tensor(np.array(shown[3:])), torch.tensor(r.reshape(3, 2, 4))) < 1e-12
+
+
+def test_figures_refuse_what_they_cannot_draw_in_one_line(tmp_path):
+    x, over = np.zeros((2, 4)), figures.originals_over_reconstructions
+    refusals = {
+        "reconstruction: (3, 4) is not (2, 4)": lambda: over(x, np.zeros((3, 4)), (1, 2, 2)),
+        "1 captions for 2 images": lambda: over(x, x, (1, 2, 2), captions=["a"]),
+        "no epoch was finished": lambda: figures.loss_curves({"epochs": []}),
+        "do not fit images of shape (1, 3, 3); give (units, 9)": lambda: figures.filters(x, (1, 3, 3)),
+        "does not exist": lambda: figures.save(figures.spectrum(x), tmp_path / "no" / "a.png"),
+    }  # fmt: skip
+    for text, draw in refusals.items():
+        with pytest.raises(InputError) as caught:
+            draw()
+        assert text in str(caught.value)
+    figures.save(figures.spectrum(x), tmp_path / "a.png", dpi=30)
+    with pytest.raises(InputError, match="exists; pass force=True"):
+        figures.save(figures.spectrum(x), tmp_path / "a.png")
