@@ -1,0 +1,84 @@
+"""The command line: `isthmus COMMAND`, one thin function a command.
+
+Results go to stdout, everything else to stderr; exit code 0 is fine, 1 a job that failed, 2 wrong usage or input.
+torch, scikit-learn and pandas are imported inside the commands that need them, so that `--help` need not wait.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from isthmus.cli import codes, demonstration, fitting, judging, looking
+from isthmus.cli.terminal import guarded
+
+
+class _Commands(TyperGroup):
+    """The commands, which answer every failure with one line and an exit code."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        typed = list(sys.argv[1:] if args is None else args) or ["--help"]
+        run = super().main
+        code = guarded(lambda: run(typed, "isthmus", complete_var, standalone_mode=False, **extra))
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Learn the code of your data and put it to use: autoencoders for arrays, tables, images and text.",
+    epilog="Start with: isthmus demo",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from isthmus import __version__
+
+        print(f"isthmus {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """What comes before the command."""
+
+
+for _command in (
+    fitting.fit,
+    codes.encode,
+    codes.decode,
+    codes.reconstruct,
+    judging.evaluate,
+    judging.report,
+    looking.info,
+    looking.kinds,
+    demonstration.demo,
+    demonstration.reproduce,
+):
+    app.command()(_command)
+
+
+def main() -> None:
+    """The entry point of the program `isthmus`."""
+    app()

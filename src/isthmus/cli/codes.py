@@ -1,0 +1,123 @@
+"""`isthmus encode`, `decode` and `reconstruct`: a model put to use on rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from isthmus.cli import destinations, options, sources
+from isthmus.cli.terminal import Voice
+from isthmus.errors import InputError
+
+if TYPE_CHECKING:
+    from isthmus.estimators.base import BaseAutoencoder
+
+
+def encode(
+    model: options.Model,
+    data: options.Data,
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="CODES", show_default=False, help="Where to: .npy, .csv, .parquet.")
+    ],
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write the codes of DATA, one row a row, in their order."""
+    destination = destinations.claim_rows(output, force=force)
+    import isthmus
+    from isthmus.data import write_array
+
+    voice = Voice(quiet)
+    fitted = isthmus.load(model)
+    rows = sources.open_for(fitted, data, voice)
+    codes = fitted.transform(rows.X)
+    write_array(destination, codes, list(fitted.get_feature_names_out()), force=force)
+    voice.say(f"{len(codes):,} codes of {codes.shape[1]} units written to {output}")
+
+
+def decode(
+    model: options.Model,
+    codes: Annotated[
+        str, typer.Argument(metavar="CODES", show_default=False, help="Codes: a .npy, .csv or .parquet file.")
+    ],
+    output: options.Rows,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write the rows that CODES stand for, in the units of the data that the model was fitted on."""
+    claimed = _claim_rows_or_folder(output, force)
+    import isthmus
+
+    voice = Voice(quiet)
+    fitted = isthmus.load(model)
+    _refuse_wrong_form(fitted, output)
+    rows = fitted.inverse_transform(sources.open_codes(fitted, codes, voice))
+    _write(fitted, rows, output, claimed, force, voice, None, _whole_range(rows))
+
+
+def reconstruct(
+    model: options.Model,
+    data: options.Data,
+    output: options.Rows,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write what the model makes of DATA, in its own units: a table for a table, images for images."""
+    claimed = _claim_rows_or_folder(output, force)
+    import isthmus
+
+    voice = Voice(quiet)
+    fitted = isthmus.load(model)
+    _refuse_wrong_form(fitted, output)
+    rows = sources.open_for(fitted, data, voice)
+    made = fitted.reconstruct(rows.X)
+    _write(fitted, made, output, claimed, force, voice, rows.row_names, _whole_range(rows.X))
+
+
+def _claim_rows_or_folder(output: str, force: bool) -> Path:
+    claim = destinations.claim_folder if destinations.is_folder_name(output) else destinations.claim_rows
+    return claim(output, force=force)
+
+
+def _refuse_wrong_form(model: BaseAutoencoder, output: str) -> None:
+    """Images go to a folder or into an array, other rows into a file of rows: asked before the work."""
+    images = model.preprocessing_.image_shape is not None
+    if destinations.is_folder_name(output):
+        if not images:
+            raise InputError(
+                f"{output}: a folder is for images, and this model's rows are none; name a .csv, .parquet or .npy"
+            )
+    elif images and not output.lower().endswith(".npy"):
+        raise InputError(f"{output}: images are no table; name a folder, for PNG files, or a .npy file")
+
+
+def _whole_range(rows: Any) -> tuple[float, float]:
+    """The values of black and white: of bytes, of numbers within 0 and 1, or else the least and the largest."""
+    if getattr(rows, "dtype", None) is None or rows.dtype == "uint8":
+        return 0.0, 255.0
+    low, high = float(rows.min()), float(rows.max())
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, max(high, low + 1e-6))
+
+
+def _write(
+    model: BaseAutoencoder,
+    rows: Any,
+    output: str,
+    claimed: Path,
+    force: bool,
+    voice: Voice,
+    row_names: tuple[str, ...] | None,
+    value_range: tuple[float, float],
+) -> None:
+    """Rows into a folder of PNG files or into one file, by the name of the output."""
+    from isthmus.data import write_array, write_images
+
+    if destinations.is_folder_name(output):
+        write_images(claimed, rows, row_names, value_range=value_range, force=force)
+        voice.say(f"{len(rows):,} images written to the folder {output}")
+        return
+    names = None if hasattr(rows, "columns") else model.preprocessing_.columns
+    write_array(claimed, rows, names if not output.lower().endswith(".npy") else None, force=force)
+    voice.say(f"{len(rows):,} rows written to {output}")

@@ -1,0 +1,231 @@
+"""`isthmus fit`: from data to a model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from isthmus.cli import arguments, destinations, options, sources
+from isthmus.cli.terminal import JobFailed, Voice, print_json
+from isthmus.errors import InputError
+
+if TYPE_CHECKING:
+    from isthmus.data import Dataset
+    from isthmus.estimators.base import BaseAutoencoder
+
+NAN = "nan"
+"""The doctor's name for a loss that stopped being a number."""
+
+_DATA, _LEARNING, _RUN = "Data", "Learning", "The run"
+
+
+def fit(
+    data: options.Data,
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="MODEL", show_default=False, help="The model file to write.")
+    ],
+    kind: Annotated[str, typer.Option(metavar="KIND", help="See `isthmus kinds`.")] = "deep",
+    code_size: Annotated[
+        int | None, typer.Option(metavar="N", help="Units of the code; without it a size is chosen and said.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any argument of the kind, such as hidden_sizes=512,256."),
+    ] = None,
+    validation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FRACTION|DATA", rich_help_panel=_LEARNING, help="Rows that are only looked at: a share, or data."
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", rich_help_panel=_LEARNING, help="Passes over the rows, at most.")
+    ] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(metavar="TIME", rich_help_panel=_LEARNING, help="Such as 90s, 5m or 1h.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", rich_help_panel=_LEARNING, help="Same seed, same weights.")
+    ] = None,
+    scaling: Annotated[
+        str | None,
+        typer.Option(metavar="auto|none|standard|minmax", rich_help_panel=_DATA, help="How columns are scaled."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", rich_help_panel=_DATA, help="Leave a column out.")
+    ] = None,
+    missing: Annotated[
+        str | None,
+        typer.Option(metavar="mean|median", rich_help_panel=_DATA, help="Fill missing values in; else refused."),
+    ] = None,
+    resize: Annotated[
+        str | None, typer.Option(metavar="HxW", rich_help_panel=_DATA, help="Bring images to one size.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", rich_help_panel=_RUN, help="Where.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="auto|fp32|bf16", rich_help_panel=_RUN, help="In which arithmetic.")
+    ] = None,
+    checkpoint_every: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", rich_help_panel=_RUN, help="Keep the state in MODEL.checkpoint, such as every 1m."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", rich_help_panel=_RUN, help="Go on from MODEL.checkpoint if it is there.")
+    ] = False,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Learn the code of DATA and write the model to one file."""
+    voice = Voice(quiet)
+    destination = destinations.claim_model(output, force=force, resume=resume)
+    given = {
+        "code_size": code_size, "max_epochs": epochs, "random_state": seed, "scaling": scaling, "missing": missing,
+        "time_limit": arguments.seconds(time_limit) if time_limit is not None else None,
+        "validation_fraction": arguments.fraction(validation) if validation is not None else None,
+        "device": device, "precision": precision,
+    }  # fmt: skip
+    every = arguments.seconds(checkpoint_every) if checkpoint_every is not None else 60.0
+    shape = arguments.size(resize) if resize is not None else None
+    model = _estimator(kind, set_ or [], given, quiet)
+    rows, held_out = _open(data, validation, exclude or [], shape, voice)
+    keeping: dict[str, Any] = {}
+    if resume or checkpoint_every is not None:
+        keeping = {"checkpoint": destination, "checkpoint_every": every, "resume": resume}
+        _say_where_from(destination, resume, voice)
+    model.fit(rows.X, validation=held_out.X if held_out else None, **keeping)
+    sources.remember(model, exclude or [], shape)
+    model.save(destination)
+    summary = _summary(model, held_out or rows, destination)
+    _tell(model, summary, voice)
+    if as_json:
+        print_json(summary)
+    if summary["stopped"] == "nan":
+        raise JobFailed(_why_nan(model, destination))
+
+
+def _estimator(kind: str, assignments: list[str], given: dict[str, Any], quiet: bool) -> BaseAutoencoder:
+    """An estimator of a kind with what was given on the command line.
+
+    Raises:
+        InputError: an unknown kind or setting, a value of another type, or the same thing said twice.
+    """
+    from isthmus.estimators.registry import kind_named
+
+    constructor = kind_named(kind)
+    settings = arguments.settings(assignments, kind, constructor)
+    chosen = {name: value for name, value in given.items() if value is not None}
+    twice = [name for name in settings if name in chosen]
+    if twice:
+        raise InputError(f"{twice[0]} is given by an option and by --set {twice[0]}=...; give it once")
+    return constructor(**{"verbose": 0 if quiet else 1, **chosen, **settings})
+
+
+def _open(
+    data: str, validation: str | None, exclude: list[str], resize: tuple[int, int] | None, voice: Voice
+) -> tuple[Dataset, Dataset | None]:
+    """The rows, and the held-out ones where data were named for them."""
+    import isthmus.data
+
+    rows = isthmus.data.open(data, resize=resize, exclude=exclude)
+    held_out = None
+    if validation is not None and arguments.fraction(validation) is None:
+        held_out = isthmus.data.open(validation, resize=resize, exclude=exclude)
+        sources.refuse_other_form(rows, held_out)
+    for part, name in ((rows, "data"), (held_out, "validation")):
+        if part is not None:
+            voice.say(f"{name}: {sources.described(part)}")
+            for note in part.notes:
+                voice.note(note)
+    return rows, held_out
+
+
+def _say_where_from(destination: Path, resume: bool, voice: Voice) -> None:
+    state = Path(f"{destination}.checkpoint")
+    if resume and state.exists():
+        voice.say(f"going on from {state}")
+    elif resume:
+        voice.note(f"there is no {state} to go on from; starting afresh")
+
+
+def _summary(model: BaseAutoencoder, judged: Dataset, destination: Path) -> dict[str, Any]:
+    """What is worth knowing of a fit, as plain data."""
+    from isthmus.evaluation.reconstruction import compare_with_pca
+
+    history: dict[str, Any] = model.history_
+    errors = compare_with_pca(model, _some(judged.X))
+    return {
+        "model": str(destination), "kind": model.kind, "rows": model.n_rows_, "columns": model.preprocessing_.n_columns,
+        "code_size": model.code_size_, "hidden_sizes": list(getattr(model, "hidden_sizes_", ())),
+        "likelihood": model.likelihood_["name"], "seed": model.seed_, "epochs": len(history["epochs"]),
+        "seconds": history["epochs"][-1]["seconds"] if history["epochs"] else 0.0, "stopped": history["stopped"],
+        "best_epoch": history["best_epoch"], "rows_judged": errors["rows"],
+        "squared_error_per_row": errors["squared_error_per_row"],
+        "pca_squared_error_per_row": errors["pca_squared_error_per_row"], "findings": history["findings"],
+        "notes": history["notes"],
+    }  # fmt: skip
+
+
+def _some(X: Any, most: int = 5000) -> Any:
+    """At most so many rows, evenly spread: enough for a line on how well it went."""
+    from isthmus.data.preprocessing import len_of
+
+    n = len_of(X)
+    if n <= most:
+        return X
+    index = [i * n // most for i in range(most)]
+    return X.iloc[index] if hasattr(X, "iloc") else X[index]
+
+
+def _tell(model: BaseAutoencoder, summary: dict[str, Any], voice: Voice) -> None:
+    """What was chosen, what came of it, what the doctor says, and where the model is."""
+    sizes = [summary["columns"], *summary["hidden_sizes"], summary["code_size"]]
+    voice.say(
+        f"model: {model.kind}, {'-'.join(map(str, sizes))}, likelihood {summary['likelihood']}, seed {summary['seed']}"
+    )
+    for note in [*summary["notes"], *_about_constants(model)]:
+        voice.note(note)
+    voice.say(f"learning: {summary['epochs']} epochs in {summary['seconds']:.1f} s, {_ENDS[summary['stopped']]}")
+    voice.say(
+        f"squared error a row: {summary['squared_error_per_row']:.4g}; principal components of the same size: "
+        f"{summary['pca_squared_error_per_row']:.4g} (on {summary['rows_judged']:,} rows, in model units)"
+    )
+    for finding in summary["findings"]:
+        if finding["name"] != NAN:  # the failure itself, which is told last
+            voice.warn(f"{finding['message']}; {finding['advice']}")
+    voice.say(f"model written to {summary['model']}")
+
+
+_ENDS = {
+    "max_epochs": "all that were planned",
+    "patience": "stopped since held-out rows got no better",
+    "time_limit": "stopped by the time limit",
+    "interrupted": "interrupted: the model as it stood then is kept",
+    "nan": "stopped by a loss that is no number",
+}
+
+
+def _about_constants(model: BaseAutoencoder) -> list[str]:
+    """A sentence on columns that never vary, which are kept."""
+    names, constant = model.preprocessing_.columns, model.preprocessing_.constant
+    if not constant:
+        return []
+    if model.preprocessing_.image_shape is not None:
+        return [f"{len(constant)} of {len(names)} pixels never vary; they are kept"]
+    more = f" and {len(constant) - 5} more" if len(constant) > 5 else ""
+    listed = ", ".join(repr(names[i]) for i in constant[:5]) + more
+    return [
+        f"{'columns' if len(constant) > 1 else 'column'} {listed} never varied; kept, but nothing is learned from it"
+    ]
+
+
+def _why_nan(model: BaseAutoencoder, destination: Path) -> str:
+    """At which epoch the loss stopped being a number, and the likely cause after the doctor."""
+    history: dict[str, Any] = model.history_
+    told = [f"{found['message']}; {found['advice']}" for found in history["findings"] if found["name"] == NAN]
+    found = told[0] if told else f"the loss was no finite number in epoch {history['nan_epoch'] + 1}"
+    return f"{found}; the model with the last good weights was written to {destination}"

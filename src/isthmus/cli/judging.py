@@ -1,0 +1,109 @@
+"""`isthmus evaluate` and `report`: how good a model is, in numbers and in pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from isthmus.cli import destinations, options, sources
+from isthmus.cli.terminal import Voice, print_json, print_table
+from isthmus.errors import InputError
+
+if TYPE_CHECKING:
+    from isthmus.data import Dataset
+
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN|FILE.npy", help="The class of each row; without it those that the data bring along, if any."
+    ),
+]
+
+
+def evaluate(
+    model: options.Model,
+    data: options.Data,
+    labels: Labels = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Judge a model on DATA: errors beside principal components; with labels, classifiers on the codes."""
+    import isthmus
+    import isthmus.evaluation.reconstruction
+
+    voice = Voice(quiet)
+    fitted = isthmus.load(model)
+    rows = sources.open_for(fitted, data, voice, labels=labels)
+    judge = isthmus.evaluation.reconstruction.evaluate
+    try:
+        results = judge(fitted, rows.X, rows.labels)
+    except InputError as error:
+        # labels that nobody asked for may be of any kind: measurements, lists of topics, one class
+        if labels is not None or rows.labels is None:
+            raise
+        voice.note(f"judged without the labels of {rows.name}: {error}")
+        results = judge(fitted, rows.X, None)
+    for note in results["notes"]:
+        voice.note(note)
+    results = {"model": model, "data": rows.name, **results}
+    if as_json:
+        print_json(results)
+    else:
+        _print_results(results)
+
+
+_QUANTITIES = (
+    ("squared error a row (model units)", "squared_error_per_row", "pca_squared_error_per_row"),
+    ("linear probe accuracy", "linear_probe_accuracy", "linear_probe_accuracy_raw"),
+    ("nearest neighbours accuracy", "knn_accuracy", "knn_accuracy_raw"),
+    ("r2", "r2", None),
+    ("nll a row (nats)", "nll_per_row", None),
+)
+
+
+def _print_results(results: dict[str, Any]) -> None:
+    """Each quantity beside what it is measured against."""
+    from rich.table import Table
+
+    table = Table(title=f"{results['model']} on {results['data']}, {results['rows']:,} rows", title_justify="left")
+    table.add_column("", no_wrap=True)
+    table.add_column(f"{results['kind']}, {results['code_size']} units", justify="right", style="bold")
+    table.add_column("beside", justify="right")
+    table.add_column("which is")
+    for words, own, other in _QUANTITIES:
+        if own not in results:
+            continue
+        beside = f"{results[other]:.4g}" if other else ""
+        what = "principal components, same size" if "pca" in str(other) else "the columns themselves" if other else ""
+        table.add_row(words, f"{results[own]:.4g}", beside, what)
+    print_table(table)
+
+
+def report(
+    model: options.Model,
+    data: options.Data,
+    output: Annotated[
+        str,
+        typer.Option("-o", "--output", metavar="FILE.html", show_default=False, help="Where to, such as report.html."),
+    ],
+    labels: Labels = None,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write one self-contained HTML file about a model and DATA: opens offline, fit for a colleague."""
+    destination = destinations.claim(output, force=force)
+    import isthmus
+    import isthmus.report
+
+    voice = Voice(quiet)
+    fitted = isthmus.load(model)
+    rows = sources.open_for(fitted, data, voice, labels=labels)
+    isthmus.report.write(
+        fitted, rows.X, destination, labels=rows.labels, row_names=rows.row_names, title=_title(rows), force=force
+    )
+    voice.say(f"report on {rows.n_rows:,} rows written to {output}")
+
+
+def _title(rows: Dataset) -> str:
+    return f"isthmus: {rows.name}"

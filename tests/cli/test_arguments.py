@@ -1,0 +1,120 @@
+"""Times, sizes, shares and settings as they are typed."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+
+from isthmus.cli import arguments
+from isthmus.cli.terminal import one_line, print_json
+from isthmus.errors import InputError
+
+
+@dataclass
+class Kind:
+    hidden_sizes: Sequence[int] | None = None
+    categories: Sequence[str] | None = None
+    likelihood: str | dict[str, str] = "auto"
+    normalization: Literal["batch", "layer"] | None = None
+    tied: bool = False
+    dropout: float = 0.0
+    patience: int | None = 10
+    random_state: Any = None
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("90s", 90), ("5m", 300), ("1h", 3600), ("1h30m", 5400), ("0.5", 0.5), ("1.5m", 90)]
+)
+def test_a_time_is_read_with_its_unit(typed, meant):
+    assert arguments.seconds(typed) == meant
+
+
+@pytest.mark.parametrize("typed", ["", "0", "0s", "-5m", "soon", "5 minutes", "5d", "1h30", "nan"])
+def test_what_is_no_time_is_refused(typed):
+    with pytest.raises(InputError, match="is no time; write one such as 90s, 5m"):
+        arguments.seconds(typed)
+
+
+@pytest.mark.parametrize("typed", ["28", "28x", "0x28", "axb", "28x28x3", "-1x4"])
+def test_what_is_no_size_is_refused(typed):
+    with pytest.raises(InputError, match="write height and width in pixels, such as 28x28"):
+        arguments.size(typed)
+
+
+@pytest.mark.parametrize("typed", ["1", "1.5", "-0.1", "nan", "inf"])
+def test_a_number_that_is_no_share_is_refused(typed):
+    with pytest.raises(InputError, match="a share is at least 0 and below 1"):
+        arguments.fraction(typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("hidden_sizes=512,256", {"hidden_sizes": (512, 256)}),
+        ("hidden_sizes=[512, 256]", {"hidden_sizes": (512, 256)}),
+        ("hidden_sizes=(512,)", {"hidden_sizes": (512,)}),
+        ("hidden_sizes=512", {"hidden_sizes": (512,)}),
+        ("hidden-sizes=none", {"hidden_sizes": None}),
+        ("hidden_sizes=None", {"hidden_sizes": None}),
+        ("categories=city,month", {"categories": ("city", "month")}),
+        ("likelihood=gaussian-learned", {"likelihood": "gaussian-learned"}),
+        ('likelihood={"age": "count"}', {"likelihood": {"age": "count"}}),
+        ("normalization=batch", {"normalization": "batch"}),
+        ("tied=true", {"tied": True}),
+        ("tied=False", {"tied": False}),
+        ("dropout=1e-1", {"dropout": 0.1}),
+        ("dropout=0", {"dropout": 0.0}),
+        ("patience=null", {"patience": None}),
+        ("random_state=7", {"random_state": 7}),
+    ],
+)
+def test_a_setting_is_read_as_the_type_of_its_argument(typed, meant):
+    assert arguments.settings([typed], "deep", Kind) == meant
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("hiden_sizes=3", "the kind 'deep' has no setting 'hiden_sizes'; did you mean 'hidden_sizes'?"),
+        ("zzzz=3", "the kind 'deep' has no setting 'zzzz'; it has 'hidden_sizes', 'categories'"),
+        ("dropout", "write NAME=VALUE"),
+        ("=3", "write NAME=VALUE"),
+        ("dropout=much", "dropout takes a number"),
+        ("tied=maybe", "tied takes true or false"),
+        ("tied=1", "tied takes true or false"),
+        ("patience=2.5", "patience takes a whole number or none"),
+        ("hidden_sizes=a,b", "hidden_sizes takes whole numbers such as 512,256 or none"),
+        ("hidden_sizes=()", "hidden_sizes takes whole numbers"),
+        ("normalization=group", "normalization takes batch or layer or none"),
+        ("likelihood=3", "likelihood takes a name or a JSON object"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_refused_by_name(typed, told):
+    with pytest.raises(InputError) as caught:
+        arguments.settings([typed], "deep", Kind)
+    assert told in str(caught.value)
+
+
+def test_a_setting_given_twice_is_refused():
+    with pytest.raises(InputError, match="dropout is set twice"):
+        arguments.settings(["dropout=0.1", "dropout=0.2"], "deep", Kind)
+
+
+def test_every_argument_of_every_kind_can_be_set():
+    from isthmus.estimators.registry import KINDS
+
+    for name, kind in KINDS.items():
+        for argument, default in kind().get_params().items():
+            typed = f"{argument}={json.dumps(default)}"
+            assert arguments.settings([typed], name, kind) == {argument: default}
+
+
+def test_numbers_that_json_has_no_words_for_become_null(capsys):
+    print_json({"a": float("nan"), "b": [float("inf"), 1.5], "c": {"d": (1, None)}, "name": "ä"})
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, 1.5], "c": {"d": [1, None]}, "name": "ä"}
+
+
+def test_an_error_is_one_line_whatever_it_held():
+    assert one_line("first\n\n  second\tthird ") == "first second third"
