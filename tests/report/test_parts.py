@@ -254,6 +254,14 @@ def test_originals_stand_over_reconstructions_pixel_for_pixel():
     assert mse_loss(torch.tensor(np.array(shown[3:])), torch.tensor(r.reshape(3, 2, 4))) < 1e-12
 
 
+def test_filters_weighed_by_the_spread_of_columns_put_the_units_first_that_react_most():
+    weight, spread = np.array([[9.0, 1.0], [1.0, 2.0]]), np.array([0.0, 1.0])
+    plain, weighed = figures.filters(weight, (1, 1, 2)), figures.filters(weight, (1, 1, 2), spread=spread)
+    expected = signed_colours((weight * spread)[::-1][:, None])
+    np.testing.assert_array_equal([axes.images[0].get_array() for axes in weighed.axes], expected)
+    assert not np.array_equal(plain.axes[0].images[0].get_array(), expected[0])
+
+
 def test_figures_refuse_what_they_cannot_draw_in_one_line(tmp_path):
     x, over = np.zeros((2, 4)), figures.originals_over_reconstructions
     refusals = {

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from threadpoolctl import threadpool_limits
 
 MOST_POINTS = 2000
 """Rows on the map; t-SNE of this many takes about ten seconds on one core."""
@@ -108,4 +109,6 @@ def t_sne(standard: Float[np.ndarray, "rows units"], random_state: int) -> Float
     found = TSNE(
         2, init=start / start[:, 0].std() * 1e-4, perplexity=perplexity, max_iter=ITERATIONS, random_state=random_state
     )  # fmt: skip
-    return np.asarray(found.fit_transform(standard), np.float64)
+    # One thread: so few rows leave little to share, and threads that wait for a busy core take many times as long.
+    with threadpool_limits(1):
+        return np.asarray(found.fit_transform(standard), np.float64)

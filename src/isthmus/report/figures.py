@@ -205,6 +205,7 @@ def filters(
     image_shape: Sequence[int],
     *,
     n: int = 64,
+    spread: Float[np.ndarray, " columns"] | None = None,
     title: str | None = None,
 ) -> Figure:
     """The incoming weights of each unit as an image, the strongest units first.
@@ -216,6 +217,8 @@ def filters(
         weight: (units, columns), each row flattened in (channel, height, width) order.
         image_shape: (channels, height, width) of what a unit sees: the image, or the kernel.
         n: how many units at most.
+        spread: the standard deviation of each column; with it a weight counts as much as its column varies, and
+            those of pixels that are always black do not hide the others.
         title: a text over them all.
 
     Raises:
@@ -232,6 +235,8 @@ def filters(
             f"weights of shape {weight.shape} do not fit images of shape {(channels, height, width)}; "
             f"give (units, {channels * height * width})"
         )
+    if spread is not None:
+        weight = weight * np.asarray(spread, np.float64)
     strongest = np.argsort(-np.linalg.norm(weight, axis=1), kind="stable")[:n]
     pictures = filter_pictures(weight[strongest].reshape(-1, channels, height, width))
     across = min(len(pictures), max(1, math.ceil(math.sqrt(2 * len(pictures)))))

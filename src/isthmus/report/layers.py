@@ -35,26 +35,28 @@ class Filters:
     listed: list[tuple[str, list[tuple[str, float]]]] = field(default_factory=list)
 
 
-def first_layer(model: BaseAutoencoder, spread: Float[np.ndarray, " columns"]) -> Filters | None:
+def first_layer(model: BaseAutoencoder, spread: Float[np.ndarray, " columns"] | None) -> Filters | None:
     """What the encoder's first map looks for; None where it is neither affine nor a convolution.
 
     A weight counts as much as its column varies: that of a pixel which is always black is what it was drawn as.
 
     Args:
         model: a fitted estimator.
-        spread: the standard deviation of each column of model space.
+        spread: the standard deviation of each column of model space; None where it is not known.
     """
     found = first_weights(model)
     if found is None:
         return None
     weight, is_kernel = found
-    weight = weight if is_kernel else weight * spread
+    what = "weights"
+    if spread is not None and not is_kernel:
+        weight, what = weight * spread, "weights times standard deviations of the columns"
     strongest = np.argsort(-np.linalg.norm(weight.reshape(len(weight), -1), axis=1), kind="stable")
-    image_shape = model.preprocessing_.image_shape
-    if is_kernel or image_shape is not None:
-        shape = weight.shape[1:] if is_kernel else image_shape
-        return _pictured(weight.reshape(len(weight), *shape), strongest[:MOST_FILTERS], is_kernel)  # type: ignore[misc]
-    return _by_column(weight, strongest, model.preprocessing_.columns)
+    image_shape = weight.shape[1:] if is_kernel else model.preprocessing_.image_shape
+    if image_shape is not None:
+        seen = "kernels" if is_kernel else "units"
+        return _pictured(weight.reshape(len(weight), *image_shape), strongest[:MOST_FILTERS], f"{what} of", seen)
+    return _by_column(weight, strongest, what, model.preprocessing_.columns)
 
 
 def first_weights(model: BaseAutoencoder) -> tuple[np.ndarray, bool] | None:
@@ -66,41 +68,42 @@ def first_weights(model: BaseAutoencoder) -> tuple[np.ndarray, bool] | None:
 
 
 def _pictured(
-    weight: Float[np.ndarray, "units channels height width"], strongest: np.ndarray, is_kernel: bool
+    weight: Float[np.ndarray, "units channels height width"], strongest: np.ndarray, what: str, units: str
 ) -> Filters:
     pictures = shrunk(filter_pictures(weight[strongest]), LARGEST_SIDE)
-    what = "kernels" if is_kernel else "units"
-    count = (
-        f"all {len(weight)}" if len(strongest) == len(weight) else f"the {len(strongest)} strongest of {len(weight)}"
-    )
-    colours = (
-        "In colour, where grey is zero"
-        if weight.shape[1] == 3
-        else "Blue is negative, white zero, red positive" + (", averaged over channels" if weight.shape[1] > 1 else "")
-    )
+    colours = "Blue is negative, white zero, red positive"
+    if weight.shape[1] == 3:
+        colours = "In colour, where grey is zero"
+    elif weight.shape[1] > 1:
+        colours += ", averaged over channels"
     return Filters(
-        f"{'Weights' if is_kernel else 'Weight times standard deviation of each pixel'}, for {count} {what} of the "
-        f"first layer, the strongest first. {colours}; each by its own largest.",
+        f"The {what} {_count(strongest, weight)} {units} of the first layer, the strongest first. {colours}; each by "
+        "its own largest.",
         pictures=[(f"unit {unit + 1}", png_uri(p)) for unit, p in zip(strongest, pictures, strict=True)],
     )
 
 
-def _by_column(weight: Float[np.ndarray, "units columns"], strongest: np.ndarray, names: list[str]) -> Filters:
+def _count(shown: np.ndarray, weight: np.ndarray) -> str:
+    return f"all {len(weight)}" if len(shown) == len(weight) else f"the {len(shown)} strongest of {len(weight)}"
+
+
+def _by_column(
+    weight: Float[np.ndarray, "units columns"], strongest: np.ndarray, what: str, names: list[str]
+) -> Filters:
     """A heat map where it can be read, else the strongest columns of the strongest units."""
     if len(names) <= HEAT_MAP_COLUMNS:
         units = strongest[:HEAT_MAP_UNITS]
         chart = weight_chart(weight[units], units.tolist(), names)
-        count = "Each unit" if len(units) == len(weight) else f"The {len(units)} strongest of {len(weight)} units"
-        said = f"{count} of the first layer: its weight times standard deviation of each column of model space."
-        return Filters(said, chart=chart)
+        return Filters(f"The {what}, for {_count(units, weight)} units of the first layer.", chart=chart)
+    units = strongest[:LISTED_UNITS]
     listed = []
-    for unit in strongest[:LISTED_UNITS]:
+    for unit in units:
         order = np.argsort(-np.abs(weight[unit]), kind="stable")[:LISTED_COLUMNS]
         largest = float(np.abs(weight[unit]).max()) or 1.0
         listed.append((f"unit {unit + 1}", [(names[j], float(weight[unit, j]) / largest) for j in order]))
     return Filters(
-        f"The columns to which the {len(listed)} strongest of {len(weight)} units of the first layer react the most "
-        "(weight times standard deviation): red positive, blue negative.",
+        f"The columns that move {_count(units, weight)} units of the first layer the most, by their {what}: red "
+        "positive, blue negative.",
         listed=listed,
     )
 

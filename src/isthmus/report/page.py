@@ -31,6 +31,9 @@ from isthmus.report.words import Labels, counted, number, percent, read_labels, 
 MOST_COLUMNS = 30
 """Columns whose error is drawn."""
 
+ENOUGH_ROWS = 30
+"""Fewer rows do not tell how much their columns vary."""
+
 LARGEST_MAP_SIDE = 96
 """Pixels of the longer side of the map of errors; those of larger images are averaged."""
 
@@ -112,7 +115,7 @@ def render(
     names = Names(read_row_names(row_names, X, n), read_labels(labels, n), gathered.squared_error)
     history: dict[str, Any] = model.history_
     judged, notes = judge(model, X, names.labels, random_state)
-    filters = first_layer(model, np.sqrt(gathered.column_variance))
+    filters = first_layer(model, np.sqrt(gathered.column_variance) if n >= ENOUGH_ROWS else None)
     code_map, map_chart, points = map_of_codes(model, X, gathered, names, random_state)
     groups = example_groups(model, X, names)
     drawn = {**measured_charts(model, gathered), "map": map_chart}
