@@ -59,6 +59,12 @@ def test_a_foreign_and_a_newer_file_are_told_apart(tmp_path):
         read_tensors(tmp_path / "newer")
 
 
+def test_a_file_gets_the_permissions_of_a_new_file(tmp_path):
+    (tmp_path / "new").touch()
+    write_tensors(tmp_path / "m", TENSORS, {})
+    assert (tmp_path / "m").stat().st_mode == (tmp_path / "new").stat().st_mode
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match="does not exist; make it first"):
         write_tensors(tmp_path / "no" / "m", TENSORS, {})

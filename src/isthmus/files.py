@@ -47,6 +47,7 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
+        os.chmod(temporary, _permissions())
         os.replace(temporary, path)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -55,7 +56,7 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _reserve(path: Path) -> Path:
-    """An empty file with a name of its own in the folder of `path`, with the permissions a new file gets."""
+    """An empty file with a name of its own in the folder of `path`."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file in it")
     try:
@@ -64,11 +65,15 @@ def _reserve(path: Path) -> Path:
         raise InputError(f"the folder {path.parent} does not exist; make it first or write elsewhere") from None
     except (PermissionError, NotADirectoryError, OSError) as error:
         raise InputError(f"cannot write in {path.parent}: {error.strerror or error}; choose another folder") from None
-    umask = os.umask(0)
-    os.umask(umask)
-    os.fchmod(handle, 0o666 & ~umask)
     os.close(handle)
     return Path(name)
+
+
+def _permissions() -> int:
+    """Those that a new file gets: everybody's, less the umask."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:

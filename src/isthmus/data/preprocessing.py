@@ -278,8 +278,8 @@ def _learn_dense(start: Preprocessor, array: np.ndarray, scaling: str, missing: 
 
 def _automatic(start: Preprocessor, array: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
     """What "auto" means for these rows: bytes and data in [0, 1] keep their zero, other columns are standardised."""
-    if array.dtype == np.uint8 and high.max(initial=0) > 1:
-        return "bytes"
+    if array.dtype == np.uint8 and high.max(initial=0) > (1 if start.image_shape else 127):
+        return "bytes"  # a matrix of small bytes is of counts and grades, not of grey values
     return "none" if not start.table and low.min(initial=0) >= 0 and high.max(initial=0) <= 1 else "standard"
 
 

@@ -6,6 +6,7 @@ promises of it. The constructor of each class is the signature that its dataclas
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ from isthmus.learning.training import Learning, Settings
 from isthmus.parts.likelihoods import likelihood_config, likelihood_from
 from isthmus.parts.passes import Batch
 
+PLANNED_STEPS = 4000
+"""Steps of the optimiser that small data are given by default; large data take twenty epochs."""
+
 DENSE_LIMIT = 2**30
 """Bytes of the largest dense array that sparse rows are reconstructed into."""
 
@@ -47,8 +51,9 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         likelihood: what the decoder's output units mean: "auto" looks at the data (binary columns:
             Bernoulli; tables: a unit a column; else Gaussian); or a name of
             `isthmus.parts.likelihoods.LIKELIHOODS`; or, for a table, {column: unit}.
-        max_epochs: passes over the training rows; the learning rate is planned on them.
-        batch_size: rows a step; None takes a twentieth of the rows, between 16 and 512.
+        max_epochs: passes over the training rows; the learning rate is planned on them. None takes as many as
+            make about 4,000 steps, between 20 and 250.
+        batch_size: rows a step; None takes about a fortieth of the rows, between 16 and 256.
         learning_rate: the largest of the schedule (warm-up, then a cosine to zero), for AdamW.
         weight_decay: AdamW's decoupled decay.
         clip_norm: largest norm of the gradient; None does not clip.
@@ -69,9 +74,9 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     code_size: int | None = None
     likelihood: str | dict[str, str] = "auto"
-    max_epochs: int = 50
+    max_epochs: int | None = None
     batch_size: int | None = None
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.0
     clip_norm: float | None = None
     averaging: float | None = None
@@ -199,9 +204,10 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return Shape(preprocessing.n_columns, self.code_size_, preprocessing.image_shape, self.likelihood_)
 
     def _settings(self, rows: Rows, checkpoint_every: float) -> Settings:
-        batch_size = self.batch_size or 2 ** int(np.clip(round(np.log2(max(1, len(rows) / 20))), 4, 9))
+        batch_size = self.batch_size or 2 ** int(np.clip(round(np.log2(max(1, len(rows) / 40))), 4, 8))
+        enough = int(np.clip(round(PLANNED_STEPS / math.ceil(len(rows) / batch_size)), 20, 250))
         return Settings(
-            max_epochs=self.max_epochs, batch_size=batch_size, learning_rate=self.learning_rate,
+            max_epochs=self.max_epochs or enough, batch_size=batch_size, learning_rate=self.learning_rate,
             weight_decay=self.weight_decay, clip_norm=self.clip_norm, patience=self.patience,
             time_limit=self.time_limit, averaging=self.averaging, precision=self.precision, device=self.device,
             checkpoint_every=checkpoint_every,

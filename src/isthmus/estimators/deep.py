@@ -54,7 +54,7 @@ class Autoencoder(BaseAutoencoder):
     """
 
     hidden_sizes: Sequence[int] | None = None
-    activation: str = "relu"
+    activation: str = "silu"
     code_activation: str = "linear"
     tied: bool = False
     normalization: Normalization | None = None

@@ -45,6 +45,8 @@ def examine_fit(model: Any, rows: Rows, held_out: Rows | None) -> None:
         pca_error=float(model.baseline_.squared_error(others.x).mean()),
         shuffled_error=_error(objective, Batch(shuffled)),
         column_names=model.preprocessing_.columns,
+        kind=model.kind,
+        images=model.preprocessing_.image_shape is not None,
     )
     history["findings"] = [finding.to_dict() for finding in examine(facts)]
 

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from scipy.linalg import eigh
 from scipy.linalg.blas import dsyrk
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from isthmus.errors import InputError

@@ -1,0 +1,1 @@
+"""Side-by-side timings in one run, as ratios; never part of the tests."""

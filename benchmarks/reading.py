@@ -1,0 +1,54 @@
+"""Encoding beside a bare forward pass, and the memory that a fit adds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import torch
+
+from isthmus import Autoencoder
+
+MEMORY = """
+import resource
+import numpy as np
+import isthmus
+from isthmus import Autoencoder
+import lightning_fabric, sklearn.decomposition, pandas, torch
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = peak()
+x = np.random.default_rng(0).integers(0, 256, (60000, 784), dtype=np.uint8)
+Autoencoder(code_size=30, hidden_sizes=(1000, 500, 250), max_epochs=1, batch_size=512, random_state=0).fit(x)
+print(before, peak())
+"""
+
+
+def encoding(x: np.ndarray, repeats: int) -> list[str]:
+    """`transform` beside the encoder called on one tensor of everything, fp32."""
+    model = Autoencoder(code_size=30, hidden_sizes=(1000, 500, 250), max_epochs=1, random_state=0).fit(x[:2000])
+    encoder = model.objective_.encoder
+
+    def bare() -> None:
+        with torch.no_grad():
+            encoder(torch.from_numpy(x.reshape(len(x), -1)).float() / 255).numpy()
+
+    seconds: dict[str, list[float]] = {"bare forward": [], "isthmus": []}
+    for _ in range(repeats):
+        for name, call in (("bare forward", bare), ("isthmus", lambda: model.transform(x))):
+            start = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - start)
+    speed = {name: len(x) / float(np.median(times)) for name, times in seconds.items()}
+    ratio = speed["isthmus"] / speed["bare forward"]
+    return [f"encoding {len(x)} rows: bare {speed['bare forward']:.0f} rows/s, isthmus {speed['isthmus']:.0f} rows/s, "
+            f"ratio {ratio:.2f}"]  # fmt: skip
+
+
+def memory() -> list[str]:
+    """Peak resident memory of a fit on 60,000 x 784 bytes, over that of the bare imports, in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    before, after = map(float, done.stdout.split())
+    return [f"memory of a fit on 60000 x 784 bytes: imports {before:.0f} MiB, peak {after:.0f} MiB, "
+            f"added {after - before:.0f} MiB (bound 1024)"]  # fmt: skip

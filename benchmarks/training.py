@@ -1,0 +1,101 @@
+"""784-1000-500-250-30 on bytes: our loop beside a tutorial's and beside one written by hand, equal epochs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from isthmus import Autoencoder
+from isthmus.learning.precision import resolve_precision
+
+SIZES = (784, 1000, 500, 250, 30)
+EPOCHS = 2
+
+
+def network() -> torch.nn.Sequential:
+    """The plain network that everybody writes."""
+    generator = torch.Generator().manual_seed(0)
+    layers: list[torch.nn.Module] = []
+    sizes = (*SIZES, *SIZES[-2::-1])
+    for n_in, n_out in zip(sizes, sizes[1:], strict=False):
+        layer = torch.nn.utils.skip_init(torch.nn.Linear, n_in, n_out)
+        torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+        torch.nn.init.zeros_(layer.bias)
+        layers += [layer, torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def tutorial(x: np.ndarray, test: np.ndarray, batch_size: int, bf16: bool) -> tuple[float, float]:
+    """DataLoader, Adam as it comes, the loss read after every step."""
+    rows = torch.from_numpy(x.reshape(len(x), -1)).float() / 255
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(rows), batch_size=batch_size, shuffle=True)
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    total, start = 0.0, time.perf_counter()
+    for _ in range(EPOCHS):
+        for (batch,) in loader:
+            loss = torch.nn.functional.mse_loss(model(batch), batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+    return time.perf_counter() - start, squared_error(model, test)
+
+
+def by_hand(x: np.ndarray, test: np.ndarray, batch_size: int, bf16: bool) -> tuple[float, float]:
+    """In memory, fused Adam, the precision that ours chooses: what one would write to be fast."""
+    rows = torch.from_numpy(x.reshape(len(x), -1)).float() / 255
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    start = time.perf_counter()
+    for _ in range(EPOCHS):
+        for index in torch.randperm(len(rows)).split(batch_size):
+            batch = rows[index]
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                loss = torch.nn.functional.mse_loss(model(batch), batch)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+    return time.perf_counter() - start, squared_error(model, test)
+
+
+def ours(x: np.ndarray, test: np.ndarray, batch_size: int, bf16: bool) -> tuple[float, float]:
+    """The estimator's loop, seconds of learning as its history has them."""
+    model = Autoencoder(
+        code_size=SIZES[-1], hidden_sizes=SIZES[1:-1], likelihood="gaussian", batch_size=batch_size,
+        max_epochs=EPOCHS, validation_fraction=0, random_state=0, precision="bf16" if bf16 else "fp32",
+    )  # fmt: skip
+    model.fit(x)
+    return model.history_["epochs"][-1]["seconds"], float(model.reconstruction_error(test).mean())
+
+
+@torch.no_grad()
+def squared_error(model: torch.nn.Module, test: np.ndarray) -> float:
+    """||x - r||^2 a row."""
+    rows = torch.from_numpy(test.reshape(len(test), -1)).float() / 255
+    return float((model(rows) - rows).square().sum(1).mean())
+
+
+def run(x: np.ndarray, test: np.ndarray, repeats: int) -> list[str]:
+    """Lines of a table: rows a second and ratios, the loops taking turns, the median of the turns."""
+    bf16 = resolve_precision("auto", torch.device("cpu")) == "bf16-mixed"
+    loops: dict[str, Callable] = {"tutorial": tutorial, "by hand": by_hand, "isthmus": ours}
+    lines = [f"training 784-1000-500-250-30, {len(x)} rows, {EPOCHS} epochs, {'bf16' if bf16 else 'fp32'}",
+             "batch  loop      rows/s   over tutorial  over by hand  test error"]  # fmt: skip
+    for batch_size in (128, 512):
+        seconds: dict[str, list[float]] = {name: [] for name in loops}
+        error = {}
+        for _ in range(repeats):
+            for name, loop in loops.items():
+                took, error[name] = loop(x, test, batch_size, bf16)
+                seconds[name].append(took)
+        speed = {name: EPOCHS * len(x) / float(np.median(times)) for name, times in seconds.items()}
+        lines += [
+            f"{batch_size:5d}  {name:8s} {speed[name]:7.0f}  {speed[name] / speed['tutorial']:13.2f}"
+            f"  {speed[name] / speed['by hand']:12.2f}  {error[name]:10.2f}"
+            for name in loops
+        ]
+    return lines

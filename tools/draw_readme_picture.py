@@ -1,0 +1,19 @@
+"""Draw docs/images/digits.png: python tools/draw_readme_picture.py, from the model that `isthmus demo` saved."""
+
+from pathlib import Path
+
+import numpy as np
+
+import isthmus
+from isthmus.data import open as open_data
+from isthmus.report import figures
+
+model = isthmus.load("demo/digits.isthmus")
+test = open_data("mnist-sample:test")
+assert test.labels is not None
+one_of_each = np.concatenate([np.flatnonzero(test.labels == digit)[:1] for digit in range(10)])
+(reading,) = model.read(test.X[one_of_each])
+components = model.baseline_.decode(model.baseline_.encode(reading.x))
+back = {f"isthmus, {model.code_size_} numbers": reading.reconstruction.numpy(), "PCA": components.numpy()}
+drawn = figures.originals_over_reconstructions(reading.x.numpy(), back, (1, 28, 28))
+figures.save(drawn, Path("docs/images/digits.png"), force=True)
