@@ -1,1 +1,86 @@
+"""Published experiments, run again: `isthmus.reproduce.run("linear-is-pca")`.
 
+Each experiment is one file: the claim, the protocol, the published figures in a table of their own (compared
+with what came out, and used for nothing else), and the cells of work. A finished cell is kept at once, so a
+stopped run goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from isthmus.reproduce import bottleneck_mnist, capacity, deep_ae_mnist, depth, linear_is_pca
+from isthmus.reproduce.experiment import Cell, Experiment, Published, Row
+from isthmus.reproduce.running import FOLDER, named, result_folder, run_experiment
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["EXPERIMENTS", "Cell", "Experiment", "Published", "Row", "has_result", "listing", "run"]
+
+EXPERIMENTS: dict[str, Experiment] = {
+    module.EXPERIMENT.name: module.EXPERIMENT
+    for module in (linear_is_pca, deep_ae_mnist, bottleneck_mnist, capacity, depth)
+}
+"""The experiments by name."""
+
+
+def run(
+    name: str,
+    *,
+    quick: bool = False,
+    folder: str | os.PathLike[str] = FOLDER,
+    force: bool = False,
+    out: Console | None = None,
+) -> bool:
+    """Run an experiment; kept cells of the same settings and version are not run again.
+
+    Args:
+        name: of the experiment.
+        quick: a form of seconds on data that the package ships; its figures are not comparable.
+        folder: where folder/NAME (or folder/NAME/quick) gets table.md, result.json, pictures and kept cells.
+        force: run every cell anew.
+        out: where the table is printed; None is stdout.
+
+    Returns:
+        Whether every published figure was met; a missed one is marked MISS in the table.
+
+    Raises:
+        InputError: no such experiment, data that is not at hand, or a folder that cannot be written to.
+        KeyboardInterrupt: somebody pressed Ctrl-C; finished cells are kept and stderr says how to go on.
+    """
+    return run_experiment(named(EXPERIMENTS, name), quick=quick, folder=folder, force=force, out=out)
+
+
+def has_result(name: str, folder: str | os.PathLike[str] = FOLDER) -> bool:
+    """Whether the full result of an experiment is in the folder.
+
+    Example:
+        >>> has_result("linear-is-pca", "no/such/folder")
+        False
+    """
+    return (result_folder(named(EXPERIMENTS, name).name, folder=folder) / "result.json").is_file()
+
+
+def listing(folder: str | os.PathLike[str] = FOLDER) -> Table:
+    """The experiments as a rich table: name, claim, minutes on two cores, and whether a result is in the folder."""
+    from rich.table import Table
+
+    table = Table()
+    for head in ("experiment", "claim", "minutes", "result"):
+        table.add_column(head, overflow="fold", no_wrap=head == "experiment")
+    for name, experiment in EXPERIMENTS.items():
+        table.add_row(name, experiment.claim, f"{experiment.minutes:g}", _verdict(name, folder))
+    return table
+
+
+def _verdict(name: str, folder: str | os.PathLike[str]) -> str:
+    """What is known of an experiment's full result."""
+    if not has_result(name, folder):
+        return "not run yet"
+    place = result_folder(name, folder=folder)
+    passed = json.loads((place / "result.json").read_text(encoding="utf-8")).get("passed")
+    return f"{'pass' if passed else 'MISS'}, in {place}"
