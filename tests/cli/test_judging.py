@@ -50,8 +50,17 @@ def test_own_labels_that_are_no_classes_are_left_out_with_a_note(shop, tmp_path,
     X = np.load(shop / "array.npy")
     np.savez(tmp_path / "rows.npz", X=X, y=np.arange(len(X)) / 7)
     result = fine("evaluate", shop / "array.isthmus", tmp_path / "rows.npz", "--json")
-    assert "judged without the labels" in result.stderr
+    assert "judged without labels" in result.stderr
     assert not WITH_LABELS & set(json.loads(result.stdout))
+
+
+def test_lists_of_topics_are_no_classes(tmp_path, fine, refused):
+    texts = ["tin fell on monday", "wheat held on monday", "tin and wheat fell", "cocoa rose on monday"] * 5
+    lines = [f'{{"text": "{text}", "topics": ["tin", "news"]}}\n' for text in texts]
+    (tmp_path / "news.jsonl").write_text("".join(lines))
+    fine("fit", tmp_path / "news.jsonl", "-o", tmp_path / "m.isthmus", "--kind", "linear", "--epochs", 1)
+    asked = ("evaluate", tmp_path / "m.isthmus", tmp_path / "news.jsonl", "--labels", "topics")
+    refused(asked, "its labels are lists of classes, and the probes take one class a row")
 
 
 def test_evaluate_prints_a_table_with_what_each_number_stands_beside(shop, fine):

@@ -37,12 +37,13 @@ def evaluate(
     rows = sources.open_for(fitted, data, voice, labels=labels)
     judge = isthmus.evaluation.reconstruction.evaluate
     try:
+        _refuse_lists(rows)
         results = judge(fitted, rows.X, rows.labels)
     except InputError as error:
         # labels that nobody asked for may be of any kind: measurements, lists of topics, one class
         if labels is not None or rows.labels is None:
             raise
-        voice.note(f"judged without the labels of {rows.name}: {error}")
+        voice.note(f"judged without labels: {error}")
         results = judge(fitted, rows.X, None)
     for note in results["notes"]:
         voice.note(note)
@@ -51,6 +52,12 @@ def evaluate(
         print_json(results)
     else:
         _print_results(results)
+
+
+def _refuse_lists(rows: Dataset) -> None:
+    """Raise for labels of several classes a row, such as topics: a probe tells one from the others."""
+    if rows.labels is not None and any(isinstance(label, list) for label in rows.labels):
+        raise InputError(f"{rows.name}: its labels are lists of classes, and the probes take one class a row")
 
 
 _QUANTITIES = (
