@@ -6,7 +6,6 @@ Names are imported when they are first used, so that `isthmus --help` need not w
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.linear import LinearAutoencoder
     from isthmus.estimators.registry import load
 
-__version__ = version("isthmus")
+__version__: str  # read from the installed package when asked for: importlib.metadata takes longer than all else here
 
 _HOMES = {
     "Autoencoder": "isthmus.estimators.deep",
@@ -30,6 +29,10 @@ __all__ = ["Autoencoder", "ConvolutionalAutoencoder", "InputError", "LinearAutoe
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("isthmus")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'isthmus' has no attribute {name!r}")
