@@ -47,7 +47,7 @@ def _cells(quick: bool) -> list[Cell]:
         "batch_size": 64 if quick else 128, "learning_rate": 3e-3 if quick else 2e-3,
     }  # fmt: skip
     short = {"max_epochs": 10 if quick else 40, "time_limit": 600}
-    long = {"max_epochs": 10 if quick else 250, "time_limit": 3600, "dropout": 0.05, "weight_decay": 0.1}
+    long = {"max_epochs": 10 if quick else 200, "time_limit": 3600, "dropout": 0.05, "weight_decay": 0.1}
     return [
         Cell(name, {**data, "seed": SEED, "kind": "deep", "parameters": {**common, **how}}, _fit)
         for name, how in (("ten-minutes", short), ("hour", long))
@@ -99,7 +99,7 @@ def _remarks(results: Results, quick: bool) -> list[str]:
         f"The short run took {short['epochs']} epochs in {short['precision']} and stopped by {short['stopped']}; the "
         f"long one {long['epochs']}, by {long['stopped']}.",
         "What is left to gain is over-fitting: the long run has the same network with dropout of 0.05 and decoupled "
-        "weight decay of 0.1, which on 5,000 rows narrowed the gap between training and test error.",
+        "weight decay of 0.1; each of the two (dropout at 0.1) lowered the test error of short trials on 5,000 rows.",
     ]
     if not quick:
         reached = "reached" if long["test_error"] <= STRETCH else "did not reach"
@@ -141,9 +141,9 @@ EXPERIMENT = Experiment(
         "over pixels, mean over the 10,000 test digits. No pretraining: He's initialisation, SiLU units, linear code, "
         "sigmoid output under squared error, the output begins at the mean digit; Adam at 2e-3 with warm-up and a "
         "cosine to zero, gradient norm cut at 1, batches of 128. The short run: 40 epochs, at most 10 minutes. The "
-        "long one: 250 epochs, at most an hour, with dropout of 0.05 and decoupled weight decay of 0.1."
+        "long one: 200 epochs, at most an hour, with dropout of 0.05 and decoupled weight decay of 0.1."
     ),
-    minutes=70,
+    minutes=65,
     seed=SEED,
     cells=_cells,
     rows=_rows,
