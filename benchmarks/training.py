@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 
@@ -20,7 +21,7 @@ def network() -> torch.nn.Sequential:
     generator = torch.Generator().manual_seed(0)
     layers: list[torch.nn.Module] = []
     sizes = (*SIZES, *SIZES[-2::-1])
-    for n_in, n_out in zip(sizes, sizes[1:], strict=False):
+    for n_in, n_out in itertools.pairwise(sizes):
         layer = torch.nn.utils.skip_init(torch.nn.Linear, n_in, n_out)
         torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
         torch.nn.init.zeros_(layer.bias)

@@ -25,7 +25,8 @@ def imported_rooms(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         if isinstance(node, ast.ImportFrom) and node.module:
-            names += [f"{node.module}.{alias.name}" if node.module == "isthmus" else node.module for alias in node.names]
+            whole = node.module == "isthmus"
+            names += [f"isthmus.{alias.name}" if whole else node.module for alias in node.names]
     found = {name.split(".")[1] for name in names if name.startswith("isthmus.")}
     return found & set(ROOMS)
 

@@ -135,6 +135,7 @@ def test_a_code_depends_on_its_row_alone(name):
     order = np.random.default_rng(0).permutation(len(X))
     np.testing.assert_array_equal(model.transform(X[order]), codes[order])
     np.testing.assert_array_equal(np.vstack([model.transform(part) for part in np.array_split(X, 7)]), codes)
+    np.testing.assert_array_equal(model.transform(X[[290]]), codes[[290]])
 
 
 @every_kind
@@ -227,3 +228,37 @@ def test_weights_that_turn_nan_stop_learning_and_the_last_good_ones_stay(name):
     assert model.history_["stopped"] == "nan"
     assert np.isfinite(model.transform(X)).all()
     assert "nan" in {finding["name"] for finding in model.history_["findings"]}
+
+
+@every_kind
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"code_size": 0}, "code_size=0: it must be a whole number of at least 1"),
+        ({"max_epochs": 1.5}, "max_epochs=1.5: it must be a whole number"),
+        ({"learning_rate": -1}, "learning_rate=-1: it must be a number above 0"),
+        ({"validation_fraction": 1.0}, "validation_fraction=1.0: it must be a share, at least 0 and below 1"),
+        ({"scaling": "log"}, "scaling='log' is not one of auto, none, standard, minmax"),
+        ({"likelihood": "gausian"}, "unknown likelihood 'gausian'; did you mean 'gaussian'"),
+        ({"device": "abacus"}, "device='abacus' is no device"),
+    ],
+)
+def test_arguments_that_cannot_be_meant_are_refused_by_name(name, changes, text):
+    with pytest.raises(InputError, match=text):
+        clone(KINDS[name]).set_params(**changes).fit(X)
+
+
+@every_kind
+def test_values_outside_the_domain_of_the_likelihood_are_refused(name):
+    with pytest.raises(
+        InputError, match="Bernoulli likelihood wants values in .0, 1.; found 5.0 at row 0, column 'x2'"
+    ):
+        clone(KINDS[name]).set_params(likelihood="bernoulli", scaling="none").fit(X)
+
+
+@every_kind
+def test_one_row_is_refused_and_a_wide_code_is_noted(name):
+    with pytest.raises(InputError, match="n_samples=1: one row cannot be learned from"):
+        clone(KINDS[name]).fit(X[:1])
+    model = clone(KINDS[name]).set_params(code_size=9, max_epochs=1).fit(X[:, :8])
+    assert any("more units .9. than the data has columns .8." in note for note in model.history_["notes"])

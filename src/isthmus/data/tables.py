@@ -128,7 +128,7 @@ def _refuse_text(name: str, present: pd.Series, levels: list[Any]) -> None:
     if len(levels) > MAX_LEVELS or (len(levels) > 10 and 2 * len(levels) > len(present)):
         raise InputError(
             f"column {name!r} holds free text ({len(levels)} different values in {len(present)} rows, such as "
-            f"{str(levels[0])[:30]!r}); exclude it, or name it in categories= if each value is a category"
+            f"{str(levels[0])[:30]!r}); exclude it (--exclude), or name it in categories= if each value is a category"
         )
 
 

@@ -161,7 +161,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             state = learning.run()
         self.baseline_ = fit_baseline(rows, self.code_size_)
         self._finish(rows)
-        self.history_ = {
+        self.history_: dict[str, Any] = {
             "epochs": state.epochs, "stopped": state.stopped, "best_epoch": state.best_epoch,
             "nan_epoch": state.epoch if state.stopped == "nan" else None,
             "precision": learning.precision, "notes": notes,

@@ -80,6 +80,7 @@ def codes(H: ArrayLike, code_size: int) -> np.ndarray:
     return array
 
 
+_SIZES = ("hidden_sizes", "dense_sizes")
 _COUNTS = ("code_size", "max_epochs", "batch_size", "patience")
 _POSITIVE = ("learning_rate", "clip_norm", "time_limit")
 _SHARES = ("validation_fraction", "averaging", "dropout")
@@ -90,6 +91,8 @@ def check_parameters(estimator: Any) -> None:
     for name, value in estimator.get_params(deep=False).items():
         if value is None:
             continue
+        if name in _SIZES and not _are_sizes(value):
+            raise InputError(f"{name}={value!r}: it must be a list of whole numbers of at least 1, such as (512, 256)")
         if name in _COUNTS and not (isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1):
             raise InputError(f"{name}={value!r}: it must be a whole number of at least 1")
         if name in _POSITIVE and not (isinstance(value, int | float | np.number) and value > 0):
@@ -98,3 +101,8 @@ def check_parameters(estimator: Any) -> None:
             raise InputError(f"{name}={value!r}: it must be a share, at least 0 and below 1")
         if name == "weight_decay" and not (isinstance(value, int | float | np.number) and value >= 0):
             raise InputError(f"{name}={value!r}: it must be 0 or more")
+
+
+def _are_sizes(value: Any) -> bool:
+    listed = isinstance(value, list | tuple | np.ndarray)
+    return listed and all(isinstance(size, int | np.integer) and size >= 1 for size in value)

@@ -32,7 +32,7 @@ class ProgressBar:
             )
             self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
             self._bar.start()
-            self._task = self._bar.add_task(self.title, epoch=1, loss=float("nan"), speed=0.0, left="?")
+            self._task = self._bar.add_task(self.title, visible=False, epoch=1, loss=0.0, speed=0.0, left="?")
         return self
 
     def __exit__(
@@ -50,6 +50,7 @@ class ProgressBar:
         minutes, seconds = divmod(round(progress.seconds_left), 60)
         self._bar.update(
             self._task,
+            visible=True,
             total=progress.planned,
             completed=progress.step,
             epoch=progress.epoch + 1,

@@ -215,6 +215,11 @@ def _classes(
     if values.shape != (n_rows,):
         found = f"{len(values)} labels" if values.ndim == 1 else f"labels of shape {values.shape}"
         raise InputError(f"{what}: {found} for {n_rows} rows; give one label a row, in the same order")
+    several_of_one = next((i for i, value in enumerate(values) if isinstance(value, list | tuple | set)), None)
+    if several_of_one is not None:
+        raise InputError(
+            f"{what}: the label of row {several_of_one} is {values[several_of_one]!r}; a probe takes one class a row"
+        )
     classes, names = pd.factorize(values)
     if (classes < 0).any():
         row = int(np.flatnonzero(classes < 0)[0])

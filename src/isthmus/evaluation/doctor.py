@@ -267,10 +267,11 @@ def worse_than_pca(facts: FitFacts) -> Finding | None:
     if facts.kind != "linear":
         advice += ", try other hidden_sizes, or take the linear kind"
     much = excess > MUCH_WORSE * facts.pca_error
-    told = f"{excess / facts.pca_error:.1%}" if facts.pca_error > 0 else "infinitely"
+    times = error / facts.pca_error if facts.pca_error > 0 else math.inf
+    told = f"{times - 1:.1%} above" if times < 10 else f"{times:.0f} times" if times < 1e6 else "far above"
     return Finding(
         "worse-than-pca",
-        f"the squared error per row, {error:.4g}, is {told} above that of {facts.code_size} principal components, "
+        f"the squared error per row, {error:.4g}, is {told} that of {facts.code_size} principal components, "
         f"{facts.pca_error:.4g}",
         advice
         if minimises
