@@ -195,8 +195,10 @@ def _tell(model: BaseAutoencoder, summary: dict[str, Any], voice: Voice) -> None
         f"{summary['pca_squared_error_per_row']:.4g} (on {summary['rows_judged']:,} rows, in model units)"
     )
     for finding in summary["findings"]:
-        if finding["name"] != NAN:  # the failure itself, which is told last
-            voice.warn(f"{finding['message']}; {finding['advice']}")
+        if finding["name"] not in (NAN, "constant-columns"):  # the failure itself is told last, the columns above
+            (voice.warn if finding["severity"] == "warning" else voice.note)(
+                f"{finding['message']}; {finding['advice']}"
+            )
     voice.say(f"model written to {summary['model']}")
 
 

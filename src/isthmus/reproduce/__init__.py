@@ -22,8 +22,15 @@ if TYPE_CHECKING:
 __all__ = ["EXPERIMENTS", "Cell", "Experiment", "Published", "Row", "has_result", "listing", "run"]
 
 EXPERIMENTS: dict[str, Experiment] = {
-    module.EXPERIMENT.name: module.EXPERIMENT
-    for module in (linear_is_pca, deep_ae_mnist, bottleneck_mnist, capacity, depth)
+    experiment.name: experiment
+    for experiment in (
+        linear_is_pca.EXPERIMENT,
+        deep_ae_mnist.EXPERIMENT,
+        deep_ae_mnist.LONG_EXPERIMENT,
+        bottleneck_mnist.EXPERIMENT,
+        capacity.EXPERIMENT,
+        depth.EXPERIMENT,
+    )
 }
 """The experiments by name."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,31 +28,27 @@ PUBLISHED = {
     "error": Published(3.00, "at most", _HINTON),
     "pca": Published(13.87, "within", _HINTON, 0.05),
     "minutes": Published(10.0, "at most", "the aim set here, on two cores", 0.2),
-    "hour": Published(3.00, "at most", _HINTON),
 }
 """Compared with what came out, and used for nothing else."""
 
+HOUR = {"error": PUBLISHED["error"], "pca": PUBLISHED["pca"], "minutes": Published(60.0, "at most", "an hour", 1.0)}
+
 QUICK = {"error over pca": Published(1.0, "at most", "a deep code errs less than a linear one")}
 
-STRETCH = 2.5
-"""How low one would like to see the long run go; told, not judged."""
-
 SEED = 0
+SHORT = {"max_epochs": 40, "time_limit": 600}
+LONG = {"max_epochs": 200, "time_limit": 3600, "dropout": 0.05, "weight_decay": 0.1}
 
 
-def _cells(quick: bool) -> list[Cell]:
+def _cells(name: str, how: Settings, quick: bool) -> list[Cell]:
     data = {"train": "digits:train", "test": "digits:test"} if quick else {"train": "mnist", "test": "mnist:test"}
     common = {
         "hidden_sizes": [64, 32, 16] if quick else [1000, 500, 250], "code_size": 5 if quick else 30,
         "activation": "silu", "likelihood": "gaussian-unit", "clip_norm": 1.0,
         "batch_size": 64 if quick else 128, "learning_rate": 3e-3 if quick else 2e-3,
     }  # fmt: skip
-    short = {"max_epochs": 10 if quick else 40, "time_limit": 600}
-    long = {"max_epochs": 10 if quick else 200, "time_limit": 3600, "dropout": 0.05, "weight_decay": 0.1}
-    return [
-        Cell(name, {**data, "seed": SEED, "kind": "deep", "parameters": {**common, **how}}, _fit)
-        for name, how in (("ten-minutes", short), ("hour", long))
-    ]
+    how = {**how, "max_epochs": 10} if quick else how
+    return [Cell(name, {**data, "seed": SEED, "kind": "deep", "parameters": {**common, **how}}, _fit)]
 
 
 def _fit(settings: Settings, state: Path) -> Result:
@@ -77,76 +74,82 @@ def _fit(settings: Settings, state: Path) -> Result:
     }
 
 
-def _rows(results: Results, quick: bool) -> list[Row]:
-    published = QUICK if quick else PUBLISHED
-    short, long = results["ten-minutes"], results["hour"]
+def _only(results: Results) -> Result:
+    (run,) = results.values()
+    return run
+
+
+def _rows(published: dict[str, Published], results: Results, quick: bool) -> list[Row]:
+    published, run = QUICK if quick else published, _only(results)
     return [
-        Row("squared error per test image", short["test_error"], published.get("error")),
-        Row("PCA of the same code size: squared error per test image", short["test_pca_error"], published.get("pca")),
-        Row("squared error over PCA's", short["test_error"] / short["test_pca_error"],
-            published.get("error over pca"), ".3f"),
-        Row("minutes of learning", short["learning_seconds"] / 60, published.get("minutes")),
-        Row("squared error per training image", short["train_error"]),
-        Row("the long run: squared error per test image", long["test_error"], published.get("hour")),
-        Row("the long run: squared error per training image", long["train_error"]),
-        Row("the long run: minutes of learning", long["learning_seconds"] / 60),
-    ]  # fmt: skip
+        Row("squared error per test image", run["test_error"], published.get("error")),
+        Row("PCA of the same code size: squared error per test image", run["test_pca_error"], published.get("pca")),
+        Row(
+            "squared error over PCA's",
+            run["test_error"] / run["test_pca_error"],
+            published.get("error over pca"),
+            ".3f",
+        ),
+        Row("minutes of learning", run["learning_seconds"] / 60, published.get("minutes")),
+        Row("squared error per training image", run["train_error"]),
+    ]
 
 
 def _remarks(results: Results, quick: bool) -> list[str]:
-    short, long = results["ten-minutes"], results["hour"]
-    said = [
-        f"The short run took {short['epochs']} epochs in {short['precision']} and stopped by {short['stopped']}; the "
-        f"long one {long['epochs']}, by {long['stopped']}.",
-        "What is left to gain is over-fitting: the long run has the same network with dropout of 0.05 and decoupled "
-        "weight decay of 0.1; each of the two (dropout at 0.1) lowered the test error of short trials on 5,000 rows.",
+    run = _only(results)
+    return [
+        f"{run['epochs']} epochs in {run['precision']}, stopped by {run['stopped']}. What is left to gain on test "
+        f"images is over-fitting: training images have {run['train_error']:.2f}.",
     ]
-    if not quick:
-        reached = "reached" if long["test_error"] <= STRETCH else "did not reach"
-        said.append(f"The long run {reached} the {STRETCH} that one would like to see.")
-    return said
 
 
 def _pictures(results: Results, quick: bool) -> dict[str, Figure]:
     from isthmus.report.figures import originals_over_reconstructions
 
-    short, long = results["ten-minutes"], results["hour"]
-    size = "30" if not quick else "5"
-    lines = {
-        f"deep, {size} units": as_units(short["reconstructions"]),
-        "the long run": as_units(long["reconstructions"]),
-        f"{size} components": as_units(short["components"]),
-    }
-    course = {
-        name: ([epoch for epoch, _ in cell["curve"]], [error for _, error in cell["curve"]])
-        for name, cell in (("the short run", short), ("the long run", long))
-    }
+    run, size = _only(results), "5" if quick else "30"
+    lines = {f"deep, {size} units": as_units(run["reconstructions"]), f"{size} components": as_units(run["components"])}
+    course = {"deep": ([epoch for epoch, _ in run["curve"]], [error for _, error in run["curve"]])}
     return {
         "originals-over-reconstructions": originals_over_reconstructions(
-            as_units(short["originals"]), lines, short["image_shape"], title=f"Test digits from {size} numbers"
+            as_units(run["originals"]), lines, run["image_shape"], title=f"Test digits from {size} numbers"
         ),
         "error-by-epoch": curves(
             course, across="epoch", up="squared error per training image", title="The course of learning",
-            levels={"principal components": short["test_pca_error"]},
+            levels={"principal components": run["test_pca_error"]},
         ),
     }  # fmt: skip
 
 
+_PROTOCOL = (
+    "784-1000-500-250-30 and its mirror on the 60,000 training digits of MNIST in [0, 1]; squared error summed "
+    "over pixels, mean over the 10,000 test digits. No pretraining: He's initialisation, SiLU units, linear code, "
+    "sigmoid output under squared error, the output begins at the mean digit; Adam at 2e-3 with warm-up and a "
+    "cosine to zero, gradient norm cut at 1, batches of 128. "
+)
+_SOURCE = "Hinton & Salakhutdinov, Reducing the dimensionality of data with neural networks, Science 313 (2006)"
+
 EXPERIMENT = Experiment(
     name="deep-ae-mnist",
     claim="A deep autoencoder with a code of 30 errs 3.00 per test digit where principal components err 13.87.",
-    source="Hinton & Salakhutdinov, Reducing the dimensionality of data with neural networks, Science 313 (2006)",
-    protocol=(
-        "784-1000-500-250-30 and its mirror on the 60,000 training digits of MNIST in [0, 1]; squared error summed "
-        "over pixels, mean over the 10,000 test digits. No pretraining: He's initialisation, SiLU units, linear code, "
-        "sigmoid output under squared error, the output begins at the mean digit; Adam at 2e-3 with warm-up and a "
-        "cosine to zero, gradient norm cut at 1, batches of 128. The short run: 40 epochs, at most 10 minutes. The "
-        "long one: 200 epochs, at most an hour, with dropout of 0.05 and decoupled weight decay of 0.1."
-    ),
-    minutes=65,
+    source=_SOURCE,
+    protocol=_PROTOCOL + "40 epochs, at most 10 minutes.",
+    minutes=10,
     seed=SEED,
-    cells=_cells,
-    rows=_rows,
+    cells=partial(_cells, "ten-minutes", SHORT),
+    rows=partial(_rows, PUBLISHED),
+    remarks=_remarks,
+    pictures=_pictures,
+)
+
+LONG_EXPERIMENT = Experiment(
+    name="deep-ae-mnist-hour",
+    claim="The same network errs less when it is regularised and given an hour; 2.5 is what one would like to see.",
+    source=_SOURCE,
+    protocol=_PROTOCOL + "200 epochs, at most an hour, with dropout of 0.05 and decoupled weight decay of 0.1.",
+    minutes=60,
+    seed=SEED,
+    cells=partial(_cells, "hour", LONG),
+    rows=partial(_rows, HOUR),
     remarks=_remarks,
     pictures=_pictures,
 )
