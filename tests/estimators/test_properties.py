@@ -251,7 +251,7 @@ def test_arguments_that_cannot_be_meant_are_refused_by_name(name, changes, text)
 @every_kind
 def test_values_outside_the_domain_of_the_likelihood_are_refused(name):
     with pytest.raises(
-        InputError, match="Bernoulli likelihood wants values in .0, 1.; found 5.0 at row 0, column 'x2'"
+        InputError, match="Bernoulli likelihood wants values in .0, 1.; found 5 at row 0, column 'x2'"
     ):
         clone(KINDS[name]).set_params(likelihood="bernoulli", scaling="none").fit(X)
 
@@ -261,4 +261,4 @@ def test_one_row_is_refused_and_a_wide_code_is_noted(name):
     with pytest.raises(InputError, match="n_samples=1: one row cannot be learned from"):
         clone(KINDS[name]).fit(X[:1])
     model = clone(KINDS[name]).set_params(code_size=9, max_epochs=1).fit(X[:, :8])
-    assert any("more units .9. than the data has columns .8." in note for note in model.history_["notes"])
+    assert any("more units (9) than the data has columns (8)" in note for note in model.history_["notes"])
