@@ -92,7 +92,7 @@ BAD_OPTIONS = {
     "setting without value": (["--set", "tied"], ["write NAME=VALUE"]),
     "unknown activation": (["--set", "activation=rellu"], ["rellu", "relu"]),
     "unknown likelihood": (["--set", "likelihood=gausian"], ["gausian", "gaussian"]),
-    "empty layer": (["--set", "hidden_sizes=0"], ["hidden_sizes=(0,): it must be a list of whole numbers of at least 1", "at least 1"]),
+    "empty layer": (["--set", "hidden_sizes=0"], ["hidden_sizes=(0,)", "at least 1"]),
     "twice": (["--epochs", "3", "--set", "max_epochs=4"], ["max_epochs is given by an option and by --set"]),
     "time": (["--time-limit", "soon"], ["'soon' is no time"]),
     "no checkpoint time": (["--checkpoint-every", "never"], ["'never' is no time"]),

@@ -250,9 +250,7 @@ def test_arguments_that_cannot_be_meant_are_refused_by_name(name, changes, text)
 
 @every_kind
 def test_values_outside_the_domain_of_the_likelihood_are_refused(name):
-    with pytest.raises(
-        InputError, match="Bernoulli likelihood wants values in .0, 1.; found 5 at row 0, column 'x2'"
-    ):
+    with pytest.raises(InputError, match="Bernoulli likelihood wants values in .0, 1.; found 5 at row 0, column 'x2'"):
         clone(KINDS[name]).set_params(likelihood="bernoulli", scaling="none").fit(X)
 
 
