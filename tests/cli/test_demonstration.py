@@ -64,8 +64,14 @@ def test_reproduce_runs_the_named_experiment(experiments, tmp_path, fine):
     assert experiments == [("first", True, str(tmp_path), True)]
 
 
-def test_reproduce_runs_them_all_and_a_missed_figure_is_a_failure(experiments):
-    result = run("reproduce")
+def test_reproduce_without_a_name_lists_the_experiments(tmp_path, fine):
+    printed = fine("reproduce", "--folder", tmp_path).stdout
+    assert "linear-is-pca" in printed
+    assert printed.count("not run yet") > 3
+
+
+def test_the_quick_forms_run_together_and_a_missed_figure_is_a_failure(experiments):
+    result = run("reproduce", "--quick")
     assert result.exit_code == 1
     assert result.stderr == "isthmus: error: figures were missed in second\n"
-    assert experiments == [("first", False, "reproductions", False), ("second", False, "reproductions", False)]
+    assert experiments == [("first", True, "reproductions", False), ("second", True, "reproductions", False)]

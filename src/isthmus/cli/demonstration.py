@@ -114,7 +114,10 @@ def _print_judgement(found: _Judgement, seconds: float) -> None:
 
 
 def reproduce(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="An experiment; without it, all of them.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="An experiment; without it they are listed, or all run with --quick."),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A form of seconds, on data that the package ships.")] = False,
     folder: Annotated[str, typer.Option(metavar="FOLDER", help="Where tables and pictures go.")] = "reproductions",
     force: Annotated[bool, typer.Option("--force", help="Run again what was kept of an earlier run.")] = False,
@@ -122,6 +125,9 @@ def reproduce(
     """Run a published experiment again and compare: published, obtained, tolerance, verdict."""
     import isthmus.reproduce
 
+    if name is None and not quick:
+        print_table(isthmus.reproduce.listing(folder))
+        return
     names = [name] if name is not None else list(isthmus.reproduce.EXPERIMENTS)
     verdicts = {one: isthmus.reproduce.run(one, quick=quick, folder=folder, force=force) for one in names}
     missed = [one for one, passed in verdicts.items() if not passed]
