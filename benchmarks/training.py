@@ -82,7 +82,7 @@ def squared_error(model: torch.nn.Module, test: np.ndarray) -> float:
 
 def run(x: np.ndarray, test: np.ndarray, repeats: int) -> list[str]:
     """Lines of a table: rows a second and ratios, the loops taking turns, the median of the turns."""
-    bf16 = resolve_precision("auto", torch.device("cpu")) == "bf16-mixed"
+    bf16 = resolve_precision("auto", torch.device("cpu")) == "bf16"
     loops: dict[str, Callable] = {"tutorial": tutorial, "by hand": by_hand, "isthmus": ours}
     lines = [f"training 784-1000-500-250-30, {len(x)} rows, {EPOCHS} epochs, {'bf16' if bf16 else 'fp32'}",
              "batch  loop      rows/s   over tutorial  over by hand  test error"]  # fmt: skip

@@ -193,7 +193,7 @@ def test_terms_over_rows_and_over_the_batch_are_added_and_named():
 
 def test_the_precision_of_products_is_restored():
     before = torch.get_float32_matmul_precision()
-    with pytest.raises(ZeroDivisionError), fast_products("32-true"):
+    with pytest.raises(ZeroDivisionError), fast_products("fp32"):
         raise ZeroDivisionError
     assert torch.get_float32_matmul_precision() == before
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 
 from isthmus.errors import InputError
 
 PRECISIONS = ("auto", "fp32", "bf16")
-_FABRIC = {"fp32": "32-true", "bf16": "bf16-mixed"}
+FABRIC: dict[str, Literal["32-true", "bf16-mixed"]] = {"fp32": "32-true", "bf16": "bf16-mixed"}
+"""What lightning-fabric calls them."""
+
 MEDIUM_ERROR = 1e-5
 """Largest relative error of a "medium" product that still passes for fp32 (true fp32 gives about 1e-7)."""
 
@@ -33,7 +36,7 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """The precision in lightning-fabric's words: bf16 autocast where the hardware multiplies bf16, else fp32.
+    """The precision that is meant: for "auto" bf16 autocast where the hardware multiplies bf16, else fp32.
 
     An emulated bf16 product is many times slower than fp32, so support in software does not count.
 
@@ -44,7 +47,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         raise InputError(f"precision={precision!r} is not one of {', '.join(PRECISIONS)}")
     if precision == "auto":
         precision = "bf16" if _multiplies_bf16(device) else "fp32"
-    return _FABRIC[precision]
+    return precision
 
 
 def _multiplies_bf16(device: torch.device) -> bool:
@@ -63,7 +66,7 @@ def fast_products(precision: str) -> Iterator[str]:
     """
     before = torch.get_float32_matmul_precision()
     try:
-        if precision == _FABRIC["fp32"]:
+        if precision == "fp32":
             torch.set_float32_matmul_precision("medium")
             if _product_error() > MEDIUM_ERROR:
                 torch.set_float32_matmul_precision(before)

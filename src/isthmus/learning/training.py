@@ -20,7 +20,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from isthmus.learning.objectives import Objective
-from isthmus.learning.precision import fast_products, resolve_device, resolve_precision
+from isthmus.learning.precision import FABRIC, fast_products, resolve_device, resolve_precision
 from isthmus.parts.passes import Batch
 
 MONITOR_ROWS = 1024
@@ -155,7 +155,7 @@ class Learning:
         self.device = resolve_device(settings.device)
         self.precision = resolve_precision(settings.precision, self.device)
         accelerator = {"cuda": "gpu"}.get(self.device.type, self.device.type)
-        fabric = Fabric(accelerator=accelerator, devices=1, precision=self.precision)  # type: ignore[arg-type]
+        fabric = Fabric(accelerator=accelerator, devices=1, precision=FABRIC[self.precision])
         fused = self.device.type in ("cpu", "cuda")
         optimizer = torch.optim.AdamW(
             objective.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=fused
