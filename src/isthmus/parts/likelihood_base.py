@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -58,7 +58,6 @@ class Likelihood(nn.Module, ABC):
         self.n_columns = n_columns
         self.n_parameters = n_parameters
 
-    @abstractmethod
     def nll(
         self,
         parameters: Float[Tensor, "*draws batch parameters"],
@@ -67,11 +66,14 @@ class Likelihood(nn.Module, ABC):
     ) -> Float[Tensor, "*draws batch"]:
         """-log p(x | parameters), summed over columns and computed in the precision of x.
 
+        This is the sum of `nll_by_column`; a likelihood that does not separate, or that has a faster way, has its own.
+
         Args:
             parameters: the decoder's output, (*draws, batch, n_parameters).
             x: rows in model space; where weight is 0 they may hold anything, NaN too.
             weight: multiplies each column's term; 1 for an observed entry and 0 for a missing one.
         """
+        return weighted_sum(cast(Any, self).nll_by_column(parameters, observed(x, weight)), weight)
 
     @abstractmethod
     def mean(self, parameters: Float[Tensor, "*draws batch parameters"]) -> Float[Tensor, "*draws batch columns"]:

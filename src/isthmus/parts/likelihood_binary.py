@@ -13,9 +13,7 @@ from isthmus.parts.likelihood_base import (
     UNIT_INTERVAL,
     UNIT_INTERVAL_ADVICE,
     Likelihood,
-    observed,
     uniforms,
-    weighted_sum,
 )
 
 
@@ -47,15 +45,6 @@ class Bernoulli(Likelihood):
 
     def __init__(self, n_columns: int) -> None:
         super().__init__(n_columns, n_columns)
-
-    def nll(
-        self,
-        parameters: Float[Tensor, "*draws batch columns"],
-        x: Float[Tensor, "batch columns"],
-        weight: Float[Tensor, "batch columns"] | None = None,
-    ) -> Float[Tensor, "*draws batch"]:
-        """The cross-entropy of x and sigma(l), summed over columns."""
-        return weighted_sum(self.nll_by_column(parameters, observed(x, weight)), weight)
 
     def nll_by_column(
         self, parameters: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch columns"]
@@ -112,15 +101,6 @@ class ContinuousBernoulli(Likelihood):
 
     def __init__(self, n_columns: int) -> None:
         super().__init__(n_columns, n_columns)
-
-    def nll(
-        self,
-        parameters: Float[Tensor, "*draws batch columns"],
-        x: Float[Tensor, "batch columns"],
-        weight: Float[Tensor, "batch columns"] | None = None,
-    ) -> Float[Tensor, "*draws batch"]:
-        """sum_j [ (1/2 - x_j) l_j + log( sinh(l_j / 2) / (l_j / 2) ) ]."""
-        return weighted_sum(self.nll_by_column(parameters, observed(x, weight)), weight)
 
     def nll_by_column(
         self, parameters: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch columns"]

@@ -17,7 +17,6 @@ from isthmus.parts.likelihood_base import (
     observed,
     softly_bounded,
     uniforms,
-    weighted_sum,
 )
 
 LOG_RATE_BOUND = 20.0
@@ -80,15 +79,6 @@ class Categorical(Likelihood):
 
     def _ungrouped(self, blocks: Sequence[Tensor]) -> Float[Tensor, "*rows columns"]:
         return self.blocks.join([block.flatten(-2) for block in blocks])
-
-    def nll(
-        self,
-        parameters: Float[Tensor, "*draws batch columns"],
-        x: Float[Tensor, "batch columns"],
-        weight: Float[Tensor, "batch columns"] | None = None,
-    ) -> Float[Tensor, "*draws batch"]:
-        """-sum_j x_j log softmax(l)_j, each softmax over its group."""
-        return weighted_sum(self.nll_by_column(parameters, observed(x, weight)), weight)
 
     def nll_by_column(
         self, parameters: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch columns"]
@@ -268,15 +258,6 @@ class Poisson(Likelihood):
     def config(self) -> dict[str, Any]:
         """Name and scale."""
         return {"name": self.name, "scale": self._scale}
-
-    def nll(
-        self,
-        parameters: Float[Tensor, "*draws batch columns"],
-        x: Float[Tensor, "batch columns"],
-        weight: Float[Tensor, "batch columns"] | None = None,
-    ) -> Float[Tensor, "*draws batch"]:
-        """sum_j [ lambda_j - k_j log lambda_j + log k_j! ]."""
-        return weighted_sum(self.nll_by_column(parameters, observed(x, weight)), weight)
 
     def nll_by_column(
         self, parameters: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch columns"]

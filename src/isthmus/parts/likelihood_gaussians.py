@@ -236,15 +236,6 @@ class GaussianPredicted(Likelihood):
     def __init__(self, n_columns: int) -> None:
         super().__init__(n_columns, 2 * n_columns)
 
-    def nll(
-        self,
-        parameters: Float[Tensor, "*draws batch parameters"],
-        x: Float[Tensor, "batch columns"],
-        weight: Float[Tensor, "batch columns"] | None = None,
-    ) -> Float[Tensor, "*draws batch"]:
-        """1/2 sum_j [ (x_j - r_j)^2 exp(-s_j) + s_j + log(2 pi) ]."""
-        return weighted_sum(self.nll_by_column(parameters, observed(x, weight)), weight)
-
     def nll_by_column(
         self, parameters: Float[Tensor, "*draws batch parameters"], x: Float[Tensor, "batch columns"]
     ) -> Float[Tensor, "*draws batch columns"]:
