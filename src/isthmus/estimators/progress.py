@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import TracebackType
 
 from isthmus.learning.training import Progress
@@ -42,7 +43,7 @@ class ProgressBar:
             self._bar.stop()
 
     @property
-    def emit(self):  # type: ignore[no-untyped-def]  # a bound method or None
+    def emit(self) -> Callable[[Progress], None] | None:
         """What the loop calls, or None where nothing is shown."""
         return self._update if self._shown else None
 
