@@ -1,0 +1,286 @@
+"""Corruptions: what they change, how often, from which generator, and what they refuse."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from isthmus.errors import InputError
+from isthmus.parts.corruptions import CORRUPTIONS, SaltAndPepper, corruption_named
+from isthmus.parts.hits import group_of_columns, patch_groups, pixel_groups
+
+GROUPS = [[0, 2, 5], [1, 3]]
+N_ROWS, N_COLUMNS = 4000, 7
+by_name = pytest.mark.parametrize("name", CORRUPTIONS)
+by_rated = pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name != "gaussian"])
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def rows(n_rows: int = N_ROWS, n_columns: int = N_COLUMNS) -> torch.Tensor:
+    return torch.randn(n_rows, n_columns, generator=seeded(1), dtype=torch.float64) + 3
+
+
+def named(name, *, rate=0.3, scale=0.5, groups=GROUPS, n_columns=N_COLUMNS):
+    return corruption_named(name, rate=rate, scale=scale, groups=groups, n_columns=n_columns)
+
+
+def within(share: torch.Tensor, rate: float, n: int) -> bool:
+    """Within five standard deviations of a binomial share."""
+    return bool((share - rate).abs().max() < 5 * math.sqrt(rate * (1 - rate) / n))
+
+
+# Statistics
+
+
+def test_gaussian_noise_is_isotropic_of_the_scale_asked_for():
+    x = rows(20000)
+    noise = named("gaussian", scale=0.5)(x, seeded()).x - x
+    covariance = noise.T @ noise / len(x)
+    # The variance of a product of two of them is s^4, and 2 s^4 on the diagonal.
+    assert (covariance - 0.25 * torch.eye(N_COLUMNS)).abs().max() < 5 * 0.25 * math.sqrt(2 / len(x))
+    assert noise.mean(0).abs().max() < 5 * 0.5 / math.sqrt(len(x))
+
+
+@by_rated
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_every_column_is_hit_at_the_rate_asked_for(name, rate):
+    hit = named(name, rate=rate)(rows(), seeded()).hit
+    assert within(hit.mean(0), rate, N_ROWS)
+
+
+@pytest.mark.parametrize("name", ["masking", "salt-and-pepper"])
+def test_entries_are_hit_independently(name):
+    hit = named(name, rate=0.3)(rows(), seeded()).hit
+    both = hit.T @ hit / N_ROWS
+    off = both[~torch.eye(N_COLUMNS, dtype=torch.bool)]
+    assert within(off, 0.09, N_ROWS)
+
+
+@pytest.mark.parametrize("name", ["groups", "missing"])
+def test_columns_of_a_group_are_hit_together_and_groups_independently(name):
+    hit = named(name, rate=0.3)(rows(), seeded()).hit
+    for columns in GROUPS:
+        assert (hit[:, columns] == hit[:, columns[:1]]).all()
+    heads = hit[:, [0, 1, 4, 6]]
+    both = (heads.T @ heads / N_ROWS)[~torch.eye(4, dtype=torch.bool)]
+    assert within(both, 0.09, N_ROWS)
+
+
+def test_salt_and_pepper_gives_low_and_high_by_a_fair_coin():
+    x = rows()
+    corruption = named("salt-and-pepper", rate=1.0)
+    corruption.prepare([x[:1000], x[1000:]])
+    out = corruption(x, seeded()).x
+    low, high = x.amin(0).float().double(), x.amax(0).float().double()
+    assert ((out == low) | (out == high)).all()
+    assert within((out == high).double().mean(0), 0.5, N_ROWS)
+
+
+def test_salt_and_pepper_of_rows_in_the_unit_interval_is_zero_and_one_also_where_no_row_has_ink():
+    x = torch.rand(50, 4, generator=seeded()) * 0.8
+    x[:, 0] = 0.0
+    corruption = SaltAndPepper(1.0, 4)
+    corruption.prepare([x])
+    assert [column.unique().tolist() for column in corruption(x, seeded()).x.T] == [[0.0, 1.0]] * 4
+
+
+def test_salt_and_pepper_keeps_its_ends_in_its_state():
+    corruption, other = SaltAndPepper(0.5, 3), SaltAndPepper(0.5, 3)
+    corruption.prepare([torch.tensor([[1.0, -2.0, 3.0], [4.0, 5.0, -6.0]])])
+    other.load_state_dict(corruption.state_dict())
+    assert other.low.tolist() == [1.0, -2.0, -6.0]
+    assert other.high.tolist() == [4.0, 5.0, 3.0]
+
+
+# What is hit
+
+
+@by_name
+def test_what_is_not_hit_stays_and_the_input_is_not_written_to(name):
+    x = rows()
+    before = x.clone()
+    out = named(name)(x, seeded())
+    assert torch.equal(x, before)
+    assert out.x.dtype == x.dtype
+    if out.hit is not None:
+        assert torch.equal(out.x[out.hit == 0], x[out.hit == 0])
+
+
+@pytest.mark.parametrize("name", ["masking", "groups", "missing"])
+def test_a_hit_is_exactly_what_changed_where_no_entry_is_zero(name):
+    x = rows().abs() + 1
+    out = named(name)(x, seeded())
+    assert torch.equal(out.hit, (out.x != x).double())
+    assert (out.x[out.hit == 1] == 0).all()
+
+
+def test_a_zero_that_is_masked_is_hit():
+    out = named("masking")(torch.zeros(N_ROWS, N_COLUMNS), seeded())
+    assert within(out.hit.mean(0), 0.3, N_ROWS)
+
+
+def test_gaussian_noise_hits_everything():
+    assert named("gaussian")(rows(), seeded()).hit is None
+
+
+def test_only_missing_entries_come_with_a_mask_and_it_is_what_was_not_hit():
+    for name in CORRUPTIONS:
+        corruption = named(name)
+        out = corruption(rows(), seeded())
+        assert corruption.sees_mask == (name == "missing") == (out.mask is not None)
+    assert torch.equal(out.mask, 1 - out.hit)
+    assert torch.equal(out.x, rows() * out.mask)
+
+
+@by_rated
+def test_rate_zero_changes_nothing_and_rate_one_hits_everything(name):
+    x = rows()
+    none, every = named(name, rate=0.0)(x, seeded()), named(name, rate=1)(x, seeded())
+    assert torch.equal(none.x, x)
+    assert none.hit.sum() == 0
+    assert every.hit.all()
+
+
+# Randomness
+
+
+@by_name
+def test_the_same_seed_gives_the_same_noise_and_the_next_call_fresh_noise(name):
+    corruption, x, generator = named(name), rows(), seeded()
+    first, second = corruption(x, generator).x, corruption(x, generator).x
+    assert torch.equal(first, named(name)(x, seeded()).x)
+    assert not torch.equal(first, second)
+
+
+@by_name
+def test_the_global_generator_is_left_alone(name):
+    before = torch.random.get_rng_state()
+    named(name)(rows(), seeded())
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+# Callables
+
+
+def test_a_callable_draws_from_the_generator_and_is_told_by_what_it_changed():
+    def flip_some(x, generator):
+        return torch.where(torch.rand(x.shape, generator=generator) < 0.2, -x, x)
+
+    x = rows()
+    corruption = named(flip_some)
+    out = corruption(x, seeded())
+    assert torch.equal(out.x, corruption(x, seeded()).x)
+    assert torch.equal(out.hit, (out.x == -x).double())
+    assert within(out.hit.mean(0), 0.2, N_ROWS)
+
+
+def test_a_callable_that_works_in_place_leaves_the_rows_as_they_were():
+    x = rows()
+    before = x.clone()
+    out = named(lambda x, generator: x.zero_())(x, seeded())
+    assert torch.equal(x, before)
+    assert out.hit.all()
+
+
+def narrow(x, generator):
+    return x[:, :3]
+
+
+def leave(x, generator):
+    return x.numpy()
+
+
+def spoil(x, generator):
+    x[1, 2] = math.nan
+    return x
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (narrow, r"corruption narrow returned shape \(4000, 3\) for rows of shape \(4000, 7\); return the same shape"),
+        (spoil, "corruption spoil returned nan at row 1 of the batch, column 2; return finite numbers"),
+        (leave, "corruption leave returned ndarray; return a torch tensor of the rows' shape"),
+    ],
+)
+def test_a_callable_that_returns_what_cannot_stand_for_the_rows_is_refused(function, said):
+    with pytest.raises(InputError, match=said):
+        named(function)(rows(), seeded())
+
+
+# Refusals
+
+
+@by_rated
+@pytest.mark.parametrize("rate", [-0.1, 1.5, math.nan, "0.3", True])
+def test_rates_outside_the_unit_interval_are_refused(name, rate):
+    with pytest.raises(InputError, match=r"corruption rate .* is not a share; give a number from 0 \(nothing\) to 1"):
+        named(name, rate=rate)
+
+
+@pytest.mark.parametrize("scale", [-0.1, math.inf, math.nan, "big"])
+def test_scales_that_are_no_standard_deviation_are_refused(scale):
+    with pytest.raises(
+        InputError, match=r"corruption scale .* is not a standard deviation; give a number of at least 0"
+    ):
+        named("gaussian", scale=scale)
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_one():
+    with pytest.raises(InputError, match="corruption 'mask' is unknown; did you mean 'masking'"):
+        named("mask")
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        (None, "corruption 'groups' was given no groups; give lists of columns that go together"),
+        ([[0, 9]], "group 0 of the corruption names column 9, and the rows have 7 columns; name columns from 0 to 6"),
+        ([[0, 1], [1, 2]], "column 1 is in groups 0 and 1 of the corruption; put it in one"),
+    ],
+)
+def test_groups_that_do_not_fit_the_columns_are_refused(groups, said):
+    with pytest.raises(InputError, match=said):
+        named("groups", groups=groups)
+
+
+def test_groups_without_the_width_of_the_rows_are_refused():
+    with pytest.raises(InputError, match="has to know how wide the rows are; give n_columns"):
+        named("groups", n_columns=None)
+
+
+# Groups
+
+
+def test_columns_that_no_list_names_are_groups_of_their_own():
+    assert group_of_columns(GROUPS, N_COLUMNS).tolist() == [0, 1, 0, 1, 2, 0, 3]
+
+
+@pytest.mark.parametrize("patch_size", [None, 1, 2, 3])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 7, 5), (2, 1, 9)])
+def test_patches_part_the_columns_and_hold_every_channel_of_their_pixels(shape, patch_size):
+    groups = patch_groups(shape, patch_size)
+    assert sorted(column for group in groups for column in group) == list(range(math.prod(shape)))
+    pixels = shape[1] * shape[2]
+    for group in groups:
+        assert len({column % pixels for column in group}) * shape[0] == len(group)
+
+
+def test_the_channels_of_a_pixel_are_a_group():
+    x = torch.ones(100, 3 * 4 * 4)
+    groups = pixel_groups((3, 4, 4))
+    out = corruption_named("groups", rate=0.5, scale=0, groups=groups, n_columns=48)(x, seeded())
+    images = out.x.view(100, 3, 16)
+    assert torch.equal(images[:, 0], images[:, 1])
+    assert torch.equal(images[:, 0], images[:, 2])
+    assert 0 < images.mean() < 1
+
+
+def test_a_patch_without_pixels_is_refused():
+    with pytest.raises(InputError, match="patch size 0: a patch has a side of at least 1 pixel"):
+        patch_groups((1, 4, 4), 0)
