@@ -1,0 +1,207 @@
+"""What the units of a code stand for: what they look for, what they add, when they are active.
+
+filter       the weights of one unit of the encoder's first map
+atom         what one unit adds to the decoder's output, where that is linear in the code
+effect       what one unit changes in the reconstruction of the mean code, whatever the decoder
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from isthmus.errors import InputError
+
+CODES_AT_ONCE = 256
+"""Codes that are decoded at once."""
+
+LINEAR = 1e-4
+"""Defect of additivity, as a share of what the decoder varies by, up to which it is linear: float32 gives 1e-6."""
+
+Decode = Callable[[Float[Tensor, "batch code_size"]], Float[Tensor, "batch outputs"]]
+
+
+@dataclass(frozen=True)
+class Activity:
+    """How the units of a code behave over some rows; a unit is active in a row where it is not exactly zero.
+
+    Attributes:
+        n_rows: how many rows were looked at; a unit that fires more rarely than once in so many may look dead.
+        rates: the share of rows in which each unit is active, (units,).
+        mean: of each unit, (units,).
+        mean_square: of each unit, (units,).
+        smallest, largest: of each unit, (units,).
+    """
+
+    n_rows: int
+    rates: Float[np.ndarray, " units"]
+    mean: Float[np.ndarray, " units"]
+    mean_square: Float[np.ndarray, " units"]
+    smallest: Float[np.ndarray, " units"]
+    largest: Float[np.ndarray, " units"]
+
+    @property
+    def dead(self) -> Bool[np.ndarray, " units"]:
+        """Which units are active in no row."""
+        return self.rates == 0
+
+    @property
+    def active_per_row(self) -> float:
+        """How many units are active in a row, on average: the L0 of the code."""
+        return float(self.rates.sum())
+
+    @property
+    def zero_share(self) -> float:
+        """The share of the code's numbers that are exactly zero."""
+        return float(1 - self.rates.mean())
+
+    @property
+    def most_used(self) -> Int[np.ndarray, " units"]:
+        """Numbers of the units that are not dead, by falling rate; of equal rates the widest first."""
+        spread = self.mean_square - np.square(self.mean)
+        order = np.lexsort((-spread, -self.rates))
+        return order[~self.dead[order]]
+
+
+def activity(codes: Iterable[Float[Tensor, "block units"]]) -> Activity:
+    """Rates, means and ranges of the units of a code, in one pass over blocks of rows.
+
+    Raises:
+        InputError: no rows.
+
+    Example:
+        >>> found = activity([torch.tensor([[0.0, 2.0, 0.0]]), torch.tensor([[0.0, 4.0, 1.0]])])
+        >>> found.rates.tolist(), found.dead.tolist(), found.active_per_row, found.zero_share
+        ([0.0, 1.0, 0.5], [True, False, False], 1.5, 0.5)
+    """
+    n_rows, sums = 0, torch.zeros(())
+    low, high = torch.tensor(torch.inf), torch.tensor(-torch.inf)
+    for block in codes:
+        h = block.detach().cpu().double()
+        if len(h):
+            n_rows += len(h)
+            sums = sums + torch.stack([(h != 0).double().sum(0), h.sum(0), h.square().sum(0)])
+            low, high = torch.minimum(low, h.amin(0)), torch.maximum(high, h.amax(0))
+    if n_rows == 0:
+        raise InputError("there are no rows to see the units on; give at least one")
+    rates, mean, mean_square = (sums / n_rows).numpy()
+    return Activity(n_rows, rates, mean, mean_square, low.numpy(), high.numpy())
+
+
+def strongest(activations: Float[np.ndarray, " rows"], n: int) -> Int[np.ndarray, " strongest"]:
+    """Numbers of the n rows with the largest activations, the largest first; of equals the first.
+
+    Raises:
+        InputError: n below 1.
+
+    Example:
+        >>> strongest(np.array([0.0, 3.0, -5.0, 3.0]), 2).tolist()
+        [1, 3]
+    """
+    if n < 1:
+        raise InputError(f"n={n}: ask for at least one row")
+    return np.argsort(-activations, kind="stable")[:n]
+
+
+def first_weights(encoder: nn.Module) -> tuple[np.ndarray, bool] | None:
+    """The weights of the encoder's first map, float64, (units, ...), and whether they are kernels of a convolution.
+
+    None where the encoder has neither an affine map nor a convolution.
+    """
+    for layer in encoder.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            return layer.weight.detach().cpu().double().numpy(), isinstance(layer, nn.Conv2d)
+    return None
+
+
+def n_maps(encoder: nn.Module) -> int:
+    """How many affine maps and convolutions an encoder has: with one, its filters are those of the code's units."""
+    return sum(isinstance(layer, nn.Linear | nn.Conv2d) for layer in encoder.modules())
+
+
+def as_images(
+    weights: Float[np.ndarray, "units columns"], image_shape: tuple[int, int, int] | None
+) -> Float[np.ndarray, "units ..."]:
+    """Rows of model space as images: (units, h, w), or (units, h, w, c) for several channels; others as they are.
+
+    Example:
+        >>> as_images(np.zeros((5, 12)), (1, 3, 4)).shape, as_images(np.zeros((5, 12)), (2, 2, 3)).shape
+        ((5, 3, 4), (5, 2, 3, 2))
+    """
+    if image_shape is None:
+        return weights
+    images = weights.reshape(len(weights), *image_shape)
+    return images[:, 0] if image_shape[0] == 1 else np.moveaxis(images, 1, -1)
+
+
+@torch.no_grad()
+def is_linear(decode: Decode, code_size: int, like: Tensor | None = None) -> bool:
+    """Whether g(u + v) - g(u) - g(v) + g(0) = 0 for codes drawn near zero and far from it.
+
+    Asked of the map itself, and so of any decoder whatever it is built of; the draws are always the same.
+
+    Args:
+        decode: g, from codes to outputs.
+        code_size: units of a code.
+        like: a tensor on the decoder's device and of its type; None is the CPU in float32.
+    """
+    generator = torch.Generator().manual_seed(0)
+    like = torch.empty(0) if like is None else like
+    for scale in (1.0, 30.0):
+        u, v = (scale * torch.randn(8, code_size, generator=generator).to(like) for _ in range(2))
+        origin = decode(torch.zeros_like(u))
+        both, one, other = (decode(codes) - origin for codes in (u + v, u, v))
+        varies = float(torch.stack([both, one, other]).abs().max())
+        rounding = 1e-6 * float(origin.abs().max())
+        if not float((both - one - other).abs().max()) <= LINEAR * varies + rounding:
+            return False
+    return True
+
+
+@torch.no_grad()
+def atoms(decode: Decode, code_size: int, like: Tensor | None = None) -> Float[np.ndarray, "code_size outputs"]:
+    """g(e_j) - g(0) for each unit j: the matrix of a map that is linear in the code, its dictionary; float32.
+
+    Args: see `is_linear`, which says whether the matrix is the whole of the map.
+    """
+    like = torch.empty(0) if like is None else like
+    origin = decode(torch.zeros(1, code_size).to(like))
+    parts = []
+    for units in torch.arange(code_size).split(CODES_AT_ONCE):
+        codes = torch.nn.functional.one_hot(units, code_size).to(like)
+        parts.append((decode(codes) - origin).cpu().numpy())
+    return np.concatenate(parts).astype(np.float32, copy=False)
+
+
+def effects(
+    mean_of: Callable[[Float[np.ndarray, "batch code_size"]], Float[np.ndarray, "batch columns"]],
+    seen: Activity,
+    units: Int[np.ndarray, " units"],
+) -> Float[np.ndarray, "units columns"]:
+    r"""What each unit changes in the reconstruction: of the mean code with the unit at its largest and its smallest.
+
+        d_j = E[x | h = m + (max_j - m_j) e_j] - E[x | h = m + (min_j - m_j) e_j],   m = the mean code
+
+    Where the mean of p_dec is linear in the code, d_j is the unit's atom times its range; elsewhere it is
+    what the unit does to an average row, and may be another thing to other rows.
+
+    Args:
+        mean_of: E[x | h] in model space.
+        seen: the activity of the code over some rows.
+        units: whose effect.
+
+    Returns:
+        (units, columns), in model space.
+    """
+    parts = []
+    for some in np.array_split(units, max(1, -(-len(units) // CODES_AT_ONCE))):
+        codes = np.tile(seen.mean.astype(np.float32), (2, len(some), 1))
+        codes[0, np.arange(len(some)), some] = seen.largest[some]
+        codes[1, np.arange(len(some)), some] = seen.smallest[some]
+        parts.append(mean_of(codes[0]) - mean_of(codes[1]))
+    return np.concatenate(parts)
