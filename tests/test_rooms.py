@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "isthmus"
-ROOMS = ["errors", "parts", "learning", "evaluation", "files", "data", "estimators", "report", "reproduce", "cli"]
+ROOMS = [
+    "errors", "parts", "learning", "geometry", "evaluation", "files", "data", "estimators", "report", "reproduce", "cli",
+]  # fmt: skip
 """From the ground up: a room may import those before it and itself."""
 
 MODULES = sorted(path for path in SOURCE.rglob("*.py"))

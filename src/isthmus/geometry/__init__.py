@@ -1,0 +1,1 @@
+"""What a model learned about the manifold that its rows lie near."""

@@ -1,0 +1,183 @@
+"""Scores: where the density rises, as a denoising autoencoder points there and as known densities have it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from isthmus.errors import InputError
+from isthmus.learning.objectives import Reconstruction
+from isthmus.parts.passes import Batch
+
+Map = Callable[[Float[Tensor, "batch columns"]], Float[Tensor, "batch columns"]]
+"""r: rows in model space to their reconstructions."""
+
+
+def reconstruction_map(objective: Reconstruction) -> Map:
+    """r(x) = E[x | g(f(x))], a fitted objective as a function of rows in model space; gradients flow through it.
+
+    Shapes: (batch, columns) -> (batch, columns).
+
+    Args:
+        objective: of a fitted estimator, `model.objective_`; it is read as it is, nothing is corrupted.
+
+    Example:
+        >>> from isthmus import LinearAutoencoder
+        >>> X = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)).numpy()
+        >>> model = LinearAutoencoder(code_size=2, max_epochs=2, random_state=0).fit(X)
+        >>> reconstruction_map(model.objective_)(torch.zeros(4, 3)).shape
+        torch.Size([4, 3])
+    """
+
+    def reconstruct(x: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
+        return objective.likelihood.mean(objective(Batch(x)).parameters)
+
+    return reconstruct
+
+
+def denoising_score(
+    reconstruct: Map, x: Float[Tensor, "batch columns"], scale: float
+) -> Float[Tensor, "batch columns"]:
+    """(r(x) - x) / s^2, which estimates d log p_s(x) / dx, p_s the density of the rows with the noise in it.
+
+    For the r of least squared error under Gaussian noise of scale s this is exact: r(x) = E[x_0 | x_0 + s e = x] =
+    x + s^2 d log p_s(x) / dx, p_s = p * N(0, s^2 I). As s goes to 0, p_s goes to p.
+
+    Shapes: (batch, columns) -> (batch, columns), in one over the units of x.
+
+    Args:
+        reconstruct: r, of a denoising autoencoder trained with Gaussian noise; `reconstruction_map` makes it.
+        x: where.
+        scale: s, the noise that r was trained with.
+
+    Raises:
+        InputError: a scale that is not above 0.
+
+    Source: Alain & Bengio (2013), theorem 1 and equation 9; Miyasawa (1961) for the exact form; DL book, 14.5.1.
+
+    Example:
+        >>> denoising_score(lambda x: x / 2, torch.ones(1, 2), scale=1.0)  # the best r for N(0, I): p_s = N(0, 2 I)
+        tensor([[-0.5000, -0.5000]])
+    """
+    return (reconstruct(x) - x) / _checked(scale) ** 2
+
+
+def optimal_linear_map(
+    mean: Float[Tensor, " columns"], covariance: Float[Tensor, "columns columns"], scale: float
+) -> Map:
+    """r(x) = mu + S (S + s^2 I)^-1 (x - mu): no linear map denoises rows of this mean and covariance better.
+
+    For Gaussian rows no map at all does.
+
+    Shapes: (batch, columns) -> (batch, columns).
+
+    Args:
+        mean: mu of the clean rows.
+        covariance: S of the clean rows.
+        scale: s, the standard deviation of the noise that is added to them.
+
+    Raises:
+        InputError: a scale that is not above 0.
+
+    Source: the normal equations of E ||r(x + s e) - x||^2; the Wiener filter.
+
+    Example:
+        >>> optimal_linear_map(torch.zeros(2), torch.diag(torch.tensor([3.0, 0.0])), 1.0)(torch.ones(1, 2))
+        tensor([[0.7500, 0.0000]])
+    """
+    noisy = covariance + _checked(scale) ** 2 * torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
+    weight = torch.linalg.solve(noisy, covariance)  # (S + s^2 I)^-1 S, the transpose of S (S + s^2 I)^-1
+
+    def reconstruct(x: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
+        return mean + (x - mean) @ weight
+
+    return reconstruct
+
+
+@dataclass(frozen=True)
+class GaussianMixture:
+    """p(x) = sum_k w_k N(x; mu_k, S_k): a density whose score, and whose score after noise, are known.
+
+    Attributes:
+        weights: w, (components,), positive; they are taken relative to their sum.
+        means: mu, (components, columns).
+        covariances: S, (components, columns, columns), positive definite.
+
+    Raises:
+        InputError: shapes that do not fit each other, or a weight that is not positive.
+
+    Source: Bishop, Pattern Recognition and Machine Learning (2006), section 9.2.
+
+    Example:
+        >>> one = GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None])
+        >>> one.score(torch.tensor([[1.0, -2.0]]))
+        tensor([[-1.,  2.]])
+    """
+
+    weights: Float[Tensor, " components"]
+    means: Float[Tensor, "components columns"]
+    covariances: Float[Tensor, "components columns columns"]
+
+    def __post_init__(self) -> None:
+        n_components, n_columns = self.means.shape
+        if self.weights.shape != (n_components,) or self.covariances.shape != (n_components, n_columns, n_columns):
+            raise InputError(
+                f"a mixture of weights {tuple(self.weights.shape)}, means {tuple(self.means.shape)} and covariances "
+                f"{tuple(self.covariances.shape)} does not fit together; give (k,), (k, d) and (k, d, d)"
+            )
+        if not bool((self.weights > 0).all()):
+            raise InputError(f"a weight of the mixture is {float(self.weights.min())}; leave such components out")
+
+    def smoothed(self, scale: float) -> GaussianMixture:
+        """p_s = p * N(0, s^2 I): the density of x + s e, a mixture with covariances S_k + s^2 I."""
+        eye = torch.eye(self.means.shape[1], dtype=self.means.dtype, device=self.means.device)
+        return replace(self, covariances=self.covariances + _checked(scale) ** 2 * eye)
+
+    def log_prob(self, x: Float[Tensor, "batch columns"]) -> Float[Tensor, " batch"]:
+        """log p(x), in nats."""
+        return self._joint(x)[0].logsumexp(-1)
+
+    def score(self, x: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
+        """d log p(x) / dx = sum_k p(k | x) S_k^-1 (mu_k - x)."""
+        joint, pull = self._joint(x)
+        return (joint.softmax(-1)[..., None] * pull).sum(-2)
+
+    def optimal_map(self, scale: float) -> Map:
+        """r(x) = x + s^2 d log p_s(x) / dx: no map denoises rows of this density better."""
+        noisy = self.smoothed(scale)
+
+        def reconstruct(x: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
+            return x + scale**2 * noisy.score(x)
+
+        return reconstruct
+
+    def sample(self, n: int, generator: Generator) -> Float[Tensor, "n columns"]:
+        """n draws; the generator lives on the device of the means."""
+        component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        normal = torch.randn(
+            n, self.means.shape[1], generator=generator, dtype=self.means.dtype, device=self.means.device
+        )
+        roots = torch.linalg.cholesky(self.covariances)
+        return self.means[component] + (roots[component] @ normal[..., None]).squeeze(-1)
+
+    def _joint(self, x: Tensor) -> tuple[Float[Tensor, "batch components"], Float[Tensor, "batch components columns"]]:
+        """log w_k N(x; mu_k, S_k), and S_k^-1 (mu_k - x)."""
+        roots = torch.linalg.cholesky(self.covariances)
+        away = self.means - x[:, None]
+        pull = torch.cholesky_solve(away[..., None], roots).squeeze(-1)
+        log_root = roots.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        constant = 0.5 * self.means.shape[1] * math.log(2 * math.pi)
+        log_weight = (self.weights / self.weights.sum()).log()
+        return log_weight - constant - log_root - 0.5 * (away * pull).sum(-1), pull
+
+
+def _checked(scale: float) -> float:
+    """A scale of noise that can be divided by."""
+    if not 0.0 < scale < math.inf:
+        raise InputError(f"noise of scale {scale!r} tells no score; give a standard deviation above 0")
+    return float(scale)
