@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "isthmus"
 ROOMS = [
-    "errors", "parts", "learning", "geometry", "evaluation", "files", "data", "estimators", "report", "reproduce", "cli",
+    "errors", "parts", "learning", "geometry", "evaluation", "files", "data",
+    "estimators", "report", "reproduce", "cli",
 ]  # fmt: skip
 """From the ground up: a room may import those before it and itself."""
 
