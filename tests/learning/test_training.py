@@ -137,6 +137,8 @@ class Interrupts(Reconstruction):
     at, what = 10, "interrupt"
 
     def terms(self, batch, progress, generator):
+        if not self.training:
+            return super().terms(batch, progress, generator)
         self.at -= 1
         if self.at < 0 and self.what == "interrupt":
             raise KeyboardInterrupt

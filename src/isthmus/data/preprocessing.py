@@ -18,9 +18,10 @@ from torch import Tensor
 
 from isthmus.data import tables
 from isthmus.data.columns import flat_chunks, medians, moments, refuse_missing, refuse_missing_values
-from isthmus.data.streams import Affine, DenseRows, Rows, SparseRows
+from isthmus.data.streams import Affine, DenseRows, SparseRows
 from isthmus.data.texts import Vocabulary
 from isthmus.errors import InputError
+from isthmus.learning.rows import Rows
 
 SCALINGS = ("auto", "none", "standard", "minmax")
 MISSING = ("refuse", "mean", "median", "mask")

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from isthmus.learning.rows import Rows
 from isthmus.parts.passes import Batch
 
 BLOCK = 256
 """Rows read at once outside training: one fixed size, so that a row's code never depends on its neighbours."""
-
-
-class Rows(Protocol):
-    """Anything with a length that gives the rows of an index as a `Batch` in model space."""
-
-    n_columns: int
-
-    def __len__(self) -> int: ...
-
-    def batch(self, index: Int[Tensor, " batch"]) -> Batch:
-        """The rows `index`, (batch, n_columns), float32."""
-        ...
 
 
 class Affine:
@@ -124,6 +114,33 @@ class Subset:
     def batch(self, index: Int[Tensor, " batch"]) -> Batch:
         """The rows `index` of the subset."""
         return self.rows.batch(self.index[index])
+
+
+class Labelled:
+    """Rows with the label of each, and how much each weighs where they do not weigh the same.
+
+    Args:
+        rows: as they are read.
+        labels: (n, ...): the number of a class, or what is to be predicted.
+        weights: (n,); None leaves them out.
+
+    Example:
+        >>> rows = Labelled(DenseRows(np.zeros((3, 2)), Affine(np.zeros(2), np.ones(2))), torch.tensor([1, 0, 2]))
+        >>> rows.batch(torch.tensor([2, 1])).label
+        tensor([2, 0])
+    """
+
+    def __init__(self, rows: Rows, labels: Tensor, weights: Float[Tensor, " n"] | None = None) -> None:
+        self.rows, self.labels, self.weights = rows, labels, weights
+        self.n_columns = rows.n_columns
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, index: Int[Tensor, " batch"]) -> Batch:
+        """The rows `index` with their labels."""
+        weight = None if self.weights is None else self.weights[index]
+        return replace(self.rows.batch(index), label=self.labels[index], weight=weight)
 
 
 def blocks(rows: Rows, size: int = BLOCK) -> Iterator[Batch]:

@@ -20,17 +20,19 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, check_random_state
 
 from isthmus.data.preprocessing import Preprocessor, len_of, source_of
-from isthmus.data.streams import BLOCK, Rows, Subset, blocks
+from isthmus.data.streams import BLOCK, Subset, blocks
 from isthmus.errors import InputError
 from isthmus.estimators import checkpoints, inputs
 from isthmus.estimators.diagnosis import examine_fit
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.records import Reading, Shape
-from isthmus.estimators.surveys import blocks_of_x, fit_baseline, mean_row, padded, telling_block
+from isthmus.estimators.surveys import blocks_of_x, fit_baseline, padded, telling_block
 from isthmus.evaluation.baseline import suggested_code_size
 from isthmus.learning.objectives import Reconstruction
+from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.precision import resolve_device
-from isthmus.learning.training import Learning, Settings
+from isthmus.learning.rows import Rows
+from isthmus.learning.training import Settings
 from isthmus.parts.likelihoods import likelihood_config, likelihood_from
 from isthmus.parts.passes import Batch
 
@@ -92,6 +94,8 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     verbose: int = 0
 
     kind: ClassVar[str]
+    overcomplete: ClassVar[bool] = False
+    """Whether more units than columns are what this kind is for."""
 
     # -- the recipe ---------------------------------------------------------------------------------
 
@@ -99,8 +103,21 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         """The parts that make this kind, drawn from `generator`."""
         raise NotImplementedError
 
+    def _phases(self, settings: Settings) -> list[Phase]:
+        """What is learned, in order: by default the whole, once."""
+        return [Phase("learning", self.objective_, settings)]
+
     def _finish(self, rows: Rows) -> None:
         """What is fitted in closed form after learning; nothing by default."""
+
+    def _suggest_code_size(self, rows: Rows) -> tuple[int, str]:
+        """How many units the code has where nobody said, and why."""
+        size = suggested_code_size(lambda: blocks_of_x(rows), rows.n_columns)
+        return size, "principal components of 90% of the variance"
+
+    def _notes(self) -> list[str]:
+        """What the user should know of the recipe that was learned; nothing by default."""
+        return []
 
     # -- learning -----------------------------------------------------------------------------------
 
@@ -148,24 +165,17 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         notes = self._choose_code_size(rows)
         self.likelihood_ = self._choose_likelihood(every, held_out)
         self.objective_ = self._recipe(self._shape(), generator)
-        self.objective_.start_at(mean_row(rows))
         self._n_features_out = self.code_size_
         with ProgressBar(f"{self.kind} ({self.code_size_})", self.verbose) as bar:
-            save = checkpoints.writer(checkpoint, self, every) if checkpoint else None
-            learning = Learning(
-                self.objective_, rows, held_out, self._settings(rows, checkpoint_every), generator,
-                emit=bar.emit, save_state=save,
+            *before, last = run_phases(
+                self.objective_, self._phases(self._settings(rows, checkpoint_every)), rows, held_out, generator,
+                emit=bar.emit, save_state=checkpoints.writer(checkpoint, self, every) if checkpoint else None,
+                resumed=(resumed.tensors, resumed.data) if resumed else None,
             )  # fmt: skip
-            if resumed:
-                learning.restore(resumed.tensors, resumed.data)
-            state = learning.run()
+        self.objective_.eval()
         self.baseline_ = fit_baseline(rows, self.code_size_)
         self._finish(rows)
-        self.history_: dict[str, Any] = {
-            "epochs": state.epochs, "stopped": state.stopped, "best_epoch": state.best_epoch,
-            "nan_epoch": state.epoch if state.stopped == "nan" else None,
-            "precision": learning.precision, "notes": notes,
-        }  # fmt: skip
+        self.history_: dict[str, Any] = {**last, "notes": [*notes, *self._notes()], "pretraining": before}
         examine_fit(self, rows, held_out)
         return self
 
@@ -182,11 +192,11 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     def _choose_code_size(self, rows: Rows) -> list[str]:
         if self.code_size is not None:
             self.code_size_ = int(self.code_size)
-            wide = self.code_size_ > rows.n_columns
+            wide = self.code_size_ > rows.n_columns and not self.overcomplete
             note = f"the code has more units ({self.code_size_}) than the data has columns ({rows.n_columns})"
             return [note] if wide else []
-        self.code_size_ = suggested_code_size(lambda: blocks_of_x(rows), rows.n_columns)
-        return [f"code_size was not given: {self.code_size_} chosen (principal components of 90% of the variance)"]
+        self.code_size_, why = self._suggest_code_size(rows)
+        return [f"code_size was not given: {self.code_size_} chosen ({why})"]
 
     def _choose_likelihood(self, rows: Rows, held_out: Rows | None) -> dict[str, Any]:
         """The configuration of p_dec, after a look at every row; data outside its domain is refused."""
@@ -200,8 +210,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return config
 
     def _shape(self) -> Shape:
-        preprocessing = self.preprocessing_
-        return Shape(preprocessing.n_columns, self.code_size_, preprocessing.image_shape, self.likelihood_)
+        return Shape.of(self.preprocessing_, self.code_size_, self.likelihood_)
 
     def _settings(self, rows: Rows, checkpoint_every: float) -> Settings:
         batch_size = self.batch_size or 2 ** int(np.clip(round(np.log2(max(1, len(rows) / 40))), 4, 8))
@@ -235,7 +244,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         codes = np.empty((len(rows), self.code_size_), np.float32)
         start = 0
         for batch, n in self._padded(rows):
-            code = self.objective_.code_activation(self.objective_.encoder(batch.x))
+            _, code = self.objective_.encode(batch)
             codes[start : start + n] = code[:n].cpu().numpy()
             start += n
         return codes

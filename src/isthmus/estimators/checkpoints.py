@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from isthmus.data.streams import Rows
 from isthmus.errors import InputError
 from isthmus.files import read_tensors, write_tensors
+from isthmus.learning.rows import Rows
 
 _FREE = ("verbose", "time_limit", "device")
 """Arguments that may differ when a run is resumed: they do not change what is learned, only how long and where."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
-from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
+from isthmus.estimators.networks import convolutions
 from isthmus.estimators.records import Shape
 from isthmus.learning.objectives import Reconstruction
-from isthmus.parts.convolutions import ConvolutionalDecoder, ConvolutionalEncoder, chosen_sizes
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import Normalization
 
@@ -69,25 +68,10 @@ class ConvolutionalAutoencoder(BaseAutoencoder):
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
-        image_shape = shape.image_shape or (1, 1, shape.n_columns)
-        self.hidden_sizes_, self.dense_sizes_ = chosen_sizes(
-            image_shape, shape.code_size, self.hidden_sizes, self.dense_sizes
-        )
-        per_pixel, rest = divmod(likelihood.n_parameters, shape.n_columns)
-        if rest:
-            raise InputError(
-                f"likelihood={shape.likelihood['name']!r} has parameters of the whole row, which convolutions do "
-                "not make; use kind 'deep' with it, or likelihood='gaussian' here"
-            )
-        options: dict[str, Any] = {
-            "channels": self.hidden_sizes_,
-            "dense_sizes": self.dense_sizes_,
-            "activation": self.activation,
-            "kernel_size": self.kernel_size,
-            "normalization": self.normalization,
-            "dropout": self.dropout,
-            "generator": generator,
-        }
-        encoder = ConvolutionalEncoder(image_shape, shape.code_size, **options)
-        decoder = ConvolutionalDecoder(image_shape, shape.code_size, per_pixel, **options)
-        return Reconstruction(encoder, decoder, likelihood, self.code_activation)
+        pair = convolutions(
+            shape.image_shape or (1, 1, shape.n_columns), shape.code_size, likelihood,
+            hidden_sizes=self.hidden_sizes, dense_sizes=self.dense_sizes, activation=self.activation,
+            kernel_size=self.kernel_size, normalization=self.normalization, dropout=self.dropout, generator=generator,
+        )  # fmt: skip
+        self.hidden_sizes_, self.dense_sizes_ = pair.hidden_sizes, pair.dense_sizes
+        return Reconstruction(pair.encoder, pair.decoder, likelihood, self.code_activation)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
-from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
+from isthmus.estimators.networks import perceptrons
 from isthmus.estimators.records import Shape
 from isthmus.learning.objectives import Reconstruction
-from isthmus.parts.likelihoods import Likelihood, likelihood_from
-from isthmus.parts.networks import MLP, Normalization, TiedMLP, default_hidden_sizes
+from isthmus.parts.likelihoods import likelihood_from
+from isthmus.parts.networks import Normalization, default_hidden_sizes
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -67,23 +67,8 @@ class Autoencoder(BaseAutoencoder):
         self.hidden_sizes_ = tuple(
             default_hidden_sizes(shape.n_columns, shape.code_size) if self.hidden_sizes is None else self.hidden_sizes
         )
-        options: dict[str, Any] = {
-            "normalization": self.normalization,
-            "dropout": self.dropout,
-            "generator": generator,
-        }
-        encoder = MLP((shape.n_columns, *self.hidden_sizes_, shape.code_size), self.activation, **options)
-        if self.tied:
-            _refuse_wide_output(likelihood)
-            return Reconstruction(encoder, TiedMLP(encoder), likelihood, self.code_activation)
-        sizes = (shape.code_size, *reversed(self.hidden_sizes_), likelihood.n_parameters)
-        return Reconstruction(encoder, MLP(sizes, self.activation, **options), likelihood, self.code_activation)
-
-
-def _refuse_wide_output(likelihood: Likelihood) -> None:
-    """A transposed encoder gives one parameter a column, no more."""
-    if likelihood.n_parameters != likelihood.n_columns:
-        raise InputError(
-            f"tied=True gives one output a column, and likelihood {likelihood.name!r} wants "
-            f"{likelihood.n_parameters} for {likelihood.n_columns} columns; use tied=False or 'gaussian'"
-        )
+        pair = perceptrons(
+            shape.n_columns, self.hidden_sizes_, shape.code_size, likelihood, tied=self.tied,
+            activation=self.activation, normalization=self.normalization, dropout=self.dropout, generator=generator,
+        )  # fmt: skip
+        return Reconstruction(pair.encoder, pair.decoder, likelihood, self.code_activation)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from isthmus.data.streams import Rows
 from isthmus.estimators.surveys import blocks_of_x
 from isthmus.evaluation.doctor import examine
 from isthmus.evaluation.facts import FitFacts, column_scales, shuffled_columns
 from isthmus.learning.objectives import Reconstruction
+from isthmus.learning.rows import Rows, spread
 from isthmus.parts.passes import Batch
 
 LOOKED_AT = 1024
@@ -23,8 +23,8 @@ LOOKED_AT = 1024
 def examine_fit(model: Any, rows: Rows, held_out: Rows | None) -> None:
     """Write the doctor's findings on a model that was just fitted into its history."""
     history, objective = model.history_, model.objective_
-    some = rows.batch(_spread(rows))
-    others = some if held_out is None else held_out.batch(_spread(held_out))
+    some = rows.batch(spread(len(rows), LOOKED_AT))
+    others = some if held_out is None else held_out.batch(spread(len(held_out), LOOKED_AT))
     shuffled = shuffled_columns(some.x, torch.Generator().manual_seed(0))
     facts = FitFacts(
         epochs=history["epochs"],
@@ -49,11 +49,6 @@ def examine_fit(model: Any, rows: Rows, held_out: Rows | None) -> None:
         images=model.preprocessing_.image_shape is not None,
     )
     history["findings"] = [finding.to_dict() for finding in examine(facts)]
-
-
-def _spread(rows: Rows) -> Int[Tensor, " rows"]:
-    n = min(len(rows), LOOKED_AT)
-    return torch.arange(n) * len(rows) // n
 
 
 def _error(objective: Reconstruction, batch: Batch) -> float:

@@ -12,10 +12,11 @@ from jaxtyping import Float
 from sklearn.utils.metaestimators import available_if
 from torch import Tensor, nn
 
-from isthmus.data.streams import BLOCK, Rows, blocks
+from isthmus.data.streams import BLOCK, blocks
 from isthmus.estimators.base import BaseAutoencoder, seed_of
 from isthmus.estimators.records import Shape
 from isthmus.learning.objectives import Reconstruction
+from isthmus.learning.rows import Rows
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
 from isthmus.parts.networks import MLP
 

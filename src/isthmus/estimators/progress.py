@@ -52,6 +52,7 @@ class ProgressBar:
         self._bar.update(
             self._task,
             visible=True,
+            description=f"{self.title}: {progress.phase}" if progress.phase else self.title,
             total=progress.planned,
             completed=progress.step,
             epoch=progress.epoch + 1,

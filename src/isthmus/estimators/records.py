@@ -8,6 +8,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from isthmus.data.preprocessing import Preprocessor
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -39,9 +41,17 @@ class Shape:
         code_size: units of the code.
         image_shape: (channels, height, width) of images, None for other rows.
         likelihood: the configuration of p_dec.
+        groups: columns of model space that stand for one column of the user's table.
     """
 
     n_columns: int
     code_size: int
     image_shape: tuple[int, int, int] | None
     likelihood: dict[str, Any]
+    groups: tuple[tuple[int, ...], ...] = ()
+
+    @classmethod
+    def of(cls, preprocessing: Preprocessor, code_size: int, likelihood: dict[str, Any]) -> Shape:
+        """What a recipe must know, of data that went through this preprocessing."""
+        groups = tuple(tuple(group["columns"]) for group in preprocessing.groups or ())
+        return cls(preprocessing.n_columns, code_size, preprocessing.image_shape, likelihood, groups)

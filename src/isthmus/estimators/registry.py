@@ -15,7 +15,6 @@ from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.convolutional import ConvolutionalAutoencoder
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.linear import LinearAutoencoder
-from isthmus.estimators.records import Shape
 from isthmus.evaluation.baseline import PrincipalComponents
 from isthmus.files import read_tensors, write_tensors
 from isthmus.parts.likelihoods import nearest
@@ -101,10 +100,8 @@ def load(path: str | os.PathLike[str]) -> BaseAutoencoder:
         parts[room][rest] = tensor
     model.preprocessing_ = Preprocessor.from_file(parts["preprocessing"], header["preprocessing"])
     model.baseline_ = PrincipalComponents.from_file(parts["baseline"], header["baseline"])
-    preprocessing = model.preprocessing_
-    shape = Shape(preprocessing.n_columns, model.code_size_, preprocessing.image_shape, model.likelihood_)
     model._n_features_out = model.code_size_
-    model.objective_ = model._recipe(shape, torch.Generator().manual_seed(0))
+    model.objective_ = model._recipe(model._shape(), torch.Generator().manual_seed(0))
     model.objective_.load_state_dict(parts["objective"])
     model.objective_.eval()
     return model

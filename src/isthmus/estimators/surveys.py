@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from isthmus.data.streams import BLOCK, Rows, blocks
+from isthmus.data.streams import BLOCK, blocks
 from isthmus.evaluation.baseline import PrincipalComponents, principal_components
+from isthmus.learning.rows import Rows
 from isthmus.parts.passes import Batch
 
 
@@ -27,13 +28,6 @@ def telling_block(rows: Rows) -> Float[Tensor, "block columns"]:
         if grey is None and not bool(((x == 0) | (x == 1)).all()):
             grey = x
     return next(blocks_of_x(rows)) if grey is None else grey
-
-
-def mean_row(rows: Rows) -> Float[Tensor, " columns"]:
-    """The mean of at most 4,096 rows, evenly spread."""
-    n = min(len(rows), 4096)
-    index = torch.arange(n) * len(rows) // n
-    return torch.stack([rows.batch(part).x.sum(0) for part in index.split(1024)]).sum(0) / n
 
 
 def fit_baseline(rows: Rows, code_size: int) -> PrincipalComponents:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from isthmus.learning.rows import Rows, mean_row, surveyed
+from isthmus.parts.constraints import Constraint
+from isthmus.parts.corruptions import Corrupted, Corruption
 from isthmus.parts.likelihoods import Likelihood
 from isthmus.parts.networks import ACTIVATIONS, MLP, check_choice
 from isthmus.parts.passes import Batch, Pass
+from isthmus.parts.penalties import Penalty
+
+MONITOR_SEED = 0
+"""Of the draws under which a criterion is looked at: the same every time."""
 
 
 class Decoder(Protocol):
@@ -40,13 +48,25 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
-        """What one looks at, by row: lower is better; no randomness, no gradient needed."""
+        """What one looks at, by row: lower is better; the same every time, no gradient needed."""
+
+    def prepare(self, rows: Rows) -> None:
+        """Look at the rows before learning begins; nothing by default."""
+
+    def finish(self, rows: Rows) -> None:
+        """Look at the rows after learning has ended; nothing by default."""
+
+    def project_gradient(self) -> None:
+        """Take out of the gradient what a constraint would undo; nothing by default."""
+
+    def project(self) -> None:
+        """Bring the weights back onto their constraints, after every step; nothing by default."""
 
 
 class Reconstruction(Objective):
-    r"""The mean reconstruction criterion of an autoencoder whose inference is a map.
+    r"""The criterion of an autoencoder whose inference is a map.
 
-        J = E_x [ -log p_dec(x | h) ],   h = f(x) = s(a),   a = encoder(x)
+        J = E_x E_{x~ ~ C(.|x)} [ -log p_dec(x | h) ] + sum_k w_k Omega_k,   h = f(x~) = s(a),   a = encoder(x~)
 
     Shapes: x (batch, columns); a and h (batch, code_size); parameters of p_dec (batch, n_parameters).
     A missing entry (mask 0) takes no part in the sum over columns.
@@ -55,9 +75,15 @@ class Reconstruction(Objective):
         encoder: x -> a, the pre-activation of the code.
         decoder: h -> parameters of p_dec.
         likelihood: what the decoder's output units mean.
-        code_activation: s, by name.
+        code_activation: s, by name or as a module.
+        corruption: C, what is done to the input while learning; None encodes the rows as they are.
+        corrupted_weight, clean_weight: of the entries that the corruption changed, and of the others, in the sum
+            over columns (alpha and beta of Vincent et al. 2010, section 4.2).
+        penalties: Omega_k by the name of its term; each carries its weight w_k.
+        constraints: what the weights are brought back to after each step.
+        centre: where the reconstruction begins, given the rows: their mean, unless said otherwise.
 
-    Source: Goodfellow, Bengio & Courville, Deep Learning, section 14.1 and 14.4.
+    Source: Goodfellow, Bengio & Courville, Deep Learning, sections 14.1, 14.2 and 14.4.
 
     Example:
         >>> from isthmus.parts.networks import MLP
@@ -73,34 +99,105 @@ class Reconstruction(Objective):
     decoder: Decoder
 
     def __init__(
-        self, encoder: nn.Module, decoder: Decoder, likelihood: Likelihood, code_activation: str = "linear"
+        self,
+        encoder: nn.Module,
+        decoder: Decoder,
+        likelihood: Likelihood,
+        code_activation: str | nn.Module = "linear",
+        *,
+        corruption: Corruption | None = None,
+        corrupted_weight: float = 1.0,
+        clean_weight: float = 1.0,
+        penalties: Mapping[str, Penalty] | None = None,
+        constraints: Sequence[Constraint] = (),
+        centre: Callable[[Rows], Tensor] = mean_row,
     ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
-        check_choice("code_activation", code_activation, tuple(ACTIVATIONS))
-        self.code_activation = ACTIVATIONS[code_activation]()
+        if isinstance(code_activation, str):
+            check_choice("code_activation", code_activation, tuple(ACTIVATIONS))
+            code_activation = ACTIVATIONS[code_activation]()
+        self.code_activation = code_activation
+        self.corruption = corruption
+        self.corrupted_weight, self.clean_weight = corrupted_weight, clean_weight
+        self.penalties = nn.ModuleDict(penalties or {})
+        self.constraints = tuple(constraints)
+        self.centre = centre
 
-    def start_at(self, mean: Float[Tensor, " columns"]) -> None:
-        """Begin where the decoder gives the mean of the rows and the encoder sees centred ones."""
-        self.decoder.start_at(self.likelihood.parameters_for(mean))
+    def prepare(self, rows: Rows) -> None:
+        """Begin where the decoder gives the centre of the rows and the encoder sees centred ones."""
+        self.start_at(self.centre(rows))
+        if self.corruption is not None:
+            self.corruption.prepare(batch.x for batch in surveyed(rows))
+        for constraint in self.constraints:
+            constraint.check(self)
+        self.project()
+
+    def start_at(self, centre: Float[Tensor, " columns"]) -> None:
+        """Begin where the decoder gives `centre` and the encoder sees rows about it."""
+        self.decoder.start_at(self.likelihood.parameters_for(centre))
         if isinstance(self.encoder, MLP):
-            self.encoder.centre(mean)
+            self.encoder.centre(self._seen(Corrupted(centre[None], None), None)[0])
+
+    def _corrupt(self, batch: Batch, progress: float, generator: torch.Generator | None) -> Corrupted:
+        """x~, drawn from the generator; the rows as they are where there is none."""
+        if self.corruption is None or generator is None:
+            return Corrupted(batch.x, None)
+        return self.corruption(batch.x, generator, progress)
+
+    def _seen(self, corrupted: Corrupted, observed: Tensor | None) -> Float[Tensor, "batch inputs"]:
+        """What the encoder is given: x~, and beside it which entries it may look at, where it is told that."""
+        if self.corruption is None or not self.corruption.sees_mask:
+            return corrupted.x
+        seen = torch.ones_like(corrupted.x)
+        for mask in (corrupted.mask, observed):
+            seen = seen if mask is None else seen * mask
+        return torch.cat([corrupted.x * seen, seen], -1)
+
+    def encode(self, batch: Batch) -> tuple[Float[Tensor, "batch units"], Float[Tensor, "batch code_size"]]:
+        """a and h = f(x), without corruption or any draw."""
+        preactivation = self.encoder(self._seen(Corrupted(batch.x, None), batch.mask))
+        return preactivation, self.code_activation(preactivation)
 
     def forward(self, batch: Batch, progress: float = 1.0, generator: torch.Generator | None = None) -> Pass:
-        """One trip of the batch through the model."""
-        preactivation = self.encoder(batch.x, generator)
+        """One trip of the batch through the model; it is corrupted where a generator is given."""
+        corrupted = self._corrupt(batch, progress, generator)
+        preactivation = self.encoder(self._seen(corrupted, batch.mask), generator)
         code = self.code_activation(preactivation)
         parameters = self.decoder(code, generator)
-        return Pass(batch, batch.x, preactivation, code, parameters, progress=progress)
+        return Pass(batch, corrupted.x, preactivation, code, parameters, hit=corrupted.hit, progress=progress)
 
     def nll(self, trip: Pass) -> Float[Tensor, "*draws batch"]:
         """-log p_dec(x | h) by row, over the observed entries."""
-        return self.likelihood.nll(trip.parameters, trip.batch.wanted, trip.batch.mask)
+        return self.likelihood.nll(trip.parameters, trip.batch.wanted, self._entry_weight(trip))
+
+    def _entry_weight(self, trip: Pass) -> Float[Tensor, "batch columns"] | None:
+        """What each entry counts: nothing where it was missing, and by whether it was corrupted."""
+        mask = trip.batch.mask
+        if trip.hit is None or self.corrupted_weight == self.clean_weight == 1.0:
+            return mask
+        emphasis = self.clean_weight + (self.corrupted_weight - self.clean_weight) * trip.hit
+        return emphasis if mask is None else mask * emphasis
 
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
-        """The reconstruction term, (batch,), nats."""
-        return {"reconstruction": self.nll(self(batch, progress, generator))}
+        """The reconstruction term, (batch,), nats, and each penalty times its weight."""
+        trip = self(batch, progress, generator)
+        terms = {"reconstruction": self.nll(trip)}
+        for name, penalty in self.penalties.items():
+            terms[name] = penalty.weight * penalty(trip, self, generator)
+        return terms
 
     def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
-        """-log p_dec(x | f(x)) by row."""
-        return self.nll(self(batch))
+        """The whole criterion by row, as it stands at the end of learning, under the same draws every time."""
+        terms = self.terms(batch, 1.0, torch.Generator().manual_seed(MONITOR_SEED))
+        return torch.stack([term.expand(len(batch.x)) for term in terms.values()]).sum(0)
+
+    def project_gradient(self) -> None:
+        """Each constraint takes out of the gradient what it would undo."""
+        for constraint in self.constraints:
+            constraint.project_gradient(self)
+
+    def project(self) -> None:
+        """Bring the weights back onto each constraint."""
+        for constraint in self.constraints:
+            constraint.project(self)

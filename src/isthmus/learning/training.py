@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -21,20 +21,10 @@ from torch import Tensor
 
 from isthmus.learning.objectives import Objective
 from isthmus.learning.precision import FABRIC, fast_products, resolve_device, resolve_precision
-from isthmus.parts.passes import Batch
+from isthmus.learning.rows import Rows, spread
 
 MONITOR_ROWS = 1024
 """Rows of the training part that are looked at after each epoch, and the size of a block when looking."""
-
-
-class Rows(Protocol):
-    """What the loop asks of data: a length, and the batch of an index."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, index: Int[Tensor, " batch"]) -> Batch:
-        """The rows `index` in model space."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -72,7 +62,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where learning stands: what a progress bar shows."""
+    """Where learning stands: what a progress bar shows; `phase` names the part of the recipe, if it has several."""
 
     epoch: int
     step: int
@@ -80,6 +70,7 @@ class Progress:
     loss: float
     rows_per_second: float
     seconds_left: float
+    phase: str = ""
 
 
 @dataclass
@@ -157,8 +148,9 @@ class Learning:
         accelerator = {"cuda": "gpu"}.get(self.device.type, self.device.type)
         fabric = Fabric(accelerator=accelerator, devices=1, precision=FABRIC[self.precision])
         fused = self.device.type in ("cpu", "cuda")
+        learned = [parameter for parameter in objective.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(
-            objective.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=fused
+            learned, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=fused
         )
         self.fabric = fabric
         self.module, self.optimizer = fabric.setup(objective, optimizer)
@@ -166,8 +158,8 @@ class Learning:
         self.bounds = batch_bounds(len(rows), settings.batch_size)
         self.planned = max(1, len(self.bounds) * settings.max_epochs)
         self.state, self.order = State(), torch.empty(0, dtype=torch.long)
-        self.average = _copy(objective) if settings.averaging is not None else {}
-        self.kept = _copy(objective)
+        self.average: dict[str, Tensor] = {}
+        self.kept: dict[str, Tensor] = {}
         self._started = self._emitted = self._saved = time.perf_counter()
 
     def run(self) -> State:
@@ -177,6 +169,9 @@ class Learning:
         where nothing was held out; after a NaN, the last good ones.
         """
         self._started = self._emitted = self._saved = time.perf_counter() - self.state.seconds
+        if not self.kept:
+            self.average = _copy(self.objective) if self.settings.averaging is not None else {}
+            self.kept = _copy(self.objective)
         try:
             with fast_products(self.precision):
                 self.objective.train()
@@ -224,11 +219,13 @@ class Learning:
         loss = torch.stack(list(means.values())).sum() if len(means) > 1 else next(iter(means.values()))
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
+        self.objective.project_gradient()
         if settings.clip_norm is not None:
             self.fabric.clip_gradients(self.module, self.optimizer, max_norm=settings.clip_norm)
         value = float(loss.detach())
         if math.isfinite(value):
             self.optimizer.step()
+            self.objective.project()
             self._average()
         for name, mean in means.items():
             state.sums[name] = state.sums.get(name, 0.0) + float(mean.detach()) * (stop - start)
@@ -288,14 +285,14 @@ class Learning:
 
     def _looked_at(self) -> Int[Tensor, " rows"]:
         """The training rows that are looked at: evenly spread, the same after every epoch."""
-        n = min(len(self.rows), MONITOR_ROWS)
-        return torch.arange(n) * len(self.rows) // n
+        return spread(len(self.rows), MONITOR_ROWS)
 
     def _settle(self) -> None:
         """Leave the objective with the weights that count, ready to be read."""
         interrupted_early = self.state.stopped == "interrupted" and not self.state.epochs
         if not interrupted_early:
             self.objective.load_state_dict(self.kept)
+            self.objective.project()  # an average of projected weights need not be one
         self.objective.eval()
         self.objective.to("cpu")
 

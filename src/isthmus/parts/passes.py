@@ -59,6 +59,7 @@ class Pass:
         parameters: the decoder's output, (*draws, batch, n_parameters).
         posterior: p_enc(h | x~) where inference is a distribution.
         prediction: a second opinion on the code (the predictor of predictive sparse decomposition).
+        hit: 1 where the corruption changed an entry; None where it changed all, or nothing was corrupted.
         progress: how far learning has come in this phase, in [0, 1].
     """
 
@@ -69,4 +70,5 @@ class Pass:
     parameters: Float[Tensor, "*draws batch parameters"]
     posterior: Distribution | None = None
     prediction: Tensor | None = None
+    hit: Float[Tensor, "batch columns"] | None = None
     progress: float = 1.0

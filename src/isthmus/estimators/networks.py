@@ -1,0 +1,99 @@
+"""The maps of a recipe: encoder and decoder as the user asked for them, for every kind that composes its parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from isthmus.errors import InputError
+from isthmus.learning.objectives import Decoder
+from isthmus.parts.convolutions import chosen_sizes
+from isthmus.parts.likelihoods import Likelihood
+from isthmus.parts.networks import MLP, ConvolutionalDecoder, ConvolutionalEncoder, TiedMLP
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An encoder, its decoder, and the sizes of their hidden layers."""
+
+    encoder: nn.Module
+    decoder: Decoder
+    hidden_sizes: tuple[int, ...]
+    dense_sizes: tuple[int, ...] = ()
+
+
+def perceptrons(
+    n_inputs: int,
+    hidden_sizes: tuple[int, ...],
+    code_size: int,
+    likelihood: Likelihood,
+    *,
+    tied: bool = False,
+    **options: Any,
+) -> Pair:
+    """An MLP and its mirror, or the MLP's own weights transposed.
+
+    Args:
+        n_inputs: what the encoder is given; twice the columns where it is told which entries it may look at.
+        hidden_sizes: of the encoder, outermost first.
+        code_size: units of the code.
+        likelihood: whose parameters the decoder gives.
+        tied: whether the decoder shares the encoder's weights.
+        options: activation, normalization, dropout and generator, as `MLP` takes them.
+
+    Raises:
+        InputError: tied weights under a likelihood that wants more than one number a column.
+    """
+    encoder = MLP((n_inputs, *hidden_sizes, code_size), **options)
+    if tied:
+        refuse_wide_output(likelihood, n_inputs)
+        return Pair(encoder, TiedMLP(encoder), hidden_sizes)
+    sizes = (code_size, *reversed(hidden_sizes), likelihood.n_parameters)
+    return Pair(encoder, MLP(sizes, **options), hidden_sizes)
+
+
+def convolutions(
+    image_shape: tuple[int, int, int],
+    code_size: int,
+    likelihood: Likelihood,
+    *,
+    hidden_sizes: Any,
+    dense_sizes: Any,
+    **options: Any,
+) -> Pair:
+    """A convolutional encoder and its mirror.
+
+    Args:
+        image_shape: (channels, height, width).
+        code_size: units of the code.
+        likelihood: whose parameters the decoder gives.
+        hidden_sizes: maps of each convolution, None chooses.
+        dense_sizes: units of the dense layers after them, None chooses.
+        options: activation, kernel_size, normalization, dropout and generator.
+
+    Raises:
+        InputError: a likelihood with parameters of the whole row.
+    """
+    channels, dense = chosen_sizes(image_shape, code_size, hidden_sizes, dense_sizes)
+    per_pixel, rest = divmod(likelihood.n_parameters, likelihood.n_columns)
+    if rest:
+        raise InputError(
+            f"likelihood={likelihood.name!r} has parameters of the whole row, which convolutions do not make; "
+            "use perceptrons (kind 'deep', or network='mlp') with it, or likelihood='gaussian' here"
+        )
+    options |= {"channels": channels, "dense_sizes": dense}
+    encoder = ConvolutionalEncoder(image_shape, code_size, **options)
+    decoder = ConvolutionalDecoder(image_shape, code_size, per_pixel, **options)
+    return Pair(encoder, decoder, channels, dense)
+
+
+def refuse_wide_output(likelihood: Likelihood, n_inputs: int) -> None:
+    """A transposed encoder gives one parameter for each input, no more and no less."""
+    if likelihood.n_parameters != n_inputs:
+        raise InputError(
+            f"tied=True gives {n_inputs} outputs, one for each input of the encoder, and likelihood "
+            f"{likelihood.name!r} wants {likelihood.n_parameters} for {likelihood.n_columns} columns; "
+            "use tied=False or 'gaussian'"
+        )
