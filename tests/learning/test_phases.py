@@ -1,0 +1,127 @@
+"""Recipes of several phases: in order, on their own view of the rows, within one time limit, and resumed anywhere."""
+
+import pytest
+import torch
+
+from isthmus.learning.phases import Phase, run_phases
+from isthmus.learning.rows import mean_row, spread
+
+from .test_training import Killed, Memory, _copied, data, equal, pair, settings
+
+
+class Doubled(Memory):
+    """A view: the rows times two."""
+
+
+def doubled(rows):
+    return Doubled(rows.x * 2)
+
+
+def phases(whole, n=3, **changes):
+    """All of the model on doubled rows, its decoder alone on the rows as they are, then all of it again."""
+    how = settings(max_epochs=2, **changes)
+    each = [
+        Phase("first", whole, how, view=doubled),
+        Phase("second", whole, how, fresh=False),
+        Phase("third", whole, how, fresh=False),
+    ]
+    return each[:n]
+
+
+def learned(whole, *, n=3, save_state=None, resumed=None, emit=None, held_out=None, **changes):
+    generator = torch.Generator().manual_seed(2)
+    return run_phases(
+        whole, phases(whole, n, **changes), data(), held_out, generator,
+        save_state=save_state, resumed=resumed, emit=emit,
+    )  # fmt: skip
+
+
+def test_every_phase_has_its_record_in_order():
+    records = learned(pair(), held_out=data(40, seed=5))
+    assert [record["name"] for record in records] == ["first", "second", "third"]
+    for record in records:
+        assert [line["epoch"] for line in record["epochs"]] == [0, 1]
+        assert record["stopped"] == "max_epochs"
+        assert record["nan_epoch"] is None
+
+
+def test_a_phase_sees_its_own_view_and_a_later_one_does_not_begin_anew():
+    looked_at = []
+
+    def view(rows):
+        looked_at.append(rows)
+        return doubled(rows)
+
+    objective, rows = pair(), data()
+    prepared = []
+    objective.prepare = lambda seen: prepared.append(seen)
+    how = settings(max_epochs=1)
+    run_phases(
+        objective, [Phase("a", objective, how, view=view), Phase("b", objective, how, fresh=False)], rows, None,
+        torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    assert looked_at == [rows]
+    assert [type(seen) for seen in prepared] == [Doubled]
+
+
+@pytest.mark.parametrize("after", [1, 13, 14, 20, 35])
+def test_a_run_cut_in_any_phase_and_resumed_ends_with_equal_weights(after):
+    uncut = pair(dropout=0.1)
+    learned(uncut)
+    saved = []
+
+    def save_state(tensors, state):
+        learning = {k: _copied(v) for k, v in state["learning"].items()}
+        kept = {**state, "records": list(state["records"]), "learning": learning}
+        saved.append(({k: v.clone() for k, v in tensors.items()}, kept))
+        if len(saved) == after:
+            raise Killed
+
+    with pytest.raises(Killed):
+        learned(pair(dropout=0.1), save_state=save_state, checkpoint_every=0.0)
+    again = pair(dropout=0.1)
+    records = learned(again, resumed=saved[-1])
+    assert saved[-1][1]["phase"] == (after - 1) // 14
+    assert [record["name"] for record in records] == ["first", "second", "third"]
+    assert equal(again, uncut)
+
+
+def test_the_state_of_a_part_carries_the_whole():
+    """A layer's own state would lose what earlier layers learned."""
+    whole, part = pair(), pair()
+    saved = []
+    generator = torch.Generator().manual_seed(0)
+    run_phases(
+        whole, [Phase("part", part, settings(max_epochs=1, checkpoint_every=0.0))], data(), None, generator,
+        save_state=lambda tensors, state: saved.append(tensors),
+    )  # fmt: skip
+    names = {name.removeprefix("whole.") for name in saved[0] if name.startswith("whole.")}
+    assert names == set(whole.state_dict())
+
+
+def test_all_phases_share_one_time_limit():
+    records = learned(pair(), time_limit=1e-9)
+    assert [record["stopped"] for record in records] == ["time_limit"] * 3
+    assert [record["epochs"][-1]["steps"] for record in records] == [1, 1, 1]
+
+
+def test_a_phase_that_turned_nan_is_the_last():
+    records = learned(pair(), learning_rate=1e30)
+    assert [record["stopped"] for record in records] == ["nan"]
+    assert records[0]["nan_epoch"] == 0 or records[0]["epochs"]
+
+
+def test_progress_names_the_phase_where_there_are_several():
+    told = []
+    learned(pair(), emit=told.append)
+    assert {progress.phase for progress in told} == {"first", "second", "third"}
+    told.clear()
+    learned(pair(), n=1, emit=told.append)
+    assert {progress.phase for progress in told} == {""}
+
+
+def test_rows_are_surveyed_evenly():
+    assert spread(5).tolist() == [0, 1, 2, 3, 4]
+    assert spread(100, 3).tolist() == [0, 33, 66]
+    x = torch.randn(9000, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(mean_row(Memory(x)), x[spread(9000)].mean(0))
