@@ -317,6 +317,17 @@ def test_an_interrupted_fit_and_a_spent_time_limit_are_noted() -> None:
 # -- the measurements
 
 
+def test_column_scales_leave_out_what_is_missing() -> None:
+    x = np.random.default_rng(0).normal(5, 2, size=(90, 4)).astype(np.float32)
+    x[np.random.default_rng(1).random(x.shape) < 0.4] = np.nan
+    x[:40, 1], x[:, 3] = np.nan, np.nan
+    found = column_scales(torch.from_numpy(x).split(20))
+    seen = x[:, :3].astype(np.float64)
+    for name, of in (("mean", np.nanmean), ("std", np.nanstd), ("minimum", np.nanmin), ("maximum", np.nanmax)):
+        np.testing.assert_allclose(getattr(found, name)[:3], of(seen, axis=0), rtol=1e-12)
+        assert getattr(found, name)[3] == 0
+
+
 def test_column_scales_agree_with_numpy_and_lose_nothing_far_from_zero() -> None:
     x = np.random.default_rng(0).normal(size=(200, 4)) * [1, 10, 0.1, 0] + [0, 5, 1e6, 0.1]
     found = column_scales(torch.from_numpy(x).split(33))

@@ -27,6 +27,7 @@ class Reading:
     code: Tensor
     reconstruction: Tensor
     nll: Tensor
+    mask: Tensor | None = None
 
 
 class Plane:
@@ -118,6 +119,14 @@ def test_rows_that_do_not_vary_have_the_r2_that_scikit_learn_gives_them() -> Non
     assert evaluate(plane(same, 2, offset=1.0), same)["r2"] == 0.0
     assert compare_with_pca(plane(same, 2), same)["below_pca"] == 0.0
     assert compare_with_pca(plane(same, 2, offset=1.0), same)["below_pca"] == -1.0
+
+
+def test_zeros_of_the_code_and_units_that_are_always_zero_are_counted() -> None:
+    x, _ = digits()
+    model = plane(x)
+    model.model.components[2] = 0
+    found = evaluate(model, x)
+    assert (found["dead_units"], found["zero_share"]) == (1, pytest.approx(0.2))
 
 
 def test_labels_judge_the_codes_beside_the_columns_in_one_pass() -> None:

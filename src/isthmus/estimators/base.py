@@ -26,7 +26,7 @@ from isthmus.estimators import checkpoints, inputs
 from isthmus.estimators.diagnosis import examine_fit
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.records import Reading, Shape
-from isthmus.estimators.surveys import blocks_of_x, fit_baseline, padded, telling_block
+from isthmus.estimators.surveys import blocks_of_x, complete_blocks, fit_baseline, padded, telling_block
 from isthmus.evaluation.baseline import suggested_code_size
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.phases import Phase, run_phases
@@ -112,7 +112,7 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     def _suggest_code_size(self, rows: Rows) -> tuple[int, str]:
         """How many units the code has where nobody said, and why."""
-        size = suggested_code_size(lambda: blocks_of_x(rows), rows.n_columns)
+        size = suggested_code_size(complete_blocks(rows), rows.n_columns)
         return size, "principal components of 90% of the variance"
 
     def _notes(self) -> list[str]:
@@ -232,11 +232,10 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             trip = self.objective_(batch)
             mean = self.objective_.likelihood.mean_given(trip.parameters, batch.x)
             nll = self.objective_.nll(trip)
-            return Reading(batch.x, trip.preactivation, trip.code, trip.parameters, mean, nll)
+            return Reading(batch.x, trip.preactivation, trip.code, trip.parameters, mean, nll, batch.mask)
 
         for batch, n in self._padded(rows):
-            seen = look(batch)
-            yield Reading(*(getattr(seen, name)[:n].cpu() for name in Reading.__dataclass_fields__))
+            yield look(batch).first(n)
 
     def transform(self, X: Any) -> Float[np.ndarray, "n code_size"]:
         """The codes h = f(x), (n, code_size), float32."""
@@ -292,9 +291,8 @@ class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         return self.preprocessing_.restore(np.concatenate(mean))
 
     def reconstruction_error(self, X: Any) -> Float[np.ndarray, " n"]:
-        """||x - r||^2 of each row, summed over columns, in model space (see `scaling`)."""
-        errors = [(reading.x - reading.reconstruction).square().sum(1).numpy() for reading in self.read(X)]
-        return np.concatenate(errors)
+        """||x - r||^2 of each row, summed over its observed columns, in model space (see `scaling`)."""
+        return np.concatenate([reading.squared_residuals.sum(1).numpy() for reading in self.read(X)])
 
     def nll(self, X: Any) -> Float[np.ndarray, " n"]:
         """-log p_dec(x | f(x)) of each row, in nats, in model space."""

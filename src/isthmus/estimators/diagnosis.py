@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from isthmus.estimators.surveys import blocks_of_x
+from isthmus.data.streams import blocks
 from isthmus.evaluation.doctor import examine
 from isthmus.evaluation.facts import FitFacts, column_scales, shuffled_columns
+from isthmus.evaluation.residuals import squared_residuals
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.rows import Rows, spread
 from isthmus.parts.passes import Batch
@@ -25,11 +26,10 @@ def examine_fit(model: Any, rows: Rows, held_out: Rows | None) -> None:
     history, objective = model.history_, model.objective_
     some = rows.batch(spread(len(rows), LOOKED_AT))
     others = some if held_out is None else held_out.batch(spread(len(held_out), LOOKED_AT))
-    shuffled = shuffled_columns(some.x, torch.Generator().manual_seed(0))
     facts = FitFacts(
         epochs=history["epochs"],
         stopped=history["stopped"],
-        columns=column_scales(blocks_of_x(rows)),
+        columns=column_scales(_with_gaps(batch) for batch in blocks(rows, 1024)),
         n_rows=len(rows),
         n_columns=rows.n_columns,
         code_size=model.code_size_,
@@ -42,8 +42,8 @@ def examine_fit(model: Any, rows: Rows, held_out: Rows | None) -> None:
         codes=objective(some).code,
         train_error=_error(objective, some),
         held_out_error=None if held_out is None else _error(objective, others),
-        pca_error=float(model.baseline_.squared_error(others.x).mean()),
-        shuffled_error=_error(objective, Batch(shuffled)),
+        pca_error=float(model.baseline_.squared_error(others.x, others.mask).mean()),
+        shuffled_error=_error(objective, _shuffled(some)),
         column_names=model.preprocessing_.columns,
         kind=model.kind,
         images=model.preprocessing_.image_shape is not None,
@@ -52,10 +52,21 @@ def examine_fit(model: Any, rows: Rows, held_out: Rows | None) -> None:
 
 
 def _error(objective: Reconstruction, batch: Batch) -> float:
-    """||x - r||^2 by row, the mean."""
-    return float(_squares(objective, batch).mean())
-
-
-def _squares(objective: Reconstruction, batch: Batch) -> Float[Tensor, " batch"]:
+    """||x - r||^2 by row over its observed columns, the mean."""
     r = objective.likelihood.mean_given(objective(batch).parameters, batch.x)
-    return (batch.x - r).square().sum(1)
+    return float(squared_residuals(batch.x, r, batch.mask).sum(1).mean())
+
+
+def _with_gaps(batch: Batch) -> Float[Tensor, "batch columns"]:
+    """The rows with NaN where nothing was observed."""
+    return batch.x if batch.mask is None else batch.x.masked_fill(batch.mask == 0, torch.nan)
+
+
+def _shuffled(batch: Batch) -> Batch:
+    """The rows with each column in an order of its own, in which what was missing stays missing."""
+    x, mask = (
+        None if part is None else shuffled_columns(part, torch.Generator().manual_seed(0))
+        for part in (batch.x, batch.mask)
+    )
+    assert x is not None
+    return Batch(x, mask=mask)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from isthmus.data.preprocessing import Preprocessor
+from isthmus.evaluation.residuals import squared_residuals
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Reading:
         parameters: of p_dec(x | h), (block, n_parameters).
         reconstruction: the mean of p_dec(x | h), (block, columns).
         nll: -log p_dec(x | h), (block,), nats.
+        mask: 1 where an entry was observed, 0 where it was missing, (block, columns); None where all were observed.
+            What stands in x at a missing entry was never seen: it takes no part in any error.
     """
 
     x: Float[Tensor, "block columns"]
@@ -30,6 +33,17 @@ class Reading:
     parameters: Float[Tensor, "block parameters"]
     reconstruction: Float[Tensor, "block columns"]
     nll: Float[Tensor, " block"]
+    mask: Float[Tensor, "block columns"] | None = None
+
+    def first(self, n: int) -> Reading:
+        """The first n rows, on the CPU."""
+        parts = {part.name: getattr(self, part.name) for part in fields(self)}
+        return Reading(**{name: part if part is None else part[:n].cpu() for name, part in parts.items()})
+
+    @property
+    def squared_residuals(self) -> Float[Tensor, "block columns"]:
+        """(x - r)^2 of each observed entry, 0 of a missing one."""
+        return squared_residuals(self.x, self.reconstruction, self.mask)
 
 
 @dataclass(frozen=True)

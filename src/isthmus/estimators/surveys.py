@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from isthmus.data.streams import BLOCK, blocks
-from isthmus.evaluation.baseline import PrincipalComponents, principal_components
+from isthmus.evaluation.baseline import Blocks, PrincipalComponents, principal_components
 from isthmus.learning.rows import Rows
 from isthmus.parts.passes import Batch
 
@@ -32,7 +32,27 @@ def telling_block(rows: Rows) -> Float[Tensor, "block columns"]:
 
 def fit_baseline(rows: Rows, code_size: int) -> PrincipalComponents:
     """The principal components that the model is compared with: of the same rows and of the same code size."""
-    return principal_components(lambda: blocks_of_x(rows), rows.n_columns, code_size)
+    return principal_components(complete_blocks(rows), rows.n_columns, code_size)
+
+
+def complete_blocks(rows: Rows) -> Blocks:
+    """The rows in model space, a block at a time, with the mean of its column where an entry is missing.
+
+    This is what principal components do best with: they are a yardstick, so they are not given the stand-in that
+    the encoder reads there, which may lie far from the data.
+    """
+    if rows.batch(torch.arange(1)).mask is None:
+        return lambda: blocks_of_x(rows)
+    total, observed = torch.zeros(rows.n_columns).double(), torch.zeros(rows.n_columns).double()
+    for x, mask in _masked_blocks(rows):
+        total += (x * mask).sum(0, dtype=torch.float64)
+        observed += mask.sum(0, dtype=torch.float64)
+    mean = (total / observed.clamp(min=1)).float()
+    return lambda: (torch.where(mask != 0, x, mean) for x, mask in _masked_blocks(rows))
+
+
+def _masked_blocks(rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
+    return ((batch.x, batch.mask) for batch in blocks(rows, 1024) if batch.mask is not None)
 
 
 def padded(batch: Batch) -> Batch:

@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from isthmus.errors import InputError
+from isthmus.evaluation.residuals import squared_residuals
 
 WIDEST_COVARIANCE = 2048
 """Columns up to which the covariance is formed: 32 MiB, and a second or two for its eigenvectors."""
@@ -96,19 +97,29 @@ class PrincipalComponents:
         n_left_out = len(self.mean) - self.code_size
         return float(self.explained_variance.double().sum()) + n_left_out * self.noise_variance
 
-    def encode(self, x: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch code_size"]:
-        """h = W (x - mu), in the precision of x."""
-        return (x - self.mean.to(x)) @ self.components.to(x).T
+    def encode(
+        self, x: Float[Tensor, "batch columns"], mask: Float[Tensor, "batch columns"] | None = None
+    ) -> Float[Tensor, "batch code_size"]:
+        """h = W (x - mu), in the precision of x; an entry that is missing (mask 0) stands at its mean."""
+        centred = x - self.mean.to(x)
+        return (centred if mask is None else centred.masked_fill(mask == 0, 0.0)) @ self.components.to(x).T
 
     def decode(self, code: Float[Tensor, "batch code_size"]) -> Float[Tensor, "batch columns"]:
         """r = mu + W^T h, in the precision of the code."""
         return self.mean.to(code) + code @ self.components.to(code)
 
-    def squared_error(self, x: Float[Tensor, "batch columns"]) -> Float[Tensor, " batch"]:
-        """||x - r||^2 of each row, summed over columns, in the units of x squared."""
+    def squared_error(
+        self, x: Float[Tensor, "batch columns"], mask: Float[Tensor, "batch columns"] | None = None
+    ) -> Float[Tensor, " batch"]:
+        """||x - r||^2 of each row, summed over its observed columns, in the units of x squared."""
         # Of the residual itself: ||x - mu||^2 - ||h||^2 would cancel where the error is small.
-        parts = [(rows - self.decode(self.encode(rows))).square().sum(1) for rows in x.split(ROWS_AT_ONCE)]
-        return torch.cat(parts)
+        parts = x.split(ROWS_AT_ONCE)
+        masks = [None] * len(parts) if mask is None else mask.split(ROWS_AT_ONCE)
+        residuals = (
+            squared_residuals(part, self.decode(self.encode(part, its)), its)
+            for part, its in zip(parts, masks, strict=True)
+        )
+        return torch.cat([squares.sum(1) for squares in residuals])
 
     def truncated(self, code_size: int) -> PrincipalComponents:
         """The first `code_size` components alone: what `principal_components` gives for that size."""

@@ -117,27 +117,34 @@ class FitFacts:
 def column_scales(blocks: Iterable[Float[Tensor, "block columns"]]) -> ColumnScales:
     """Mean, standard deviation, smallest and largest of each column, in one pass over blocks of rows.
 
+    An entry that is missing is NaN, and left out; a column that was never observed is told as constant at 0.
+
     Raises:
         InputError: no rows.
 
     Example:
-        >>> column_scales([torch.tensor([[1.0, 4.0]]), torch.tensor([[3.0, 4.0]])]).std.tolist()
-        [1.0, 0.0]
+        >>> scales = column_scales([torch.tensor([[1.0, 4.0]]), torch.tensor([[3.0, float("nan")]])])
+        >>> scales.mean.tolist(), scales.std.tolist()
+        ([2.0, 4.0], [1.0, 0.0])
     """
-    n, shift, total, squares, low, high = 0, None, 0.0, 0.0, math.inf, -math.inf
+    n, shift, total, squares, low, high = 0.0, None, 0.0, 0.0, math.inf, -math.inf
     for block in blocks:
         if not len(block):
             continue
         x = block.detach().cpu().numpy().astype(np.float64)
-        low, high = np.minimum(low, x.min(0)), np.maximum(high, x.max(0))
-        shift = x[0].copy() if shift is None else shift
+        low, high = np.fmin(low, np.fmin.reduce(x, 0)), np.fmax(high, np.fmax.reduce(x, 0))
+        shift = np.where(np.isnan(x[0]), 0.0, x[0]) if shift is None else shift
         x -= shift  # around a row, not around zero: far from zero the squares would lose the spread
-        n, total, squares = n + len(x), total + x.sum(0), squares + np.square(x).sum(0)
+        missing = np.isnan(x)
+        x[missing] = 0.0
+        n, total, squares = n + len(x) - missing.sum(0), total + x.sum(0), squares + np.square(x).sum(0)
     if shift is None:
         raise InputError("there are no rows to take the scales of columns from; give at least one")
-    variance = np.maximum(squares / n - np.square(total / n), 0.0)
-    std = np.where(low == high, 0.0, np.sqrt(variance))
-    return ColumnScales(shift + total / n, std, np.asarray(low), np.asarray(high))
+    seen = np.maximum(n, 1)
+    variance = np.maximum(squares / seen - np.square(total / seen), 0.0)
+    smallest, largest = np.where(n > 0, low, 0.0), np.where(n > 0, high, 0.0)
+    std = np.where(smallest == largest, 0.0, np.sqrt(variance))
+    return ColumnScales(shift + total / seen, std, smallest, largest)
 
 
 def shuffled_columns(x: Float[Tensor, "batch columns"], generator: torch.Generator) -> Float[Tensor, "batch columns"]:

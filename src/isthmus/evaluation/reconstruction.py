@@ -15,6 +15,7 @@ from torch import Tensor
 from isthmus.errors import InputError
 from isthmus.evaluation.baseline import PrincipalComponents
 from isthmus.evaluation.codes import Labels, knn_accuracy, label_array, linear_probe_accuracy, probe_rows, rare_classes
+from isthmus.evaluation.residuals import count_observed, squared_residuals
 
 
 class Reading(Protocol):
@@ -36,6 +37,10 @@ class Reading(Protocol):
     def nll(self) -> Float[Tensor, " block"]:
         """-log p_dec(x | h), nats."""
 
+    @property
+    def mask(self) -> Float[Tensor, "block columns"] | None:
+        """1 where an entry was observed; None where all were."""
+
 
 class Model(Protocol):
     """What is asked of a fitted estimator."""
@@ -52,42 +57,55 @@ class Model(Protocol):
         """The rows of `X`, block by block."""
 
 
+def _nothing() -> Tensor:
+    return torch.zeros((), dtype=torch.float64)
+
+
 @dataclass
 class _Sums:
-    """What one pass over the rows adds up, in float64; and what the probes need of the rows that they look at."""
+    """What one pass over the rows adds up, in float64; and what the probes need of the rows that they look at.
+
+    Sums over rows are of observed entries alone, and each column's mean is over the rows in which it was observed.
+    """
 
     n_rows: int = 0
-    squared_error: float = 0.0
     pca_squared_error: float = 0.0
     nll: float = 0.0
-    shift: Tensor = field(default_factory=lambda: torch.empty(0))
-    about_shift: Tensor = field(default_factory=lambda: torch.empty(0))
-    squares_about_shift: float = 0.0
-    by_column: Tensor = field(default_factory=lambda: torch.empty(0))
+    by_column: Tensor = field(default_factory=_nothing)
+    observed: Tensor = field(default_factory=_nothing)
+    shift: Tensor = field(default_factory=_nothing)
+    about_shift: Tensor = field(default_factory=_nothing)
+    squares_about_shift: Tensor = field(default_factory=_nothing)
+    active: Tensor = field(default_factory=_nothing)
     codes: list[Tensor] = field(default_factory=list)
     raw: list[Tensor] = field(default_factory=list)
 
     def add(self, reading: Reading, baseline: PrincipalComponents) -> None:
         """Add a block."""
-        x = reading.x.double()
+        x, mask = reading.x.double(), reading.mask
         if self.n_rows == 0:
             # Squares about a row near the mean, not about zero: the difference of two large sums would cancel.
-            self.shift, self.about_shift = x.mean(0), torch.zeros_like(x[0])
-            self.by_column = torch.zeros_like(x[0])
-        shifted = x - self.shift
-        squared_error = (x - reading.reconstruction.double()).square()
+            self.shift = x.mean(0)
+        shifted = x - self.shift if mask is None else (x - self.shift).masked_fill(mask == 0, 0.0)
         self.n_rows += len(x)
-        self.squared_error += float(squared_error.sum())
-        self.by_column += squared_error.sum(0)
-        self.pca_squared_error += float(baseline.squared_error(reading.x).sum(dtype=torch.float64))
+        self.by_column = self.by_column + squared_residuals(x, reading.reconstruction.double(), mask).sum(0)
+        self.observed = self.observed + count_observed(x, mask)
+        self.pca_squared_error += float(baseline.squared_error(reading.x, mask).sum(dtype=torch.float64))
         self.nll += float(reading.nll.sum(dtype=torch.float64))
-        self.about_shift += shifted.sum(0)
-        self.squares_about_shift += float(shifted.square().sum())
+        self.active = self.active + (reading.code != 0).double().sum(0)
+        self.about_shift = self.about_shift + shifted.sum(0)
+        self.squares_about_shift = self.squares_about_shift + shifted.square().sum(0)
+
+    @property
+    def squared_error(self) -> float:
+        """sum over rows of ||x - r||^2."""
+        return float(self.by_column.sum())
 
     @property
     def squares_about_mean(self) -> float:
         """sum over rows of ||x - mean of these rows||^2."""
-        return max(self.squares_about_shift - float(self.about_shift.square().sum()) / self.n_rows, 0.0)
+        about = self.squares_about_shift - self.about_shift.square() / self.observed.clamp(min=1)
+        return float(about.clamp(min=0).sum())
 
     @property
     def r2(self) -> float:
@@ -104,6 +122,7 @@ def evaluate(model: Model, X: Any, labels: Labels | None = None, random_state: i
 
     Everything is in model space: errors are in model units squared, summed over columns. m is the column means
     of *these* rows, so that an r2 of 0 is what answering their mean gives, and a bad reconstruction is negative.
+    An entry that was missing (`missing="mask"`) is in none of these sums, nor in the PCA's, nor in m.
 
     Args:
         model: a fitted estimator: `read`, `baseline_`, `code_size_`, `objective_`, `kind`.
@@ -115,7 +134,8 @@ def evaluate(model: Model, X: Any, labels: Labels | None = None, random_state: i
     Returns:
         JSON-able: rows, columns, kind, likelihood, code_size, squared_error_per_row, r2, nll_per_row (nats),
         pca_squared_error_per_row (principal components of the training rows, as many as the code has units),
-        seconds, notes (a list of sentences); and with labels classes, probe_rows, linear_probe_accuracy,
+        zero_share (of the numbers of all codes, those that are exactly zero), dead_units (that were zero in every
+        row), seconds, notes (a list of sentences); and with labels classes, probe_rows, linear_probe_accuracy,
         linear_probe_accuracy_raw, knn_accuracy and knn_accuracy_raw.
 
     Raises:
@@ -131,6 +151,8 @@ def evaluate(model: Model, X: Any, labels: Labels | None = None, random_state: i
         "likelihood": str(model.objective_.likelihood.name),
         "r2": sums.r2,
         "nll_per_row": sums.nll / sums.n_rows,
+        "zero_share": 1 - float(sums.active.mean()) / sums.n_rows,
+        "dead_units": int((sums.active == 0).sum()),
         "notes": [],
     }
     if labels is not None:
@@ -157,20 +179,21 @@ def compare_with_pca(model: Model, X: Any) -> dict[str, Any]:
 
 
 def squared_error_by_column(model: Model, X: Any) -> Float[np.ndarray, " columns"]:
-    """(x - r)^2 of each column of model space, averaged over the rows of `X`.
+    """(x - r)^2 of each column of model space, averaged over the rows of `X` in which it was observed.
 
     Args:
         model: a fitted estimator, see `evaluate`.
         X: rows as the model reads them.
 
     Returns:
-        (columns,), float64, in model units squared; it sums to `squared_error_per_row`.
+        (columns,), float64, in model units squared; 0 for a column that was never observed. Where nothing is
+        missing it sums to `squared_error_per_row`.
 
     Raises:
         InputError: no rows.
     """
     sums, _ = _read(model, X, None, 0)
-    return (sums.by_column / sums.n_rows).numpy()
+    return (sums.by_column / sums.observed.clamp(min=1)).numpy()
 
 
 def _errors(model: Model, sums: _Sums) -> dict[str, Any]:
