@@ -7,19 +7,27 @@ convolutional autoencoder is three arguments and not a class.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
 
 from isthmus.errors import InputError
 from isthmus.estimators.networks import Pair, convolutions, perceptrons
 from isthmus.estimators.records import Shape
 from isthmus.learning.objectives import Reconstruction
+from isthmus.learning.rows import Rows, mean_row, surveyed
+from isthmus.parts.centring import CentredMLP, geometric_median, start_dictionary
+from isthmus.parts.constraints import dictionary_weight
 from isthmus.parts.corruptions import Corruption, corruption_named
 from isthmus.parts.hits import patch_groups
+from isthmus.parts.jacobians import Contraction
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
-from isthmus.parts.networks import Normalization, check_choice
+from isthmus.parts.networks import MLP, Normalization, check_choice
+from isthmus.parts.penalties import Penalty
+from isthmus.parts.sparse_activations import gathered
+from isthmus.parts.sparsity import SparseParts, sparse_parts
 
 NETWORKS = ("mlp", "conv")
 
@@ -34,7 +42,7 @@ class Regularized:
             layer from the input to the code. For "conv" the maps of each convolution, None chooses.
         dense_sizes: for "conv", units of the dense layers after the convolutions; None chooses.
         activation: of the hidden layers.
-        code_activation: of the code.
+        code_activation: of the code; None takes what suits the sparsity, "sigmoid" without one.
         tied: the decoder uses the encoder's transposed weights ("mlp" alone).
         normalization: "batch" or "layer" in the hidden layers, or None.
         dropout: rate at which hidden units are dropped while learning.
@@ -45,13 +53,27 @@ class Regularized:
         corruption_groups: lists of columns that "groups" and "missing" hit together; None takes the columns
             of a category, and the patches of an image.
         corrupted_weight, clean_weight: what the entries that were hit, and the others, count in the criterion.
+        sparsity: what makes the code sparse: None, or a name of `isthmus.parts.sparsity.SPARSITIES`: a prior
+            ("l1", "student-t", "log"), a rate of units ("kl"), or an activation ("topk", "batch-topk", "jumprelu",
+            "gated").
+        sparsity_weight: of the penalty, beside 1/2 ||x - r||^2; "topk" and "batch-topk" have none.
+        target_rate: share of the rows on which a unit shall be active, for "kl" and where `k` is None.
+        k: active units a row, for "topk" and "batch-topk".
+        unit_columns: keep the decoder's columns at norm 1, so that small codes and large columns do not avoid the
+            penalty; None does so for a sparse code under a linear decoder of its own.
+        contraction_weight: of the squared norm of the Jacobian, by row; 0 has none.
+        contraction_order: 1, or 2 to penalise the Hessian too, by the Jacobian's change near the rows.
+        hessian_weight, hessian_scale: of that second term, beside the first, and the distance of "near".
+        contraction_of: "encoder", or "reconstruction" for the Jacobian of r(x).
+        contraction_method: "closed" (one layer), "exact", "hutchinson" (random probes), or "auto".
+        n_probes: probes a row of "hutchinson".
     """
 
     network: str = "mlp"
     hidden_sizes: Sequence[int] | None = ()
     dense_sizes: Sequence[int] | None = None
     activation: str = "silu"
-    code_activation: str = "sigmoid"
+    code_activation: str | None = None
     tied: bool = False
     normalization: Normalization | None = None
     dropout: float = 0.0
@@ -61,6 +83,18 @@ class Regularized:
     corruption_groups: Sequence[Sequence[int]] | None = None
     corrupted_weight: float = 1.0
     clean_weight: float = 1.0
+    sparsity: str | None = None
+    sparsity_weight: float = 0.1
+    target_rate: float = 0.05
+    k: int | None = None
+    unit_columns: bool | None = None
+    contraction_weight: float = 0.0
+    contraction_order: int = 1
+    hessian_weight: float = 1.0
+    hessian_scale: float = 0.1
+    contraction_of: str = "encoder"
+    contraction_method: str = "auto"
+    n_probes: int = 1
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
         """Every part that the arguments ask for, around one pair of maps."""
@@ -68,10 +102,39 @@ class Regularized:
         corruption = self._corruption(shape)
         pair = self._pair(shape, likelihood, corruption, generator)
         self.hidden_sizes_, self.dense_sizes_ = pair.hidden_sizes, pair.dense_sizes
+        sparse = self._sparse(shape, pair)
+        if sparse.constraints:
+            pair = dictionary(pair, likelihood, told=corruption is not None and corruption.sees_mask)
+        if sparse.gather and isinstance(pair.decoder, MLP):
+            pair = replace(pair, decoder=gathered(pair.decoder))
         return Reconstruction(
-            pair.encoder, pair.decoder, likelihood, self.code_activation, corruption=corruption,
+            pair.encoder, pair.decoder, likelihood, sparse.code_activation, corruption=corruption,
             corrupted_weight=self.corrupted_weight, clean_weight=self.clean_weight,
+            penalties=sparse.penalties | self._contraction(), constraints=sparse.constraints,
+            centre=median_row if sparse.constraints else mean_row,
         )  # fmt: skip
+
+    def _sparse(self, shape: Shape, pair: Pair) -> SparseParts:
+        """The activation of the code, and what keeps the code sparse."""
+        if self.sparsity is None:
+            return SparseParts(self.code_activation or "sigmoid", {})
+        linear = dictionary_weight(pair.decoder) is not None
+        return sparse_parts(
+            self.sparsity, n_columns=shape.n_columns, code_size=shape.code_size, weight=self.sparsity_weight,
+            target_rate=self.target_rate, k=self.k, code_activation=self.code_activation,
+            unit_columns=linear if self.unit_columns is None else self.unit_columns,
+        )  # fmt: skip
+
+    def _contraction(self) -> dict[str, Penalty]:
+        """The penalty on the Jacobian, if there is one."""
+        if self.contraction_weight == 0:
+            return {}
+        contraction = Contraction(
+            self.contraction_weight, order=self.contraction_order, hessian_weight=self.hessian_weight,
+            hessian_scale=self.hessian_scale, of=self.contraction_of, method=self.contraction_method,
+            n_probes=self.n_probes,
+        )  # fmt: skip
+        return {"contraction": contraction}
 
     def _corruption(self, shape: Shape) -> Corruption | None:
         """C(x~ | x), with the groups that the data suggest where none are given."""
@@ -109,3 +172,19 @@ class Regularized:
             shape.image_shape or (1, 1, shape.n_columns), shape.code_size, likelihood,
             hidden_sizes=self.hidden_sizes or None, dense_sizes=self.dense_sizes, **options,
         )  # fmt: skip
+
+
+def dictionary(pair: Pair, likelihood: Likelihood, *, told: bool) -> Pair:
+    """The pair as a dictionary and what looks for its atoms: unit columns, rows seen from the decoder's bias.
+
+    An encoder that is told which entries it may look at sees them as they are.
+    """
+    start_dictionary(pair.encoder, pair.decoder)
+    if told or not isinstance(pair.encoder, MLP):
+        return pair
+    return replace(pair, encoder=CentredMLP(pair.encoder, pair.decoder, likelihood))
+
+
+def median_row(rows: Rows) -> Float[torch.Tensor, " columns"]:
+    """The geometric median of at most `SURVEYED` rows."""
+    return geometric_median(torch.cat([batch.x for batch in surveyed(rows)]))

@@ -15,9 +15,10 @@ from isthmus.parts.penalties import Coder
 class Constraint(ABC):
     """A set that the parameters are kept in: `project_gradient` after backward, `project` after each step.
 
-    Both are no-ops when repeated.
+    Both change nothing when repeated.
     """
 
+    @abstractmethod
     def check(self, coder: Coder) -> None:
         """Refuse a model that has nothing to constrain.
 
@@ -53,8 +54,8 @@ class UnitColumns(Constraint):
     Example:
         >>> decoder = MLP((2, 3), generator=torch.Generator().manual_seed(0))
         >>> normalise(dictionary_weight(decoder))
-        >>> dictionary_weight(decoder).norm(dim=0)
-        tensor([1., 1.], grad_fn=<LinalgVectorNormBackward0>)
+        >>> dictionary_weight(decoder).detach().norm(dim=0).round(decimals=3)
+        tensor([1., 1.])
     """
 
     def check(self, coder: Coder) -> None:

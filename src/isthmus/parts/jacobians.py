@@ -1,0 +1,387 @@
+"""How a code moves with its input: the Jacobian of the encoder, its squared norm, and the penalty on it.
+
+A Jacobian is rarely needed as a matrix. For one layer its squared norm is a product of two small things; for a deep
+map a few random directions tell the norm, and where code or rows are narrow all directions are few enough.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Literal, cast
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+from torch.func import jvp, vmap
+
+from isthmus.errors import InputError
+from isthmus.parts.layers import check_choice, check_sizes
+from isthmus.parts.networks import MLP
+from isthmus.parts.passes import Pass
+from isthmus.parts.penalties import Coder, Penalty, check_weight
+
+Map = Callable[[Tensor], Tensor]
+"""Rows to rows, each by itself: (*draws, batch, columns) -> (*draws, batch, outputs)."""
+
+Method = Literal["closed", "exact", "hutchinson"]
+METHODS = ("auto", "closed", "exact", "hutchinson")
+MAPS = ("encoder", "reconstruction")
+
+EXACT_SIZE = 16
+"""The exact norm takes a pass for every unit of the code, or for every column if these are fewer: up to this many it
+is what "auto" takes. One probe costs about three forward and backward passes, an exact direction about one."""
+
+BY_UNIT = (nn.Sigmoid, nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU, nn.Softplus, nn.Identity)
+"""Activations whose j-th output depends on the j-th input alone. A module of another class says so by `by_unit`."""
+
+
+def slopes(activation: nn.Module, preactivation: Float[Tensor, "*draws batch units"]) -> Tensor:
+    """s'(a_j) of an activation that acts unit by unit; differentiable again, and there where gradients are off.
+
+    Example:
+        >>> slopes(nn.Sigmoid(), torch.zeros(1, 2)).detach()
+        tensor([[0.2500, 0.2500]])
+    """
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():
+        a = preactivation if preactivation.requires_grad else preactivation.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(activation(a).sum(), a, create_graph=differentiable)
+    return slope
+
+
+def pulled(f: Map, x: Float[Tensor, "*draws batch columns"], u: Float[Tensor, "n _ outputs"]) -> Tensor:
+    """J_f(x)^T u of every row for each of n directions u, by reverse mode: (*draws, batch, columns, n).
+
+    Args:
+        f: the map.
+        x: rows.
+        u: (n, batch, outputs), or (n, 1, outputs) for the same directions at all rows; draws share them.
+
+    Example:
+        >>> pulled(torch.square, torch.tensor([[1.0, 2.0]]), torch.ones(1, 1, 2)).squeeze().detach()
+        tensor([2., 4.])
+    """
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():
+        rows = x.detach().requires_grad_()
+        outputs = f(rows)
+        # One at a time: vmap would gain a tenth to a third, and fails in torch's second derivative of group_norm.
+        pulls = [
+            torch.autograd.grad(outputs, rows, each.expand_as(outputs), retain_graph=True, create_graph=differentiable)
+            for each in u
+        ]
+    return torch.stack([pull for (pull,) in pulls], -1)
+
+
+def pushed(f: Map, x: Float[Tensor, "*draws batch columns"], v: Float[Tensor, "n _ columns"]) -> Tensor:
+    """J_f(x) v of every row for each of n directions v, by forward mode: (*draws, batch, outputs, n).
+
+    Args:
+        f: the map.
+        x: rows.
+        v: (n, batch, columns), or (n, 1, columns) for the same directions at all rows; draws share them.
+
+    Example:
+        >>> pushed(torch.square, torch.tensor([[1.0, 2.0]]), torch.ones(1, 1, 2)).squeeze()
+        tensor([2., 4.])
+    """
+    _load_forward_mode()
+
+    def push(each: Tensor) -> Tensor:
+        return cast(Tensor, jvp(f, (x,), (each.expand_as(x),))[1])
+
+    return push(v[0])[..., None] if len(v) == 1 else vmap(push, out_dims=-1)(v)
+
+
+@functools.cache
+def _load_forward_mode() -> None:
+    """Torch compiles its rules of forward mode when they are first used, and then warns of the compiler it takes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        jvp(torch.square, (torch.zeros(1),), (torch.ones(1),))
+
+
+def by_forward_mode(encoder: nn.Module, n_columns: int, n_outputs: int) -> bool:
+    """Whether directions are taken in the space of the rows and pushed, or in that of the outputs and pulled.
+
+    The narrower space needs fewer directions for all of J, and random ones scatter less there: at 784-512-256-30
+    half as much. (Torch has no forward mode for the normalisation of maps, so convolutions are always pulled.)
+    """
+    return n_columns < n_outputs and isinstance(encoder, MLP)
+
+
+def unit_vectors(n: int, like: Tensor) -> Float[Tensor, "n 1 n"]:
+    """Every direction once."""
+    return torch.eye(n, dtype=like.dtype, device=like.device)[:, None]
+
+
+def signs(shape: tuple[int, ...], like: Tensor, generator: Generator) -> Tensor:
+    """Plus or minus one with equal odds, drawn where the generator lives."""
+    drawn = torch.rand(shape, generator=generator, device=generator.device) < 0.5
+    return drawn.to(like.device, like.dtype).mul_(2.0).sub_(1.0)
+
+
+def code_jacobian(
+    encoder: nn.Module, code_activation: nn.Module, x: Float[Tensor, "batch columns"]
+) -> Float[Tensor, "batch code_size columns"]:
+    """J_f(x), f(x) = s(encoder(x)), of every row: diag(s'(a)) W for one layer, else a pass for each unit or column.
+
+    The encoder is taken as it is read: without dropout, batch normalisation by its running moments.
+
+    Args:
+        encoder: x -> a.
+        code_activation: a -> h.
+        x: rows in model space, (batch, columns); batch * code_size * columns numbers have to fit into memory.
+
+    Source: Rifai et al. (2011a), section 2.
+
+    Example:
+        >>> encoder = MLP((3, 2), generator=torch.Generator().manual_seed(0))
+        >>> J = code_jacobian(encoder, nn.Identity(), torch.zeros(5, 3))
+        >>> bool((J == encoder.affine_maps[0].weight).all())
+        True
+    """
+
+    def f(rows: Tensor) -> Tensor:
+        return cast(Tensor, code_activation(encoder(rows)))
+
+    layer = only_layer(encoder)
+    with as_read(encoder, code_activation):
+        if layer is not None and acts_by_unit(code_activation):
+            return slopes(code_activation, encoder(x))[..., None] * layer.weight
+        with torch.no_grad():
+            code_size = f(x[:1]).shape[-1]
+        if by_forward_mode(encoder, x.shape[-1], code_size):
+            return pushed(f, x, unit_vectors(x.shape[-1], x))
+        return pulled(f, x, unit_vectors(code_size, x)).mT
+
+
+def singular_values(
+    encoder: nn.Module, code_activation: nn.Module, x: Float[Tensor, "batch columns"]
+) -> Float[Tensor, "batch smaller"]:
+    """The singular values of J_f(x) of every row, largest first: in how many directions a code still moves.
+
+    Their squares sum to the squared norm that a contraction makes small. Few large ones beside many small ones say
+    that the code follows the manifold along its tangents and is deaf to all other directions.
+
+    Args and memory: as `code_jacobian`.
+
+    Source: Rifai et al. (2011a), section 5.3; DL book 14.7.
+
+    Example:
+        >>> encoder = MLP((3, 2), generator=torch.Generator().manual_seed(0))
+        >>> singular_values(encoder, nn.Sigmoid(), torch.zeros(5, 3)).shape
+        torch.Size([5, 2])
+    """
+    return torch.linalg.svdvals(code_jacobian(encoder, code_activation, x))
+
+
+def only_layer(encoder: nn.Module) -> nn.Linear | None:
+    """The affine map of an encoder that has one layer and nothing else; None of any other."""
+    maps = encoder.affine_maps if isinstance(encoder, MLP) else []
+    return maps[0] if len(maps) == 1 else None
+
+
+def acts_by_unit(activation: nn.Module) -> bool:
+    """Whether an activation's Jacobian is diagonal."""
+    return isinstance(activation, BY_UNIT) or bool(getattr(activation, "by_unit", False))
+
+
+@contextmanager
+def as_read(*modules: nn.Module) -> Iterator[None]:
+    """The modules as they are when they are read, and as they were before afterwards."""
+    learning = [module for module in modules if module.training]
+    for module in learning:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module in learning:
+            module.train()
+
+
+class Contraction(Penalty):
+    r"""Omega = ||J_f(x)||_F^2,   J_f = dh/dx: the code shall hardly move when the input does.
+
+        closed      sum_j s'(a_j)^2 ||W_j||^2                       one layer, h = s(W x + b)
+        exact       sum_i ||J^T e_i||^2,  or  sum_j ||J e_j||^2     a pass for each unit, or for each column
+        hutchinson  mean of  ||J^T u||^2,  or  ||J v||^2            unbiased; a pass for each probe u or v, all +-1
+        order=2     + hessian_weight * E_e ||J_f(x) - J_f(x + e)||_F^2,   e ~ N(0, hessian_scale^2 I)
+
+    The reconstruction holds against it, and only the directions in which the data vary are worth its price: the code
+    follows these and is deaf to the rest. The second order (CAE+H) keeps it so in the neighbourhood of a row; as
+    the scale goes to zero, E_e / scale^2 tends to the squared norm of the Hessian.
+
+    Shapes: x (batch, columns), code (batch, code_size) -> (batch,), in squared units of code over model space.
+
+    Of the two forms the one with the narrower vectors is taken: J^T u by reverse mode where the code is narrower than
+    the rows, J v by forward mode where it is wider.
+
+    The derivative is taken at what was encoded: x, or x~ where a corruption is. Deep maps are taken as they are read:
+    without dropout (it makes no map of its own), with batch normalisation by its running moments, which are
+    constants here. Before such a layer the scale of the weights does nothing, and the penalty only shrinks it; take
+    normalization="layer" or none. Where the decoder is not tied, scale cheats alike: small encoder and large decoder
+    weights lower the penalty and change no reconstruction (f / c with g(c h)), so tie the weights, or penalise the
+    reconstruction. A mask that is given to the encoder beside x is held constant.
+
+    Args:
+        weight: lambda. Rifai et al. minimise, row by row, the cross-entropy summed over columns plus
+            lambda ||J||_F^2: with likelihood="bernoulli" their lambda is the weight. Beside a summed squared error
+            without its 1/2, lambda is half of it here; beside a *mean* over d columns it is lambda * d, or
+            lambda * d / 2 with the squared error.
+        order: 1, or 2 for the second term.
+        hessian_weight: of the second term beside the first: gamma / lambda of the paper.
+        hessian_scale: standard deviation of e, in units of model space.
+        n_corruptions: draws of e for each row.
+        of: "encoder", f as above; or "reconstruction", where f is the whole way to E[x | h].
+        method: one of the above, or "auto": closed where there is such a form (one layer, an activation that acts by
+            unit, of="encoder"), else exact where code or columns (the fewer) are at most 16, else hutchinson.
+        n_probes: u or v for each row.
+
+    Raises:
+        InputError: a name, a size or a number that cannot be meant; the closed form asked of a map that has none.
+
+    Source: Rifai et al., Contractive auto-encoders, ICML (2011a), eq. 1 to 7; Rifai et al., Higher order contractive
+    auto-encoder, ECML (2011b), eq. 5 and 6; Hutchinson (1990) for the probes; DL book 14.7.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from isthmus.parts.passes import Batch
+        >>> encoder = MLP((3, 2), generator=torch.Generator().manual_seed(0))
+        >>> x, a = torch.ones(4, 3), encoder(torch.ones(4, 3))
+        >>> coder = SimpleNamespace(encoder=encoder, code_activation=nn.Sigmoid())
+        >>> penalty = Contraction()(Pass(Batch(x), x, a, a.sigmoid(), a), coder, None)
+        >>> torch.allclose(penalty, code_jacobian(encoder, nn.Sigmoid(), x).square().sum((1, 2)))
+        True
+    """
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        *,
+        order: int = 1,
+        hessian_weight: float = 1.0,
+        hessian_scale: float = 0.1,
+        n_corruptions: int = 4,
+        of: str = "encoder",
+        method: str = "auto",
+        n_probes: int = 1,
+    ) -> None:
+        super().__init__(weight)
+        if isinstance(order, bool) or order not in (1, 2):
+            raise InputError(f"Contraction: order {order!r} is not known; give 1, or 2 for the Hessian's term besides")
+        if not 0.0 < hessian_scale < math.inf:
+            raise InputError(f"Contraction: hessian_scale {hessian_scale!r} is not positive; give a number above 0")
+        check_choice("of", of, MAPS)
+        check_choice("method", method, METHODS)
+        check_sizes("Contraction: n_corruptions and n_probes", (n_corruptions, n_probes))
+        self.order, self.of, self.method = int(order), of, method
+        self.hessian_weight = check_weight("Contraction: hessian_weight", hessian_weight)
+        self.hessian_scale = float(hessian_scale)
+        self.n_corruptions, self.n_probes = int(n_corruptions), int(n_probes)
+
+    def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
+        """Omega of the trip's rows; where no generator is given, what is drawn is the same every time."""
+        generator = torch.Generator().manual_seed(0) if generator is None else generator
+        method = self.chosen(coder, trip.corrupted.shape[-1], trip.code.shape[-1])
+        # A difference of Jacobians is small beside either: half precision would leave nothing of it but rounding.
+        with nullcontext() if self.order == 1 else torch.autocast(trip.corrupted.device.type, enabled=False):
+            if method == "closed":
+                views, weight = self._slopes(trip, coder, generator)
+            else:
+                views, weight = self._views(method, trip, coder, generator), None
+            penalty = _squares(views[0], weight)
+            if self.order == 2:
+                penalty = penalty + self.hessian_weight * _squares(views[1:] - views[0], weight).mean(0)
+        return penalty
+
+    def chosen(self, coder: Coder, n_columns: int, code_size: int) -> Method:
+        """The method that is used for a model of these sizes: see `method`.
+
+        Raises:
+            InputError: the closed form is asked of a map that has none.
+        """
+        lacks = self._lacks_closed_form(coder)
+        if self.method == "closed" and lacks:
+            raise InputError(f"method='closed' has the Jacobian of one layer, and {lacks}; take method='auto'")
+        if self.method != "auto":
+            return cast(Method, self.method)
+        outputs = n_columns if self.of == "reconstruction" else code_size
+        return "closed" if not lacks else "exact" if min(n_columns, outputs) <= EXACT_SIZE else "hutchinson"
+
+    def _lacks_closed_form(self, coder: Coder) -> str:
+        """Why there is no closed form; nothing where there is."""
+        if self.of == "reconstruction":
+            return "the reconstruction takes two"
+        if only_layer(coder.encoder) is None:
+            n_layers = len(coder.encoder.affine_maps) if isinstance(coder.encoder, MLP) else 0
+            return f"this encoder has {n_layers}" if n_layers else f"this encoder is a {type(coder.encoder).__name__}"
+        if not acts_by_unit(coder.code_activation):
+            return f"{type(coder.code_activation).__name__} does not act on each unit of the code by itself"
+        return ""
+
+    def _near(self, x: Float[Tensor, "batch columns"], generator: Generator) -> Float[Tensor, "points batch columns"]:
+        """The points that are looked at: x, and for the second order its neighbours x + e."""
+        n_draws = self.n_corruptions if self.order == 2 else 0
+        noise = torch.randn((n_draws, *x.shape), generator=generator, dtype=x.dtype, device=generator.device)
+        return torch.cat([x[None], x + self.hessian_scale * noise.to(x.device)])
+
+    def _slopes(self, trip: Pass, coder: Coder, generator: Generator) -> tuple[Tensor, Tensor]:
+        """s'(a) at the points, (points, *draws, batch, code_size), and ||W_j||^2, which its squares are weighted by."""
+        x, mask = _given(coder.encoder, trip)
+        if self.order == 1:
+            a = trip.preactivation[None]
+        else:
+            a = coder.encoder(_beside(self._near(x, generator), mask))
+        weight = cast(nn.Linear, only_layer(coder.encoder)).weight[:, : x.shape[-1]]
+        return slopes(coder.code_activation, a), weight.square().sum(1)
+
+    def _views(
+        self, method: Method, trip: Pass, coder: Coder, generator: Generator
+    ) -> Float[Tensor, "points batch entries"]:
+        """J at the points, whole or along the probes: its squares sum to the squared norm."""
+        x, mask = _given(coder.encoder, trip)
+
+        def f(rows: Tensor) -> Tensor:
+            code = coder.code_activation(coder.encoder(_beside(rows, mask)))
+            return code if self.of == "encoder" else coder.likelihood.mean(coder.decoder(code))
+
+        n_columns, n_outputs = x.shape[-1], trip.code.shape[-1] if self.of == "encoder" else x.shape[-1]
+        forward = by_forward_mode(coder.encoder, n_columns, n_outputs)
+        n = n_columns if forward else n_outputs
+        if method == "exact":
+            directions = unit_vectors(n, x)
+        else:
+            directions = signs((self.n_probes, len(x), n), x, generator) / math.sqrt(self.n_probes)
+        with as_read(*(part for part in (coder.encoder, coder.decoder) if isinstance(part, nn.Module))):
+            return (pushed if forward else pulled)(f, self._near(x, generator), directions).flatten(2)
+
+    def extra_repr(self) -> str:
+        """What `repr` says of it."""
+        return f"weight={self.weight:g}, order={self.order}, of={self.of!r}, method={self.method!r}"
+
+
+def _squares(view: Tensor, weight: Tensor | None) -> Tensor:
+    """The squares of a view of the Jacobian, summed over its entries, in single precision at least."""
+    view = view.float() if view.dtype in (torch.bfloat16, torch.float16) else view
+    squares = view.square()
+    return (squares if weight is None else squares * weight).sum(-1)
+
+
+def _given(encoder: nn.Module, trip: Pass) -> tuple[Tensor, Tensor | None]:
+    """x~ as the encoder was given it, and the mask beside it where it was given one: 1 where it may look."""
+    x = trip.corrupted
+    if not isinstance(encoder, MLP) or encoder.sizes[0] == x.shape[-1]:
+        return x, None
+    mask = torch.ones_like(x) if trip.hit is None else 1.0 - trip.hit
+    mask = mask if trip.batch.mask is None else mask * trip.batch.mask
+    return x * mask, mask
+
+
+def _beside(x: Float[Tensor, "*draws batch columns"], mask: Tensor | None) -> Tensor:
+    """x, and the mask beside it where there is one."""
+    return x if mask is None else torch.cat([x, mask.expand_as(x)], -1)

@@ -1,0 +1,256 @@
+"""Activations a -> h whose codes have exact zeros, and a linear map that only looks at what is not zero."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from isthmus.errors import InputError
+from isthmus.parts.networks import MLP
+
+
+class SparseActivation(nn.Module, ABC):
+    """h = s(a) with exact zeros. Reading (`eval`), the code of a row depends on that row alone.
+
+    Shapes: (*draws, batch, code_size) -> the same.
+    """
+
+    by_unit = True
+    """Its Jacobian is diagonal wherever there is one: a unit's value is a function of its own a, which others only
+    switch on and off."""
+
+    @abstractmethod
+    def forward(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
+        """The code."""
+
+    def drive(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
+        """What each unit's value would be if it were on, before it is kept from being negative."""
+        return preactivation
+
+    def extra_repr(self) -> str:
+        """What `repr` says of it."""
+        return ", ".join(f"{name}={getattr(self, name):g}" for name in ("k", "bandwidth") if hasattr(self, name))
+
+
+def check_k(k: int, code_size: int) -> int:
+    """Refuse a number of active units that a code cannot have.
+
+    Raises:
+        InputError: with what was found.
+
+    Example:
+        >>> check_k(64, 32)
+        Traceback (most recent call last):
+        ...
+        isthmus.errors.InputError: k=64 active units cannot be kept of a code of 32; give k from 1 to 32, ...
+    """
+    if isinstance(k, bool) or not hasattr(k, "__index__") or not 1 <= k <= code_size:
+        raise InputError(
+            f"k={k!r} active units cannot be kept of a code of {code_size}; give k from 1 to {code_size}, "
+            "or a larger code"
+        )
+    return int(k)
+
+
+class TopK(SparseActivation):
+    """h_j = max(a_j, 0) for the k largest a_j of the row, else 0.
+
+    Args:
+        k: units of a row that may be on.
+        code_size: units of the code.
+
+    Raises:
+        InputError: k below 1 or above the code size.
+
+    Source: Makhzani & Frey (2013), algorithm 1; Gao et al. (2024), eq. 2.
+
+    Example:
+        >>> TopK(1, 3)(torch.tensor([[1.0, 3.0, 2.0]]))
+        tensor([[0., 3., 0.]])
+    """
+
+    def __init__(self, k: int, code_size: int) -> None:
+        super().__init__()
+        self.k = check_k(k, code_size)
+
+    def forward(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
+        """The code."""
+        values, units = preactivation.topk(self.k, dim=-1, sorted=False)
+        return torch.zeros_like(preactivation).scatter(-1, units, values.relu())
+
+
+class BatchTopK(SparseActivation):
+    """While learning the k n largest a_j > 0 of the n rows of a batch together; when reading those above a threshold.
+
+        h_j = max(a_j, 0) 1[a_j >= t],   t <- .99 t + .01 (the smallest that was kept of a batch)
+
+    A row with much in it may use more units than a plain one, k of them on average; the threshold, a buffer that the
+    file keeps, gives a row the same code whatever its neighbours are.
+
+    Args:
+        k: units of a row that are on, on average.
+        code_size: units of the code.
+
+    Raises:
+        InputError: k below 1 or above the code size.
+
+    Source: Bussmann, Leask & Nanda, BatchTopK sparse autoencoders (2024), section 3.
+
+    Example:
+        >>> activation = BatchTopK(1, 2)
+        >>> activation(torch.tensor([[1.0, 3.0], [0.0, 2.0]]))
+        tensor([[0., 3.],
+                [0., 2.]])
+        >>> activation.eval()(torch.tensor([[2.5, 1.5]]))
+        tensor([[2.5000, 0.0000]])
+    """
+
+    threshold: Tensor
+
+    def __init__(self, k: int, code_size: int) -> None:
+        super().__init__()
+        self.k = check_k(k, code_size)
+        self.register_buffer("threshold", torch.zeros(()))
+
+    def forward(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
+        """The code; while learning the threshold moves a hundredth of the way to the batch's."""
+        value = preactivation.relu()
+        if not self.training:
+            return value * (value >= self.threshold)
+        n_kept = self.k * math.prod(value.shape[:-1])
+        smallest = value.detach().flatten().topk(n_kept, sorted=False).values.min()
+        self._move(value.detach(), smallest)
+        return value * (value >= smallest)
+
+    @torch.no_grad()
+    def _move(self, value: Tensor, smallest: Tensor) -> None:
+        # Fewer than k n may be positive; then the smallest of those was kept.
+        reached = smallest if smallest > 0 else value[value > 0].min() if bool((value > 0).any()) else smallest
+        self.threshold.lerp_(reached.to(self.threshold.dtype), 0.01 if self.threshold > 0 else 1.0)
+
+
+class JumpReLU(SparseActivation):
+    r"""h_j = a_j H(a_j - theta_j), with a learned threshold theta_j = exp(log_threshold_j) > 0 for each unit.
+
+        dh / d theta      := -(theta / w) K((a - theta) / w),   K(u) = 1[ |u| < 1/2 ]
+        dH(a - theta) / d theta := -(1 / w) K((a - theta) / w)
+
+    The step has no derivative that learning could follow; these straight-through ones are those of the *expected*
+    loss, with the density of a near the threshold estimated by a kernel K of the bandwidth w.
+
+    Args:
+        code_size: units of the code.
+        threshold: where every theta begins, in the units of a.
+        bandwidth: w, in the units of a: narrow is unbiased, wide has less variance.
+
+    Raises:
+        InputError: a threshold or a bandwidth that is not positive.
+
+    Source: Rajamanoharan et al., Jumping ahead (2024), eq. 3, 10 and 11; there w = .001 for rows scaled to unit mean
+    square and batches of 4,096.
+
+    Example:
+        >>> JumpReLU(3, threshold=0.5)(torch.tensor([[-1.0, 0.4, 0.6]])).detach()
+        tensor([[0.0000, 0.0000, 0.6000]])
+    """
+
+    def __init__(self, code_size: int, *, threshold: float = 0.1, bandwidth: float = 0.1) -> None:
+        super().__init__()
+        for name, value in (("threshold", threshold), ("bandwidth", bandwidth)):
+            if not 0.0 < value < math.inf:
+                raise InputError(f"JumpReLU: {name} {value!r} is not positive; give a number above 0")
+        self.log_threshold = nn.Parameter(torch.full((code_size,), math.log(threshold)))
+        self.bandwidth = float(bandwidth)
+
+    def gate(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
+        """H(a - theta), with its straight-through derivative by theta."""
+        return (preactivation > self.log_threshold.exp()).to(preactivation.dtype) + self._through(preactivation)
+
+    def forward(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
+        """The code."""
+        threshold = self.log_threshold.exp()
+        return preactivation * (preactivation > threshold) + threshold.detach() * self._through(preactivation)
+
+    def _through(self, preactivation: Tensor) -> Tensor:
+        """Zero, whose derivative by theta is -K((a - theta) / w) / w: a ramp of width w less its own value."""
+        ramp = ((preactivation.detach() - self.log_threshold.exp()) / self.bandwidth + 0.5).clamp(0.0, 1.0)
+        return ramp - ramp.detach()
+
+
+class Gated(SparseActivation):
+    r"""h_j = 1[a_j > 0] max(exp(r_j) a_j + b_j, 0): a gate and a magnitude that share the encoder's weights.
+
+    The L1 penalty then falls on the gate, relu(a), and the magnitude is not shrunk by it. The paper's
+    W_mag = exp(r_mag) W_gate is this r; the encoder's own bias is its b_gate, and b is b_mag - exp(r) b_gate.
+
+    Args:
+        code_size: units of the code.
+
+    Source: Rajamanoharan et al., Improving dictionary learning with gated sparse autoencoders (2024), eq. 6 and 7.
+
+    Example:
+        >>> Gated(3)(torch.tensor([[-1.0, 0.5, 2.0]])).detach()
+        tensor([[0.0000, 0.5000, 2.0000]])
+    """
+
+    def __init__(self, code_size: int) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(code_size))
+        self.bias = nn.Parameter(torch.zeros(code_size))
+
+    def drive(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
+        """The magnitude before it is kept from being negative."""
+        return self.log_scale.exp() * preactivation + self.bias
+
+    def forward(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
+        """The code."""
+        return self.drive(preactivation).relu() * (preactivation > 0)
+
+
+class GatheredLinear(nn.Linear):
+    """r = W h + b by the columns of W at which h is not zero: k of them instead of all.
+
+        r_i = b + sum over j with h_ij != 0 of h_ij W_:j
+
+    Shapes: (*draws, batch, code_size) -> (*draws, batch, columns). Values and the gradients of W and b are those of
+    the dense product; the gradient of h is given where h is not zero and is 0 elsewhere, which is all that `TopK`,
+    `BatchTopK` and a ReLU pass on. (A `JumpReLU` moves its thresholds by the gradient of units that are off: it
+    needs the dense product.)
+
+    The weight is kept column by column in memory, so that a column is read in one piece; it is (columns, code_size)
+    as every linear map's.
+
+    Source: Gao et al. (2024), section 4.2 and appendix D.
+
+    Example:
+        >>> decoder = gathered(MLP((64, 3), generator=torch.Generator().manual_seed(0)))
+        >>> decoder(torch.zeros(5, 64)).shape
+        torch.Size([5, 3])
+    """
+
+    def forward(self, code: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch columns"]:
+        """The dense product's value."""
+        # In the weight's own type: under autocast the sums of a few columns are not worth rounding.
+        rows = code.reshape(-1, code.shape[-1]).to(self.weight.dtype)
+        row, unit = rows.nonzero(as_tuple=True)
+        starts = torch.searchsorted(row, torch.arange(len(rows), device=row.device))
+        total = F.embedding_bag(unit, self.weight.t(), starts, mode="sum", per_sample_weights=rows[row, unit])
+        total = total if self.bias is None else total + self.bias
+        return total.view(*code.shape[:-1], self.out_features)
+
+
+def gathered(decoder: MLP) -> MLP:
+    """The same decoder with its first map, which sees the code, made a `GatheredLinear` of the same weights."""
+    first = decoder.affine_maps[0]
+    sparse = skip_init(GatheredLinear, first.in_features, first.out_features, bias=first.bias is not None)
+    sparse.weight = nn.Parameter(first.weight.detach().t().contiguous().t())
+    if first.bias is not None:
+        sparse.bias = first.bias
+    decoder.layers[next(i for i, layer in enumerate(decoder.layers) if layer is first)] = sparse
+    return decoder

@@ -1,0 +1,349 @@
+"""What makes an autoencoder sparse, by name: the activation of the code, its penalties, its constraints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+from torch.func import functional_call
+
+from isthmus.errors import InputError
+from isthmus.parts.constraints import Constraint, UnitColumns
+from isthmus.parts.networks import ACTIVATIONS, check_choice
+from isthmus.parts.passes import Pass
+from isthmus.parts.penalties import (
+    Coder,
+    LaplacePrior,
+    LogPenalty,
+    Penalty,
+    StudentTPrior,
+    TargetRate,
+    check_rate,
+    check_weight,
+)
+from isthmus.parts.sparse_activations import BatchTopK, Gated, JumpReLU, SparseActivation, TopK, check_k
+
+NON_NEGATIVE = ("relu", "sigmoid", "softplus")
+"""Activations by name whose codes are never negative."""
+
+GATHERED_FROM = 32
+"""Columns gathered beat the dense product where the code has at least this many units for each that is on; see
+`benchmarks/sparse.py`."""
+
+
+class UnitActivity(nn.Module):
+    """How often each unit of a code is on, and for how many rows it has been off.
+
+        r_j <- r_j + m (share of the batch's rows with h_j != 0 - r_j),   m = max(1 / batches seen, .01)
+        idle_j <- 0 if h_j != 0 in any row of the batch, else idle_j + rows
+
+    Buffers, so that a checkpoint and a file keep them.
+
+    Args:
+        code_size: units of the code.
+
+    Example:
+        >>> activity = UnitActivity(2)
+        >>> activity.update(torch.tensor([[0.0, 1.0], [0.0, 0.0]]))
+        >>> activity.rate.tolist(), activity.idle.tolist()
+        ([0.0, 0.5], [2, 0])
+    """
+
+    rate: Tensor
+    idle: Tensor
+    n_batches: Tensor
+
+    def __init__(self, code_size: int) -> None:
+        super().__init__()
+        self.register_buffer("rate", torch.zeros(code_size))
+        self.register_buffer("idle", torch.zeros(code_size, dtype=torch.long))
+        self.register_buffer("n_batches", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def update(self, code: Float[Tensor, "*draws batch code_size"]) -> None:
+        """Take note of a batch; draws count as rows."""
+        on = (code != 0).flatten(0, -2)
+        self.n_batches += 1
+        self.rate.lerp_(on.to(self.rate.dtype).mean(0), max(1.0 / int(self.n_batches), 0.01))
+        self.idle.add_(len(on)).masked_fill_(on.any(0), 0)
+
+
+class DeadUnits(Penalty):
+    r"""Omega = -log p_dec(x | g(h) + D z): what is left of x is put to the units that are dead, while there are any.
+
+        z_j = max(a_j, 0) for the n_revived largest a_j of the dead units, else 0;    dh/da := 1 for these
+        D z = g_params(z) - g_params(0)
+
+    With the Gaussian likelihood this is 1/2 ||e - D z||^2, e = x - r. A unit is dead that was off for the last
+    `dead_after` rows. The gradient goes to the dead units alone (g(h) is held), and straight through the zero below
+    which a ReLU passes none: otherwise a unit that is negative on every row could never return. While no unit is
+    dead the term is 0.
+
+    Shapes: trip of (*draws, batch) rows -> (*draws, batch), nats.
+
+    Args:
+        weight: alpha of the paper, whose reconstruction term is normalised by the same factor as this one.
+        code_size: units of the code.
+        dead_after: rows.
+        n_revived: k_aux of the paper, at most the code size; there half the columns.
+
+    Raises:
+        InputError: a count below 1.
+
+    Source: Gao et al., Scaling and evaluating sparse autoencoders (2024), appendix A.2 (AuxK); there without the
+    straight-through gradient, which TopK needs less.
+
+    Example:
+        >>> DeadUnits(1 / 32, code_size=4, dead_after=1000, n_revived=2).activity.idle
+        tensor([0, 0, 0, 0])
+    """
+
+    def __init__(self, weight: float = 1 / 32, *, code_size: int, dead_after: int, n_revived: int) -> None:
+        super().__init__(weight)
+        if dead_after < 1 or n_revived < 1:
+            raise InputError(
+                f"DeadUnits: dead_after={dead_after!r} rows and n_revived={n_revived!r} units must be at least 1"
+            )
+        self.dead_after, self.n_revived = int(dead_after), min(int(n_revived), code_size)
+        self.activity = UnitActivity(code_size)
+
+    @property
+    def dead(self) -> Tensor:
+        """Whether each unit is dead, (code_size,)."""
+        return self.activity.idle >= self.dead_after
+
+    def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
+        """Omega of the trip; while learning the activity of its code is noted."""
+        if self.training:
+            self.activity.update(trip.code)
+        dead = self.dead
+        if not bool(dead.any()):
+            return trip.parameters.new_zeros(trip.parameters.shape[:-1])
+        revived = self.revived(trip, coder, dead)
+        offset = coder.decoder(revived) - coder.decoder(torch.zeros_like(revived[..., :1, :]))
+        return coder.likelihood.nll(trip.parameters.detach() + offset, trip.batch.wanted, trip.batch.mask)
+
+    def revived(self, trip: Pass, coder: Coder, dead: Tensor) -> Float[Tensor, "*draws batch code_size"]:
+        """z."""
+        activation = coder.code_activation
+        drive = trip.preactivation
+        drive = activation.drive(drive) if isinstance(activation, SparseActivation) else drive
+        largest, units = drive.masked_fill(~dead, -math.inf).topk(self.n_revived, dim=-1, sorted=False)
+        values = torch.where(largest.isfinite(), drive.gather(-1, units), 0.0)
+        return torch.zeros_like(drive).scatter(-1, units, values - (values - values.relu()).detach())
+
+
+class ActiveUnits(Penalty):
+    """Omega = sum_j H(a_j - theta_j), the number of units that are on (L0), for `JumpReLU`.
+
+    Its derivative by the thresholds is the straight-through one; by a it is zero.
+
+    Shapes: (*draws, batch, code_size) -> (*draws, batch).
+
+    Args:
+        weight: nats for each unit that is on. The paper's lambda beside ||x - r||^2 is half of it here.
+
+    Source: Rajamanoharan et al., Jumping ahead (2024), eq. 9.
+    """
+
+    def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
+        """Omega of the trip."""
+        activation = coder.code_activation
+        if not isinstance(activation, JumpReLU):
+            raise InputError(f"ActiveUnits counts the open gates of a JumpReLU, not of {type(activation).__name__}")
+        return activation.gate(trip.preactivation).sum(-1)
+
+
+class GateL1(Penalty):
+    """Omega = sum_j max(a_j, 0), the L1 norm of what `Gated` opens its gates by.
+
+    Shapes: (*draws, batch, code_size) -> (*draws, batch).
+
+    Args:
+        weight: the paper's lambda beside ||x - r||^2 is half of it here.
+
+    Source: Rajamanoharan et al., Improving dictionary learning with gated sparse autoencoders (2024), eq. 8.
+    """
+
+    def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
+        """Omega of the trip."""
+        return trip.preactivation.relu().sum(-1)
+
+
+class GateReconstruction(Penalty):
+    """Omega = -log p_dec(x | g(max(a, 0))), the decoder held: the gate's own values must reconstruct too.
+
+    The step of `Gated` gives its gate no gradient; this does. The decoder is frozen in it, so that it learns from
+    the magnitudes alone.
+
+    Shapes: trip of (*draws, batch) rows -> (*draws, batch), nats.
+
+    Args:
+        weight: 1 in the paper.
+
+    Source: Rajamanoharan et al., Improving dictionary learning with gated sparse autoencoders (2024), eq. 8, L_aux.
+    """
+
+    def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
+        """Omega of the trip."""
+        decoder = coder.decoder
+        gates = trip.preactivation.relu()
+        if isinstance(decoder, nn.Module):
+            held = {name: value.detach() for name, value in decoder.state_dict(keep_vars=True).items()}
+            parameters = functional_call(decoder, held, (gates,))
+        else:
+            parameters = decoder(gates)
+        return coder.likelihood.nll(parameters, trip.batch.wanted, trip.batch.mask)
+
+
+@dataclass(frozen=True)
+class SparseParts:
+    """What a name of `SPARSITIES` adds to a recipe.
+
+    Attributes:
+        code_activation: s, by name or as a module.
+        penalties: by the name of their term.
+        constraints: what the weights are kept to.
+        gather: whether the decoder gains by `isthmus.parts.sparse_activations.gathered`.
+    """
+
+    code_activation: str | nn.Module
+    penalties: dict[str, Penalty]
+    constraints: tuple[Constraint, ...] = ()
+    gather: bool = False
+
+
+@dataclass(frozen=True)
+class SparseOptions:
+    """What `sparse_parts` is asked for; see there."""
+
+    n_columns: int
+    code_size: int
+    weight: float = 0.1
+    target_rate: float = 0.05
+    k: int | None = None
+    code_activation: str | None = None
+    unit_columns: bool = True
+    revival_weight: float = 1 / 32
+    dead_after: int | None = None
+    threshold: float = 0.1
+    bandwidth: float = 0.1
+
+    @property
+    def n_active(self) -> int:
+        """k, or as many as the target rate makes of the code."""
+        k = max(1, round(self.target_rate * self.code_size)) if self.k is None else self.k
+        return check_k(k, self.code_size)
+
+    @property
+    def revival(self) -> dict[str, Penalty]:
+        """The term that revives dead units; a rate of 1 in n is waited for 100 n rows."""
+        rate = self.target_rate if self.k is None else self.n_active / self.code_size
+        dead_after = math.ceil(100 / rate) if self.dead_after is None else self.dead_after
+        n_revived = max(1, self.n_columns // 2)
+        dead = DeadUnits(self.revival_weight, code_size=self.code_size, dead_after=dead_after, n_revived=n_revived)
+        return {"dead_units": dead}
+
+
+def _smooth(prior: Callable[[float, bool], Penalty], options: SparseOptions) -> SparseParts:
+    """A prior on the code that an activation by name gives."""
+    activation = "relu" if options.code_activation is None else options.code_activation
+    check_choice("code_activation", activation, tuple(ACTIVATIONS))
+    revival = options.revival if activation == "relu" else {}
+    return SparseParts(activation, {"sparsity": prior(options.weight, activation in NON_NEGATIVE), **revival})
+
+
+def _target_rate(options: SparseOptions) -> SparseParts:
+    if options.code_activation not in (None, "sigmoid"):
+        raise InputError(
+            f"sparsity 'kl' asks for a rate of units between 0 and 1, and code_activation "
+            f"{options.code_activation!r} has others; leave it to be 'sigmoid', or take sparsity 'l1'"
+        )
+    return SparseParts("sigmoid", {"sparsity": TargetRate(options.weight, target_rate=options.target_rate)})
+
+
+def _jumprelu(options: SparseOptions) -> SparseParts:
+    activation = JumpReLU(options.code_size, threshold=options.threshold, bandwidth=options.bandwidth)
+    return SparseParts(activation, {"sparsity": ActiveUnits(options.weight), **options.revival})
+
+
+def _gated(options: SparseOptions) -> SparseParts:
+    penalties = {"sparsity": GateL1(options.weight), "gate_reconstruction": GateReconstruction(1.0)}
+    return SparseParts(Gated(options.code_size), penalties | options.revival)
+
+
+def _kept(activation: Callable[[int, int], nn.Module], options: SparseOptions) -> SparseParts:
+    """A fixed number of units: nothing is penalised, and the decoder looks at those alone."""
+    k = options.n_active
+    gather = options.code_size >= GATHERED_FROM * k
+    return SparseParts(activation(k, options.code_size), options.revival, gather=gather)
+
+
+BUILDERS: dict[str, Callable[[SparseOptions], SparseParts]] = {
+    "l1": lambda o: _smooth(lambda weight, positive: LaplacePrior(weight, non_negative=positive), o),
+    "student-t": lambda o: _smooth(lambda weight, positive: StudentTPrior(weight, non_negative=positive), o),
+    "kl": _target_rate,
+    "log": lambda o: _smooth(lambda weight, positive: LogPenalty(weight), o),
+    "topk": lambda o: _kept(TopK, o),
+    "batch-topk": lambda o: _kept(BatchTopK, o),
+    "jumprelu": _jumprelu,
+    "gated": _gated,
+}
+
+SPARSITIES = tuple(BUILDERS)
+"""The names that `sparse_parts` knows."""
+
+OWN_ACTIVATION = ("topk", "batch-topk", "jumprelu", "gated")
+"""The names that are themselves the activation of the code."""
+
+
+def sparse_parts(name: str, **asked: Any) -> SparseParts:
+    """The activation, penalties and constraints that a name stands for.
+
+        l1, student-t, log    a prior on the code, ReLU by default      weight is its rate, or its share
+        kl                    sigmoid units asked for a rate            weight, target_rate
+        topk, batch-topk      k units of a row, or on average           k, or target_rate * code_size of them
+        jumprelu              learned thresholds, L0                    weight for each unit that is on
+        gated                 gate and magnitude, L1 on the gate        weight
+
+    Wherever a code has exact zeros a term "dead_units" is added that revives units: see `DeadUnits`.
+
+    Args:
+        name: one of `SPARSITIES`.
+        asked: the fields of `SparseOptions`: n_columns and code_size, and what differs from the defaults of
+            weight: of the sparsity term, see the class of the penalty for a paper's lambda;
+            target_rate: share of the rows on which a unit shall be on;
+            k: units of a row that are on, None by target_rate;
+            code_activation: by name; None takes what suits;
+            unit_columns: keep the decoder's columns at norm 1 (linear decoders; not with "kl", whose units are
+            bounded themselves);
+            revival_weight: of the term for dead units;
+            dead_after: rows after which a silent unit is dead, None 100 times as many as the rate lets expect;
+            threshold, bandwidth: of `JumpReLU`.
+
+    Raises:
+        InputError: an unknown name, a rate outside (0, 1), k outside 1..code_size, a negative weight, an activation
+            that the name does not go with.
+
+    Example:
+        >>> parts = sparse_parts("topk", n_columns=64, code_size=256, k=8)
+        >>> parts.code_activation, list(parts.penalties), parts.gather
+        (TopK(k=8), ['dead_units'], True)
+    """
+    check_choice("sparsity", name, SPARSITIES)
+    options = SparseOptions(**asked)
+    check_rate("target_rate", options.target_rate)
+    check_weight(f"sparsity {name!r}", options.weight)
+    if name in OWN_ACTIVATION and options.code_activation is not None:
+        raise InputError(
+            f"sparsity {name!r} is itself the activation of the code, beside code_activation "
+            f"{options.code_activation!r}; leave code_activation=None"
+        )
+    parts = BUILDERS[name](options)
+    constraints = (UnitColumns(),) if options.unit_columns and name != "kl" else ()
+    return replace(parts, constraints=constraints)
