@@ -11,11 +11,12 @@ from PIL import Image
 from sklearn.decomposition import PCA
 from torch.nn.functional import mse_loss
 
-from isthmus import InputError
+from isthmus import InputError, LinearAutoencoder
 from isthmus.evaluation import reconstruction
 from isthmus.report import figures
 from isthmus.report.charts import map_chart, pixel_chart
 from isthmus.report.code_maps import map_codes, standardised
+from isthmus.report.examples import hover_values
 from isthmus.report.gathering import best_typical_worst, gather, read_rows, sample, user_columns
 from isthmus.report.layers import first_layer, first_weights
 from isthmus.report.page import _pixel_map
@@ -53,6 +54,27 @@ def test_gathered_errors_agree_with_the_estimator_and_with_evaluation(table):
     x = torch.cat([reading.x for reading in model.read(X)]).double()
     np.testing.assert_allclose(found.column_mean, x.mean(0), atol=1e-6)
     np.testing.assert_allclose(found.column_variance, x.var(0, unbiased=False), rtol=1e-5, atol=1e-9)
+
+
+def test_what_is_missing_counts_in_nothing_that_is_gathered_and_does_not_stand_out():
+    rng = np.random.default_rng(0)
+    X = rng.normal(9, 2, size=(60, 5))
+    X[rng.random(X.shape) < 0.4] = np.nan
+    X[:, 3] = np.nan
+    model = LinearAutoencoder(code_size=2, max_epochs=2, missing="mask", scaling="none", random_state=0).fit(X)
+    found = gather(model, X)
+    judged = reconstruction.evaluate(model, X)
+    np.testing.assert_allclose(found.squared_error, model.reconstruction_error(X), rtol=1e-5)
+    assert found.pca_squared_error.mean() == pytest.approx(judged["pca_squared_error_per_row"], rel=1e-5)
+    np.testing.assert_allclose(found.column_error, reconstruction.squared_error_by_column(model, X), rtol=1e-5)
+    seen = [0, 1, 2, 4]
+    np.testing.assert_allclose(found.column_mean[seen], np.nanmean(X[:, seen], 0), rtol=1e-5)
+    np.testing.assert_allclose(found.column_variance[seen], np.nanvar(X[:, seen], 0), rtol=1e-4)
+    assert (found.column_error[3], found.column_variance[3]) == (0, 0)
+    first = np.flatnonzero(np.isfinite(X).sum(1) == 1)[0]
+    [told] = hover_values(model, X, np.array([first]), found.column_mean, found.column_variance)
+    assert told[0][0] == f"x{np.flatnonzero(np.isfinite(X[first]))[0]}"
+    assert [original for _, original, _ in told[1:]] == ["missing"] * 4
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 3, 4, 7, 100])

@@ -104,7 +104,7 @@ def _pictured(model: BaseAutoencoder, X: Any, rows: Int[np.ndarray, " picked"], 
     screen = Screen.of(model.preprocessing_, np.concatenate([reading.x.numpy() for reading in readings]))
     examples: list[Example] = []
     for reading in readings:
-        pca = model.baseline_.decode(model.baseline_.encode(reading.x))
+        pca = model.baseline_.decode(model.baseline_.encode(reading.x, reading.mask))
         lines = {"original": reading.x, "reconstruction": reading.reconstruction, "PCA": pca}
         shown = {name: shrunk(screen.show(x.numpy()), LARGEST_SIDE) for name, x in lines.items()}
         for i in range(len(reading.x)):
@@ -136,7 +136,7 @@ def _tabled(model: BaseAutoencoder, X: Any, rows: Int[np.ndarray, " picked"], na
 def _deviations(columns: Sequence[Column], readings: Sequence[Reading]) -> list[np.ndarray]:
     """How far a row and its reconstruction are apart in each of the user's columns, (rows, columns) a block."""
     starts = [column.members[0] for column in columns]
-    squares = ((reading.x - reading.reconstruction).square().numpy() for reading in readings)
+    squares = (reading.squared_residuals.numpy() for reading in readings)
     return [np.sqrt(np.add.reduceat(block, starts, axis=1)) for block in squares]
 
 
@@ -236,7 +236,8 @@ def hover_values(
     for raw, reading in read_rows(model, X, rows):
         values = _Values(model, raw, reading)
         x = reading.x.numpy()
-        size = np.abs(x) if values.sparse else np.add.reduceat(np.abs((x - mean) / scale), starts, axis=1)
+        seen = np.ones_like(x) if reading.mask is None else reading.mask.numpy()
+        size = np.abs(x) if values.sparse else np.add.reduceat(np.abs((x - mean) / scale) * seen, starts, axis=1)
         for i in range(len(x)):
             order = np.argsort(-size[i], kind="stable")[:HOVER_COLUMNS]
             order = order[size[i, order] > 0] if values.sparse else order

@@ -13,6 +13,7 @@ from isthmus.data.preprocessing import Preprocessor, len_of
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.records import Reading
+from isthmus.evaluation.residuals import count_observed, squared_residuals
 
 SHOWN = 10
 """Rows of each of the three groups best, typical and worst."""
@@ -23,14 +24,14 @@ ROWS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Gathered:
-    """Errors and codes of the rows, in model space.
+    """Errors and codes of the rows, in model space; what was missing in a row counts in nothing here.
 
     Attributes:
         codes: h, (rows, code_size).
         squared_error: ||x - r||^2, (rows,).
         pca_squared_error: the same of principal components with a code of the same size, (rows,).
         nll: -log p_dec(x | h), (rows,), nats.
-        column_error: the mean of (x - r)^2 by column, (columns,).
+        column_error: the mean of (x - r)^2 by column over the rows in which it was observed, (columns,).
         pca_column_error: the same of principal components.
         column_mean, column_variance: of x, (columns,).
     """
@@ -60,18 +61,21 @@ def gather(model: BaseAutoencoder, X: object) -> Gathered:
         raise InputError("there are no rows to report on; give at least one")
     pca = model.baseline_
     by_row: list[list[np.ndarray]] = [[], [], [], []]
-    by_column = np.zeros((4, model.preprocessing_.n_columns))
+    by_column, observed = np.zeros((4, model.preprocessing_.n_columns)), np.zeros(())
     for reading in model.read(X):
-        x, residual = reading.x, (reading.x - reading.reconstruction).double().square()
-        pca_residual = (x - pca.decode(pca.encode(x))).double().square()
+        x, mask = reading.x, reading.mask
+        residual = reading.squared_residuals.double()
+        pca_residual = squared_residuals(x, pca.decode(pca.encode(x, mask)), mask).double()
         rows = reading.code, residual.sum(1), pca_residual.sum(1), reading.nll
         for kept, values in zip(by_row, rows, strict=True):
             kept.append(values.numpy())
         centred = (x - pca.mean).double()
+        centred = centred if mask is None else centred.masked_fill(mask == 0, 0.0)
         sums = residual.sum(0), pca_residual.sum(0), centred.sum(0), centred.square().sum(0)
         by_column += torch.stack(sums).numpy()
+        observed = observed + np.asarray(count_observed(x, mask))
     codes, error, pca_error, nll = (np.concatenate(kept) for kept in by_row)
-    column_error, pca_column_error, offset, square = by_column / len(codes)
+    column_error, pca_column_error, offset, square = by_column / np.maximum(observed, 1)
     return Gathered(
         codes, error, pca_error, nll, column_error, pca_column_error,
         column_mean=pca.mean.double().numpy() + offset,
