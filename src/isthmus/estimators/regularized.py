@@ -33,19 +33,10 @@ NETWORKS = ("mlp", "conv")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Regularized:
-    """The arguments that the regularised kinds share.
+class Regularization:
+    """The arguments that say what is wanted of a code besides the reconstruction, whatever makes the code.
 
     Args:
-        network: "mlp", perceptrons on flat rows, or "conv", convolutions on images.
-        hidden_sizes: units of the encoder's hidden layers, outermost first, mirrored by the decoder; () is one
-            layer from the input to the code. For "conv" the maps of each convolution, None chooses.
-        dense_sizes: for "conv", units of the dense layers after the convolutions; None chooses.
-        activation: of the hidden layers.
-        code_activation: of the code; None takes what suits the sparsity, "sigmoid" without one.
-        tied: the decoder uses the encoder's transposed weights ("mlp" alone).
-        normalization: "batch" or "layer" in the hidden layers, or None.
-        dropout: rate at which hidden units are dropped while learning.
         corruption: what is done to the rows before they are encoded while learning: None, or a name of
             `isthmus.parts.corruptions.CORRUPTIONS`, or a callable (x, generator) -> x~ on tensors in model space.
         corruption_rate: share of the entries (or groups) that "masking", "salt-and-pepper", "groups" and "missing" hit.
@@ -69,14 +60,6 @@ class Regularized:
         n_probes: probes a row of "hutchinson".
     """
 
-    network: str = "mlp"
-    hidden_sizes: Sequence[int] | None = ()
-    dense_sizes: Sequence[int] | None = None
-    activation: str = "silu"
-    code_activation: str | None = None
-    tied: bool = False
-    normalization: Normalization | None = None
-    dropout: float = 0.0
     corruption: str | Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None
     corruption_rate: float = 0.25
     corruption_scale: float = 0.3
@@ -96,13 +79,16 @@ class Regularized:
     contraction_method: str = "auto"
     n_probes: int = 1
 
-    def _recipe(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
-        """Every part that the arguments ask for, around one pair of maps."""
-        likelihood = likelihood_from(shape.likelihood, shape.n_columns)
-        corruption = self._corruption(shape)
-        pair = self._pair(shape, likelihood, corruption, generator)
-        self.hidden_sizes_, self.dense_sizes_ = pair.hidden_sizes, pair.dense_sizes
-        sparse = self._sparse(shape, pair)
+    def _around(
+        self,
+        pair: Pair,
+        likelihood: Likelihood,
+        shape: Shape,
+        corruption: Corruption | None,
+        code_activation: str | None,
+    ) -> Reconstruction:
+        """The pair's criterion, with all that the arguments want of its code."""
+        sparse = self._sparse(shape, pair, code_activation)
         if sparse.constraints:
             pair = dictionary(pair, likelihood, told=corruption is not None and corruption.sees_mask)
         if sparse.gather and isinstance(pair.decoder, MLP):
@@ -114,14 +100,14 @@ class Regularized:
             centre=median_row if sparse.constraints else mean_row,
         )  # fmt: skip
 
-    def _sparse(self, shape: Shape, pair: Pair) -> SparseParts:
+    def _sparse(self, shape: Shape, pair: Pair, code_activation: str | None) -> SparseParts:
         """The activation of the code, and what keeps the code sparse."""
         if self.sparsity is None:
-            return SparseParts(self.code_activation or "sigmoid", {})
+            return SparseParts(code_activation or "sigmoid", {})
         linear = dictionary_weight(pair.decoder) is not None
         return sparse_parts(
             self.sparsity, n_columns=shape.n_columns, code_size=shape.code_size, weight=self.sparsity_weight,
-            target_rate=self.target_rate, k=self.k, code_activation=self.code_activation,
+            target_rate=self.target_rate, k=self.k, code_activation=code_activation,
             unit_columns=linear if self.unit_columns is None else self.unit_columns,
         )  # fmt: skip
 
@@ -149,6 +135,40 @@ class Regularized:
             self.corruption, rate=self.corruption_rate, scale=self.corruption_scale, groups=groups,
             n_columns=shape.n_columns,
         )  # fmt: skip
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Regularized(Regularization):
+    """The arguments that the regularised kinds share: the network, and those of `Regularization`.
+
+    Args:
+        network: "mlp", perceptrons on flat rows, or "conv", convolutions on images.
+        hidden_sizes: units of the encoder's hidden layers, outermost first, mirrored by the decoder; () is one
+            layer from the input to the code. For "conv" the maps of each convolution, None chooses.
+        dense_sizes: for "conv", units of the dense layers after the convolutions; None chooses.
+        activation: of the hidden layers.
+        code_activation: of the code; None takes what suits the sparsity, "sigmoid" without one.
+        tied: the decoder uses the encoder's transposed weights ("mlp" alone).
+        normalization: "batch" or "layer" in the hidden layers, or None.
+        dropout: rate at which hidden units are dropped while learning.
+    """
+
+    network: str = "mlp"
+    hidden_sizes: Sequence[int] | None = ()
+    dense_sizes: Sequence[int] | None = None
+    activation: str = "silu"
+    code_activation: str | None = None
+    tied: bool = False
+    normalization: Normalization | None = None
+    dropout: float = 0.0
+
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
+        """Every part that the arguments ask for, around one pair of maps."""
+        likelihood = likelihood_from(shape.likelihood, shape.n_columns)
+        corruption = self._corruption(shape)
+        pair = self._pair(shape, likelihood, corruption, generator)
+        self.hidden_sizes_, self.dense_sizes_ = pair.hidden_sizes, pair.dense_sizes
+        return self._around(pair, likelihood, shape, corruption, self.code_activation)
 
     def _pair(
         self, shape: Shape, likelihood: Likelihood, corruption: Corruption | None, generator: torch.Generator
