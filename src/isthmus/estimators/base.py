@@ -24,6 +24,7 @@ from isthmus.data.streams import BLOCK, Subset, blocks
 from isthmus.errors import InputError
 from isthmus.estimators import checkpoints, inputs
 from isthmus.estimators.diagnosis import examine_fit
+from isthmus.estimators.features import ReadsFeatures
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.records import Reading, Shape
 from isthmus.estimators.surveys import blocks_of_x, complete_blocks, fit_baseline, padded, telling_block
@@ -44,7 +45,7 @@ DENSE_LIMIT = 2**30
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class BaseAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class BaseAutoencoder(ReadsFeatures, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """The promises that all kinds keep; see `docs/design.md`, section 3.
 
     Args:

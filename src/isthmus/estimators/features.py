@@ -1,0 +1,186 @@
+"""Reading what was learned: what the units of a fitted autoencoder look for, what they add, which rows drive them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from isthmus.errors import InputError
+from isthmus.evaluation.features import (
+    Activity,
+    activity,
+    as_images,
+    atoms,
+    effects,
+    first_weights,
+    is_linear,
+    strongest,
+)
+from isthmus.parts.likelihoods import Likelihood
+
+
+def _has_filters(model: Any) -> bool:
+    """Whether the encoder begins with an affine map or a convolution."""
+    check_is_fitted(model)
+    return first_weights(model.objective_.encoder) is not None
+
+
+def _has_dictionary(model: Any) -> bool:
+    """Whether the decoder is linear in the code, and gives a column a parameter that its mean is a function of."""
+    check_is_fitted(model)
+    objective = model.objective_
+    by_column = (
+        objective.likelihood.n_parameters == objective.likelihood.n_columns
+        or type(objective.likelihood).parameters_for is Likelihood.parameters_for
+    )
+    if not (by_column and is_linear(objective.decoder, model.code_size_, next(objective.parameters()))):
+        raise AttributeError(
+            f"this {model.kind} autoencoder has no dictionary, because its decoder is not linear in the code; "
+            "unit_effects(X) shows what each unit does to an average row"
+        )
+    return True
+
+
+class ReadsFeatures:
+    """What every fitted autoencoder tells of its units; those of the code are numbered as its columns, from 0."""
+
+    code_size_: int
+    objective_: Any
+    preprocessing_: Any
+
+    @available_if(_has_filters)
+    def filters(self) -> Float[np.ndarray, "units ..."]:
+        r"""What each unit of the encoder's first layer looks for: its weights.
+
+            a_j = <w_j, x> + b_j,   the filter of unit j is w_j
+
+        With a one-layer encoder these are the units of the code. A deep encoder's code units have no filter: see
+        `unit_effects`, `dictionary` and `max_activating` for what they stand for.
+
+        Returns:
+            Weights on the columns of model space, float64: (units, columns); of images (units, h, w), or
+            (units, h, w, c) for several channels; of a convolution its kernels, (maps, kh, kw) or (maps, kh, kw, c).
+            An encoder that is told which entries are missing has weights on that too, which are left out.
+
+        Source: Deep Learning, section 14.2.1; Olshausen & Field, Emergence of simple-cell receptive field
+        properties (1996), figure 4, for looking at them.
+
+        Example:
+            >>> from isthmus import LinearAutoencoder
+            >>> X = np.random.default_rng(0).normal(size=(40, 5, 4))
+            >>> LinearAutoencoder(code_size=3, max_epochs=1, random_state=0).fit(X).filters().shape
+            (3, 5, 4)
+        """
+        found = first_weights(self.objective_.encoder)
+        assert found is not None
+        weight, is_kernel = found
+        if is_kernel:
+            return weight[:, 0] if weight.shape[1] == 1 else np.moveaxis(weight, 1, -1)
+        return as_images(weight[:, : self.preprocessing_.n_columns], self.preprocessing_.image_shape)
+
+    @available_if(_has_dictionary)
+    def dictionary(self) -> Float[np.ndarray, "code_size columns"]:
+        r"""The atoms of a decoder that is linear in the code: what each unit adds.
+
+            parameters of p_dec = c + sum_j h_j d_j,   atom j is d_j
+
+        Absent (`hasattr` says so) where the decoder is not linear in the code. For a Gaussian the parameters are
+        the reconstruction itself, in model space; for "gaussian-unit" and "bernoulli" they are its logits.
+        `isthmus.evaluation.dictionaries` compares, sorts and prunes dictionaries.
+
+        Returns:
+            (code_size, columns), float32.
+
+        Example:
+            >>> from isthmus import LinearAutoencoder
+            >>> X = np.random.default_rng(0).normal(size=(40, 6))
+            >>> model = LinearAutoencoder(code_size=3, scaling="none", max_epochs=1, random_state=0).fit(X)
+            >>> h, r = model.transform(X[:2]), model.reconstruct(X[:2])
+            >>> bool(np.allclose((h[0] - h[1]) @ model.dictionary(), r[0] - r[1], atol=1e-5))
+            True
+        """
+        parameters = atoms(self.objective_.decoder, self.code_size_, next(self.objective_.parameters()))
+        return parameters[:, : self.preprocessing_.n_columns]
+
+    def activity(self, X: Any) -> Activity:
+        """How the units of the code behave over rows: rates, means, ranges, which are dead, the share of exact zeros.
+
+        Args:
+            X: rows as the model reads them.
+
+        Returns:
+            The record `isthmus.evaluation.features.Activity`.
+
+        Raises:
+            InputError: no rows, or rows that the model cannot read.
+        """
+        return activity(self._codes(X))
+
+    def activation_rates(self, X: Any) -> Float[np.ndarray, " code_size"]:
+        """The share of the rows in which each unit of the code is active, that is not exactly zero.
+
+        1 - activation_rates(X).mean() is the share of exact zeros in the code; a unit with the rate 0 is dead. Units
+        that are never exactly zero (linear, sigmoid) have the rate 1: `activity(X)` tells how widely they move.
+        """
+        return self.activity(X).rates
+
+    def max_activating(
+        self, X: Any, unit: int, n: int = 10
+    ) -> tuple[Int[np.ndarray, " strongest"], Float[np.ndarray, " strongest"]]:
+        """The rows that activate one unit of the code the most.
+
+        Args:
+            X: rows as the model reads them.
+            unit: which unit, from 0: the column of `transform(X)`.
+            n: how many rows; all where there are fewer.
+
+        Returns:
+            Row numbers, the strongest first, and the unit's values in these rows.
+
+        Raises:
+            InputError: a unit that the code does not have, or n below 1.
+
+        Example:
+            >>> from isthmus import LinearAutoencoder
+            >>> X = np.random.default_rng(0).normal(size=(40, 6))
+            >>> model = LinearAutoencoder(code_size=3, max_epochs=1, random_state=0).fit(X)
+            >>> rows, values = model.max_activating(X, unit=1, n=2)
+            >>> bool(values[0] == model.transform(X)[:, 1].max() == model.transform(X)[rows[0], 1])
+            True
+        """
+        check_is_fitted(self)
+        if isinstance(unit, bool) or not hasattr(unit, "__index__") or not 0 <= unit < self.code_size_:
+            raise InputError(
+                f"unit={unit!r}: the code has {self.code_size_} units; give a whole number from 0 to "
+                f"{self.code_size_ - 1}"
+            )
+        values = np.concatenate([code[:, unit].numpy() for code in self._codes(X)])
+        rows = strongest(values, n)
+        return rows, values[rows]
+
+    def unit_effects(self, X: Any, units: Any = None) -> Float[np.ndarray, "units ..."]:
+        """What each unit of the code changes in the reconstruction of the mean code, going from its smallest to its
+        largest value over the rows; of a linear decoder that is its atom times its range.
+
+        Args:
+            X: rows as the model reads them.
+            units: which units, from 0; None is all.
+
+        Returns:
+            Differences in model space: (units, columns), or images as `filters` gives them.
+        """
+        seen = self.activity(X)
+        chosen = np.arange(self.code_size_) if units is None else np.asarray(units, np.int64)
+        found = effects(self._decode, seen, chosen)  # type: ignore[attr-defined]
+        return as_images(found, self.preprocessing_.image_shape)
+
+    def _codes(self, X: Any) -> Iterator[Float[Tensor, "block code_size"]]:
+        """The codes, a block at a time, on the CPU."""
+        for batch, n in self._padded(self._rows(X)):  # type: ignore[attr-defined]
+            yield self.objective_.encode(batch)[1][:n].cpu()
