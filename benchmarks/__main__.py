@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import isthmus.data
-from benchmarks import reading, training
+from benchmarks import contraction, reading, training
 from isthmus import InputError
 
 
@@ -30,8 +30,13 @@ def main() -> None:
     x, test = digits()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, "
           f"{torch.backends.cpu.get_cpu_capability()}")  # fmt: skip
-    for lines in (training.run(x[:n_rows], test, repeats), reading.encoding(x, repeats), reading.memory()):
-        print(*lines, sep="\n", flush=True)
+    for table in (
+        lambda: training.run(x[:n_rows], test, repeats),
+        lambda: reading.encoding(x, repeats),
+        reading.memory,
+        lambda: contraction.run(x, repeats),
+    ):
+        print(*table(), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

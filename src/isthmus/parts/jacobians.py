@@ -192,16 +192,17 @@ def acts_by_unit(activation: nn.Module) -> bool:
 
 
 @contextmanager
-def as_read(*modules: nn.Module) -> Iterator[None]:
-    """The modules as they are when they are read, and as they were before afterwards."""
+def as_read(*parts: object) -> Iterator[None]:
+    """The modules among the parts as they are when they are read, and as they were before afterwards."""
+    modules = [module for part in parts if isinstance(part, nn.Module) for module in part.modules()]
     learning = [module for module in modules if module.training]
     for module in learning:
-        module.eval()
+        module.training = False
     try:
         yield
     finally:
         for module in learning:
-            module.train()
+            module.training = True
 
 
 class Contraction(Penalty):
@@ -253,7 +254,7 @@ class Contraction(Penalty):
         >>> from isthmus.parts.passes import Batch
         >>> encoder = MLP((3, 2), generator=torch.Generator().manual_seed(0))
         >>> x, a = torch.ones(4, 3), encoder(torch.ones(4, 3))
-        >>> coder = SimpleNamespace(encoder=encoder, code_activation=nn.Sigmoid())
+        >>> coder = SimpleNamespace(encoder=encoder, code_activation=nn.Sigmoid(), decoder=None)
         >>> penalty = Contraction()(Pass(Batch(x), x, a, a.sigmoid(), a), coder, None)
         >>> torch.allclose(penalty, code_jacobian(encoder, nn.Sigmoid(), x).square().sum((1, 2)))
         True
@@ -289,7 +290,8 @@ class Contraction(Penalty):
         generator = torch.Generator().manual_seed(0) if generator is None else generator
         method = self.chosen(coder, trip.corrupted.shape[-1], trip.code.shape[-1])
         # A difference of Jacobians is small beside either: half precision would leave nothing of it but rounding.
-        with nullcontext() if self.order == 1 else torch.autocast(trip.corrupted.device.type, enabled=False):
+        whole = nullcontext() if self.order == 1 else torch.autocast(trip.corrupted.device.type, enabled=False)
+        with whole, as_read(coder.encoder, coder.code_activation, coder.decoder):
             if method == "closed":
                 views, weight = self._slopes(trip, coder, generator)
             else:
@@ -333,12 +335,11 @@ class Contraction(Penalty):
     def _slopes(self, trip: Pass, coder: Coder, generator: Generator) -> tuple[Tensor, Tensor]:
         """s'(a) at the points, (points, *draws, batch, code_size), and ||W_j||^2, which its squares are weighted by."""
         x, mask = _given(coder.encoder, trip)
+        weight = cast(nn.Linear, only_layer(coder.encoder)).weight
+        norms = (weight if mask is None else weight[:, : x.shape[-1]]).square().sum(1)
         if self.order == 1:
-            a = trip.preactivation[None]
-        else:
-            a = coder.encoder(_beside(self._near(x, generator), mask))
-        weight = cast(nn.Linear, only_layer(coder.encoder)).weight[:, : x.shape[-1]]
-        return slopes(coder.code_activation, a), weight.square().sum(1)
+            return slopes(coder.code_activation, trip.preactivation[None]), norms
+        return slopes(coder.code_activation, coder.encoder(_beside(self._near(x, generator), mask))), norms
 
     def _views(
         self, method: Method, trip: Pass, coder: Coder, generator: Generator
@@ -357,8 +358,7 @@ class Contraction(Penalty):
             directions = unit_vectors(n, x)
         else:
             directions = signs((self.n_probes, len(x), n), x, generator) / math.sqrt(self.n_probes)
-        with as_read(*(part for part in (coder.encoder, coder.decoder) if isinstance(part, nn.Module))):
-            return (pushed if forward else pulled)(f, self._near(x, generator), directions).flatten(2)
+        return (pushed if forward else pulled)(f, self._near(x, generator), directions).flatten(2)
 
     def extra_repr(self) -> str:
         """What `repr` says of it."""

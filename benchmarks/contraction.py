@@ -1,0 +1,108 @@
+"""The contraction's ways of being had, each beside what it has to be measured with, in one run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from isthmus.parts.jacobians import Contraction
+from isthmus.parts.likelihoods import likelihood_from
+from isthmus.parts.networks import MLP
+from isthmus.parts.passes import Batch, Pass
+
+ROWS = 128
+ONE_LAYER = (784, 1000)
+DEEP = (784, 1000, 500, 250, 30)
+WIDE = (784, 800, 800, 1000)
+
+
+class Model(nn.Module):
+    """An encoder as a penalty sees it."""
+
+    def __init__(self, sizes: tuple[int, ...], activation: str, code_activation: nn.Module) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.encoder = MLP(sizes, activation, generator=generator)
+        self.decoder = MLP(sizes[:: 1 - len(sizes)], activation, generator=generator)
+        self.code_activation, self.likelihood = code_activation, likelihood_from({"name": "gaussian"}, sizes[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The code."""
+        return self.code_activation(self.encoder(x))
+
+    def trip(self, x: Tensor) -> Pass:
+        """Where the penalty is looked at."""
+        a = self.encoder(x)
+        return Pass(Batch(x), x, a, self.code_activation(a), a)
+
+
+def medians(calls: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, float]:
+    """Milliseconds of each call and its backward pass, the calls taking turns, the median of the turns."""
+    spent: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(repeats + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call().mean().backward()
+            if turn:  # the first is for torch to warm up in
+                spent[name].append(1000 * (time.perf_counter() - start))
+    return {name: float(np.median(times)) for name, times in spent.items()}
+
+
+def closed_form(x: Tensor, repeats: int) -> list[str]:
+    """The penalty of one layer beside the einsum that says it, and beside a pass of the encoder."""
+    model = Model(ONE_LAYER, "sigmoid", nn.Sigmoid())
+    weight = model.encoder.affine_maps[0].weight
+    a = model.encoder(x).detach().requires_grad_()
+    trip = Pass(Batch(x), x, a, torch.sigmoid(a), a)
+
+    def einsum() -> Tensor:
+        h = torch.sigmoid(a)
+        return torch.einsum("bj,jd->b", (h * (1 - h)) ** 2, weight**2)
+
+    penalty, second = Contraction(), Contraction(order=2)
+    took = medians(
+        {
+            "bare einsum": einsum,
+            "isthmus": lambda: penalty(trip, model, None),
+            "encoder": lambda: model(x).square(),
+            "order=2": lambda: second(trip, model, None),
+        },
+        10 * repeats,
+    )
+    return [
+        f"contraction of {'-'.join(map(str, ONE_LAYER))}, {len(x)} rows, forward and backward: "
+        f"bare einsum {took['bare einsum']:.2f} ms, isthmus {took['isthmus']:.2f} ms, "
+        f"ratio {took['isthmus'] / took['bare einsum']:.2f} (aim 1.3); the encoder itself {took['encoder']:.2f} ms, "
+        f"order=2 of {second.n_corruptions} neighbours {took['order=2']:.2f} ms"
+    ]
+
+
+def deep(x: Tensor, repeats: int) -> list[str]:
+    """One probe beside the forward and backward pass of its encoder, by reverse and by forward mode; all of J once."""
+    lines = []
+    for sizes, way in ((DEEP, "pulled by reverse mode"), (WIDE, "pushed by forward mode")):
+        model = Model(sizes, "silu", nn.Sigmoid())
+        generator = torch.Generator().manual_seed(0)
+        trip = model.trip(x)
+        probe, exact = Contraction(method="hutchinson"), Contraction(method="exact")
+        calls = {"pass": lambda: model(x).square(), "probe": lambda: probe(trip, model, generator)}  # noqa: B023
+        took = medians(calls, 3 * repeats)
+        line = (
+            f"one probe of {'-'.join(map(str, sizes))}, {way}: {took['probe']:.1f} ms, "
+            f"{took['probe'] / took['pass']:.2f} forward and backward passes (aim 4)"
+        )
+        if way.startswith("pulled"):
+            whole = medians({"exact": lambda: exact(trip, model, generator)}, 1)["exact"]  # noqa: B023
+            line += f"; exact, {sizes[-1]} directions: {whole:.0f} ms, {whole / took['pass']:.1f} passes"
+        lines.append(line)
+    return lines
+
+
+def run(x: np.ndarray, repeats: int) -> list[str]:
+    """Lines of a table."""
+    rows = torch.from_numpy(x[:ROWS].reshape(ROWS, -1)).float() / 255
+    return [*closed_form(rows, repeats), *deep(rows, repeats)]
