@@ -89,9 +89,9 @@ def geometric_median(x: Float[Tensor, "rows columns"]) -> Float[Tensor, " column
     rows = x.double()
     median = rows.mean(0)
     spread = float((rows - median).norm(dim=1).mean())
-    for _ in range(STEPS):
+    for _ in range(STEPS if spread > 0.0 else 0):
         # A row on the median itself would weigh infinitely much; the bound is far below what a bias is known to.
-        nearness = 1.0 / (rows - median).norm(dim=1).clamp_min(1e-9 * spread + torch.finfo(rows.dtype).tiny)
+        nearness = 1.0 / (rows - median).norm(dim=1).clamp_min(1e-9 * spread)
         moved = nearness @ rows / nearness.sum()
         step = float((moved - median).norm())
         median = moved

@@ -76,13 +76,14 @@ class UnitActivity(nn.Module):
 class DeadUnits(Penalty):
     r"""Omega = -log p_dec(x | g(h) + D z): what is left of x is put to the units that are dead, while there are any.
 
-        z_j = max(a_j, 0) for the n_revived largest a_j of the dead units, else 0;    dh/da := 1 for these
+        z_j = max(a_j - l_j, 0) for the n_revived largest a_j - l_j of the dead units, else 0
+        l_j = min(0, a_j of the row that is at the rank 100 / dead_after in the batch),   held
         D z = g_params(z) - g_params(0)
 
     With the Gaussian likelihood this is 1/2 ||e - D z||^2, e = x - r. A unit is dead that was off for the last
-    `dead_after` rows. The gradient goes to the dead units alone (g(h) is held), and straight through the zero below
-    which a ReLU passes none: otherwise a unit that is negative on every row could never return. While no unit is
-    dead the term is 0.
+    `dead_after` rows. The gradient goes to the dead units alone (g(h) is held). A unit that is negative on every
+    row would have none and could never return: it is lifted by l until it is on as often as a unit should be.
+    While no unit is dead the term is 0.
 
     Shapes: trip of (*draws, batch) rows -> (*draws, batch), nats.
 
@@ -96,7 +97,7 @@ class DeadUnits(Penalty):
         InputError: a count below 1.
 
     Source: Gao et al., Scaling and evaluating sparse autoencoders (2024), appendix A.2 (AuxK); there without the
-    straight-through gradient, which TopK needs less.
+    lift, which is for units that a penalty has pushed below zero.
 
     Example:
         >>> DeadUnits(1 / 32, code_size=4, dead_after=1000, n_revived=2).activity.idle
@@ -133,9 +134,15 @@ class DeadUnits(Penalty):
         activation = coder.code_activation
         drive = trip.preactivation
         drive = activation.drive(drive) if isinstance(activation, SparseActivation) else drive
-        largest, units = drive.masked_fill(~dead, -math.inf).topk(self.n_revived, dim=-1, sorted=False)
-        values = torch.where(largest.isfinite(), drive.gather(-1, units), 0.0)
-        return torch.zeros_like(drive).scatter(-1, units, values - (values - values.relu()).detach())
+        lifted = (drive - self._lift(drive)).masked_fill(~dead, 0.0).relu()
+        largest, units = lifted.topk(self.n_revived, dim=-1, sorted=False)
+        return torch.zeros_like(drive).scatter(-1, units, largest)
+
+    def _lift(self, drive: Float[Tensor, "*draws batch units"]) -> Float[Tensor, " units"]:
+        """l: what keeps each unit from being on in the share of the rows that lets it count as dead."""
+        rows = drive.detach().flatten(0, -2)
+        n_on = min(max(1, round(100 * len(rows) / self.dead_after)), len(rows) - 1)
+        return rows.topk(n_on + 1, dim=0).values[-1].clamp_max(0.0)
 
 
 class ActiveUnits(Penalty):

@@ -1,0 +1,267 @@
+"""The penalties of sparse activations, unit by unit; dead units; and the names that stand for whole recipes."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from isthmus.errors import InputError
+from isthmus.parts.constraints import UnitColumns
+from isthmus.parts.likelihoods import likelihood_from
+from isthmus.parts.networks import ACTIVATIONS, MLP
+from isthmus.parts.passes import Batch, Pass
+from isthmus.parts.penalties import LaplacePrior, StudentTPrior
+from isthmus.parts.sparse_activations import Gated, JumpReLU
+from isthmus.parts.sparsity import (
+    SPARSITIES,
+    ActiveUnits,
+    DeadUnits,
+    GateL1,
+    GateReconstruction,
+    UnitActivity,
+    sparse_parts,
+)
+
+N_COLUMNS, CODE_SIZE = 5, 8
+
+
+def coder(activation: nn.Module | None = None) -> SimpleNamespace:
+    generator = torch.Generator().manual_seed(0)
+    parts = {
+        "encoder": MLP((N_COLUMNS, CODE_SIZE), generator=generator).double(),
+        "decoder": MLP((CODE_SIZE, N_COLUMNS), generator=generator).double(),
+        "code_activation": (nn.ReLU() if activation is None else activation).double(),
+        "likelihood": likelihood_from({"name": "gaussian"}, N_COLUMNS),
+    }
+    return SimpleNamespace(**parts)
+
+
+def trip_through(model: SimpleNamespace, n_rows: int = 6) -> Pass:
+    x = torch.randn(n_rows, N_COLUMNS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    a = model.encoder(x).detach().requires_grad_()
+    h = model.code_activation(a)
+    return Pass(Batch(x), x, a, h, model.decoder(h))
+
+
+# Activity and dead units
+
+
+def test_the_running_rate_of_a_stationary_code_is_its_rate():
+    generator, activity = torch.Generator().manual_seed(0), UnitActivity(3)
+    rates = torch.tensor([0.0, 0.2, 0.9])
+    for _ in range(400):
+        activity.update((torch.rand(50, 3, generator=generator) < rates).float())
+    torch.testing.assert_close(activity.rate, rates, atol=0.03, rtol=0)
+    assert activity.idle.tolist() == [20_000, 0, 0]
+
+
+def test_the_first_batches_count_equally():
+    activity = UnitActivity(1)
+    for on in (1.0, 0.0, 1.0, 0.0):
+        activity.update(torch.full((10, 1), on))
+    assert float(activity.rate) == pytest.approx(0.5)
+
+
+def dead_units(*, dead: list[int], n_revived: int = 2) -> DeadUnits:
+    penalty = DeadUnits(code_size=CODE_SIZE, dead_after=1000, n_revived=n_revived).eval()
+    penalty.activity.idle[dead] = 1000
+    return penalty
+
+
+def lifted(a: np.ndarray) -> np.ndarray:
+    """What the units would be if each of them were on in one row of the six at least."""
+    second = np.sort(a, axis=0)[-2]
+    return np.maximum(a - np.minimum(second, 0), 0)
+
+
+def test_dead_units_are_given_what_is_left_of_the_row():
+    model, dead = coder(), [1, 4, 6]
+    trip = trip_through(model)
+    weight = model.decoder.affine_maps[0].weight.detach().numpy()
+    error = (trip.batch.x - trip.parameters).detach().numpy()
+    expected = []
+    for a, e in zip(lifted(trip.preactivation.detach().numpy()), error, strict=True):
+        units = sorted(dead, key=lambda j: -a[j])[:2]
+        e = e - sum(weight[:, j] * a[j] for j in units)
+        expected.append(0.5 * (e @ e) + N_COLUMNS / 2 * np.log(2 * np.pi))
+    np.testing.assert_allclose(dead_units(dead=dead)(trip, model, None).detach().numpy(), expected)
+
+
+def test_the_gradient_goes_to_the_revived_units_alone():
+    model = coder()
+    trip = trip_through(model)
+    penalty = dead_units(dead=[1, 4])
+    penalty(trip, model, None).sum().backward()
+    weight = model.decoder.affine_maps[0].weight
+    z = penalty.revived(trip, model, penalty.dead).detach()
+    error = (trip.batch.x - trip.parameters - z @ weight.t()).detach()
+    torch.testing.assert_close(trip.preactivation.grad, -(error @ weight.detach()) * (z > 0))
+    torch.testing.assert_close(weight.grad, -(error.t() @ z))
+    torch.testing.assert_close(model.decoder.affine_maps[0].bias.grad, torch.zeros(N_COLUMNS, dtype=torch.float64))
+
+
+def test_fewer_dead_units_than_may_be_revived_are_all_revived_and_no_other():
+    model = coder()
+    trip = trip_through(model)
+    penalty = dead_units(dead=[3], n_revived=5)
+    z = penalty.revived(trip, model, penalty.dead)
+    assert z[:, [0, 1, 2, 4, 5, 6, 7]].abs().sum() == 0
+    np.testing.assert_allclose(z[:, 3].detach().numpy(), lifted(trip.preactivation.detach().numpy())[:, 3])
+
+
+def test_a_batch_of_one_row_lifts_nothing_above_zero():
+    model = coder()
+    trip = trip_through(model, n_rows=1)
+    z = dead_units(dead=list(range(CODE_SIZE)), n_revived=CODE_SIZE).revived(trip, model, torch.ones(CODE_SIZE) > 0)
+    torch.testing.assert_close(z, trip.preactivation.relu())
+
+
+def test_while_none_is_dead_the_term_is_zero_and_only_learning_counts_the_rows():
+    model = coder()
+    trip, penalty = trip_through(model), DeadUnits(code_size=CODE_SIZE, dead_after=10**6, n_revived=2)
+    assert penalty.eval()(trip, model, None).tolist() == [0.0] * 6
+    assert int(penalty.activity.n_batches) == 0
+    penalty.train()(trip, model, None)
+    assert int(penalty.activity.n_batches) == 1
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_a_unit_that_is_negative_on_every_row_comes_back_with_the_term_and_not_without(weight):
+    model = coder()
+    x = torch.randn(200, N_COLUMNS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with torch.no_grad():
+        model.encoder.affine_maps[0].bias[2] = -6.0
+    penalty = DeadUnits(weight, code_size=CODE_SIZE, dead_after=1000, n_revived=4)
+    optimizer = torch.optim.Adam([*model.encoder.parameters(), *model.decoder.parameters()], lr=0.05)
+    for _ in range(200):
+        a = model.encoder(x)
+        h = a.relu()
+        trip = Pass(Batch(x), x, a, h, model.decoder(h))
+        loss = model.likelihood.nll(trip.parameters, x).mean() + penalty.weight * penalty(trip, model, None).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert bool((model.encoder(x)[:, 2] > 0).any()) == (weight > 0)
+
+
+# JumpReLU's and Gated's
+
+
+def test_active_units_are_counted():
+    model = coder(JumpReLU(CODE_SIZE, threshold=0.2))
+    trip = trip_through(model)
+    count = ActiveUnits()(trip, model, None)
+    np.testing.assert_array_equal(count.detach().numpy(), (trip.code.detach().numpy() != 0).sum(1))
+
+
+def test_counting_the_gates_of_another_activation_is_refused():
+    model = coder()
+    with pytest.raises(InputError, match="ActiveUnits counts the open gates of a JumpReLU, not of ReLU"):
+        ActiveUnits()(trip_through(model), model, None)
+
+
+def test_the_gates_are_penalised_and_must_reconstruct_through_a_decoder_that_is_held():
+    model = coder(Gated(CODE_SIZE))
+    with torch.no_grad():
+        model.code_activation.bias.fill_(0.3)
+    trip = trip_through(model)
+    gates = trip.preactivation.detach().numpy().clip(0)
+    np.testing.assert_allclose(GateL1()(trip, model, None).detach().numpy(), gates.sum(1))
+    term = GateReconstruction()(trip, model, None)
+    affine = model.decoder.affine_maps[0]
+    r = gates @ affine.weight.detach().numpy().T + affine.bias.detach().numpy()
+    expected = 0.5 * np.square(trip.batch.x.numpy() - r).sum(1) + N_COLUMNS / 2 * np.log(2 * np.pi)
+    np.testing.assert_allclose(term.detach().numpy(), expected)
+    term.sum().backward()
+    assert trip.preactivation.grad.abs().sum() > 0
+    assert [p.grad for p in model.decoder.parameters()] == [None, None]
+
+
+# The names
+
+
+def parts_of(name: str, **asked):
+    return sparse_parts(name, **{"n_columns": 16, "code_size": 64, **asked})
+
+
+def activation_of(parts) -> nn.Module:
+    chosen = parts.code_activation
+    return ACTIVATIONS[chosen]() if isinstance(chosen, str) else chosen
+
+
+@pytest.mark.parametrize("name", SPARSITIES)
+def test_every_name_gives_a_code_and_terms_that_can_be_learned(name):
+    parts = parts_of(name)
+    generator = torch.Generator().manual_seed(0)
+    model = SimpleNamespace(
+        encoder=MLP((16, 64), generator=generator),
+        decoder=MLP((64, 16), generator=generator),
+        code_activation=activation_of(parts),
+        likelihood=likelihood_from({"name": "gaussian"}, 16),
+    )
+    x = torch.randn(20, 16, generator=generator)
+    a = model.encoder(x)
+    h = model.code_activation(a)
+    trip = Pass(Batch(x), x, a, h, model.decoder(h))
+    terms = {term: penalty(trip, model, None) for term, penalty in parts.penalties.items()}
+    assert terms
+    assert all(term.shape in ((20,), ()) and torch.isfinite(term).all() for term in terms.values())
+    sum(term.mean() for term in terms.values()).add(trip.parameters.square().mean()).backward()
+    assert model.encoder.affine_maps[0].weight.grad.abs().sum() > 0
+    assert all(p.grad.abs().sum() > 0 for p in model.code_activation.parameters())
+
+
+@pytest.mark.parametrize("name", ["topk", "batch-topk"])
+def test_k_comes_from_the_target_rate_where_it_is_not_given(name):
+    assert parts_of(name, target_rate=0.125).code_activation.k == 8
+    assert parts_of(name, target_rate=0.125, k=3).code_activation.k == 3
+
+
+def test_few_active_units_of_a_large_code_are_gathered():
+    assert parts_of("topk", k=2).gather
+    assert not parts_of("topk", k=3).gather
+    assert not parts_of("jumprelu").gather
+
+
+def test_a_prior_knows_whether_the_code_can_be_negative():
+    assert parts_of("l1").penalties["sparsity"].non_negative
+    linear = parts_of("student-t", code_activation="linear")
+    assert isinstance(linear.penalties["sparsity"], StudentTPrior)
+    assert not linear.penalties["sparsity"].non_negative
+    assert "dead_units" not in linear.penalties
+    assert isinstance(parts_of("l1").penalties["sparsity"], LaplacePrior)
+
+
+def test_columns_are_kept_at_norm_one_but_for_units_that_are_bounded():
+    assert isinstance(parts_of("l1").constraints[0], UnitColumns)
+    assert parts_of("l1", unit_columns=False).constraints == ()
+    assert parts_of("kl").constraints == ()
+
+
+def test_a_unit_is_dead_after_a_hundred_times_what_its_rate_lets_expect():
+    assert parts_of("topk", k=2).penalties["dead_units"].dead_after == 3200
+    assert parts_of("l1", target_rate=0.1).penalties["dead_units"].dead_after == 1000
+    assert parts_of("l1", dead_after=7).penalties["dead_units"].dead_after == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "text"),
+    [
+        ("top-k", {}, "sparsity 'top-k' is unknown; did you mean 'topk'? choose one of: l1, student-t, kl, log, topk"),
+        ("topk", {"k": 65}, "k=65 active units cannot be kept of a code of 64; give k from 1 to 64, or a larger code"),
+        ("kl", {"target_rate": 1.5}, "target_rate 1.5 is not a rate between 0 and 1; give e.g. 0.05"),
+        ("kl", {"code_activation": "relu"}, "sparsity 'kl' asks for a rate of units between 0 and 1, and code_activ"),
+        ("topk", {"code_activation": "relu"}, "sparsity 'topk' is itself the activation of the code, beside code_act"),
+        ("l1", {"weight": -1.0}, "sparsity 'l1': weight -1.0 cannot weigh a term; give a finite number of at least 0"),
+        ("l1", {"dead_after": 0}, "DeadUnits: dead_after=0 rows and n_revived=8 units must be at least 1"),
+        ("l1", {"code_activation": "rleu"}, "code_activation 'rleu' is unknown; did you mean 'relu'?"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(name, asked, text):
+    with pytest.raises(InputError) as refused:
+        parts_of(name, **asked)
+    assert str(refused.value).startswith(text)
