@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from isthmus.errors import InputError
     from isthmus.estimators.convolutional import ConvolutionalAutoencoder
     from isthmus.estimators.deep import Autoencoder
+    from isthmus.estimators.denoising import DenoisingAutoencoder
     from isthmus.estimators.linear import LinearAutoencoder
     from isthmus.estimators.registry import load
 
@@ -20,12 +21,21 @@ __version__: str  # read from the installed package when asked for: importlib.me
 _HOMES = {
     "Autoencoder": "isthmus.estimators.deep",
     "ConvolutionalAutoencoder": "isthmus.estimators.convolutional",
+    "DenoisingAutoencoder": "isthmus.estimators.denoising",
     "InputError": "isthmus.errors",
     "LinearAutoencoder": "isthmus.estimators.linear",
     "load": "isthmus.estimators.registry",
 }
 
-__all__ = ["Autoencoder", "ConvolutionalAutoencoder", "InputError", "LinearAutoencoder", "__version__", "load"]
+__all__ = [
+    "Autoencoder",
+    "ConvolutionalAutoencoder",
+    "DenoisingAutoencoder",
+    "InputError",
+    "LinearAutoencoder",
+    "__version__",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

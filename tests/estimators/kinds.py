@@ -1,6 +1,6 @@
 """The table of kinds: a new kind joins every property by one line here."""
 
-from isthmus import Autoencoder, ConvolutionalAutoencoder, LinearAutoencoder
+from isthmus import Autoencoder, ConvolutionalAutoencoder, DenoisingAutoencoder, LinearAutoencoder
 
 SMALL = {"max_epochs": 3, "random_state": 0}
 
@@ -13,4 +13,14 @@ KINDS = {
     "deep, averaged": Autoencoder(code_size=3, hidden_sizes=(16,), averaging=0.9, clip_norm=1.0, **SMALL),
     "deep, learned variance": Autoencoder(code_size=2, likelihood="gaussian-per-column", **SMALL),
     "conv": ConvolutionalAutoencoder(code_size=3, hidden_sizes=(4, 6), dense_sizes=(8,), **SMALL),
+    "denoising": DenoisingAutoencoder(code_size=80, **SMALL),
+    "denoising, missing, emphasised": DenoisingAutoencoder(
+        code_size=20, corruption="missing", corrupted_weight=1.0, clean_weight=0.5, **SMALL
+    ),
+    "denoising, salt and pepper, tied, deep": DenoisingAutoencoder(
+        code_size=9, corruption="salt-and-pepper", tied=True, hidden_sizes=(16,), code_activation="tanh", **SMALL
+    ),
+    "denoising, noise on convolutions": DenoisingAutoencoder(
+        code_size=5, corruption="gaussian", network="conv", hidden_sizes=(4,), dense_sizes=(8,), **SMALL
+    ),
 }

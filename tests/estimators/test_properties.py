@@ -46,6 +46,7 @@ CHECKED = {
     "linear": {"max_epochs": 3},
     "deep": {"max_epochs": 3, "hidden_sizes": (4,)},
     "conv": {"max_epochs": 3, "hidden_sizes": (2,), "dense_sizes": (4,)},
+    "denoising": {"max_epochs": 3, "code_size": 4},
 }
 """Small settings for scikit-learn's checks, which fit about 75 times."""
 
@@ -255,8 +256,9 @@ def test_values_outside_the_domain_of_the_likelihood_are_refused(name):
 
 
 @every_kind
-def test_one_row_is_refused_and_a_wide_code_is_noted(name):
+def test_one_row_is_refused_and_a_wide_code_is_noted_where_it_is_not_the_point(name):
     with pytest.raises(InputError, match="n_samples=1: one row cannot be learned from"):
         clone(KINDS[name]).fit(X[:1])
     model = clone(KINDS[name]).set_params(code_size=9, max_epochs=1).fit(X[:, :8])
-    assert any("more units (9) than the data has columns (8)" in note for note in model.history_["notes"])
+    noted = any("more units (9) than the data has columns (8)" in note for note in model.history_["notes"])
+    assert noted != model.overcomplete

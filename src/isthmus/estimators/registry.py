@@ -14,13 +14,15 @@ from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.convolutional import ConvolutionalAutoencoder
 from isthmus.estimators.deep import Autoencoder
+from isthmus.estimators.denoising import DenoisingAutoencoder
 from isthmus.estimators.linear import LinearAutoencoder
 from isthmus.evaluation.baseline import PrincipalComponents
 from isthmus.files import read_tensors, write_tensors
 from isthmus.parts.likelihoods import nearest
 
 KINDS: dict[str, type[BaseAutoencoder]] = {
-    estimator.kind: estimator for estimator in (LinearAutoencoder, Autoencoder, ConvolutionalAutoencoder)
+    estimator.kind: estimator
+    for estimator in (LinearAutoencoder, Autoencoder, ConvolutionalAutoencoder, DenoisingAutoencoder)
 }
 """Every kind of autoencoder by the name that the command line knows it by."""
 

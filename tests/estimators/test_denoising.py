@@ -1,0 +1,189 @@
+"""The denoising autoencoder, as its users see it: it cleans, it fills in, it minds what was hidden."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+import isthmus
+from isthmus import Autoencoder, DenoisingAutoencoder, InputError
+
+X = load_digits().images / 16
+TRAIN, TEST = X[:1400], X[1400:]
+QUICK = {"max_epochs": 25, "precision": "fp32", "random_state": 0}
+FILLING = {
+    "hidden_sizes": (64,), "code_size": 64, "code_activation": "silu", "batch_size": 50, "learning_rate": 5e-3,
+    "max_epochs": 40, "precision": "fp32", "random_state": 0,
+}  # fmt: skip
+
+
+def hidden(images: np.ndarray, rate: float = 0.25) -> np.ndarray:
+    return np.random.default_rng(0).random(images.shape) < rate
+
+
+def error(images: np.ndarray, wanted: np.ndarray, where: np.ndarray | None = None) -> float:
+    squares = (np.asarray(images) - wanted) ** 2
+    return float(squares.sum() / len(wanted) if where is None else squares[where].mean())
+
+
+@pytest.fixture(scope="module")
+def cleaner() -> DenoisingAutoencoder:
+    return DenoisingAutoencoder(code_size=128, **QUICK).fit(TRAIN)
+
+
+def curve(n: int, seed: int = 0) -> np.ndarray:
+    """Rows of twelve columns that lie on a closed curve, with a little scatter."""
+    generator = np.random.default_rng(seed)
+    t = generator.uniform(0, 2 * np.pi, n)
+    waves = [f(k * t + k) for k in (1, 2, 3) for f in (np.sin, np.cos)]
+    return np.stack([*waves, *waves[::-1]], 1) + 0.05 * generator.normal(size=(n, 12))
+
+
+# Cleaning
+
+
+def test_masked_digits_come_back_better_than_by_copying_and_than_from_a_plain_autoencoder(cleaner):
+    noisy = np.where(hidden(TEST), 0.0, TEST)
+    plain = Autoencoder(code_size=32, **QUICK).fit(TRAIN)
+    ours = error(cleaner.reconstruct(noisy), TEST)
+    assert ours < 0.6 * error(noisy, TEST)
+    assert ours < 0.8 * error(plain.reconstruct(noisy), TEST)
+
+
+def test_gaussian_noise_is_taken_off():
+    noisy = TEST + 0.3 * np.random.default_rng(0).normal(size=TEST.shape)
+    model = DenoisingAutoencoder(code_size=128, corruption="gaussian", likelihood="gaussian", **QUICK).fit(TRAIN)
+    assert error(model.reconstruct(noisy), TEST) < 0.5 * error(noisy, TEST)
+
+
+def test_what_a_model_was_spoilt_with_is_not_done_when_it_reads(cleaner):
+    np.testing.assert_array_equal(cleaner.reconstruct(TEST), cleaner.reconstruct(TEST))
+    assert error(cleaner.reconstruct(TEST), TEST) < error(cleaner.reconstruct(np.where(hidden(TEST), 0, TEST)), TEST)
+
+
+def test_patches_of_an_image_are_hidden_together_where_no_groups_are_given():
+    model = DenoisingAutoencoder(code_size=8, corruption="groups", max_epochs=1, random_state=0).fit(TRAIN)
+    x = torch.ones(100, 64)
+    hit = model.objective_.corruption(x, torch.Generator().manual_seed(0)).hit.view(100, 4, 2, 4, 2)
+    assert (hit == hit[:, :, :1, :, :1]).all()
+    assert 0.2 < hit.mean() < 0.3
+
+
+def test_the_columns_of_a_category_are_hidden_together():
+    generator = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {"size": generator.normal(size=200), "colour": generator.choice(["red", "green", "blue"], 200)}
+    )
+    model = DenoisingAutoencoder(code_size=8, corruption="groups", max_epochs=1, random_state=0).fit(table)
+    assert model.objective_.corruption.hits.group.bincount().tolist() == [1, 3]
+
+
+# Gaps
+
+
+def test_missing_entries_are_filled_in_better_than_by_the_column_mean():
+    rows, wanted = curve(800), curve(200, seed=1)
+    gaps, holes = hidden(rows, 0.2), hidden(wanted, 0.2)
+    model = DenoisingAutoencoder(corruption="missing", missing="mask", **FILLING).fit(np.where(gaps, np.nan, rows))
+    filled = model.reconstruct(np.where(holes, np.nan, wanted))
+    mean = np.broadcast_to(np.nanmean(np.where(gaps, np.nan, rows), 0), wanted.shape)
+    assert error(filled, wanted, holes) < 0.25 * error(mean, wanted, holes)
+
+
+def test_a_zero_that_was_measured_is_told_from_a_gap():
+    model = DenoisingAutoencoder(corruption="missing", missing="mask", scaling="none", code_size=8, **QUICK)
+    model.fit(np.where(hidden(curve(300), 0.1), np.nan, curve(300)))
+    row = curve(1)
+    measured, gap = row.copy(), row.copy()
+    measured[0, 3], gap[0, 3] = 0.0, np.nan
+    assert np.abs(model.transform(measured) - model.transform(gap)).max() > 1e-4
+
+
+# Emphasis
+
+
+def test_emphasis_on_what_was_hidden_lowers_the_error_there_and_raises_it_elsewhere():
+    rows, wanted = curve(800), curve(200, seed=1)
+    hit = hidden(wanted)
+    learned = {
+        weights: DenoisingAutoencoder(corrupted_weight=weights[0], clean_weight=weights[1], scaling="none", **FILLING)
+        .fit(rows).reconstruct(np.where(hit, 0.0, wanted))
+        for weights in ((1.0, 0.0), (0.0, 1.0))
+    }  # fmt: skip
+    assert error(learned[1.0, 0.0], wanted, hit) < 0.7 * error(learned[0.0, 1.0], wanted, hit)
+    assert error(learned[1.0, 0.0], wanted, ~hit) > error(learned[0.0, 1.0], wanted, ~hit)
+
+
+def test_the_emphasised_criterion_is_the_weighted_sum_of_both_parts():
+    kept = {"max_epochs": 1, "code_size": 16, "likelihood": "gaussian", "random_state": 0}
+    models = [
+        DenoisingAutoencoder(corrupted_weight=a, clean_weight=b, **kept).fit(TRAIN)
+        for a, b in ((1.0, 0.0), (0.0, 1.0), (2.0, 0.5))
+    ]
+    batch = models[0].preprocessing_.rows(TEST).batch(torch.arange(32))
+    for model in models[1:]:
+        model.objective_.load_state_dict(models[0].objective_.state_dict())
+    hit, clean, both = (
+        model.objective_.terms(batch, 0.5, torch.Generator().manual_seed(3))["reconstruction"] for model in models
+    )
+    torch.testing.assert_close(both, 2 * hit + 0.5 * clean)
+
+
+# A corruption of one's own
+
+
+def flip(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return torch.where(torch.rand(x.shape, generator=generator) < 0.1, 1 - x, x)
+
+
+def test_a_callable_corrupts_and_no_file_keeps_it(tmp_path):
+    model = DenoisingAutoencoder(corruption=flip, code_size=64, **QUICK).fit(TRAIN)
+    turned = np.where(hidden(TEST, 0.1), 1 - TEST, TEST)
+    assert error(model.reconstruct(turned), TEST) < 0.5 * error(turned, TEST)
+    with pytest.raises(InputError, match="corruption=<function flip .*cannot be kept in a file; give plain data"):
+        model.save(tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"corruption": "maskin"}, "corruption 'maskin' is unknown; did you mean 'masking'"),
+        ({"corruption_rate": 1.5}, r"corruption.rate.*1\.5"),
+        ({"corruption": "gaussian", "corruption_scale": -1.0}, r"corruption.scale.*-1\.0"),
+        ({"corruption": lambda x, generator: x[:, :5]}, "corruption <lambda> returned shape .* return the same shape"),
+        ({"corruption": lambda x, generator: x / 0}, "corruption <lambda> returned .* return finite numbers"),
+        ({"corruption": "groups", "corruption_groups": [[0, 99]]}, "names column 99, and the rows have 64 columns"),
+    ],
+)
+def test_corruptions_that_cannot_be_meant_are_refused_in_one_line(changed, said):
+    with pytest.raises(InputError, match=said) as refusal:
+        DenoisingAutoencoder(code_size=4, max_epochs=1, random_state=0, **changed).fit(TRAIN)
+    assert "\n" not in str(refusal.value)
+
+
+def test_groups_of_plain_columns_have_to_be_named():
+    with pytest.raises(InputError, match="corruption 'groups' was given no groups; give lists of columns"):
+        DenoisingAutoencoder(corruption="groups", code_size=4, max_epochs=1).fit(curve(50))
+
+
+# What it is made of
+
+
+def test_the_code_is_wider_than_the_rows_unless_told_otherwise():
+    model = DenoisingAutoencoder(max_epochs=1, random_state=0).fit(TRAIN)
+    assert model.code_size_ == 128
+    assert "twice the columns" in model.history_["notes"][0]
+    assert not any("more units" in note for note in model.history_["notes"])
+
+
+def test_a_saved_model_corrupts_as_before(tmp_path):
+    model = DenoisingAutoencoder(corruption="salt-and-pepper", code_size=8, max_epochs=2, random_state=0)
+    model.fit(curve(200)).save(tmp_path / "m")
+    again = isthmus.load(tmp_path / "m")
+    x = torch.zeros(50, 12)
+    corrupted = (m.objective_.corruption(x, torch.Generator().manual_seed(0)).x for m in (model, again))
+    assert torch.equal(*corrupted)
