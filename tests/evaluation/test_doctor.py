@@ -124,7 +124,7 @@ def with_codes(columns: dict[int, float], activation: str = "linear") -> FitFact
     codes = HEALTHY.codes.abs()
     for unit, value in columns.items():
         codes[:, unit] = value
-    return replace(HEALTHY, codes=codes, code_activation=activation)
+    return replace(HEALTHY, codes=codes, rectified=activation == "relu")
 
 
 def test_units_that_never_vary_are_counted_and_numbered() -> None:
@@ -147,7 +147,7 @@ def test_rectified_units_that_are_never_active_are_dead_and_not_counted_as_colla
 def test_codes_that_are_not_finite_are_left_to_the_rule_that_knows_why() -> None:
     lost = with_codes({0: math.nan})
     assert silent("collapsed-code", lost)
-    assert silent("dead-units", replace(lost, code_activation="relu"))
+    assert silent("dead-units", replace(lost, rectified=True))
 
 
 # -- the course of learning
@@ -252,6 +252,27 @@ def test_a_model_worse_than_pca_is_told_by_how_much() -> None:
     assert "linear kind" not in say("worse-than-pca", replace(worse, kind="linear"))
     assert silent("worse-than-pca", replace(worse, held_out_error=6.1))
     assert silent("worse-than-pca", replace(worse, pca_error=None))
+
+
+def test_a_code_that_was_asked_for_more_than_a_small_error_only_gets_a_note() -> None:
+    facts = replace(HEALTHY, held_out_error=6.6, pca_error=6.0, penalised=True)
+    assert [f.severity for f in examine(facts)] == ["note"]
+    assert "weaken the penalty or corruption" in say("worse-than-pca", facts)
+
+
+def test_an_overcomplete_penalised_code_is_not_held_against_a_copy() -> None:
+    facts = replace(HEALTHY, held_out_error=6.6, pca_error=0.0, code_size=50)
+    assert not silent("worse-than-pca", facts)
+    assert silent("worse-than-pca", replace(facts, penalised=True))
+    copy = replace(facts, train_error=0.01, held_out_error=0.01, shuffled_error=0.05, penalised=True)
+    assert "strengthen what keeps it from copying" in say("copies-input", copy)
+
+
+def test_dead_units_of_a_sparse_code_are_told_what_helps() -> None:
+    codes = torch.rand(500, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 1.0, 1.0, 0.0])
+    facts = replace(HEALTHY, codes=codes, rectified=True)
+    assert "code_activation='linear'" in say("dead-units", facts)
+    assert "weaken sparsity_weight or give more active units (k)" in say("dead-units", replace(facts, penalised=True))
 
 
 def test_without_held_out_rows_training_rows_are_compared_with_pca() -> None:

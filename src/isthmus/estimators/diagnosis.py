@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from isthmus.data.streams import blocks
 from isthmus.evaluation.doctor import examine
@@ -15,6 +15,7 @@ from isthmus.evaluation.residuals import squared_residuals
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.rows import Rows, spread
 from isthmus.parts.passes import Batch
+from isthmus.parts.sparse_activations import SparseActivation
 
 LOOKED_AT = 1024
 """Rows of each part that the doctor looks at, evenly spread."""
@@ -36,7 +37,8 @@ def examine_fit(model: Any, rows: Rows, held_out: Rows | None) -> None:
         n_parameters=sum(p.numel() for p in objective.parameters()),
         scaling=model.scaling,
         likelihood=model.likelihood_["name"],
-        code_activation=getattr(model, "code_activation", "linear"),
+        rectified=isinstance(objective.code_activation, nn.ReLU | SparseActivation),
+        penalised=objective.corruption is not None or len(objective.penalties) > 0,
         best_epoch=history["best_epoch"],
         nan_epoch=history["nan_epoch"],
         codes=objective(some).code,

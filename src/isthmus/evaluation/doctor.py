@@ -54,9 +54,6 @@ second, which have nothing in common with the data but their columns' values, ha
 LARGE_RATE = 1e-2
 """Adam's usual rate is 1e-3; ten times that is the first suspect of a loss that diverges."""
 
-RECTIFIED = frozenset({"relu"})
-"""Activations whose units can be stuck at zero without a gradient."""
-
 SQUARED = frozenset({"gaussian", "gaussian-unit", "gaussian-learned"})
 """Likelihoods that are largest where the squared error is smallest, as PCA's is."""
 
@@ -138,7 +135,7 @@ def collapsed_code(facts: FitFacts) -> Finding | None:
     units = facts.units
     if units is None:
         return None
-    dead = units.dead if facts.code_activation in RECTIFIED else np.zeros_like(units.dead)
+    dead = units.dead if facts.rectified else np.zeros_like(units.dead)
     collapsed = np.flatnonzero(units.collapsed & ~dead)
     if not len(collapsed):
         return None
@@ -156,14 +153,16 @@ def collapsed_code(facts: FitFacts) -> Finding | None:
 def dead_units(facts: FitFacts) -> Finding | None:
     """Rectified units that are zero for every row, where no gradient reaches them any more."""
     units = facts.units
-    if units is None or facts.code_activation not in RECTIFIED or not units.dead.any():
+    if units is None or not facts.rectified or not units.dead.any():
         return None
     dead = np.flatnonzero(units.dead).tolist()
     return Finding(
         "dead-units",
         f"{len(dead)} of {facts.code_size} units of the code are never active over {units.n_rows:,} rows: "
         f"{_listed(dead)}",
-        "lower learning_rate, or take code_activation='linear' or 'gelu', or a smaller code_size",
+        "weaken sparsity_weight or give more active units (k), lower learning_rate, or take a smaller code_size"
+        if facts.penalised
+        else "lower learning_rate, or take code_activation='linear' or 'gelu', or a smaller code_size",
     )
 
 
@@ -257,12 +256,12 @@ def _memorised_course(facts: FitFacts) -> str:
 def worse_than_pca(facts: FitFacts) -> Finding | None:
     """Principal components of the same number do better: the network, or its learning, is no use yet."""
     error = facts.train_error if facts.held_out_error is None else facts.held_out_error
-    if error is None or facts.pca_error is None:
-        return None
+    if error is None or facts.pca_error is None or (facts.penalised and facts.code_size >= facts.n_varying):
+        return None  # as many components as columns leave nothing over, and nobody asked for that
     excess = error - facts.pca_error
     if not excess > max(WORSE * facts.pca_error, WORSE_OF_VARIANCE * facts.columns.variance):
         return None
-    minimises = facts.likelihood in SQUARED
+    minimises = facts.likelihood in SQUARED and not facts.penalised
     advice = "learn for longer (max_epochs) or with a larger learning_rate"
     if facts.kind != "linear":
         advice += ", try other hidden_sizes, or take the linear kind"
@@ -273,17 +272,24 @@ def worse_than_pca(facts: FitFacts) -> Finding | None:
         "worse-than-pca",
         f"the squared error per row, {error:.4g}, is {told} that of {facts.code_size} principal components, "
         f"{facts.pca_error:.4g}",
-        advice
-        if minimises
-        else f"likelihood={facts.likelihood!r} does not minimise the squared error: compare nll_per_row, or go on",
+        advice if minimises else _what_else_was_wanted(facts),
         "warning" if much and minimises else "note",
     )
+
+
+def _what_else_was_wanted(facts: FitFacts) -> str:
+    """Why a larger squared error than PCA's may be no fault."""
+    if facts.penalised:
+        return (
+            "the code was asked for more than a small error: weaken the penalty or corruption if this is too much"
+        )
+    return f"likelihood={facts.likelihood!r} does not minimise the squared error: compare nll_per_row, or go on"
 
 
 def copies_input(facts: FitFacts) -> Finding | None:
     """A code as wide as the data that rebuilds anything at all: it copies, and has learned nothing (14.2)."""
     variance = facts.columns.variance
-    n_varying = int(np.sum(facts.columns.minimum < facts.columns.maximum))
+    n_varying = facts.n_varying
     if facts.train_error is None or facts.shuffled_error is None or variance == 0 or facts.code_size < n_varying:
         return None
     data, shuffled = facts.train_error / variance, facts.shuffled_error / variance
@@ -294,7 +300,9 @@ def copies_input(facts: FitFacts) -> Finding | None:
         f"the code ({facts.code_size} units for {_counted(n_varying, 'varying column')}) copies its input: rows are "
         f"reconstructed to {100 * data:.2g}% of their variance, and rows with shuffled columns, which share nothing "
         f"with them, to {100 * shuffled:.2g}%",
-        f"take a narrower code: code_size={max(1, n_varying // 2)} or less; or leave code_size out",
+        "strengthen what keeps it from copying: sparsity_weight, corruption_rate or contraction_weight"
+        if facts.penalised
+        else f"take a narrower code: code_size={max(1, n_varying // 2)} or less; or leave code_size out",
     )
 
 

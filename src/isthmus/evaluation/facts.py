@@ -63,7 +63,8 @@ class FitFacts:
         n_rows, n_columns, code_size, n_parameters: sizes; rows are training rows.
         scaling: as the user chose it.
         likelihood: the name of p_dec.
-        code_activation: the name of the code's activation.
+        rectified: whether units of the code can be exactly zero, and then have no gradient.
+        penalised: whether more than the reconstruction was asked for: a corruption, or a penalty on the code.
         best_epoch: number from 0 of the epoch whose weights were kept.
         nan_epoch: number from 0 of the epoch in which the loss was lost, if it was.
         codes: codes of some training rows, (rows, code_size).
@@ -85,7 +86,8 @@ class FitFacts:
     n_parameters: int
     scaling: str = "auto"
     likelihood: str = "gaussian"
-    code_activation: str = "linear"
+    rectified: bool = False
+    penalised: bool = False
     best_epoch: int | None = None
     nan_epoch: int | None = None
     codes: Float[Tensor, "rows code_size"] | None = None
@@ -106,6 +108,11 @@ class FitFacts:
     def watched_rows(self) -> str:
         """Whose loss was watched."""
         return "held-out" if self.epochs and self.epochs[-1]["held_out"] is not None else "training"
+
+    @property
+    def n_varying(self) -> int:
+        """Columns that vary: a linear code of as many units can copy the rows."""
+        return int(np.sum(self.columns.minimum < self.columns.maximum))
 
     @property
     def units(self) -> UnitStatistics | None:
