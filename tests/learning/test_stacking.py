@@ -1,0 +1,238 @@
+"""Stacks: the whole is its layers, a layer leaves those below alone, and codes are kept within bounds."""
+
+import copy
+import itertools
+import os
+import tempfile
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+from isthmus.errors import InputError
+from isthmus.learning import stacking
+from isthmus.learning.objectives import Reconstruction
+from isthmus.learning.phases import Phase, run_phases
+from isthmus.learning.stacking import Codes, CodesBelow, JointStack, Stack, SupervisedLayer, encoded
+from isthmus.learning.supervision import CrossEntropy
+from isthmus.parts.code_units import units_for
+from isthmus.parts.corruptions import Masking
+from isthmus.parts.jacobians import Contraction
+from isthmus.parts.likelihoods import likelihood_from
+from isthmus.parts.networks import ACTIVATIONS, MLP, TiedMLP
+from isthmus.parts.passes import Batch
+
+from .test_training import Memory, data, settings
+
+CPU = torch.device("cpu")
+
+
+def layers(sizes=(8, 6, 5, 3), activation="sigmoid", tied=True, rate=0.0, contraction=0.0):
+    generator = torch.Generator().manual_seed(3)
+    made, likelihood = [], likelihood_from({"name": "gaussian"}, sizes[0])
+    for n_in, n_out in itertools.pairwise(sizes):
+        encoder = MLP((n_in, n_out), generator=generator)
+        decoder = TiedMLP(encoder) if tied else MLP((n_out, n_in), generator=generator)
+        made.append(
+            Reconstruction(
+                encoder, decoder, likelihood, activation, corruption=Masking(rate) if rate else None,
+                penalties={"contraction": Contraction(contraction)} if contraction else None,
+            )
+        )  # fmt: skip
+        likelihood = units_for(ACTIVATIONS[activation](), n_out)
+    return made
+
+
+def weights(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def moved(a, b):
+    return a.keys() == b.keys() and all(not torch.equal(a[name], b[name]) for name in a)
+
+
+def learn(whole, phases, rows=None, **options):
+    rows = data() if rows is None else rows
+    return run_phases(whole, phases, rows, None, torch.Generator().manual_seed(0), **options)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu", "linear"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_unrolled_whole_is_the_composition_of_its_layers(activation, tied):
+    """Written out with matrices, without any module of the stack."""
+    parts = [layer.double() for layer in layers(activation=activation, tied=tied)]
+    stack, x = Stack(parts).double(), data(10).x.double()
+    up = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu, "linear": lambda a: a}[activation]
+    down = {"relu": torch.nn.functional.softplus}.get(activation, up)
+    h = x
+    for layer in parts:
+        (affine,) = layer.encoder.affine_maps
+        h = up(h @ affine.weight.T + affine.bias)
+    torch.testing.assert_close(stack.encode(Batch(x))[1], h)
+    for number, layer in enumerate(reversed(parts)):
+        weight = layer.encoder.affine_maps[0].weight if tied else layer.decoder.affine_maps[0].weight.T
+        bias = layer.decoder.biases[0] if tied else layer.decoder.affine_maps[0].bias
+        h = h @ weight + bias
+        h = down(h) if number < 2 else h
+    torch.testing.assert_close(stack(Batch(x)).parameters, h)
+    torch.testing.assert_close(stack.monitor(Batch(x)), 0.5 * (x - h).square().sum(1) + 4 * np.log(2 * np.pi))
+
+
+def test_the_stack_has_the_parameters_of_its_layers_each_under_one_name_and_so_has_a_copy():
+    parts = layers()
+    for stack in (Stack(parts), copy.deepcopy(Stack(parts))):
+        owned = {id(p) for p in stack.parameters()}
+        assert owned == {id(p) for layer in stack.layers for p in layer.parameters()}
+        assert len(stack.state_dict()) == len(owned) == 9
+    assert owned.isdisjoint({id(p) for layer in parts for p in layer.parameters()})
+
+
+def test_a_layer_learns_its_own_weights_and_changes_no_other():
+    parts = layers()
+    stack, below = Stack(parts), CodesBelow(parts, CPU)
+    learn(stack, [Phase("layer 1", parts[0], settings(), below.view(0))])
+    before = [weights(layer) for layer in parts]
+    learn(stack, [Phase("layer 2", parts[1], settings(), below.view(1))])
+    after = [weights(layer) for layer in parts]
+    assert same(before[0], after[0])
+    assert moved(before[1], after[1])
+    assert same(before[2], after[2])
+    whole = weights(stack)
+    assert torch.equal(whole["encoder.encoders.1.layers.0.weight"], after[1]["encoder.layers.0.weight"])
+
+
+def test_a_layer_learns_from_the_codes_below_what_it_would_learn_from_them_alone():
+    parts = layers(rate=0.3)
+    phase = Phase("layer 2", parts[1], settings(), CodesBelow(parts, CPU).view(1))
+    (record,) = learn(Stack(parts), [phase])
+    again = layers(rate=0.3)
+    rows = Memory(parts[0].encode(Batch(data().x))[1].detach())
+    (alone,) = learn(again[1], [Phase("alone", again[1], settings())], rows)
+    assert same(weights(parts[1]), weights(again[1]))
+    assert [line["train"] for line in record["epochs"]] == [line["train"] for line in alone["epochs"]]
+
+
+def test_every_layer_begins_at_the_mean_of_what_it_sees():
+    stack = Stack(layers(tied=False))
+    stack.prepare(data())
+    h = data().x
+    for layer in stack.layers:
+        preactivation, code = layer.encode(Batch(h))
+        assert preactivation.mean(0).abs().max() < 1e-5
+        wanted = layer.likelihood.parameters_for(h.mean(0))
+        torch.testing.assert_close(layer.decoder.affine_maps[-1].bias.detach(), wanted)
+        h = code.detach()
+
+
+def test_joint_learning_has_the_error_of_the_whole_and_every_layers_penalty():
+    parts = [layer.double() for layer in layers(contraction=0.5)]
+    joint, x = JointStack(parts).double(), data(10).x.double()
+    terms = joint.terms(Batch(x), 0.0, None)
+    assert list(terms) == ["reconstruction", *(f"layer_{k}_contraction" for k in (1, 2, 3))]
+    torch.testing.assert_close(terms["reconstruction"], Stack(parts).monitor(Batch(x)))
+    h = x
+    for number, layer in enumerate(parts, 1):
+        jacobian = torch.autograd.functional.jacobian(lambda h, layer=layer: layer.encode(Batch(h))[1], h[:1])
+        assert terms[f"layer_{number}_contraction"][0].item() == pytest.approx(0.5 * float(jacobian.square().sum()))
+        h = layer.encode(Batch(h))[1].detach()
+
+
+def test_joint_learning_corrupts_the_input_of_every_layer_and_moves_all_of_them():
+    parts = layers(rate=0.4)
+    joint, batch = JointStack(parts), data(50)
+    trips = joint.climb(Batch(batch.x), 0.0, torch.Generator().manual_seed(0))
+    for trip in trips:
+        assert 0.3 < float(trip.hit.mean()) < 0.5
+        assert torch.equal(trip.corrupted, trip.batch.x * (1 - trip.hit))
+    before = weights(Stack(parts))
+    learn(Stack(parts), [Phase("joint", joint, settings())])
+    assert moved(before, weights(Stack(parts)))
+
+
+def test_joint_learning_without_regularisation_is_that_of_the_whole():
+    parts, others = layers(), layers()
+    learn(Stack(parts), [Phase("joint", JointStack(parts), settings())])
+    learn(Stack(others), [Phase("whole", Stack(others), settings())])
+    assert same(weights(Stack(parts)), weights(Stack(others)))
+
+
+class Told(Memory):
+    """Rows with a class each."""
+
+    def batch(self, index):
+        return Batch(self.x[index], rows=index, label=(self.x[index, 0] > 0).long())
+
+
+def test_supervised_layers_learn_the_classes_and_labels_go_with_the_codes():
+    parts, rows = layers(), Told(data(400).x)
+    heads = [MLP((n, 2), generator=torch.Generator().manual_seed(0)) for n in (6, 5, 3)]
+    objectives = [SupervisedLayer(layer, head, CrossEntropy()) for layer, head in zip(parts, heads, strict=True)]
+    below = CodesBelow(parts, CPU)
+    phases = [
+        Phase(f"layer {k + 1}", objective, settings(max_epochs=30, learning_rate=0.02), below.view(k))
+        for k, objective in enumerate(objectives)
+    ]
+    records = learn(Stack(parts), phases, rows)
+    for record in records:
+        assert record["epochs"][-1]["terms"]["classification"] < 0.35
+    seen = below.view(2)(rows).batch(torch.arange(5))
+    assert torch.equal(seen.label, rows.batch(torch.arange(5)).label)
+    assert torch.equal(seen.x, parts[1].encode(Batch(parts[0].encode(Batch(rows.x[:5]))[1]))[1])
+
+
+@pytest.fixture
+def small_memory(monkeypatch):
+    monkeypatch.setattr(stacking, "CODES_IN_MEMORY", 2**20)
+
+
+def wide_layer():
+    (layer,) = layers(sizes=(8, 200))
+    return layer
+
+
+@pytest.mark.usefixtures("small_memory")
+def test_codes_that_are_too_many_are_mapped_from_a_file_that_is_gone_with_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    layer, rows = wide_layer(), data(20000)
+    encoded(layer, data(100), CPU)  # what is set up once is not counted
+    tracemalloc.start()
+    mapped = encoded(layer, rows, CPU)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20 < mapped.codes.nbytes
+    monkeypatch.setattr(stacking, "CODES_IN_MEMORY", 2**30)
+    held = encoded(layer, rows, CPU)
+    assert torch.equal(mapped.codes, held.codes)
+    index = torch.tensor([19999, 0, 7])
+    assert torch.equal(mapped.batch(index).x, held.codes[index])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_codes_of_two_layers_at_most_are_kept_at_a_time(monkeypatch):
+    parts, rows, held_out = layers(), data(), data(40, seed=5)
+    below = CodesBelow(parts, CPU)
+    calls = []
+    monkeypatch.setattr(stacking, "encoded", lambda layer, *a: calls.append(layer) or encoded(layer, *a))
+    for n_below in (0, 1, 2):
+        below.view(n_below)(rows)
+        below.view(n_below)(held_out)
+        kept = [codes for _, _, codes in below._kept.values()]
+        assert [len(codes) for codes in kept] == [200, 40]
+        assert all(isinstance(codes, Codes) == (n_below > 0) for codes in kept)
+    assert calls == [parts[0], parts[0], parts[1], parts[1]]  # each once for each part: the codes below are reused
+    assert below.view(0)(rows) is rows
+
+
+@pytest.mark.usefixtures("small_memory")
+def test_a_disk_without_room_is_told_in_one_line(monkeypatch):
+    def full(*_):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(InputError, match=r"codes of a layer take 0.15 GiB, which .* has no room for .*; set TMPDIR"):
+        stacking.room_for(200000, 200)
