@@ -1,0 +1,255 @@
+"""Energies: the restricted Boltzmann machine in all its units, exactly where it is small enough to be summed.
+
+Units are in `isthmus.parts.units` and `isthmus.parts.hidden_units`. How such a machine learns is in
+`isthmus.learning.contrast`, how its chains run in `isthmus.learning.chains`, how log Z is estimated where it cannot be
+summed in `isthmus.evaluation.partition`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Generator, Tensor, nn
+from torch.nn.utils import skip_init
+
+from isthmus.errors import InputError
+from isthmus.parts.draws import grid
+from isthmus.parts.hidden_units import hidden_units
+from isthmus.parts.layers import check_sizes
+from isthmus.parts.likelihood_base import Likelihood
+from isthmus.parts.units import visible_units
+
+MOST_STATES = 2**20
+"""States of the smaller layer that are summed over: some seconds for a machine of ordinary size."""
+
+STATES_AT_ONCE = 2**13
+
+
+class Harmonium(nn.Module):
+    r"""The restricted Boltzmann machine: two layers of units, each independent given the other.
+
+        E(v, h) = V(v; b) - s(v)' W' h - n c' h + B(h),   p(v, h) = exp(-E(v, h)) / Z
+        F(v) = -log sum_h exp(-E(v, h)) = V(v; b) - sum_j A(a_j),   a = n c + W s(v)
+        p(h | v): hidden units under the input a;   p(v | h): the likelihood with the parameters r = b + W' h
+
+    V, s, A and B are those of the units: for binary ones V = -b' v, s(v) = v, A = softplus, B = 0. n = 1, but for word
+    counts the number of words. As a map, `forward(v)` is a: the machine is the encoder of a tied autoencoder, whose
+    decoder is `Downward`.
+
+    Shapes: v (*draws, batch, columns); h and a (*draws, batch, n_hidden); energies (*draws, batch), in nats; W
+    (n_hidden, columns).
+
+    Args:
+        likelihood: p(v | h): "bernoulli", "gaussian", "gaussian-learned", "gaussian-per-column", "categorical",
+            "multinomial" (the replicated softmax) or "mixed" of real, binary and categorical columns.
+        n_hidden: how many hidden units.
+        hidden: "bernoulli", or "rectified" (noisy rectified).
+        weight_scale: the standard deviation of the first weights, N(0, weight_scale^2).
+        generator: what they are drawn from.
+
+    Raises:
+        InputError: a likelihood or a name without units, or fewer than one hidden unit.
+
+    Source: Smolensky (1986); Hinton, Training products of experts by minimizing contrastive divergence (2002);
+    Welling, Rosen-Zvi & Hinton, Exponential family harmoniums (2005); DL book, section 20.2.
+
+    Example:
+        >>> from isthmus.parts.likelihoods import Bernoulli
+        >>> machine = Harmonium(Bernoulli(4), 3, generator=torch.Generator().manual_seed(0))
+        >>> v = torch.tensor([[0.0, 1.0, 1.0, 0.0]])
+        >>> h = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3)  # every state, to sum over
+        >>> bool(torch.isclose(-torch.logsumexp(-machine.energy(v, h), 0), machine.free_energy(v)))
+        True
+    """
+
+    def __init__(
+        self,
+        likelihood: Likelihood,
+        n_hidden: int,
+        *,
+        hidden: str = "bernoulli",
+        weight_scale: float = 0.01,
+        generator: Generator,
+    ) -> None:
+        super().__init__()
+        check_sizes("Harmonium", (n_hidden,))
+        self.likelihood = likelihood
+        self.visible, self.hidden = visible_units(likelihood), hidden_units(hidden)
+        self.n_visible, self.n_hidden = likelihood.n_columns, int(n_hidden)
+        self.up = skip_init(nn.Linear, self.n_visible, self.n_hidden)
+        nn.init.normal_(self.up.weight, 0.0, weight_scale, generator=generator)
+        nn.init.zeros_(self.up.bias)
+        self.visible_bias = nn.Parameter(torch.zeros(self.n_visible))
+
+    @property
+    def weight(self) -> Float[Tensor, "hidden columns"]:
+        """W."""
+        return self.up.weight
+
+    @property
+    def hidden_bias(self) -> Float[Tensor, " hidden"]:
+        """c."""
+        return self.up.bias
+
+    def forward(
+        self, v: Float[Tensor, "*draws batch columns"], generator: Generator | None = None
+    ) -> Float[Tensor, "*draws batch hidden"]:
+        """a = n c + W s(v), the input of the hidden units; nothing is drawn."""
+        total = self.visible.total(v)
+        if total is None:
+            return self.up(self.visible.statistic(v))
+        return F.linear(self.visible.statistic(v), self.weight) + total.unsqueeze(-1) * self.hidden_bias
+
+    def down(self, h: Float[Tensor, "*draws batch hidden"]) -> Float[Tensor, "*draws batch columns"]:
+        """r = b + W' h, the parameters of p(v | h)."""
+        return F.linear(h, self.weight.t(), self.visible_bias)
+
+    def energy(
+        self, v: Float[Tensor, "*draws batch columns"], h: Float[Tensor, "*draws batch hidden"]
+    ) -> Float[Tensor, "*draws batch"]:
+        """E(v, h)."""
+        return self.visible.energy(v, self.visible_bias) - (h * self(v)).sum(-1) + self.hidden.energy(h).sum(-1)
+
+    def free_energy(self, v: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch"]:
+        """F(v) = -log p(v) - log Z."""
+        return self.free_energy_given(v, self(v))
+
+    def free_energy_given(
+        self, v: Float[Tensor, "*draws batch columns"], a: Float[Tensor, "*draws batch hidden"]
+    ) -> Float[Tensor, "*draws batch"]:
+        """F(v) where the hidden units' input a is there already: it costs the product with W."""
+        return self.visible.energy(v, self.visible_bias) - self.hidden.log_normalizer(a).sum(-1)
+
+    def hidden_free_energy(
+        self, h: Float[Tensor, "*draws batch hidden"], total: Float[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "*draws batch"]:
+        """-log of the sum over v of exp(-E(v, h)); `total` words a row where the units are word counts."""
+        bias = self.hidden_bias if total is None else total.unsqueeze(-1) * self.hidden_bias
+        own = self.hidden.energy(h).sum(-1) - (h * bias).sum(-1)
+        return own - self.visible.log_normalizer(self.down(h), self.visible_bias, total)
+
+    def hidden_mean(self, v: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch hidden"]:
+        """E[h | v]."""
+        return self.hidden.mean(self(v))
+
+    def sample_hidden(self, v: Float[Tensor, "*draws batch columns"], generator: Generator) -> Tensor:
+        """One draw of h | v a row."""
+        return self.hidden.sample(self(v), generator)
+
+    def visible_mean(
+        self, h: Float[Tensor, "*draws batch hidden"], total: Float[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "*draws batch columns"]:
+        """E[v | h]."""
+        return self.visible.mean(self.down(h), total)
+
+    def sample_visible(
+        self, h: Float[Tensor, "*draws batch hidden"], generator: Generator, total: Tensor | None = None
+    ) -> Float[Tensor, "*draws batch columns"]:
+        """One draw of v | h a row."""
+        return self.visible.sample(self.down(h), generator, total)
+
+    def mean_field(self, v: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
+        """E[v | E[h | v]]: one trip up and down with means in place of draws, the reconstruction."""
+        return self.visible_mean(self.hidden_mean(v), self.visible.total(v))
+
+    def conditional_logits(
+        self, v: Float[Tensor, "batch columns"], columns: Int[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
+        """log p(v_j = 1 | the others) - log p(v_j = 0 | the others), for one column j of each row of binary units."""
+        weight = self.weight[:, columns].t()
+        without = self(v) - v.gather(-1, columns[:, None]) * weight
+        rise = self.hidden.log_normalizer(without + weight) - self.hidden.log_normalizer(without)
+        return self.visible_bias[columns] + rise.sum(-1)
+
+    # -- exactly ------------------------------------------------------------------------------------
+
+    @property
+    def counts_words(self) -> bool:
+        """Whether each row has a number of words that is given, not modelled, and with it a Z of its own."""
+        return self.visible.total(self.visible_bias) is not None
+
+    @property
+    def can_be_summed(self) -> bool:
+        """Whether log Z is one number, and within reach."""
+        return not self.counts_words and min(self._n_states()) <= MOST_STATES
+
+    @torch.no_grad()
+    def log_partition(self, total: float | None = None) -> Float[Tensor, ""]:
+        """log Z, by summing over every state of the layer that has fewer of them.
+
+        Args:
+            total: how many words a row has, for word counts: each number has a Z of its own.
+
+        Raises:
+            InputError: more than `MOST_STATES` states on either side, or units that cannot be counted on both.
+        """
+        hidden, visible = self._n_states()
+        if min(hidden, visible) > MOST_STATES:
+            raise InputError(
+                f"log Z of {self.n_visible} visible and {self.n_hidden} hidden units would be a sum over "
+                f"{_power(min(hidden, visible))}, more than 2^20 states; estimate it by annealed importance sampling: "
+                "isthmus.evaluation.partition.annealed"
+            )
+        words = None if total is None else self.visible_bias.new_tensor([float(total)])
+        if hidden <= visible:
+            parts = [-self.hidden_free_energy(h, words) for h in self._hidden_states()]
+        else:
+            parts = [-self.free_energy(v) for v in self._visible_states()]
+        return torch.stack([part.logsumexp(0) for part in parts]).logsumexp(0)
+
+    def _n_states(self) -> tuple[float, float]:
+        """States of the hidden and of the visible layer; infinite where they cannot be counted."""
+        each, sizes = self.hidden.n_states, self.visible.sizes
+        return math.inf if each is None else each**self.n_hidden, math.inf if sizes is None else math.prod(sizes)
+
+    def _hidden_states(self) -> Iterator[Float[Tensor, "states hidden"]]:
+        sizes = [self.hidden.n_states or 0] * self.n_hidden
+        return (grid(sizes, *bounds).to(self.visible_bias) for bounds in _stretches(math.prod(sizes)))
+
+    def _visible_states(self) -> Iterator[Float[Tensor, "states columns"]]:
+        n = math.prod(self.visible.sizes or ())
+        return (self.visible.states(*bounds).to(self.visible_bias) for bounds in _stretches(n))
+
+
+class Downward:
+    """h -> r = b + W' h: a harmonium as the decoder of its own codes, tied to it.
+
+    It keeps nothing of its own, so that an objective which holds both names each weight once.
+
+    Args:
+        harmonium: whose weights it uses.
+
+    Example:
+        >>> from isthmus.parts.likelihoods import Bernoulli
+        >>> machine = Harmonium(Bernoulli(4), 3, generator=torch.Generator().manual_seed(0))
+        >>> Downward(machine)(torch.zeros(5, 3)).shape
+        torch.Size([5, 4])
+    """
+
+    def __init__(self, harmonium: Harmonium) -> None:
+        self.harmonium = harmonium
+
+    def __call__(
+        self, code: Float[Tensor, "*draws batch hidden"], generator: Generator | None = None
+    ) -> Float[Tensor, "*draws batch columns"]:
+        """The parameters of p(v | h)."""
+        return self.harmonium.down(code)
+
+    @torch.no_grad()
+    def start_at(self, output: Float[Tensor, " columns"]) -> None:
+        """Give about `output`, whatever the code, before learning: the visible biases."""
+        self.harmonium.visible_bias.copy_(output)
+
+
+def _stretches(n: int) -> Iterator[tuple[int, int]]:
+    """The numbers below n, some at a time."""
+    return ((start, min(start + STATES_AT_ONCE, n)) for start in range(0, n, STATES_AT_ONCE))
+
+
+def _power(n: float) -> str:
+    """A number of states in words."""
+    return "infinitely many" if n == math.inf else f"2^{math.log2(n):.0f}"

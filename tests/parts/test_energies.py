@@ -1,0 +1,245 @@
+"""Energies against enumeration, quadrature and autograd."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import scipy.special
+import torch
+
+from isthmus import InputError
+from isthmus.parts.energies import Downward, Harmonium
+from isthmus.parts.hidden_units import RectifiedHidden, hidden_units, integrated_softplus
+from isthmus.parts.likelihoods import likelihood_from
+
+CONFIGS = {
+    "bernoulli": {"name": "bernoulli"},
+    "gaussian": {"name": "gaussian"},
+    "gaussian-learned": {"name": "gaussian-learned"},
+    "gaussian-per-column": {"name": "gaussian-per-column"},
+    "categorical": {"name": "categorical", "groups": [[0, 2], [1, 3, 4]]},
+    "multinomial": {"name": "multinomial"},
+    "mixed": {
+        "name": "mixed",
+        "groups": [
+            {"unit": "categorical", "columns": [0, 2]},
+            {"unit": "binary", "columns": [1]},
+            {"unit": "binary", "columns": [3]},
+            {"unit": "real", "columns": [4]},
+        ],
+    },
+}
+DISCRETE = {
+    "bernoulli": CONFIGS["bernoulli"],
+    "categorical": CONFIGS["categorical"],
+    "mixed": {
+        "name": "mixed",
+        "groups": [{"unit": "categorical", "columns": [0, 2, 4]}, {"unit": "binary", "columns": [1, 3]}],
+    },
+}
+every_unit = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+every_discrete = pytest.mark.parametrize("config", DISCRETE.values(), ids=DISCRETE)
+
+
+def machine(config, n_columns=5, n_hidden=3, hidden="bernoulli", seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    made = Harmonium(
+        likelihood_from(config, n_columns), n_hidden, hidden=hidden, weight_scale=0.8, generator=generator
+    ).double()
+    with torch.no_grad():
+        for bias in (made.visible_bias, made.hidden_bias, *made.likelihood.parameters()):
+            bias.copy_(0.5 * torch.randn(bias.shape, generator=generator))
+    return made
+
+
+def rows(made, n=6, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return made.visible.sample(torch.randn(n, made.n_visible, generator=generator).double(), generator, total(made, n))
+
+
+def total(made, n):
+    return torch.full((n,), 4.0).double() if made.counts_words else None
+
+
+def every(n_units):
+    return torch.tensor(list(itertools.product([0.0, 1.0], repeat=n_units))).double()
+
+
+@every_unit
+def test_the_free_energy_is_what_summing_every_hidden_state_leaves(config):
+    made = machine(config)
+    v, h = rows(made), every(3)
+    enumerated = -torch.stack([-made.energy(v, state.expand(len(v), -1)) for state in h]).logsumexp(0)
+    torch.testing.assert_close(made.free_energy(v), enumerated)
+
+
+@every_unit
+def test_the_hidden_mean_is_that_of_every_hidden_state(config):
+    made = machine(config)
+    v, h = rows(made), every(3)
+    weight = torch.softmax(torch.stack([-made.energy(v, state.expand(len(v), -1)) for state in h]), 0)
+    torch.testing.assert_close(made.hidden_mean(v), torch.einsum("sb,sh->bh", weight, h))
+
+
+@every_discrete
+def test_log_z_is_the_same_summed_over_either_side_and_over_both(config):
+    made = machine(config)
+    v = torch.cat(list(made._visible_states()))
+    h = every(3)
+    both = torch.stack([-made.energy(v, state.expand(len(v), -1)) for state in h]).flatten().logsumexp(0)
+    torch.testing.assert_close((-made.free_energy(v)).logsumexp(0), both)
+    torch.testing.assert_close((-made.hidden_free_energy(h)).logsumexp(0), both)
+    torch.testing.assert_close(made.log_partition(), both)
+
+
+@every_discrete
+def test_the_visible_mean_is_that_of_every_visible_state(config):
+    made = machine(config)
+    v, h = torch.cat(list(made._visible_states())), every(3)
+    for state in h:
+        weight = torch.softmax(-made.energy(v, state.expand(len(v), -1)), 0)
+        torch.testing.assert_close(made.visible_mean(state[None])[0], weight @ v)
+
+
+def test_the_states_of_every_discrete_layer_are_all_there_once():
+    for config, n in zip(DISCRETE.values(), (32, 6, 12), strict=True):
+        states = torch.cat(list(machine(config)._visible_states()))
+        assert len(states) == len({tuple(row) for row in states.tolist()}) == n
+
+
+@pytest.mark.parametrize("name", ["gaussian", "gaussian-learned", "gaussian-per-column"])
+def test_log_z_of_gaussian_units_is_the_integral_over_the_plane(name):
+    made = machine(CONFIGS[name], n_columns=2, n_hidden=2)
+
+    axis = torch.linspace(-14, 14, 561, dtype=torch.float64)  # the trapezoidal rule is exact to rounding for such tails
+    plane = torch.cartesian_prod(axis, axis)
+    integral = (-made.free_energy(plane)).logsumexp(0) + 2 * math.log(28 / 560)
+    torch.testing.assert_close(made.log_partition(), integral, atol=1e-8, rtol=0)
+
+
+@every_unit
+def test_the_conditional_of_v_is_the_likelihood_at_the_parameters_from_above(config):
+    made = machine(config)
+    v, h = rows(made), every(3)[:6]
+    joint = -made.energy(v, h)
+    ours = joint + made.hidden_free_energy(h, total(made, len(h)))
+    nll = made.likelihood.nll(Downward(made)(h), v)
+    if made.counts_words:  # the likelihood is of the counts, the energy of the words in their order
+        nll = nll + torch.lgamma(v.sum(-1) + 1) - torch.lgamma(v + 1).sum(-1)
+    torch.testing.assert_close(-ours, nll)
+
+
+def test_log_z_of_a_replicated_softmax_is_that_of_all_documents_of_so_many_words():
+    made = machine(CONFIGS["multinomial"], n_columns=4, n_hidden=2)
+    words = torch.tensor(list(itertools.product(range(4), repeat=3)))
+    documents = torch.nn.functional.one_hot(words, 4).sum(1).double()
+    torch.testing.assert_close((-made.free_energy(documents)).logsumexp(0), made.log_partition(total=3))
+
+
+@every_unit
+def test_the_gradient_of_the_free_energy_is_minus_the_mean_statistics(config):
+    made = machine(config)
+    v = rows(made)
+    made.free_energy(v).sum().backward()
+    torch.testing.assert_close(made.weight.grad, -made.hidden_mean(v).t() @ made.visible.statistic(v))
+    n = torch.ones(len(v)).double() if total(made, 6) is None else v.sum(1)
+    torch.testing.assert_close(made.hidden_bias.grad, -(n[:, None] * made.hidden_mean(v)).sum(0))
+
+
+def test_the_likelihood_gradient_is_data_minus_model_statistics_by_enumeration():
+    made = machine(CONFIGS["bernoulli"])
+    v, states = rows(made), torch.cat(list(machine(CONFIGS["bernoulli"])._visible_states()))
+    log_z = (-made.free_energy(states)).logsumexp(0)
+    nll = (made.free_energy(v) + log_z).mean()
+    gradient = torch.autograd.grad(nll, made.weight)[0]
+    p = torch.softmax(-made.free_energy(states), 0)
+    data = made.hidden_mean(v).t() @ v / len(v)
+    model = (p[:, None] * made.hidden_mean(states)).t() @ states
+    torch.testing.assert_close(gradient, model - data)
+
+
+@every_discrete
+def test_the_logit_of_a_column_given_the_others_is_the_free_energy_of_its_flip(config):
+    made = machine(DISCRETE["bernoulli"])
+    v = rows(made)
+    columns = torch.tensor([0, 1, 2, 3, 4, 0])
+    on, off = v.clone(), v.clone()
+    on[torch.arange(6), columns], off[torch.arange(6), columns] = 1.0, 0.0
+    expected = made.free_energy(off) - made.free_energy(on)
+    torch.testing.assert_close(made.conditional_logits(v, columns), expected)
+
+
+@every_unit
+def test_draws_of_either_layer_have_its_mean(config):
+    made = machine(config)
+    generator = torch.Generator().manual_seed(3)
+    h = every(3)[5].expand(20000, -1)
+    drawn = made.sample_visible(h, generator, total(made, len(h)))
+    expected = made.visible_mean(h[:1], total(made, 1))[0]
+    torch.testing.assert_close(drawn.mean(0), expected, atol=0.06, rtol=0)
+    v = rows(made, 1).expand(20000, -1)
+    torch.testing.assert_close(made.sample_hidden(v, generator).mean(0), made.hidden_mean(v[:1])[0], atol=0.02, rtol=0)
+
+
+def test_draws_leave_the_global_generator_alone_and_repeat_with_their_own():
+    made = machine(CONFIGS["mixed"])
+    before = torch.random.get_rng_state()
+    first, again = (made.sample_visible(every(3), torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_the_integral_of_the_softplus_is_the_dilogarithm():
+    a = torch.linspace(-30, 30, 601).double().requires_grad_()
+    value = integrated_softplus(a)
+    np.testing.assert_allclose(value.detach(), -scipy.special.spence(1 + np.exp(a.detach().numpy())), atol=1e-9)
+    torch.testing.assert_close(
+        torch.autograd.grad(value.sum(), a)[0], torch.nn.functional.softplus(a), atol=1e-8, rtol=0
+    )
+    zero = torch.zeros(1).double().requires_grad_()
+    assert torch.autograd.grad(integrated_softplus(zero), zero)[0].item() == pytest.approx(math.log(2), abs=1e-9)
+
+
+def test_a_rectified_unit_is_many_binary_copies_with_falling_biases():
+    unit, a = RectifiedHidden(), torch.linspace(-3, 12, 31).double()
+    copies = a[:, None] - torch.arange(1, 60) + 0.5
+    torch.testing.assert_close(unit.mean(a), torch.sigmoid(copies).sum(1), atol=0.02, rtol=0.02)
+    torch.testing.assert_close(
+        unit.log_normalizer(a), torch.nn.functional.softplus(copies).sum(1), atol=0.05, rtol=0.02
+    )
+    drawn = unit.sample(a.expand(40000, -1), torch.Generator().manual_seed(0))
+    assert (drawn >= 0).all()
+    torch.testing.assert_close(drawn.mean(0)[12:], unit.mean(a)[12:], atol=0.15, rtol=0.02)
+
+
+def test_rectified_units_over_binary_ones_sum_over_the_visible_side():
+    made = machine(CONFIGS["bernoulli"], hidden="rectified")
+    v = every(5)
+    torch.testing.assert_close(made.log_partition(), (-made.free_energy(v)).logsumexp(0))
+
+
+def test_a_machine_too_large_to_sum_says_how_large_and_what_to_do():
+    large = Harmonium(likelihood_from({"name": "bernoulli"}, 784), 500, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(InputError, match=r"log Z of 784 visible and 500 hidden units would be a sum over 2\^500, more "
+                       r"than 2\^20 states; estimate it by annealed importance sampling"):  # fmt: skip
+        large.log_partition()
+    assert not large.can_be_summed
+
+
+@pytest.mark.parametrize("name", ["gaussian-unit", "continuous-bernoulli", "poisson", "mixture-density"])
+def test_a_likelihood_without_a_visible_unit_is_refused(name):
+    with pytest.raises(InputError, match=f"likelihood='{name}' has no visible unit of an energy; choose one of: bern"):
+        Harmonium(likelihood_from({"name": name}, 4), 2, generator=torch.Generator())
+
+
+def test_other_things_that_cannot_be_meant_are_refused():
+    with pytest.raises(InputError, match="hidden_units 'bernouli' is unknown; did you mean 'bernoulli'"):
+        hidden_units("bernouli")
+    with pytest.raises(InputError, match="Harmonium: size 0 at position 0"):
+        Harmonium(likelihood_from({"name": "bernoulli"}, 4), 0, generator=torch.Generator())
+    words = machine(CONFIGS["multinomial"])
+    with pytest.raises(InputError, match="does not model how many words a row has; say how many with total="):
+        words.log_partition()
+    with pytest.raises(InputError, match="likelihood='gaussian' has states without number"):
+        machine(CONFIGS["gaussian"]).visible.states(0, 1)
