@@ -31,7 +31,7 @@ _ACTIVATIONS = tuple(kind for name, kind in ACTIVATIONS.items() if name != "line
 class Loss(Protocol):
     """What an output costs, given the label, by row."""
 
-    name: str
+    name: ClassVar[str]
 
     def known(self, label: Tensor) -> Bool[Tensor, " batch"]:
         """Which rows have a label."""

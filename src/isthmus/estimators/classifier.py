@@ -1,0 +1,100 @@
+"""The classifier that starts from the code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.special import softmax
+from sklearn.base import ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from isthmus.data.preprocessing import len_of
+from isthmus.estimators import labels
+from isthmus.estimators.supervised import CodePredictor
+from isthmus.learning.supervision import UNLABELLED, CrossEntropy, Loss
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class CodeClassifier(ClassifierMixin, CodePredictor):
+    r"""A classifier that starts from the code which an autoencoder has learned without labels.
+
+        p(y | x) = softmax(V h + c)_y,   h = f(x),   J = E_labelled [ -log p(y | x) ] + w J_autoencoder
+
+    An encoder that has seen many rows without labels needs few with them: what varies among the rows is found
+    already, and fine-tuning moves the code only as far as the classes ask. With w > 0 the autoencoder's criterion stays
+    beside the labels', so that rows without label go on to shape the code (semi-supervised learning, `unlabeled`).
+    Early stopping looks at the error of the rows that are held out and a tenth of their cross-entropy.
+
+    The arguments are those of `CodePredictor`: encoder, start, frozen, hidden_sizes, activation, hidden_noise, dropout,
+    input_dropout, reconstruction_weight, unlabeled, and those of learning.
+
+    Attributes:
+        classes_: the labels that were learned, sorted, without the one that means none.
+
+    Raises:
+        InputError: at `fit`, labels of another length, of one class, missing or continuous; at `score`, also a class
+            that was not learned.
+
+    Source: Goodfellow, Bengio & Courville, Deep Learning, section 15.1; Inayoshi & Kurita (2005) for the noise and
+    the reconstruction beside the labels; Rifai et al., Contractive auto-encoders (2011), for the fine-tuning.
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> from isthmus import Autoencoder, CodeClassifier
+        >>> X, y = load_digits(return_X_y=True)
+        >>> coder = Autoencoder(code_size=16, hidden_sizes=(64,), max_epochs=3, random_state=0).fit(X)
+        >>> classifier = CodeClassifier(encoder=coder, max_epochs=10, random_state=0).fit(X[:500], y[:500])
+        >>> classifier.predict_proba(X[500:]).shape, classifier.score(X[500:], y[500:]) > 0.7
+        ((1297, 10), True)
+    """
+
+    kind: ClassVar[str] = "classifier"
+    loss: ClassVar[Loss] = CrossEntropy()
+
+    def _learn_labels(self, y: np.ndarray) -> Tensor:
+        self.classes_ = labels.classes_of(y, self.unlabeled)
+        return self._labels(y)
+
+    def _labels(self, y: np.ndarray) -> Tensor:
+        return torch.from_numpy(labels.numbered(y, self.classes_, self.unlabeled))
+
+    def _first_output(self, numbers: Tensor) -> Float[Tensor, " classes"]:
+        """The logarithm of each class's share: before learning, every row has the classes' shares."""
+        return torch.bincount(numbers[numbers != UNLABELLED], minlength=self._n_outputs).float().log()
+
+    @property
+    def _n_outputs(self) -> int:
+        return len(self.classes_)
+
+    def decision_function(self, X: Any) -> Float[np.ndarray, "n classes"] | Float[np.ndarray, " n"]:
+        """The outputs o, (n, classes); of two classes the second's lead over the first, (n,)."""
+        outputs = self._outputs(X)
+        return outputs[:, 1] - outputs[:, 0] if len(self.classes_) == 2 else outputs
+
+    def predict_proba(self, X: Any) -> Float[np.ndarray, "n classes"]:
+        """p(y | x), (n, classes), in the order of `classes_`."""
+        return softmax(self._outputs(X), axis=1)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The likeliest class of each row, (n,)."""
+        outputs = self._outputs(X)
+        return self.classes_[outputs.argmax(1)]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The share of the rows whose class is predicted.
+
+        Raises:
+            InputError: labels of another length, or a class that was not learned.
+        """
+        check_is_fitted(self)
+        found = labels.one_a_row(self, y, len_of(X))
+        labels.refuse_unseen(np.ravel(found), self.classes_)
+        return float(super().score(X, found, sample_weight))
+
+    def _fitted_labels(self) -> dict[str, Any]:
+        return {"classes_": self.classes_}

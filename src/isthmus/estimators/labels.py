@@ -1,0 +1,128 @@
+"""Labels as users have them: which rows have one, and the classes by number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Int
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+from isthmus.errors import InputError
+from isthmus.learning.supervision import UNLABELLED
+
+
+def one_a_row(estimator: Any, y: Any, n_rows: int) -> np.ndarray:
+    """The labels as an array, one a row.
+
+    Raises:
+        InputError: none, or of another length.
+
+    Example:
+        >>> one_a_row(None, ["cat", "dog"], 3)
+        Traceback (most recent call last):
+        ...
+        isthmus.errors.InputError: X has 3 rows and y has 2 labels; give one label a row
+    """
+    if y is None:
+        name = type(estimator).__name__
+        raise InputError(f"{name} requires y to be passed, but the target y is None; give one label a row")
+    labels = np.asarray(y)
+    if labels.ndim == 0 or len(labels) != n_rows:
+        found = "one value" if labels.ndim == 0 else f"{len(labels)} labels"
+        raise InputError(f"X has {n_rows} rows and y has {found}; give one label a row")
+    return labels
+
+
+def known(y: np.ndarray, unlabeled: Any) -> Bool[np.ndarray, " n"]:
+    """Which rows have a label, (n,).
+
+    Args:
+        y: labels, (n,) or (n, outputs).
+        unlabeled: the label that means none, NaN among others; None where there is no such label.
+
+    Raises:
+        InputError: a missing or infinite label that does not mean none; no row with a label.
+
+    Example:
+        >>> known(np.array([3, -1, 4]), -1), known(np.array([0.5, np.nan]), float("nan"))
+        (array([ True, False,  True]), array([ True, False]))
+    """
+    missing = _by_row(~np.isfinite(y) if y.dtype.kind == "f" else pd.isna(y))
+    none = np.zeros(len(y), bool)
+    if unlabeled is not None:
+        none = _by_row(pd.isna(y) if pd.isna(unlabeled) else y == unlabeled)
+    odd = np.flatnonzero(missing & ~none)
+    if len(odd):
+        raise InputError(
+            f"y holds {y[odd[0]]} at row {odd[0]}, and NaN, infinity or a missing label cannot be learned; leave the "
+            "row out, or name what means 'no label' as unlabeled"
+        )
+    if none.all():
+        raise InputError(f"every label is {unlabeled!r}, which means none; give some rows a label")
+    return ~none
+
+
+def _by_row(entries: Any) -> Bool[np.ndarray, " n"]:
+    """Whether any entry of a row holds."""
+    return np.asarray(np.asarray(entries, bool).reshape(len(entries), -1).any(1))
+
+
+def classes_of(y: np.ndarray, unlabeled: Any) -> np.ndarray:
+    """The classes among the labels, sorted.
+
+    Raises:
+        InputError: labels of several columns, continuous ones, or of types that cannot be sorted; one class only.
+
+    Example:
+        >>> classes_of(np.array(["dog", "cat", "dog"]), None)
+        array(['cat', 'dog'], dtype='<U3')
+    """
+    rows = known(y, unlabeled)
+    try:
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y[rows])
+        classes = np.unique(y[rows])
+    except (ValueError, TypeError) as error:
+        raise InputError(" ".join(str(error).split())) from None
+    if len(classes) < 2:
+        raise InputError(
+            f"y holds one class only ({classes[0]}); a classifier tells classes apart and needs at least two"
+        )
+    return classes
+
+
+def numbered(y: np.ndarray, classes: np.ndarray, unlabeled: Any) -> Int[np.ndarray, " n"]:
+    """The number of the class of each row, `UNLABELLED` where it has none.
+
+    Raises:
+        InputError: a class that is not among `classes`.
+
+    Example:
+        >>> numbered(np.array(["b", "?", "a"]), np.array(["a", "b"]), "?")
+        array([ 1, -1,  0])
+    """
+    rows = known(y, unlabeled)
+    labels = np.ravel(y)
+    refuse_unseen(labels[rows], classes)
+    numbers = np.full(len(labels), UNLABELLED, np.int64)
+    numbers[rows] = np.searchsorted(classes, labels[rows])
+    return numbers
+
+
+def refuse_unseen(labels: np.ndarray, classes: np.ndarray) -> None:
+    """Raise for a label that is none of the classes.
+
+    Raises:
+        InputError: with the label, and the classes that there are.
+    """
+    unseen = sorted(set(labels.tolist()) - set(classes.tolist()), key=str)
+    if unseen:
+        more = f" and {len(classes) - 8} more" if len(classes) > 8 else ""
+        listed = ", ".join(map(str, classes[:8].tolist()))
+        raise InputError(
+            f"y holds the class {unseen[0]!r}, which was not among those that were learned ({listed}{more}); "
+            "leave its rows out, or fit with some of them"
+        )

@@ -1,0 +1,96 @@
+"""The regressor that starts from the code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from sklearn.base import RegressorMixin
+from torch import Tensor
+
+from isthmus.errors import InputError
+from isthmus.estimators import labels
+from isthmus.estimators.supervised import CodePredictor
+from isthmus.learning.supervision import Loss, SquaredError
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class CodeRegressor(RegressorMixin, CodePredictor):
+    r"""A regressor that starts from the code which an autoencoder has learned without labels.
+
+        E[y | x] = V h + c,   h = f(x),   J = E_labelled [ 1/2 ||y' - V h - c||^2 ] + w J_autoencoder
+
+    y' is y with mean 0 and variance 1 in each column, so that w means the same whatever the unit of y. Early
+    stopping looks at the squared error of the rows that are held out. What is said of `CodeClassifier` goes for it too.
+
+    The arguments are those of `CodePredictor`: encoder, start, frozen, hidden_sizes, activation, hidden_noise, dropout,
+    input_dropout, reconstruction_weight, unlabeled (NaN is a natural one), and those of learning.
+
+    Raises:
+        InputError: at `fit`, labels of another length, missing, or that are no numbers.
+
+    Source: as for `CodeClassifier`.
+
+    Example:
+        >>> from isthmus import CodeRegressor, LinearAutoencoder
+        >>> X = np.random.default_rng(0).normal(size=(300, 2)) @ [[1.0, 0, 2, 1], [0, 1, 1, -1]]
+        >>> regressor = CodeRegressor(encoder=LinearAutoencoder(code_size=2), learning_rate=1e-2, random_state=0)
+        >>> regressor.fit(X, X[:, 0] - X[:, 1]).score(X, X[:, 0] - X[:, 1]) > 0.99
+        True
+    """
+
+    kind: ClassVar[str] = "regressor"
+    loss: ClassVar[Loss] = SquaredError()
+
+    def _learn_labels(self, y: np.ndarray) -> Tensor:
+        y, rows = _numbers(y), labels.known(y, self.unlabeled)
+        self.mean_, self.scale_ = y[rows].mean(0), y[rows].std(0)
+        self.scale_ = np.where(self.scale_ > 0, self.scale_, 1.0)
+        return self._labels(y)
+
+    def _labels(self, y: np.ndarray) -> Tensor:
+        y, rows = _numbers(y), labels.known(y, self.unlabeled)
+        if y.shape[1:] != self.mean_.shape:
+            raise InputError(f"y has the shape {y.shape}; it was fitted with labels of the shape {self.mean_.shape}")
+        scaled = ((y - self.mean_) / self.scale_).reshape(len(y), -1)
+        scaled[~rows] = np.nan
+        return torch.from_numpy(scaled).float()
+
+    def _first_output(self, scaled: Tensor) -> Float[Tensor, " outputs"]:
+        """The mean of the labels."""
+        return torch.zeros(self._n_outputs)
+
+    @property
+    def _n_outputs(self) -> int:
+        return int(np.size(self.mean_))
+
+    def predict(self, X: Any) -> Float[np.ndarray, "n ..."]:
+        """E[y | x] in the unit of y, in the shape that y had."""
+        outputs = self._outputs(X)
+        return outputs.reshape(len(outputs), *self.mean_.shape) * self.scale_ + self.mean_
+
+    def _fitted_labels(self) -> dict[str, Any]:
+        return {"mean_": self.mean_, "scale_": self.scale_}
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = True
+        return tags
+
+
+def _numbers(y: np.ndarray) -> np.ndarray:
+    """The labels as float64, (n,) or (n, outputs).
+
+    Raises:
+        InputError: what is no number.
+    """
+    if y.ndim > 2:
+        raise InputError(f"y has the shape {y.shape}; give one number a row, (n,), or several, (n, outputs)")
+    try:
+        return y.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"y holds labels that are no numbers ({error}); use CodeClassifier for classes") from None

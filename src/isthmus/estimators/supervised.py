@@ -1,0 +1,298 @@
+"""What the classifier and the regressor share: a head on the code of a fitted autoencoder, learned with it or alone."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from sklearn import clone
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from isthmus.data.preprocessing import len_of
+from isthmus.data.streams import Labelled, Subset, blocks
+from isthmus.errors import InputError
+from isthmus.estimators import inputs
+from isthmus.estimators.base import BaseAutoencoder, seed_of
+from isthmus.estimators.deep import Autoencoder
+from isthmus.estimators.labels import one_a_row
+from isthmus.estimators.planning import planned
+from isthmus.estimators.progress import ProgressBar
+from isthmus.estimators.surveys import padded
+from isthmus.learning.objectives import Reconstruction
+from isthmus.learning.phases import Phase, run_phases
+from isthmus.learning.precision import resolve_device
+from isthmus.learning.rows import Rows
+from isthmus.learning.supervision import Loss, Supervision
+from isthmus.parts.networks import MLP, check_choice
+
+STARTS = ("encoder", "random")
+
+FEWEST_HELD_OUT = 20
+"""Labelled rows below which none is held out: the error of so few says nothing about when to stop."""
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class CodePredictor(BaseEstimator):
+    """A head on a code: what `CodeClassifier` and `CodeRegressor` share.
+
+    Args:
+        encoder: where it starts: a fitted autoencoder (which is copied, and stays as it is), the path of its file, or
+            an unfitted one, which is fitted on all rows first, those without label too. None is `Autoencoder()`.
+        start: "encoder", or "random": the same network with weights drawn anew, to see what the start is worth.
+        frozen: learn the head alone; otherwise the encoder is fine-tuned with it.
+        hidden_sizes: units of the head's hidden layers; () is one affine map.
+        activation: of the head's hidden layers.
+        hidden_noise: standard deviation of the Gaussian noise that is added to every hidden unit while learning.
+        dropout: rate at which hidden units, and those of the code, are dropped while learning.
+        input_dropout: the same for the columns of X.
+        reconstruction_weight: of the autoencoder's own criterion, in nats, beside the loss of the labels.
+        unlabeled: rows with this label have none: they count for the reconstruction alone. None is no special label.
+        max_epochs, batch_size, learning_rate, weight_decay, clip_norm, averaging, patience, time_limit: of learning
+            from labels, as in `BaseAutoencoder`.
+        validation_fraction: share of the labelled rows that is held out and only looked at; where that is fewer than
+            20 rows, none is.
+        random_state: seed of all that is drawn; None draws one and keeps it as `seed_`.
+        device, precision, verbose: as in `BaseAutoencoder`.
+
+    Attributes:
+        encoder_: the autoencoder as it stands after learning; its decoder knows the code only where it was frozen or
+            `reconstruction_weight` was above 0.
+        objective_: the parts.
+        history_: what happened while learning from labels.
+    """
+
+    encoder: Any = None
+    start: str = "encoder"
+    frozen: bool = False
+    hidden_sizes: Sequence[int] = ()
+    activation: str = "silu"
+    hidden_noise: float = 0.0
+    dropout: float = 0.0
+    input_dropout: float = 0.0
+    reconstruction_weight: float = 0.0
+    unlabeled: Any = None
+    max_epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    averaging: float | None = None
+    validation_fraction: float = 0.1
+    patience: int | None = 10
+    time_limit: float | None = None
+    random_state: Any = None
+    device: str = "auto"
+    precision: str = "auto"
+    verbose: int = 0
+
+    kind: ClassVar[str]
+    loss: ClassVar[Loss]
+
+    # -- what a classifier and a regressor do differently -------------------------------------------
+
+    def _learn_labels(self, y: Any) -> Tensor:
+        """The labels as the loss takes them, after looking at which there are."""
+        raise NotImplementedError
+
+    def _labels(self, y: Any) -> Tensor:
+        """More labels, of those that `_learn_labels` has seen."""
+        raise NotImplementedError
+
+    def _first_output(self, labels: Tensor) -> Float[Tensor, " outputs"]:
+        """What the head gives before learning, whatever the code."""
+        raise NotImplementedError
+
+    @property
+    def _n_outputs(self) -> int:
+        """How many numbers the head gives."""
+        raise NotImplementedError
+
+    def _fitted_labels(self) -> dict[str, Any]:
+        """What `_learn_labels` has learned."""
+        raise NotImplementedError
+
+    # -- learning -----------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None, *, validation: tuple[Any, Any] | None = None) -> CodePredictor:
+        """Learn the labels `y` from the codes of `X`.
+
+        Args:
+            X: rows, as the autoencoder takes them.
+            y: the label of each row, (n,).
+            validation: (X, y) to look at instead of a share of the rows.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            InputError: rows, labels or arguments that cannot be used, in one line.
+        """
+        self._check_parameters()
+        X = inputs.validated(self, X, reset=True)
+        labels = self._learn_labels(one_a_row(self, y, len_of(X)))
+        self.seed_ = seed_of(self.random_state)
+        generator = torch.Generator().manual_seed(self.seed_)
+        self.encoder_ = self._begin(X)
+        rows, held_out, notes = self._split(Labelled(self.encoder_._rows(X), labels), validation, generator)
+        self.n_rows_ = len(rows)
+        self.objective_ = self._build(self._coder(rows, generator), generator)
+        self.objective_.head.start_at(self._first_output(labels))
+        settings = planned(self, len(rows))
+        with ProgressBar(f"{self.kind} on {self.encoder_.kind}", self.verbose) as bar:
+            phases = [Phase(self.loss.name, self.objective_, settings)]
+            (record,) = run_phases(self.objective_, phases, rows, held_out, generator, emit=bar.emit)
+        self.objective_.eval()
+        self.history_: dict[str, Any] = {**record, "notes": notes}
+        return self
+
+    def _check_parameters(self) -> None:
+        inputs.check_parameters(self)
+        check_choice("start", self.start, STARTS)
+        for name in ("hidden_noise", "reconstruction_weight"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float | np.number) and value >= 0):
+                raise InputError(f"{name}={value!r}: it must be a number, 0 or more")
+        if self.frozen and self.start == "random":
+            raise InputError("frozen=True with start='random' would keep random weights; choose one of the two")
+
+    def _begin(self, X: Any) -> BaseAutoencoder:
+        """A fitted autoencoder of our own: a copy of the one that was given, or one that is fitted now."""
+        given = self._given()
+        if hasattr(given, "objective_"):
+            return copy.deepcopy(given)
+        fresh = clone(given)
+        if fresh.random_state is None:
+            fresh.set_params(random_state=self.seed_)
+        if self.start == "random":
+            fresh.set_params(max_epochs=1)  # it learns how rows are read; its weights are drawn anew
+        return fresh.fit(X).set_params(max_epochs=given.max_epochs)
+
+    def _given(self) -> BaseAutoencoder:
+        """The autoencoder that the argument means.
+
+        Raises:
+            InputError: a file that holds none, or another object.
+        """
+        given = self.encoder
+        if given is None:
+            return Autoencoder()
+        if isinstance(given, str | os.PathLike):
+            from isthmus.estimators.registry import load
+
+            given = load(given)
+        if not isinstance(given, BaseAutoencoder):
+            told = f"{self.encoder!r} holds a {type(given).__name__}" if given is not self.encoder else repr(given)
+            raise InputError(f"encoder={told}, which is no autoencoder; give one of isthmus, or the path of its file")
+        return given
+
+    def _split(
+        self, every: Labelled, validation: Any, generator: torch.Generator
+    ) -> tuple[Rows, Rows | None, list[str]]:
+        """The rows that are learned from, those that are only looked at, and what the user should know of it."""
+        known = self.loss.known(every.labels)
+        labelled, others = (torch.nonzero(part).flatten() for part in (known, ~known))
+        notes: list[str] = []
+        held = labelled[:0]
+        if validation is None:
+            held = self._held_out(every.labels, labelled, generator)
+            n_wanted = round(self.validation_fraction * len(labelled))
+            if 0 < n_wanted < FEWEST_HELD_OUT:
+                notes = [f"no rows were held out: {n_wanted} would say too little; every planned epoch was learned"]
+        labelled = labelled[~torch.isin(labelled, held)]
+        if validation is not None:
+            X, y = validation
+            X = inputs.validated(self, X, reset=False)
+            looked_at: Rows | None = Labelled(self.encoder_._rows(X), self._labels(one_a_row(self, y, len_of(X))))
+        else:
+            looked_at = Subset(every, held) if len(held) else None
+        if self.reconstruction_weight == 0.0 or len(others) == 0:
+            return Subset(every, labelled), looked_at, notes
+        return _side_by_side(every, labelled, others), looked_at, notes
+
+    def _held_out(
+        self, labels: Tensor, labelled: Int[Tensor, " labelled"], generator: torch.Generator
+    ) -> Int[Tensor, " held"]:
+        """The same share of the rows of each class (of all, where there are no classes)."""
+        n_wanted = round(self.validation_fraction * len(labelled))
+        if n_wanted < FEWEST_HELD_OUT:
+            return labelled[:0]
+        shuffled = labelled[torch.randperm(len(labelled), generator=generator)]
+        if labels.is_floating_point():
+            return shuffled[:n_wanted]
+        own = [shuffled[labels[shuffled] == number] for number in labels[labelled].unique()]
+        return torch.cat([rows[: round(self.validation_fraction * len(rows))] for rows in own])
+
+    def _coder(self, rows: Rows, generator: torch.Generator) -> Reconstruction:
+        """The parts that are started from; drawn anew where that was asked for."""
+        if self.start == "random":
+            self.encoder_.objective_ = self.encoder_._recipe(self.encoder_._shape(), generator)
+            self.encoder_.objective_.prepare(rows)
+        return self.encoder_.objective_
+
+    def _build(self, coder: Reconstruction, generator: torch.Generator) -> Supervision:
+        """The parts, with a head drawn anew."""
+        sizes = (self.encoder_.code_size_, *self.hidden_sizes, self._n_outputs)
+        return Supervision(
+            coder, MLP(sizes, self.activation, generator=generator), self.loss, frozen=self.frozen,
+            hidden_noise=self.hidden_noise, dropout=self.dropout, input_dropout=self.input_dropout,
+            reconstruction_weight=self.reconstruction_weight,
+        )  # fmt: skip
+
+    # -- reading ------------------------------------------------------------------------------------
+
+    def _outputs(self, X: Any) -> Float[np.ndarray, "n outputs"]:
+        """What the head gives, in padded blocks of one size: a row's output depends on its row alone."""
+        check_is_fitted(self)
+        rows = self.encoder_._rows(inputs.validated(self, X, reset=False))
+        device = resolve_device(self.device)
+        self.objective_.to(device).eval()
+        with torch.no_grad():
+            outputs = [self.objective_(padded(batch).to(device))[: len(batch.x)].cpu() for batch in blocks(rows)]
+        return torch.cat(outputs).double().numpy()
+
+    # -- files, copies ------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it to one file that `isthmus.load` reads, with the autoencoder in it.
+
+        Raises:
+            InputError: the folder cannot be written to; nothing is left half written.
+        """
+        from isthmus.estimators.registry import save
+
+        check_is_fitted(self)
+        save(self, path)
+
+    def __sklearn_clone__(self) -> CodePredictor:
+        """An unfitted copy that starts from a copy of the same fitted autoencoder: so does each fold of a search."""
+        arguments = self.get_params(deep=False)
+        given = arguments.pop("encoder")
+        kept = copy.deepcopy(given) if hasattr(given, "objective_") else clone(given, safe=False)
+        return type(self)(encoder=kept, **{name: clone(value, safe=False) for name, value in arguments.items()})
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        given = self.encoder if isinstance(self.encoder, BaseAutoencoder) else Autoencoder()
+        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = given.missing != "refuse"
+        tags.target_tags.required = True
+        return tags
+
+
+def _side_by_side(every: Labelled, labelled: Int[Tensor, " n"], others: Int[Tensor, " m"]) -> Rows:
+    """Labelled and unlabelled rows in about equal numbers, so that each batch has both.
+
+    The labelled ones are repeated; in the reconstruction a repeated row weighs so much less.
+    """
+    repeats = max(1, len(others) // len(labelled))
+    weights = torch.ones(len(every))
+    weights[labelled] = 1 / repeats
+    return Subset(Labelled(every.rows, every.labels, weights), torch.cat([labelled.repeat(repeats), others]))
