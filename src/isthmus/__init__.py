@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from isthmus.errors import InputError
+    from isthmus.estimators.contractive import ContractiveAutoencoder
     from isthmus.estimators.convolutional import ConvolutionalAutoencoder
     from isthmus.estimators.deep import Autoencoder
     from isthmus.estimators.denoising import DenoisingAutoencoder
@@ -20,6 +21,7 @@ __version__: str  # read from the installed package when asked for: importlib.me
 
 _HOMES = {
     "Autoencoder": "isthmus.estimators.deep",
+    "ContractiveAutoencoder": "isthmus.estimators.contractive",
     "ConvolutionalAutoencoder": "isthmus.estimators.convolutional",
     "DenoisingAutoencoder": "isthmus.estimators.denoising",
     "InputError": "isthmus.errors",
@@ -29,6 +31,7 @@ _HOMES = {
 
 __all__ = [
     "Autoencoder",
+    "ContractiveAutoencoder",
     "ConvolutionalAutoencoder",
     "DenoisingAutoencoder",
     "InputError",

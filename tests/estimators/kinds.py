@@ -1,6 +1,12 @@
 """The table of kinds: a new kind joins every property by one line here."""
 
-from isthmus import Autoencoder, ConvolutionalAutoencoder, DenoisingAutoencoder, LinearAutoencoder
+from isthmus import (
+    Autoencoder,
+    ContractiveAutoencoder,
+    ConvolutionalAutoencoder,
+    DenoisingAutoencoder,
+    LinearAutoencoder,
+)
 
 SMALL = {"max_epochs": 3, "random_state": 0}
 
@@ -22,5 +28,20 @@ KINDS = {
     ),
     "denoising, noise on convolutions": DenoisingAutoencoder(
         code_size=5, corruption="gaussian", network="conv", hidden_sizes=(4,), dense_sizes=(8,), **SMALL
+    ),
+    "contractive": ContractiveAutoencoder(code_size=80, **SMALL),
+    "contractive, second order, deep": ContractiveAutoencoder(
+        code_size=6, hidden_sizes=(16,), contraction_order=2, normalization="layer", **SMALL
+    ),
+    "contractive, denoising, probed convolutions": ContractiveAutoencoder(
+        code_size=4,
+        network="conv",
+        tied=False,
+        hidden_sizes=(4,),
+        dense_sizes=(8,),
+        corruption="masking",
+        contraction_of="reconstruction",
+        contraction_method="hutchinson",
+        **SMALL,
     ),
 }

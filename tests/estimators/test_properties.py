@@ -47,6 +47,7 @@ CHECKED = {
     "deep": {"max_epochs": 3, "hidden_sizes": (4,)},
     "conv": {"max_epochs": 3, "hidden_sizes": (2,), "dense_sizes": (4,)},
     "denoising": {"max_epochs": 3, "code_size": 4},
+    "contractive": {"max_epochs": 3, "code_size": 4},
 }
 """Small settings for scikit-learn's checks, which fit about 75 times."""
 
@@ -86,7 +87,7 @@ def test_the_history_names_every_term_of_every_epoch(name):
     epochs = fitted(name).history_["epochs"]
     assert len(epochs) == 3
     for line in epochs:
-        assert line["terms"].keys() == {"reconstruction"}
+        assert line["terms"].keys() == {"reconstruction", *fitted(name).objective_.penalties}
         assert np.isfinite([line["train"], line["held_out"], line["rows_per_second"]]).all()
 
 

@@ -12,6 +12,7 @@ from isthmus import __version__
 from isthmus.data.preprocessing import Preprocessor
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
+from isthmus.estimators.contractive import ContractiveAutoencoder
 from isthmus.estimators.convolutional import ConvolutionalAutoencoder
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.denoising import DenoisingAutoencoder
@@ -22,7 +23,13 @@ from isthmus.parts.likelihoods import nearest
 
 KINDS: dict[str, type[BaseAutoencoder]] = {
     estimator.kind: estimator
-    for estimator in (LinearAutoencoder, Autoencoder, ConvolutionalAutoencoder, DenoisingAutoencoder)
+    for estimator in (
+        LinearAutoencoder,
+        Autoencoder,
+        ConvolutionalAutoencoder,
+        DenoisingAutoencoder,
+        ContractiveAutoencoder,
+    )
 }
 """Every kind of autoencoder by the name that the command line knows it by."""
 

@@ -1,0 +1,174 @@
+"""The contractive autoencoder, as its users see it: it keeps tangents, it is local, it tells where scale may cheat."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+import isthmus
+from isthmus import ContractiveAutoencoder, InputError
+from isthmus.parts.jacobians import Contraction, code_jacobian, singular_values
+
+X = load_digits().images / 16
+TRAIN, TEST = X[:1400], X[1400:]
+QUICK = {
+    "code_size": 64, "max_epochs": 30, "batch_size": 128, "learning_rate": 1e-2, "precision": "fp32", "random_state": 0,
+}  # fmt: skip
+
+
+def fitted(**options) -> ContractiveAutoencoder:
+    return ContractiveAutoencoder(**QUICK | options).fit(TRAIN)
+
+
+@pytest.fixture(scope="module")
+def contractive() -> ContractiveAutoencoder:
+    return fitted(contraction_weight=0.1)
+
+
+@pytest.fixture(scope="module")
+def plain() -> ContractiveAutoencoder:
+    return fitted(contraction_weight=0.0)
+
+
+def at(images: np.ndarray) -> torch.Tensor:
+    return torch.as_tensor(images.reshape(len(images), -1), dtype=torch.float32)
+
+
+def parts(model: ContractiveAutoencoder):
+    return model.objective_.encoder, model.objective_.code_activation
+
+
+def squared_norms(model: ContractiveAutoencoder, images: np.ndarray = TEST) -> np.ndarray:
+    with torch.no_grad():
+        return code_jacobian(*parts(model), at(images)).square().sum((1, 2)).numpy()
+
+
+# What it does
+
+
+def test_its_code_moves_less_than_without_the_penalty_and_still_reconstructs(contractive, plain):
+    assert squared_norms(contractive).mean() < 0.3 * squared_norms(plain).mean()
+    variance = ((TEST - TRAIN.mean(0)) ** 2).sum((1, 2)).mean()
+    assert contractive.reconstruction_error(TEST).mean() < 0.4 * variance
+
+
+def test_fewer_directions_are_left_in_its_jacobian(contractive, plain):
+    def left(model):
+        spectrum = singular_values(*parts(model), at(TEST[:100])).detach().square()
+        return float((spectrum.sum(1).square() / spectrum.square().sum(1)).mean())
+
+    assert left(contractive) < left(plain)
+
+
+def test_rows_that_are_far_apart_keep_different_codes(contractive):
+    codes = contractive.transform(TEST)
+    generator = np.random.default_rng(0)
+    step = generator.normal(size=TEST.shape)
+    step *= 0.1 / np.sqrt((step**2).sum((1, 2), keepdims=True))
+    near = np.linalg.norm(contractive.transform(TEST + step) - codes, axis=1) / 0.1
+    other = np.roll(TEST, 1, axis=0)
+    apart = np.linalg.norm(np.roll(codes, 1, axis=0) - codes, axis=1) / np.sqrt(((other - TEST) ** 2).sum((1, 2)))
+    assert near.mean() < 0.7 * apart.mean()
+
+
+def test_the_term_in_the_history_is_weight_times_the_mean_squared_norm():
+    model = ContractiveAutoencoder(**QUICK | {"max_epochs": 1, "validation_fraction": 0, "batch_size": 1400}).fit(TRAIN)
+    untouched = ContractiveAutoencoder(**QUICK | {"max_epochs": 1, "validation_fraction": 0, "batch_size": 1400})
+    untouched.set_params(learning_rate=1e-30).fit(TRAIN)
+    term = model.history_["epochs"][0]["terms"]["contraction"]
+    assert term == pytest.approx(0.1 * squared_norms(untouched, TRAIN).mean(), rel=1e-4)
+
+
+def test_the_second_order_lowers_the_curvature_of_the_code(contractive):
+    second = fitted(contraction_weight=0.1, contraction_order=2, hessian_weight=3.0, hessian_scale=0.3)
+
+    def change(model):
+        noise = 0.3 * torch.randn(at(TEST).shape, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            moved = code_jacobian(*parts(model), at(TEST) + noise) - code_jacobian(*parts(model), at(TEST))
+        return float(moved.square().sum((1, 2)).mean())
+
+    assert change(second) < change(contractive)
+
+
+# Scale
+
+
+def test_an_untied_decoder_undoes_the_scale_of_the_code_and_the_note_says_so(contractive):
+    free = fitted(contraction_weight=0.1, tied=False)
+    assert squared_norms(free).mean() < 0.8 * squared_norms(contractive).mean()
+    maps = (free.objective_.encoder, free.objective_.decoder)
+    encoder, decoder = (float(part.affine_maps[0].weight.detach().norm()) for part in maps)
+    assert encoder < 0.5 * decoder
+    (note,) = (note for note in free.history_["notes"] if "not tied" in note)
+    assert f"(norms {encoder:.3g} and {decoder:.3g})" in note
+    assert "take tied=True, or contraction_of='reconstruction'" in note
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"tied": False, "contraction_of": "reconstruction"},
+        {"tied": False, "contraction_weight": 0.0},
+        {"tied": False, "sparsity": "l1", "unit_columns": True},
+    ],
+)
+def test_nothing_is_noted_where_scale_cannot_cheat(options):
+    model = fitted(max_epochs=1, **options)
+    assert not any("not tied" in note for note in model.history_["notes"])
+
+
+def test_a_deep_untied_pair_is_noted_without_norms():
+    model = fitted(max_epochs=1, tied=False, hidden_sizes=(8,))
+    assert any("ones of the decoder lower" in note for note in model.history_["notes"])
+
+
+# What it is composed with, and what it refuses
+
+
+def test_it_composes_with_sparsity_corruption_and_convolutions():
+    model = fitted(
+        max_epochs=2, code_size=20, sparsity="topk", k=4, corruption="masking", network="conv", tied=False,
+        hidden_sizes=(4,), dense_sizes=(12,),
+    )  # fmt: skip
+    assert {"reconstruction", "contraction"} <= model.history_["epochs"][-1]["terms"].keys()
+    assert ((model.transform(TEST) != 0).sum(1) <= 4).all()
+
+
+def test_the_encoder_that_is_told_what_is_missing_is_contracted_in_the_rows_alone():
+    model = fitted(max_epochs=2, corruption="missing", tied=False)
+    batch = model.preprocessing_.rows(TEST).batch(torch.arange(8))
+    trip = model.objective_(batch)
+    W = model.objective_.encoder.affine_maps[0].weight[:, :64]
+    s = trip.code * (1 - trip.code)
+    expected = (s.square() * W.square().sum(1)).sum(1)
+    torch.testing.assert_close(Contraction()(trip, model.objective_, None), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"hidden_sizes": (16,), "contraction_method": "closed"}, "and this encoder has 2; take method='auto'"),
+        ({"contraction_of": "reconstruction", "contraction_method": "closed"}, "the reconstruction takes two"),
+        ({"contraction_order": 3}, "order 3 is not known; give 1, or 2"),
+        ({"contraction_weight": -0.1}, "Contraction: weight -0.1 cannot weigh a term"),
+        ({"contraction_of": "decoder"}, "choose one of: encoder, reconstruction"),
+        ({"likelihood": "gaussian-predicted"}, "use tied=False or"),
+        ({"network": "conv"}, "network='conv' has no tied=True"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_line(options, text):
+    with pytest.raises(InputError) as error:
+        fitted(max_epochs=1, **options)
+    assert text in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_saved_model_keeps_its_contraction(contractive, tmp_path):
+    contractive.save(tmp_path / "m")
+    again = isthmus.load(tmp_path / "m")
+    np.testing.assert_array_equal(squared_norms(again), squared_norms(contractive))
+    assert again.objective_.penalties["contraction"].weight == 0.1
