@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from isthmus import InputError
 from isthmus.learning.objectives import Objective, Reconstruction
 from isthmus.learning.precision import fast_products, resolve_device, resolve_precision
 from isthmus.learning.training import Learning, Settings, batch_bounds, rate
@@ -91,6 +92,35 @@ def test_one_step_is_adamw_on_the_mean_of_the_terms():
     optimizer.step()
     for ours, theirs in zip(objective.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_plain_gradient_steps_are_those_of_sgd_and_go_on_where_they_were_cut(momentum):
+    options = {"optimizer": "sgd", "momentum": momentum, "learning_rate": 0.01, "warmup": 0.0, "batch_size": 100}
+    reference, objective = pair(), pair()
+    saved = []
+
+    def save_state(tensors, data):
+        saved.append(({k: v.clone() for k, v in tensors.items()}, {k: _copied(v) for k, v in data.items()}))
+
+    learn(objective, max_epochs=1, save_state=save_state, checkpoint_every=0.0, **options)
+    optimizer = torch.optim.SGD(reference.parameters(), lr=0.01, momentum=momentum)
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(2))
+    for step, index in enumerate(order.split(100)):
+        optimizer.param_groups[0]["lr"] = rate(step, 2, settings(max_epochs=1, **options))
+        optimizer.zero_grad()
+        reference.nll(reference(Batch(data().x[index]))).mean().backward()
+        optimizer.step()
+    for ours, theirs in zip(objective.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    resumed = pair()
+    learn(resumed, max_epochs=1, resume=saved[0], **options)
+    assert equal(resumed, objective)
+
+
+def test_an_unknown_optimizer_is_refused():
+    with pytest.raises(InputError, match="optimizer 'adam' is unknown; did you mean 'adamw'"):
+        learn(pair(), optimizer="adam")
 
 
 def test_every_row_is_seen_once_an_epoch_and_no_batch_is_tiny():

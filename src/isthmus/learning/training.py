@@ -1,6 +1,6 @@
 """The one loop. It follows the gradient of an objective's terms over batches of rows, and knows no kind.
 
-    theta <- Adam(theta, grad of  sum over terms of  mean over the batch),   learning rate by `rate`
+    theta <- optimiser(theta, grad of  sum over terms of  mean over the batch),   learning rate by `rate`
 
 Learning can stop, be stopped and go on: the state it hands to `save_state` holds all that the rest
 of the run depends on, so a run that was killed and resumed ends with the same weights, bit for bit.
@@ -22,6 +22,9 @@ from torch import Tensor
 from isthmus.learning.objectives import Objective
 from isthmus.learning.precision import FABRIC, fast_products, resolve_device, resolve_precision
 from isthmus.learning.rows import Rows, spread
+from isthmus.parts.layers import check_choice
+
+OPTIMIZERS = ("adamw", "sgd")
 
 MONITOR_ROWS = 1024
 """Rows of the training part that are looked at after each epoch, and the size of a block when looking."""
@@ -34,9 +37,11 @@ class Settings:
     Attributes:
         max_epochs: passes over the rows; progress and the learning rate are planned on them.
         batch_size: rows a step; the rows are cut into nearly equal batches of at most this many.
+        optimizer: "adamw", or "sgd": the plain gradient step that local rules and contrasts are stated for.
+        momentum: share of the last step that "sgd" takes again.
         learning_rate: the largest of the schedule.
         warmup: share of the steps over which the rate rises linearly to its largest.
-        weight_decay: AdamW's, decoupled.
+        weight_decay: AdamW's, decoupled; of "sgd" the weight of 1/2 ||theta||^2.
         clip_norm: largest norm of the gradient; None does not clip.
         patience: epochs without a better held-out monitor before learning stops; None never stops.
         time_limit: seconds after which learning stops; the schedule is not bent to it.
@@ -48,6 +53,8 @@ class Settings:
 
     max_epochs: int
     batch_size: int
+    optimizer: str = "adamw"
+    momentum: float = 0.0
     learning_rate: float = 1e-3
     warmup: float = 0.05
     weight_decay: float = 0.0
@@ -114,6 +121,22 @@ def batch_bounds(n_rows: int, batch_size: int) -> list[tuple[int, int]]:
     return [(i * n_rows // n, (i + 1) * n_rows // n) for i in range(n)]
 
 
+def optimizer_for(objective: Objective, settings: Settings, device: torch.device) -> torch.optim.Optimizer:
+    """The optimiser that the settings name, for what of the objective is learned.
+
+    Raises:
+        InputError: an unknown name, with the nearest one.
+    """
+    check_choice("optimizer", settings.optimizer, OPTIMIZERS)
+    learned = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    shared: dict[str, Any] = {
+        "lr": settings.learning_rate, "weight_decay": settings.weight_decay, "fused": device.type in ("cpu", "cuda"),
+    }  # fmt: skip
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(learned, momentum=settings.momentum, **shared)
+    return torch.optim.AdamW(learned, **shared)
+
+
 class Learning:
     """One run of the loop: `Learning(...).run()`; its parts are methods so that each can be read alone.
 
@@ -147,13 +170,8 @@ class Learning:
         self.precision = resolve_precision(settings.precision, self.device)
         accelerator = {"cuda": "gpu"}.get(self.device.type, self.device.type)
         fabric = Fabric(accelerator=accelerator, devices=1, precision=FABRIC[self.precision])
-        fused = self.device.type in ("cpu", "cuda")
-        learned = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(
-            learned, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=fused
-        )
         self.fabric = fabric
-        self.module, self.optimizer = fabric.setup(objective, optimizer)
+        self.module, self.optimizer = fabric.setup(objective, optimizer_for(objective, settings, self.device))
         self.module.mark_forward_method("terms")
         self.bounds = batch_bounds(len(rows), settings.batch_size)
         self.planned = max(1, len(self.bounds) * settings.max_epochs)
