@@ -1,0 +1,117 @@
+"""Chains: how a model is sampled from. One `run_chain` for all of them; what a step is, each machine says.
+
+    state <- step(state, generator),   n_steps times
+
+Block Gibbs: v ~ p(v | h), then h ~ p(h | v), each layer at once, by uniform numbers that are compared with the rates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from isthmus.errors import InputError
+from isthmus.parts.energies import Harmonium
+
+State = TypeVar("State")
+
+
+def run_chain(
+    step: Callable[[State, Generator | None], State], state: State, n_steps: int, generator: Generator | None
+) -> State:
+    """The state after so many steps; no gradient flows through them.
+
+    Args:
+        step: (state, generator) -> the next state; without a generator it moves to the mean.
+        state: where the chains stand, all of them side by side.
+        n_steps: how many steps; 0 leaves them where they are.
+        generator: of every draw.
+
+    Example:
+        >>> run_chain(lambda state, generator: state + 1, 0, 3, None)
+        3
+    """
+    with torch.no_grad():
+        for _ in range(n_steps):
+            state = step(state, generator)
+    return state
+
+
+@dataclass(frozen=True)
+class Particles:
+    """Where chains of a harmonium stand.
+
+    Attributes:
+        h: hidden units, (chains, n_hidden).
+        v: visible units from which they were drawn, (chains, columns); None before the first step.
+        total: words a row, (chains,), where the visible units are word counts.
+    """
+
+    h: Float[Tensor, "chains hidden"]
+    v: Float[Tensor, "chains columns"] | None = None
+    total: Float[Tensor, " chains"] | None = None
+
+    @property
+    def visible(self) -> Float[Tensor, "chains columns"]:
+        """v, once a step was made."""
+        assert self.v is not None
+        return self.v
+
+
+class BlockGibbs:
+    """One step of block Gibbs sampling: v ~ p(v | h), then h ~ p(h | v).
+
+    Args:
+        harmonium: the machine.
+
+    Source: DL book, section 20.2.1 and algorithm 18.2.
+
+    Example:
+        >>> from isthmus.parts.likelihoods import Bernoulli
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> gibbs = BlockGibbs(Harmonium(Bernoulli(4), 3, generator=generator))
+        >>> run_chain(gibbs, Particles(torch.zeros(2, 3)), 10, generator).visible.shape
+        torch.Size([2, 4])
+    """
+
+    def __init__(self, harmonium: Harmonium) -> None:
+        self.harmonium = harmonium
+
+    def down(self, state: Particles, generator: Generator | None) -> Particles:
+        """v ~ p(v | h); E[v | h] without a generator."""
+        machine = self.harmonium
+        if generator is None:
+            return replace(state, v=machine.visible_mean(state.h, state.total))
+        return replace(state, v=machine.sample_visible(state.h, generator, state.total))
+
+    def up(self, state: Particles, generator: Generator | None, a: Tensor | None = None) -> Particles:
+        """h ~ p(h | v); E[h | v] without a generator. The input a of the hidden units may be there already."""
+        a = self.harmonium(state.visible) if a is None else a
+        hidden = self.harmonium.hidden
+        return replace(state, h=hidden.mean(a) if generator is None else hidden.sample(a, generator))
+
+    def __call__(self, state: Particles, generator: Generator | None) -> Particles:
+        """Down and up."""
+        return self.up(self.down(state, generator), generator)
+
+
+def check_chains(n_chains: int) -> int:
+    """Refuse fewer than one chain.
+
+    Raises:
+        InputError: with what was found.
+
+    Example:
+        >>> check_chains(0)
+        Traceback (most recent call last):
+        ...
+        isthmus.errors.InputError: n_chains=0: a model is sampled by at least one chain; give 1 or more
+    """
+    if isinstance(n_chains, bool) or not hasattr(n_chains, "__index__") or int(n_chains) < 1:
+        raise InputError(f"n_chains={n_chains!r}: a model is sampled by at least one chain; give 1 or more")
+    return int(n_chains)

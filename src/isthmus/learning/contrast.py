@@ -1,0 +1,268 @@
+"""Contrastive learning of an energy: what the data pull down, chains of the model push up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from isthmus.errors import InputError
+from isthmus.learning.chains import BlockGibbs, Particles, check_chains, run_chain
+from isthmus.learning.objectives import MONITOR_SEED, Reconstruction
+from isthmus.learning.rows import Rows, spread
+from isthmus.parts.energies import Downward, Harmonium
+from isthmus.parts.layers import check_choice
+from isthmus.parts.likelihoods import Bernoulli, Likelihood
+from isthmus.parts.passes import Batch, Pass
+from isthmus.parts.penalties import Penalty, check_weight
+
+METHODS = ("pcd", "cd")
+
+LOOKED_AT_COLUMNS = 4
+"""Columns of each row whose conditionals stand for all of them when learning is looked at."""
+
+OFFSET_RATE = 0.01
+"""How fast the offsets follow the batches."""
+
+
+class Contrast(Reconstruction):
+    r"""The gradient of the likelihood of an energy, its model's side taken from chains.
+
+        d/dtheta E[ -log p(v) ] = E_data[ dF(v)/dtheta ] - E_model[ dF(v)/dtheta ]
+        term = F(v) - mean over chains of F(v'),   v' held
+
+    "pcd" (persistent contrastive divergence, stochastic maximum likelihood): the chains go on from one step of
+    learning to the next, so that they stay near the model's distribution. "cd" (contrastive divergence): a chain
+    starts at each row, and its k steps are too few to reach the model; it learns fast and is biased.
+
+    With `centred` the step is taken for the energy written in v - mu and h - lambda, running means over the data: it
+    does not depend on which value of a unit is called 0 (the enhanced gradient),
+
+        dW_c = dW - dc mu' - lambda db',   db_c = db - dW_c' lambda,   dc_c = dc - dW_c mu.
+
+    As a coder it is the tied autoencoder of the same weights: h = E[v's code] = s(c + W v), reconstruction p(v | h).
+    A missing entry is filled with what the observed ones let expect, one trip up and down.
+
+    Shapes: x (batch, columns); h (batch, n_hidden); particles (n_chains, n_hidden).
+
+    Args:
+        harmonium: the energy, trained in place.
+        method: "pcd" or "cd".
+        n_steps: k, Gibbs steps between two steps of learning; a pair grows from the first to the second.
+        n_chains: persistent chains, which stand in a buffer.
+        centred: take the centred step.
+        weight_decay: w of the term w/2 ||W||^2, on the weights alone.
+        penalties: of the code, by name, as `Reconstruction` has them.
+
+    Raises:
+        InputError: an unknown method, fewer than one chain, fewer than one step, a negative weight.
+
+    Source: Hinton (2002) for "cd"; Tieleman, Training restricted Boltzmann machines using approximations to the
+    likelihood gradient (2008) for "pcd"; Cho, Raiko & Ilin (2011) and Melchior, Fischer & Wiskott (2016) for the
+    centred step; Hinton, A practical guide to training RBMs (2010); DL book, sections 18.2 and 20.2.
+
+    Example:
+        >>> from isthmus.parts.likelihoods import Bernoulli
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> objective = Contrast(Harmonium(Bernoulli(4), 3, generator=generator), n_chains=5)
+        >>> {name: tuple(term.shape) for name, term in objective.terms(Batch(torch.ones(2, 4)), 0.0, generator).items()}
+        {'contrast': (2,)}
+    """
+
+    particles: Tensor
+    totals: Tensor | None
+    visible_offset: Tensor
+    hidden_offset: Tensor
+    log_partition: Tensor
+    """log Z where it is known, else infinite."""
+
+    def __init__(
+        self,
+        harmonium: Harmonium,
+        *,
+        method: str = "pcd",
+        n_steps: int | Sequence[int] = 1,
+        n_chains: int = 100,
+        centred: bool = True,
+        weight_decay: float = 0.0,
+        penalties: Mapping[str, Penalty] | None = None,
+    ) -> None:
+        check_choice("method", method, METHODS)
+        super().__init__(
+            harmonium, Downward(harmonium), harmonium.likelihood, harmonium.hidden.activation(), penalties=penalties
+        )
+        del self.likelihood  # it is the harmonium's, and named once
+        self.method, self.centred = method, centred
+        self.n_steps = _steps(n_steps)
+        self.weight_decay = check_weight("weight_decay", weight_decay)
+        self.gibbs = BlockGibbs(harmonium)
+        n_chains = check_chains(n_chains)
+        self.register_buffer("particles", torch.zeros(n_chains if method == "pcd" else 0, harmonium.n_hidden))
+        self.register_buffer("totals", torch.ones(len(self.particles)) if harmonium.counts_words else None)
+        self.register_buffer("visible_offset", torch.zeros(harmonium.n_visible))
+        self.register_buffer("hidden_offset", torch.zeros(harmonium.n_hidden))
+        self.register_buffer("log_partition", torch.full((), torch.inf, dtype=torch.float64))
+
+    @property
+    def harmonium(self) -> Harmonium:
+        """The energy."""
+        return cast(Harmonium, self.encoder)
+
+    @property
+    def likelihood(self) -> Likelihood:  # type: ignore[override]
+        """p(v | h)."""
+        return self.harmonium.likelihood
+
+    @property
+    def looks_at(self) -> str:
+        """What `monitor` is: "pseudo-likelihood" of binary units, "reconstruction" under other ones."""
+        return "pseudo-likelihood" if isinstance(self.likelihood, Bernoulli) else "reconstruction"
+
+    # -- before and after learning --------------------------------------------------------------------
+
+    @torch.no_grad()
+    def prepare(self, rows: Rows) -> None:
+        """Begin at the rate of each column, with the chains where some rows put the hidden units."""
+        super().prepare(rows)
+        some = rows.batch(spread(len(rows), max(len(self.particles), 1)))
+        v = self._complete(some)
+        h = self.harmonium.hidden_mean(v)
+        again = torch.arange(len(self.particles)) % len(h)
+        self.particles.copy_(h[again])
+        if self.totals is not None:
+            self.totals.copy_(v.sum(1)[again])
+        self._note_offsets(v, h, 1.0)
+
+    def finish(self, rows: Rows) -> None:
+        """Sum Z where that is within reach."""
+        if self.harmonium.can_be_summed:
+            self.log_partition.copy_(self.harmonium.log_partition())
+
+    # -- the criterion --------------------------------------------------------------------------------
+
+    def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """The contrast, (batch,), nats up to log Z, what weights cost, and each penalty times its weight."""
+        machine, v = self.harmonium, self._complete(batch)
+        a = machine(v).to(v.dtype)
+        # Bring the chains on before the data are used: a chain that starts at the data needs its draws of h.
+        model = self._model_side(v, a.detach(), progress, generator)
+        terms = {"contrast": machine.free_energy_given(v, a) - model}
+        if self.weight_decay > 0.0:
+            terms["weight_decay"] = 0.5 * self.weight_decay * machine.weight.square().sum()
+        if self.centred and self.training:
+            self._note_offsets(v, machine.hidden.mean(a.detach()), OFFSET_RATE)
+        if self.penalties:
+            code = self.code_activation(a)
+            trip = Pass(batch, v, a, code, self.decoder(code), progress=progress)
+            for name, penalty in self.penalties.items():
+                terms[name] = penalty.weight * penalty(trip, self, generator)
+        return terms
+
+    def _model_side(
+        self, v: Tensor, a: Tensor, progress: float, generator: torch.Generator | None
+    ) -> Float[Tensor, "*batch"]:
+        """F of where the chains stand after k more steps: their mean, or by row where each has its own chain."""
+        machine, gibbs, k = self.harmonium, self.gibbs, self.steps_at(progress)
+        persistent = self.method == "pcd"
+        start = Particles(self.particles, total=self.totals)
+        if not persistent:
+            start = gibbs.up(Particles(a, v, machine.visible.total(v)), generator, a)
+        with torch.no_grad():
+            state = gibbs.down(run_chain(gibbs, start, k - 1, generator), generator)
+        reached = machine(state.visible).to(v.dtype)
+        if persistent and self.training:
+            self.particles.copy_(gibbs.up(state, generator, reached.detach()).h)
+        energy = machine.free_energy_given(state.visible, reached)
+        return energy.mean() if persistent else energy
+
+    def steps_at(self, progress: float) -> int:
+        """k at a progress of learning."""
+        first, last = self.n_steps
+        return round(first + (last - first) * progress)
+
+    # -- the centred step -----------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _note_offsets(self, v: Tensor, hidden_mean: Tensor, rate: float) -> None:
+        """mu and lambda follow the batch; of words, mu is of one word."""
+        total = self.harmonium.visible.total(v)
+        seen = self.harmonium.visible.statistic(v)
+        mean = seen.mean(0) if total is None else seen.sum(0) / total.sum().clamp(min=1)
+        self.visible_offset.lerp_(mean.to(self.visible_offset.dtype), rate)
+        self.hidden_offset.lerp_(hidden_mean.mean(0).to(self.hidden_offset.dtype), rate)
+
+    @torch.no_grad()
+    def project_gradient(self) -> None:
+        """What constraints ask, and the centred step in place of the plain one."""
+        super().project_gradient()
+        machine = self.harmonium
+        weight, visible, hidden = machine.weight.grad, machine.visible_bias.grad, machine.hidden_bias.grad
+        if not self.centred or weight is None or visible is None or hidden is None:
+            return
+        weight.addr_(hidden, self.visible_offset, alpha=-1).addr_(self.hidden_offset, visible, alpha=-1)
+        visible.addmv_(weight.t(), self.hidden_offset, alpha=-1)
+        hidden.addmv_(weight, self.visible_offset, alpha=-1)
+
+    # -- reading --------------------------------------------------------------------------------------
+
+    def _complete(self, batch: Batch) -> Float[Tensor, "batch columns"]:
+        """The rows; where an entry is missing, what the others let expect of it."""
+        if batch.mask is None:
+            return batch.x
+        with torch.no_grad():
+            start = self.likelihood.mean_given(self.harmonium.visible_bias.expand_as(batch.x), batch.x * batch.mask)
+            expected = self.harmonium.mean_field(torch.where(batch.mask != 0, batch.x, start))
+        return torch.where(batch.mask != 0, batch.x, expected)
+
+    def encode(self, batch: Batch) -> tuple[Float[Tensor, "batch units"], Float[Tensor, "batch code_size"]]:
+        """a and h = E[h | v]."""
+        a = self.encoder(self._complete(batch))
+        return a, self.code_activation(a)
+
+    def forward(self, batch: Batch, progress: float = 1.0, generator: torch.Generator | None = None) -> Pass:
+        """One mean-field trip up and down; nothing is drawn."""
+        v = self._complete(batch)
+        a = self.encoder(v)
+        code = self.code_activation(a)
+        return Pass(batch, v, a, code, self.decoder(code), progress=progress)
+
+    @torch.no_grad()
+    def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
+        """-log pseudo-likelihood by row from `LOOKED_AT_COLUMNS` columns of each, the same every time; where that has
+        no closed form, the nll of the mean-field reconstruction."""
+        if self.looks_at == "reconstruction":
+            return self.nll(self(batch))
+        v = self._complete(batch)
+        generator = torch.Generator().manual_seed(MONITOR_SEED)
+        columns = torch.randint(v.shape[1], (LOOKED_AT_COLUMNS, len(v)), generator=generator).to(v.device)
+        nll = [
+            F.binary_cross_entropy_with_logits(
+                self.harmonium.conditional_logits(v, column), v.gather(-1, column[:, None])[:, 0], reduction="none"
+            )
+            for column in columns
+        ]
+        return v.shape[1] * torch.stack(nll).mean(0)
+
+    def log_prob(self, batch: Batch) -> Float[Tensor, " batch"]:
+        """-F(v) - log Z by row, nats; minus the free energy where log Z is not known."""
+        log_prob = -self.harmonium.free_energy(self._complete(batch)).double()
+        return log_prob - self.log_partition if self.is_normalised else log_prob
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether log Z is known."""
+        return math.isfinite(float(self.log_partition))
+
+
+def _steps(n_steps: int | Sequence[int]) -> tuple[int, int]:
+    """The first and the last number of steps."""
+    first, last = n_steps if isinstance(n_steps, Sequence) and len(n_steps) == 2 else (n_steps, n_steps)
+    for n in (first, last):
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise InputError(f"n_steps={n_steps!r}: it must be a whole number of at least 1, or a pair of them")
+    return cast(int, first), cast(int, last)
