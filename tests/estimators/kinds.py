@@ -6,6 +6,7 @@ from isthmus import (
     ConvolutionalAutoencoder,
     DenoisingAutoencoder,
     LinearAutoencoder,
+    StackedAutoencoder,
 )
 
 SMALL = {"max_epochs": 3, "random_state": 0}
@@ -43,5 +44,9 @@ KINDS = {
         contraction_of="reconstruction",
         contraction_method="hutchinson",
         **SMALL,
+    ),
+    "stacked": StackedAutoencoder(code_size=3, hidden_sizes=(16, 8), layers="denoising", **SMALL),
+    "stacked, jointly sparse and contractive": StackedAutoencoder(
+        code_size=4, hidden_sizes=(16,), layers="sparse", training="joint", contraction_weight=0.1, tied=False, **SMALL
     ),
 }

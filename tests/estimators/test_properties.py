@@ -48,6 +48,7 @@ CHECKED = {
     "conv": {"max_epochs": 3, "hidden_sizes": (2,), "dense_sizes": (4,)},
     "denoising": {"max_epochs": 3, "code_size": 4},
     "contractive": {"max_epochs": 3, "code_size": 4},
+    "stacked": {"max_epochs": 2, "hidden_sizes": (4,)},
 }
 """Small settings for scikit-learn's checks, which fit about 75 times."""
 

@@ -17,6 +17,7 @@ from isthmus.estimators.convolutional import ConvolutionalAutoencoder
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.denoising import DenoisingAutoencoder
 from isthmus.estimators.linear import LinearAutoencoder
+from isthmus.estimators.stacked import StackedAutoencoder
 from isthmus.evaluation.baseline import PrincipalComponents
 from isthmus.files import read_tensors, write_tensors
 from isthmus.parts.likelihoods import nearest
@@ -29,6 +30,7 @@ KINDS: dict[str, type[BaseAutoencoder]] = {
         ConvolutionalAutoencoder,
         DenoisingAutoencoder,
         ContractiveAutoencoder,
+        StackedAutoencoder,
     )
 }
 """Every kind of autoencoder by the name that the command line knows it by."""

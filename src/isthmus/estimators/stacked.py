@@ -1,0 +1,264 @@
+"""The stacked autoencoder."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from isthmus.data.streams import Labelled
+from isthmus.errors import InputError
+from isthmus.estimators import inputs, labels
+from isthmus.estimators.base import BaseAutoencoder
+from isthmus.estimators.networks import perceptrons
+from isthmus.estimators.records import Shape
+from isthmus.estimators.regularized import Regularization
+from isthmus.learning.objectives import Objective, Reconstruction
+from isthmus.learning.phases import Phase
+from isthmus.learning.precision import resolve_device
+from isthmus.learning.rows import Rows
+from isthmus.learning.stacking import CodesBelow, JointStack, Stack, SupervisedLayer
+from isthmus.learning.supervision import CrossEntropy, Loss
+from isthmus.learning.training import Settings
+from isthmus.parts.code_units import units_for
+from isthmus.parts.layers import SCHEMES, check_choice, initialise
+from isthmus.parts.likelihoods import Likelihood, likelihood_from
+from isthmus.parts.networks import MLP, default_hidden_sizes
+
+LAYERS: dict[str, dict[str, Any]] = {
+    "ordinary": {},
+    "denoising": {"corruption": "masking"},
+    "sparse": {"sparsity": "l1"},
+    "contractive": {"contraction_weight": 0.1},
+}
+"""The kinds of layer: what each wants where the argument of that name was left at nothing."""
+
+TRAININGS = ("greedy", "joint", "supervised")
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class StackedAutoencoder(Regularization, BaseAutoencoder):
+    r"""A deep autoencoder of layers that learn one after the other, each on the codes of the one below.
+
+        layer k:      J_k = E[ -log p_k(h_(k-1) | h_k) ] + Omega_k,   h_k = s(W_k h~_(k-1) + b_k),   h_0 = x
+        fine-tuning:  J = E[ -log p_1(x | g_1(... g_L(h_L))) ]
+
+    Each layer has an easy task, and its gradient does not come through others; what the stack of them has found is
+    where the whole then begins (unrolled: the encoders upwards, the decoders back down). A layer may be any
+    autoencoder of one layer: ordinary, denoising, sparse, contractive, or several of these at once. Instead the layers
+    can learn together, each with its own regularisation (`training="joint"`), or each as the hidden layer of a
+    classifier that is thrown away after (`training="supervised"`, which needs the labels `y` in `fit`).
+
+    Sigmoid codes are reconstructed under the cross-entropy, others under the squared error, by units of their range.
+    The codes of a layer are computed once and kept, up to 256 MiB in memory and else in a file that goes by itself,
+    those of two layers at most at a time.
+
+    Args:
+        layers: "ordinary", "denoising" (masking), "sparse" (L1) or "contractive" (weight 0.1): what the arguments of
+            `Regularization` are where they are left at nothing. They hold for every layer, and can be combined.
+        training: "greedy", "joint" or "supervised".
+        hidden_sizes: units of each layer but the last, lowest first, whose `code_size` is of its own; None takes two
+            after the width of the data.
+        activation: of the units of each layer but the last: "sigmoid", "tanh", "relu", "softplus" or "linear"; None
+            takes what suits the sparsity, "sigmoid" without one.
+        code_activation: of the last layer's units; None likewise.
+        tied: each layer's decoder uses its encoder's transposed weights; None does so wherever the likelihood has one
+            number a column.
+        pretraining_epochs: passes over the rows for each layer (or for all, in joint training); None is `max_epochs`,
+            0 leaves out the first stage.
+        pretraining_learning_rate: None is `learning_rate`.
+        fine_tuning_epochs: passes of the unrolled whole without regularisation afterwards; 0 has none, None is
+            `max_epochs` after greedy layers and none otherwise.
+        fine_tuning_learning_rate: None is `learning_rate`.
+        reconstruction_weight: of a layer's own criterion beside the labels, in supervised training.
+
+    The other arguments are those of `Regularization` and of every kind: see there and `BaseAutoencoder`. Time and
+    patience are the same in every phase; the records of the phases before the last are `history_["pretraining"]`.
+
+    Raises:
+        InputError: at `fit`, for arguments, rows or labels that cannot be used, in one line.
+
+    Source: Bengio, Lamblin, Popovici & Larochelle, Greedy layer-wise training of deep networks (2007); Vincent et al.,
+    Stacked denoising autoencoders (2010); Zhou et al., Is joint training better for deep auto-encoders? (2014); DL
+    book, sections 14.3 and 15.1.
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> from isthmus import StackedAutoencoder
+        >>> X = load_digits().data[:200]
+        >>> model = StackedAutoencoder(
+        ...     layers="denoising", hidden_sizes=(32,), code_size=8, max_epochs=3, random_state=0).fit(X)
+        >>> [record["name"] for record in model.history_["pretraining"]], model.history_["name"]
+        (['layer 1 of 2', 'layer 2 of 2'], 'fine-tuning')
+    """
+
+    layers: str = "ordinary"
+    training: str = "greedy"
+    hidden_sizes: Sequence[int] | None = None
+    activation: str | None = None
+    code_activation: str | None = None
+    tied: bool | None = None
+    pretraining_epochs: int | None = None
+    pretraining_learning_rate: float | None = None
+    fine_tuning_epochs: int | None = None
+    fine_tuning_learning_rate: float | None = None
+    reconstruction_weight: float = 0.0
+
+    kind: ClassVar[str] = "stacked"
+
+    # -- the recipe ---------------------------------------------------------------------------------
+
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> Stack:
+        wanted = self._wanted()
+        default = default_hidden_sizes(shape.n_columns, shape.code_size)
+        self.hidden_sizes_ = tuple(default if self.hidden_sizes is None else self.hidden_sizes)
+        likelihood = likelihood_from(shape.likelihood, shape.n_columns)
+        layers: list[Reconstruction] = []
+        for n_inputs, n_units in pairwise((shape.n_columns, *self.hidden_sizes_, shape.code_size)):
+            top = len(layers) == len(self.hidden_sizes_)
+            activation = self.code_activation if top else self.activation
+            layers.append(wanted._layer(n_inputs, n_units, likelihood, activation, generator))
+            if not top:
+                likelihood = units_for(layers[-1].code_activation, n_units)
+        return Stack(layers)
+
+    def _wanted(self) -> StackedAutoencoder:
+        """Itself, with what the kind of layer wants where nothing was said."""
+        self._check()
+        filled = copy.copy(self)
+        for name, value in LAYERS[self.layers].items():
+            setattr(filled, name, getattr(self, name) or value)
+        return filled
+
+    def _layer(
+        self, n_inputs: int, n_units: int, likelihood: Likelihood, activation: str | None, generator: torch.Generator
+    ) -> Reconstruction:
+        """An autoencoder of one layer, drawn for its activation, with all that the arguments want of its code."""
+        tied = likelihood.n_parameters == n_inputs if self.tied is None else self.tied
+        pair = perceptrons(n_inputs, (), n_units, likelihood, tied=tied, generator=generator)
+        scheme = activation or ("relu" if self.sparsity else "sigmoid")
+        if scheme in SCHEMES:
+            (weights,) = (part.weight for part in pair.encoder.modules() if isinstance(part, nn.Linear))
+            initialise(weights, n_inputs, n_units, scheme, generator)
+        shape = Shape(n_inputs, n_units, None, likelihood.config())
+        return self._around(pair, likelihood, shape, self._corruption(shape), activation)
+
+    def _check(self) -> None:
+        """Refuse what a stack has no use for."""
+        check_choice("layers", self.layers, tuple(LAYERS))
+        check_choice("training", self.training, TRAININGS)
+        if self.corruption in ("groups", "missing"):
+            raise InputError(
+                f"corruption={self.corruption!r} has no meaning for the codes that the upper layers are given; take "
+                "'masking', 'salt-and-pepper' or 'gaussian' in a stack"
+            )
+        for name in ("pretraining_epochs", "fine_tuning_epochs"):
+            epochs = getattr(self, name)
+            if epochs is not None and not (isinstance(epochs, int | np.integer) and epochs >= 0):
+                raise InputError(f"{name}={epochs!r}: it must be a whole number, 0 or more")
+        if self.pretraining_epochs == 0 and self._fine_tuning_epochs(1) == 0:
+            raise InputError("pretraining_epochs=0 without fine-tuning learns nothing; give epochs to one of the two")
+        for name in ("pretraining_learning_rate", "fine_tuning_learning_rate"):
+            rate = getattr(self, name)
+            if rate is not None and not (isinstance(rate, int | float | np.number) and rate > 0):
+                raise InputError(f"{name}={rate!r}: it must be a number above 0")
+        weight = self.reconstruction_weight
+        if not (isinstance(weight, int | float | np.number) and weight >= 0):
+            raise InputError(f"reconstruction_weight={weight!r}: it must be a number, 0 or more")
+
+    # -- learning -----------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None, *, validation: Any = None, **keeping: Any) -> StackedAutoencoder:
+        """Learn the layers on `X`, and then the whole.
+
+        Args:
+            X: rows, as every kind takes them.
+            y: the class of each row, for `training="supervised"` alone.
+            validation: rows that are held out instead of a share of `X`; (rows, classes) in supervised training.
+            keeping: checkpoint, checkpoint_every and resume: see `BaseAutoencoder.fit`.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            InputError: rows, labels or arguments that cannot be used, in one line.
+        """
+        self._check()
+        self._y = y
+        try:
+            super().fit(X, validation=validation, **keeping)
+        finally:
+            del self._y
+        return self
+
+    def _split(self, rows: Rows, validation: Any, generator: torch.Generator) -> tuple[Rows, Rows | None]:
+        if self.training != "supervised":
+            return super()._split(rows, validation, generator)
+        classes = labels.classes_of(labels.one_a_row(self, self._y, len(rows)), None)
+        self._n_classes = len(classes)
+
+        def labelled(rows: Rows, y: Any) -> Labelled:
+            return Labelled(
+                rows, torch.from_numpy(labels.numbered(labels.one_a_row(self, y, len(rows)), classes, None))
+            )
+
+        if validation is None:
+            return super()._split(labelled(rows, self._y), None, generator)
+        if not (isinstance(validation, tuple) and len(validation) == 2):
+            raise InputError("training='supervised' looks at labels too; give validation=(rows, classes)")
+        X, y = validation
+        held_out = self.preprocessing_.rows(inputs.validated(self, X, reset=False))
+        return labelled(rows, self._y), labelled(held_out, y)
+
+    def _phases(self, settings: Settings) -> list[Phase]:
+        assert isinstance(self.objective_, Stack)
+        stack, layers = self.objective_, self.objective_.layers
+        below = CodesBelow(layers, resolve_device(self.device))
+        first = _changed(settings, self.pretraining_epochs, self.pretraining_learning_rate)
+        phases: list[Phase] = []
+        if first.max_epochs and self.training == "joint":
+            phases = [Phase("joint", JointStack(layers), first)]
+        elif first.max_epochs:
+            generator = torch.Generator().manual_seed(self.seed_)
+            sizes = (*self.hidden_sizes_, self.code_size_)
+            phases = [
+                Phase(f"layer {k} of {len(layers)}", self._learned(layer, size, generator), first, below.view(k - 1))
+                for k, (layer, size) in enumerate(zip(layers, sizes, strict=True), 1)
+            ]
+        last = _changed(settings, self._fine_tuning_epochs(settings.max_epochs), self.fine_tuning_learning_rate)
+        if last.max_epochs:
+            phases.append(Phase("fine-tuning", stack, last, below.view(0), fresh=not phases))
+        return phases
+
+    def _fine_tuning_epochs(self, planned: int) -> int:
+        """How many, where `planned` are the passes of a phase."""
+        if self.fine_tuning_epochs is None:
+            return planned if self.training == "greedy" else 0
+        return self.fine_tuning_epochs
+
+    def _learned(self, layer: Reconstruction, n_units: int, generator: torch.Generator) -> Objective:
+        """What a layer minimises."""
+        if self.training == "greedy":
+            return layer
+        head, loss = MLP((n_units, self._n_classes), generator=generator), cast(Loss, CrossEntropy())
+        return SupervisedLayer(layer, head, loss, reconstruction_weight=self.reconstruction_weight)
+
+    def _notes(self) -> list[str]:
+        blind = self.training == "supervised" and self.reconstruction_weight == 0 and self._fine_tuning_epochs(1) == 0
+        note = "the decoder was not learned: its layers looked at the labels alone (reconstruction_weight=0)"
+        return [*super()._notes(), *([note] if blind else [])]
+
+
+def _changed(settings: Settings, max_epochs: int | None, learning_rate: float | None) -> Settings:
+    """The settings with what was said of a stage."""
+    return replace(
+        settings,
+        max_epochs=settings.max_epochs if max_epochs is None else max_epochs,
+        learning_rate=learning_rate or settings.learning_rate,
+    )

@@ -1,0 +1,230 @@
+"""The stacked autoencoder: its phases, what a cut or a Ctrl-C leaves, its labels, and what it refuses."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from sklearn import clone
+from sklearn.datasets import load_digits
+
+import isthmus
+from isthmus import InputError, StackedAutoencoder
+from isthmus.estimators import checkpoints
+from isthmus.learning import training
+from isthmus.learning.stacking import JointStack
+from isthmus.parts.corruptions import Masking
+from isthmus.parts.jacobians import Contraction
+from isthmus.parts.networks import TiedMLP
+from isthmus.parts.penalties import LaplacePrior
+
+DIGITS = load_digits()
+X, Y = DIGITS.data[:300], DIGITS.target[:300]
+
+
+def stack(**changes):
+    options = {"hidden_sizes": (24, 16), "code_size": 8, "max_epochs": 2, "batch_size": 64, "random_state": 0}
+    return StackedAutoencoder(**options | changes)
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.objective_.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def names(model):
+    return [record["name"] for record in model.history_["pretraining"]] + [model.history_["name"]]
+
+
+GREEDY = ["layer 1 of 3", "layer 2 of 3", "layer 3 of 3"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "phases"),
+    [
+        ({}, [*GREEDY, "fine-tuning"]),
+        ({"fine_tuning_epochs": 0}, GREEDY),
+        ({"pretraining_epochs": 0}, ["fine-tuning"]),
+        ({"training": "joint"}, ["joint"]),
+        ({"training": "joint", "fine_tuning_epochs": 1}, ["joint", "fine-tuning"]),
+        ({"training": "supervised"}, GREEDY),
+        ({"training": "supervised", "fine_tuning_epochs": 1}, [*GREEDY, "fine-tuning"]),
+    ],
+)
+def test_the_phases_are_those_that_were_asked_for(changes, phases):
+    model = stack(**changes).fit(X, Y)
+    assert names(model) == phases
+    assert np.isfinite(model.reconstruct(X)).all()
+
+
+def test_epochs_and_rates_are_those_of_their_stage():
+    model = stack(
+        pretraining_epochs=3, pretraining_learning_rate=1e-2, fine_tuning_epochs=4, fine_tuning_learning_rate=1e-4
+    ).fit(X)
+    records = [*model.history_["pretraining"], model.history_]
+    assert [len(record["epochs"]) for record in records] == [3, 3, 3, 4]
+    largest = [max(line["learning_rate"] for line in record["epochs"]) for record in records]
+    assert largest == pytest.approx([1e-2, 1e-2, 1e-2, 1e-4], rel=0.5)
+
+
+@pytest.mark.parametrize(
+    ("layers", "found"),
+    [
+        ("ordinary", lambda layer: layer.corruption is None and not layer.penalties),
+        ("denoising", lambda layer: isinstance(layer.corruption, Masking)),
+        ("sparse", lambda layer: isinstance(layer.penalties["sparsity"], LaplacePrior)),
+        ("contractive", lambda layer: isinstance(layer.penalties["contraction"], Contraction)),
+    ],
+)
+def test_every_layer_is_of_the_kind_that_was_asked_for(layers, found):
+    model = stack(layers=layers, max_epochs=1).fit(X)
+    assert all(found(layer) for layer in model.objective_.layers)
+    assert all(isinstance(layer.decoder, TiedMLP) for layer in model.objective_.layers)
+    assert not model.objective_.penalties  # the whole is fine-tuned without
+
+
+def test_kinds_of_layer_combine_with_every_argument_of_the_regularised_kinds():
+    model = stack(layers="denoising", corruption="gaussian", sparsity="topk", k=3, contraction_weight=0.1, tied=False)
+    model.set_params(max_epochs=1).fit(X)
+    terms = [set(record["epochs"][0]["terms"]) for record in model.history_["pretraining"]]
+    assert terms == [{"reconstruction", "dead_units", "contraction"}] * 3
+    assert (model.transform(X) != 0).sum(1).max() == 3
+    assert not any(isinstance(layer.decoder, TiedMLP) for layer in model.objective_.layers)
+
+
+class Killed(Exception):
+    """Stands for kill -9: nothing after it runs."""
+
+
+SAVED = {"a layer": 15, "another": 29, "fine-tuning": 40}
+"""Steps after which a run is killed: five a pass, two passes a phase."""
+
+
+@pytest.mark.parametrize("where", SAVED)
+@pytest.mark.parametrize("training", ["greedy", "supervised"])
+def test_a_run_cut_in_any_phase_and_resumed_ends_with_equal_weights(where, training, tmp_path, monkeypatch):
+    options = {"layers": "denoising", "training": training, "fine_tuning_epochs": 2}
+    uncut = stack(**options).fit(X, Y)
+    writer, left = checkpoints.writer, [SAVED[where]]
+
+    def cut(*arguments):
+        save = writer(*arguments)
+
+        def save_and_die(tensors, data):
+            save(tensors, data)
+            left[0] -= 1
+            if left[0] == 0:
+                raise Killed
+
+        return save_and_die
+
+    monkeypatch.setattr(checkpoints, "writer", cut)
+    with pytest.raises(Killed):
+        stack(**options).fit(X, Y, checkpoint=tmp_path / "m", checkpoint_every=1e-9)
+    monkeypatch.setattr(checkpoints, "writer", writer)
+    state = isthmus.files.read_tensors(tmp_path / "m.checkpoint")[1]["state"]
+    assert state["phase"] == (SAVED[where] - 1) // 10
+    again = stack(**options).fit(X, Y, checkpoint=tmp_path / "m", resume=True)
+    assert same(weights(again), weights(uncut))
+    assert names(again) == names(uncut)
+    assert [record["epochs"][-1]["train"] for record in again.history_["pretraining"]] == [
+        record["epochs"][-1]["train"] for record in uncut.history_["pretraining"]
+    ]
+
+
+@pytest.mark.parametrize("options", [{}, {"training": "joint"}, {"training": "supervised"}])
+def test_ctrl_c_in_a_layer_keeps_a_model_that_can_be_used(options, tmp_path, monkeypatch):
+    step, left = training.Learning._step, [8]
+
+    def interrupted(*arguments):
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    monkeypatch.setattr(training.Learning, "_step", interrupted)
+    model = stack(**options).fit(X, Y)
+    assert model.history_["stopped"] == "interrupted"
+    assert names(model) == (["joint"] if options.get("training") == "joint" else ["layer 1 of 3"])
+    model.save(tmp_path / "m")
+    again = isthmus.load(tmp_path / "m")
+    np.testing.assert_array_equal(again.reconstruct(X), model.reconstruct(X))
+    assert np.isfinite(again.transform(X)).all()
+
+
+def test_layers_that_learned_reconstruct_better_than_drawn_ones_and_fine_tuning_better_still():
+    options = {"hidden_sizes": (48,), "code_size": 16, "max_epochs": 40, "learning_rate": 1e-2, "patience": None}
+    greedy = stack(fine_tuning_epochs=0, **options).fit(X).reconstruction_error(X).mean()
+    tuned = stack(**options).fit(X).reconstruction_error(X).mean()
+    drawn = stack(pretraining_epochs=0, **options | {"max_epochs": 1}).fit(X).reconstruction_error(X).mean()
+    assert tuned < greedy < drawn
+
+
+def test_labels_help_the_code_tell_classes_apart():
+    def separation(**options):
+        codes = stack(hidden_sizes=(24,), max_epochs=30, learning_rate=1e-2, **options).fit(X, Y).transform(X)
+        means = np.stack([codes[label == Y].mean(0) for label in range(10)])
+        return means.var(0).sum() / np.mean([codes[label == Y].var(0).sum() for label in range(10)])
+
+    assert separation(training="supervised") > 3 * separation(fine_tuning_epochs=0)
+
+
+def test_the_reconstruction_counts_beside_the_labels_where_asked():
+    model = stack(training="supervised", reconstruction_weight=0.5).fit(X, Y)
+    blind = stack(training="supervised").fit(X, Y)
+    assert set(model.history_["epochs"][0]["terms"]) == {"classification", "reconstruction"}
+    assert model.history_["notes"] == []
+    assert "the decoder was not learned" in blind.history_["notes"][0]
+    assert blind.history_["epochs"][0]["terms"].keys() == {"classification"}
+
+
+def test_rows_that_are_looked_at_bring_their_classes():
+    model = stack(training="supervised").fit(X[:200], Y[:200], validation=(X[200:], Y[200:]))
+    assert model.history_["epochs"][-1]["held_out"] > 0
+    assert not hasattr(model, "_y")
+
+
+def test_a_stack_is_copied_with_its_layers():
+    model = stack(max_epochs=1).fit(X)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in other.objective_.layers[1].parameters():
+            parameter.zero_()
+    assert not np.array_equal(other.transform(X), model.transform(X))
+    batch = model.preprocessing_.rows(X).batch(torch.arange(4))
+    torch.testing.assert_close(JointStack(other.objective_.layers)(batch).code, other.objective_(batch).code)
+
+
+REFUSED = [
+    ({"layers": "denoisy"}, "layers 'denoisy' is unknown; did you mean 'denoising'"),
+    ({"training": "greedily"}, "training 'greedily' is unknown; did you mean 'greedy'"),
+    ({"corruption": "missing"}, "corruption='missing' has no meaning for the codes that the upper layers are given"),
+    ({"activation": "silu"}, "codes of SiLU units cannot be reconstructed by a layer above"),
+    ({"pretraining_epochs": -1}, "pretraining_epochs=-1: it must be a whole number, 0 or more"),
+    ({"pretraining_epochs": 0, "fine_tuning_epochs": 0}, "without fine-tuning learns nothing"),
+    ({"fine_tuning_learning_rate": 0}, "fine_tuning_learning_rate=0: it must be a number above 0"),
+    ({"reconstruction_weight": -1}, "reconstruction_weight=-1: it must be a number, 0 or more"),
+    ({"corruption": "masking", "corruption_rate": 2.0}, "rate"),
+    ({"sparsity": "topk", "k": 9}, "k=9 active units cannot be kept of a code of 8"),
+]
+
+
+@pytest.mark.parametrize(("changes", "text"), REFUSED, ids=[str(changes) for changes, _ in REFUSED])
+def test_arguments_that_a_stack_has_no_use_for_are_refused(changes, text):
+    with pytest.raises(InputError, match=text):
+        stack(**changes).fit(X)
+
+
+def test_labels_that_cannot_be_learned_are_refused():
+    model = stack(training="supervised")
+    with pytest.raises(InputError, match="StackedAutoencoder requires y to be passed"):
+        model.fit(X)
+    with pytest.raises(InputError, match="X has 300 rows and y has 299 labels; give one label a row"):
+        clone(model).fit(X, Y[1:])
+    with pytest.raises(InputError, match=r"looks at labels too; give validation=\(rows, classes\)"):
+        clone(model).fit(X, Y, validation=X)
+    with pytest.raises(InputError, match="y holds the class 11, which was not among those that were learned"):
+        clone(model).fit(X, Y, validation=(X[:2], [11, 0]))
