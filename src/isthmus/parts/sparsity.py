@@ -74,16 +74,16 @@ class UnitActivity(nn.Module):
 
 
 class DeadUnits(Penalty):
-    r"""Omega = -log p_dec(x | g(h) + D z): what is left of x is put to the units that are dead, while there are any.
+    r"""Omega = log p_dec(x | g(h)) - log p_dec(x | g(h) + D z): what is left of x is put to the units that are dead.
 
         z_j = max(a_j - l_j, 0) for the n_revived largest a_j - l_j of the dead units, else 0
         l_j = min(0, a_j of the row that is at the rank 100 / dead_after in the batch),   held
         D z = g_params(z) - g_params(0)
 
-    With the Gaussian likelihood this is 1/2 ||e - D z||^2, e = x - r. A unit is dead that was off for the last
-    `dead_after` rows. The gradient goes to the dead units alone (g(h) is held). A unit that is negative on every
-    row would have none and could never return: it is lifted by l until it is on as often as a unit should be.
-    While no unit is dead the term is 0.
+    With the Gaussian likelihood this is 1/2 ||e - D z||^2 - 1/2 ||e||^2, e = x - r: minus what the dead units could
+    take off the error. A unit is dead that was off for the last `dead_after` rows; while there is none the term is 0.
+    The gradient goes to the dead units alone (g(h) is held). A unit that is negative on every row would have none and
+    could never return: it is lifted by l until it is on as often as a unit should be.
 
     Shapes: trip of (*draws, batch) rows -> (*draws, batch), nats.
 
@@ -96,8 +96,8 @@ class DeadUnits(Penalty):
     Raises:
         InputError: a count below 1.
 
-    Source: Gao et al., Scaling and evaluating sparse autoencoders (2024), appendix A.2 (AuxK); there without the
-    lift, which is for units that a penalty has pushed below zero.
+    Source: Gao et al., Scaling and evaluating sparse autoencoders (2024), appendix A.2 (AuxK); there without
+    the constant, and without the lift, which is for units that a penalty has pushed below zero.
 
     Example:
         >>> DeadUnits(1 / 32, code_size=4, dead_after=1000, n_revived=2).activity.idle
@@ -127,7 +127,8 @@ class DeadUnits(Penalty):
             return trip.parameters.new_zeros(trip.parameters.shape[:-1])
         revived = self.revived(trip, coder, dead)
         offset = coder.decoder(revived) - coder.decoder(torch.zeros_like(revived[..., :1, :]))
-        return coder.likelihood.nll(trip.parameters.detach() + offset, trip.batch.wanted, trip.batch.mask)
+        held, x, mask = trip.parameters.detach(), trip.batch.wanted, trip.batch.mask
+        return coder.likelihood.nll(held + offset, x, mask) - coder.likelihood.nll(held, x, mask)
 
     def revived(self, trip: Pass, coder: Coder, dead: Tensor) -> Float[Tensor, "*draws batch code_size"]:
         """z."""

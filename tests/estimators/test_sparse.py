@@ -1,0 +1,134 @@
+"""The sparse autoencoder, as its users see it: exact zeros that can be steered, units that stay alive, a dictionary."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from isthmus import InputError, SparseAutoencoder
+from isthmus.parts.centring import CentredMLP
+from isthmus.parts.constraints import dictionary_weight
+from isthmus.parts.sparse_activations import GatheredLinear
+
+X = load_digits().images / 16
+TRAIN, TEST = X[:800], X[1400:]
+QUICK = {
+    "code_size": 128, "max_epochs": 15, "batch_size": 64, "learning_rate": 5e-3, "precision": "fp32", "random_state": 0,
+}  # fmt: skip
+FITTED: dict = {}
+
+
+def fitted(**options) -> SparseAutoencoder:
+    key = repr(options)
+    if key not in FITTED:
+        FITTED[key] = SparseAutoencoder(**{**QUICK, **options}).fit(TRAIN)
+    return FITTED[key]
+
+
+def zeros(model: SparseAutoencoder) -> float:
+    return float((model.transform(TEST) == 0).mean())
+
+
+# Zeros
+
+
+@pytest.mark.parametrize("sparsity", ["l1", "log", "student-t", "gated"])
+def test_the_share_of_exact_zeros_rises_with_the_weight(sparsity):
+    light, heavy = (fitted(sparsity=sparsity, sparsity_weight=weight) for weight in (0.01, 0.3))
+    assert zeros(light) < zeros(heavy) - 0.1
+    assert light.reconstruction_error(TEST).mean() < heavy.reconstruction_error(TEST).mean()
+
+
+def test_the_count_of_open_gates_falls_with_its_weight():
+    light, heavy = (fitted(sparsity="jumprelu", sparsity_weight=weight, learning_rate=0.02) for weight in (0.0, 0.3))
+    assert zeros(light) < zeros(heavy) - 0.1
+
+
+def test_topk_has_k_units_on_in_a_row_at_most_and_no_two_digits_need_the_same():
+    codes = fitted(sparsity="topk", k=6).transform(TEST)
+    assert (codes != 0).sum(1).max() == 6
+    assert (codes != 0).any(0).sum() > 30
+
+
+def test_batch_topk_has_k_units_on_in_the_mean_when_it_is_read():
+    on = (fitted(sparsity="batch-topk", k=6).transform(TRAIN) != 0).sum(1)
+    assert on.mean() == pytest.approx(6, abs=1.5)
+    assert on.min() < on.max()
+
+
+def test_units_asked_for_a_rate_take_it():
+    model = fitted(sparsity="kl", sparsity_weight=3.0, target_rate=0.1, max_epochs=20)
+    assert model.transform(TRAIN).mean() == pytest.approx(0.1, abs=0.03)
+    free = fitted(sparsity="kl", sparsity_weight=0.0, max_epochs=20)
+    assert abs(free.transform(TRAIN).mean() - 0.1) > 0.1
+
+
+# What the decoder is
+
+
+def test_the_atoms_have_norm_one_and_the_rows_are_seen_from_the_decoders_bias():
+    model = fitted(sparsity="l1", sparsity_weight=0.3)
+    assert model.likelihood_["name"] == "gaussian"
+    objective = model.objective_
+    torch.testing.assert_close(dictionary_weight(objective.decoder).norm(dim=0), torch.ones(128))
+    assert isinstance(objective.encoder, CentredMLP)
+    torch.testing.assert_close(objective.encoder.origin, objective.decoder.affine_maps[0].bias)
+    nothing = model.inverse_transform(np.zeros((1, 128), np.float32))
+    np.testing.assert_allclose(np.ravel(nothing), objective.encoder.origin.detach().numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"hidden_sizes": (32,)}, {"tied": True}, {"unit_columns": False}])
+def test_other_decoders_are_left_their_norms(options):
+    model = fitted(sparsity="l1", max_epochs=1, **options)
+    assert model.objective_.constraints == ()
+    assert model.likelihood_["name"] == ("gaussian" if "unit_columns" in options else "gaussian-unit")
+
+
+def test_an_explicit_likelihood_is_kept():
+    assert fitted(sparsity="l1", likelihood="gaussian-unit", max_epochs=1).likelihood_["name"] == "gaussian-unit"
+
+
+def test_few_units_of_many_are_gathered_and_a_saved_model_gathers_too(tmp_path):
+    import isthmus
+
+    model = fitted(sparsity="topk", k=4, max_epochs=2)
+    assert isinstance(model.objective_.decoder.affine_maps[0], GatheredLinear)
+    model.save(tmp_path / "m")
+    again = isthmus.load(tmp_path / "m")
+    assert isinstance(again.objective_.decoder.affine_maps[0], GatheredLinear)
+    np.testing.assert_array_equal(again.reconstruct(TEST), model.reconstruct(TEST))
+
+
+def test_the_dictionary_is_overcomplete_unless_told_and_says_so():
+    model = SparseAutoencoder(max_epochs=1, random_state=0).fit(TRAIN)
+    assert model.code_size_ == 256
+    assert model.history_["notes"] == [
+        "code_size was not given: 256 chosen (four times the columns, at least 64 and at most 2,048)"
+    ]
+
+
+def test_what_was_learned_is_held_in_the_activity_of_its_units():
+    model = fitted(sparsity="topk", k=6)
+    activity = model.objective_.penalties["dead_units"].activity
+    rates = (model.transform(TRAIN) != 0).mean(0)
+    assert np.corrcoef(activity.rate.numpy(), rates)[0, 1] > 0.8
+
+
+# What cannot be meant
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"sparsity": "topk", "k": 200}, "k=200 active units cannot be kept of a code of 128; give k from 1 to 128"),
+        ({"sparsity": "kl", "target_rate": 0.0}, "target_rate 0.0 is not a rate between 0 and 1"),
+        ({"sparsity": "sparse"}, "sparsity 'sparse' is unknown"),
+        ({"sparsity": "gated", "code_activation": "tanh"}, "sparsity 'gated' is itself the activation of the code"),
+        ({"hidden_sizes": (32,), "unit_columns": True}, "unit columns need a linear decoder.*network of 2 affine maps"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(options, text):
+    with pytest.raises(InputError, match=text):
+        SparseAutoencoder(**{**QUICK, **options}).fit(TRAIN)
