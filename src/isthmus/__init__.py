@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.denoising import DenoisingAutoencoder
     from isthmus.estimators.linear import LinearAutoencoder
     from isthmus.estimators.registry import load
+    from isthmus.estimators.sparse import SparseAutoencoder
     from isthmus.estimators.stacked import StackedAutoencoder
 
 __version__: str  # read from the installed package when asked for: importlib.metadata takes longer than all else here
@@ -27,6 +28,7 @@ _HOMES = {
     "DenoisingAutoencoder": "isthmus.estimators.denoising",
     "InputError": "isthmus.errors",
     "LinearAutoencoder": "isthmus.estimators.linear",
+    "SparseAutoencoder": "isthmus.estimators.sparse",
     "StackedAutoencoder": "isthmus.estimators.stacked",
     "load": "isthmus.estimators.registry",
 }
@@ -38,6 +40,7 @@ __all__ = [
     "DenoisingAutoencoder",
     "InputError",
     "LinearAutoencoder",
+    "SparseAutoencoder",
     "StackedAutoencoder",
     "__version__",
     "load",

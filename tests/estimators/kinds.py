@@ -6,6 +6,7 @@ from isthmus import (
     ConvolutionalAutoencoder,
     DenoisingAutoencoder,
     LinearAutoencoder,
+    SparseAutoencoder,
     StackedAutoencoder,
 )
 
@@ -29,6 +30,24 @@ KINDS = {
     ),
     "denoising, noise on convolutions": DenoisingAutoencoder(
         code_size=5, corruption="gaussian", network="conv", hidden_sizes=(4,), dense_sizes=(8,), **SMALL
+    ),
+    "sparse": SparseAutoencoder(code_size=80, **SMALL),
+    "sparse, k of a row, gathered": SparseAutoencoder(code_size=96, sparsity="topk", target_rate=0.03, **SMALL),
+    "sparse, k on average": SparseAutoencoder(code_size=80, sparsity="batch-topk", **SMALL),
+    "sparse, thresholds": SparseAutoencoder(code_size=80, sparsity="jumprelu", **SMALL),
+    "sparse, gated": SparseAutoencoder(code_size=80, sparsity="gated", **SMALL),
+    "sparse, asked for a rate, tied": SparseAutoencoder(code_size=9, sparsity="kl", tied=True, **SMALL),
+    "sparse, denoising, contractive": SparseAutoencoder(
+        code_size=80, sparsity="student-t", corruption="missing", contraction_weight=0.1, **SMALL
+    ),
+    "sparse, denoising, convolutional": SparseAutoencoder(
+        code_size=20,
+        sparsity="batch-topk",
+        network="conv",
+        hidden_sizes=(4,),
+        dense_sizes=(8,),
+        corruption="gaussian",
+        **SMALL,
     ),
     "contractive": ContractiveAutoencoder(code_size=80, **SMALL),
     "contractive, second order, deep": ContractiveAutoencoder(

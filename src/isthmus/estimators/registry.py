@@ -17,6 +17,7 @@ from isthmus.estimators.convolutional import ConvolutionalAutoencoder
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.denoising import DenoisingAutoencoder
 from isthmus.estimators.linear import LinearAutoencoder
+from isthmus.estimators.sparse import SparseAutoencoder
 from isthmus.estimators.stacked import StackedAutoencoder
 from isthmus.evaluation.baseline import PrincipalComponents
 from isthmus.files import read_tensors, write_tensors
@@ -28,6 +29,7 @@ KINDS: dict[str, type[BaseAutoencoder]] = {
         LinearAutoencoder,
         Autoencoder,
         ConvolutionalAutoencoder,
+        SparseAutoencoder,
         DenoisingAutoencoder,
         ContractiveAutoencoder,
         StackedAutoencoder,
