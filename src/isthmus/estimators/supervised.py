@@ -160,6 +160,9 @@ class CodePredictor(BaseEstimator):
             value = getattr(self, name)
             if not (isinstance(value, int | float | np.number) and value >= 0):
                 raise InputError(f"{name}={value!r}: it must be a number, 0 or more")
+        rate = self.input_dropout
+        if not (isinstance(rate, int | float | np.number) and 0 <= rate < 1):
+            raise InputError(f"input_dropout={rate!r}: it must be a share, at least 0 and below 1")
         if self.frozen and self.start == "random":
             raise InputError("frozen=True with start='random' would keep random weights; choose one of the two")
 
@@ -205,7 +208,7 @@ class CodePredictor(BaseEstimator):
             held = self._held_out(every.labels, labelled, generator)
             n_wanted = round(self.validation_fraction * len(labelled))
             if 0 < n_wanted < FEWEST_HELD_OUT:
-                notes = [f"no rows were held out: {n_wanted} would say too little; every planned epoch was learned"]
+                notes = [f"no rows were held out: {n_wanted} would say too little; every epoch was learned"]
         labelled = labelled[~torch.isin(labelled, held)]
         if validation is not None:
             X, y = validation

@@ -1,0 +1,307 @@
+"""The classifier and the regressor that start from a code."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+import torch
+from sklearn import clone
+from sklearn.datasets import load_diabetes, load_digits
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import isthmus
+from isthmus import Autoencoder, CodeClassifier, CodeRegressor, InputError, LinearAutoencoder
+from isthmus.data import Documents
+from isthmus.files import read_tensors
+
+from .kinds import KINDS
+
+DIGITS = load_digits()
+X, Y = DIGITS.data[:300], DIGITS.target[:300]
+NAMES = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+QUICK = {"max_epochs": 4, "batch_size": 64, "learning_rate": 2e-2, "random_state": 0}
+SMALL_CODER = LinearAutoencoder(code_size=5, max_epochs=1)
+FITTED: dict = {}
+
+both = pytest.mark.parametrize(("predictor", "y"), [(CodeClassifier, Y), (CodeRegressor, X[:, 20] + X[:, 30])])
+
+
+def coder(name="deep"):
+    """A kind fitted once on the digits."""
+    if name not in FITTED:
+        FITTED[name] = clone(KINDS[name]).fit(X)
+    return FITTED[name]
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.objective_.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@parametrize_with_checks(
+    [
+        CodeClassifier(encoder=SMALL_CODER, max_epochs=15, batch_size=32, learning_rate=0.1),
+        CodeRegressor(encoder=SMALL_CODER, max_epochs=15, batch_size=32, learning_rate=0.1),
+    ]
+)
+@pytest.mark.filterwarnings("ignore:Skipping check check_array_api_input:sklearn.exceptions.SkipTestWarning")
+def test_scikit_learn_accepts_both(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_can_be_started_from_and_stays_as_it_was(name):
+    start = coder(name)
+    before = weights(start)
+    model = CodeClassifier(encoder=start, **QUICK).fit(X, Y)
+    assert same(weights(start), before)
+    assert not same(weights(model.encoder_), before)
+    assert model.predict_proba(X).shape == (300, 10)
+    assert model.history_["epochs"][-1]["train"] < model.history_["epochs"][0]["train"]
+
+
+def test_a_frozen_encoder_gives_the_same_codes_after_learning():
+    model = CodeClassifier(encoder=coder(), frozen=True, **QUICK).fit(X, Y)
+    assert same(weights(model.encoder_), weights(coder()))
+    np.testing.assert_array_equal(model.encoder_.transform(X), coder().transform(X))
+
+
+def test_a_head_on_frozen_codes_is_logistic_regression():
+    model = CodeClassifier(
+        encoder=coder(), frozen=True, max_epochs=300, batch_size=300, learning_rate=0.3, validation_fraction=0.0,
+        random_state=0,
+    ).fit(X, Y)  # fmt: skip
+    codes = coder().transform(X)
+    exact = LogisticRegression(C=1e9, max_iter=10_000, tol=1e-8).fit(codes, Y)
+    assert log_loss(Y, model.predict_proba(X)) == pytest.approx(log_loss(Y, exact.predict_proba(codes)), rel=0.02)
+
+
+def test_a_head_on_frozen_codes_is_least_squares():
+    y = np.stack([X[:, 20], X[:, 30] * 100 + 7], axis=1)
+    model = CodeRegressor(
+        encoder=coder(), frozen=True, max_epochs=200, batch_size=300, learning_rate=0.1, validation_fraction=0.0,
+        random_state=0,
+    ).fit(X, y)  # fmt: skip
+    exact = LinearRegression().fit(coder().transform(X), y).predict(coder().transform(X))
+    np.testing.assert_allclose(model.predict(X), exact, atol=0.02 * y.std(0).max())
+    assert model.score(X, y) == pytest.approx(LinearRegression().fit(coder().transform(X), y).score(
+        coder().transform(X), y), abs=1e-3)  # fmt: skip
+
+
+def test_few_labels_go_further_with_a_start_than_without():
+    rest, labels = DIGITS.data[300:], DIGITS.target[300:]
+    start = Autoencoder(code_size=32, hidden_sizes=(64,), max_epochs=15, random_state=0).fit(rest)
+    settings = {"encoder": start, "max_epochs": 15, "random_state": 0, "learning_rate": 2e-3}
+    accuracy = {
+        how: CodeClassifier(start=how, **settings).fit(X[:100], Y[:100]).score(rest, labels)
+        for how in ("encoder", "random")
+    }
+    assert accuracy["encoder"] > accuracy["random"] + 0.03
+
+
+def test_a_random_start_has_the_same_network_and_learns_no_code_first():
+    model = CodeClassifier(encoder=coder(), start="random", **QUICK).fit(X, Y)
+    drawn, given = weights(model.encoder_), weights(coder())
+    assert {name: value.shape for name, value in drawn.items()} == {name: v.shape for name, v in given.items()}
+    fresh = CodeClassifier(encoder=clone(KINDS["deep"]), start="random", **QUICK).fit(X, Y)
+    assert len(fresh.encoder_.history_["epochs"]) == 1
+    assert fresh.encoder_.get_params() == KINDS["deep"].get_params()
+
+
+def test_an_unfitted_encoder_is_fitted_on_all_rows_and_a_path_is_read(tmp_path):
+    y = np.where(np.arange(300) < 250, -1, Y)
+    model = CodeClassifier(encoder=clone(KINDS["deep"]), unlabeled=-1, **QUICK).fit(X, y)
+    assert same(weights(clone(KINDS["deep"]).fit(X)), weights(CodeClassifier(
+        encoder=clone(KINDS["deep"]), frozen=True, unlabeled=-1, **QUICK).fit(X, y).encoder_))  # fmt: skip
+    assert model.n_rows_ == 50
+    coder().save(tmp_path / "coder.isthmus")
+    read = CodeClassifier(encoder=str(tmp_path / "coder.isthmus"), **QUICK).fit(X, Y)
+    given = CodeClassifier(encoder=coder(), **QUICK).fit(X, Y)
+    np.testing.assert_array_equal(read.predict_proba(X), given.predict_proba(X))
+
+
+def test_rows_without_label_change_nothing_where_the_reconstruction_counts_nothing():
+    marked = np.where(np.arange(300) % 3 == 0, "?", NAMES[Y])
+    model = CodeClassifier(encoder=coder(), unlabeled="?", **QUICK).fit(X, marked)
+    known = marked != "?"
+    alone = CodeClassifier(encoder=coder(), **QUICK).fit(X[known], marked[known])
+    assert list(model.classes_) == sorted(NAMES)
+    np.testing.assert_array_equal(model.predict_proba(X), alone.predict_proba(X))
+
+
+def test_rows_without_label_shape_the_code_where_the_reconstruction_counts():
+    y = np.where(np.arange(300) < 60, Y, -1)
+    settings = {"encoder": coder("deep"), "unlabeled": -1, **QUICK}
+    kept = CodeClassifier(reconstruction_weight=0.1, **settings).fit(X, y)
+    left = CodeClassifier(**settings).fit(X, y)
+    assert kept.n_rows_ == 480  # the labelled ones four times, beside 240 others
+    assert kept.history_["epochs"][0]["terms"].keys() == {"classification", "reconstruction"}
+    assert -1 not in kept.classes_
+    error = [model.reconstruction_error(X[60:]).mean() for model in (kept.encoder_, coder(), left.encoder_)]
+    assert error[0] < error[1] < error[2]
+
+
+def test_a_regressor_takes_nan_for_no_label():
+    y = np.where(np.arange(300) % 2 == 0, X[:, 20], np.nan)
+    model = CodeRegressor(encoder=coder(), unlabeled=float("nan"), **QUICK).fit(X, y)
+    alone = CodeRegressor(encoder=coder(), **QUICK).fit(X[::2], y[::2])
+    np.testing.assert_array_equal(model.predict(X), alone.predict(X))
+
+
+def test_predictions_are_in_the_unit_and_shape_of_the_labels():
+    rows, y = load_diabetes(return_X_y=True)
+    flat = CodeRegressor(encoder=SMALL_CODER, **QUICK).fit(rows, y)
+    scaled = CodeRegressor(encoder=SMALL_CODER, **QUICK).fit(rows, y * 1000 - 5)
+    np.testing.assert_allclose(scaled.predict(rows), flat.predict(rows) * 1000 - 5, rtol=1e-6)
+    assert CodeRegressor(encoder=SMALL_CODER, **QUICK).fit(rows, y[:, None]).predict(rows).shape == (442, 1)
+
+
+@both
+def test_a_saved_model_predicts_the_same(predictor, y, tmp_path):
+    model = predictor(encoder=coder(), hidden_sizes=(12, 7), hidden_noise=0.1, **QUICK).fit(X, y)
+    model.save(tmp_path / "m")
+    again = isthmus.load(tmp_path / "m")
+    assert type(again) is predictor
+    assert again.history_ == model.history_
+    ours, theirs = model.get_params(deep=False), again.get_params(deep=False)
+    assert {k: v for k, v in ours.items() if k != "encoder"} == {k: v for k, v in theirs.items() if k != "encoder"}
+    assert theirs["encoder"].get_params() == coder().get_params()
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    np.testing.assert_array_equal(again.encoder_.transform(X), model.encoder_.transform(X))
+    again.save(tmp_path / "n")
+    assert (tmp_path / "n").read_bytes() == (tmp_path / "m").read_bytes()
+
+
+@pytest.mark.parametrize("y", [NAMES[Y], NAMES[Y].astype(object), Y > 4, Y + 0.0, Y.astype(np.uint8)])
+def test_classes_of_any_type_come_back_from_a_file(y, tmp_path):
+    model = CodeClassifier(encoder=coder(), **QUICK).fit(X, y)
+    model.save(tmp_path / "m")
+    again = isthmus.load(tmp_path / "m")
+    assert again.classes_.dtype == model.classes_.dtype == y.dtype
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    json.dumps(read_tensors(tmp_path / "m")[1], allow_nan=False)
+
+
+@both
+def test_a_prediction_depends_on_its_row_alone_and_the_seed_settles_the_weights(predictor, y):
+    model = predictor(encoder=coder(), dropout=0.2, input_dropout=0.1, hidden_noise=0.1, **QUICK).fit(X, y)
+    order = np.random.default_rng(0).permutation(300)
+    np.testing.assert_array_equal(model.predict(X[order]), model.predict(X)[order])
+    np.testing.assert_array_equal(model.predict(X[[7]]), model.predict(X)[[7]])
+    assert same(weights(clone(model).fit(X, y)), weights(model))
+    assert not same(weights(clone(model).set_params(random_state=1).fit(X, y)), weights(model))
+
+
+def test_the_global_generators_are_not_touched():
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    CodeClassifier(encoder=SMALL_CODER, dropout=0.1, max_epochs=2).fit(X, Y).predict(X)
+    assert torch.equal(torch.random.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
+
+
+def test_a_clone_starts_from_the_same_code_and_so_does_every_fold():
+    model = CodeClassifier(encoder=coder(), frozen=True, **QUICK)
+    copied = clone(model)
+    assert not hasattr(copied, "encoder_")
+    assert copied.encoder is not coder()
+    np.testing.assert_array_equal(copied.encoder.transform(X), coder().transform(X))
+    assert not hasattr(clone(CodeClassifier(encoder=clone(coder()))).encoder, "objective_")
+    search = GridSearchCV(model, {"learning_rate": [1e-6, 3e-2]}, cv=2).fit(X, Y)
+    assert search.best_params_ == {"learning_rate": 3e-2}
+    piped = make_pipeline(StandardScaler(), CodeClassifier(encoder=SMALL_CODER, **QUICK))
+    assert cross_val_score(piped, X, Y, cv=2).mean() > 0.3
+
+
+def test_tables_images_texts_and_sparse_rows_are_read_as_the_encoder_reads_them():
+    table = pd.DataFrame({"a": X[:, 20], "b": np.where(X[:, 30] > 4, "dark", "light")})
+    model = CodeClassifier(encoder=clone(KINDS["deep"]), **QUICK).fit(table, Y > 4)
+    assert list(model.feature_names_in_) == ["a", "b"]
+    assert model.predict(table[:5]).shape == (5,)
+    images = (DIGITS.images[:120] * 15).astype(np.uint8)
+    assert CodeClassifier(encoder=clone(KINDS["conv"]), **QUICK).fit(images, Y[:120]).predict(images).shape == (120,)
+    texts = Documents(["tin fell", "wheat rose", "cocoa held", "tin rose", "wheat fell"] * 6)
+    labels = ["metal" if "tin" in text else "crop" for text in texts]
+    model = CodeClassifier(encoder=SMALL_CODER, max_epochs=60, learning_rate=3e-2, random_state=0).fit(texts, labels)
+    assert model.score(texts, labels) == 1.0
+    assert CodeClassifier(encoder=SMALL_CODER, **QUICK).fit(scipy.sparse.csr_matrix(X), Y).score(X, Y) > 0.3
+
+
+def test_rows_are_held_out_by_class_and_only_where_they_can_tell_something():
+    model = CodeClassifier(encoder=coder(), **QUICK).fit(X, Y)
+    assert model.n_rows_ == 270
+    assert model.history_["epochs"][0]["held_out"] is not None
+    few = CodeClassifier(encoder=coder(), **QUICK).fit(X[:100], Y[:100])
+    assert few.n_rows_ == 100
+    assert few.history_["epochs"][0]["held_out"] is None
+    assert few.history_["notes"] == ["no rows were held out: 10 would say too little; every epoch was learned"]
+    given = CodeClassifier(encoder=coder(), **QUICK).fit(X[:100], Y[:100], validation=(X[100:], Y[100:]))
+    expected = (given.predict(X[100:]) != Y[100:]).mean()
+    last = given.history_["epochs"][given.history_["best_epoch"]]["held_out"]
+    assert last == pytest.approx(expected + 0.1 * log_loss(Y[100:], given.predict_proba(X[100:])), rel=1e-4)
+
+
+BROKEN = np.where(np.arange(300) == 7, np.nan, Y)
+
+
+@pytest.mark.parametrize(
+    ("changes", "y", "text"),
+    [
+        ({}, None, "CodeClassifier requires y to be passed, but the target y is None; give one label a row"),
+        ({}, Y[:299], "X has 300 rows and y has 299 labels; give one label a row"),
+        ({}, np.ones(300), "y holds one class only .1.0.; a classifier tells classes apart and needs at least two"),
+        ({}, BROKEN, "y holds nan at row 7, and NaN, infinity or a missing label cannot be learned; leave the row out"),
+        ({}, X[:, 20] / 7, "Unknown label type: continuous"),
+        ({}, np.stack([Y, Y], 1), "y should be a 1d array, got an array of shape .300, 2. instead"),
+        ({"unlabeled": 3}, np.full(300, 3), "every label is 3, which means none; give some rows a label"),
+        ({"encoder": "no/such.isthmus"}, Y, "no such file: no/such.isthmus"),
+        ({"encoder": StandardScaler()}, Y, r"encoder=StandardScaler\(\), which is no autoencoder; give one of isthmus"),
+        ({"start": "encodr"}, Y, "start 'encodr' is unknown; did you mean 'encoder'"),
+        ({"start": "random", "frozen": True}, Y, "would keep random weights; choose one of the two"),
+        ({"hidden_noise": -1}, Y, "hidden_noise=-1: it must be a number, 0 or more"),
+        ({"reconstruction_weight": "a"}, Y, "reconstruction_weight='a': it must be a number, 0 or more"),
+        ({"input_dropout": 1.0}, Y, "input_dropout=1.0: it must be a share, at least 0 and below 1"),
+        ({"hidden_sizes": (0,)}, Y, "hidden_sizes=.0,.: it must be a list of whole numbers"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused_in_one_line(changes, y, text):
+    with pytest.raises(InputError, match=text) as caught:
+        CodeClassifier(encoder=coder(), **QUICK).set_params(**changes).fit(X, y)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_that_was_not_learned_is_refused():
+    model = CodeClassifier(encoder=coder(), **QUICK).fit(X[Y < 9], Y[Y < 9])
+    told = "y holds the class 9, which was not among those that were learned .0, 1, 2, 3, 4, 5, 6, 7 and 1 more.; "
+    with pytest.raises(InputError, match=told):
+        model.score(X, Y)
+    with pytest.raises(InputError, match=told):
+        model.fit(X[Y < 9], Y[Y < 9], validation=(X, Y))
+
+
+def test_a_file_that_holds_a_classifier_is_no_encoder(tmp_path):
+    CodeClassifier(encoder=coder(), **QUICK).fit(X, Y).save(tmp_path / "m")
+    with pytest.raises(InputError, match="m' holds a CodeClassifier, which is no autoencoder; give one of isthmus"):
+        CodeClassifier(encoder=str(tmp_path / "m"), **QUICK).fit(X, Y)
+
+
+def test_labels_that_are_no_numbers_or_of_another_shape_are_refused_by_the_regressor():
+    with pytest.raises(InputError, match="y holds labels that are no numbers .*; use CodeClassifier for classes"):
+        CodeRegressor(encoder=coder(), **QUICK).fit(X, NAMES[Y])
+    with pytest.raises(InputError, match=r"y has the shape \(300, 2\); it was fitted with labels of the shape \(\)"):
+        CodeRegressor(encoder=coder(), **QUICK).fit(X, X[:, 20], validation=(X, X[:, :2]))
+
+
+def test_rows_of_another_width_are_refused():
+    model = CodeClassifier(encoder=coder(), **QUICK)
+    with pytest.raises(ValueError, match="X has 5 features, but Autoencoder is expecting 64 features"):
+        model.fit(X[:, :5], Y)

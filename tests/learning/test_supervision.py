@@ -1,0 +1,163 @@
+"""A head on a coder's code: what is minimised, what is looked at, and what noise does."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from scipy.stats import multivariate_normal
+from sklearn.metrics import log_loss
+
+from isthmus.learning.objectives import Reconstruction
+from isthmus.learning.supervision import UNLABELLED, CrossEntropy, SquaredError, Supervision
+from isthmus.parts.corruptions import corruption_named
+from isthmus.parts.likelihoods import likelihood_from
+from isthmus.parts.networks import MLP
+from isthmus.parts.passes import Batch
+
+LABELS = torch.tensor([0, 2, UNLABELLED, 1, 1, UNLABELLED, 0, 2])
+KNOWN = (LABELS != UNLABELLED).numpy()
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def supervision(loss=None, hidden=(5,), outputs=3, normalization=None, corruption=None, code="sigmoid", **options):
+    encoder = MLP((4, *hidden, 3), "tanh", normalization=normalization, generator=seeded(1))
+    decoder = MLP((3, 4), generator=seeded(2))
+    coder = Reconstruction(
+        encoder, decoder, likelihood_from({"name": "gaussian"}, 4), code,
+        corruption=corruption and corruption_named(corruption, rate=0.5, scale=0.3),
+    )  # fmt: skip
+    head = MLP((3, outputs), generator=seeded(3))
+    return Supervision(coder, head, loss or CrossEntropy(), **options).double()
+
+
+def batch(label=LABELS, weight=None):
+    x = torch.randn(len(LABELS), 4, generator=seeded(4), dtype=torch.float64)
+    return Batch(x, label=label, weight=weight)
+
+
+def outputs(objective):
+    return objective(batch()).detach().numpy()
+
+
+def test_the_term_is_the_log_loss_of_the_labelled_rows():
+    objective = supervision()
+    term = objective.terms(batch(), 0.0, seeded())["classification"]
+    assert term.shape == LABELS.shape
+    probabilities = softmax(outputs(objective), axis=1)[KNOWN]
+    assert term.mean().item() == pytest.approx(log_loss(LABELS.numpy()[KNOWN], probabilities), rel=1e-12)
+
+
+def test_rows_without_label_change_no_gradient():
+    def gradients(x):
+        objective = supervision()
+        objective.terms(Batch(x, label=LABELS), 0.0, None)["classification"].mean().backward()
+        return [p.grad for p in objective.parameters() if p.grad is not None]
+
+    x = batch().x
+    others = torch.where(torch.from_numpy(KNOWN)[:, None], x, 7.0)
+    assert all(torch.equal(a, b) for a, b in zip(gradients(x), gradients(others), strict=True))
+
+
+def test_a_batch_without_any_label_teaches_nothing():
+    term = supervision().terms(batch(torch.full_like(LABELS, UNLABELLED)), 0.0, None)["classification"]
+    assert term.tolist() == [0.0] * len(LABELS)
+
+
+def test_the_squared_error_is_minus_the_log_density_of_a_unit_gaussian():
+    objective = supervision(SquaredError(), outputs=2)
+    label = torch.randn(8, 2, generator=seeded(5), dtype=torch.float64)
+    label[3] = torch.nan
+    term = objective.terms(batch(label), 0.0, None)["regression"]
+    kept = np.arange(8) != 3
+    expected = [-multivariate_normal(o).logpdf(y) for o, y in zip(outputs(objective), label.numpy(), strict=True)]
+    assert term.mean().item() == pytest.approx(np.mean(np.array(expected)[kept]), rel=1e-12)
+    assert term[3] == 0
+
+
+def test_what_is_looked_at_is_the_error_and_a_tenth_of_the_cross_entropy():
+    objective = supervision().eval()
+    o, y = outputs(objective)[KNOWN], LABELS.numpy()[KNOWN]
+    expected = (o.argmax(1) != y).mean() + 0.1 * log_loss(y, softmax(o, axis=1))
+    assert objective.monitor(batch()).mean().item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_coders_criterion_is_kept_with_its_weight_and_its_corruption():
+    objective = supervision(corruption="masking", reconstruction_weight=0.25)
+    terms = objective.terms(batch(), 0.0, seeded())
+    own = objective.coder.terms(batch(), 0.0, seeded())
+    assert terms.keys() == {"classification", "reconstruction"}
+    torch.testing.assert_close(terms["reconstruction"], 0.25 * own["reconstruction"])
+    clean = softmax(outputs(objective), axis=1)[KNOWN]
+    assert terms["classification"].mean().item() == pytest.approx(log_loss(LABELS.numpy()[KNOWN], clean))
+
+
+def test_rows_weigh_in_the_reconstruction_as_they_are_told_to():
+    weight = torch.arange(1.0, 9.0, dtype=torch.float64)
+    objective = supervision(reconstruction_weight=2.0)
+    term = objective.terms(batch(weight=weight), 0.0, None)["reconstruction"]
+    own = objective.coder.terms(batch(), 0.0, None)["reconstruction"].detach().numpy()
+    assert term.mean().item() == pytest.approx(2 * np.average(own, weights=weight.numpy()), rel=1e-12)
+
+
+def disturbed(objective, n=4000):
+    """Outputs of one row under many draws, (n, outputs)."""
+    row = Batch(batch().x[:1].expand(n, 4), label=torch.zeros(n, dtype=torch.long))
+    with torch.no_grad(), objective._disturbed(seeded()):
+        return objective(row, seeded(1))
+
+
+def test_noise_on_a_linear_code_gives_outputs_the_variance_that_the_head_says():
+    objective = supervision(hidden=(), code="linear", hidden_noise=0.3)
+    drawn = disturbed(objective)
+    weight = objective.head.affine_maps[0].weight.detach()
+    torch.testing.assert_close(drawn.var(0), 0.09 * weight.square().sum(1), rtol=0.1, atol=0)
+    torch.testing.assert_close(drawn.mean(0), objective(batch())[0].detach(), rtol=0, atol=0.02)
+
+
+def test_dropout_keeps_the_mean_of_a_linear_code():
+    objective = supervision(hidden=(), code="linear", dropout=0.5)
+    drawn = disturbed(objective)
+    assert len(drawn.unique(dim=0)) == 8
+    torch.testing.assert_close(drawn.mean(0), objective(batch())[0].detach(), rtol=0, atol=0.05)
+
+
+def test_input_dropout_hides_columns_only_while_learning():
+    objective = supervision(input_dropout=0.5)
+    with torch.no_grad():
+        assert not torch.equal(objective(batch(), seeded()), objective(batch()))
+        assert torch.equal(objective.eval()(batch(), seeded()), objective(batch()))
+
+
+def test_noise_enters_every_hidden_layer_and_leaves_no_hook_behind():
+    objective = supervision(hidden=(5, 6), hidden_noise=0.1)
+    seen = []
+    objective._disturb = lambda generator: lambda module, inputs, units: seen.append(units.shape[-1])
+    objective.terms(batch(), 0.0, seeded())
+    assert seen == [5, 6, 3]
+    assert not any(module._forward_hooks for module in objective.modules())
+
+
+def test_nothing_is_disturbed_without_a_generator_or_when_read():
+    objective = supervision(hidden_noise=0.5, dropout=0.5)
+    still = objective.terms(batch(), 0.0, None)["classification"]
+    assert not torch.equal(objective.terms(batch(), 0.0, seeded())["classification"], still)
+    torch.testing.assert_close(objective.eval().terms(batch(), 0.0, seeded())["classification"], still)
+
+
+def test_a_frozen_coder_learns_nothing_and_keeps_its_running_statistics():
+    objective = supervision(normalization="batch", frozen=True).train()
+    before = {name: value.clone() for name, value in objective.coder.state_dict().items()}
+    objective.terms(batch(), 0.0, seeded())["classification"].mean().backward()
+    assert all(parameter.grad is None for parameter in objective.coder.parameters())
+    assert all(parameter.grad is not None for parameter in objective.head.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in objective.coder.state_dict().items())
+
+
+def test_fine_tuning_reaches_every_parameter_of_the_encoder():
+    objective = supervision().train()
+    objective.terms(batch(), 0.0, seeded())["classification"].mean().backward()
+    for part in (objective.coder.encoder, objective.head):
+        assert all(parameter.grad.abs().sum() > 0 for parameter in part.parameters())
