@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import isthmus.data
-from benchmarks import contraction, reading, training
+from benchmarks import contraction, reading, sparse, training
 from isthmus import InputError
 
 
@@ -35,6 +35,7 @@ def main() -> None:
         lambda: reading.encoding(x, repeats),
         reading.memory,
         lambda: contraction.run(x, repeats),
+        lambda: sparse.run(repeats),
     ):
         print(*table(), sep="\n", flush=True)
 
