@@ -103,7 +103,7 @@ class Contrast(Reconstruction):
         self.gibbs = BlockGibbs(harmonium)
         n_chains = check_chains(n_chains)
         self.register_buffer("particles", torch.zeros(n_chains if method == "pcd" else 0, harmonium.n_hidden))
-        self.register_buffer("totals", torch.ones(len(self.particles)) if harmonium.counts_words else None)
+        self.register_buffer("totals", torch.ones(n_chains) if harmonium.counts_words else None)
         self.register_buffer("visible_offset", torch.zeros(harmonium.n_visible))
         self.register_buffer("hidden_offset", torch.zeros(harmonium.n_hidden))
         self.register_buffer("log_partition", torch.full((), torch.inf, dtype=torch.float64))
@@ -129,13 +129,11 @@ class Contrast(Reconstruction):
     def prepare(self, rows: Rows) -> None:
         """Begin at the rate of each column, with the chains where some rows put the hidden units."""
         super().prepare(rows)
-        some = rows.batch(spread(len(rows), max(len(self.particles), 1)))
-        v = self._complete(some)
+        v = self._complete(rows.batch(spread(len(rows))))
         h = self.harmonium.hidden_mean(v)
-        again = torch.arange(len(self.particles)) % len(h)
-        self.particles.copy_(h[again])
-        if self.totals is not None:
-            self.totals.copy_(v.sum(1)[again])
+        for kept, values in ((self.particles, h), (self.totals, self.harmonium.visible.total(v))):
+            if kept is not None and values is not None:
+                kept.copy_(values[torch.arange(len(kept)) * len(values) // max(len(kept), 1)])
         self._note_offsets(v, h, 1.0)
 
     def finish(self, rows: Rows) -> None:
@@ -179,6 +177,26 @@ class Contrast(Reconstruction):
             self.particles.copy_(gibbs.up(state, generator, reached.detach()).h)
         energy = machine.free_energy_given(state.visible, reached)
         return energy.mean() if persistent else energy
+
+    @torch.no_grad()
+    def sample(self, n: int, n_steps: int, generator: torch.Generator, *, mean: bool = False) -> Tensor:
+        """n rows, (n, columns), after so many Gibbs steps from the persistent chains, or from independent columns.
+
+        Args:
+            n: how many; chains that are fewer are gone on from more than once.
+            n_steps: Gibbs steps.
+            generator: of every draw.
+            mean: give E[v | h] of the last step in place of a draw.
+        """
+        again = torch.arange(n)
+        total = None if self.totals is None else self.totals[again % len(self.totals)]
+        if len(self.particles):
+            start = Particles(self.particles[again % len(self.particles)], total=total)
+        else:
+            v = self.harmonium.visible.sample(self.harmonium.visible_bias.expand(n, -1), generator, total)
+            start = self.gibbs.up(Particles(self.hidden_offset.expand(n, -1), v, total), generator)
+        state = run_chain(self.gibbs, start, max(n_steps - 1, 0), generator)
+        return self.gibbs.down(state, None if mean else generator).visible
 
     def steps_at(self, progress: float) -> int:
         """k at a progress of learning."""

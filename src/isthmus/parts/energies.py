@@ -215,10 +215,13 @@ class Harmonium(nn.Module):
         return (self.visible.states(*bounds).to(self.visible_bias) for bounds in _stretches(n))
 
 
-class Downward:
+class Downward(nn.Module):
     """h -> r = b + W' h: a harmonium as the decoder of its own codes, tied to it.
 
-    It keeps nothing of its own, so that an objective which holds both names each weight once.
+    The weights are the harmonium's own and not registered here, so that `parameters()` and `state_dict()` of an
+    objective that holds both name each once.
+
+    Shapes: (*draws, batch, n_hidden) -> (*draws, batch, columns).
 
     Args:
         harmonium: whose weights it uses.
@@ -231,12 +234,19 @@ class Downward:
     """
 
     def __init__(self, harmonium: Harmonium) -> None:
-        self.harmonium = harmonium
+        super().__init__()
+        # In a tuple, nn.Module does not register it; deepcopy still follows it with the copies already made.
+        self._harmonium = (harmonium,)
 
-    def __call__(
+    @property
+    def harmonium(self) -> Harmonium:
+        """Whose weights these are."""
+        return self._harmonium[0]
+
+    def forward(
         self, code: Float[Tensor, "*draws batch hidden"], generator: Generator | None = None
     ) -> Float[Tensor, "*draws batch columns"]:
-        """The parameters of p(v | h)."""
+        """The parameters of p(v | h); nothing is drawn."""
         return self.harmonium.down(code)
 
     @torch.no_grad()
