@@ -13,7 +13,7 @@ from isthmus.report import write
 from .cases import CASES, NASTY, narrow_model
 from .pages import Page
 
-SECTIONS = ["doctor", "learning", "rows", "map", "code", "filters", "error", "pca", "recipe"]
+SECTIONS = ["doctor", "learning", "rows", "map", "code", "features", "filters", "error", "pca", "recipe"]
 WRITTEN: dict = {}
 
 

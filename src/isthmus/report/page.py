@@ -20,6 +20,7 @@ from isthmus.evaluation.reconstruction import evaluate
 from isthmus.report import charts
 from isthmus.report.code_maps import MOST_POINTS, map_codes
 from isthmus.report.examples import Names, example_groups, hover_pictures, hover_values
+from isthmus.report.features import feature_report
 from isthmus.report.figures import covariance_eigenvalues
 from isthmus.report.gathering import Gathered, gather, sample, take, user_columns
 from isthmus.report.layers import first_layer
@@ -52,8 +53,8 @@ def write(
     """Write one self-contained HTML file about a model and the rows `X`: nothing in it asks for a network.
 
     It shows the loss by epoch, originals over reconstructions, a map of the codes, their spectrum and
-    histograms, the first layer's weights, the error by column or pixel, the comparison with principal
-    components, the doctor's findings, and the recipe.
+    histograms, what its units stand for and which rows drive them, the first layer's weights, the error by column
+    or pixel, the comparison with principal components, the doctor's findings, and the recipe.
 
     Args:
         model: a fitted estimator.
@@ -115,7 +116,8 @@ def render(
     names = Names(read_row_names(row_names, X, n), read_labels(labels, n), gathered.squared_error)
     history: dict[str, Any] = model.history_
     judged, notes = judge(model, X, names.labels, random_state)
-    filters = first_layer(model, np.sqrt(gathered.column_variance) if n >= ENOUGH_ROWS else None)
+    spread = np.sqrt(gathered.column_variance) if n >= ENOUGH_ROWS else None
+    filters = first_layer(model, spread)
     code_map, map_chart, points = map_of_codes(model, X, gathered, names, random_state)
     groups = example_groups(model, X, names)
     drawn = {**measured_charts(model, gathered), "map": map_chart}
@@ -132,6 +134,7 @@ def render(
         code_map=code_map,
         n_points=len(points["row"]),
         labelled=names.labels is not None,
+        features=feature_report(model, X, gathered, names, spread),
         filters=filters,
         drawn=drawn,
         charts=as_script(drawn),
