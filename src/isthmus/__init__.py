@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.deep import Autoencoder
     from isthmus.estimators.denoising import DenoisingAutoencoder
     from isthmus.estimators.linear import LinearAutoencoder
+    from isthmus.estimators.rbm import RestrictedBoltzmannMachine
     from isthmus.estimators.registry import load
     from isthmus.estimators.sparse import SparseAutoencoder
     from isthmus.estimators.stacked import StackedAutoencoder
@@ -28,6 +29,7 @@ _HOMES = {
     "DenoisingAutoencoder": "isthmus.estimators.denoising",
     "InputError": "isthmus.errors",
     "LinearAutoencoder": "isthmus.estimators.linear",
+    "RestrictedBoltzmannMachine": "isthmus.estimators.rbm",
     "SparseAutoencoder": "isthmus.estimators.sparse",
     "StackedAutoencoder": "isthmus.estimators.stacked",
     "load": "isthmus.estimators.registry",
@@ -40,6 +42,7 @@ __all__ = [
     "DenoisingAutoencoder",
     "InputError",
     "LinearAutoencoder",
+    "RestrictedBoltzmannMachine",
     "SparseAutoencoder",
     "StackedAutoencoder",
     "__version__",

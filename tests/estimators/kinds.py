@@ -6,6 +6,7 @@ from isthmus import (
     ConvolutionalAutoencoder,
     DenoisingAutoencoder,
     LinearAutoencoder,
+    RestrictedBoltzmannMachine,
     SparseAutoencoder,
     StackedAutoencoder,
 )
@@ -67,5 +68,12 @@ KINDS = {
     "stacked": StackedAutoencoder(code_size=3, hidden_sizes=(16, 8), layers="denoising", **SMALL),
     "stacked, jointly sparse and contractive": StackedAutoencoder(
         code_size=4, hidden_sizes=(16,), layers="sparse", training="joint", contraction_weight=0.1, tied=False, **SMALL
+    ),
+    "rbm": RestrictedBoltzmannMachine(code_size=6, **SMALL),
+    "rbm, contrastive divergence, learned variances, sparse": RestrictedBoltzmannMachine(
+        code_size=80, likelihood="gaussian-per-column", method="cd", n_steps=(1, 3), sparsity_weight=0.1, **SMALL
+    ),
+    "rbm, rectified, by Adam": RestrictedBoltzmannMachine(
+        code_size=24, hidden_units="rectified", optimizer="adamw", centred=False, **SMALL
     ),
 }

@@ -17,6 +17,7 @@ from isthmus.estimators.convolutional import ConvolutionalAutoencoder
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.denoising import DenoisingAutoencoder
 from isthmus.estimators.linear import LinearAutoencoder
+from isthmus.estimators.rbm import RestrictedBoltzmannMachine
 from isthmus.estimators.sparse import SparseAutoencoder
 from isthmus.estimators.stacked import StackedAutoencoder
 from isthmus.evaluation.baseline import PrincipalComponents
@@ -33,6 +34,7 @@ KINDS: dict[str, type[BaseAutoencoder]] = {
         DenoisingAutoencoder,
         ContractiveAutoencoder,
         StackedAutoencoder,
+        RestrictedBoltzmannMachine,
     )
 }
 """Every kind of autoencoder by the name that the command line knows it by."""
