@@ -74,12 +74,12 @@ class RestrictedBoltzmannMachine(BaseAutoencoder):
         >>> import numpy as np
         >>> from isthmus import RestrictedBoltzmannMachine
         >>> generator = np.random.default_rng(0)
-        >>> X = np.repeat(generator.random((300, 2)) < 0.5, 3, axis=1).astype(float)
-        >>> model = RestrictedBoltzmannMachine(code_size=4, max_epochs=60, learning_rate=0.2, random_state=0).fit(X)
+        >>> X = np.repeat(generator.random((200, 2)) < 0.5, 3, axis=1).astype(float)
+        >>> model = RestrictedBoltzmannMachine(code_size=4, max_epochs=30, learning_rate=0.3, random_state=0).fit(X)
         >>> model.score_kind_, bool(np.exp(model.score_samples(np.unique(X, axis=0))).sum() > 0.8)
         ('exact', True)
         >>> model.transform(X).shape, model.sample(5, random_state=0).shape
-        ((300, 4), (5, 6))
+        ((200, 4), (5, 6))
     """
 
     hidden_units: str = "bernoulli"
