@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from isthmus.errors import InputError
+    from isthmus.estimators.classifier import CodeClassifier
     from isthmus.estimators.contractive import ContractiveAutoencoder
     from isthmus.estimators.convolutional import ConvolutionalAutoencoder
     from isthmus.estimators.deep import Autoencoder
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.linear import LinearAutoencoder
     from isthmus.estimators.rbm import RestrictedBoltzmannMachine
     from isthmus.estimators.registry import load
+    from isthmus.estimators.regressor import CodeRegressor
     from isthmus.estimators.sparse import SparseAutoencoder
     from isthmus.estimators.stacked import StackedAutoencoder
 
@@ -24,6 +26,8 @@ __version__: str  # read from the installed package when asked for: importlib.me
 
 _HOMES = {
     "Autoencoder": "isthmus.estimators.deep",
+    "CodeClassifier": "isthmus.estimators.classifier",
+    "CodeRegressor": "isthmus.estimators.regressor",
     "ContractiveAutoencoder": "isthmus.estimators.contractive",
     "ConvolutionalAutoencoder": "isthmus.estimators.convolutional",
     "DenoisingAutoencoder": "isthmus.estimators.denoising",
@@ -37,6 +41,8 @@ _HOMES = {
 
 __all__ = [
     "Autoencoder",
+    "CodeClassifier",
+    "CodeRegressor",
     "ContractiveAutoencoder",
     "ConvolutionalAutoencoder",
     "DenoisingAutoencoder",

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from isthmus.cli import codes, demonstration, fitting, judging, looking
+from isthmus.cli import classifying, codes, demonstration, fitting, judging, looking
 from isthmus.cli.terminal import guarded
 
 
@@ -77,6 +77,7 @@ for _command in (
     demonstration.reproduce,
 ):
     app.command()(_command)
+app.add_typer(classifying.app, name="classify")
 
 
 def main() -> None:

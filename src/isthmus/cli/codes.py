@@ -26,11 +26,10 @@ def encode(
 ) -> None:
     """Write the codes of DATA, one row a row, in their order."""
     destination = destinations.claim_rows(output, force=force)
-    import isthmus
     from isthmus.data import write_array
 
     voice = Voice(quiet)
-    fitted = isthmus.load(model)
+    fitted = sources.load_coder(model)
     rows = sources.open_for(fitted, data, voice)
     codes = fitted.transform(rows.X)
     write_array(destination, codes, list(fitted.get_feature_names_out()), force=force)
@@ -48,10 +47,8 @@ def decode(
 ) -> None:
     """Write the rows that CODES stand for, in the units of the data that the model was fitted on."""
     claimed = _claim_rows_or_folder(output, force)
-    import isthmus
-
     voice = Voice(quiet)
-    fitted = isthmus.load(model)
+    fitted = sources.load_coder(model)
     _refuse_wrong_form(fitted, output)
     rows = fitted.inverse_transform(sources.open_codes(fitted, codes, voice))
     _write(fitted, rows, output, claimed, force, voice, None, _whole_range(rows))
@@ -66,10 +63,8 @@ def reconstruct(
 ) -> None:
     """Write what the model makes of DATA, in its own units: a table for a table, images for images."""
     claimed = _claim_rows_or_folder(output, force)
-    import isthmus
-
     voice = Voice(quiet)
-    fitted = isthmus.load(model)
+    fitted = sources.load_coder(model)
     _refuse_wrong_form(fitted, output)
     rows = sources.open_for(fitted, data, voice)
     made = fitted.reconstruct(rows.X)

@@ -189,7 +189,7 @@ def _tell(model: BaseAutoencoder, summary: dict[str, Any], voice: Voice) -> None
     )
     for note in [*summary["notes"], *_about_constants(model)]:
         voice.note(note)
-    voice.say(f"learning: {summary['epochs']} epochs in {summary['seconds']:.1f} s, {_ENDS[summary['stopped']]}")
+    voice.say(f"learning: {summary['epochs']} epochs in {summary['seconds']:.1f} s, {ENDS[summary['stopped']]}")
     voice.say(
         f"squared error a row: {summary['squared_error_per_row']:.4g}; principal components of the same size: "
         f"{summary['pca_squared_error_per_row']:.4g} (on {summary['rows_judged']:,} rows, in model units)"
@@ -202,7 +202,7 @@ def _tell(model: BaseAutoencoder, summary: dict[str, Any], voice: Voice) -> None
     voice.say(f"model written to {summary['model']}")
 
 
-_ENDS = {
+ENDS = {
     "max_epochs": "all that were planned",
     "patience": "stopped since held-out rows got no better",
     "time_limit": "stopped by the time limit",

@@ -29,11 +29,10 @@ def evaluate(
     quiet: options.Quiet = False,
 ) -> None:
     """Judge a model on DATA: errors beside principal components; with labels, classifiers on the codes."""
-    import isthmus
     import isthmus.evaluation.reconstruction
 
     voice = Voice(quiet)
-    fitted = isthmus.load(model)
+    fitted = sources.load_coder(model)
     rows = sources.open_for(fitted, data, voice, labels=labels)
     judge = isthmus.evaluation.reconstruction.evaluate
     try:
@@ -100,11 +99,10 @@ def report(
 ) -> None:
     """Write one self-contained HTML file about a model and DATA: opens offline, fit for a colleague."""
     destination = destinations.claim(output, force=force)
-    import isthmus
     import isthmus.report
 
     voice = Voice(quiet)
-    fitted = isthmus.load(model)
+    fitted = sources.load_coder(model)
     rows = sources.open_for(fitted, data, voice, labels=labels)
     isthmus.report.write(
         fitted, rows.X, destination, labels=rows.labels, row_names=rows.row_names, title=_title(rows), force=force

@@ -53,27 +53,28 @@ def _about(path: str) -> dict[str, Any]:
 
     written_by = read_tensors(path)[1].get("version")
     model = isthmus.load(path)
-    preprocessing = model.preprocessing_
+    coder = getattr(model, "encoder_", model)  # a classifier is told by the autoencoder in it
+    preprocessing = coder.preprocessing_
     history: dict[str, Any] = model.history_
     epochs = history["epochs"]
     last = epochs[-1] if epochs else {}
     return {
-        "model": path, "kind": model.kind, "written_by": f"isthmus {written_by}", "code_size": model.code_size_,
-        "hidden_sizes": list(getattr(model, "hidden_sizes_", ())), "columns": preprocessing.n_columns,
+        "model": path, "kind": model.kind, "written_by": f"isthmus {written_by}", "code_size": coder.code_size_,
+        "hidden_sizes": list(getattr(coder, "hidden_sizes_", ())), "columns": preprocessing.n_columns,
         "rows": model.n_rows_, "weights": sum(weight.numel() for weight in model.objective_.parameters()),
-        "likelihood": model.likelihood_["name"], "seed": model.seed_,
+        "likelihood": coder.likelihood_["name"], "seed": model.seed_,
         "preprocessing": {
             "source": preprocessing.source, "row_shape": list(preprocessing.row_shape), "dtype": preprocessing.dtype,
-            "scaling": model.scaling, "missing": model.missing, "constant_columns": len(preprocessing.constant),
-            **(history.get(READING) or {}),
+            "scaling": coder.scaling, "missing": coder.missing, "constant_columns": len(preprocessing.constant),
+            **(coder.history_.get(READING) or {}),
         },
         "history": {
             "epochs": len(epochs), "steps": last.get("steps", 0), "seconds": last.get("seconds", 0.0),
             "train": last.get("train"), "held_out": last.get("held_out"), "best_epoch": history["best_epoch"],
             "stopped": history["stopped"], "precision": history["precision"],
         },
-        "recipe": model.get_params(deep=False),
-        "findings": history["findings"], "notes": history["notes"],
+        "recipe": model.get_params(deep=False) | ({} if coder is model else {"encoder": coder.kind}),
+        "findings": history.get("findings", []), "notes": history["notes"],
         "versions": {"schema": SCHEMA, "isthmus": isthmus.__version__, "torch": torch.__version__},
     }  # fmt: skip
 

@@ -20,6 +20,20 @@ READING = "reading"
 """The entry of a model's history that keeps how `isthmus fit` read its data: excluded columns, size of images."""
 
 
+def load_coder(path: str) -> BaseAutoencoder:
+    """The autoencoder in a model file.
+
+    Raises:
+        InputError: what `isthmus.load` refuses, and a classifier.
+    """
+    import isthmus
+
+    model = isthmus.load(path)
+    if not hasattr(model, "preprocessing_"):
+        raise InputError(f"{path}: holds a {model.kind}, not an autoencoder; put it to use by isthmus classify predict")
+    return model
+
+
 def remember(model: BaseAutoencoder, exclude: list[str], resize: tuple[int, int] | None) -> None:
     """Keep in the model how its data were read, so that later commands read theirs in the same way."""
     history: dict[str, Any] = model.history_

@@ -7,19 +7,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn import clone
 
 from isthmus import __version__
 from isthmus.data.preprocessing import Preprocessor
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
+from isthmus.estimators.classifier import CodeClassifier
 from isthmus.estimators.contractive import ContractiveAutoencoder
 from isthmus.estimators.convolutional import ConvolutionalAutoencoder
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.denoising import DenoisingAutoencoder
 from isthmus.estimators.linear import LinearAutoencoder
 from isthmus.estimators.rbm import RestrictedBoltzmannMachine
+from isthmus.estimators.regressor import CodeRegressor
 from isthmus.estimators.sparse import SparseAutoencoder
 from isthmus.estimators.stacked import StackedAutoencoder
+from isthmus.estimators.supervised import CodePredictor
 from isthmus.evaluation.baseline import PrincipalComponents
 from isthmus.files import read_tensors, write_tensors
 from isthmus.parts.likelihoods import nearest
@@ -38,6 +42,11 @@ KINDS: dict[str, type[BaseAutoencoder]] = {
     )
 }
 """Every kind of autoencoder by the name that the command line knows it by."""
+
+PREDICTORS: dict[str, type[CodePredictor]] = {
+    estimator.kind: estimator for estimator in (CodeClassifier, CodeRegressor)
+}
+"""What starts from an autoencoder and predicts labels; it has no code of its own to learn, so it is no kind."""
 
 _FITTED = (
     "code_size_", "hidden_sizes_", "dense_sizes_", "seed_", "n_features_in_", "n_rows_", "likelihood_", "history_",
@@ -60,8 +69,13 @@ def kind_named(name: str) -> type[BaseAutoencoder]:
     return KINDS[name]
 
 
-def save(model: BaseAutoencoder, path: str | os.PathLike[str]) -> None:
+def save(model: Any, path: str | os.PathLike[str]) -> None:
     """Write a fitted model; see `BaseAutoencoder.save`."""
+    write_tensors(path, *(_predictor_packed(model) if isinstance(model, CodePredictor) else _packed(model)))
+
+
+def _packed(model: BaseAutoencoder) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The tensors of a fitted autoencoder, and all else as plain data."""
     preprocessing, preprocessing_config = model.preprocessing_.to_file()
     baseline, baseline_config = model.baseline_.to_file()
     tensors = {f"objective.{k}": v for k, v in model.objective_.state_dict().items()}
@@ -76,17 +90,36 @@ def save(model: BaseAutoencoder, path: str | os.PathLike[str]) -> None:
         "preprocessing": preprocessing_config,
         "baseline": baseline_config,
     }
-    write_tensors(path, tensors, header)
+    return tensors, header
 
 
-def load(path: str | os.PathLike[str]) -> BaseAutoencoder:
+def _predictor_packed(model: CodePredictor) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The same of a classifier or a regressor: its head, and in it the autoencoder as it stands after learning."""
+    nested, encoder = _packed(model.encoder_)
+    tensors = {f"encoder.{k}": v for k, v in nested.items()}
+    tensors |= {f"head.{k}": v for k, v in model.objective_.head.state_dict().items()}
+    parameters = {k: _plain(k, v) for k, v in model.get_params(deep=False).items() if k != "encoder"}
+    labels = {k: np.asarray(v) for k, v in model._fitted_labels().items()}
+    header = {
+        "kind": model.kind,
+        "version": __version__,
+        "parameters": parameters,
+        "fitted": {k: _plain(k, getattr(model, k)) for k in ("seed_", "n_features_in_", "n_rows_", "history_")},
+        "columns": list(map(str, model.feature_names_in_)) if hasattr(model, "feature_names_in_") else None,
+        "labels": {k: {"dtype": v.dtype.str, "values": _plain(k, v.tolist())} for k, v in labels.items()},
+        "encoder": encoder,
+    }
+    return tensors, header
+
+
+def load(path: str | os.PathLike[str]) -> Any:
     """The fitted model in a file that `save` wrote. Nothing in the file is executed.
 
     Args:
         path: the file.
 
     Returns:
-        An estimator that gives the same codes as the one that was saved.
+        An estimator that gives the same codes, or predictions, as the one that was saved.
 
     Raises:
         InputError: no such file; a truncated, edited or foreign file; one of a newer isthmus.
@@ -103,23 +136,52 @@ def load(path: str | os.PathLike[str]) -> BaseAutoencoder:
     tensors, header = read_tensors(path)
     if "kind" not in header:
         raise InputError(f"{path} holds no model: it is the state of an unfinished run; go on with --resume")
-    parameters: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["parameters"].items()}
-    model = kind_named(header["kind"])(**parameters)
+    return (_predictor_unpacked if header["kind"] in PREDICTORS else _unpacked)(tensors, header)
+
+
+def _unpacked(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> BaseAutoencoder:
+    """The autoencoder that `_packed` took apart."""
+    model = kind_named(header["kind"])(**_parameters(header))
+    _set_fitted(model, header)
+    model.preprocessing_ = Preprocessor.from_file(_under("preprocessing.", tensors), header["preprocessing"])
+    model.baseline_ = PrincipalComponents.from_file(_under("baseline.", tensors), header["baseline"])
+    model._n_features_out = model.code_size_
+    model.objective_ = model._recipe(model._shape(), torch.Generator().manual_seed(0))
+    model.objective_.load_state_dict(_under("objective.", tensors))
+    model.objective_.eval()
+    return model
+
+
+def _predictor_unpacked(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> CodePredictor:
+    """What `_predictor_packed` took apart; its argument `encoder` is an unfitted one of the same settings."""
+    encoder = _unpacked(_under("encoder.", tensors), header["encoder"])
+    model = PREDICTORS[header["kind"]](encoder=clone(encoder), **_parameters(header))
+    _set_fitted(model, header)
+    for name, array in header["labels"].items():
+        setattr(model, name, np.asarray(array["values"], dtype=array["dtype"]))
+    model.encoder_ = encoder
+    model.objective_ = model._build(encoder.objective_, torch.Generator().manual_seed(0))
+    model.objective_.head.load_state_dict(_under("head.", tensors))
+    model.objective_.eval()
+    return model
+
+
+def _parameters(header: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of the constructor; JSON has lists where they have tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in header["parameters"].items()}
+
+
+def _set_fitted(model: Any, header: dict[str, Any]) -> None:
+    """The fitted attributes that are plain data, and the names of the columns."""
     for name, value in header["fitted"].items():
         setattr(model, name, tuple(value) if name.endswith("_sizes_") else value)
     if header["columns"] is not None:
         model.feature_names_in_ = np.asarray(header["columns"], dtype=object)
-    parts: dict[str, dict[str, torch.Tensor]] = {"objective": {}, "preprocessing": {}, "baseline": {}}
-    for name, tensor in tensors.items():
-        room, rest = name.split(".", 1)
-        parts[room][rest] = tensor
-    model.preprocessing_ = Preprocessor.from_file(parts["preprocessing"], header["preprocessing"])
-    model.baseline_ = PrincipalComponents.from_file(parts["baseline"], header["baseline"])
-    model._n_features_out = model.code_size_
-    model.objective_ = model._recipe(model._shape(), torch.Generator().manual_seed(0))
-    model.objective_.load_state_dict(parts["objective"])
-    model.objective_.eval()
-    return model
+
+
+def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin with the prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -1,0 +1,257 @@
+"""`isthmus classify fit` and `predict`: a classifier that starts from a model's code, and its classes of new rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from isthmus.cli import arguments, destinations, fitting, options, sources
+from isthmus.cli.terminal import JobFailed, Voice, print_json
+from isthmus.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from isthmus.data import Dataset
+    from isthmus.estimators.classifier import CodeClassifier
+
+SUFFIXES = (".csv", ".parquet", ".npz")
+"""The files that predictions are written to."""
+
+app = typer.Typer(
+    help="Learn classes from few labels, starting from the code of a model.", add_completion=False,
+    no_args_is_help=True,
+)  # fmt: skip
+
+Labels = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN|FILE.npy", help="The class of each row; without it those that the data bring along."),
+]
+
+
+@app.command()
+def fit(
+    data: options.Data,
+    encoder: Annotated[
+        str, typer.Option(metavar="MODEL", show_default=False, help="The model whose code it starts from.")
+    ],
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="CLF", show_default=False, help="The classifier file to write.")
+    ],
+    labels: Labels = None,
+    unlabeled: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="Rows with this label have none; see reconstruction_weight.")
+    ] = None,
+    frozen: Annotated[bool, typer.Option("--frozen", help="Leave the code as it is; else it is fine-tuned.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any argument of CodeClassifier, such as hidden_noise=0.1."),
+    ] = None,
+    validation: Annotated[
+        str | None, typer.Option(metavar="FRACTION|DATA", help="Labelled rows that are only looked at.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the labelled rows, at most.")] = None,
+    time_limit: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 90s, 5m or 1h.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Same seed, same weights.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where.")] = None,
+    precision: Annotated[str | None, typer.Option(metavar="auto|fp32|bf16", help="In which arithmetic.")] = None,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Learn the classes of DATA from the code of a model, and write the classifier to one file."""
+    voice = Voice(quiet)
+    destination = destinations.claim(output, force=force)
+    coder = sources.load_coder(encoder)
+    rows = _labelled(sources.open_for(coder, data, voice, labels=labels))
+    voice.say(f"data: {sources.described(rows)}")
+    given = {
+        "frozen": frozen or None, "max_epochs": epochs, "random_state": seed, "device": device, "precision": precision,
+        "time_limit": arguments.seconds(time_limit) if time_limit is not None else None,
+        "validation_fraction": arguments.fraction(validation) if validation is not None else None,
+        "unlabeled": _as_label(unlabeled, rows.labels) if unlabeled is not None else None,
+    }  # fmt: skip
+    model = _classifier(coder, set_ or [], given, quiet)
+    held_out = None
+    if validation is not None and arguments.fraction(validation) is None:
+        looked_at = _labelled(sources.open_for(coder, validation, voice, labels=labels))
+        voice.say(f"validation: {sources.described(looked_at)}")
+        held_out = (looked_at.X, looked_at.labels)
+    model.fit(rows.X, rows.labels, validation=held_out)
+    model.save(destination)
+    summary = _summary(model, destination)
+    _tell(model, summary, voice)
+    if as_json:
+        print_json(summary)
+    if summary["stopped"] == fitting.NAN:
+        raise JobFailed(
+            f"the loss was no finite number in epoch {model.history_['nan_epoch'] + 1}; the last good weights were "
+            f"written to {destination}; try a smaller learning_rate"
+        )
+
+
+def _labelled(rows: Dataset) -> Dataset:
+    """The rows, which must have labels.
+
+    Raises:
+        InputError: there are none, or several a row.
+    """
+    if rows.labels is None:
+        raise InputError(f"{rows.name}: has no labels; name them by --labels, a column or a .npy file")
+    if any(isinstance(label, list) for label in rows.labels[:100]):
+        raise InputError(f"{rows.name}: its labels are lists of classes, and a classifier takes one class a row")
+    return rows
+
+
+def _as_label(text: str, labels: np.ndarray | None) -> Any:
+    """What was typed, as the labels have it: text where they are texts, else a number."""
+    if labels is not None and labels.dtype.kind in "biuf":
+        return arguments.value(text)
+    return text
+
+
+def _classifier(coder: Any, assignments: list[str], given: dict[str, Any], quiet: bool) -> CodeClassifier:
+    """A classifier with what was given on the command line.
+
+    Raises:
+        InputError: an unknown setting, a value of another type, or the same thing said twice.
+    """
+    from isthmus.estimators.classifier import CodeClassifier
+
+    settings = arguments.settings(assignments, "classifier", CodeClassifier)
+    chosen = {"encoder": coder} | {name: value for name, value in given.items() if value is not None}
+    twice = [name for name in settings if name in chosen]
+    if twice:
+        raise InputError(f"{twice[0]} is given by an option and by --set {twice[0]}=...; give it once")
+    return CodeClassifier(**{"verbose": 0 if quiet else 1, **chosen, **settings})
+
+
+def _summary(model: CodeClassifier, destination: Path) -> dict[str, Any]:
+    """What is worth knowing of a fit, as plain data."""
+    epochs, best = model.history_["epochs"], model.history_["best_epoch"]
+    kept = epochs[best] if 0 <= best < len(epochs) else {}
+    return {
+        "model": str(destination), "kind": model.kind, "encoder": model.encoder_.kind, "rows": model.n_rows_,
+        "classes": model.classes_.tolist(), "code_size": model.encoder_.code_size_, "frozen": model.frozen,
+        "seed": model.seed_, "epochs": len(epochs), "seconds": model.history_["seconds"], "best_epoch": best,
+        "stopped": model.history_["stopped"], "train": kept.get("train"), "held_out": kept.get("held_out"),
+        "notes": model.history_["notes"],
+    }  # fmt: skip
+
+
+def _tell(model: CodeClassifier, summary: dict[str, Any], voice: Voice) -> None:
+    """What was learned, how it went, and where the classifier is."""
+    how = "frozen" if model.frozen else "fine-tuned"
+    voice.say(
+        f"classifier: {len(summary['classes'])} classes from a code of {summary['code_size']} "
+        f"({summary['encoder']}, {how}), {summary['rows']:,} rows a pass, seed {summary['seed']}"
+    )
+    for note in summary["notes"]:
+        voice.note(note)
+    voice.say(f"learning: {summary['epochs']} epochs in {summary['seconds']:.1f} s, {fitting.ENDS[summary['stopped']]}")
+    if summary["held_out"] is not None:
+        voice.say(f"error of the rows held out, and a tenth of their cross-entropy: {summary['held_out']:.3f}")
+    voice.say(f"classifier written to {summary['model']}")
+
+
+@app.command()
+def predict(
+    classifier: Annotated[
+        str,
+        typer.Argument(metavar="CLF", show_default=False, help="A classifier file that `isthmus classify fit` wrote."),
+    ],
+    data: options.Data,
+    output: Annotated[
+        str,
+        typer.Option("-o", "--output", metavar="FILE", show_default=False, help=f"Where to: {', '.join(SUFFIXES)}."),
+    ],
+    labels: Labels = None,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Write the class of each row of DATA and the probability of every class; with labels, tell how many are right."""
+    destination = _claim(output, force)
+    import isthmus
+
+    voice = Voice(quiet)
+    model = isthmus.load(classifier)
+    if not hasattr(model, "predict_proba"):
+        raise InputError(f"{classifier}: holds no classifier but a {model.kind!r}; make one by isthmus classify fit")
+    rows = sources.open_for(model.encoder_, data, voice, labels=labels)
+    probabilities = model.predict_proba(rows.X)
+    classes = model.classes_[probabilities.argmax(1)]
+    summary: dict[str, Any] = {
+        "model": classifier, "data": rows.name, "rows": rows.n_rows, "classes": model.classes_.tolist(),
+        "written_to": str(destination),
+    }  # fmt: skip
+    accuracy = _accuracy(model, rows, classes, labels, voice)
+    if accuracy is not None:
+        summary["accuracy"] = accuracy
+        voice.say(f"accuracy: {accuracy:.4f} ({rows.n_rows:,} rows)")
+    _write(destination, model.classes_, classes, probabilities, rows.row_names, force)
+    voice.say(f"{rows.n_rows:,} predictions written to {output}")
+    if as_json:
+        print_json(summary)
+
+
+def _claim(output: str, force: bool) -> Path:
+    target = destinations.claim(output, force=force)
+    if target.suffix.lower() not in SUFFIXES:
+        found = f"the suffix {target.suffix}" if target.suffix else "a name without suffix"
+        raise InputError(f"{output}: {found} is no format of predictions; use {', '.join(SUFFIXES)}")
+    return target
+
+
+def _accuracy(
+    model: CodeClassifier, rows: Dataset, classes: np.ndarray, labels: str | None, voice: Voice
+) -> float | None:
+    """The share of the rows whose label is predicted; None where there are no labels, or of other classes, unasked.
+
+    Raises:
+        InputError: labels that were asked for and are of classes that were not learned.
+    """
+    import numpy as np
+
+    from isthmus.estimators.labels import refuse_unseen
+
+    if rows.labels is None:
+        return None
+    try:
+        refuse_unseen(np.asarray(_labelled(rows).labels), model.classes_)
+    except InputError as error:
+        if labels is not None:
+            raise
+        voice.note(f"not compared with the data's own labels: {error}")
+        return None
+    return float((classes == rows.labels).mean())
+
+
+def _write(
+    destination: Path,
+    names: np.ndarray,
+    classes: np.ndarray,
+    probabilities: np.ndarray,
+    row_names: tuple[str, ...] | None,
+    force: bool,
+) -> None:
+    """A table with a row a row; or, for .npz, the arrays `label`, `probability` and `classes`."""
+    import numpy as np
+    import pandas as pd
+
+    from isthmus.data import write_array
+    from isthmus.files import write_whole
+
+    if destination.suffix.lower() == ".npz":
+        if names.dtype.hasobject:  # .npz holds texts of one width, and no Python objects
+            names, classes = names.astype(str), classes.astype(str)
+        with write_whole(destination) as temporary, temporary.open("wb") as file:
+            np.savez(file, label=classes, probability=probabilities, classes=names)
+        return
+    table = pd.DataFrame({} if row_names is None else {"row": list(row_names)})
+    table["label"] = classes
+    for number, name in enumerate(names.tolist()):
+        table[f"p({name})"] = probabilities[:, number]
+    write_array(destination, table, force=force)
