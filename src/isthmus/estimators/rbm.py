@@ -13,6 +13,7 @@ from jaxtyping import Float
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder, seed_of
 from isthmus.estimators.records import Shape
+from isthmus.evaluation.partition import PartitionEstimate, annealed
 from isthmus.learning.contrast import Contrast
 from isthmus.learning.phases import Phase
 from isthmus.learning.rows import Rows
@@ -161,6 +162,35 @@ class RestrictedBoltzmannMachine(BaseAutoencoder):
         """log p(v) by row, nats, in model space; minus the free energy where log Z is not known (`score_kind_`)."""
         rows = self._rows(X)
         return np.concatenate([self._contrast.log_prob(batch)[:n].cpu().numpy() for batch, n in self._padded(rows)])
+
+    def estimate_log_partition(
+        self, n_chains: int = 100, n_temperatures: int = 1000, random_state: Any = 0
+    ) -> PartitionEstimate:
+        """log Z by annealed importance sampling, kept for `score_samples` where Z could not be summed.
+
+        Args:
+            n_chains: independent chains.
+            n_temperatures: distributions between independent columns and the model.
+            random_state: seed of the draws.
+
+        Returns:
+            The estimate, with its standard error, interval and effective sample size.
+
+        Raises:
+            InputError: fewer than one chain or two temperatures; word counts, each number of which has a Z of its own
+                (`isthmus.evaluation.partition.annealed` takes it); rectified units.
+        """
+        self._check_sampling()
+        contrast, generator = self._contrast.to("cpu").eval(), torch.Generator().manual_seed(seed_of(random_state))
+        mean = torch.as_tensor(self.baseline_.mean, dtype=torch.float32)
+        estimate = annealed(
+            contrast.harmonium, generator, n_chains=n_chains, n_temperatures=n_temperatures,
+            base=contrast.likelihood.parameters_for(mean),
+        )  # fmt: skip
+        if self.score_kind_ != "exact":
+            contrast.log_partition.fill_(estimate.log_partition)
+            self.score_kind_ = "estimate"
+        return estimate
 
     def sample(self, n: int, random_state: Any = None, *, n_steps: int = 200, mean: bool = False) -> Any:
         """n draws, in the units of X, from chains that go on for `n_steps` Gibbs steps from where learning left them.

@@ -48,7 +48,8 @@ class Harmonium(nn.Module):
             "multinomial" (the replicated softmax) or "mixed" of real, binary and categorical columns.
         n_hidden: how many hidden units.
         hidden: "bernoulli", or "rectified" (noisy rectified).
-        weight_scale: the standard deviation of the first weights, N(0, weight_scale^2).
+        weight_scale: the standard deviation of the first weights; None takes .3 / sqrt(columns + n_hidden), which is
+            Hinton's .01 for his machines and lets small ones begin too.
         generator: what they are drawn from.
 
     Raises:
@@ -72,7 +73,7 @@ class Harmonium(nn.Module):
         n_hidden: int,
         *,
         hidden: str = "bernoulli",
-        weight_scale: float = 0.01,
+        weight_scale: float | None = None,
         generator: Generator,
     ) -> None:
         super().__init__()
@@ -81,7 +82,8 @@ class Harmonium(nn.Module):
         self.visible, self.hidden = visible_units(likelihood), hidden_units(hidden)
         self.n_visible, self.n_hidden = likelihood.n_columns, int(n_hidden)
         self.up = skip_init(nn.Linear, self.n_visible, self.n_hidden)
-        nn.init.normal_(self.up.weight, 0.0, weight_scale, generator=generator)
+        scale = 0.3 / math.sqrt(self.n_visible + self.n_hidden) if weight_scale is None else weight_scale
+        nn.init.normal_(self.up.weight, 0.0, scale, generator=generator)
         nn.init.zeros_(self.up.bias)
         self.visible_bias = nn.Parameter(torch.zeros(self.n_visible))
 

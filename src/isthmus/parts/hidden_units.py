@@ -27,6 +27,8 @@ class HiddenUnits(ABC):
     """The mean as a module, h = s(a)."""
     n_states: ClassVar[int | None] = None
     """States of one unit, where they can be counted: 0 to n - 1."""
+    exact_draws: ClassVar[bool] = True
+    """Whether draws are from exp(a h - B(h) - A(a)) itself, so that chains keep the model's distribution."""
 
     @abstractmethod
     def mean(self, a: Tensor) -> Tensor:
@@ -71,13 +73,14 @@ class RectifiedHidden(HiddenUnits):
         sum_i sigma(a - i + 1/2) = about softplus(a),   h = max(0, a + e),  e ~ N(0, sigma(a)),   B(h) = h^2 / 2
 
     The first n copies on cost sum_i (i - 1/2) - n a = n^2 / 2 - n a, hence B. A is the integral of the softplus, so
-    that the gradient of the free energy has the mean in it exactly.
+    that the gradient of the free energy has the mean in it exactly; the draws are the paper's approximation.
 
     Source: Nair & Hinton, Rectified linear units improve restricted Boltzmann machines (2010), section 2.
     """
 
     name = "rectified"
     activation = nn.Softplus
+    exact_draws = False
 
     def mean(self, a: Tensor) -> Tensor:
         """softplus(a)."""

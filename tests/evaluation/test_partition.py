@@ -1,0 +1,160 @@
+"""Annealed importance sampling, the pseudo-likelihood and the free-energy gap against enumeration."""
+
+import math
+
+import pytest
+import torch
+
+from isthmus import InputError
+from isthmus.evaluation.partition import (
+    Path,
+    annealed,
+    chosen_betas,
+    free_energy_gap,
+    log_pseudo_likelihood,
+    reverse_annealed,
+)
+from isthmus.parts.energies import Harmonium
+from isthmus.parts.likelihoods import likelihood_from
+
+CATEGORICAL = {"name": "categorical", "groups": [[0, 1, 2], [3, 4], [5, 6, 7, 8]]}
+
+
+def machine(seed, config=None, n_columns=None, hidden="bernoulli", scale=None):
+    """A random machine of up to 12 x 12 units, some of them strongly coupled."""
+    generator = torch.Generator().manual_seed(seed)
+    wide, tall = (int(torch.randint(4, 13, (), generator=generator)) for _ in range(2))
+    config = config or {"name": "bernoulli"}
+    scale = scale or (0.3, 0.7, 1.2, 2.0)[seed % 4]
+    made = Harmonium(
+        likelihood_from(config, n_columns or wide), tall, hidden=hidden, weight_scale=scale, generator=generator
+    )
+    with torch.no_grad():
+        for bias in (made.visible_bias, made.hidden_bias, *made.likelihood.parameters()):
+            bias.copy_(torch.randn(bias.shape, generator=generator))
+    return made, generator
+
+
+def model_draws(made, n, generator):
+    """Exact ones, by enumerating the hidden layer."""
+    h = torch.cat(list(made._hidden_states()))
+    p = torch.softmax(-made.hidden_free_energy(h).detach(), 0)
+    return made.sample_visible(h[torch.multinomial(p, n, replacement=True, generator=generator)], generator)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_log_z_is_estimated_within_a_tenth_of_a_nat_and_bracketed_by_the_reverse(seed):
+    made, generator = machine(seed)
+    exact = float(made.log_partition())
+    below = annealed(made, generator, n_chains=100, n_temperatures=150)
+    above = reverse_annealed(made, model_draws(made, 100, generator), generator, betas=below.betas)
+    assert below.log_partition == pytest.approx(exact, abs=0.1)
+    assert above.log_partition == pytest.approx(exact, abs=0.1)
+    assert below.interval[0] <= exact <= above.interval[1]
+    assert below.effective_sample_size > 70
+
+
+@pytest.mark.parametrize(
+    ("config", "n_columns"), [({"name": "gaussian"}, 5), ({"name": "gaussian-per-column"}, 5), (CATEGORICAL, 9)]
+)
+def test_every_visible_unit_has_a_path_to_independent_columns(config, n_columns):
+    made, generator = machine(2, config, n_columns, scale=0.4)
+    base = 0.5 * made.visible_bias.detach()
+    estimate = annealed(made, generator, n_chains=200, n_temperatures=200, base=base)
+    assert estimate.log_partition == pytest.approx(float(made.log_partition()), abs=0.1)
+
+
+def test_word_counts_have_a_log_z_for_each_number_of_words():
+    made, generator = machine(1, {"name": "multinomial"}, 6)
+    for total in (1, 7):
+        estimate = annealed(made, generator, n_chains=200, n_temperatures=200, total=total)
+        assert estimate.log_partition == pytest.approx(float(made.log_partition(total)), abs=0.1)
+
+
+def test_the_standard_error_tells_the_scatter_of_the_estimates():
+    made, generator = machine(3)
+    betas = torch.linspace(0, 1, 15)
+    runs = [annealed(made, generator, n_chains=50, betas=betas) for _ in range(60)]
+    scatter = torch.tensor([run.log_partition for run in runs]).std()
+    told = torch.tensor([run.standard_error for run in runs]).mean()
+    assert 0.6 < scatter / told < 1.7
+
+
+def test_few_temperatures_err_below_and_backwards_above():
+    made, generator = machine(3, scale=3.0)
+    exact, betas = float(made.log_partition()), torch.linspace(0, 1, 4)
+    draws = model_draws(made, 30 * 20, generator).split(20)
+    below = [annealed(made, generator, n_chains=20, betas=betas).log_partition for _ in draws]
+    above = [reverse_annealed(made, v, generator, betas=betas).log_partition for v in draws]
+    assert sum(below) / 30 < exact < sum(above) / 30
+    estimate = annealed(made, generator, n_chains=20, betas=betas)
+    assert 1 <= estimate.effective_sample_size <= 20
+    assert estimate.interval[0] < estimate.log_partition < estimate.interval[1]
+
+
+def test_chosen_temperatures_scatter_no_more_than_even_ones_where_the_path_is_steep():
+    made, generator = machine(7, scale=1.0)
+    with torch.no_grad():
+        made.weight.mul_(4)
+    chosen = chosen_betas(Path(made), 60, generator)
+    assert len(chosen) == 60
+    assert chosen[0] == 0
+    assert chosen[-1] == 1
+    assert (chosen.diff() > 0).all()
+    variance = {
+        name: annealed(made, generator, n_chains=2000, betas=betas).log_weights.var()
+        for name, betas in (("chosen", chosen), ("even", torch.linspace(0, 1, 60)))
+    }
+    assert variance["chosen"] < variance["even"]
+
+
+def test_units_that_are_drawn_approximately_are_refused():
+    made, generator = machine(0, hidden="rectified")
+    with pytest.raises(InputError, match="hidden_units='rectified' are drawn by an approximation, which anneal"):
+        annealed(made, generator)
+
+
+def test_one_draw_is_an_estimate_without_an_error():
+    made, generator = machine(0)
+    assert annealed(made, generator, n_chains=1, n_temperatures=50).standard_error == math.inf
+
+
+def test_the_pseudo_likelihood_is_that_of_each_column_given_the_others():
+    made, generator = machine(1)
+    made = made.double()
+    v = model_draws(made, 5, generator)
+    total = torch.zeros(5).double()
+    for j in range(v.shape[1]):
+        other = v.clone()
+        other[:, j] = 1 - v[:, j]
+        pair = torch.stack([-made.free_energy(v), -made.free_energy(other)])
+        total += torch.log_softmax(pair, 0)[0].detach()
+    torch.testing.assert_close(log_pseudo_likelihood(made, v, block=2), total)
+    gaussian, _ = machine(1, {"name": "gaussian"}, 4)
+    with pytest.raises(InputError, match="the pseudo-likelihood is of binary columns; these are of likelihood='gauss"):
+        log_pseudo_likelihood(gaussian, v)
+
+
+def test_the_free_energy_gap_is_positive_for_rows_that_the_model_finds_less_probable():
+    made, generator = machine(3)
+    draws = model_draws(made, 400, generator)
+    assert abs(free_energy_gap(made.free_energy, draws[:200], draws[200:])) < 1.0
+    assert (
+        free_energy_gap(made.free_energy, draws, (torch.rand(400, draws.shape[1], generator=generator) < 0.5).float())
+        > 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"n_chains": 0}, "n_chains=0: a model is sampled by at least one chain"),
+        ({"n_temperatures": 1}, "n_temperatures=1: a path has two ends; give 2 or more"),
+        ({"betas": torch.tensor([0.0, 0.7, 0.5, 1.0])}, "betas must rise from 0, where columns are independent, to 1"),
+        ({"betas": torch.tensor([0.1, 1.0])}, "betas must rise from 0"),
+    ],
+)
+def test_paths_that_cannot_be_meant_are_refused(arguments, text):
+    made, generator = machine(0)
+    with pytest.raises(InputError, match=text):
+        annealed(made, generator, **arguments)
