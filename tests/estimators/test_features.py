@@ -89,6 +89,17 @@ def test_filters_of_a_one_layer_encoder_are_those_of_the_codes_units():
     np.testing.assert_allclose(a - a[:1], (x - x[:1]) @ model.filters().T, atol=1e-3)
 
 
+@every_kind
+def test_filters_have_the_columns_of_the_rows_also_where_the_encoder_is_told_what_is_missing(name):
+    model = fitted(name)
+    filters = model.filters()
+    weight = next(p for p in model.objective_.encoder.parameters() if p.ndim > 1).detach()
+    if weight.ndim == 2:
+        np.testing.assert_array_equal(filters, weight[:, : X.shape[1]])
+    else:
+        np.testing.assert_array_equal(filters, weight[:, 0])
+
+
 def test_filters_of_a_deep_encoder_are_those_of_its_first_layer():
     weight = fitted("deep").objective_.encoder.affine_maps[0].weight.detach()
     np.testing.assert_array_equal(fitted("deep").filters(), weight)
