@@ -11,7 +11,16 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from isthmus.reproduce import bottleneck_mnist, capacity, deep_ae_mnist, depth, linear_is_pca
+from isthmus.reproduce import (
+    bottleneck_mnist,
+    capacity,
+    deep_ae_mnist,
+    denoise_score,
+    depth,
+    identity_crossing,
+    linear_is_pca,
+    small_noise,
+)
 from isthmus.reproduce.experiment import Cell, Experiment, Published, Row
 from isthmus.reproduce.running import FOLDER, named, result_folder, run_experiment
 
@@ -30,6 +39,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         bottleneck_mnist.EXPERIMENT,
         capacity.EXPERIMENT,
         depth.EXPERIMENT,
+        denoise_score.EXPERIMENT,
+        small_noise.EXPERIMENT,
+        identity_crossing.EXPERIMENT,
     )
 }
 """The experiments by name."""
