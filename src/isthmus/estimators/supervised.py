@@ -81,7 +81,7 @@ class CodePredictor(BaseEstimator):
     unlabeled: Any = None
     max_epochs: int | None = None
     batch_size: int | None = None
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.0
     clip_norm: float | None = None
     averaging: float | None = None
