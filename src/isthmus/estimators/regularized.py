@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -79,6 +79,9 @@ class Regularization:
     contraction_method: str = "auto"
     n_probes: int = 1
 
+    criterion: ClassVar[type[Reconstruction]] = Reconstruction
+    """What is made of the parts."""
+
     def _around(
         self,
         pair: Pair,
@@ -93,7 +96,7 @@ class Regularization:
             pair = dictionary(pair, likelihood, told=corruption is not None and corruption.sees_mask)
         if sparse.gather and isinstance(pair.decoder, MLP):
             pair = replace(pair, decoder=gathered(pair.decoder))
-        return Reconstruction(
+        return self.criterion(
             pair.encoder, pair.decoder, likelihood, sparse.code_activation, corruption=corruption,
             corrupted_weight=self.corrupted_weight, clean_weight=self.clean_weight,
             penalties=sparse.penalties | self._contraction(), constraints=sparse.constraints,

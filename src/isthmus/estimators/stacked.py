@@ -23,7 +23,7 @@ from isthmus.learning.objectives import Objective, Reconstruction
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
-from isthmus.learning.stacking import CodesBelow, JointStack, Stack, SupervisedLayer
+from isthmus.learning.stacking import CodesBelow, JointStack, Layer, Stack, SupervisedLayer
 from isthmus.learning.supervision import CrossEntropy, Loss
 from isthmus.learning.training import Settings
 from isthmus.parts.code_units import units_for
@@ -111,6 +111,7 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
     reconstruction_weight: float = 0.0
 
     kind: ClassVar[str] = "stacked"
+    criterion: ClassVar[type[Reconstruction]] = Layer
 
     # -- the recipe ---------------------------------------------------------------------------------
 

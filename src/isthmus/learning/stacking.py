@@ -28,6 +28,23 @@ ROWS_AT_ONCE = 1024
 """Rows that are encoded at once."""
 
 
+class Layer(Reconstruction):
+    """An autoencoder of one layer that begins where it gives the centre of its rows for the centre itself.
+
+    Sigmoid codes are about a half there. Seen through weights of the size that sigmoids ask for, that moves each
+    output by some nats, which the first epochs would be spent on taking back. A dictionary's codes are zero there.
+    """
+
+    @torch.no_grad()
+    def start_at(self, centre: Float[Tensor, " columns"]) -> None:
+        """Begin where r(centre) = centre and the encoder sees rows about it."""
+        super().start_at(centre)
+        if not self.constraints:
+            wanted = self.likelihood.parameters_for(centre)
+            given = self.decoder(self.encode(Batch(centre[None]))[1])[0]
+            self.decoder.start_at(2 * wanted - given)
+
+
 class StackedEncoder(nn.Module):
     """a_L = encoder_L(h_(L-1)),   h_k = s_k(encoder_k(h_(k-1))),   h_0 = x; gives a_L.
 

@@ -1,0 +1,86 @@
+"""Greedy layers, one pass through each: ours beside plain loops of the same mathematics, one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from isthmus import StackedAutoencoder
+from isthmus.data.streams import Affine, DenseRows
+from isthmus.estimators.records import Shape
+from isthmus.learning.phases import run_phases
+from isthmus.learning.precision import resolve_precision
+from isthmus.learning.training import Settings
+
+SIZES = (784, 1000, 1000, 1000)
+BATCH = 128
+BOUND = 1.3
+
+
+def plain(x: np.ndarray, bf16: bool) -> tuple[float, float]:
+    """Tied sigmoid layers under the cross-entropy, each in a loop of its own on the codes of the one below."""
+    generator = torch.Generator().manual_seed(0)
+    start = time.perf_counter()
+    rows = torch.from_numpy(x.reshape(len(x), -1)).float() / 255
+    total = torch.zeros(())
+    for n_in, n_out in pairwise(SIZES):
+        weight = torch.empty(n_out, n_in)
+        torch.nn.init.xavier_normal_(weight, gain=4.0, generator=generator)
+        up, down = torch.zeros(n_out), torch.zeros(n_in)
+        learned = [part.requires_grad_() for part in (weight, up, down)]
+        optimizer = torch.optim.Adam(learned, lr=1e-3, fused=True)
+        total = torch.zeros(())
+        for index in torch.randperm(len(rows), generator=generator).split(BATCH):
+            batch = rows[index]
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                logits = F.linear(torch.sigmoid(F.linear(batch, weight, up)), weight.t(), down)
+                entropy = F.binary_cross_entropy_with_logits(logits.float(), batch, reduction="none").sum(1)
+            loss = entropy.mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            total += entropy.detach().sum()
+        with torch.no_grad():
+            rows = torch.sigmoid(F.linear(rows, weight, up))
+    return time.perf_counter() - start, float(total) / len(rows)
+
+
+def ours(x: np.ndarray, bf16: bool) -> tuple[float, float]:
+    """The phases of a stack with the codes between them, on rows that are read in batches."""
+    model = StackedAutoencoder(hidden_sizes=SIZES[1:-1], fine_tuning_epochs=0)
+    model.code_size_, model.seed_, generator = SIZES[-1], 0, torch.Generator().manual_seed(0)
+    rows = DenseRows(x, Affine(np.zeros(SIZES[0]), np.full(SIZES[0], 255.0)))
+    settings = Settings(max_epochs=1, batch_size=BATCH, learning_rate=1e-3, precision="bf16" if bf16 else "fp32")
+    start = time.perf_counter()
+    model.objective_ = model._recipe(Shape(SIZES[0], SIZES[-1], None, {"name": "bernoulli"}), generator)
+    records = run_phases(model.objective_, model._phases(settings), rows, None, generator)
+    return time.perf_counter() - start, records[-1]["epochs"][-1]["terms"]["reconstruction"]
+
+
+def run(x: np.ndarray, repeats: int) -> list[str]:
+    """Lines of a table: seconds and the ratio, the two taking turns, the median of the turns."""
+    precisions = [False, True] if resolve_precision("auto", torch.device("cpu")) == "bf16" else [False]
+    lines = [
+        f"stacking {'-'.join(map(str, SIZES))}, {len(x)} rows, batches of {BATCH}, one pass through each layer",
+        "precision  loop        seconds  over plain  last layer's criterion in that pass",
+    ]
+    loops: dict[str, Callable] = {"three plain": plain, "isthmus": ours}
+    for bf16 in precisions:
+        seconds: dict[str, list[float]] = {name: [] for name in loops}
+        nats = {}
+        for _ in range(repeats):
+            for name, loop in loops.items():
+                took, nats[name] = loop(x, bf16)
+                seconds[name].append(took)
+        median = {name: float(np.median(times)) for name, times in seconds.items()}
+        precision, yardstick = "bf16" if bf16 else "fp32", median["three plain"]
+        lines += [
+            f"{precision:9s}  {name:11s} {took:7.2f}  {took / yardstick:10.2f}  {nats[name]:9.1f}"
+            for name, took in median.items()
+        ]
+    return [*lines, f"(bound {BOUND} over three plain loops)"]
