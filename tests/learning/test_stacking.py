@@ -184,6 +184,31 @@ def test_supervised_layers_learn_the_classes_and_labels_go_with_the_codes():
     assert torch.equal(seen.x, parts[1].encode(Batch(parts[0].encode(Batch(rows.x[:5]))[1]))[1])
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+def test_what_regularises_a_layer_does_so_beside_labels_too(weight):
+    (layer,) = layers(sizes=(8, 6), rate=0.5, contraction=0.2)
+    head = MLP((6, 2), generator=torch.Generator().manual_seed(0))
+    objective = SupervisedLayer(layer, head, CrossEntropy(), reconstruction_weight=weight)
+    batch = Told(data(50).x).batch(torch.arange(50))
+    terms = objective.terms(batch, 0.0, None)
+    alone = layer.terms(batch, 0.0, None)
+    torch.testing.assert_close(terms["contraction"], alone["contraction"])
+    assert ("reconstruction" in terms) == (weight > 0)
+    torch.testing.assert_close(
+        terms.get("reconstruction", 0 * alone["reconstruction"]), weight * alone["reconstruction"]
+    )
+    seen = []
+    hook = layer.encoder.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    noisy = objective.terms(batch, 0.0, torch.Generator().manual_seed(0))["classification"]
+    hook.remove()
+    assert ((seen[0] == 0) | (seen[0] == batch.x)).all()
+    assert 0.4 < (seen[0] == 0).float().mean() < 0.6
+    expected = torch.nn.functional.cross_entropy(
+        head(torch.sigmoid(layer.encoder(seen[0]))), batch.label, reduction="none"
+    )
+    torch.testing.assert_close(noisy, expected)
+
+
 @pytest.fixture
 def small_memory(monkeypatch):
     monkeypatch.setattr(stacking, "CODES_IN_MEMORY", 2**20)

@@ -206,7 +206,13 @@ class JointStack(Stack):
 
 
 class SupervisedLayer(Supervision):
-    r"""A layer that learns as the hidden layer of a classifier, which is thrown away after: see `Supervision`.
+    r"""A layer that learns as the hidden layer of a classifier, which is thrown away after.
+
+        J = E[ -log p(y | V h + c) ] + w E[ -log p(x | h) ] + sum_i w_i Omega_i(x~, h),   h = f(x~),   x~ ~ C(. | x)
+
+    What regularises the layer without labels does so with them, whether its reconstruction counts (w > 0) or not.
+
+    The arguments are those of `Supervision`.
 
     Source: Bengio et al. (2007), section 4.2 (greedy layer-wise supervised training).
     """
@@ -214,6 +220,23 @@ class SupervisedLayer(Supervision):
     def prepare(self, rows: Rows) -> None:
         """Begin the layer as it would begin without labels."""
         self.coder.prepare(rows)
+
+    def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Float[Tensor, "batch outputs"]:
+        """The outputs of the classifier; the rows are corrupted where a generator is given."""
+        if self.coder.corruption is not None and generator is not None:
+            batch = replace(batch, x=self.coder.corruption(batch.x, generator).x)
+        return super().forward(batch, generator)
+
+    def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """The cross-entropy, (batch,), the reconstruction times w where it counts, and the penalties."""
+        assert batch.label is not None
+        terms = {self.loss.name: self._over_known(self.loss(self(batch, generator), batch.label), batch.label)}
+        if self.reconstruction_weight > 0.0 or self.coder.penalties:
+            own = self.coder.terms(batch, progress, generator)
+            reconstruction = self.reconstruction_weight * own.pop("reconstruction")
+            terms |= {"reconstruction": reconstruction} if self.reconstruction_weight > 0.0 else {}
+            terms |= own
+        return terms
 
 
 class Codes:
