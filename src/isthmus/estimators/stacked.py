@@ -76,8 +76,8 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         fine_tuning_epochs: passes of the unrolled whole without regularisation afterwards; 0 has none, None is
             `max_epochs` after greedy layers and none otherwise.
         fine_tuning_learning_rate: None is `learning_rate`.
-        reconstruction_weight: of a layer's reconstruction beside the labels, in supervised training; what regularises the
-            layer does so whether it counts or not.
+        reconstruction_weight: of a layer's reconstruction beside the labels, in supervised training; what
+            regularises the layer does so whether it counts or not.
 
     The other arguments are those of `Regularization` and of every kind: see there and `BaseAutoencoder`. Time and
     patience are the same in every phase; the records of the phases before the last are `history_["pretraining"]`.
