@@ -5,6 +5,7 @@ import torch
 
 from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.rows import mean_row, spread
+from isthmus.parts.passes import Batch
 
 from .test_training import Killed, Memory, _copied, data, equal, pair, settings
 
@@ -125,3 +126,12 @@ def test_rows_are_surveyed_evenly():
     assert spread(100, 3).tolist() == [0, 33, 66]
     x = torch.randn(9000, 4, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(mean_row(Memory(x)), x[spread(9000)].mean(0))
+
+
+def test_the_mean_row_is_of_what_was_observed():
+    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    holes = x.clone()
+    holes[::3, 1] = holes[:, 2] = torch.nan
+    rows = Memory(x)
+    rows.batch = lambda index: Batch(holes[index].nan_to_num(99.0), mask=holes[index].isfinite().float())
+    torch.testing.assert_close(mean_row(rows), holes.nanmean(0).nan_to_num(0.0))

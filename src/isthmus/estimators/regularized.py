@@ -209,5 +209,7 @@ def dictionary(pair: Pair, likelihood: Likelihood, *, told: bool) -> Pair:
 
 
 def median_row(rows: Rows) -> Float[torch.Tensor, " columns"]:
-    """The geometric median of at most `SURVEYED` rows."""
-    return geometric_median(torch.cat([batch.x for batch in surveyed(rows)]))
+    """The geometric median of at most `SURVEYED` rows, with the column's mean where nothing was observed."""
+    mean = mean_row(rows)
+    whole = (batch.x if batch.mask is None else torch.where(batch.mask > 0, batch.x, mean) for batch in surveyed(rows))
+    return geometric_median(torch.cat(list(whole)))

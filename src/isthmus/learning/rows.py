@@ -44,5 +44,14 @@ def surveyed(rows: Rows) -> Iterator[Batch]:
 
 
 def mean_row(rows: Rows) -> Float[Tensor, " columns"]:
-    """The mean of at most `SURVEYED` rows."""
-    return torch.stack([batch.x.sum(0) for batch in surveyed(rows)]).sum(0) / min(len(rows), SURVEYED)
+    """The mean of at most `SURVEYED` rows, of each column over the entries that were observed; 0 where none was."""
+    sums = [_observed(batch) for batch in surveyed(rows)]
+    total, n_observed = (torch.stack(part).sum(0) for part in zip(*sums, strict=True))
+    return total / n_observed.clamp(min=1)
+
+
+def _observed(batch: Batch) -> tuple[Tensor, Tensor]:
+    """By column, the sum of the observed entries and how many there are."""
+    if batch.mask is None:
+        return batch.x.sum(0), torch.full_like(batch.x[0], len(batch.x))
+    return (batch.x * batch.mask).sum(0), batch.mask.sum(0)
