@@ -37,8 +37,9 @@ class Reading:
 
     def first(self, n: int) -> Reading:
         """The first n rows, on the CPU."""
-        parts = {part.name: getattr(self, part.name) for part in fields(self)}
-        return Reading(**{name: part if part is None else part[:n].cpu() for name, part in parts.items()})
+        parts: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
+        parts = {name: part if part is None else part[:n].cpu() for name, part in parts.items()}
+        return Reading(**parts)
 
     @property
     def squared_residuals(self) -> Float[Tensor, "block columns"]:
