@@ -67,7 +67,14 @@ KINDS = {
     ),
     "stacked": StackedAutoencoder(code_size=3, hidden_sizes=(16, 8), layers="denoising", **SMALL),
     "stacked, jointly sparse and contractive": StackedAutoencoder(
-        code_size=4, hidden_sizes=(16,), layers="sparse", training="joint", contraction_weight=0.1, tied=False, **SMALL
+        code_size=4,
+        hidden_sizes=(16,),
+        layers="sparse",
+        training="joint",
+        contraction_weight=0.1,
+        tied=False,
+        fine_tuning_epochs=3,
+        **SMALL,
     ),
     "rbm": RestrictedBoltzmannMachine(code_size=6, **SMALL),
     "rbm, contrastive divergence, learned variances, sparse": RestrictedBoltzmannMachine(
