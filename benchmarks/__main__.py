@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import isthmus.data
-from benchmarks import contraction, reading, sparse, training
+from benchmarks import contraction, reading, sparse, stacking, training
 from isthmus import InputError
 
 
@@ -36,6 +36,7 @@ def main() -> None:
         reading.memory,
         lambda: contraction.run(x, repeats),
         lambda: sparse.run(repeats),
+        lambda: stacking.run(x, repeats),
     ):
         print(*table(), sep="\n", flush=True)
 
