@@ -76,6 +76,17 @@ def test_a_frozen_encoder_gives_the_same_codes_after_learning():
     np.testing.assert_array_equal(model.encoder_.transform(X), coder().transform(X))
 
 
+def test_the_head_may_learn_alone_first_and_the_encoder_joins_it_after():
+    settings = {"encoder": coder(), "head_epochs": 3, "head_learning_rate": 0.1, **QUICK}
+    still = CodeClassifier(**{**settings, "learning_rate": 1e-12}).fit(X, Y)
+    assert [record["name"] for record in still.history_["pretraining"]] == ["head"]
+    np.testing.assert_allclose(still.encoder_.transform(X), coder().transform(X), rtol=1e-5, atol=1e-6)
+    alone = CodeClassifier(encoder=coder(), frozen=True, **{**QUICK, "max_epochs": 3, "learning_rate": 0.1}).fit(X, Y)
+    np.testing.assert_allclose(still.predict_proba(X), alone.predict_proba(X), rtol=1e-3, atol=1e-5)
+    moved = CodeClassifier(**settings).fit(X, Y)
+    assert not np.allclose(moved.encoder_.transform(X), coder().transform(X))
+
+
 def test_a_head_on_frozen_codes_is_logistic_regression():
     model = CodeClassifier(
         encoder=coder(), frozen=True, max_epochs=300, batch_size=300, learning_rate=0.3, validation_fraction=0.0,
@@ -267,6 +278,8 @@ BROKEN = np.where(np.arange(300) == 7, np.nan, Y)
         ({"encoder": StandardScaler()}, Y, r"encoder=StandardScaler\(\), which is no autoencoder; give one of isthmus"),
         ({"start": "encodr"}, Y, "start 'encodr' is unknown; did you mean 'encoder'"),
         ({"start": "random", "frozen": True}, Y, "would keep random weights; choose one of the two"),
+        ({"head_epochs": -1}, Y, "head_epochs=-1: it must be a whole number, 0 or more"),
+        ({"head_learning_rate": 0}, Y, "head_learning_rate=0: it must be a number above 0"),
         ({"hidden_noise": -1}, Y, "hidden_noise=-1: it must be a number, 0 or more"),
         ({"reconstruction_weight": "a"}, Y, "reconstruction_weight='a': it must be a number, 0 or more"),
         ({"input_dropout": 1.0}, Y, "input_dropout=1.0: it must be a share, at least 0 and below 1"),

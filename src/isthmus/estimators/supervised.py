@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,6 +31,7 @@ from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
 from isthmus.learning.supervision import Loss, Supervision
+from isthmus.learning.training import Settings
 from isthmus.parts.networks import MLP, check_choice
 
 STARTS = ("encoder", "random")
@@ -48,6 +49,9 @@ class CodePredictor(BaseEstimator):
             an unfitted one, which is fitted on all rows first, those without label too. None is `Autoencoder()`.
         start: "encoder", or "random": the same network with weights drawn anew, to see what the start is worth.
         frozen: learn the head alone; otherwise the encoder is fine-tuned with it.
+        head_epochs: passes in which the head is learned alone, before the encoder is fine-tuned with it: the large
+            gradients of a head that knows nothing yet would undo much of what the encoder has learned.
+        head_learning_rate: of these passes; None is `learning_rate`.
         hidden_sizes: units of the head's hidden layers; () is one affine map.
         activation: of the head's hidden layers.
         hidden_noise: standard deviation of the Gaussian noise that is added to every hidden unit while learning.
@@ -72,6 +76,8 @@ class CodePredictor(BaseEstimator):
     encoder: Any = None
     start: str = "encoder"
     frozen: bool = False
+    head_epochs: int = 0
+    head_learning_rate: float | None = None
     hidden_sizes: Sequence[int] = ()
     activation: str = "silu"
     hidden_noise: float = 0.0
@@ -145,17 +151,30 @@ class CodePredictor(BaseEstimator):
         self.n_rows_ = len(rows)
         self.objective_ = self._build(self._coder(rows, generator), generator)
         self.objective_.head.start_at(self._first_output(labels))
-        settings = planned(self, len(rows))
         with ProgressBar(f"{self.kind} on {self.encoder_.kind}", self.verbose) as bar:
-            phases = [Phase(self.loss.name, self.objective_, settings)]
-            (record,) = run_phases(self.objective_, phases, rows, held_out, generator, emit=bar.emit)
+            phases = self._phases(planned(self, len(rows)))
+            *before, last = run_phases(self.objective_, phases, rows, held_out, generator, emit=bar.emit)
         self.objective_.eval()
-        self.history_: dict[str, Any] = {**record, "notes": notes}
+        self.history_: dict[str, Any] = {**last, "notes": notes, "pretraining": before}
         return self
+
+    def _phases(self, settings: Settings) -> list[Phase]:
+        """The head alone, where that was asked for; then what was asked for."""
+        last = Phase(self.loss.name, self.objective_, settings)
+        if self.head_epochs == 0:
+            return [last]
+        rate = self.head_learning_rate or self.learning_rate
+        alone = self._supervision(self.objective_.coder, self.objective_.head, frozen=True)
+        return [Phase("head", alone, replace(settings, max_epochs=self.head_epochs, learning_rate=rate)), last]
 
     def _check_parameters(self) -> None:
         inputs.check_parameters(self)
         check_choice("start", self.start, STARTS)
+        if not isinstance(self.head_epochs, int | np.integer) or self.head_epochs < 0:
+            raise InputError(f"head_epochs={self.head_epochs!r}: it must be a whole number, 0 or more")
+        rate = self.head_learning_rate
+        if rate is not None and not (isinstance(rate, int | float | np.number) and rate > 0):
+            raise InputError(f"head_learning_rate={rate!r}: it must be a number above 0")
         for name in ("hidden_noise", "reconstruction_weight"):
             value = getattr(self, name)
             if not (isinstance(value, int | float | np.number) and value >= 0):
@@ -243,8 +262,11 @@ class CodePredictor(BaseEstimator):
     def _build(self, coder: Reconstruction, generator: torch.Generator) -> Supervision:
         """The parts, with a head drawn anew."""
         sizes = (self.encoder_.code_size_, *self.hidden_sizes, self._n_outputs)
+        return self._supervision(coder, MLP(sizes, self.activation, generator=generator), frozen=self.frozen)
+
+    def _supervision(self, coder: Reconstruction, head: MLP, *, frozen: bool) -> Supervision:
         return Supervision(
-            coder, MLP(sizes, self.activation, generator=generator), self.loss, frozen=self.frozen,
+            coder, head, self.loss, frozen=frozen,
             hidden_noise=self.hidden_noise, dropout=self.dropout, input_dropout=self.input_dropout,
             reconstruction_weight=self.reconstruction_weight,
         )  # fmt: skip

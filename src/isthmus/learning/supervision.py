@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from isthmus.learning.objectives import Objective, Reconstruction
+from isthmus.learning.rows import Rows
 from isthmus.parts.layers import ACTIVATIONS, Dropout
 from isthmus.parts.networks import MLP
 from isthmus.parts.passes import Batch
@@ -161,6 +162,10 @@ class Supervision(Objective):
         self.frozen, self.hidden_noise, self.reconstruction_weight = frozen, hidden_noise, reconstruction_weight
         self.dropout, self.input_dropout = Dropout(dropout), Dropout(input_dropout)
         coder.requires_grad_(not frozen)
+
+    def prepare(self, rows: Rows) -> None:
+        """Let the coder learn or not: it may be frozen in one phase and fine-tuned in the next."""
+        self.coder.requires_grad_(not self.frozen)
 
     def train(self, mode: bool = True) -> Supervision:
         """As of every module; a frozen coder stays as it is read, its running statistics too."""
