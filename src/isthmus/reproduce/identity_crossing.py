@@ -178,10 +178,10 @@ def _panel(place: Any, name: str, cell: Result, quick: bool) -> None:
         place.plot(x, _best(x, quick), color=QUIET, lw=3.0, alpha=0.4, label="best map under the noise")
     place.plot(x, value, color=OURS, lw=1.8, label="r(x)")
     place.plot(POINTS, POINTS, color="#c0392b", ls="", marker="o", ms=7, label="data")
-    starts = np.linspace(LOW + 0.2, HIGH - 0.2, 24)
+    starts = np.linspace(LOW + 0.2, HIGH - 0.2, 19)
     moves = np.interp(starts, x, value) - starts
-    place.quiver(starts, np.full_like(starts, LOW + 0.25), moves, 0 * moves, angles="xy", scale_units="xy", scale=2,
-                 color=QUIET, width=0.006, headwidth=4)  # fmt: skip
+    place.quiver(starts, np.full_like(starts, LOW + 0.25), moves, 0 * moves, angles="xy", scale_units="xy", scale=2.5,
+                 color=QUIET, width=0.007, headwidth=3.6, minlength=0.3)  # fmt: skip
     for point in POINTS:
         place.plot([point, point], [LOW, point], color="#c0392b", lw=0.8, ls=":")
     place.set_xlim(LOW, HIGH)

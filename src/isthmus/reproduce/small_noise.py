@@ -199,20 +199,24 @@ def _pictures(results: Results, quick: bool) -> dict[str, Figure]:
 
 
 def _by_scale(results: Results) -> Figure:
-    figure = Figure(figsize=(10.4, 3.8), layout="constrained")
+    """What noise adds over s^2, by s, beside the limit that both terms give; in units of the first term."""
+    figure = Figure(figsize=(10.4, 3.9), layout="constrained")
     for place, (on, title) in zip(figure.subplots(1, 2, sharey=True), ROWS.items(), strict=True):
         place.spines[["top", "right"]].set_visible(False)
-        place.axhline(1.0, color="black", lw=1.0, ls="--", label="both terms")
+        place.axhline(1.0, color="black", lw=0.8, label="the first term alone")
         for colour, (name, cell) in zip(COLOURS, results.items(), strict=False):
-            scales, slopes, errors = np.array(cell[on]["measured"]).T
-            total = cell[on]["contraction"] + cell[on]["curvature"]
-            place.errorbar(scales, slopes / total, errors / total, color=colour, lw=1.6, marker="o", ms=4,
+            tried = cell[on]
+            scales, slopes, errors = np.array(tried["measured"]).T
+            first = tried["contraction"]
+            place.axhline(1 + tried["curvature"] / first, color=colour, lw=1.0, ls="--")
+            place.errorbar(scales, slopes / first, errors / first, color=colour, lw=1.6, marker="o", ms=4,
                            label=MAPS[name])  # fmt: skip
+        place.plot([], [], color="black", lw=1.0, ls="--", label="both terms")
         place.set_xscale("log")
         place.set_xlabel("s")
         place.set_title(title, fontsize=10, loc="left")
-        place.set_ylim(bottom=0)
-    figure.axes[0].set_ylabel("what noise adds, over s² × both terms")
+    figure.axes[0].set_ylim(bottom=0)
+    figure.axes[0].set_ylabel("what noise adds, over s² ||dr/dx||²")
     figure.axes[1].legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
