@@ -1,0 +1,30 @@
+"""A kind that learns in phases, on the command line: fitted, told of, read."""
+
+import json
+
+import numpy as np
+
+import isthmus
+
+SMALL = ("--kind", "stacked", "--set", "hidden_sizes=12,8", "--code-size", "4", "--epochs", "2", "--seed", "0")
+
+
+def test_a_stack_is_fitted_and_told_of_like_any_kind(shop, tmp_path, fine):
+    model, X = tmp_path / "m.isthmus", shop / "array.npy"
+    told = fine("fit", X, "-o", model, *SMALL, "--set", "layers=denoising", "--set", "corruption_rate=0.4")
+    assert "model: stacked, 5-12-8-4" in told.stderr
+    facts = json.loads(fine("info", model, "--json").stdout)
+    assert facts["kind"] == "stacked"
+    assert facts["hidden_sizes"] == [12, 8]
+    fine("report", model, X, "-o", tmp_path / "m.html")
+    page = (tmp_path / "m.html").read_text()
+    assert "5 → 12 → 8 → 4 → 8 → 12 → 5" in page
+    fine("encode", model, X, "-o", tmp_path / "codes.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "codes.npy"), isthmus.load(model).transform(np.load(X)))
+
+
+def test_layers_of_an_unknown_kind_are_refused(shop, tmp_path, refused):
+    refused(
+        ("fit", shop / "array.npy", "-o", tmp_path / "m.isthmus", *SMALL, "--set", "layers=noisy"),
+        "layers 'noisy' is unknown; did you mean 'denoising'",
+    )
