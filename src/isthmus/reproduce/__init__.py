@@ -19,6 +19,7 @@ from isthmus.reproduce import (
     depth,
     identity_crossing,
     linear_is_pca,
+    online,
     small_noise,
 )
 from isthmus.reproduce.experiment import Cell, Experiment, Published, Row
@@ -42,6 +43,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         denoise_score.EXPERIMENT,
         small_noise.EXPERIMENT,
         identity_crossing.EXPERIMENT,
+        online.EXPERIMENT,
     )
 }
 """The experiments by name."""
