@@ -18,6 +18,7 @@ from isthmus.reproduce import (
     denoise_score,
     depth,
     identity_crossing,
+    layerwise_or_joint,
     linear_is_pca,
     online,
     small_noise,
@@ -43,6 +44,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         denoise_score.EXPERIMENT,
         small_noise.EXPERIMENT,
         identity_crossing.EXPERIMENT,
+        layerwise_or_joint.EXPERIMENT,
         online.EXPERIMENT,
     )
 }
