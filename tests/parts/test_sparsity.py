@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from isthmus.errors import InputError
+from isthmus.parts.centring import CentredMLP
 from isthmus.parts.constraints import UnitColumns
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import ACTIVATIONS, MLP
@@ -72,6 +73,13 @@ def dead_units(*, dead: list[int], n_revived: int = 2) -> DeadUnits:
     return penalty
 
 
+def of_the_residual(model: SimpleNamespace, trip: Pass) -> np.ndarray:
+    """What the encoder makes of x - r seen from the decoder's bias."""
+    encoder, decoder = model.encoder.affine_maps[0], model.decoder.affine_maps[0]
+    error = (trip.batch.x - trip.parameters + decoder.bias).detach().numpy()
+    return error @ encoder.weight.detach().numpy().T + encoder.bias.detach().numpy()
+
+
 def lifted(a: np.ndarray) -> np.ndarray:
     """What the units would be if each of them were on in one row of the six at least."""
     second = np.sort(a, axis=0)[-2]
@@ -84,7 +92,7 @@ def test_dead_units_are_given_what_is_left_of_the_row():
     weight = model.decoder.affine_maps[0].weight.detach().numpy()
     error = (trip.batch.x - trip.parameters).detach().numpy()
     expected = []
-    for a, e in zip(lifted(trip.preactivation.detach().numpy()), error, strict=True):
+    for a, e in zip(lifted(of_the_residual(model, trip)), error, strict=True):
         units = sorted(dead, key=lambda j: -a[j])[:2]
         left = e - sum(weight[:, j] * a[j] for j in units)
         expected.append(0.5 * (left @ left) - 0.5 * (e @ e))
@@ -99,8 +107,10 @@ def test_the_gradient_goes_to_the_revived_units_alone():
     weight = model.decoder.affine_maps[0].weight
     z = penalty.revived(trip, model, penalty.dead).detach()
     error = (trip.batch.x - trip.parameters - z @ weight.t()).detach()
-    torch.testing.assert_close(trip.preactivation.grad, -(error @ weight.detach()) * (z > 0))
+    pushed = -(error @ weight.detach()) * (z > 0)
+    torch.testing.assert_close(model.encoder.affine_maps[0].bias.grad, pushed.sum(0))
     torch.testing.assert_close(weight.grad, -(error.t() @ z))
+    assert trip.preactivation.grad is None
     torch.testing.assert_close(model.decoder.affine_maps[0].bias.grad, torch.zeros(N_COLUMNS, dtype=torch.float64))
 
 
@@ -110,14 +120,14 @@ def test_fewer_dead_units_than_may_be_revived_are_all_revived_and_no_other():
     penalty = dead_units(dead=[3], n_revived=5)
     z = penalty.revived(trip, model, penalty.dead)
     assert z[:, [0, 1, 2, 4, 5, 6, 7]].abs().sum() == 0
-    np.testing.assert_allclose(z[:, 3].detach().numpy(), lifted(trip.preactivation.detach().numpy())[:, 3])
+    np.testing.assert_allclose(z[:, 3].detach().numpy(), lifted(of_the_residual(model, trip))[:, 3])
 
 
 def test_a_batch_of_one_row_lifts_nothing_above_zero():
     model = coder()
     trip = trip_through(model, n_rows=1)
     z = dead_units(dead=list(range(CODE_SIZE)), n_revived=CODE_SIZE).revived(trip, model, torch.ones(CODE_SIZE) > 0)
-    torch.testing.assert_close(z, trip.preactivation.relu())
+    np.testing.assert_allclose(z.detach().numpy(), of_the_residual(model, trip).clip(0))
 
 
 def test_while_none_is_dead_the_term_is_zero_and_only_learning_counts_the_rows():
@@ -127,6 +137,24 @@ def test_while_none_is_dead_the_term_is_zero_and_only_learning_counts_the_rows()
     assert int(penalty.activity.n_batches) == 0
     penalty.train()(trip, model, None)
     assert int(penalty.activity.n_batches) == 1
+
+
+def test_an_encoder_that_shares_the_decoders_bias_is_shown_the_residual_itself_and_one_that_is_told_sees_everything():
+    model, every = coder(), torch.ones(CODE_SIZE) > 0
+    trip, penalty = trip_through(model), dead_units(dead=[], n_revived=CODE_SIZE)
+    plain = penalty.revived(trip, model, every)
+    encoder, bias = model.encoder, model.decoder.affine_maps[0].bias.detach()
+    model.encoder = CentredMLP(encoder, model.decoder, model.likelihood)
+    with torch.no_grad():
+        encoder.affine_maps[0].bias.add_(encoder.affine_maps[0].weight @ bias)
+    torch.testing.assert_close(penalty.revived(trip, model, every), plain)
+    told = MLP((2 * N_COLUMNS, CODE_SIZE), generator=torch.Generator().manual_seed(0)).double()
+    with torch.no_grad():
+        weight = encoder.affine_maps[0].weight
+        told.affine_maps[0].weight.copy_(torch.cat([weight, torch.zeros_like(weight)], 1))
+        told.affine_maps[0].bias.copy_(encoder.affine_maps[0].bias - weight @ bias)
+    model.encoder = told
+    torch.testing.assert_close(penalty.revived(trip, model, every), plain)
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0])
@@ -185,7 +213,7 @@ def test_the_gates_are_penalised_and_must_reconstruct_through_a_decoder_that_is_
 
 
 def parts_of(name: str, **asked):
-    return sparse_parts(name, **{"n_columns": 16, "code_size": 64, **asked})
+    return sparse_parts(name, **{"code_size": 64, **asked})
 
 
 def activation_of(parts) -> nn.Module:
@@ -257,7 +285,7 @@ def test_a_unit_is_dead_after_a_hundred_times_what_its_rate_lets_expect():
         ("kl", {"code_activation": "relu"}, "sparsity 'kl' asks for a rate of units between 0 and 1, and code_activ"),
         ("topk", {"code_activation": "relu"}, "sparsity 'topk' is itself the activation of the code, beside code_act"),
         ("l1", {"weight": -1.0}, "sparsity 'l1': weight -1.0 cannot weigh a term; give a finite number of at least 0"),
-        ("l1", {"dead_after": 0}, "DeadUnits: dead_after=0 rows and n_revived=8 units must be at least 1"),
+        ("l1", {"dead_after": 0}, "DeadUnits: dead_after=0 rows and n_revived=3 units must be at least 1"),
         ("l1", {"code_activation": "rleu"}, "code_activation 'rleu' is unknown; did you mean 'relu'?"),
     ],
 )

@@ -109,7 +109,7 @@ class Regularization:
             return SparseParts(code_activation or "sigmoid", {})
         linear = dictionary_weight(pair.decoder) is not None
         return sparse_parts(
-            self.sparsity, n_columns=shape.n_columns, code_size=shape.code_size, weight=self.sparsity_weight,
+            self.sparsity, code_size=shape.code_size, weight=self.sparsity_weight,
             target_rate=self.target_rate, k=self.k, code_activation=code_activation,
             unit_columns=linear if self.unit_columns is None else self.unit_columns,
         )  # fmt: skip

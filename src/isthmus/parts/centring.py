@@ -64,7 +64,13 @@ class CentredMLP(MLP):
         self, x: Float[Tensor, "*draws batch columns"], generator: Generator | None = None
     ) -> Float[Tensor, "*draws batch units"]:
         """Map x - x_0."""
-        return super().forward(x - self.origin, generator)
+        return self.of_difference(x - self.origin, generator)
+
+    def of_difference(
+        self, difference: Float[Tensor, "*draws batch columns"], generator: Generator | None = None
+    ) -> Float[Tensor, "*draws batch units"]:
+        """Map a difference from x_0."""
+        return super().forward(difference, generator)
 
 
 @torch.no_grad()

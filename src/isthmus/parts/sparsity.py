@@ -13,8 +13,9 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
 from isthmus.errors import InputError
+from isthmus.parts.centring import CentredMLP
 from isthmus.parts.constraints import Constraint, UnitColumns
-from isthmus.parts.networks import ACTIVATIONS, check_choice
+from isthmus.parts.networks import ACTIVATIONS, MLP, check_choice
 from isthmus.parts.passes import Pass
 from isthmus.parts.penalties import (
     Coder,
@@ -76,14 +77,16 @@ class UnitActivity(nn.Module):
 class DeadUnits(Penalty):
     r"""Omega = log p_dec(x | g(h)) - log p_dec(x | g(h) + D z): what is left of x is put to the units that are dead.
 
-        z_j = max(a_j - l_j, 0) for the n_revived largest a_j - l_j of the dead units, else 0
-        l_j = min(0, a_j of the row that is at the rank 100 / dead_after in the batch),   held
+        e = x - E[x | h],   a' = encoder(x_0 + e),   x_0 = E[x | 0]
+        z_j = max(a'_j - l_j, 0) for the n_revived largest a'_j - l_j of the dead units, else 0
+        l_j = min(0, a'_j of the row that is at the rank 100 / dead_after in the batch),   held
         D z = g_params(z) - g_params(0)
 
-    With the Gaussian likelihood this is 1/2 ||e - D z||^2 - 1/2 ||e||^2, e = x - r: minus what the dead units could
-    take off the error. A unit is dead that was off for the last `dead_after` rows; while there is none the term is 0.
-    The gradient goes to the dead units alone (g(h) is held). A unit that is negative on every row would have none and
-    could never return: it is lifted by l until it is on as often as a unit should be.
+    With the Gaussian likelihood this is 1/2 ||e - D z||^2 - 1/2 ||e||^2: minus what the dead units could take off the
+    error. A unit is dead that was off for the last `dead_after` rows; while there is none the term is 0. The gradient
+    goes to the dead units alone: g(h) and e are held. The encoder is shown e, not x: what no unit stands for yet is a
+    small part of x and all there is in e. A unit that is negative on every row would have no gradient and could never
+    return: it is lifted by l until it is on as often as a unit should be.
 
     Shapes: trip of (*draws, batch) rows -> (*draws, batch), nats.
 
@@ -91,13 +94,14 @@ class DeadUnits(Penalty):
         weight: alpha of the paper, whose reconstruction term is normalised by the same factor as this one.
         code_size: units of the code.
         dead_after: rows.
-        n_revived: k_aux of the paper, at most the code size; there half the columns.
+        n_revived: k_aux of the paper, at most the code size.
 
     Raises:
         InputError: a count below 1.
 
-    Source: Gao et al., Scaling and evaluating sparse autoencoders (2024), appendix A.2 (AuxK); there without
-    the constant, and without the lift, which is for units that a penalty has pushed below zero.
+    Source: after Gao et al., Scaling and evaluating sparse autoencoders (2024), appendix A.2 (AuxK). There the dead
+    units see x (which left 23% of them dead where this left 0.4%, see `isthmus reproduce dictionary-recovery`), and
+    none is lifted.
 
     Example:
         >>> DeadUnits(1 / 32, code_size=4, dead_after=1000, n_revived=2).activity.idle
@@ -132,12 +136,23 @@ class DeadUnits(Penalty):
 
     def revived(self, trip: Pass, coder: Coder, dead: Tensor) -> Float[Tensor, "*draws batch code_size"]:
         """z."""
-        activation = coder.code_activation
-        drive = trip.preactivation
+        drive, activation = self._drive(trip, coder), coder.code_activation
         drive = activation.drive(drive) if isinstance(activation, SparseActivation) else drive
         lifted = (drive - self._lift(drive)).masked_fill(~dead, 0.0).relu()
         largest, units = lifted.topk(self.n_revived, dim=-1, sorted=False)
         return torch.zeros_like(drive).scatter(-1, units, largest)
+
+    def _drive(self, trip: Pass, coder: Coder) -> Float[Tensor, "*draws batch units"]:
+        """a', what the encoder makes of the residual; an encoder that is told where it may look may look anywhere."""
+        encoder, x = coder.encoder, trip.batch.x
+        with torch.no_grad():
+            left = x - coder.likelihood.mean(trip.parameters)
+            left = left if trip.batch.mask is None else left * trip.batch.mask
+            if not isinstance(encoder, CentredMLP):
+                left = left + coder.likelihood.mean(coder.decoder(torch.zeros_like(trip.code[..., :1, :])))
+            if isinstance(encoder, MLP) and encoder.sizes[0] == 2 * x.shape[-1]:
+                left = torch.cat([left, torch.ones_like(left)], -1)
+        return encoder.of_difference(left) if isinstance(encoder, CentredMLP) else encoder(left)
 
     def _lift(self, drive: Float[Tensor, "*draws batch units"]) -> Float[Tensor, " units"]:
         """l: what keeps each unit from being on in the share of the rows that lets it count as dead."""
@@ -230,7 +245,6 @@ class SparseParts:
 class SparseOptions:
     """What `sparse_parts` is asked for; see there."""
 
-    n_columns: int
     code_size: int
     weight: float = 0.1
     target_rate: float = 0.05
@@ -253,7 +267,7 @@ class SparseOptions:
         """The term that revives dead units; a rate of 1 in n is waited for 100 n rows."""
         rate = self.target_rate if self.k is None else self.n_active / self.code_size
         dead_after = math.ceil(100 / rate) if self.dead_after is None else self.dead_after
-        n_revived = max(1, self.n_columns // 2)
+        n_revived = max(1, round(rate * self.code_size))
         dead = DeadUnits(self.revival_weight, code_size=self.code_size, dead_after=dead_after, n_revived=n_revived)
         return {"dead_units": dead}
 
@@ -323,7 +337,7 @@ def sparse_parts(name: str, **asked: Any) -> SparseParts:
 
     Args:
         name: one of `SPARSITIES`.
-        asked: the fields of `SparseOptions`: n_columns and code_size, and what differs from the defaults of
+        asked: the fields of `SparseOptions`: code_size, and what differs from the defaults of
             weight: of the sparsity term, see the class of the penalty for a paper's lambda;
             target_rate: share of the rows on which a unit shall be on;
             k: units of a row that are on, None by target_rate;
@@ -339,7 +353,7 @@ def sparse_parts(name: str, **asked: Any) -> SparseParts:
             that the name does not go with.
 
     Example:
-        >>> parts = sparse_parts("topk", n_columns=64, code_size=256, k=8)
+        >>> parts = sparse_parts("topk", code_size=256, k=8)
         >>> parts.code_activation, list(parts.penalties), parts.gather
         (TopK(k=8), ['dead_units'], True)
     """
