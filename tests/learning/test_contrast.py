@@ -117,7 +117,7 @@ def test_the_centred_step_is_the_plain_step_of_the_energy_in_centred_units(confi
     machine = harmonium(config)
     v = 3 * data() if config["name"] == "multinomial" else data()
     objective = Contrast(machine, method="cd").double()
-    objective._note_offsets(v, machine.hidden_mean(v), 1.0)
+    objective.note_offsets(v, rate=1.0)
     mu, offset = objective.visible_offset, objective.hidden_offset
     model = v.flip(0)[:, [1, 2, 3, 4, 0]]
 

@@ -134,7 +134,7 @@ class Contrast(Reconstruction):
         for kept, values in ((self.particles, h), (self.totals, self.harmonium.visible.total(v))):
             if kept is not None and values is not None:
                 kept.copy_(values[torch.arange(len(kept)) * len(values) // max(len(kept), 1)])
-        self._note_offsets(v, h, 1.0)
+        self.note_offsets(v, rate=1.0)
 
     def finish(self, rows: Rows) -> None:
         """Sum Z where that is within reach."""
@@ -147,13 +147,11 @@ class Contrast(Reconstruction):
         """The contrast, (batch,), nats up to log Z, what weights cost, and each penalty times its weight."""
         machine, v = self.harmonium, self._complete(batch)
         a = machine(v).to(v.dtype)
-        # Bring the chains on before the data are used: a chain that starts at the data needs its draws of h.
-        model = self._model_side(v, a.detach(), progress, generator)
-        terms = {"contrast": machine.free_energy_given(v, a) - model}
+        terms = {"contrast": self.contrast(v, a, progress, generator)[0]}
         if self.weight_decay > 0.0:
             terms["weight_decay"] = 0.5 * self.weight_decay * machine.weight.square().sum()
         if self.centred and self.training:
-            self._note_offsets(v, machine.hidden.mean(a.detach()), OFFSET_RATE)
+            self.note_offsets(v, a.detach())
         if self.penalties:
             code = self.code_activation(a)
             trip = Pass(batch, v, a, code, self.decoder(code), progress=progress)
@@ -161,22 +159,26 @@ class Contrast(Reconstruction):
                 terms[name] = penalty.weight * penalty(trip, self, generator)
         return terms
 
-    def _model_side(
-        self, v: Tensor, a: Tensor, progress: float, generator: torch.Generator | None
-    ) -> Float[Tensor, "*batch"]:
-        """F of where the chains stand after k more steps: their mean, or by row where each has its own chain."""
+    def contrast(
+        self, v: Float[Tensor, "batch columns"], a: Tensor, progress: float, generator: torch.Generator | None
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "chains columns"]]:
+        """F(v) minus F of where the chains stand after k more steps, by row, and where they stand.
+
+        Persistent chains count by their mean, others each against its own row. The hidden units' input a is there.
+        """
         machine, gibbs, k = self.harmonium, self.gibbs, self.steps_at(progress)
         persistent = self.method == "pcd"
         start = Particles(self.particles, total=self.totals)
         if not persistent:
-            start = gibbs.up(Particles(a, v, machine.visible.total(v)), generator, a)
+            start = gibbs.up(Particles(a.detach(), v, machine.visible.total(v)), generator, a.detach())
         with torch.no_grad():
             state = gibbs.down(run_chain(gibbs, start, k - 1, generator), generator)
+        # The chains' input is had once: for the gradient, and for where they go next.
         reached = machine(state.visible).to(v.dtype)
         if persistent and self.training:
             self.particles.copy_(gibbs.up(state, generator, reached.detach()).h)
-        energy = machine.free_energy_given(state.visible, reached)
-        return energy.mean() if persistent else energy
+        model = machine.free_energy_given(state.visible, reached)
+        return machine.free_energy_given(v, a) - (model.mean() if persistent else model), state.visible
 
     @torch.no_grad()
     def sample(self, n: int, n_steps: int, generator: torch.Generator, *, mean: bool = False) -> Tensor:
@@ -206,13 +208,14 @@ class Contrast(Reconstruction):
     # -- the centred step -----------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _note_offsets(self, v: Tensor, hidden_mean: Tensor, rate: float) -> None:
-        """mu and lambda follow the batch; of words, mu is of one word."""
-        total = self.harmonium.visible.total(v)
-        seen = self.harmonium.visible.statistic(v)
-        mean = seen.mean(0) if total is None else seen.sum(0) / total.sum().clamp(min=1)
-        self.visible_offset.lerp_(mean.to(self.visible_offset.dtype), rate)
-        self.hidden_offset.lerp_(hidden_mean.mean(0).to(self.hidden_offset.dtype), rate)
+    def note_offsets(self, v: Tensor, a: Tensor | None = None, rate: float = OFFSET_RATE) -> None:
+        """mu and lambda follow the batch; of words, mu is of one word. The hidden units' input a may be there."""
+        machine = self.harmonium
+        seen, total = machine.visible.statistic(v), machine.visible.total(v)
+        mu = seen.mean(0) if total is None else seen.sum(0) / total.sum().clamp(min=1)
+        hidden = machine.hidden.mean(machine(v) if a is None else a).mean(0)
+        self.visible_offset.lerp_(mu.to(self.visible_offset.dtype), rate)
+        self.hidden_offset.lerp_(hidden.to(self.hidden_offset.dtype), rate)
 
     @torch.no_grad()
     def project_gradient(self) -> None:

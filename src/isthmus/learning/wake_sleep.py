@@ -1,0 +1,271 @@
+"""A deep belief network, and the up-down algorithm that fine-tunes it: wake-sleep with chains on top."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+from torch.nn.utils import skip_init
+
+from isthmus.errors import InputError
+from isthmus.learning.contrast import Contrast
+from isthmus.learning.objectives import Reconstruction
+from isthmus.learning.rows import Rows
+from isthmus.parts.draws import switched_on, uniforms
+from isthmus.parts.hidden_units import BinaryHidden
+from isthmus.parts.passes import Batch
+
+BOUND_SEED = 0
+"""Of the one set of draws under which every row's bound is taken."""
+
+
+class Recognition(nn.Module):
+    """x -> a_L: each layer's rates are the next one's input, h_k = sigma(c_k + W_k h_(k-1)), the last not yet squashed.
+
+    Shapes: (*draws, batch, columns) -> (*draws, batch, code_size). The last map is the top machine's and not
+    registered here.
+
+    Args:
+        layers: lowest first; their upward maps are shared.
+    """
+
+    def __init__(self, layers: Sequence[Contrast]) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList([layer.harmonium.up for layer in layers[:-1]])
+        self.activations = nn.ModuleList([nn.Sigmoid() for _ in layers[:-1]])
+        self._harmoniums = tuple(layer.harmonium for layer in layers)
+
+    def inputs(self, k: int, below: Tensor) -> Tensor:
+        """a_k, the input of layer k + 1 from the units below."""
+        return cast(Tensor, self._harmoniums[k](below))
+
+    def forward(self, x: Float[Tensor, "*draws batch columns"], generator: Generator | None = None) -> Tensor:
+        """Map rows up by rates; nothing is drawn."""
+        units = x
+        for k, activation in enumerate(self.activations):
+            units = activation(self.inputs(k, units))
+        return self.inputs(len(self.maps), units)
+
+
+class Generation(nn.Module):
+    """h_L -> the parameters of p(x | h_1): down by rates, from the top machine through directed layers of their own.
+
+    Shapes: (*draws, batch, code_size) -> (*draws, batch, n_parameters).
+
+    Args:
+        layers: lowest first; each directed layer begins as its machine's weights transposed, and shares its biases.
+    """
+
+    def __init__(self, layers: Sequence[Contrast]) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList()
+        for layer in layers[:-1]:
+            directed = skip_init(nn.Linear, layer.harmonium.n_hidden, layer.harmonium.n_visible)
+            directed.bias = layer.harmonium.visible_bias
+            self.maps.append(directed)
+        self._harmoniums = tuple(layer.harmonium for layer in layers)
+        self.unfold()
+
+    @torch.no_grad()
+    def unfold(self) -> None:
+        """Begin the directed layers as their machines' weights."""
+        for directed, machine in zip(self.maps, self._harmoniums, strict=False):
+            cast(nn.Linear, directed).weight.copy_(machine.weight.t())
+
+    def parameters_below(self, k: int, units: Tensor) -> Tensor:
+        """Of the units of layer k given those of layer k + 1; layer 0 is the rows."""
+        return cast(Tensor, self.maps[k](units))
+
+    def start_at(self, output: Float[Tensor, " outputs"]) -> None:
+        """Set the biases of the rows."""
+        with torch.no_grad():
+            self._harmoniums[0].visible_bias.copy_(output)
+
+    def forward(self, code: Float[Tensor, "*draws batch code_size"], generator: Generator | None = None) -> Tensor:
+        """Map codes down by rates; nothing is drawn."""
+        return self.from_pair(self._harmoniums[-1].visible_mean(code))
+
+    def from_pair(self, units: Float[Tensor, "*draws batch units"]) -> Tensor:
+        """The parameters of p(x | h_1) from units of the lower layer of the top machine, by rates."""
+        for k in reversed(range(1, len(self.maps))):
+            units = torch.sigmoid(self.parameters_below(k, units))
+        return self.parameters_below(0, units)
+
+
+class DeepBelief(Reconstruction):
+    r"""Directed layers under a restricted Boltzmann machine, learned as a whole by the up-down algorithm.
+
+        p(x, h_1 .. h_L) = p(x | h_1) ... p(h_(L-2) | h_(L-1)) p(h_(L-1), h_L),   q(h_k | h_(k-1)) = sigma(a_k)
+
+        wake:   h_k ~ q(. | h_(k-1)) from rows     the directed layers learn -log p(h_(k-1) | h_k)
+        top:    h_(L-1) of the wake phase          the machine learns its contrast
+        sleep:  h_(L-1) from the machine's chain,  the recognition learns -log q(h_k | h_(k-1))
+                h_(k-1) ~ p(. | h_k) down
+
+    What is drawn is held, so that each layer learns by a local rule. As a coder it is the network of rates: up for
+    the code, down for the reconstruction.
+
+    Args:
+        layers: machines, lowest first, of binary hidden units; each sees as many units as the one below has.
+
+    Raises:
+        InputError: fewer than two layers, hidden units that are not binary, sizes that do not match.
+
+    Source: Hinton, Osindero & Teh, A fast learning algorithm for deep belief nets (2006), section 5 and appendix B;
+    DL book, section 20.3.
+
+    Example:
+        >>> from isthmus.parts.energies import Harmonium
+        >>> from isthmus.parts.likelihoods import Bernoulli
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> layers = [Contrast(Harmonium(Bernoulli(n), m, generator=generator)) for n, m in ((6, 4), (4, 3))]
+        >>> network = DeepBelief(layers)
+        >>> {k: tuple(v.shape) for k, v in network.terms(Batch(torch.ones(2, 6)), 0.0, generator).items()}
+        {'generation': (2,), 'contrast': (2,), 'recognition': ()}
+    """
+
+    def __init__(self, layers: Sequence[Contrast]) -> None:
+        _check(layers)
+        super().__init__(Recognition(layers), Generation(layers), layers[0].likelihood, nn.Sigmoid())
+        self.top = layers[-1]
+        # In a tuple, nn.Module does not register them: what of them is learned has its name in the parts above.
+        self._layers = tuple(layers)
+
+    @property
+    def layers(self) -> tuple[Contrast, ...]:
+        """The machines that were stacked, lowest first."""
+        return self._layers
+
+    @property
+    def recognition(self) -> Recognition:
+        """q."""
+        return cast(Recognition, self.encoder)
+
+    @property
+    def generation(self) -> Generation:
+        """The directed layers."""
+        return cast(Generation, self.decoder)
+
+    def prepare(self, rows: Rows) -> None:
+        """Part the directed layers from the machines that the layers were."""
+        self.generation.unfold()
+
+    def finish(self, rows: Rows) -> None:
+        """Sum the top machine's Z where that is within reach."""
+        self.top.finish(rows)
+
+    def project_gradient(self) -> None:
+        """The centred step of the top machine."""
+        self.top.project_gradient()
+
+    # -- the criterion --------------------------------------------------------------------------------
+
+    def terms(self, batch: Batch, progress: float, generator: Generator | None) -> dict[str, Tensor]:
+        """What the three phases minimise, nats: (batch,), (batch,) and ()."""
+        generator = torch.Generator().manual_seed(BOUND_SEED) if generator is None else generator
+        units = self.wake(batch.x, generator)
+        above = units[-1]
+        contrast, dream = self.top.contrast(above, self.top.harmonium(above), progress, generator)
+        if self.top.centred and self.training:
+            self.top.note_offsets(above)
+        generation = self.generation_nll(batch, units)
+        return {"generation": generation, "contrast": contrast, "recognition": self.sleep(dream, generator)}
+
+    @torch.no_grad()
+    def wake(self, x: Float[Tensor, "batch columns"], generator: Generator) -> list[Tensor]:
+        """Draws of h_1 .. h_(L-1) from the rows up."""
+        units, drawn = x, []
+        for k in range(len(self.layers) - 1):
+            units = switched_on(torch.sigmoid(self.recognition.inputs(k, units)), generator)
+            drawn.append(units)
+        return drawn
+
+    def generation_nll(self, batch: Batch, units: Sequence[Tensor]) -> Float[Tensor, "*draws batch"]:
+        """-log p(x | h_1) - sum_k log p(h_(k-1) | h_k), over the directed layers."""
+        total = self.likelihood.nll(self.generation.parameters_below(0, units[0]), batch.wanted, batch.mask)
+        for k, (below, above) in enumerate(pairwise(units), 1):
+            total = total + _nll(self.generation.parameters_below(k, above), below)
+        return total
+
+    def sleep(self, dream: Float[Tensor, "chains units"], generator: Generator) -> Float[Tensor, ""]:
+        """-sum_k log q(h_k | h_(k-1)) of a dream that is drawn down from h_(L-1), the mean over dreams."""
+        total, above = torch.zeros((), device=dream.device), dream
+        for k in reversed(range(len(self.layers) - 1)):
+            with torch.no_grad():
+                below = self._draw_below(k, above, generator)
+            total = total + _nll(self.recognition.inputs(k, below), above).mean()
+            above = below
+        return total
+
+    def _draw_below(self, k: int, above: Tensor, generator: Generator) -> Tensor:
+        """h_k ~ p(. | h_(k+1)); the rows for k = 0."""
+        parameters = self.generation.parameters_below(k, above)
+        if k == 0:
+            return self.layers[0].harmonium.visible.sample(parameters, generator)
+        return switched_on(torch.sigmoid(parameters), generator)
+
+    def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
+        """The nll of the reconstruction, up and down by rates."""
+        return self.nll(self(batch))
+
+    # -- the density ----------------------------------------------------------------------------------
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether log Z of the top machine is known."""
+        return self.top.is_normalised
+
+    @torch.no_grad()
+    def log_bound(self, batch: Batch, n_draws: int = 20) -> Float[Tensor, " batch"]:
+        """E_q[ log p(x, h_1 .. h_(L-1)) - log q(h_1 .. h_(L-1) | x) ] by row, at most log p(x); nats.
+
+        Without the top machine's log Z where that is not known. Every row is given the same uniform numbers, so that
+        its bound is its own, and the same every time.
+        """
+        generator, total = torch.Generator().manual_seed(BOUND_SEED), batch.x.new_zeros(len(batch.x)).double()
+        for _ in range(n_draws):
+            below, log_q, units = batch.x, batch.x.new_zeros(len(batch.x)), []
+            for k in range(len(self.layers) - 1):
+                a = self.recognition.inputs(k, below)
+                below = (uniforms(a[:1], generator) < torch.sigmoid(a)).to(a.dtype)
+                units.append(below)
+                log_q = log_q - _nll(a, below)
+            log_p = -self.generation_nll(batch, units) - self.top.harmonium.free_energy(below)
+            total += (log_p - log_q).double()
+        bound = total / n_draws
+        return bound - self.top.log_partition if self.is_normalised else bound
+
+    @torch.no_grad()
+    def sample(self, n: int, n_steps: int, generator: Generator, *, mean: bool = False) -> Float[Tensor, "n columns"]:
+        """n rows: the top machine's chains go on for so many Gibbs steps, and one pass goes down from their ends."""
+        units = self.top.sample(n, n_steps, generator)
+        for k in reversed(range(1, len(self.layers) - 1)):
+            units = self._draw_below(k, units, generator)
+        parameters = self.generation.parameters_below(0, units)
+        visible = self.layers[0].harmonium.visible
+        return visible.mean(parameters) if mean else visible.sample(parameters, generator)
+
+
+def _nll(logits: Tensor, units: Tensor) -> Tensor:
+    """-log of binary units, summed."""
+    return F.binary_cross_entropy_with_logits(logits, units, reduction="none").sum(-1)
+
+
+def _check(layers: Sequence[Contrast]) -> None:
+    """Refuse machines that make no network."""
+    if len(layers) < 2:
+        raise InputError(f"a deep belief network has two layers or more; found {len(layers)}; give hidden_sizes")
+    for k, (below, above) in enumerate(pairwise(layers), 1):
+        if below.harmonium.n_hidden != above.harmonium.n_visible:
+            raise InputError(
+                f"layer {k} has {below.harmonium.n_hidden} units and layer {k + 1} is made for "
+                f"{above.harmonium.n_visible}; give each layer as many inputs as the one below has units"
+            )
+    for k, layer in enumerate(layers, 1):
+        if not isinstance(layer.harmonium.hidden, BinaryHidden) or layer.harmonium.counts_words:
+            raise InputError(f"layer {k} of a deep belief network needs binary hidden units, and no word counts")

@@ -1,0 +1,173 @@
+"""A deep belief network against enumeration, and its local rules against autograd."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+
+from isthmus import InputError
+from isthmus.learning.contrast import Contrast
+from isthmus.learning.wake_sleep import DeepBelief
+from isthmus.parts.energies import Harmonium
+from isthmus.parts.likelihoods import likelihood_from
+from isthmus.parts.passes import Batch
+
+
+def every(n_units):
+    return torch.tensor(list(itertools.product([0.0, 1.0], repeat=n_units)), dtype=torch.float64)
+
+
+def network(sizes=(4, 3, 3, 2), visible="bernoulli", method="pcd", scale=0.8, n_chains=7):
+    generator = torch.Generator().manual_seed(0)
+    layers = []
+    for k, (n, m) in enumerate(itertools.pairwise(sizes)):
+        config = {"name": visible if k == 0 else "bernoulli"}
+        machine = Harmonium(likelihood_from(config, n), m, weight_scale=scale, generator=generator)
+        with torch.no_grad():
+            machine.visible_bias.copy_(0.5 * torch.randn(n, generator=generator))
+            machine.hidden_bias.copy_(0.5 * torch.randn(m, generator=generator))
+        layers.append(Contrast(machine, method=method, n_chains=n_chains).double())
+    return DeepBelief(layers).double()
+
+
+def log_probability(made, x):
+    """log p(x) by summing over every state of every layer, and the top machine's Z."""
+    states = [every(layer.harmonium.n_hidden) for layer in made.layers[:-1]]
+    top = made.top.harmonium
+    log_top = -top.free_energy(states[-1]) - top.log_partition()
+    for k in reversed(range(1, len(states))):
+        conditional = torch.distributions.Bernoulli(logits=made.generation.parameters_below(k, states[k]))
+        joint = conditional.log_prob(states[k - 1][:, None]).sum(-1) + log_top
+        log_top = joint.logsumexp(1)
+    conditional = torch.distributions.Bernoulli(logits=made.generation.parameters_below(0, states[0]))
+    return (conditional.log_prob(x[:, None]).sum(-1) + log_top).logsumexp(1)
+
+
+def parted(made):
+    """The directed layers moved away from the machines they began as."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for directed in made.generation.maps:
+            directed.weight.add_(0.3 * torch.randn(directed.weight.shape, generator=generator))
+    return made
+
+
+@pytest.mark.parametrize("sizes", [(4, 3, 2), (4, 3, 3, 2)])
+def test_the_bound_lies_below_the_enumerated_log_probability_and_near_it(sizes):
+    made = parted(network(sizes, scale=0.3))
+    made.finish(None)
+    x = every(4)
+    exact, bound = log_probability(made, x), made.log_bound(Batch(x), n_draws=2000)
+    assert exact.exp().sum().item() == pytest.approx(1.0)
+    assert (bound < exact + 0.02).all()
+    assert (exact - bound).mean() < 0.4
+
+
+def test_the_bound_of_two_layers_that_were_not_parted_is_no_worse_than_the_machine_below_alone():
+    """A second layer that begins as the first, upside down, leaves the model as it was (Hinton 2006, section 3)."""
+    made = network((4, 3, 4))
+    first, top = made.layers[0].harmonium, made.top.harmonium
+    with torch.no_grad():
+        top.weight.copy_(first.weight.t())
+        top.visible_bias.copy_(first.hidden_bias)
+        top.hidden_bias.copy_(first.visible_bias)
+    made.finish(None)
+    x = every(4)
+    exact = -first.free_energy(x) - first.log_partition()
+    torch.testing.assert_close(log_probability(made, x), exact)
+    torch.testing.assert_close(made.log_bound(Batch(x), n_draws=1000), exact, atol=1e-6, rtol=0, check_dtype=False)
+
+
+def test_a_rows_bound_is_its_own_and_the_same_every_time():
+    made, x = network(), every(4)
+    whole = made.log_bound(Batch(x), n_draws=5)
+    assert torch.equal(made.log_bound(Batch(x), n_draws=5), whole)
+    torch.testing.assert_close(made.log_bound(Batch(x[[3, 9]]), n_draws=5), whole[[3, 9]])
+
+
+def test_each_term_moves_the_parts_of_its_own_phase_alone():
+    made = network()
+    parts = {
+        "generation": {f"decoder.maps.{k}.{what}" for k in range(2) for what in ("weight", "bias")},
+        "recognition": {f"encoder.maps.{k}.{what}" for k in range(2) for what in ("weight", "bias")},
+        "contrast": {f"top.encoder.{what}" for what in ("up.weight", "up.bias", "visible_bias")},
+    }
+    assert set().union(*parts.values()) == {name for name, _ in made.named_parameters()}
+    for name, expected in parts.items():
+        made.zero_grad()
+        made.terms(Batch(every(4)), 0.0, torch.Generator().manual_seed(0))[name].mean().backward()
+        assert {n for n, p in made.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0} == expected
+
+
+def test_the_wake_phase_learns_by_the_delta_rule():
+    made, x = network((4, 3, 2)), every(4)
+    made.terms(Batch(x), 0.0, torch.Generator().manual_seed(0))["generation"].sum().backward()
+    (h,) = made.wake(x, torch.Generator().manual_seed(0))
+    directed = made.generation.maps[0]
+    rule = (torch.sigmoid(directed(h)) - x).t() @ h
+    torch.testing.assert_close(directed.weight.grad, rule)
+
+
+def test_the_sleep_phase_learns_by_the_delta_rule():
+    made = network((4, 3, 2))
+    dream = every(3)
+    made.sleep(dream, torch.Generator().manual_seed(0)).backward()
+    x = made._draw_below(0, dream, torch.Generator().manual_seed(0))
+    upward = made.recognition.maps[0]
+    torch.testing.assert_close(upward.weight.grad, (torch.sigmoid(upward(x)) - dream).t() @ x / 8)
+
+
+def test_draws_are_of_the_network():
+    made = network((4, 3, 2), n_chains=1)
+    drawn = made.sample(20000, 30, torch.Generator().manual_seed(2))
+    codes = (drawn @ torch.tensor([8.0, 4.0, 2.0, 1.0]).double()).long()
+    expected = log_probability(made, every(4)).exp().detach()
+    torch.testing.assert_close(torch.bincount(codes, minlength=16) / 20000, expected, atol=0.015, rtol=0,
+                               check_dtype=False)  # fmt: skip
+    assert made.sample(5, 3, torch.Generator().manual_seed(2), mean=True).shape == (5, 4)
+
+
+def test_up_down_learning_raises_the_bound():
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.rand(200, 1, generator=generator) < 0.5).double().expand(-1, 4).contiguous()
+    made = network(scale=0.3, n_chains=50)
+    made.finish(None)
+    before = made.log_bound(Batch(x)).mean()
+    optimizer = torch.optim.SGD(made.parameters(), lr=0.1)
+    for _ in range(300):
+        optimizer.zero_grad()
+        sum(term.mean() for term in made.terms(Batch(x), 0.0, generator).values()).backward()
+        made.project_gradient()
+        optimizer.step()
+    made.finish(None)
+    assert made.log_bound(Batch(x)).mean() > before + 0.5
+
+
+def test_as_a_coder_it_is_the_network_of_rates():
+    made, x = parted(network((4, 3, 2), visible="gaussian")), torch.randn(5, 4, dtype=torch.float64)
+    trip = made(Batch(x))
+    up = torch.sigmoid(made.layers[1].harmonium(torch.sigmoid(made.layers[0].harmonium(x))))
+    down = torch.sigmoid(up @ made.top.harmonium.weight + made.top.harmonium.visible_bias)
+    torch.testing.assert_close(trip.code, up)
+    torch.testing.assert_close(trip.parameters, made.generation.maps[0](down))
+    again = copy.deepcopy(made)
+    torch.testing.assert_close(again(Batch(x)).parameters, trip.parameters)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "changes", "text"),
+    [
+        ([(4, 3)], {}, "a deep belief network has two layers or more; found 1; give hidden_sizes"),
+        ([(4, 3), (2, 2)], {}, "layer 1 has 3 units and layer 2 is made for 2; give each layer as many inputs"),
+        ([(4, 3), (3, 2)], {"hidden": "rectified"}, "layer 1 of a deep belief network needs binary hidden units"),
+    ],
+)
+def test_machines_that_make_no_network_are_refused(sizes, changes, text):
+    generator = torch.Generator().manual_seed(0)
+    layers = [
+        Contrast(Harmonium(likelihood_from({"name": "bernoulli"}, n), m, generator=generator, **changes))
+        for n, m in sizes
+    ]
+    with pytest.raises(InputError, match=text):
+        DeepBelief(layers)
