@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from isthmus.reproduce import (
     bottleneck_mnist,
     capacity,
+    contraction,
     deep_ae_mnist,
     denoise_score,
     depth,
@@ -44,6 +45,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         denoise_score.EXPERIMENT,
         small_noise.EXPERIMENT,
         identity_crossing.EXPERIMENT,
+        contraction.EXPERIMENT,
         layerwise_or_joint.EXPERIMENT,
         online.EXPERIMENT,
     )
