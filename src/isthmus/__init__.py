@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.classifier import CodeClassifier
     from isthmus.estimators.contractive import ContractiveAutoencoder
     from isthmus.estimators.convolutional import ConvolutionalAutoencoder
+    from isthmus.estimators.dbn import DeepBeliefNetwork
     from isthmus.estimators.deep import Autoencoder
     from isthmus.estimators.denoising import DenoisingAutoencoder
     from isthmus.estimators.linear import LinearAutoencoder
@@ -30,6 +31,7 @@ _HOMES = {
     "CodeRegressor": "isthmus.estimators.regressor",
     "ContractiveAutoencoder": "isthmus.estimators.contractive",
     "ConvolutionalAutoencoder": "isthmus.estimators.convolutional",
+    "DeepBeliefNetwork": "isthmus.estimators.dbn",
     "DenoisingAutoencoder": "isthmus.estimators.denoising",
     "InputError": "isthmus.errors",
     "LinearAutoencoder": "isthmus.estimators.linear",
@@ -45,6 +47,7 @@ __all__ = [
     "CodeRegressor",
     "ContractiveAutoencoder",
     "ConvolutionalAutoencoder",
+    "DeepBeliefNetwork",
     "DenoisingAutoencoder",
     "InputError",
     "LinearAutoencoder",

@@ -4,6 +4,7 @@ from isthmus import (
     Autoencoder,
     ContractiveAutoencoder,
     ConvolutionalAutoencoder,
+    DeepBeliefNetwork,
     DenoisingAutoencoder,
     LinearAutoencoder,
     RestrictedBoltzmannMachine,
@@ -83,4 +84,5 @@ KINDS = {
     "rbm, rectified, by Adam": RestrictedBoltzmannMachine(
         code_size=24, hidden_units="rectified", optimizer="adamw", centred=False, **SMALL
     ),
+    "dbn": DeepBeliefNetwork(code_size=5, hidden_sizes=(12, 8), fine_tuning_epochs=3, **SMALL),
 }

@@ -16,6 +16,7 @@ from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
 from isthmus.estimators.contractive import ContractiveAutoencoder
 from isthmus.estimators.convolutional import ConvolutionalAutoencoder
+from isthmus.estimators.dbn import DeepBeliefNetwork
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.denoising import DenoisingAutoencoder
 from isthmus.estimators.linear import LinearAutoencoder
@@ -39,6 +40,7 @@ KINDS: dict[str, type[BaseAutoencoder]] = {
         ContractiveAutoencoder,
         StackedAutoencoder,
         RestrictedBoltzmannMachine,
+        DeepBeliefNetwork,
     )
 }
 """Every kind of autoencoder by the name that the command line knows it by."""

@@ -17,7 +17,7 @@ from isthmus.learning.objectives import MONITOR_SEED, Reconstruction
 from isthmus.learning.rows import Rows, spread
 from isthmus.parts.energies import Downward, Harmonium
 from isthmus.parts.layers import check_choice
-from isthmus.parts.likelihoods import Bernoulli, Likelihood
+from isthmus.parts.likelihoods import Bernoulli, GaussianLearned, Likelihood
 from isthmus.parts.passes import Batch, Pass
 from isthmus.parts.penalties import Penalty, check_weight
 
@@ -150,7 +150,7 @@ class Contrast(Reconstruction):
         terms = {"contrast": self.contrast(v, a, progress, generator)[0]}
         if self.weight_decay > 0.0:
             terms["weight_decay"] = 0.5 * self.weight_decay * machine.weight.square().sum()
-        if self.centred and self.training:
+        if self.training:
             self.note_offsets(v, a.detach())
         if self.penalties:
             code = self.code_activation(a)
@@ -216,6 +216,14 @@ class Contrast(Reconstruction):
         hidden = machine.hidden.mean(machine(v) if a is None else a).mean(0)
         self.visible_offset.lerp_(mu.to(self.visible_offset.dtype), rate)
         self.hidden_offset.lerp_(hidden.to(self.hidden_offset.dtype), rate)
+
+    @property
+    def independent_columns(self) -> Float[Tensor, " columns"]:
+        """The parameters under which each column, on its own, has its mean over the rows: where annealing starts."""
+        mean = self.visible_offset
+        if isinstance(self.likelihood, GaussianLearned):
+            mean = mean * self.likelihood.variance.detach()
+        return self.likelihood.parameters_for(mean)
 
     @torch.no_grad()
     def project_gradient(self) -> None:

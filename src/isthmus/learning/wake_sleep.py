@@ -18,6 +18,7 @@ from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.rows import Rows
 from isthmus.parts.draws import switched_on, uniforms
 from isthmus.parts.hidden_units import BinaryHidden
+from isthmus.parts.networks import MLP
 from isthmus.parts.passes import Batch
 
 BOUND_SEED = 0
@@ -171,7 +172,7 @@ class DeepBelief(Reconstruction):
         units = self.wake(batch.x, generator)
         above = units[-1]
         contrast, dream = self.top.contrast(above, self.top.harmonium(above), progress, generator)
-        if self.top.centred and self.training:
+        if self.training:
             self.top.note_offsets(above)
         generation = self.generation_nll(batch, units)
         return {"generation": generation, "contrast": contrast, "recognition": self.sleep(dream, generator)}
@@ -249,6 +250,25 @@ class DeepBelief(Reconstruction):
         parameters = self.generation.parameters_below(0, units)
         visible = self.layers[0].harmonium.visible
         return visible.mean(parameters) if mean else visible.sample(parameters, generator)
+
+    @torch.no_grad()
+    def copy_into(self, coder: Reconstruction) -> None:
+        """Give the network of rates to the maps of a deep autoencoder of the same sizes, and its likelihood.
+
+        Args:
+            coder: with an `MLP` for each way, of sigmoid units.
+        """
+        upward, downward = (cast(MLP, part).affine_maps for part in (coder.encoder, coder.decoder))
+        for k, (to, layer) in enumerate(zip(upward, self.layers, strict=True)):
+            # The first units may see the rows in units of their variance: s(v) = v / sigma^2.
+            unit = layer.harmonium.visible.statistic(torch.ones_like(to.weight[:1])) if k == 0 else 1.0
+            to.weight.copy_(layer.harmonium.weight * unit)
+            to.bias.copy_(layer.harmonium.hidden_bias)
+        downward[0].weight.copy_(self.top.harmonium.weight.t())
+        downward[0].bias.copy_(self.top.harmonium.visible_bias)
+        for to, directed in zip(downward[1:], reversed(list(self.generation.maps)), strict=True):
+            to.load_state_dict(directed.state_dict())
+        coder.likelihood.load_state_dict(self.likelihood.state_dict())
 
 
 def _nll(logits: Tensor, units: Tensor) -> Tensor:

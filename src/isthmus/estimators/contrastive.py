@@ -1,0 +1,157 @@
+"""What the kinds share that learn a density by chains: their arguments, draws, and log Z by annealing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from isthmus.errors import InputError
+from isthmus.estimators.base import seed_of
+from isthmus.evaluation.partition import PartitionEstimate, annealed
+from isthmus.learning.contrast import Contrast
+from isthmus.learning.rows import Rows
+from isthmus.learning.training import OPTIMIZERS, Settings
+from isthmus.parts.layers import check_choice
+
+LEARNING_RATES = {"bernoulli": 0.1, "categorical": 0.1}
+"""Of plain steps by visible unit, where it is not .005."""
+
+
+if TYPE_CHECKING:
+    from isthmus.estimators.base import BaseAutoencoder as Beside
+else:
+    Beside = object
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Contrastive(Beside):
+    """The arguments of learning by contrast, and what a density can do besides coding: a mixin for a `BaseAutoencoder`.
+
+    Args:
+        method: "pcd" (persistent chains) or "cd" (contrastive divergence).
+        n_steps: Gibbs steps between two steps of learning; a pair such as (1, 25) grows over learning.
+        n_chains: persistent chains.
+        centred: take the centred step, which does not depend on what is called 0 and what 1.
+        optimizer: "sgd" (plain steps, as the method is stated) or "adamw".
+        momentum: of "sgd".
+        learning_rate: the largest of the schedule; None takes .1 for "sgd" on binary units and choices, .005 on other
+            units, and .002 for "adamw".
+        weight_decay: w of w/2 ||W||^2, on the weights alone.
+        precision: "fp32" by default: a contrast is the small difference of two large sums.
+        patience: None by default: what is looked at is not the likelihood, and may rise while that still grows.
+    """
+
+    method: str = "pcd"
+    n_steps: int | Sequence[int] = 1
+    n_chains: int = 100
+    centred: bool = True
+    optimizer: str = "sgd"
+    momentum: float = 0.5
+    learning_rate: float | None = None  # type: ignore[assignment]
+    weight_decay: float = 2e-4
+    precision: str = "fp32"
+    patience: int | None = None
+
+    @property
+    def _machine(self) -> Contrast:
+        """What has a log Z."""
+        raise NotImplementedError
+
+    # -- the recipe ---------------------------------------------------------------------------------
+
+    def _chosen(self) -> dict[str, Any]:
+        """What a `Contrast` is told of how to learn."""
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        return {
+            "method": self.method, "n_steps": self.n_steps, "n_chains": self.n_chains, "centred": self.centred,
+            "weight_decay": self.weight_decay,
+        }  # fmt: skip
+
+    def _choose_likelihood(self, rows: Rows, held_out: Rows | None) -> dict[str, Any]:
+        """As of every kind; what "auto" chose is brought to the nearest visible unit that there is."""
+        config: dict[str, Any] = super()._choose_likelihood(rows, held_out)
+        if self.likelihood != "auto":
+            return config
+        if config["name"] == "gaussian-unit":
+            return {"name": "bernoulli"}
+        if config["name"] == "mixed":
+            units = [(group, "real" if group["unit"] == "count" else group["unit"]) for group in config["groups"]]
+            config["groups"] = [{"unit": unit, "columns": group["columns"]} for group, unit in units]
+        return config
+
+    def _plain_steps(self, settings: Settings, likelihood: str) -> Settings:
+        """The settings with the optimiser of this kind; the decay of the weights is a term of the criterion."""
+        default = 2e-3 if self.optimizer == "adamw" else LEARNING_RATES.get(likelihood, 5e-3)
+        return replace(
+            settings, optimizer=self.optimizer, momentum=self.momentum, weight_decay=0.0,
+            learning_rate=self.learning_rate or default,
+        )  # fmt: skip
+
+    # -- the density --------------------------------------------------------------------------------
+
+    @property
+    def log_partition_(self) -> float:
+        """log Z, nats, where it is known."""
+        if not (hasattr(self, "objective_") and self._machine.is_normalised):
+            raise AttributeError("log Z is not known; see estimate_log_partition")
+        return float(self._machine.log_partition)
+
+    def estimate_log_partition(
+        self, n_chains: int = 100, n_temperatures: int = 1000, random_state: Any = 0
+    ) -> PartitionEstimate:
+        """log Z by annealed importance sampling, kept for `score_samples` where Z was not summed.
+
+        Args:
+            n_chains: independent chains.
+            n_temperatures: distributions between independent columns and the model.
+            random_state: seed of the draws.
+
+        Returns:
+            The estimate, with its standard error, interval and effective sample size.
+
+        Raises:
+            InputError: fewer than one chain or two temperatures; word counts, each number of which has a Z of its own
+                (`isthmus.evaluation.partition.annealed` takes it); rectified units.
+        """
+        check_is_fitted(self)
+        machine, generator = self._machine.to("cpu").eval(), torch.Generator().manual_seed(seed_of(random_state))
+        estimate = annealed(
+            machine.harmonium, generator, n_chains=n_chains, n_temperatures=n_temperatures,
+            base=machine.independent_columns,
+        )  # fmt: skip
+        if not machine.harmonium.can_be_summed:
+            machine.log_partition.fill_(estimate.log_partition)
+            self.score_kind_ = self._score_kind()
+        return estimate
+
+    def _score_kind(self) -> str:
+        """What `score_samples` is."""
+        raise NotImplementedError
+
+    def _finish(self, rows: Rows) -> None:
+        self.score_kind_ = self._score_kind()
+
+    def sample(self, n: int, random_state: Any = None, *, n_steps: int = 200, mean: bool = False) -> Any:
+        """n draws, in the units of X, from chains that go on for `n_steps` Gibbs steps from where learning left them.
+
+        Args:
+            n: how many.
+            random_state: seed of the draws.
+            n_steps: more make draws from one chain forget each other, and the rows that "cd" started at.
+            mean: give the mean of the visible units given the last codes: grey values in place of black and white.
+
+        Raises:
+            InputError: fewer than one draw or step.
+        """
+        check_is_fitted(self)
+        for name, value in (("n", n), ("n_steps", n_steps)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise InputError(f"{name}={value!r}: it must be a whole number of at least 1")
+        generator = torch.Generator().manual_seed(seed_of(random_state))
+        objective: Any = self.objective_.to("cpu").eval()
+        return self.preprocessing_.restore(objective.sample(n, n_steps, generator, mean=mean).numpy())

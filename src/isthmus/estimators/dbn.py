@@ -1,0 +1,173 @@
+"""The deep belief network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from isthmus.errors import InputError
+from isthmus.estimators.base import BaseAutoencoder
+from isthmus.estimators.classifier import CodeClassifier
+from isthmus.estimators.contrastive import Contrastive
+from isthmus.estimators.deep import Autoencoder
+from isthmus.estimators.records import Shape
+from isthmus.learning.contrast import Contrast
+from isthmus.learning.phases import Phase
+from isthmus.learning.precision import resolve_device
+from isthmus.learning.rows import Rows
+from isthmus.learning.stacking import CodesBelow
+from isthmus.learning.training import Settings
+from isthmus.learning.wake_sleep import DeepBelief
+from isthmus.parts.energies import Harmonium
+from isthmus.parts.likelihoods import likelihood_from
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
+    r"""The deep belief network: restricted Boltzmann machines learned one on the codes of the other, the top one whole.
+
+        p(x, h_1 .. h_L) = p(x | h_1) ... p(h_(L-2) | h_(L-1)) p(h_(L-1), h_L),   code = h_L of h_k = sigma(a_k)
+
+    Two layers on top form a machine with an energy; below it each layer is drawn from the one above. Learned greedily,
+    each new machine takes over what the prior over the codes was, and can only raise the bound on log p(x) if it
+    begins right and models them better. The up-down algorithm then learns all layers together by local rules: from
+    rows drawn up, the directed layers learn to draw down; from dreams drawn down, the recognition learns to go up.
+    This is what made deep networks learnable in 2006.
+
+    Args:
+        hidden_sizes: units of each layer but the last, lowest first, whose `code_size` is of its own; None takes one
+            layer as wide as the code.
+        fine_tuning_epochs: passes of the up-down algorithm after the layers; 0 leaves it out.
+        fine_tuning_learning_rate: None takes a tenth of what the layers had.
+        n_draws: draws from the recognition in the bound of each row.
+
+    The other arguments are those of `Contrastive` (method, n_steps, n_chains, centred, optimizer, momentum), which hold
+    for each layer, and of every kind: see there and `BaseAutoencoder`. Epochs are each layer's.
+
+    Attributes:
+        score_kind_: "bound" where log Z of the top machine is known (summed, or after `estimate_log_partition`):
+            `score_samples` is then a lower bound on log p(x); else "unnormalised", the same without log Z.
+        log_partition_: log Z of the top machine, where it is known.
+
+    Raises:
+        InputError: at `fit`, for arguments or rows that cannot be used, in one line.
+
+    Source: Goodfellow, Bengio & Courville, Deep Learning, section 20.3; Hinton, Osindero & Teh, A fast learning
+    algorithm for deep belief nets (2006); Salakhutdinov & Murray, On the quantitative analysis of deep belief networks
+    (2008).
+
+    Example:
+        >>> import numpy as np
+        >>> from isthmus import DeepBeliefNetwork
+        >>> X = np.repeat(np.random.default_rng(0).random((100, 2)) < 0.5, 3, axis=1).astype(float)
+        >>> model = DeepBeliefNetwork(hidden_sizes=(5,), code_size=4, max_epochs=3, random_state=0).fit(X)
+        >>> model.score_kind_, model.transform(X).shape, model.sample(5, random_state=0).shape
+        ('bound', (100, 4), (5, 6))
+        >>> bool(np.allclose(model.to_autoencoder().transform(X), model.transform(X), atol=1e-6))
+        True
+    """
+
+    hidden_sizes: Sequence[int] | None = None
+    fine_tuning_epochs: int = 0
+    fine_tuning_learning_rate: float | None = None
+    n_draws: int = 20
+
+    kind: ClassVar[str] = "dbn"
+    overcomplete: ClassVar[bool] = True
+
+    # -- the recipe ---------------------------------------------------------------------------------
+
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> DeepBelief:
+        self._check()
+        given = (shape.code_size,) if self.hidden_sizes is None else self.hidden_sizes
+        self.hidden_sizes_ = tuple(int(size) for size in given)
+        layers, likelihood = [], likelihood_from(shape.likelihood, shape.n_columns)
+        for n_inputs, n_units in pairwise((shape.n_columns, *self.hidden_sizes_, shape.code_size)):
+            if layers:
+                likelihood = likelihood_from({"name": "bernoulli"}, n_inputs)
+            layers.append(Contrast(Harmonium(likelihood, n_units, generator=generator), **self._chosen()))
+        return DeepBelief(layers)
+
+    def _check(self) -> None:
+        """Refuse epochs, rates and draws that cannot be meant."""
+        epochs, rate, draws = self.fine_tuning_epochs, self.fine_tuning_learning_rate, self.n_draws
+        if not (isinstance(epochs, int | np.integer) and epochs >= 0):
+            raise InputError(f"fine_tuning_epochs={epochs!r}: it must be a whole number, 0 or more")
+        if rate is not None and not (isinstance(rate, int | float | np.number) and rate > 0):
+            raise InputError(f"fine_tuning_learning_rate={rate!r}: it must be a number above 0")
+        if not (isinstance(draws, int | np.integer) and draws >= 1):
+            raise InputError(f"n_draws={draws!r}: it must be a whole number of at least 1")
+
+    def _suggest_code_size(self, rows: Rows) -> tuple[int, str]:
+        return min(max(rows.n_columns, 16), 256), "as many as columns, at least 16 and at most 256"
+
+    def _phases(self, settings: Settings) -> list[Phase]:
+        network = cast(DeepBelief, self.objective_)
+        below = CodesBelow(network.layers, resolve_device(self.device))
+        names = [self.likelihood_["name"], *["bernoulli"] * (len(network.layers) - 1)]
+        phases = [
+            Phase(f"layer {k} of {len(names)}", layer, self._plain_steps(settings, name), below.view(k - 1))
+            for k, (layer, name) in enumerate(zip(network.layers, names, strict=True), 1)
+        ]
+        if self.fine_tuning_epochs:
+            last = phases[0].settings
+            rate = self.fine_tuning_learning_rate or 0.1 * last.learning_rate
+            last = replace(last, max_epochs=self.fine_tuning_epochs, learning_rate=rate)
+            phases.append(Phase("up-down", network, last, below.view(0)))
+        return phases
+
+    @property
+    def _machine(self) -> Contrast:
+        return cast(DeepBelief, self.objective_).top
+
+    def _score_kind(self) -> str:
+        return "bound" if self._machine.is_normalised else "unnormalised"
+
+    def _finish(self, rows: Rows) -> None:
+        network = cast(DeepBelief, self.objective_)
+        if not self.fine_tuning_epochs:
+            network.prepare(rows)
+        super()._finish(rows)
+
+    # -- the density, and what it becomes -------------------------------------------------------------
+
+    def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
+        """A lower bound on log p(x) by row, nats, in model space; without log Z where that is not known."""
+        rows, network = self._rows(X), cast(DeepBelief, self.objective_)
+        return np.concatenate(
+            [network.log_bound(batch, self.n_draws)[:n].cpu().numpy() for batch, n in self._padded(rows)]
+        )
+
+    def to_autoencoder(self) -> Autoencoder:
+        """The network of rates as a deep autoencoder of its own: the same codes and reconstructions, untied weights.
+
+        It is where a stack is fine-tuned from by backpropagation: `StackedAutoencoder(layers="rbm")` does both.
+        """
+        network = cast(DeepBelief, self.objective_)
+        model = Autoencoder(
+            code_size=self.code_size_, hidden_sizes=self.hidden_sizes_, activation="sigmoid", code_activation="sigmoid",
+            likelihood=self.likelihood, scaling=self.scaling, missing=self.missing, categories=self.categories,
+            random_state=self.seed_, device=self.device,
+        )  # fmt: skip
+        for name in ("preprocessing_", "likelihood_", "baseline_", "history_", "code_size_", "seed_", "n_rows_",
+                     "n_features_in_", "feature_names_in_", "_n_features_out"):  # fmt: skip
+            if hasattr(self, name):
+                setattr(model, name, getattr(self, name))
+        model.objective_ = model._recipe(model._shape(), torch.Generator().manual_seed(self.seed_))
+        network.copy_into(model.objective_)
+        model.objective_.eval()
+        return model
+
+    def to_classifier(self, **arguments: Any) -> CodeClassifier:
+        """An unfitted classifier that starts from this network's codes and fine-tunes them from labels.
+
+        Args:
+            arguments: of `CodeClassifier`, but `encoder`.
+        """
+        return CodeClassifier(encoder=self.to_autoencoder(), **arguments)

@@ -1,0 +1,187 @@
+"""The kinds that are densities: what they score, what they draw, what they become."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+import isthmus
+from isthmus import DeepBeliefNetwork, InputError, RestrictedBoltzmannMachine
+
+X = (load_digits().data[:300] > 7).astype(float)
+SMALL = {"max_epochs": 3, "random_state": 0}
+
+
+def large(**changes):
+    return RestrictedBoltzmannMachine(**{"code_size": 24, **SMALL, **changes}).fit(X)
+
+
+def test_a_small_machine_is_summed_and_its_probabilities_are_probabilities():
+    pairs = np.array([[a, a, b, b, 1 - a] for a in (0, 1) for b in (0, 1)] * 10, float)
+    model = RestrictedBoltzmannMachine(code_size=3, **SMALL).fit(pairs)
+    every = np.array(list(np.ndindex(*[2] * 5)), float)
+    assert model.score_kind_ == "exact"
+    assert np.exp(model.score_samples(every)).sum() == pytest.approx(1.0, abs=1e-5)
+    estimate = model.estimate_log_partition(n_temperatures=50)
+    assert estimate.log_partition == pytest.approx(model.log_partition_, abs=0.1)
+    assert model.score_kind_ == "exact"
+
+
+def test_a_large_machine_scores_by_its_free_energy_until_log_z_is_estimated(tmp_path):
+    model = large()
+    assert model.score_kind_ == "unnormalised"
+    assert not hasattr(model, "log_partition_")
+    before = model.score_samples(X)
+    machine, x = model.objective_.harmonium, torch.from_numpy(X).float()
+    np.testing.assert_allclose(before, -machine.free_energy(x).detach().numpy(), rtol=1e-5)
+    estimate = model.estimate_log_partition(n_chains=20, n_temperatures=50)
+    assert model.score_kind_ == "estimate"
+    assert model.log_partition_ == estimate.log_partition
+    np.testing.assert_allclose(model.score_samples(X), before - estimate.log_partition)
+    model.save(tmp_path / "m")
+    again = isthmus.load(tmp_path / "m")
+    assert again.score_kind_ == "estimate"
+    np.testing.assert_array_equal(again.score_samples(X), model.score_samples(X))
+    np.testing.assert_array_equal(again.sample(3, 0, n_steps=5), model.sample(3, 0, n_steps=5))
+
+
+def test_draws_come_in_the_users_units_and_repeat_with_their_seed():
+    images = (load_digits().images[:100] * 15).astype(np.uint8)
+    model = RestrictedBoltzmannMachine(code_size=5, **SMALL).fit(images)
+    drawn = model.sample(4, random_state=1, n_steps=3)
+    assert drawn.shape == (4, 8, 8)
+    assert drawn.dtype == np.uint8
+    assert set(np.unique(drawn)) <= {0, 255}
+    np.testing.assert_array_equal(model.sample(4, random_state=1, n_steps=3), drawn)
+    grey = model.sample(150, random_state=1, n_steps=3, mean=True)
+    assert grey.shape == (150, 8, 8)
+    assert ((grey > 0) & (grey < 255)).any()
+
+
+@pytest.mark.parametrize("method", ["cd", "pcd"])
+def test_word_counts_are_learned_and_drawn_with_as_many_words_as_rows_have(method):
+    words = np.random.default_rng(0).poisson(2.0, (60, 10)).astype(float)
+    model = RestrictedBoltzmannMachine(
+        code_size=4, likelihood="multinomial", scaling="none", method=method, **SMALL
+    ).fit(words)
+    drawn = model.sample(20, 0, n_steps=3)
+    assert set(drawn.sum(1)) <= set(words.sum(1))
+    assert (drawn == drawn.round()).all()
+    np.testing.assert_allclose(model.reconstruct(words).sum(1), words.sum(1), rtol=1e-5)
+    with pytest.raises(InputError, match="does not model how many words a row has; say how many with total="):
+        model.estimate_log_partition()
+
+
+def test_tables_take_a_unit_for_each_column_and_counts_as_real():
+    import pandas as pd
+
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "real": generator.normal(size=80),
+            "flag": generator.integers(0, 2, 80).astype(bool),
+            "kind": pd.Categorical(generator.choice(list("abc"), 80)),
+            "visits": generator.poisson(3.0, 80),
+        }
+    )
+    model = RestrictedBoltzmannMachine(code_size=4, **SMALL).fit(frame)
+    assert {group["unit"] for group in model.likelihood_["groups"]} == {"real", "binary", "categorical"}
+    drawn = model.sample(6, 0, n_steps=3)
+    assert list(drawn.columns) == list(frame.columns)
+    assert set(drawn["kind"]) <= set("abc")
+    assert model.score_kind_ == "exact"
+
+
+@pytest.mark.parametrize(
+    ("changes", "rows", "text"),
+    [
+        (
+            {"likelihood": "bernoulli", "scaling": "none"},
+            X - 0.5,
+            "Bernoulli likelihood wants values in .0, 1.; found",
+        ),
+        (
+            {"likelihood": "multinomial"},
+            X + 0.5,
+            "Multinomial likelihood wants counts, whole numbers from 0; found",
+        ),
+        ({"n_chains": 0}, X, "n_chains=0: a model is sampled by at least one chain; give 1 or more"),
+        (
+            {"likelihood": "poisson"},
+            X,
+            "likelihood='poisson' has no visible unit of an energy; choose one of: bernoulli",
+        ),
+        ({"hidden_units": "relu"}, X, "hidden_units 'relu' is unknown"),
+        ({"optimizer": "adam"}, X, "optimizer 'adam' is unknown; did you mean 'adamw'"),
+        ({"n_steps": 0}, X, "n_steps=0: it must be a whole number of at least 1"),
+        ({"target_rate": 2.0, "sparsity_weight": 1.0}, X, "target_rate 2.0 is not a rate between 0 and 1"),
+    ],
+)
+def test_what_a_machine_cannot_learn_from_is_refused(changes, rows, text):
+    with pytest.raises(InputError, match=text):
+        RestrictedBoltzmannMachine(code_size=3, **SMALL).set_params(**changes).fit(rows)
+
+
+def test_draws_that_cannot_be_meant_are_refused():
+    model = large(max_epochs=1)
+    with pytest.raises(InputError, match="n=0: it must be a whole number of at least 1"):
+        model.sample(0)
+    with pytest.raises(InputError, match="n_steps=-1: it must be a whole number of at least 1"):
+        model.sample(2, n_steps=-1)
+
+
+def network(**changes):
+    return DeepBeliefNetwork(**{"hidden_sizes": (7,), "code_size": 5, **SMALL, **changes}).fit(X)
+
+
+def test_a_network_of_small_machines_has_a_bound_and_draws(tmp_path):
+    model = network(fine_tuning_epochs=2)
+    assert [record["name"] for record in model.history_["pretraining"]] == ["layer 1 of 2", "layer 2 of 2"]
+    assert model.history_["name"] == "up-down"
+    assert model.score_kind_ == "bound"
+    assert (model.score_samples(X) < 0).all()
+    assert model.sample(3, 0, n_steps=4).shape == (3, 64)
+    model.save(tmp_path / "m")
+    np.testing.assert_array_equal(isthmus.load(tmp_path / "m").score_samples(X), model.score_samples(X))
+
+
+def test_a_network_without_fine_tuning_goes_down_by_the_weights_it_went_up_by():
+    model = network()
+    first = model.objective_.layers[0].harmonium
+    torch.testing.assert_close(model.objective_.generation.maps[0].weight, first.weight.t())
+    large_top = network(hidden_sizes=(30,), code_size=24, max_epochs=1)
+    assert large_top.score_kind_ == "unnormalised"
+    before, estimate = large_top.score_samples(X), large_top.estimate_log_partition(20, 50)
+    np.testing.assert_allclose(large_top.score_samples(X), before - estimate.log_partition)
+    assert large_top.score_kind_ == "bound"
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian-per-column"])
+def test_a_network_becomes_an_autoencoder_that_codes_and_decodes_as_it_does(likelihood, tmp_path):
+    model = network(likelihood=likelihood, hidden_sizes=(7, 6), fine_tuning_epochs=1)
+    unrolled = model.to_autoencoder()
+    np.testing.assert_allclose(unrolled.transform(X), model.transform(X), atol=1e-5)
+    np.testing.assert_allclose(unrolled.reconstruct(X), model.reconstruct(X), atol=1e-5)
+    np.testing.assert_allclose(unrolled.nll(X), model.nll(X), rtol=1e-4)
+    unrolled.save(tmp_path / "m")
+    np.testing.assert_array_equal(isthmus.load(tmp_path / "m").transform(X), unrolled.transform(X))
+
+
+def test_a_network_becomes_a_classifier():
+    y = load_digits().target[:300]
+    classifier = network().to_classifier(max_epochs=2, random_state=0).fit(X, y)
+    assert classifier.predict(X).shape == (300,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"hidden_sizes": ()}, "a deep belief network has two layers or more; found 1; give hidden_sizes"),
+        ({"fine_tuning_epochs": -1}, "fine_tuning_epochs=-1: it must be a whole number, 0 or more"),
+        ({"fine_tuning_learning_rate": 0.0}, "fine_tuning_learning_rate=0.0: it must be a number above 0"),
+        ({"n_draws": 0}, "n_draws=0: it must be a whole number of at least 1"),
+    ],
+)
+def test_networks_that_cannot_be_meant_are_refused(changes, text):
+    with pytest.raises(InputError, match=text):
+        network(**changes)
