@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import isthmus.data
-from benchmarks import contraction, reading, sparse, stacking, training
+from benchmarks import contraction, rbm, reading, sparse, stacking, training
 from isthmus import InputError
 
 
@@ -37,6 +37,7 @@ def main() -> None:
         lambda: contraction.run(x, repeats),
         lambda: sparse.run(repeats),
         lambda: stacking.run(x, repeats),
+        lambda: rbm.run(x[:n_rows], test, repeats),
     ):
         print(*table(), sep="\n", flush=True)
 

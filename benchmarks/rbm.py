@@ -58,15 +58,15 @@ def ours(x: Tensor) -> tuple[float, Harmonium]:
     return time.perf_counter() - start, objective.harmonium
 
 
-def scikit_learns(x: Tensor) -> tuple[float, Harmonium]:
+def scikit_learns(x: Tensor, dtype: type = np.float64) -> tuple[float, Harmonium]:
     """Its own step on slices of the rows, as its `fit` calls it, at the same learning rates."""
-    array, bounds = x.numpy(), batch_bounds(len(x), BATCH)
+    array, bounds = x.numpy().astype(dtype), batch_bounds(len(x), BATCH)
     planned = len(bounds) * EPOCHS
     model = BernoulliRBM(n_components=N_HIDDEN, batch_size=BATCH, n_iter=1, random_state=0)
     model.fit(array[:BATCH])  # makes its arrays; overwritten below
-    model.components_ = np.asarray(machine().weight.detach().numpy(), order="F")
-    model.intercept_hidden_, model.intercept_visible_ = np.zeros(N_HIDDEN, np.float32), np.zeros(784, np.float32)
-    model.h_samples_ = np.zeros((BATCH, N_HIDDEN), np.float32)
+    model.components_ = np.asarray(machine().weight.detach().numpy(), dtype, order="F")
+    model.intercept_hidden_, model.intercept_visible_ = np.zeros(N_HIDDEN, dtype), np.zeros(784, dtype)
+    model.h_samples_ = np.zeros((BATCH, N_HIDDEN), dtype)
     draws, start = np.random.RandomState(1), time.perf_counter()
     for step in range(planned):
         model.learning_rate = rate(step, planned, SETTINGS)
@@ -89,7 +89,11 @@ def judged(learned: Harmonium, test: Tensor) -> str:
 
 def learning(x: Tensor, test: Tensor, repeats: int) -> list[str]:
     """The two loops, taking turns."""
-    loops: dict[str, Callable[[Tensor], tuple[float, Harmonium]]] = {"scikit-learn": scikit_learns, "isthmus": ours}
+    loops: dict[str, Callable[[Tensor], tuple[float, Harmonium]]] = {
+        "scikit-learn": scikit_learns,
+        "scikit-learn, float32": lambda x: scikit_learns(x, np.float32),
+        "isthmus": ours,
+    }
     spent: dict[str, list[float]] = {name: [] for name in loops}
     learned = {}
     for _ in range(repeats):
@@ -98,10 +102,10 @@ def learning(x: Tensor, test: Tensor, repeats: int) -> list[str]:
             spent[name].append(took)
     speed = {name: EPOCHS * len(x) / float(np.median(times)) for name, times in spent.items()}
     lines = [f"restricted Boltzmann machine 784-{N_HIDDEN}, persistent chains, batch {BATCH}, {len(x)} rows, "
-             f"{EPOCHS} epochs, same order", "loop           rows/s  over scikit-learn  reconstruction error  "
+             f"{EPOCHS} epochs, same order", "loop                   rows/s  over scikit-learn  reconstruction error  "
              "pseudo-likelihood"]  # fmt: skip
     return lines + [
-        f"{name:12s} {speed[name]:8.0f}  {speed[name] / speed['scikit-learn']:17.2f}  {judged(learned[name], test)}"
+        f"{name:21s} {speed[name]:7.0f}  {speed[name] / speed['scikit-learn']:17.2f}  {judged(learned[name], test)}"
         for name in loops
     ]
 

@@ -87,7 +87,8 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
         self._check()
         given = (shape.code_size,) if self.hidden_sizes is None else self.hidden_sizes
         self.hidden_sizes_ = tuple(int(size) for size in given)
-        layers, likelihood = [], likelihood_from(shape.likelihood, shape.n_columns)
+        likelihood = likelihood_from(shape.likelihood, shape.n_columns)
+        layers: list[Contrast] = []
         for n_inputs, n_units in pairwise((shape.n_columns, *self.hidden_sizes_, shape.code_size)):
             if layers:
                 likelihood = likelihood_from({"name": "bernoulli"}, n_inputs)

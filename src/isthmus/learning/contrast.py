@@ -146,8 +146,8 @@ class Contrast(Reconstruction):
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The contrast, (batch,), nats up to log Z, what weights cost, and each penalty times its weight."""
         machine, v = self.harmonium, self._complete(batch)
-        a = machine(v).to(v.dtype)
-        terms = {"contrast": self.contrast(v, a, progress, generator)[0]}
+        contrast, a, _ = self.contrast(v, progress, generator)
+        terms = {"contrast": contrast}
         if self.weight_decay > 0.0:
             terms["weight_decay"] = 0.5 * self.weight_decay * machine.weight.square().sum()
         if self.training:
@@ -160,25 +160,31 @@ class Contrast(Reconstruction):
         return terms
 
     def contrast(
-        self, v: Float[Tensor, "batch columns"], a: Tensor, progress: float, generator: torch.Generator | None
-    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "chains columns"]]:
-        """F(v) minus F of where the chains stand after k more steps, by row, and where they stand.
-
-        Persistent chains count by their mean, others each against its own row. The hidden units' input a is there.
+        self, v: Float[Tensor, "batch columns"], progress: float, generator: torch.Generator | None
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch hidden"], Float[Tensor, "chains columns"]]:
+        """F(v) minus F of where the chains stand after k more steps, by row; the input a of the hidden units; and where
+        the chains stand. Persistent chains count by their mean, others each against its own row.
         """
-        machine, gibbs, k = self.harmonium, self.gibbs, self.steps_at(progress)
-        persistent = self.method == "pcd"
-        start = Particles(self.particles, total=self.totals)
-        if not persistent:
-            start = gibbs.up(Particles(a.detach(), v, machine.visible.total(v)), generator, a.detach())
+        machine, gibbs, k, n = self.harmonium, self.gibbs, self.steps_at(progress), len(v)
+        if self.method == "cd":
+            a = machine(v).to(v.dtype)
+            state = gibbs.up(Particles(a.detach(), v, machine.visible.total(v)), generator, a.detach())
+            reached = self._moved(state, k, generator).visible
+            model = machine.free_energy_given(reached, machine(reached).to(v.dtype))
+            return machine.free_energy_given(v, a) - model, a, reached
+        state = self._moved(Particles(self.particles, total=self.totals), k, generator)
+        # Rows and chains are mapped up side by side: one product is had sooner than two of half the rows.
+        both = torch.cat([v, state.visible])
+        inputs = machine(both).to(v.dtype)
+        energies = machine.free_energy_given(both, inputs)
+        if self.training:
+            self.particles.copy_(gibbs.up(state, generator, inputs[n:].detach()).h)
+        return energies[:n] - energies[n:].mean(), inputs[:n], state.visible
+
+    def _moved(self, state: Particles, k: int, generator: torch.Generator | None) -> Particles:
+        """The chains with their visible units after k steps, their hidden units those of the step before."""
         with torch.no_grad():
-            state = gibbs.down(run_chain(gibbs, start, k - 1, generator), generator)
-        # The chains' input is had once: for the gradient, and for where they go next.
-        reached = machine(state.visible).to(v.dtype)
-        if persistent and self.training:
-            self.particles.copy_(gibbs.up(state, generator, reached.detach()).h)
-        model = machine.free_energy_given(state.visible, reached)
-        return machine.free_energy_given(v, a) - (model.mean() if persistent else model), state.visible
+            return self.gibbs.down(run_chain(self.gibbs, state, k - 1, generator), generator)
 
     @torch.no_grad()
     def sample(self, n: int, n_steps: int, generator: torch.Generator, *, mean: bool = False) -> Tensor:

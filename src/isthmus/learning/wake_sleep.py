@@ -171,9 +171,9 @@ class DeepBelief(Reconstruction):
         generator = torch.Generator().manual_seed(BOUND_SEED) if generator is None else generator
         units = self.wake(batch.x, generator)
         above = units[-1]
-        contrast, dream = self.top.contrast(above, self.top.harmonium(above), progress, generator)
+        contrast, a, dream = self.top.contrast(above, progress, generator)
         if self.training:
-            self.top.note_offsets(above)
+            self.top.note_offsets(above, a.detach())
         generation = self.generation_nll(batch, units)
         return {"generation": generation, "contrast": contrast, "recognition": self.sleep(dream, generator)}
 
