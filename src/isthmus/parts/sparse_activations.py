@@ -29,10 +29,6 @@ class SparseActivation(nn.Module, ABC):
     def forward(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
         """The code."""
 
-    def drive(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
-        """What each unit's value would be if it were on, before it is kept from being negative."""
-        return preactivation
-
     def extra_repr(self) -> str:
         """What `repr` says of it."""
         return ", ".join(f"{name}={getattr(self, name):g}" for name in ("k", "bandwidth") if hasattr(self, name))
@@ -204,13 +200,9 @@ class Gated(SparseActivation):
         self.log_scale = nn.Parameter(torch.zeros(code_size))
         self.bias = nn.Parameter(torch.zeros(code_size))
 
-    def drive(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
-        """The magnitude before it is kept from being negative."""
-        return self.log_scale.exp() * preactivation + self.bias
-
     def forward(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
         """The code."""
-        return self.drive(preactivation).relu() * (preactivation > 0)
+        return (self.log_scale.exp() * preactivation + self.bias).relu() * (preactivation > 0)
 
 
 class GatheredLinear(nn.Linear):

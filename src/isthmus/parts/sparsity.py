@@ -27,7 +27,7 @@ from isthmus.parts.penalties import (
     check_rate,
     check_weight,
 )
-from isthmus.parts.sparse_activations import BatchTopK, Gated, JumpReLU, SparseActivation, TopK, check_k
+from isthmus.parts.sparse_activations import BatchTopK, Gated, JumpReLU, TopK, check_k
 
 NON_NEGATIVE = ("relu", "sigmoid", "softplus")
 """Activations by name whose codes are never negative."""
@@ -136,8 +136,7 @@ class DeadUnits(Penalty):
 
     def revived(self, trip: Pass, coder: Coder, dead: Tensor) -> Float[Tensor, "*draws batch code_size"]:
         """z."""
-        drive, activation = self._drive(trip, coder), coder.code_activation
-        drive = activation.drive(drive) if isinstance(activation, SparseActivation) else drive
+        drive = self._drive(trip, coder)
         lifted = (drive - self._lift(drive)).masked_fill(~dead, 0.0).relu()
         largest, units = lifted.topk(self.n_revived, dim=-1, sorted=False)
         return torch.zeros_like(drive).scatter(-1, units, largest)
