@@ -187,3 +187,8 @@ def test_a_saved_model_corrupts_as_before(tmp_path):
     x = torch.zeros(50, 12)
     corrupted = (m.objective_.corruption(x, torch.Generator().manual_seed(0)).x for m in (model, again))
     assert torch.equal(*corrupted)
+
+
+def test_an_emphasis_where_every_entry_is_hit_is_refused():
+    with pytest.raises(InputError, match="corruption='gaussian' changes every entry, so corrupted_weight and clean"):
+        DenoisingAutoencoder(corruption="gaussian", corrupted_weight=2.0).fit(np.zeros((20, 3)))

@@ -129,6 +129,11 @@ class Regularization:
         """C(x~ | x), with the groups that the data suggest where none are given."""
         if self.corruption is None:
             return None
+        if self.corruption == "gaussian" and not self.corrupted_weight == self.clean_weight == 1.0:
+            raise InputError(
+                "corruption='gaussian' changes every entry, so corrupted_weight and clean_weight have nothing to tell "
+                "apart; leave both at 1, or take 'masking' or 'salt-and-pepper'"
+            )
         groups = self.corruption_groups
         if groups is None and shape.groups:
             groups = shape.groups

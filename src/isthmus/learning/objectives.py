@@ -78,7 +78,7 @@ class Reconstruction(Objective):
         code_activation: s, by name or as a module.
         corruption: C, what is done to the input while learning; None encodes the rows as they are.
         corrupted_weight, clean_weight: of the entries that the corruption changed, and of the others, in the sum
-            over columns (alpha and beta of Vincent et al. 2010, section 4.2).
+            over columns (alpha and beta of Vincent et al. 2010, section 3.4).
         penalties: Omega_k by the name of its term; each carries its weight w_k.
         constraints: what the weights are brought back to after each step.
         centre: where the reconstruction begins, given the rows: their mean, unless said otherwise.
