@@ -28,3 +28,12 @@ def test_layers_of_an_unknown_kind_are_refused(shop, tmp_path, refused):
         ("fit", shop / "array.npy", "-o", tmp_path / "m.isthmus", *SMALL, "--set", "layers=noisy"),
         "layers 'noisy' is unknown; did you mean 'denoising'",
     )
+
+
+def test_every_phase_is_told_and_layers_learn_from_the_labels_that_the_data_bring(tmp_path, fine):
+    model = tmp_path / "m.isthmus"
+    told = fine("fit", "digits", "-o", model, *SMALL, "--set", "training=supervised", "--set", "fine_tuning_epochs=1")
+    for line in ("layer 1 of 3: 2 epochs", "layer 3 of 3: 2 epochs", "fine-tuning: 1 epochs"):
+        assert line in told.stderr
+    history = json.loads(fine("info", model, "--json").stdout)["history"]
+    assert [line.split(":")[0] for line in history["pretraining"]] == ["layer 1 of 3", "layer 2 of 3", "layer 3 of 3"]

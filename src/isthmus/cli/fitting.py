@@ -97,7 +97,7 @@ def fit(
     if resume or checkpoint_every is not None:
         keeping = {"checkpoint": destination, "checkpoint_every": every, "resume": resume}
         _say_where_from(destination, resume, voice)
-    model.fit(rows.X, validation=held_out.X if held_out else None, **keeping)
+    model.fit(rows.X, rows.labels, validation=_looked_at(model, held_out), **keeping)
     sources.remember(model, exclude or [], shape)
     model.save(destination)
     summary = _summary(model, held_out or rows, destination)
@@ -144,6 +144,13 @@ def _open(
     return rows, held_out
 
 
+def _looked_at(model: BaseAutoencoder, held_out: Dataset | None) -> Any:
+    """The held-out rows as `fit` takes them: with their labels where layers learn from labels."""
+    if held_out is None:
+        return None
+    return (held_out.X, held_out.labels) if getattr(model, "training", None) == "supervised" else held_out.X
+
+
 def _say_where_from(destination: Path, resume: bool, voice: Voice) -> None:
     state = Path(f"{destination}.checkpoint")
     if resume and state.exists():
@@ -167,6 +174,11 @@ def _summary(model: BaseAutoencoder, judged: Dataset, destination: Path) -> dict
         "squared_error_per_row": errors["squared_error_per_row"],
         "pca_squared_error_per_row": errors["pca_squared_error_per_row"], "findings": history["findings"],
         "notes": history["notes"],
+        "pretraining": [
+            {"name": phase["name"], "epochs": len(phase["epochs"]), "seconds": phase["seconds"],
+             "stopped": phase["stopped"]}
+            for phase in history["pretraining"]
+        ],
     }  # fmt: skip
 
 
@@ -189,10 +201,21 @@ def _tell(model: BaseAutoencoder, summary: dict[str, Any], voice: Voice) -> None
     )
     for note in [*summary["notes"], *_about_constants(model)]:
         voice.note(note)
-    voice.say(f"learning: {summary['epochs']} epochs in {summary['seconds']:.1f} s, {ENDS[summary['stopped']]}")
+    for phase in summary["pretraining"]:
+        voice.say(f"{phase['name']}: {phase['epochs']} epochs in {phase['seconds']:.1f} s, {ENDS[phase['stopped']]}")
     voice.say(
-        f"squared error a row: {summary['squared_error_per_row']:.4g}; principal components of the same size: "
-        f"{summary['pca_squared_error_per_row']:.4g} (on {summary['rows_judged']:,} rows, in model units)"
+        f"{model.history_['name']}: {summary['epochs']} epochs in {summary['seconds']:.1f} s, "
+        f"{ENDS[summary['stopped']]}"
+    )
+    complete = summary["code_size"] >= summary["columns"]
+    linear = (
+        "as many principal components as columns leave none"
+        if complete
+        else (f"principal components of the same size: {summary['pca_squared_error_per_row']:.4g}")
+    )
+    voice.say(
+        f"squared error a row: {summary['squared_error_per_row']:.4g}; {linear} "
+        f"(on {summary['rows_judged']:,} rows, in model units)"
     )
     for finding in summary["findings"]:
         if finding["name"] not in (NAN, "constant-columns"):  # the failure itself is told last, the columns above

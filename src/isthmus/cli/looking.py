@@ -72,6 +72,10 @@ def _about(path: str) -> dict[str, Any]:
             "epochs": len(epochs), "steps": last.get("steps", 0), "seconds": last.get("seconds", 0.0),
             "train": last.get("train"), "held_out": last.get("held_out"), "best_epoch": history["best_epoch"],
             "stopped": history["stopped"], "precision": history["precision"],
+            "pretraining": [
+                f"{phase['name']}: {len(phase['epochs'])} epochs in {phase['seconds']:.1f} s"
+                for phase in history.get("pretraining", [])
+            ],
         },
         "recipe": model.get_params(deep=False) | ({} if coder is model else {"encoder": coder.kind}),
         "findings": history.get("findings", []), "notes": history["notes"],
