@@ -84,5 +84,8 @@ KINDS = {
     "rbm, rectified, by Adam": RestrictedBoltzmannMachine(
         code_size=24, hidden_units="rectified", optimizer="adamw", centred=False, **SMALL
     ),
+    "rbm, denoising score matching": RestrictedBoltzmannMachine(
+        code_size=6, method="denoising-score", likelihood="gaussian", **SMALL
+    ),
     "dbn": DeepBeliefNetwork(code_size=5, hidden_sizes=(12, 8), fine_tuning_epochs=3, **SMALL),
 }

@@ -12,13 +12,17 @@ from jaxtyping import Float
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.contrastive import Contrastive
 from isthmus.estimators.records import Shape
-from isthmus.learning.contrast import Contrast
+from isthmus.learning.contrast import METHODS, Contrast
 from isthmus.learning.phases import Phase
 from isthmus.learning.rows import Rows
+from isthmus.learning.score_matching import ScoreMatching
 from isthmus.learning.training import Settings
 from isthmus.parts.energies import Harmonium
+from isthmus.parts.layers import check_choice
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.penalties import Penalty, TargetRate
+
+SCORES = ("score", "denoising-score")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -42,6 +46,9 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
         hidden_units: "bernoulli", or "rectified" (noisy rectified linear).
         sparsity_weight: of KL(target_rate || mean rate of each hidden unit); 0 asks for nothing.
         target_rate: how often a unit shall be on.
+        method: besides "pcd" and "cd" also "score" (score matching) and "denoising-score", for Gaussian visible units:
+            they need no chains.
+        noise_scale: the standard deviation of the noise of "denoising-score", in model space.
 
     The other arguments are those of `Contrastive` (method, n_steps, n_chains, centred, optimizer, momentum) and of
     every kind: see there and `BaseAutoencoder`.
@@ -73,6 +80,7 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
     hidden_units: str = "bernoulli"
     sparsity_weight: float = 0.0
     target_rate: float = 0.05
+    noise_scale: float = 0.3
 
     kind: ClassVar[str] = "rbm"
     overcomplete: ClassVar[bool] = True
@@ -84,6 +92,10 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
             likelihood_from(shape.likelihood, shape.n_columns), shape.code_size, hidden=self.hidden_units,
             generator=generator,
         )  # fmt: skip
+        if self.method in SCORES:
+            scale = None if self.method == "score" else self.noise_scale
+            return ScoreMatching(harmonium, noise_scale=scale, weight_decay=self.weight_decay)
+        check_choice("method", self.method, (*METHODS, *SCORES))
         penalties: dict[str, Penalty] = {}
         if self.sparsity_weight:
             penalties["sparsity"] = TargetRate(self.sparsity_weight, target_rate=self.target_rate)

@@ -138,6 +138,7 @@ class Harmonium(nn.Module):
         """E[h | v]."""
         return self.hidden.mean(self(v))
 
+    @torch.no_grad()
     def sample_hidden(self, v: Float[Tensor, "*draws batch columns"], generator: Generator) -> Tensor:
         """One draw of h | v a row."""
         return self.hidden.sample(self(v), generator)
@@ -148,6 +149,7 @@ class Harmonium(nn.Module):
         """E[v | h]."""
         return self.visible.mean(self.down(h), total)
 
+    @torch.no_grad()
     def sample_visible(
         self, h: Float[Tensor, "*draws batch hidden"], generator: Generator, total: Tensor | None = None
     ) -> Float[Tensor, "*draws batch columns"]:

@@ -42,6 +42,10 @@ class HiddenUnits(ABC):
     def log_normalizer(self, a: Tensor) -> Tensor:
         """A(a), what summing h out leaves, unit by unit."""
 
+    @abstractmethod
+    def slope(self, a: Tensor) -> Tensor:
+        """A''(a), how fast the mean rises."""
+
     def energy(self, h: Tensor) -> Tensor:
         """B(h), unit by unit."""
         return torch.zeros_like(h)
@@ -58,6 +62,7 @@ class BinaryHidden(HiddenUnits):
         """sigma(a)."""
         return torch.sigmoid(a)
 
+    @torch.no_grad()
     def sample(self, a: Tensor, generator: Generator) -> Tensor:
         """1 with the rate sigma(a)."""
         return switched_on(torch.sigmoid(a), generator)
@@ -65,6 +70,10 @@ class BinaryHidden(HiddenUnits):
     def log_normalizer(self, a: Tensor) -> Tensor:
         """softplus(a)."""
         return F.softplus(a)
+
+    def slope(self, a: Tensor) -> Tensor:
+        """sigma(a) (1 - sigma(a))."""
+        return torch.sigmoid(a) * torch.sigmoid(-a)
 
 
 class RectifiedHidden(HiddenUnits):
@@ -86,6 +95,7 @@ class RectifiedHidden(HiddenUnits):
         """softplus(a)."""
         return F.softplus(a)
 
+    @torch.no_grad()
     def sample(self, a: Tensor, generator: Generator) -> Tensor:
         """max(0, a + e)."""
         return (a + torch.sigmoid(a).sqrt() * normals(a, generator)).clamp(min=0.0)
@@ -93,6 +103,10 @@ class RectifiedHidden(HiddenUnits):
     def log_normalizer(self, a: Tensor) -> Tensor:
         """The integral of softplus from minus infinity to a."""
         return integrated_softplus(a)
+
+    def slope(self, a: Tensor) -> Tensor:
+        """sigma(a)."""
+        return torch.sigmoid(a)
 
     def energy(self, h: Tensor) -> Tensor:
         """h^2 / 2."""

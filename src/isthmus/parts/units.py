@@ -104,6 +104,7 @@ class BinaryUnits(VisibleUnits):
         """sum_j softplus(r_j)."""
         return F.softplus(parameters).sum(-1)
 
+    @torch.no_grad()
     def sample(self, parameters: Tensor, generator: Generator, total: Tensor | None = None) -> Tensor:
         """1 with the rate sigma(r)."""
         return switched_on(torch.sigmoid(parameters), generator)
@@ -141,6 +142,7 @@ class GaussianUnits(VisibleUnits):
             squares = squares / variance
         return 0.5 * (squares + constant + LOG_2_PI).sum(-1)
 
+    @torch.no_grad()
     def sample(self, parameters: Tensor, generator: Generator, total: Tensor | None = None) -> Tensor:
         """r plus sigma times standard normal noise."""
         noise, variance = normals(parameters, generator), self._variance
@@ -170,6 +172,7 @@ class ChoiceUnits(VisibleUnits):
         """sum over groups of log sum_j exp(r_j)."""
         return torch.stack([parameters[..., group].logsumexp(-1) for group in self.groups], -1).sum(-1)
 
+    @torch.no_grad()
     def sample(self, parameters: Tensor, generator: Generator, total: Tensor | None = None) -> Tensor:
         """One-hot where r plus Gumbel noise is largest in its group."""
         noisy = parameters - torch.log(-torch.log(uniforms(parameters, generator).clamp(min=1e-30)))
@@ -208,6 +211,7 @@ class WordUnits(VisibleUnits):
         """n log sum_j exp(r_j)."""
         return _told(total) * parameters.logsumexp(-1)
 
+    @torch.no_grad()
     def sample(self, parameters: Tensor, generator: Generator, total: Tensor | None = None) -> Tensor:
         """The counts of n words, each drawn from softmax(r) by the inverse of its distribution function."""
         wanted = _told(total).expand(parameters.shape[:-1])
@@ -255,6 +259,7 @@ class TableUnits(VisibleUnits):
         blocks = zip(self.units, self.blocks.split(parameters), self.blocks.split(bias), strict=True)
         return torch.stack([unit.log_normalizer(r, b) for unit, r, b in blocks]).sum(0)
 
+    @torch.no_grad()
     def sample(self, parameters: Tensor, generator: Generator, total: Tensor | None = None) -> Tensor:
         """Each unit's draw, in its place."""
         blocks = zip(self.units, self.blocks.split(parameters), strict=True)

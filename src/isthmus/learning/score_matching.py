@@ -1,0 +1,91 @@
+"""Score matching: learning an energy of real columns without chains, and without log Z."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from isthmus.errors import InputError
+from isthmus.learning.contrast import Contrast
+from isthmus.parts.draws import normals
+from isthmus.parts.energies import Harmonium
+from isthmus.parts.passes import Batch
+from isthmus.parts.units import GaussianUnits
+
+
+class ScoreMatching(Contrast):
+    r"""The score psi = d log p / dv of the machine drawn to that of the rows, for Gaussian visible units.
+
+        exact:      J = E[ 1/2 ||psi(v)||^2 + tr dpsi(v)/dv ]
+        denoising:  J = E[ 1/2 ||psi(v~) - (v - v~) / s^2||^2 ],   v~ = v + s e,  e ~ N(0, I)
+
+        psi = (r(v) - v) / sigma^2,   r(v) = b + W' E[h | v],
+        tr dpsi/dv = sum_j ( -1 / sigma_j^2 + sum_i A''(a_i) W_ij^2 / sigma_j^4 )
+
+    The first is reconstruction and a contractive-like term at once: with unit variances and binary hidden units
+    1/2 ||r(v) - v||^2 + sum_i h_i (1 - h_i) ||W_i||^2 - columns. The second is the criterion of a denoising autoencoder
+    over 2 s^4 where sigma = s; it needs no second derivative, and learns the density of the blurred rows v~.
+
+    Shapes: as of `Contrast`.
+
+    Args:
+        harmonium: of real columns, trained in place.
+        noise_scale: s, in model units; None takes the exact criterion.
+        weight_decay: w of the term w/2 ||W||^2.
+
+    Raises:
+        InputError: visible units that are not Gaussian; a scale that is not above 0.
+
+    Source: Hyvarinen (2005), theorem 1; Swersky et al., On autoencoders and score matching for energy based models
+    (2011), section 4; Vincent, A connection between score matching and denoising autoencoders (2011), section 4.
+
+    Example:
+        >>> from isthmus.parts.likelihoods import Gaussian
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> objective = ScoreMatching(Harmonium(Gaussian(4), 3, generator=generator))
+        >>> {name: tuple(term.shape) for name, term in objective.terms(Batch(torch.ones(2, 4)), 0.0, generator).items()}
+        {'score': (2,)}
+    """
+
+    def __init__(self, harmonium: Harmonium, *, noise_scale: float | None = None, weight_decay: float = 0.0) -> None:
+        if not isinstance(harmonium.visible, GaussianUnits):
+            raise InputError(
+                f"score matching is of real columns; likelihood={harmonium.likelihood.name!r} has others; take "
+                "method='pcd' or 'cd', or a Gaussian likelihood"
+            )
+        if noise_scale is not None and not 0.0 < noise_scale < float("inf"):
+            raise InputError(f"noise_scale={noise_scale!r}: it must be a number above 0")
+        super().__init__(harmonium, method="cd", centred=False, weight_decay=weight_decay)
+        self.noise_scale = noise_scale
+
+    def terms(self, batch: Batch, progress: float, generator: Generator | None) -> dict[str, Tensor]:
+        """The score term, (batch,), and what weights cost."""
+        v, machine = self._complete(batch), self.harmonium
+        if self.training:
+            self.note_offsets(v)
+        terms = {"score": self.exact(v) if self.noise_scale is None else self.denoising(v, generator)}
+        if self.weight_decay > 0.0:
+            terms["weight_decay"] = 0.5 * self.weight_decay * machine.weight.square().sum()
+        return terms
+
+    def score(self, v: Float[Tensor, "batch columns"]) -> tuple[Float[Tensor, "batch columns"], Tensor]:
+        """psi(v), and the input a of the hidden units."""
+        machine = self.harmonium
+        a = machine(v)
+        return machine.visible.statistic(machine.down(machine.hidden.mean(a)) - v), a
+
+    def exact(self, v: Float[Tensor, "batch columns"]) -> Float[Tensor, " batch"]:
+        """1/2 ||psi||^2 + tr dpsi/dv by row."""
+        machine = self.harmonium
+        psi, a = self.score(v)
+        precision = machine.visible.statistic(torch.ones_like(v[:1]))
+        norms = (machine.weight.square() * precision.square()).sum(1)
+        return 0.5 * psi.square().sum(1) + machine.hidden.slope(a) @ norms - precision.sum()
+
+    def denoising(self, v: Float[Tensor, "batch columns"], generator: Generator | None) -> Float[Tensor, " batch"]:
+        """1/2 ||psi(v~) - (v - v~) / s^2||^2 by row; without a generator the rows as they are, whose score is 0."""
+        assert self.noise_scale is not None
+        noise = torch.zeros_like(v) if generator is None else normals(v, generator)
+        psi, _ = self.score(v + self.noise_scale * noise)
+        return 0.5 * (psi + noise / self.noise_scale).square().sum(1)
