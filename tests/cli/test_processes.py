@@ -57,7 +57,7 @@ def test_a_killed_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(
     out, log = process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGKILL
     assert not killed.exists()
-    assert len(isthmus.files.read_tensors(state)[1]["state"]["epochs"]) < 29
+    assert len(isthmus.files.read_tensors(state)[1]["state"]["learning"]["epochs"]) < 29
     assert out == b""
     assert not re.search(rb"[\x1b\r]", log)  # a pipe gets no progress bar and no colours
 
