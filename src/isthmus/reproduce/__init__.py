@@ -18,11 +18,13 @@ from isthmus.reproduce import (
     deep_ae_mnist,
     denoise_score,
     depth,
+    dictionary_recovery,
     identity_crossing,
     layerwise_or_joint,
     linear_is_pca,
     online,
     small_noise,
+    sparsity_limits,
 )
 from isthmus.reproduce.experiment import Cell, Experiment, Published, Row
 from isthmus.reproduce.running import FOLDER, named, result_folder, run_experiment
@@ -48,6 +50,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         contraction.EXPERIMENT,
         layerwise_or_joint.EXPERIMENT,
         online.EXPERIMENT,
+        dictionary_recovery.EXPERIMENT,
+        sparsity_limits.EXPERIMENT,
     )
 }
 """The experiments by name."""

@@ -35,7 +35,7 @@ NAMES = {"l1": "L1", "topk": "TopK", "batch-topk": "BatchTopK", "jumprelu": "Jum
 """The ways of being sparse, in words."""
 
 CURVES: dict[str, tuple[str, tuple[float, ...]]] = {
-    "l1": ("sparsity_weight", (0.3, 0.6, 1.0)),
+    "l1": ("sparsity_weight", (0.3, 0.5, 0.7)),
     "topk": ("k", (3, 5, 8)),
     "batch-topk": ("k", (3, 5, 8)),
     "jumprelu": ("sparsity_weight", (0.03, 0.08, 0.2)),
@@ -52,7 +52,7 @@ def _cells(quick: bool) -> list[Cell]:
         data = {"n_features": 48, "n_columns": 16, "n_active": 2.0, "n_rows": 3_000, "n_test": 1_000}
         learned |= {"code_size": 48, "max_epochs": 12, "batch_size": 128, "learning_rate": 1e-2}
         turned, k = {name: (knob, values[1:2]) for name, (knob, values) in CURVES.items()}, 2
-        turned |= {"l1": ("sparsity_weight", (0.2, 1.0)), "topk": ("k", (2, 3)), "batch-topk": ("k", (2,))}
+        turned |= {"l1": ("sparsity_weight", (0.2, 0.8)), "topk": ("k", (2, 3)), "batch-topk": ("k", (2,))}
     untrained = {**learned, "sparsity": "topk", "k": k, "max_epochs": 1, "learning_rate": 1e-12}
     return [
         _cell("untrained", data, untrained),
@@ -125,7 +125,10 @@ def at_the_truth(results: Results, name: str, n_active: float) -> Result:
 
 
 def over_l1(results: Results, name: str) -> float:
-    """The largest ratio of a way's error to L1's at the same active units, read off its curve (both in logarithms)."""
+    """The largest ratio of a way's error to L1's at the same active units, read off its curve (both in logarithms).
+
+    NaN where no point of the way is within L1's curve.
+    """
     l1 = _points(results, "l1")
     active, errors = (np.log([cell[what] for cell in l1]) for what in ("active", "error"))
     ratios = [
@@ -155,8 +158,10 @@ def _rows(results: Results, quick: bool) -> list[Row]:
         *(Row(f"{way}: active units a row", chosen[name]["active"]) for name, way in NAMES.items()),
         *(Row(f"{way}: share of the variance lost", chosen[name]["error"], form=".3f") for name, way in NAMES.items()),
         Row("TopK less L1: mean max cosine", topk["mmcs"] - l1["mmcs"], published["cosine"], ".3f"),
-        *(Row(f"{way} over L1, error at equal active units, the worst point", over_l1(results, name),
-              published["error"] if name == "topk" else None, ".3f") for name, way in NAMES.items() if name != "l1"),
+        Row("TopK over L1, error at equal active units, the worst point", over_l1(results, "topk"),
+            published["error"], ".3f"),
+        *(Row(f"{way} over L1, error at equal active units, the worst point", ratio, form=".3f")
+          for name, way in NAMES.items() if name not in ("l1", "topk") and (ratio := over_l1(results, name)) > 0),
     ]  # fmt: skip
 
 
