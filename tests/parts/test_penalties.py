@@ -86,6 +86,13 @@ def test_draws_are_leading_axes(penalty):
     torch.testing.assert_close(penalty(trip, None, None)[2], penalty.of(h[2]))
 
 
+@pytest.mark.parametrize("penalty", [LaplacePrior(0.1), StudentTPrior(), LogPenalty(), TargetRate()])
+def test_codes_in_half_precision_are_summed_in_full(penalty):
+    h = codes(20, 500).sigmoid().bfloat16()
+    torch.testing.assert_close(penalty.of(h), penalty.of(h.float()))
+    assert penalty.of(h).dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     ("build", "text"),
     [

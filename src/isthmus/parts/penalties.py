@@ -104,6 +104,16 @@ def check_rate(what: str, rate: float) -> float:
     return float(rate)
 
 
+def summable(code: Tensor) -> Tensor:
+    """The same numbers in fp32 at least: under autocast codes are bf16, in which a sum over units keeps two digits.
+
+    Example:
+        >>> summable(torch.ones(1, dtype=torch.bfloat16)).dtype, summable(torch.ones(1, dtype=torch.float64)).dtype
+        (torch.float32, torch.float64)
+    """
+    return code.to(torch.promote_types(code.dtype, torch.float32))
+
+
 class LaplacePrior(Penalty):
     r"""weight * Omega = -log p(h) = sum_j ( lambda |h_j| - log(lambda / 2) ),   lambda = weight.
 
@@ -133,10 +143,11 @@ class LaplacePrior(Penalty):
 
     def of(self, code: Float[Tensor, "*draws batch code_size"]) -> Float[Tensor, "*draws batch"]:
         """Omega of codes."""
+        norm = summable(code).abs().sum(-1)
         if self.weight == 0.0:
-            return code.abs().sum(-1)
+            return norm
         density_at_zero = self.weight if self.non_negative else self.weight / 2
-        return code.abs().sum(-1) - code.shape[-1] * math.log(density_at_zero) / self.weight
+        return norm - code.shape[-1] * math.log(density_at_zero) / self.weight
 
     def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
         """Omega of the trip's code."""
@@ -181,7 +192,7 @@ class StudentTPrior(Penalty):
         nu = self.degrees
         log_beta = math.lgamma(0.5) + math.lgamma(nu / 2) - math.lgamma((nu + 1) / 2)
         constant = math.log(self.scale) + math.log(nu) / 2 + log_beta - (math.log(2.0) if self.non_negative else 0.0)
-        energy = (nu + 1) / 2 * torch.log1p((code / self.scale).square() / nu).sum(-1)
+        energy = (nu + 1) / 2 * torch.log1p((summable(code) / self.scale).square() / nu).sum(-1)
         return energy + code.shape[-1] * constant
 
     def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
@@ -216,7 +227,7 @@ class LogPenalty(Penalty):
 
     def of(self, code: Float[Tensor, "*draws batch code_size"]) -> Float[Tensor, "*draws batch"]:
         """Omega of codes."""
-        return torch.log1p((code / self.scale).square()).sum(-1)
+        return torch.log1p((summable(code) / self.scale).square()).sum(-1)
 
     def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
         """Omega of the trip's code."""
@@ -253,6 +264,7 @@ class TargetRate(Penalty):
 
     def of(self, code: Float[Tensor, "*draws batch code_size"]) -> Float[Tensor, ""]:
         """Omega of the codes of a batch."""
+        code = summable(code)
         rho, tiny = self.target_rate, torch.finfo(code.dtype).eps
         # A unit that is wholly off (or on) is infinitely far; the clamp keeps the loss finite.
         rate = code.flatten(0, -2).mean(0).clamp(tiny, 1.0 - tiny)

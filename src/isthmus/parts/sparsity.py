@@ -26,6 +26,7 @@ from isthmus.parts.penalties import (
     TargetRate,
     check_rate,
     check_weight,
+    summable,
 )
 from isthmus.parts.sparse_activations import BatchTopK, Gated, JumpReLU, TopK, check_k
 
@@ -194,7 +195,7 @@ class GateL1(Penalty):
 
     def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
         """Omega of the trip."""
-        return trip.preactivation.relu().sum(-1)
+        return summable(trip.preactivation).relu().sum(-1)
 
 
 class GateReconstruction(Penalty):
