@@ -280,9 +280,7 @@ def worse_than_pca(facts: FitFacts) -> Finding | None:
 def _what_else_was_wanted(facts: FitFacts) -> str:
     """Why a larger squared error than PCA's may be no fault."""
     if facts.penalised:
-        return (
-            "the code was asked for more than a small error: weaken the penalty or corruption if this is too much"
-        )
+        return "the code was asked for more than a small error: weaken the penalty or corruption if this is too much"
     return f"likelihood={facts.likelihood!r} does not minimise the squared error: compare nll_per_row, or go on"
 
 
