@@ -86,7 +86,6 @@ def test_a_setting_is_read_as_the_type_of_its_argument(typed, meant):
         ("tied=1", "tied takes true or false"),
         ("patience=2.5", "patience takes a whole number or none"),
         ("hidden_sizes=a,b", "hidden_sizes takes whole numbers such as 512,256 or none"),
-        ("hidden_sizes=()", "hidden_sizes takes whole numbers"),
         ("normalization=group", "normalization takes batch or layer or none"),
         ("likelihood=3", "likelihood takes a name or a JSON object"),
     ],
@@ -95,6 +94,11 @@ def test_a_setting_that_cannot_be_meant_is_refused_by_name(typed, told):
     with pytest.raises(InputError) as caught:
         arguments.settings([typed], "deep", Kind)
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("typed", ["hidden_sizes=()", "hidden_sizes=[]"])
+def test_no_hidden_layer_can_be_asked_for(typed):
+    assert arguments.settings([typed], "deep", Kind) == {"hidden_sizes": ()}
 
 
 def test_a_setting_given_twice_is_refused():

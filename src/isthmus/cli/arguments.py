@@ -165,7 +165,7 @@ def _as(member: Any, typed: Any, text: str) -> tuple[bool, Any]:
             entries = tuple(entry.strip() for entry in text.split(","))
         inner = get_args(member)[0] if get_args(member) else Any
         parts = [_as(inner, entry, str(entry)) for entry in entries]
-        return all(fits for fits, _ in parts) and len(parts) > 0, tuple(part for _, part in parts)
+        return all(fits for fits, _ in parts), tuple(part for _, part in parts)
     return isinstance(typed, origin), typed
 
 
