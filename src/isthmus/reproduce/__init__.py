@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from isthmus.reproduce import (
     bottleneck_mnist,
     capacity,
+    cd_is_reconstruction,
     contraction,
+    dae_is_rbm,
     deep_ae_mnist,
     denoise_score,
     depth,
@@ -50,6 +52,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         contraction.EXPERIMENT,
         layerwise_or_joint.EXPERIMENT,
         online.EXPERIMENT,
+        cd_is_reconstruction.EXPERIMENT,
+        dae_is_rbm.EXPERIMENT,
         dictionary_recovery.EXPERIMENT,
         sparsity_limits.EXPERIMENT,
     )
