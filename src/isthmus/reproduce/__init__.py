@@ -27,6 +27,7 @@ from isthmus.reproduce import (
     online,
     small_noise,
     sparsity_limits,
+    variations,
 )
 from isthmus.reproduce.experiment import Cell, Experiment, Published, Row
 from isthmus.reproduce.running import FOLDER, named, result_folder, run_experiment
@@ -56,6 +57,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         dae_is_rbm.EXPERIMENT,
         dictionary_recovery.EXPERIMENT,
         sparsity_limits.EXPERIMENT,
+        variations.EXPERIMENT,
     )
 }
 """The experiments by name."""
