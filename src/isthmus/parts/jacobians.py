@@ -289,17 +289,20 @@ class Contraction(Penalty):
         """Omega of the trip's rows; where no generator is given, what is drawn is the same every time."""
         generator = torch.Generator().manual_seed(0) if generator is None else generator
         method = self.chosen(coder, trip.corrupted.shape[-1], trip.code.shape[-1])
-        # A difference of Jacobians is small beside either: half precision would leave nothing of it but rounding.
-        whole = nullcontext() if self.order == 1 else torch.autocast(trip.corrupted.device.type, enabled=False)
+        closed = method == "closed"
+        # The closed form costs nothing in single precision. And a difference of Jacobians is small beside either:
+        # half precision would leave nothing of it but rounding.
+        whole = (
+            torch.autocast(trip.corrupted.device.type, enabled=False) if closed or self.order == 2 else nullcontext()
+        )
         with whole, as_read(coder.encoder, coder.code_activation, coder.decoder):
-            if method == "closed":
-                views, weight = self._slopes(trip, coder, generator)
-            else:
-                views, weight = self._views(method, trip, coder, generator), None
-            penalty = _squares(views[0], weight)
+            if closed:
+                return self._by_slopes(trip, coder, generator)
+            first, *others = self._views(method, trip, coder, generator)
+            penalty = _squares(first)
             if self.order == 2:
-                penalty = penalty + self.hessian_weight * _squares(views[1:] - views[0], weight).mean(0)
-        return penalty
+                penalty = penalty + self.hessian_weight * _squares(torch.stack(others) - first).mean(0)
+            return penalty
 
     def chosen(self, coder: Coder, n_columns: int, code_size: int) -> Method:
         """The method that is used for a model of these sizes: see `method`.
@@ -332,14 +335,17 @@ class Contraction(Penalty):
         noise = torch.randn((n_draws, *x.shape), generator=generator, dtype=x.dtype, device=generator.device)
         return torch.cat([x[None], x + self.hessian_scale * noise.to(x.device)])
 
-    def _slopes(self, trip: Pass, coder: Coder, generator: Generator) -> tuple[Tensor, Tensor]:
-        """s'(a) at the points, (points, *draws, batch, code_size), and ||W_j||^2, which its squares are weighted by."""
+    def _by_slopes(self, trip: Pass, coder: Coder, generator: Generator) -> Float[Tensor, "*draws batch"]:
+        """The closed form: ||W_j||^2 once for all rows, and s'(a) at each point."""
         x, mask = _given(coder.encoder, trip)
         weight = cast(nn.Linear, only_layer(coder.encoder)).weight
-        norms = (weight if mask is None else weight[:, : x.shape[-1]]).square().sum(1)
+        # The norm and its square read W once each way; W^2 summed writes it three times more.
+        norms = torch.linalg.vector_norm(weight if mask is None else weight[:, : x.shape[-1]], dim=1).square()
         if self.order == 1:
-            return slopes(coder.code_activation, trip.preactivation[None]), norms
-        return slopes(coder.code_activation, coder.encoder(_beside(self._near(x, generator), mask))), norms
+            return slopes(coder.code_activation, _whole(trip.preactivation)).square() @ norms
+        first, *others = slopes(coder.code_activation, coder.encoder(_beside(self._near(x, generator), mask)))
+        change = (torch.stack(others) - first).square().mean(0)
+        return (first.square() + self.hessian_weight * change) @ norms
 
     def _views(
         self, method: Method, trip: Pass, coder: Coder, generator: Generator
@@ -365,11 +371,14 @@ class Contraction(Penalty):
         return f"weight={self.weight:g}, order={self.order}, of={self.of!r}, method={self.method!r}"
 
 
-def _squares(view: Tensor, weight: Tensor | None) -> Tensor:
-    """The squares of a view of the Jacobian, summed over its entries, in single precision at least."""
-    view = view.float() if view.dtype in (torch.bfloat16, torch.float16) else view
-    squares = view.square()
-    return (squares if weight is None else squares * weight).sum(-1)
+def _squares(view: Float[Tensor, "*draws batch entries"]) -> Float[Tensor, "*draws batch"]:
+    """The squares of a view of the Jacobian, summed over its entries."""
+    return _whole(view).square().sum(-1)
+
+
+def _whole(x: Tensor) -> Tensor:
+    """At least single precision, whatever learning computes in."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def _given(encoder: nn.Module, trip: Pass) -> tuple[Tensor, Tensor | None]:
