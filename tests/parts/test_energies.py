@@ -219,6 +219,19 @@ def test_rectified_units_over_binary_ones_sum_over_the_visible_side():
     torch.testing.assert_close(made.log_partition(), (-made.free_energy(v)).logsumexp(0))
 
 
+def test_gaussian_hidden_units_integrate_to_their_free_energy_and_their_mean():
+    made = machine(CONFIGS["bernoulli"], n_hidden=2, hidden="gaussian")
+    v, axis = every(5), torch.linspace(-14, 14, 561, dtype=torch.float64)
+    plane = torch.cartesian_prod(axis, axis)
+    log_joint = -made.energy(v[:, None, :].expand(-1, len(plane), -1), plane.expand(len(v), -1, -1))
+    torch.testing.assert_close(-made.free_energy(v), log_joint.logsumexp(1) + 2 * math.log(28 / 560))
+    torch.testing.assert_close(made.hidden_mean(v), log_joint.softmax(1) @ plane)
+    drawn = made.sample_hidden(v[:1].expand(40000, -1), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(drawn.mean(0), made.hidden_mean(v[:1])[0], atol=0.02, rtol=0)
+    torch.testing.assert_close(drawn.std(0), torch.ones(2).double(), atol=0.02, rtol=0)
+    torch.testing.assert_close(made.log_partition(), (-made.free_energy(v)).logsumexp(0))
+
+
 def test_a_machine_too_large_to_sum_says_how_large_and_what_to_do():
     large = Harmonium(likelihood_from({"name": "bernoulli"}, 784), 500, generator=torch.Generator().manual_seed(0))
     with pytest.raises(InputError, match=r"log Z of 784 visible and 500 hidden units would be a sum over 2\^500, more "

@@ -43,7 +43,7 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
     (replicated softmax, for word counts), "mixed" (a table); "auto" looks at the data.
 
     Args:
-        hidden_units: "bernoulli", or "rectified" (noisy rectified linear).
+        hidden_units: "bernoulli", "gaussian" (a linear code), or "rectified" (noisy rectified linear).
         sparsity_weight: of KL(target_rate || mean rate of each hidden unit); 0 asks for nothing.
         target_rate: how often a unit shall be on.
         method: besides "pcd" and "cd" also "score" (score matching) and "denoising-score", for Gaussian visible units:

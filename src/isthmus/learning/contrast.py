@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -292,6 +293,25 @@ class Contrast(Reconstruction):
     def is_normalised(self) -> bool:
         """Whether log Z is known."""
         return math.isfinite(float(self.log_partition))
+
+
+def check_chain(layers: Sequence[Contrast]) -> None:
+    """Refuse machines of which one does not see what the one below gives.
+
+    Raises:
+        InputError: two neighbours whose sizes do not match.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> check_chain([Contrast(Harmonium(Bernoulli(n), m, generator=generator)) for n, m in ((6, 4), (4, 3))])
+    """
+    for k, (below, above) in enumerate(pairwise(layers), 1):
+        given, wanted = below.harmonium.n_hidden, above.harmonium.n_visible
+        if given != wanted:
+            raise InputError(
+                f"layer {k} has {given} units and layer {k + 1} is made for {wanted}; give each layer as many inputs "
+                "as the one below has units"
+            )
 
 
 def _steps(n_steps: int | Sequence[int]) -> tuple[int, int]:

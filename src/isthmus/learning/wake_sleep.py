@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.utils import skip_init
 
 from isthmus.errors import InputError
-from isthmus.learning.contrast import Contrast
+from isthmus.learning.contrast import Contrast, check_chain
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.rows import Rows
 from isthmus.parts.draws import switched_on, uniforms
@@ -280,12 +280,7 @@ def _check(layers: Sequence[Contrast]) -> None:
     """Refuse machines that make no network."""
     if len(layers) < 2:
         raise InputError(f"a deep belief network has two layers or more; found {len(layers)}; give hidden_sizes")
-    for k, (below, above) in enumerate(pairwise(layers), 1):
-        if below.harmonium.n_hidden != above.harmonium.n_visible:
-            raise InputError(
-                f"layer {k} has {below.harmonium.n_hidden} units and layer {k + 1} is made for "
-                f"{above.harmonium.n_visible}; give each layer as many inputs as the one below has units"
-            )
+    check_chain(layers)
     for k, layer in enumerate(layers, 1):
         if not isinstance(layer.harmonium.hidden, BinaryHidden) or layer.harmonium.counts_words:
             raise InputError(f"layer {k} of a deep belief network needs binary hidden units, and no word counts")

@@ -47,7 +47,7 @@ class Harmonium(nn.Module):
         likelihood: p(v | h): "bernoulli", "gaussian", "gaussian-learned", "gaussian-per-column", "categorical",
             "multinomial" (the replicated softmax) or "mixed" of real, binary and categorical columns.
         n_hidden: how many hidden units.
-        hidden: "bernoulli", or "rectified" (noisy rectified).
+        hidden: "bernoulli", "gaussian" (of unit variance), or "rectified" (noisy rectified).
         weight_scale: the standard deviation of the first weights; None takes .3 / sqrt(columns + n_hidden), which is
             Hinton's .01 for his machines and lets small ones begin too.
         generator: what they are drawn from.

@@ -76,6 +76,39 @@ class BinaryHidden(HiddenUnits):
         return torch.sigmoid(a) * torch.sigmoid(-a)
 
 
+class GaussianHidden(HiddenUnits):
+    """h ~ N(a, 1), an unbounded code: A = a^2 / 2, E[h | a] = a, B = h^2 / 2 + log(2 pi) / 2.
+
+    Beside Gaussian visible units the energy has a lowest value only while every singular value of W is below 1.
+
+    Source: Hinton & Salakhutdinov, Reducing the dimensionality of data with neural networks (2006): the code layer.
+    """
+
+    name = "gaussian"
+    activation = nn.Identity
+
+    def mean(self, a: Tensor) -> Tensor:
+        """a."""
+        return a
+
+    @torch.no_grad()
+    def sample(self, a: Tensor, generator: Generator) -> Tensor:
+        """a plus standard normal noise."""
+        return a + normals(a, generator)
+
+    def log_normalizer(self, a: Tensor) -> Tensor:
+        """a^2 / 2."""
+        return 0.5 * a.square()
+
+    def slope(self, a: Tensor) -> Tensor:
+        """1."""
+        return torch.ones_like(a)
+
+    def energy(self, h: Tensor) -> Tensor:
+        """h^2 / 2 + log(2 pi) / 2."""
+        return 0.5 * (h.square() + math.log(2 * math.pi))
+
+
 class RectifiedHidden(HiddenUnits):
     """Noisy rectified units: each stands for binary copies of the same weights whose biases fall by one a copy.
 
@@ -129,7 +162,7 @@ def integrated_softplus(a: Tensor) -> Tensor:
     return torch.where(a > 0, math.pi**2 / 6 + 0.5 * a.square() - series, series)
 
 
-HIDDEN: dict[str, type[HiddenUnits]] = {unit.name: unit for unit in (BinaryHidden, RectifiedHidden)}
+HIDDEN: dict[str, type[HiddenUnits]] = {unit.name: unit for unit in (BinaryHidden, GaussianHidden, RectifiedHidden)}
 """Hidden units by name."""
 
 
