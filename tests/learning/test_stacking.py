@@ -12,8 +12,9 @@ import torch
 
 from isthmus.errors import InputError
 from isthmus.learning import stacking
+from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.phases import Phase, run_phases
-from isthmus.learning.stacking import Codes, CodesBelow, JointStack, Layer, Stack, SupervisedLayer, encoded
+from isthmus.learning.stacking import Codes, CodesBelow, JointStack, Stack, SupervisedLayer, encoded
 from isthmus.learning.supervision import CrossEntropy
 from isthmus.parts.code_units import units_for
 from isthmus.parts.corruptions import Masking
@@ -34,7 +35,7 @@ def layers(sizes=(8, 6, 5, 3), activation="sigmoid", tied=True, rate=0.0, contra
         encoder = MLP((n_in, n_out), generator=generator)
         decoder = TiedMLP(encoder) if tied else MLP((n_out, n_in), generator=generator)
         made.append(
-            Layer(
+            Reconstruction(
                 encoder, decoder, likelihood, activation, corruption=Masking(rate) if rate else None,
                 penalties={"contraction": Contraction(contraction)} if contraction else None,
             )

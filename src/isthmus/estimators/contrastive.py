@@ -22,6 +22,21 @@ LEARNING_RATES = {"bernoulli": 0.1, "categorical": 0.1}
 """Of plain steps by visible unit, where it is not .005."""
 
 
+def nearest_visible(config: dict[str, Any]) -> dict[str, Any]:
+    """A likelihood that was chosen by looking at the data, brought to the nearest visible unit that there is.
+
+    Example:
+        >>> nearest_visible({"name": "gaussian-unit"})
+        {'name': 'bernoulli'}
+    """
+    if config["name"] == "gaussian-unit":
+        return {"name": "bernoulli"}
+    if config["name"] == "mixed":
+        units = [(group, "real" if group["unit"] == "count" else group["unit"]) for group in config["groups"]]
+        return {**config, "groups": [{"unit": unit, "columns": group["columns"]} for group, unit in units]}
+    return config
+
+
 if TYPE_CHECKING:
     from isthmus.estimators.base import BaseAutoencoder as Beside
 else:
@@ -75,14 +90,7 @@ class Contrastive(Beside):
     def _choose_likelihood(self, rows: Rows, held_out: Rows | None) -> dict[str, Any]:
         """As of every kind; what "auto" chose is brought to the nearest visible unit that there is."""
         config: dict[str, Any] = super()._choose_likelihood(rows, held_out)
-        if self.likelihood != "auto":
-            return config
-        if config["name"] == "gaussian-unit":
-            return {"name": "bernoulli"}
-        if config["name"] == "mixed":
-            units = [(group, "real" if group["unit"] == "count" else group["unit"]) for group in config["groups"]]
-            config["groups"] = [{"unit": unit, "columns": group["columns"]} for group, unit in units]
-        return config
+        return nearest_visible(config) if self.likelihood == "auto" else config
 
     def _plain_steps(self, settings: Settings, likelihood: str) -> Settings:
         """The settings with the optimiser of this kind; the decay of the weights is a term of the criterion."""

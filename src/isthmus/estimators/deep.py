@@ -68,7 +68,8 @@ class Autoencoder(BaseAutoencoder):
             default_hidden_sizes(shape.n_columns, shape.code_size) if self.hidden_sizes is None else self.hidden_sizes
         )
         pair = perceptrons(
-            shape.n_columns, self.hidden_sizes_, shape.code_size, likelihood, tied=self.tied,
-            activation=self.activation, normalization=self.normalization, dropout=self.dropout, generator=generator,
+            shape.n_columns, self.hidden_sizes_, shape.code_size, likelihood,
+            tied=self.tied, code_activation=self.code_activation, activation=self.activation,
+            normalization=self.normalization, dropout=self.dropout, generator=generator,
         )  # fmt: skip
         return Reconstruction(pair.encoder, pair.decoder, likelihood, self.code_activation)

@@ -10,6 +10,7 @@ from torch import nn
 from isthmus.errors import InputError
 from isthmus.learning.objectives import Decoder
 from isthmus.parts.convolutions import chosen_sizes
+from isthmus.parts.layers import SCHEMES, initialise
 from isthmus.parts.likelihoods import Likelihood
 from isthmus.parts.networks import MLP, ConvolutionalDecoder, ConvolutionalEncoder, TiedMLP
 
@@ -31,9 +32,13 @@ def perceptrons(
     likelihood: Likelihood,
     *,
     tied: bool = False,
+    code_activation: str = "linear",
     **options: Any,
 ) -> Pair:
     """An MLP and its mirror, or the MLP's own weights transposed.
+
+    The code of a single layer is drawn for its own activation: sigmoid units that begin with the weights of linear
+    ones are all about a half, and the first epochs pass with telling them apart.
 
     Args:
         n_inputs: what the encoder is given; twice the columns where it is told which entries it may look at.
@@ -41,12 +46,15 @@ def perceptrons(
         code_size: units of the code.
         likelihood: whose parameters the decoder gives.
         tied: whether the decoder shares the encoder's weights.
+        code_activation: what follows the last map; a name that has no scheme of its own is as "linear".
         options: activation, normalization, dropout and generator, as `MLP` takes them.
 
     Raises:
         InputError: tied weights under a likelihood that wants more than one number a column.
     """
     encoder = MLP((n_inputs, *hidden_sizes, code_size), **options)
+    if not hidden_sizes and code_activation in SCHEMES:
+        initialise(encoder.affine_maps[0].weight, n_inputs, code_size, code_activation, options["generator"])
     if tied:
         refuse_wide_output(likelihood, n_inputs)
         return Pair(encoder, TiedMLP(encoder), hidden_sizes)

@@ -21,6 +21,7 @@ from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.denoising import DenoisingAutoencoder
 from isthmus.estimators.linear import LinearAutoencoder
 from isthmus.estimators.rbm import RestrictedBoltzmannMachine
+from isthmus.estimators.recirculation import RecirculationAutoencoder
 from isthmus.estimators.regressor import CodeRegressor
 from isthmus.estimators.sparse import SparseAutoencoder
 from isthmus.estimators.stacked import StackedAutoencoder
@@ -39,6 +40,7 @@ KINDS: dict[str, type[BaseAutoencoder]] = {
         DenoisingAutoencoder,
         ContractiveAutoencoder,
         StackedAutoencoder,
+        RecirculationAutoencoder,
         RestrictedBoltzmannMachine,
         DeepBeliefNetwork,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -79,9 +79,6 @@ class Regularization:
     contraction_method: str = "auto"
     n_probes: int = 1
 
-    criterion: ClassVar[type[Reconstruction]] = Reconstruction
-    """What is made of the parts."""
-
     def _around(
         self,
         pair: Pair,
@@ -96,17 +93,21 @@ class Regularization:
             pair = dictionary(pair, likelihood, told=corruption is not None and corruption.sees_mask)
         if sparse.gather and isinstance(pair.decoder, MLP):
             pair = replace(pair, decoder=gathered(pair.decoder))
-        return self.criterion(
+        return Reconstruction(
             pair.encoder, pair.decoder, likelihood, sparse.code_activation, corruption=corruption,
             corrupted_weight=self.corrupted_weight, clean_weight=self.clean_weight,
             penalties=sparse.penalties | self._contraction(), constraints=sparse.constraints,
             centre=median_row if sparse.constraints else mean_row,
         )  # fmt: skip
 
+    def _scheme(self, code_activation: str | None) -> str:
+        """The activation that the code's units are drawn for."""
+        return code_activation or ("relu" if self.sparsity else "sigmoid")
+
     def _sparse(self, shape: Shape, pair: Pair, code_activation: str | None) -> SparseParts:
         """The activation of the code, and what keeps the code sparse."""
         if self.sparsity is None:
-            return SparseParts(code_activation or "sigmoid", {})
+            return SparseParts(self._scheme(code_activation), {})
         linear = dictionary_weight(pair.decoder) is not None
         return sparse_parts(
             self.sparsity, code_size=shape.code_size, weight=self.sparsity_weight,
@@ -191,7 +192,7 @@ class Regularized(Regularization):
         if self.network == "mlp":
             return perceptrons(
                 shape.n_columns * (2 if told else 1), tuple(self.hidden_sizes or ()), shape.code_size, likelihood,
-                tied=self.tied, **options,
+                tied=self.tied, code_activation=self._scheme(self.code_activation), **options,
             )  # fmt: skip
         if self.tied or told:
             wish = "tied=True" if self.tied else "corruption='missing'"

@@ -10,24 +10,26 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
-from torch import nn
 
 from isthmus.data.streams import Labelled
 from isthmus.errors import InputError
-from isthmus.estimators import inputs, labels
+from isthmus.estimators import inputs, labels, machines
 from isthmus.estimators.base import BaseAutoencoder
+from isthmus.estimators.contrastive import nearest_visible
 from isthmus.estimators.networks import perceptrons
 from isthmus.estimators.records import Shape
 from isthmus.estimators.regularized import Regularization
+from isthmus.learning.contrast import Contrast
 from isthmus.learning.objectives import Objective, Reconstruction
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
-from isthmus.learning.stacking import CodesBelow, JointStack, Layer, Stack, SupervisedLayer
+from isthmus.learning.stacking import CodesBelow, JointStack, Stack, SupervisedLayer, Together
 from isthmus.learning.supervision import CrossEntropy, Loss
 from isthmus.learning.training import Settings
+from isthmus.learning.unrolling import Unrolled
 from isthmus.parts.code_units import units_for
-from isthmus.parts.layers import SCHEMES, check_choice, initialise
+from isthmus.parts.layers import check_choice
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
 from isthmus.parts.networks import MLP, default_hidden_sizes
 
@@ -36,10 +38,11 @@ LAYERS: dict[str, dict[str, Any]] = {
     "denoising": {"corruption": "masking"},
     "sparse": {"sparsity": "l1"},
     "contractive": {"contraction_weight": 0.1},
+    "rbm": {},
 }
 """The kinds of layer: what each wants where the argument of that name was left at nothing."""
 
-TRAININGS = ("greedy", "joint", "supervised")
+TRAININGS = ("greedy", "together", "joint", "supervised")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -52,8 +55,13 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
     Each layer has an easy task, and its gradient does not come through others; what the stack of them has found is
     where the whole then begins (unrolled: the encoders upwards, the decoders back down). A layer may be any
     autoencoder of one layer: ordinary, denoising, sparse, contractive, or several of these at once. Instead the layers
-    can learn together, each with its own regularisation (`training="joint"`), or each as the hidden layer of a
-    classifier that is thrown away after (`training="supervised"`, which needs the labels `y` in `fit`).
+    can learn as one, each with its own regularisation (`training="joint"`), or each as the hidden layer of a
+    classifier that is thrown away after (`training="supervised"`, which needs the labels `y` in `fit`), or each by
+    its own criterion on what those below give while they still learn (`training="together"`).
+
+    A layer may also be a restricted Boltzmann machine (`layers="rbm"`), learned by contrast on the rates of the one
+    below: the recipe of 2006. The machines are unrolled into two ways that begin at the same weights and are
+    fine-tuned apart. `code_activation="linear"` gives the top machine a linear code, as the paper has it.
 
     Sigmoid codes are reconstructed under the cross-entropy, others under the squared error, by units of their range.
     The codes of a layer are computed once and kept, up to 256 MiB in memory and else in a file that goes by itself,
@@ -61,23 +69,27 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
 
     Args:
         layers: "ordinary", "denoising" (masking), "sparse" (L1) or "contractive" (weight 0.1): what the arguments of
-            `Regularization` are where they are left at nothing. They hold for every layer, and can be combined.
-        training: "greedy", "joint" or "supervised".
+            `Regularization` are where they are left at nothing. They hold for every layer, and can be combined. Or
+            "rbm", machines, which have none of them; `likelihood` then chooses the visible units of the lowest.
+        training: "greedy", "together", "joint" or "supervised"; machines learn by one of the first two.
         hidden_sizes: units of each layer but the last, lowest first, whose `code_size` is of its own; None takes two
             after the width of the data.
         activation: of the units of each layer but the last: "sigmoid", "tanh", "relu", "softplus" or "linear"; None
             takes what suits the sparsity, "sigmoid" without one.
-        code_activation: of the last layer's units; None likewise.
+        code_activation: of the last layer's units; None likewise. Of machines "sigmoid", "linear" or "softplus".
         tied: each layer's decoder uses its encoder's transposed weights; None does so wherever the likelihood has one
             number a column.
         pretraining_epochs: passes over the rows for each layer (or for all, in joint training); None is `max_epochs`,
             0 leaves out the first stage.
-        pretraining_learning_rate: None is `learning_rate`.
+        pretraining_learning_rate: None is `learning_rate`. Of machines it is that of plain steps between binary units,
+            None .1; where units are real a machine takes a twentieth of it.
         fine_tuning_epochs: passes of the unrolled whole without regularisation afterwards; 0 has none, None is
-            `max_epochs` after greedy layers and none otherwise.
+            `max_epochs` after layers learned greedily or together, and none otherwise.
         fine_tuning_learning_rate: None is `learning_rate`.
         reconstruction_weight: of a layer's reconstruction beside the labels, in supervised training; what
             regularises the layer does so whether it counts or not.
+        method, n_steps, n_chains: of machines: "cd" (contrastive divergence) or "pcd" (persistent chains), Gibbs steps
+            between two steps of learning, and persistent chains.
 
     The other arguments are those of `Regularization` and of every kind: see there and `BaseAutoencoder`. Time and
     patience are the same in every phase; the records of the phases before the last are `history_["pretraining"]`.
@@ -86,7 +98,8 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         InputError: at `fit`, for arguments, rows or labels that cannot be used, in one line.
 
     Source: Bengio, Lamblin, Popovici & Larochelle, Greedy layer-wise training of deep networks (2007); Vincent et al.,
-    Stacked denoising autoencoders (2010); Zhou et al., Is joint training better for deep auto-encoders? (2014); DL
+    Stacked denoising autoencoders (2010); Hinton & Salakhutdinov, Reducing the dimensionality of data with neural
+    networks (2006); Zhou et al., Is joint training better for deep auto-encoders? (2014); DL
     book, sections 14.3 and 15.1.
 
     Example:
@@ -110,9 +123,11 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
     fine_tuning_epochs: int | None = None
     fine_tuning_learning_rate: float | None = None
     reconstruction_weight: float = 0.0
+    method: str = "cd"
+    n_steps: int | Sequence[int] = 1
+    n_chains: int = 100
 
     kind: ClassVar[str] = "stacked"
-    criterion: ClassVar[type[Reconstruction]] = Layer
 
     # -- the recipe ---------------------------------------------------------------------------------
 
@@ -120,6 +135,8 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         wanted = self._wanted()
         default = default_hidden_sizes(shape.n_columns, shape.code_size)
         self.hidden_sizes_ = tuple(default if self.hidden_sizes is None else self.hidden_sizes)
+        if self.layers == "rbm":
+            return machines.unrolled(self, shape, generator)
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         layers: list[Reconstruction] = []
         for n_inputs, n_units in pairwise((shape.n_columns, *self.hidden_sizes_, shape.code_size)):
@@ -143,11 +160,9 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
     ) -> Reconstruction:
         """An autoencoder of one layer, drawn for its activation, with all that the arguments want of its code."""
         tied = likelihood.n_parameters == n_inputs if self.tied is None else self.tied
-        pair = perceptrons(n_inputs, (), n_units, likelihood, tied=tied, generator=generator)
-        scheme = activation or ("relu" if self.sparsity else "sigmoid")
-        if scheme in SCHEMES:
-            (weights,) = (part.weight for part in pair.encoder.modules() if isinstance(part, nn.Linear))
-            initialise(weights, n_inputs, n_units, scheme, generator)
+        pair = perceptrons(
+            n_inputs, (), n_units, likelihood, tied=tied, code_activation=self._scheme(activation), generator=generator
+        )
         shape = Shape(n_inputs, n_units, None, likelihood.config())
         return self._around(pair, likelihood, shape, self._corruption(shape), activation)
 
@@ -155,6 +170,8 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         """Refuse what a stack has no use for."""
         check_choice("layers", self.layers, tuple(LAYERS))
         check_choice("training", self.training, TRAININGS)
+        if self.layers == "rbm":
+            machines.refuse_for_machines(self)
         if self.corruption in ("groups", "missing"):
             raise InputError(
                 f"corruption={self.corruption!r} has no meaning for the codes that the upper layers are given; take "
@@ -224,24 +241,45 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         below = CodesBelow(layers, resolve_device(self.device))
         first = _changed(settings, self.pretraining_epochs, self.pretraining_learning_rate)
         phases: list[Phase] = []
-        if first.max_epochs and self.training == "joint":
+        if first.max_epochs and self.training == "together":
+            phases = [self._all_at_once(first)]
+        elif first.max_epochs and self.training == "joint":
             phases = [Phase("joint", JointStack(layers), first)]
         elif first.max_epochs:
             generator = torch.Generator().manual_seed(self.seed_)
             sizes = (*self.hidden_sizes_, self.code_size_)
             phases = [
-                Phase(f"layer {k} of {len(layers)}", self._learned(layer, size, generator), first, below.view(k - 1))
+                Phase(
+                    f"layer {k} of {len(layers)}", self._learned(layer, size, generator), self._of(layer, first),
+                    below.view(k - 1),
+                )
                 for k, (layer, size) in enumerate(zip(layers, sizes, strict=True), 1)
-            ]
+            ]  # fmt: skip
         last = _changed(settings, self._fine_tuning_epochs(settings.max_epochs), self.fine_tuning_learning_rate)
         if last.max_epochs:
-            phases.append(Phase("fine-tuning", stack, last, below.view(0), fresh=not phases))
+            fresh = not phases or isinstance(stack, Unrolled)  # which begins by taking over what its machines learned
+            phases.append(Phase("fine-tuning", stack, last, below.view(0), fresh=fresh))
         return phases
+
+    def _all_at_once(self, settings: Settings) -> Phase:
+        """The phase in which every layer learns on what those below give at the time."""
+        assert isinstance(self.objective_, Stack)
+        layers = self.objective_.layers
+        if self.layers != "rbm":
+            return Phase("together", Together(layers), settings)
+        shares = [machines.share_of_rate(cast(Contrast, layer)) for layer in layers]
+        return Phase("together", Together(layers, shares), machines.plain_steps(settings, self.pretraining_learning_rate))
+
+    def _of(self, layer: Reconstruction, settings: Settings) -> Settings:
+        """The settings of the first stage as a layer takes them."""
+        if not isinstance(layer, Contrast):
+            return settings
+        return machines.plain_steps(settings, self.pretraining_learning_rate, machines.share_of_rate(layer))
 
     def _fine_tuning_epochs(self, planned: int) -> int:
         """How many, where `planned` are the passes of a phase."""
         if self.fine_tuning_epochs is None:
-            return planned if self.training == "greedy" else 0
+            return planned if self.training in ("greedy", "together") else 0
         return self.fine_tuning_epochs
 
     def _learned(self, layer: Reconstruction, n_units: int, generator: torch.Generator) -> Objective:
@@ -250,6 +288,16 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
             return layer
         head, loss = MLP((n_units, self._n_classes), generator=generator), cast(Loss, CrossEntropy())
         return SupervisedLayer(layer, head, loss, reconstruction_weight=self.reconstruction_weight)
+
+    def _choose_likelihood(self, rows: Rows, held_out: Rows | None) -> dict[str, Any]:
+        """As of every kind; machines have the nearest visible unit that there is."""
+        config = super()._choose_likelihood(rows, held_out)
+        return nearest_visible(config) if self.layers == "rbm" and self.likelihood == "auto" else config
+
+    def _finish(self, rows: Rows) -> None:
+        super()._finish(rows)
+        if isinstance(self.objective_, Unrolled) and not self.objective_.is_unrolled:
+            self.objective_.unroll()  # it was not fine-tuned, or somebody pressed Ctrl-C before
 
     def _notes(self) -> list[str]:
         blind = self.training == "supervised" and self.reconstruction_weight == 0 and self._fine_tuning_epochs(1) == 0

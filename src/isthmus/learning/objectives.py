@@ -133,11 +133,23 @@ class Reconstruction(Objective):
             constraint.check(self)
         self.project()
 
+    @torch.no_grad()
     def start_at(self, centre: Float[Tensor, " columns"]) -> None:
-        """Begin where the decoder gives `centre` and the encoder sees rows about it."""
-        self.decoder.start_at(self.likelihood.parameters_for(centre))
-        if isinstance(self.encoder, MLP):
-            self.encoder.centre(self._seen(Corrupted(centre[None], None), None)[0])
+        """Begin where the decoder gives `centre` and the encoder sees rows about it.
+
+        Sigmoid codes of one layer are about a half there. Seen through weights of the size that sigmoids ask for, that
+        moves each output by some nats, which the first epochs would be spent on taking back: r(centre) = centre there.
+        A dictionary's codes are zero at the centre.
+        """
+        wanted = self.likelihood.parameters_for(centre)
+        self.decoder.start_at(wanted)
+        if not isinstance(self.encoder, MLP):
+            return
+        seen = self._seen(Corrupted(centre[None], None), None)
+        self.encoder.centre(seen[0])
+        if len(self.encoder.affine_maps) == 1 and not self.constraints:
+            given = self.decoder(self.code_activation(self.encoder(seen)))[0]
+            self.decoder.start_at(2 * wanted - given)
 
     def _corrupt(self, batch: Batch, progress: float, generator: torch.Generator | None) -> Corrupted:
         """x~, drawn from the generator; the rows as they are where there is none."""

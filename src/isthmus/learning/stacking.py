@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.learning.objectives import Reconstruction
+from isthmus.learning.objectives import Objective, Reconstruction
 from isthmus.learning.precision import fast_products
 from isthmus.learning.rows import Rows, surveyed
 from isthmus.learning.supervision import Supervision
@@ -26,23 +26,6 @@ CODES_IN_MEMORY = 2**28
 
 ROWS_AT_ONCE = 1024
 """Rows that are encoded at once."""
-
-
-class Layer(Reconstruction):
-    """An autoencoder of one layer that begins where it gives the centre of its rows for the centre itself.
-
-    Sigmoid codes are about a half there. Seen through weights of the size that sigmoids ask for, that moves each
-    output by some nats, which the first epochs would be spent on taking back. A dictionary's codes are zero there.
-    """
-
-    @torch.no_grad()
-    def start_at(self, centre: Float[Tensor, " columns"]) -> None:
-        """Begin where r(centre) = centre and the encoder sees rows about it."""
-        super().start_at(centre)
-        if not self.constraints:
-            wanted = self.likelihood.parameters_for(centre)
-            given = self.decoder(self.encode(Batch(centre[None]))[1])[0]
-            self.decoder.start_at(2 * wanted - given)
 
 
 class StackedEncoder(nn.Module):
@@ -140,13 +123,9 @@ class Stack(Reconstruction):
         """The layers, lowest first."""
         return self._layers
 
-    @torch.no_grad()
     def prepare(self, rows: Rows) -> None:
         """Begin every layer at the mean of what it will see, the layers below being as they were drawn."""
-        below = Codes(torch.cat([batch.x for batch in surveyed(rows)]))
-        for layer in self.layers:
-            layer.prepare(below)
-            below = Codes(layer.encode(Batch(below.codes))[1])
+        prepare_each(self.layers, rows)
 
     def project_gradient(self) -> None:
         """The constraints of the layers hold while they learn together."""
@@ -203,6 +182,70 @@ class JointStack(Stack):
             for name, penalty in layer.penalties.items():
                 terms[f"layer_{number}_{name}"] = penalty.weight * penalty(trip, layer, generator)
         return terms
+
+
+class Together(Objective):
+    r"""The layers of a stack at the same time, each by its own criterion on the codes of the one below.
+
+        J = sum_k r_k J_k(h_(k-1)),   h_k = f_k(h_(k-1)) held,   h_0 = x
+
+    No gradient goes from layer to layer; what a layer is given moves while it learns, until the one below has settled.
+
+    Args:
+        layers: lowest first.
+        rates: r_k, the learning rate of each beside the phase's under plain steps; None is 1 for all.
+
+    Source: Bengio et al., Greedy layer-wise training of deep networks (2007), which learns layers in turn and compares.
+    """
+
+    def __init__(self, layers: Sequence[Reconstruction], rates: Sequence[float] | None = None) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.rates = [1.0] * len(layers) if rates is None else list(rates)
+
+    def climb(self, batch: Batch) -> Iterator[tuple[int, Reconstruction, Batch]]:
+        """The number of each layer, from 1, the layer, and what it sees of the batch."""
+        for number, module in enumerate(self.layers, 1):
+            layer = cast(Reconstruction, module)
+            yield number, layer, batch
+            if number < len(self.layers):
+                with torch.no_grad():
+                    batch = Batch(layer.encode(batch)[1])
+
+    def prepare(self, rows: Rows) -> None:
+        """Begin every layer at the mean of what it sees first."""
+        prepare_each([cast(Reconstruction, layer) for layer in self.layers], rows)
+
+    def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """The terms of each layer times its rate."""
+        return {
+            f"layer_{number}_{name}": rate * term
+            for rate, (number, layer, seen) in zip(self.rates, self.climb(batch), strict=True)
+            for name, term in layer.terms(seen, progress, generator).items()
+        }
+
+    def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
+        """The sum of what one looks at of each layer."""
+        return torch.stack([layer.monitor(seen) for _, layer, seen in self.climb(batch)]).sum(0)
+
+    def project_gradient(self) -> None:
+        """What each layer asks of its gradient."""
+        for layer in self.layers:
+            cast(Reconstruction, layer).project_gradient()
+
+    def project(self) -> None:
+        """Each layer's constraints."""
+        for layer in self.layers:
+            cast(Reconstruction, layer).project()
+
+
+@torch.no_grad()
+def prepare_each(layers: Sequence[Reconstruction], rows: Rows) -> None:
+    """Begin every layer at the mean of what it will see, the layers below being as they were drawn."""
+    below = Codes(torch.cat([batch.x for batch in surveyed(rows)]))
+    for layer in layers:
+        layer.prepare(below)
+        below = Codes(layer.encode(Batch(below.codes))[1])
 
 
 class SupervisedLayer(Supervision):

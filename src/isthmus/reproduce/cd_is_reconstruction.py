@@ -258,7 +258,7 @@ def _terms_picture(cell: Result) -> Figure:
     """The norm of each term of the expansion, at some times of one run."""
     figure, place = axes(7.6)
     looks = cell["looks"]
-    for colour, one in zip(COLOURS, looks[:: max(1, len(looks) // 3)], strict=False):
+    for colour, one in zip(COLOURS, [looks[0], *looks[1:][-3:]], strict=False):
         place.plot(range(1, len(one["terms"]) + 1), one["terms"], color=colour, marker="o", ms=3.5, lw=1.6,
                    label=f"step {one['step']:,}")  # fmt: skip
     place.set_yscale("log")
@@ -272,7 +272,7 @@ def _terms_picture(cell: Result) -> Figure:
 
 EXPERIMENT = Experiment(
     name="cd-is-reconstruction",
-    claim="CD-k is the first 2k terms of the gradient of the likelihood; reconstruction error is still less of it",
+    claim="CD-k is the first 2k terms of the gradient of the likelihood; reconstruction error is still less of it.",
     source="Bengio & Delalleau, Justifying and generalizing contrastive divergence (2009)",
     protocol="A machine of 9 x 6 binary units, all its states enumerated, learns the 14 images of bars or stripes of "
     "3 x 3 by the expected CD-1 (rate .1, 5 machines). At some steps all gradients are had exactly: of the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from matplotlib.ticker import NullLocator
 from isthmus.reproduce.contraction_measures import N_BINS, fine_tuned_error, measured, weight_norms
 from isthmus.reproduce.drawing import COLOURS, axes, curves
 from isthmus.reproduce.experiment import Cell, Experiment, Published, Result, Results, Row, Settings
-from isthmus.reproduce.learning import fitted, learning_seconds, opened, rows_of
+from isthmus.reproduce.learning import fitted, opened, rows_of
 
 _RIFAI = "Rifai et al. (2011), section 5"
 _BOOK = "Deep Learning, section 14.7: an encoder that shrinks beside a decoder that grows contracts for nothing"
@@ -78,7 +79,7 @@ def _cells(quick: bool) -> list[Cell]:
     more = {name: {"hidden_sizes": [common["code_size"]], **dear} for name in DEEP} | {"r-free": dear}
     looked = {
         "rows_measured": 200 if quick else 1000, "rows_of_matrices": 20 if quick else 50,
-        "distances": [0.125, 0.25, 0.5, 1, 2, 4, 8, 16],
+        "distances": [0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64],
         "tuning": {
             "max_epochs": 8 if quick else 12, "batch_size": 50 if quick else 128,
             "learning_rate": 5e-3 if quick else 8e-3, "patience": None, "precision": "fp32",
@@ -95,15 +96,15 @@ def _arm(settings: Settings, state: Path) -> Result:
     """One autoencoder, what its code does, and the classifier that starts from it."""
     n, X, y = settings["rows"], rows_of(settings["train"]), np.asarray(opened(settings["train"]).labels)
     test = rows_of(settings["test"]), np.asarray(opened(settings["test"]).labels)
+    began = time.process_time()
     model = fitted(settings, n_rows=n, state=state)
+    seconds = time.process_time() - began
     return {
         **measured(model, test[0], settings),
         **fine_tuned_error(model, (X[:n], y[:n]), (X[n:], y[n:]), test, settings),
         **weight_norms(model),
-        "learning_seconds": learning_seconds(model) + sum(
-            phase["epochs"][-1]["seconds"] for phase in model.history_["pretraining"]
-        ),
-    }  # fmt: skip
+        "processor_seconds": seconds,
+    }
 
 
 def _rows(results: Results, quick: bool) -> list[Row]:
@@ -133,7 +134,7 @@ def _rows(results: Results, quick: bool) -> list[Row]:
           for name in ("ae", "cae", *FREE)),
         *(Row(f"{NAMES[name]}: norm of the decoder's weights over the encoder's", cell["decoder"] / cell["encoder"])
           for name, cell in results.items() if name in FREE),
-        *(Row(f"{NAMES[name]}: minutes of learning", results[name]["learning_seconds"] / 60, form=".1f")
+        *(Row(f"{NAMES[name]}: processor minutes of learning", results[name]["processor_seconds"] / 60, form=".1f")
           for name in ("ae", "cae", *DEEP)),
     ]  # fmt: skip
 

@@ -76,7 +76,7 @@ def measured(model: BaseAutoencoder, test: np.ndarray, settings: Settings) -> di
         "reconstruction_norm": float(jacobian_norms(model, some[:250], "reconstruction").mean()),
         "saturated": float(far.mean()),
         "histogram": (share / share.sum()).round(6).tolist(),
-        "spectrum": np.round(spectrum(model, few).astype(np.float64), 6).tolist(),
+        "spectrum": [float(f"{value:.4g}") for value in spectrum(model, few)],
         "ratios": contraction_ratios(model, some, settings["distances"], settings["seed"]).round(6).tolist(),
         "nll": float(model.nll(test).mean(dtype=np.float64)),
     }

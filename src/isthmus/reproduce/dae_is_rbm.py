@@ -277,7 +277,7 @@ def _pictures(results: Results, quick: bool) -> dict[str, Figure]:
 
 EXPERIMENT = Experiment(
     name="dae-is-rbm",
-    claim="the denoising criterion is denoising score matching of a Gaussian machine, and learns the blurred density",
+    claim="The denoising criterion is denoising score matching of a Gaussian machine, and learns the blurred density.",
     source="Vincent, A connection between score matching and denoising autoencoders (2011); Swersky et al. (2011)",
     protocol="Random weights of 64-100 on 500 standardised digits, in float64: denoising score matching by autograd on "
     "the free energy beside the squared error of the tied sigmoid-linear autoencoder, on the same noisy rows, for four "

@@ -75,8 +75,8 @@ N_SHOWN = 6
 SLACK = 1.15
 """Ours may err this many times what was published, and more where the support vector machine says our set is harder."""
 
-TOLD = sets.SETS
-"""The sets that the table tells of, in the order in which they are run."""
+TOLD = ("basic", "rot", "bg-rand", "bg-img", "rect", "bg-img-rot", "rect-img")
+"""The sets that the table tells of, in the order in which they are run: those that matter most come first."""
 
 MASKING = {
     "basic": 0.1, "rot": 0.25, "bg-rand": 0.4, "bg-img": 0.25, "bg-img-rot": 0.25, "rect": 0.1, "rect-img": 0.25,

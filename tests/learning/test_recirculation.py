@@ -1,0 +1,121 @@
+"""The local rule against numpy, and against the gradient that it stands for."""
+
+import numpy as np
+import pytest
+import torch
+
+from isthmus import InputError, RecirculationAutoencoder
+from isthmus.learning.recirculation import Recirculation
+from isthmus.parts.likelihoods import likelihood_from
+from isthmus.parts.networks import MLP, TiedMLP
+from isthmus.parts.passes import Batch
+
+CANONICAL = ("gaussian", "bernoulli", "categorical", "poisson", "multinomial")
+"""Likelihoods whose parameters' gradient is r - x."""
+
+
+def loop(regression, name="gaussian", *, symmetric=True, tied=False, activation="sigmoid"):
+    generator = torch.Generator().manual_seed(0)
+    encoder = MLP((6, 3), generator=generator)
+    decoder = TiedMLP(encoder) if tied else MLP((3, 6), generator=generator)
+    if symmetric and not tied:
+        decoder.affine_maps[0].weight.data = encoder.affine_maps[0].weight.data.t().clone()
+    likelihood = likelihood_from({"name": name}, 6)
+    return Recirculation(encoder, decoder, likelihood, activation, regression=regression).double()
+
+
+def rows(name="gaussian", n=5):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(n, 6, generator=generator, dtype=torch.float64)
+    if name == "categorical":
+        return torch.eye(6, dtype=torch.float64)[:n]
+    return x if name == "gaussian" else (x > 0).double()
+
+
+def gradient(objective, value):
+    return torch.cat([part.flatten() for part in torch.autograd.grad(value, list(objective.parameters()))])
+
+
+def rule(objective, batch):
+    return gradient(objective, objective.terms(batch, 0.0, None)["reconstruction"].sum())
+
+
+def truth(objective, batch):
+    return gradient(objective, objective.nll(objective(batch)).sum())
+
+
+def cosine(a, b):
+    return float(torch.nn.functional.cosine_similarity(a, b, dim=0))
+
+
+def test_the_surrogates_gradient_is_the_rule_written_out():
+    objective = loop(0.75, symmetric=False)
+    (up,), (down,) = objective.encoder.affine_maps, objective.decoder.affine_maps
+    W, b, V, c = (part.detach().numpy() for part in (up.weight, up.bias, down.weight, down.bias))
+    x = rows().numpy()
+    h_1 = 1 / (1 + np.exp(-(x @ W.T + b)))
+    x_2 = 0.75 * x + 0.25 * (h_1 @ V.T + c)
+    h_3 = 1 / (1 + np.exp(-(x_2 @ W.T + b)))
+    objective.terms(Batch(rows()), 0.0, None)["reconstruction"].sum().backward()
+    np.testing.assert_allclose(up.weight.grad.numpy(), -(h_1 - h_3).T @ x_2, atol=1e-12)
+    np.testing.assert_allclose(up.bias.grad.numpy(), -(h_1 - h_3).sum(0), atol=1e-12)
+    np.testing.assert_allclose(down.weight.grad.numpy(), -(x - x_2).T @ h_1, atol=1e-12)
+    np.testing.assert_allclose(down.bias.grad.numpy(), -(x - x_2).sum(0), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CANONICAL)
+def test_with_symmetric_weights_it_nears_the_gradient_of_the_nll_as_the_passes_near_each_other(name):
+    batch = Batch(rows(name))
+    cosines = [cosine(rule(loop(r, name), batch), truth(loop(r, name), batch)) for r in (0.0, 0.75, 0.99, 0.9999)]
+    assert cosines == sorted(cosines)
+    assert cosines[-1] > 1 - 1e-6
+    objective = loop(0.9999, name)
+    torch.testing.assert_close(rule(objective, batch) / 1e-4, truth(objective, batch), rtol=1e-2, atol=1e-2)
+
+
+def test_with_tied_weights_both_rules_sum_to_the_gradient():
+    objective, batch = loop(0.9999, tied=True), Batch(rows())
+    assert cosine(rule(objective, batch), truth(objective, batch)) > 1 - 1e-7
+
+
+def test_logistic_outputs_follow_the_cross_entropy_whichever_error_is_looked_at():
+    batch = Batch(rows("bernoulli"))
+    squares, crossed = loop(0.9999, "gaussian-unit"), loop(0.9999, "bernoulli")
+    torch.testing.assert_close(rule(squares, batch), rule(crossed, batch))
+    assert cosine(rule(squares, batch), truth(squares, batch)) < 0.999
+
+
+def test_without_symmetry_the_encoders_rule_is_no_gradient_and_the_decoders_is_at_any_regression():
+    objective, batch = loop(0.3, symmetric=False), Batch(rows())
+    ours, true = rule(objective, batch), truth(objective, batch)
+    n_encoder = 3 * 6 + 3
+    torch.testing.assert_close(ours[n_encoder:] / 0.7, true[n_encoder:])
+    near = rule(loop(0.9999, symmetric=False), batch)
+    assert cosine(near[:n_encoder], true[:n_encoder]) < 0.9
+
+
+def test_a_missing_entry_changes_nothing_between_the_passes():
+    objective, x = loop(0.5), rows()
+    mask = torch.ones_like(x)
+    mask[:, 2] = 0
+    objective.terms(Batch(x, mask=mask), 0.0, None)["reconstruction"].sum().backward()
+    assert not objective.decoder.affine_maps[0].weight.grad[2].any()
+
+
+def test_the_encoder_problem_is_solved_without_back_propagation():
+    X = np.repeat(np.eye(8), 20, axis=0)
+    model = RecirculationAutoencoder(code_size=3, max_epochs=200, random_state=0).fit(X)
+    assert (model.reconstruct(np.eye(8)).round() == np.eye(8)).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"regression": 1.0}, "regression=1.0: it must be a share, at least 0 and below 1: at 1 both passes"),
+        ({"likelihood": "gaussian-learned"}, "likelihood='gaussian-learned' has outputs besides; take 'gaussian'"),
+        ({"optimizer": "sgdd"}, "optimizer 'sgdd' is unknown; did you mean 'sgd'"),
+    ],
+)
+def test_what_does_not_recirculate_is_refused(changes, text):
+    with pytest.raises(InputError, match=text):
+        RecirculationAutoencoder(code_size=2, max_epochs=1, **changes).fit(np.random.default_rng(0).normal(size=(9, 3)))
