@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.denoising import DenoisingAutoencoder
     from isthmus.estimators.linear import LinearAutoencoder
     from isthmus.estimators.rbm import RestrictedBoltzmannMachine
+    from isthmus.estimators.recirculation import RecirculationAutoencoder
     from isthmus.estimators.registry import load
     from isthmus.estimators.regressor import CodeRegressor
     from isthmus.estimators.sparse import SparseAutoencoder
@@ -35,6 +36,7 @@ _HOMES = {
     "DenoisingAutoencoder": "isthmus.estimators.denoising",
     "InputError": "isthmus.errors",
     "LinearAutoencoder": "isthmus.estimators.linear",
+    "RecirculationAutoencoder": "isthmus.estimators.recirculation",
     "RestrictedBoltzmannMachine": "isthmus.estimators.rbm",
     "SparseAutoencoder": "isthmus.estimators.sparse",
     "StackedAutoencoder": "isthmus.estimators.stacked",
@@ -51,6 +53,7 @@ __all__ = [
     "DenoisingAutoencoder",
     "InputError",
     "LinearAutoencoder",
+    "RecirculationAutoencoder",
     "RestrictedBoltzmannMachine",
     "SparseAutoencoder",
     "StackedAutoencoder",

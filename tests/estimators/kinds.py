@@ -7,6 +7,7 @@ from isthmus import (
     DeepBeliefNetwork,
     DenoisingAutoencoder,
     LinearAutoencoder,
+    RecirculationAutoencoder,
     RestrictedBoltzmannMachine,
     SparseAutoencoder,
     StackedAutoencoder,
@@ -76,6 +77,10 @@ KINDS = {
         tied=False,
         fine_tuning_epochs=3,
         **SMALL,
+    ),
+    "recirculation": RecirculationAutoencoder(code_size=4, **SMALL),
+    "recirculation, tied, rectified, by Adam": RecirculationAutoencoder(
+        code_size=5, tied=True, code_activation="relu", optimizer="adamw", regression=0.9, **SMALL
     ),
     "rbm": RestrictedBoltzmannMachine(code_size=6, **SMALL),
     "rbm, contrastive divergence, learned variances, sparse": RestrictedBoltzmannMachine(

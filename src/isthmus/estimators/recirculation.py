@@ -16,7 +16,7 @@ from isthmus.learning.training import OPTIMIZERS, Settings
 from isthmus.parts.layers import check_choice
 from isthmus.parts.likelihoods import likelihood_from
 
-LARGEST_STEP = 0.1
+LARGEST_STEP = 0.3
 """Of plain steps, by the gradient that the rule stands for."""
 
 
@@ -44,7 +44,7 @@ class RecirculationAutoencoder(BaseAutoencoder):
         tied: V = W', one set of weights that both rules change.
         optimizer: "sgd" (plain steps, as the rule is stated) or "adamw".
         momentum: of "sgd".
-        learning_rate: the largest of the schedule; None takes min(.1, 1 / code_size) / (1 - l) for "sgd", and .002 for
+        learning_rate: the largest of the schedule; None takes min(.3, 4 / code_size) / (1 - l) for "sgd", and .002 for
             "adamw".
         weight_decay: of "sgd" the weight of 1/2 ||theta||^2, which also draws W and V' together.
         precision: "fp32" by default: the rule is made of small differences.
@@ -87,7 +87,7 @@ class RecirculationAutoencoder(BaseAutoencoder):
     def _phases(self, settings: Settings) -> list[Phase]:
         default = 2e-3
         if self.optimizer == "sgd":
-            default = min(LARGEST_STEP, 1.0 / self.code_size_) / (1.0 - self.regression)
+            default = min(LARGEST_STEP, 4.0 / self.code_size_) / (1.0 - self.regression)
         changed = replace(
             settings, optimizer=self.optimizer, momentum=self.momentum, learning_rate=self.learning_rate or default
         )
