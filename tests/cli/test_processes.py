@@ -78,9 +78,12 @@ class Terminal:
 
     def __init__(self, *args: str) -> None:
         self.master, slave = pty.openpty()
+        # A shell that runs the tests in the background has them ignore Ctrl-C, which a process hands to its children.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         self.process = subprocess.Popen(
             [*ISTHMUS, *args], env=environment(), stdin=slave, stdout=subprocess.PIPE, stderr=slave
         )
+        signal.signal(signal.SIGINT, before)
         os.close(slave)
         os.set_blocking(self.master, False)
         self.shown = ""

@@ -65,6 +65,19 @@ def test_a_phase_sees_its_own_view_and_a_later_one_does_not_begin_anew():
     assert [type(seen) for seen in prepared] == [Doubled]
 
 
+def test_ctrl_c_while_a_later_phase_looks_at_its_rows_keeps_what_the_earlier_ones_learned():
+    def interrupted(rows):
+        raise KeyboardInterrupt
+
+    objective, how = pair(), settings(max_epochs=1)
+    steps = [Phase("first", objective, how), Phase("second", objective, how, view=interrupted)]
+    (record,) = run_phases(objective, steps, data(), None, torch.Generator().manual_seed(0))
+    assert record["name"] == "first"
+    assert record["stopped"] == "interrupted"
+    with pytest.raises(KeyboardInterrupt):
+        run_phases(objective, steps[1:], data(), None, torch.Generator().manual_seed(0))
+
+
 @pytest.mark.parametrize("after", [1, 13, 14, 20, 35])
 def test_a_run_cut_in_any_phase_and_resumed_ends_with_equal_weights(after):
     uncut = pair(dropout=0.1)

@@ -56,7 +56,8 @@ def run_phases(
 ) -> list[dict[str, Any]]:
     """Learn phase by phase; the record of each: name, epochs, stopped, best_epoch, nan_epoch, seconds, precision.
 
-    A phase that was interrupted or turned NaN is the last. The time limit of the settings is for all of them together.
+    A phase that was interrupted or turned NaN is the last, and so is the one before a phase that was interrupted while
+    it looked at its rows: what is learned is kept. The time limit of the settings is for all of them together.
 
     Args:
         whole: what the phases are parts of; its state is kept in the checkpoint, so that a resumed run has
@@ -73,9 +74,15 @@ def run_phases(
         if number < len(records):
             continue
         here = resumed if resumed is not None and resumed[1]["phase"] == number else None
-        seen, looked_at = _seen(phase, rows), None if held_out is None else _seen(phase, held_out)
-        if phase.fresh and here is None:
-            phase.objective.prepare(seen)
+        try:
+            seen, looked_at = _seen(phase, rows), None if held_out is None else _seen(phase, held_out)
+            if phase.fresh and here is None:
+                phase.objective.prepare(seen)
+        except KeyboardInterrupt:
+            if not records:
+                raise
+            records[-1]["stopped"] = "interrupted"
+            break
         learning = Learning(
             phase.objective, seen, looked_at, _in_the_time_left(phase.settings, records), generator,
             emit=emit if emit is None or len(phases) == 1 else _named(emit, phase.name),
