@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.contrastive import Contrastive
 from isthmus.estimators.records import Shape
@@ -18,8 +19,9 @@ from isthmus.learning.rows import Rows
 from isthmus.learning.score_matching import ScoreMatching
 from isthmus.learning.training import Settings
 from isthmus.parts.energies import Harmonium
+from isthmus.parts.lateral import LateralHarmonium
 from isthmus.parts.layers import check_choice
-from isthmus.parts.likelihoods import likelihood_from
+from isthmus.parts.likelihoods import Likelihood, likelihood_from
 from isthmus.parts.penalties import Penalty, TargetRate
 
 SCORES = ("score", "denoising-score")
@@ -54,8 +56,8 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
     every kind: see there and `BaseAutoencoder`.
 
     Attributes:
-        score_kind_: "exact" where one side has at most 20 binary units and Z was summed; "estimate" after
-            `estimate_log_partition`; else "unnormalised": `score_samples` is then minus the free energy.
+        score_kind_: "exact" where one side has at most 20 binary units and Z was summed ("bound" with lateral
+            weights); "estimate" after `estimate_log_partition`; else "unnormalised": minus the free energy.
         log_partition_: log Z, where it is known.
 
     Raises:
@@ -78,6 +80,7 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
     """
 
     hidden_units: str = "bernoulli"
+    lateral: bool = False
     sparsity_weight: float = 0.0
     target_rate: float = 0.05
     noise_scale: float = 0.3
@@ -88,10 +91,7 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
     # -- the recipe ---------------------------------------------------------------------------------
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Contrast:
-        harmonium = Harmonium(
-            likelihood_from(shape.likelihood, shape.n_columns), shape.code_size, hidden=self.hidden_units,
-            generator=generator,
-        )  # fmt: skip
+        harmonium = self._harmonium(likelihood_from(shape.likelihood, shape.n_columns), shape.code_size, generator)
         if self.method in SCORES:
             scale = None if self.method == "score" else self.noise_scale
             return ScoreMatching(harmonium, noise_scale=scale, weight_decay=self.weight_decay)
@@ -100,6 +100,17 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
         if self.sparsity_weight:
             penalties["sparsity"] = TargetRate(self.sparsity_weight, target_rate=self.target_rate)
         return Contrast(harmonium, penalties=penalties, **self._chosen())
+
+    def _harmonium(self, likelihood: Likelihood, n_hidden: int, generator: torch.Generator) -> Harmonium:
+        """The energy."""
+        if not self.lateral:
+            return Harmonium(likelihood, n_hidden, hidden=self.hidden_units, generator=generator)
+        if self.hidden_units != "bernoulli" or self.method in SCORES:
+            raise InputError(
+                f"lateral=True has binary hidden units and learns by chains; found hidden_units={self.hidden_units!r} "
+                f"and method={self.method!r}; use 'bernoulli' with 'pcd' or 'cd'"
+            )
+        return LateralHarmonium(likelihood, n_hidden, generator=generator)
 
     def _suggest_code_size(self, rows: Rows) -> tuple[int, str]:
         return min(max(rows.n_columns, 16), 256), "as many as columns, at least 16 and at most 256"
@@ -114,6 +125,8 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
     def _score_kind(self) -> str:
         if not self._machine.is_normalised:
             return "unnormalised"
+        if self.lateral:
+            return "bound"
         return "exact" if self._machine.harmonium.can_be_summed else "estimate"
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:

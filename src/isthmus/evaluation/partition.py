@@ -63,7 +63,7 @@ class Path:
         total: words a row, for word counts.
 
     Raises:
-        InputError: hidden units whose draws are approximate (rectified ones).
+        InputError: hidden units whose draws are approximate (rectified ones), or that depend on each other.
 
     Source: Salakhutdinov & Murray, On the quantitative analysis of deep belief networks (2008), section 4.1.1.
     """
@@ -75,6 +75,11 @@ class Path:
             raise InputError(
                 f"hidden_units={harmonium.hidden.name!r} are drawn by an approximation, which annealing would mistake "
                 "for the model; take hidden_units='bernoulli', or sum Z where one side is small (log_partition)"
+            )
+        if not harmonium.factorial:
+            raise InputError(
+                "annealing sums hidden units out, which lateral weights tie to each other; sum Z over at most 20 of "
+                "them (log_partition), or take lateral=False"
             )
         self.harmonium = harmonium
         self.base = harmonium.visible_bias.detach().clone() if base is None else base.to(harmonium.visible_bias)

@@ -91,9 +91,19 @@ class BlockGibbs:
 
     def up(self, state: Particles, generator: Generator | None, a: Tensor | None = None) -> Particles:
         """h ~ p(h | v); E[h | v] without a generator. The input a of the hidden units may be there already."""
-        a = self.harmonium(state.visible) if a is None else a
-        hidden = self.harmonium.hidden
-        return replace(state, h=hidden.mean(a) if generator is None else hidden.sample(a, generator))
+        machine = self.harmonium
+        a = machine(state.visible) if a is None else a
+        h = machine.mean_given(a) if generator is None else machine.sample_given(a, generator, state.h)
+        return replace(state, h=h)
+
+    def begin(
+        self, v: Float[Tensor, "chains columns"], generator: Generator | None, a: Tensor | None = None
+    ) -> Particles:
+        """Chains at rows: h ~ p(h | v); E[h | v] without a generator. The input a may be there already."""
+        machine = self.harmonium
+        a = machine(v) if a is None else a
+        h = machine.mean_given(a) if generator is None else machine.sample_given(a, generator)
+        return Particles(h, v, machine.visible.total(v))
 
     def __call__(self, state: Particles, generator: Generator | None) -> Particles:
         """Down and up."""

@@ -95,7 +95,7 @@ class Contrast(Reconstruction):
     ) -> None:
         check_choice("method", method, METHODS)
         super().__init__(
-            harmonium, Downward(harmonium), harmonium.likelihood, harmonium.hidden.activation(), penalties=penalties
+            harmonium, Downward(harmonium), harmonium.likelihood, harmonium.code_activation(), penalties=penalties
         )
         del self.likelihood  # it is the harmonium's, and named once
         self.method, self.centred = method, centred
@@ -122,7 +122,8 @@ class Contrast(Reconstruction):
     @property
     def looks_at(self) -> str:
         """What `monitor` is: "pseudo-likelihood" of binary units, "reconstruction" under other ones."""
-        return "pseudo-likelihood" if isinstance(self.likelihood, Bernoulli) else "reconstruction"
+        binary = isinstance(self.likelihood, Bernoulli) and self.harmonium.factorial
+        return "pseudo-likelihood" if binary else "reconstruction"
 
     # -- before and after learning --------------------------------------------------------------------
 
@@ -169,18 +170,20 @@ class Contrast(Reconstruction):
         machine, gibbs, k, n = self.harmonium, self.gibbs, self.steps_at(progress), len(v)
         if self.method == "cd":
             a = machine(v).to(v.dtype)
-            state = gibbs.up(Particles(a.detach(), v, machine.visible.total(v)), generator, a.detach())
-            reached = self._moved(state, k, generator).visible
-            model = machine.free_energy_given(reached, machine(reached).to(v.dtype))
-            return machine.free_energy_given(v, a) - model, a, reached
+            state = self._moved(gibbs.begin(v, generator, a.detach()), k, generator)
+            reached = machine(state.visible).to(v.dtype)
+            if not machine.factorial:  # what follows is of the hidden units as drawn, not summed out
+                state = gibbs.up(state, generator, reached.detach())
+            model = machine.chain_energy(state.visible, reached, state.h)
+            return machine.free_energy_given(v, a) - model, a, state.visible
         state = self._moved(Particles(self.particles, total=self.totals), k, generator)
         # Rows and chains are mapped up side by side: one product is had sooner than two of half the rows.
-        both = torch.cat([v, state.visible])
-        inputs = machine(both).to(v.dtype)
-        energies = machine.free_energy_given(both, inputs)
+        inputs = machine(torch.cat([v, state.visible])).to(v.dtype)
+        state = gibbs.up(state, generator, inputs[n:].detach())
+        model = machine.chain_energy(state.visible, inputs[n:], state.h).mean()
         if self.training:
-            self.particles.copy_(gibbs.up(state, generator, inputs[n:].detach()).h)
-        return energies[:n] - energies[n:].mean(), inputs[:n], state.visible
+            self.particles.copy_(state.h)
+        return machine.free_energy_given(v, inputs[:n]) - model, inputs[:n], state.visible
 
     def _moved(self, state: Particles, k: int, generator: torch.Generator | None) -> Particles:
         """The chains with their visible units after k steps, their hidden units those of the step before."""
@@ -203,7 +206,7 @@ class Contrast(Reconstruction):
             start = Particles(self.particles[again % len(self.particles)], total=total)
         else:
             v = self.harmonium.visible.sample(self.harmonium.visible_bias.expand(n, -1), generator, total)
-            start = self.gibbs.up(Particles(self.hidden_offset.expand(n, -1), v, total), generator)
+            start = self.gibbs.begin(v, generator)
         state = run_chain(self.gibbs, start, max(n_steps - 1, 0), generator)
         return self.gibbs.down(state, None if mean else generator).visible
 
@@ -220,7 +223,7 @@ class Contrast(Reconstruction):
         machine = self.harmonium
         seen, total = machine.visible.statistic(v), machine.visible.total(v)
         mu = seen.mean(0) if total is None else seen.sum(0) / total.sum().clamp(min=1)
-        hidden = machine.hidden.mean(machine(v) if a is None else a).mean(0)
+        hidden = machine.mean_given(machine(v) if a is None else a).mean(0)
         self.visible_offset.lerp_(mu.to(self.visible_offset.dtype), rate)
         self.hidden_offset.lerp_(hidden.to(self.hidden_offset.dtype), rate)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -66,6 +67,9 @@ class Harmonium(nn.Module):
         >>> bool(torch.isclose(-torch.logsumexp(-machine.energy(v, h), 0), machine.free_energy(v)))
         True
     """
+
+    factorial: ClassVar[bool] = True
+    """Whether hidden units are independent given the visible ones, so that they are summed out in closed form."""
 
     def __init__(
         self,
@@ -134,14 +138,32 @@ class Harmonium(nn.Module):
         own = self.hidden.energy(h).sum(-1) - (h * bias).sum(-1)
         return own - self.visible.log_normalizer(self.down(h), self.visible_bias, total)
 
+    def chain_energy(self, v: Tensor, a: Tensor, h: Tensor) -> Float[Tensor, "*draws batch"]:
+        """What has the gradient of E(v, h) in expectation over h | v, with the least variance there is."""
+        return self.free_energy_given(v, a)
+
+    def code_activation(self) -> nn.Module:
+        """a -> E[h | v]."""
+        return self.hidden.activation()
+
+    def mean_given(self, a: Float[Tensor, "*draws batch hidden"]) -> Float[Tensor, "*draws batch hidden"]:
+        """E[h | v] where the input a is there already."""
+        return self.hidden.mean(a)
+
+    def sample_given(
+        self, a: Float[Tensor, "*draws batch hidden"], generator: Generator, h: Tensor | None = None
+    ) -> Float[Tensor, "*draws batch hidden"]:
+        """A draw of h | v where the input a is there already; h is where units stand that are drawn in turn."""
+        return self.hidden.sample(a, generator)
+
     def hidden_mean(self, v: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch hidden"]:
         """E[h | v]."""
-        return self.hidden.mean(self(v))
+        return self.mean_given(self(v))
 
     @torch.no_grad()
     def sample_hidden(self, v: Float[Tensor, "*draws batch columns"], generator: Generator) -> Tensor:
         """One draw of h | v a row."""
-        return self.hidden.sample(self(v), generator)
+        return self.sample_given(self(v), generator)
 
     def visible_mean(
         self, h: Float[Tensor, "*draws batch hidden"], total: Float[Tensor, " batch"] | None = None
