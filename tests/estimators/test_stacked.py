@@ -127,6 +127,9 @@ def test_a_run_cut_in_any_phase_and_resumed_ends_with_equal_weights(where, train
     monkeypatch.setattr(checkpoints, "writer", writer)
     state = isthmus.files.read_tensors(tmp_path / "m.checkpoint")[1]["state"]
     assert state["phase"] == (SAVED[where] - 1) // 10
+    if training == "supervised":
+        with pytest.raises(InputError, match=r"other arguments: labels \("):
+            stack(**options).fit(X, Y[::-1], checkpoint=tmp_path / "m", resume=True)
     again = stack(**options).fit(X, Y, checkpoint=tmp_path / "m", resume=True)
     assert same(weights(again), weights(uncut))
     assert names(again) == names(uncut)

@@ -78,8 +78,10 @@ def remove(model: str | os.PathLike[str]) -> None:
 
 
 def _identity(estimator: Any, rows: Rows) -> dict[str, str]:
-    """What a run depends on: the kind, its arguments and a digest of rows spread over the data."""
+    """What a run depends on: the kind, its arguments, a digest of rows spread over the data and one of all labels."""
     sample = rows.batch(torch.arange(min(len(rows), 256)) * len(rows) // min(len(rows), 256)).x
     digest = hashlib.sha256(sample.numpy().tobytes()).hexdigest()[:16]
     arguments = {k: repr(v) for k, v in estimator.get_params(deep=False).items() if k not in _FREE}
-    return {"kind": estimator.kind, **arguments, "rows": str(len(rows)), "data": digest}
+    labels = getattr(estimator, "_y", None)  # of a fit that looks at them
+    told = {} if labels is None else {"labels": hashlib.sha256("\n".join(map(str, labels)).encode()).hexdigest()[:16]}
+    return {"kind": estimator.kind, **arguments, "rows": str(len(rows)), "data": digest, **told}
