@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.linear import LinearAutoencoder
     from isthmus.estimators.rbm import RestrictedBoltzmannMachine
     from isthmus.estimators.recirculation import RecirculationAutoencoder
+    from isthmus.estimators.recurrent import DeepRecurrentAutoencoder
     from isthmus.estimators.registry import load
     from isthmus.estimators.regressor import CodeRegressor
     from isthmus.estimators.sparse import SparseAutoencoder
@@ -33,6 +34,7 @@ _HOMES = {
     "ContractiveAutoencoder": "isthmus.estimators.contractive",
     "ConvolutionalAutoencoder": "isthmus.estimators.convolutional",
     "DeepBeliefNetwork": "isthmus.estimators.dbn",
+    "DeepRecurrentAutoencoder": "isthmus.estimators.recurrent",
     "DenoisingAutoencoder": "isthmus.estimators.denoising",
     "InputError": "isthmus.errors",
     "LinearAutoencoder": "isthmus.estimators.linear",
@@ -50,6 +52,7 @@ __all__ = [
     "ContractiveAutoencoder",
     "ConvolutionalAutoencoder",
     "DeepBeliefNetwork",
+    "DeepRecurrentAutoencoder",
     "DenoisingAutoencoder",
     "InputError",
     "LinearAutoencoder",

@@ -5,6 +5,7 @@ from isthmus import (
     ContractiveAutoencoder,
     ConvolutionalAutoencoder,
     DeepBeliefNetwork,
+    DeepRecurrentAutoencoder,
     DenoisingAutoencoder,
     LinearAutoencoder,
     RecirculationAutoencoder,
@@ -82,6 +83,10 @@ KINDS = {
     "recirculation, tied, rectified, by Adam": RecirculationAutoencoder(
         code_size=5, tied=True, code_activation="relu", optimizer="adamw", regression=0.9, **SMALL
     ),
+    "recurrent": DeepRecurrentAutoencoder(code_size=3, hidden_sizes=(12, 8), n_sweeps=2, **SMALL),
+    "recurrent, untied, rectified, noisy": DeepRecurrentAutoencoder(
+        code_size=4, hidden_sizes=(12,), activation="relu", tied=False, corruption="gaussian", n_sweeps=1, **SMALL
+    ),
     "rbm": RestrictedBoltzmannMachine(code_size=6, **SMALL),
     "rbm, contrastive divergence, learned variances, sparse": RestrictedBoltzmannMachine(
         code_size=80, likelihood="gaussian-per-column", method="cd", n_steps=(1, 3), sparsity_weight=0.1, **SMALL
@@ -89,6 +94,7 @@ KINDS = {
     "rbm, rectified, by Adam": RestrictedBoltzmannMachine(
         code_size=24, hidden_units="rectified", optimizer="adamw", centred=False, **SMALL
     ),
+    "rbm, semi-restricted": RestrictedBoltzmannMachine(code_size=6, lateral=True, **SMALL),
     "rbm, denoising score matching": RestrictedBoltzmannMachine(
         code_size=6, method="denoising-score", likelihood="gaussian", **SMALL
     ),

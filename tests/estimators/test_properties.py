@@ -52,6 +52,7 @@ CHECKED = {
     "contractive": {"max_epochs": 3, "code_size": 4},
     "stacked": {"max_epochs": 2, "hidden_sizes": (4,)},
     "recirculation": {"max_epochs": 3, "code_size": 4},
+    "recurrent": {"max_epochs": 2, "code_size": 3, "hidden_sizes": (4,)},
     "rbm": {"max_epochs": 3, "code_size": 4},
     "dbn": {"max_epochs": 2, "code_size": 3, "hidden_sizes": (4,)},
 }

@@ -22,6 +22,7 @@ from isthmus.estimators.denoising import DenoisingAutoencoder
 from isthmus.estimators.linear import LinearAutoencoder
 from isthmus.estimators.rbm import RestrictedBoltzmannMachine
 from isthmus.estimators.recirculation import RecirculationAutoencoder
+from isthmus.estimators.recurrent import DeepRecurrentAutoencoder
 from isthmus.estimators.regressor import CodeRegressor
 from isthmus.estimators.sparse import SparseAutoencoder
 from isthmus.estimators.stacked import StackedAutoencoder
@@ -40,6 +41,7 @@ KINDS: dict[str, type[BaseAutoencoder]] = {
         DenoisingAutoencoder,
         ContractiveAutoencoder,
         StackedAutoencoder,
+        DeepRecurrentAutoencoder,
         RecirculationAutoencoder,
         RestrictedBoltzmannMachine,
         DeepBeliefNetwork,

@@ -1,0 +1,77 @@
+"""The deep recurrent autoencoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from isthmus.errors import InputError
+from isthmus.estimators.records import Shape
+from isthmus.estimators.stacked import StackedAutoencoder
+from isthmus.learning.recurrence import RecurrentStack
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class DeepRecurrentAutoencoder(StackedAutoencoder):
+    r"""A stack whose layers settle with each other: what is high in it tells what is low what to make of the row.
+
+        begin:     h_k = s(W_k h_(k-1) + b_k),   k = 1..L,   h_0 = x~
+        a sweep:   h_k <- s( 1/2 (W_k h_(k-1) + b_k) + 1/2 (V_(k+1) h_(k+1) + c_k) ),   down and up again;
+                   h_L <- s(W_L h_(L-1) + b_L)
+        J = E_x E_{x~ ~ C(.|x)} [ mean over sweeps of -log p(x | g(h_L)) ],   g the way down by V_L .. V_1
+
+    The layers learn one after the other, as those of `StackedAutoencoder`; then their weights are halved, since each
+    layer between hears two, and the whole is trained through the unrolled sweeps to undo a corruption. The parameters
+    are those of a feed-forward stack of the same sizes: the recurrence is depth that costs none. The code is the top
+    layer after the last sweep, and `reconstruct` the way down from it. It is the deterministic relative of a deep
+    Boltzmann machine's mean field.
+
+    Args:
+        n_sweeps: T, how often the layers settle; 0 is the feed-forward stack, fine-tuned with its corruption.
+        layers: "denoising" by default; any kind of layer of `StackedAutoencoder` but "rbm".
+        hidden_sizes: units of each layer but the last, lowest first; one at least, or nothing could settle.
+
+    The other arguments are those of `StackedAutoencoder` and of every kind: see there and `BaseAutoencoder`. The
+    corruption of the lowest layer is that of the whole.
+
+    Raises:
+        InputError: at `fit`, for arguments or rows that cannot be used, in one line.
+
+    Source: Savard, Reseaux de neurones a relaxation entraines par critere d'autoencodeur debruitant, Universite de
+    Montreal (2011); Salakhutdinov & Hinton, Deep Boltzmann machines (2009), for the halved weights.
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> from isthmus import DeepRecurrentAutoencoder
+        >>> X = load_digits().data[:200]
+        >>> model = DeepRecurrentAutoencoder(
+        ...     hidden_sizes=(32,), code_size=8, n_sweeps=2, max_epochs=2, random_state=0).fit(X)
+        >>> model.transform(X).shape, model.reconstruct(X).shape
+        ((200, 8), (200, 64))
+    """
+
+    layers: str = "denoising"
+    n_sweeps: int = 3
+
+    kind: ClassVar[str] = "recurrent"
+
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> RecurrentStack:
+        return RecurrentStack(super()._recipe(shape, generator).layers, n_sweeps=self.n_sweeps)
+
+    def _check(self) -> None:
+        super()._check()
+        if self.layers == "rbm":
+            raise InputError(
+                "layers='rbm' in a recurrence is the mean field of a deep Boltzmann machine; take kind 'dbm' for that, "
+                "or layers='denoising' here"
+            )
+        n_sweeps = self.n_sweeps
+        if isinstance(n_sweeps, bool) or not isinstance(n_sweeps, int | np.integer) or n_sweeps < 0:
+            raise InputError(f"n_sweeps={n_sweeps!r}: it must be a whole number, 0 or more")
+        if self.hidden_sizes is not None and len(self.hidden_sizes) == 0:
+            raise InputError(
+                "hidden_sizes=() leaves one layer, which has none above it to settle with; give one size or more"
+            )

@@ -1,0 +1,72 @@
+"""Deep recurrent autoencoders: a stack that goes up and down more than once before it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from isthmus.learning.objectives import Reconstruction
+from isthmus.learning.stacking import Stack
+from isthmus.parts.passes import Batch, Pass
+from isthmus.parts.recurrence import RecurrentEncoder
+
+
+class RecurrentStack(Stack):
+    r"""A stack whose encoder is the mean-field recurrence of its layers, learned through the unrolled sweeps.
+
+        J = E_x E_{x~ ~ C(.|x)} [ 1/T sum_t -log p_1(x | g(h_L(t))) ],   t = 1..T,   h_L(t) = f_t(x~)
+
+    f_t is the top layer after t sweeps (`RecurrentEncoder`), g the way down by the layers' decoders. What is read, the
+    code and its reconstruction, is after the last sweep; without sweeps J is that of the feed-forward stack.
+
+    Args:
+        layers: lowest first, two or more; the corruption, and what hit entries count, are those of the lowest.
+        n_sweeps: T.
+
+    Source: Savard (2011); Seung, Learning continuous attractors in recurrent networks (1998), for the criterion.
+
+    Example:
+        >>> from isthmus.parts.likelihoods import likelihood_from
+        >>> from isthmus.parts.networks import MLP
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> layers = [
+        ...     Reconstruction(MLP((n, m), generator=generator), MLP((m, n), generator=generator),
+        ...                    likelihood_from({"name": "bernoulli"}, n), "sigmoid")
+        ...     for n, m in ((6, 4), (4, 2))]
+        >>> stack, batch = RecurrentStack(layers, n_sweeps=3), Batch(torch.ones(5, 6))
+        >>> stack.each_sweep(batch.x).shape, stack.encode(batch)[1].shape
+        (torch.Size([4, 5, 2]), torch.Size([5, 2]))
+    """
+
+    encoder: RecurrentEncoder
+
+    def __init__(self, layers: Sequence[Reconstruction], *, n_sweeps: int) -> None:
+        super().__init__(layers)
+        lowest = layers[0]
+        self.encoder = RecurrentEncoder(
+            [layer.encoder for layer in layers],
+            [cast(nn.Module, layer.decoder) for layer in layers[1:]],
+            [layer.code_activation for layer in layers],
+            n_sweeps=n_sweeps,
+        )
+        self.corruption = lowest.corruption
+        self.corrupted_weight, self.clean_weight = lowest.corrupted_weight, lowest.clean_weight
+
+    def each_sweep(
+        self, x: Float[Tensor, "batch columns"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "sweeps batch code_size"]:
+        """The codes at the beginning and after each sweep, n_sweeps + 1 in all."""
+        return cast(Tensor, self.code_activation(self.encoder.every(x, generator)))
+
+    def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """The reconstruction, the mean over the sweeps, (batch,), nats."""
+        corrupted = self._corrupt(batch, progress, generator)
+        tops = self.encoder.every(corrupted.x, generator)[min(1, self.encoder.n_sweeps) :]
+        codes = self.code_activation(tops)
+        parameters = self.decoder(codes, generator)
+        trip = Pass(batch, corrupted.x, tops, codes, parameters, hit=corrupted.hit, progress=progress)
+        return {"reconstruction": self.nll(trip).mean(0)}
