@@ -33,7 +33,7 @@ class UntiedDownward(Downward):
 
     def __init__(self, harmonium: Harmonium) -> None:
         super().__init__(harmonium)
-        self.weight = nn.Parameter(harmonium.weight.detach().t().clone())
+        self.weight = nn.Parameter(harmonium.weight.detach().t().contiguous())
 
     @torch.no_grad()
     def unroll(self) -> None:
@@ -103,3 +103,9 @@ class Unrolled(Stack):
     def prepare(self, rows: Rows) -> None:
         """Unroll: what the machines have learned is where the whole begins."""
         self.unroll()
+
+    def project_gradient(self) -> None:
+        """Nothing: the centred step is of a machine's contrast, and what is followed here is the whole's gradient."""
+
+    def project(self) -> None:
+        """Nothing, likewise."""
