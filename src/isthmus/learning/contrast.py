@@ -99,7 +99,7 @@ class Contrast(Reconstruction):
         )
         del self.likelihood  # it is the harmonium's, and named once
         self.method, self.centred = method, centred
-        self.n_steps = _steps(n_steps)
+        self.n_steps = steps_of(n_steps)
         self.weight_decay = check_weight("weight_decay", weight_decay)
         self.gibbs = BlockGibbs(harmonium)
         n_chains = check_chains(n_chains)
@@ -317,7 +317,7 @@ def check_chain(layers: Sequence[Contrast]) -> None:
             )
 
 
-def _steps(n_steps: int | Sequence[int]) -> tuple[int, int]:
+def steps_of(n_steps: int | Sequence[int]) -> tuple[int, int]:
     """The first and the last number of steps."""
     first, last = n_steps if isinstance(n_steps, Sequence) and len(n_steps) == 2 else (n_steps, n_steps)
     for n in (first, last):

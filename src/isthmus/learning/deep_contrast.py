@@ -1,0 +1,336 @@
+"""Learning a deep Boltzmann machine: mean field for what rows ask, persistent chains for what the machine believes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from isthmus.errors import InputError
+from isthmus.learning.chains import check_chains, run_chain
+from isthmus.learning.contrast import OFFSET_RATE, Contrast, steps_of
+from isthmus.learning.objectives import Reconstruction
+from isthmus.learning.rows import Rows, spread
+from isthmus.parts.deep_energies import CopiedHarmonium, DeepHarmonium, Units
+from isthmus.parts.draws import switched_on
+from isthmus.parts.energies import Harmonium
+from isthmus.parts.likelihoods import GaussianLearned, Likelihood
+from isthmus.parts.passes import Batch, Pass
+from isthmus.parts.penalties import check_weight
+
+BOUND_ITERATIONS = 50
+"""Rounds of mean field where a row's bound is asked for: more than learning takes."""
+
+
+class MeanField(nn.Module):
+    """x -> a_L, the input of the top units where the mean field has settled; nothing is drawn.
+
+        mu by n rounds, held;   h_k = sigma(b_k + W_k h_(k-1) + W_(k+1)' mu_(k+1)),   a_L = b_L + W_L h_(L-1)
+
+    The last pass up is what gradients go through: it is the network of one hidden layer after the other to which the
+    marginals of the layer above are given as inputs besides, and where these have settled it gives them back.
+
+    Shapes: (*draws, batch, columns) -> (*draws, batch, n_L).
+
+    Args:
+        machine: the energy.
+        n_iterations: rounds.
+
+    Source: Salakhutdinov & Hinton, Deep Boltzmann machines (2009), section 3.3 (discriminative fine-tuning).
+    """
+
+    def __init__(self, machine: DeepHarmonium, n_iterations: int) -> None:
+        super().__init__()
+        self.machine, self.n_iterations = machine, n_iterations
+        self.activations = nn.ModuleList([nn.Sigmoid() for _ in range(machine.n_layers - 1)])
+
+    def forward(self, x: Float[Tensor, "*draws batch columns"], generator: Generator | None = None) -> Tensor:
+        """The input of the top units."""
+        machine = self.machine
+        with torch.no_grad():
+            mu = machine.mean_field(x, self.n_iterations)
+        below = machine.visible.statistic(x)
+        for k, activation in enumerate(self.activations, 1):
+            below = activation(machine.inputs(k, below, mu[k]))
+        return machine.inputs(machine.n_layers, below, None)
+
+
+class Unfolding(nn.Module):
+    """h_L -> the parameters of p(x | h_1): down by rates, each layer counting what is above twice.
+
+    Shapes: (*draws, batch, n_L) -> (*draws, batch, columns).
+
+    Args:
+        machine: whose weights these are; not registered here.
+    """
+
+    def __init__(self, machine: DeepHarmonium) -> None:
+        super().__init__()
+        # In a tuple, nn.Module does not register it; deepcopy still follows it with the copies already made.
+        self._machine = (machine,)
+
+    def forward(self, code: Float[Tensor, "*draws batch units"], generator: Generator | None = None) -> Tensor:
+        """The parameters; nothing is drawn."""
+        machine, units = self._machine[0], code
+        for k in reversed(range(1, machine.n_layers)):
+            units = torch.sigmoid(machine.inputs(k, None, 2 * units))
+        return machine.inputs(0, None, units)
+
+    @torch.no_grad()
+    def start_at(self, output: Float[Tensor, " columns"]) -> None:
+        """Set the biases of the rows."""
+        self._machine[0].biases[0].copy_(output)
+
+
+class DeepContrast(Reconstruction):
+    r"""The gradient of the bound on a deep machine's likelihood, its model's side taken from persistent chains.
+
+        term = F_mu(v) - mean over chains of F(h'_odd),   mu and h' held,   F_mu >= F
+
+    The first side is made least by the mean field, the second has the even layers, v among them, summed out. With
+    `centred` the step is taken for the energy in units less their running means over the rows, which lets all layers
+    learn from the start without being learned one by one before:
+
+        dW_k,c = dW_k - db_k beta_(k-1)' - beta_k db_(k-1)'
+        db_k,c = db_k - dW_k,c beta_(k-1) - dW_(k+1),c' beta_(k+1)
+
+    As a coder it is the mean field up, whose top rates are the code, and a pass of rates down.
+
+    Shapes: x (batch, columns); code (batch, n_L); particles (n_chains, n_1 + n_3 + ...).
+
+    Args:
+        machine: the energy, trained in place.
+        n_steps: Gibbs steps between two steps of learning; a pair grows from the first to the second.
+        n_chains: persistent chains.
+        centred: take the centred step.
+        weight_decay: w of the term w/2 sum_k ||W_k||^2.
+        n_iterations: rounds of mean field.
+        begun: whether its layers were learned one by one before, so that it begins where they stand.
+
+    Raises:
+        InputError: fewer than one chain, step or round, a negative weight.
+
+    Source: Salakhutdinov & Hinton, Deep Boltzmann machines (2009), section 2; Montavon & Mueller, Deep Boltzmann
+    machines and the centering trick (2012); DL book, sections 20.4.2 to 20.4.4.
+
+    Example:
+        >>> from isthmus.parts.likelihoods import Bernoulli
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> objective = DeepContrast(DeepHarmonium(Bernoulli(4), (3, 2), generator=generator), n_chains=5)
+        >>> {name: tuple(term.shape) for name, term in objective.terms(Batch(torch.ones(2, 4)), 0.0, generator).items()}
+        {'contrast': (2,)}
+    """
+
+    particles: Tensor
+    log_partition: Tensor
+    """log Z where it is known, else infinite."""
+
+    def __init__(
+        self,
+        machine: DeepHarmonium,
+        *,
+        n_steps: int | Sequence[int] = 1,
+        n_chains: int = 100,
+        centred: bool = True,
+        weight_decay: float = 0.0,
+        n_iterations: int = 10,
+        begun: bool = False,
+    ) -> None:
+        if isinstance(n_iterations, bool) or not isinstance(n_iterations, int) or n_iterations < 1:
+            raise InputError(f"n_iterations={n_iterations!r}: mean field takes a whole number of rounds, 1 or more")
+        super().__init__(MeanField(machine, n_iterations), Unfolding(machine), machine.likelihood, "sigmoid")
+        del self.likelihood  # it is the machine's, and named once
+        self.n_steps, self.centred, self.n_iterations, self.begun = steps_of(n_steps), centred, n_iterations, begun
+        self.weight_decay = check_weight("weight_decay", weight_decay)
+        self.register_buffer("particles", torch.zeros(check_chains(n_chains), sum(machine.odd_sizes)))
+        for k, size in enumerate(machine.sizes):
+            self.register_buffer(f"offset_{k}", torch.zeros(size))
+        self.register_buffer("log_partition", torch.full((), torch.inf, dtype=torch.float64))
+
+    @property
+    def machine(self) -> DeepHarmonium:
+        """The energy."""
+        return cast(MeanField, self.encoder).machine
+
+    @property
+    def likelihood(self) -> Likelihood:  # type: ignore[override]
+        """p(v | h_1)."""
+        return self.machine.likelihood
+
+    @property
+    def offsets(self) -> list[Tensor]:
+        """beta_0 .. beta_L, the running mean of each layer over the rows."""
+        return [self.get_buffer(f"offset_{k}") for k in range(len(self.machine.sizes))]
+
+    # -- before and after learning --------------------------------------------------------------------
+
+    @torch.no_grad()
+    def prepare(self, rows: Rows) -> None:
+        """Begin at the rate of each column, unless the layers stand already; the chains begin where some rows are."""
+        if not self.begun:
+            super().prepare(rows)
+        v = self._complete(rows.batch(spread(len(rows))))
+        mu = self.machine.mean_field(v, self.n_iterations)
+        odd = torch.cat(mu[::2], -1)[torch.arange(len(self.particles)) * len(v) // len(self.particles)]
+        self.particles.copy_(switched_on(odd, torch.Generator().manual_seed(0)))
+        self.note_offsets(v, mu, rate=1.0)
+
+    def finish(self, rows: Rows) -> None:
+        """Sum Z where that is within reach."""
+        joined = self.harmonium
+        if joined.can_be_summed:
+            self.log_partition.copy_(joined.log_partition())
+
+    # -- the criterion --------------------------------------------------------------------------------
+
+    def terms(self, batch: Batch, progress: float, generator: Generator | None) -> dict[str, Tensor]:
+        """The contrast, (batch,), nats up to log Z, and what weights cost."""
+        machine, v = self.machine, self._complete(batch)
+        generator = torch.Generator().manual_seed(0) if generator is None else generator
+        with torch.no_grad():
+            mu = machine.mean_field(v, self.n_iterations)
+        odd = run_chain(self._step, self._split(self.particles), self.steps_at(progress), generator)
+        terms = {"contrast": machine.bound_given(v, mu) - machine.odd_free_energy(odd).mean()}
+        if self.weight_decay > 0.0:
+            squares = [weight.square().sum() for weight in machine.weights]
+            terms["weight_decay"] = 0.5 * self.weight_decay * torch.stack(squares).sum()
+        if self.training:
+            self.particles.copy_(torch.cat(odd, -1))
+            self.note_offsets(v, mu)
+        return terms
+
+    def _step(self, odd: Units, generator: Generator | None) -> Units:
+        """A Gibbs step of the chains, which stand at the odd layers: the even ones, then the odd ones."""
+        assert generator is not None
+        return self.machine.sample_odd(*self.machine.sample_even(odd, generator), generator)
+
+    def _split(self, particles: Tensor) -> Units:
+        return list(particles.split(self.machine.odd_sizes, -1))
+
+    def steps_at(self, progress: float) -> int:
+        """Gibbs steps at a progress of learning."""
+        first, last = self.n_steps
+        return round(first + (last - first) * progress)
+
+    @torch.no_grad()
+    def note_offsets(self, v: Tensor, mu: Units, rate: float = OFFSET_RATE) -> None:
+        """beta follows the batch."""
+        for offset, values in zip(self.offsets, [self.machine.visible.statistic(v), *mu], strict=True):
+            offset.lerp_(values.mean(0).to(offset.dtype), rate)
+
+    @torch.no_grad()
+    def project_gradient(self) -> None:
+        """The centred step in place of the plain one."""
+        machine, beta = self.machine, self.offsets
+        steps = [bias.grad for bias in machine.biases], [weight.grad for weight in machine.weights]
+        if not self.centred or any(step is None for part in steps for step in part):
+            return
+        biases, weights = cast("tuple[list[Tensor], list[Tensor]]", steps)
+        for k, weight in enumerate(weights):
+            weight.addr_(biases[k + 1], beta[k], alpha=-1).addr_(beta[k + 1], biases[k], alpha=-1)
+        for k, weight in enumerate(weights):
+            biases[k].addmv_(weight.t(), beta[k + 1], alpha=-1)
+            biases[k + 1].addmv_(weight, beta[k], alpha=-1)
+
+    # -- reading --------------------------------------------------------------------------------------
+
+    def _complete(self, batch: Batch) -> Float[Tensor, "batch columns"]:
+        """The rows; where an entry is missing, what the others let expect of it."""
+        if batch.mask is None:
+            return batch.x
+        with torch.no_grad():
+            machine = self.machine
+            start = self.likelihood.mean_given(machine.biases[0].expand_as(batch.x), batch.x * batch.mask)
+            guess = torch.where(batch.mask != 0, batch.x, start)
+            expected = machine.visible_mean(machine.mean_field(guess, self.n_iterations)[0])
+        return torch.where(batch.mask != 0, batch.x, expected)
+
+    def encode(self, batch: Batch) -> tuple[Float[Tensor, "batch units"], Float[Tensor, "batch code_size"]]:
+        """a_L, and the rates of the top units."""
+        a = self.encoder(self._complete(batch))
+        return a, self.code_activation(a)
+
+    def forward(self, batch: Batch, progress: float = 1.0, generator: Generator | None = None) -> Pass:
+        """Up by mean field and down by rates; nothing is drawn."""
+        v = self._complete(batch)
+        a = self.encoder(v)
+        code = self.code_activation(a)
+        return Pass(batch, v, a, code, self.decoder(code), progress=progress)
+
+    def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
+        """The nll of the reconstruction from the top."""
+        return self.nll(self(batch))
+
+    @torch.no_grad()
+    def marginals(self, batch: Batch) -> Units:
+        """mu_1 .. mu_L, settled."""
+        return self.machine.mean_field(self._complete(batch), BOUND_ITERATIONS)
+
+    @torch.no_grad()
+    def log_bound(self, batch: Batch) -> Float[Tensor, " batch"]:
+        """-F_mu(v) - log Z by row, at most log p(v), nats; without log Z where that is not known."""
+        v = self._complete(batch)
+        bound = -self.machine.bound_given(v, self.machine.mean_field(v, BOUND_ITERATIONS)).double()
+        return bound - self.log_partition if self.is_normalised else bound
+
+    # -- the density ----------------------------------------------------------------------------------
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether log Z is known."""
+        return math.isfinite(float(self.log_partition))
+
+    @property
+    def harmonium(self) -> Harmonium:
+        """The machine as two layers, with weights of its own: what log Z is estimated of."""
+        return self.machine.joined()
+
+    @property
+    def independent_columns(self) -> Float[Tensor, " units"]:
+        """Biases under which every even unit, on its own, has its mean over the rows: where annealing starts."""
+        first, *others = self.offsets[::2]
+        if isinstance(self.likelihood, GaussianLearned):
+            first = first * self.likelihood.variance.detach()
+        return torch.cat([self.likelihood.parameters_for(first), *(torch.logit(beta, 1e-4) for beta in others)])
+
+    @torch.no_grad()
+    def sample(self, n: int, n_steps: int, generator: Generator, *, mean: bool = False) -> Float[Tensor, "n columns"]:
+        """n rows after so many Gibbs steps from the persistent chains; `mean` gives E[v | h_1] in place of draws."""
+        start = self._split(self.particles[torch.arange(n) % len(self.particles)])
+        odd = run_chain(self._step, start, max(n_steps - 1, 0), generator)
+        return self.machine.visible_mean(odd[0]) if mean else self.machine.sample_even(odd, generator)[0]
+
+
+class CopiedContrast(Contrast):
+    """Two neighbouring layers of a deep machine, learned by contrastive divergence before all are learned together.
+
+    After learning, the bias of the layer between two such machines is the mean of what either has for it: each stands
+    for half of the layer's input.
+
+    Args:
+        deep: the machine, whose weights it learns.
+        k: the upper one of the two layers, from 1.
+        options: of `Contrast`.
+
+    Source: Salakhutdinov & Hinton (2009), section 3.1.
+    """
+
+    def __init__(self, deep: DeepHarmonium, k: int, **options: float) -> None:
+        super().__init__(CopiedHarmonium(deep, k), method="cd", **options)  # type: ignore[arg-type]
+        self._between = () if k == 1 else (deep.biases[k - 1],)
+
+    @torch.no_grad()
+    def finish(self, rows: Rows) -> None:
+        """Hand the layer below half of what it is to begin with."""
+        for bias in self._between:
+            bias.lerp_(self.harmonium.visible_bias, 0.5)
+
+
+def begun_by_layers(machine: DeepHarmonium, **options: float) -> list[CopiedContrast]:
+    """What learns the layers of a deep machine one by one, lowest first, each on the codes of the one below."""
+    return [CopiedContrast(machine, k, **options) for k, _ in enumerate(pairwise(machine.sizes), 1)]

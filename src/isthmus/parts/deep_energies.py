@@ -1,0 +1,323 @@
+"""Deep energies: the deep Boltzmann machine, and the machines of two layers that it is begun with.
+
+How it learns is in `isthmus.learning.deep_contrast`. Layers speak only to their neighbours, so that the even ones are
+independent given the odd ones, and the other way about: the two halves are one `Harmonium` (`joined`), which serves for
+log Z, exactly or by annealing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from isthmus.errors import InputError
+from isthmus.parts.draws import grid, switched_on
+from isthmus.parts.energies import Harmonium
+from isthmus.parts.layers import check_sizes
+from isthmus.parts.likelihood_base import Likelihood
+from isthmus.parts.likelihood_binary import Bernoulli
+from isthmus.parts.units import VisibleUnits, visible_units
+
+Units = list[Tensor]
+"""Hidden units by layer, lowest first: each (*draws, batch, n_k)."""
+
+
+class DeepHarmonium(nn.Module):
+    r"""The deep Boltzmann machine: layers of binary hidden units over visible ones, each speaking to the next.
+
+        E(v, h_1 .. h_L) = V(v; b_0) - s(v)' W_1' h_1 - sum_k h_k' W_(k+1)' h_(k+1) - sum_k b_k' h_k
+        mean field:  mu_k = sigma(b_k + W_k mu_(k-1) + W_(k+1)' mu_(k+1)),   mu_0 = s(v)
+        F(v) <= F_mu(v) = E(v, mu) - sum_k H(mu_k),   log p(v) >= -F_mu(v) - log Z
+
+    V and s are those of the visible units, H is the entropy of independent units of the rates mu. What a unit thinks
+    of a row depends on the layers above it too: ambiguous evidence is settled from the top.
+
+    Shapes: v (*draws, batch, columns); h_k (*draws, batch, n_k); W_k (n_k, n_(k-1)); energies (*draws, batch), nats.
+
+    Args:
+        likelihood: p(v | h_1): "bernoulli", a Gaussian one, "categorical" or "mixed".
+        hidden_sizes: n_1 .. n_L, lowest first; two or more.
+        weight_scale: the standard deviation of the first weights; None takes .3 / sqrt(n_(k-1) + n_k).
+        generator: what they are drawn from.
+
+    Raises:
+        InputError: fewer than two hidden layers, word counts, a likelihood without units.
+
+    Source: Salakhutdinov & Hinton, Deep Boltzmann machines (2009), section 2; DL book, section 20.4.
+
+    Example:
+        >>> machine = DeepHarmonium(Bernoulli(4), (3, 2), generator=torch.Generator().manual_seed(0))
+        >>> v = torch.tensor([[0.0, 1.0, 1.0, 0.0]])
+        >>> [tuple(mu.shape) for mu in machine.mean_field(v, 10)]
+        [(1, 3), (1, 2)]
+        >>> bool(-machine.free_energy(v, 10) - machine.log_partition() < 0)
+        True
+    """
+
+    def __init__(
+        self,
+        likelihood: Likelihood,
+        hidden_sizes: Sequence[int],
+        *,
+        weight_scale: float | None = None,
+        generator: Generator,
+    ) -> None:
+        super().__init__()
+        check_sizes("DeepHarmonium", tuple(hidden_sizes))
+        if len(hidden_sizes) < 2:
+            raise InputError(
+                f"a deep Boltzmann machine has two hidden layers or more; found {len(hidden_sizes)}; give hidden_sizes"
+            )
+        self.likelihood, self.visible = likelihood, visible_units(likelihood)
+        if self.visible.total(torch.zeros(1, likelihood.n_columns)) is not None:
+            raise InputError(
+                "a deep Boltzmann machine has no units for word counts; take a restricted one (kind 'rbm'), or "
+                "likelihood='bernoulli' on which words there are"
+            )
+        self.sizes = (likelihood.n_columns, *map(int, hidden_sizes))
+        scales = [0.3 / math.sqrt(n + m) if weight_scale is None else weight_scale for n, m in pairwise(self.sizes)]
+        self.weights = nn.ParameterList(
+            scale * torch.randn(m, n, generator=generator)
+            for scale, (n, m) in zip(scales, pairwise(self.sizes), strict=True)
+        )
+        self.biases = nn.ParameterList(torch.zeros(n) for n in self.sizes)
+
+    @property
+    def n_layers(self) -> int:
+        """L, hidden layers."""
+        return len(self.sizes) - 1
+
+    def inputs(self, k: int, below: Tensor | None, above: Tensor | None) -> Tensor:
+        """b_k + W_k u_(k-1) + W_(k+1)' u_(k+1), without a neighbour that is None; s(v) is layer 0's value."""
+        total = self.biases[k]
+        if below is not None:
+            total = F.linear(below, self.weights[k - 1], total)
+        return total if above is None else F.linear(above, self.weights[k].t()) + total
+
+    # -- energies -------------------------------------------------------------------------------------
+
+    def energy(self, v: Float[Tensor, "*draws batch columns"], units: Units) -> Float[Tensor, "*draws batch"]:
+        """E(v, h_1 .. h_L); of rates, its expectation over independent units."""
+        total, below = self.visible.energy(v, self.biases[0]), self.visible.statistic(v)
+        for k, h in enumerate(units, 1):
+            total = total - (h * self.inputs(k, below, None)).sum(-1)
+            below = h
+        return total
+
+    def free_energy(self, v: Float[Tensor, "*draws batch columns"], n_iterations: int) -> Float[Tensor, "*draws batch"]:
+        """F_mu(v), with mu held: its gradient is that of F_mu where mu is stationary."""
+        with torch.no_grad():
+            mu = self.mean_field(v, n_iterations)
+        return self.bound_given(v, mu)
+
+    def bound_given(self, v: Float[Tensor, "*draws batch columns"], mu: Units) -> Float[Tensor, "*draws batch"]:
+        """F_mu(v) for any rates."""
+        entropies = [(torch.special.entr(rates) + torch.special.entr(1 - rates)).sum(-1) for rates in mu]
+        return self.energy(v, mu) - torch.stack(entropies).sum(0)
+
+    def odd_free_energy(self, odd: Units) -> Float[Tensor, "*draws batch"]:
+        """-log of the sum over the even layers, v among them, of exp(-E), given h_1, h_3, ..."""
+        own = torch.stack([(h * self.biases[k]).sum(-1) for k, h in zip(self._odd, odd, strict=True)]).sum(0)
+        r, *others = self._even_inputs(odd)
+        outer = [F.softplus(a).sum(-1) for a in others]
+        return -own - self.visible.log_normalizer(r, self.biases[0]) - (torch.stack(outer).sum(0) if outer else 0.0)
+
+    # -- inference ------------------------------------------------------------------------------------
+
+    def mean_field(self, v: Float[Tensor, "*draws batch columns"], n_iterations: int) -> Units:
+        """mu_1 .. mu_L by rounds, each of the odd layers, then of the even ones.
+
+        Layers of one parity do not speak to each other, so that each half round is the best step there is and F_mu
+        never rises: no damping is asked for. It begins with a pass up in which all layers but the last count what is
+        below twice, for what is not there yet above.
+
+        Source: Salakhutdinov & Hinton (2009), section 2.2; Salakhutdinov & Larochelle (2010) for the pass up.
+        """
+        seen = self.visible.statistic(v)
+        first = self.inputs(1, seen, None)  # does not change from round to round
+        mu = [torch.sigmoid(2 * first - self.biases[1])]
+        for k in range(2, self.n_layers + 1):
+            share = 1 if k == self.n_layers else 2
+            mu.append(torch.sigmoid(self.inputs(k, share * mu[-1], None)))
+        for _ in range(n_iterations):
+            for k in (*self._odd, *self._even):
+                above = mu[k] if k < self.n_layers else None
+                if k == 1:
+                    mu[0] = torch.sigmoid(F.linear(mu[1], self.weights[1].t()) + first)
+                else:
+                    mu[k - 1] = torch.sigmoid(self.inputs(k, mu[k - 2], above))
+        return mu
+
+    def visible_mean(self, first: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch columns"]:
+        """E[v | h_1]."""
+        return self.visible.mean(self.inputs(0, None, first))
+
+    # -- chains ---------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def sample_even(self, odd: Units, generator: Generator) -> tuple[Float[Tensor, "chains columns"], Units]:
+        """v and h_2, h_4, ... given the odd layers."""
+        r, *others = self._even_inputs(odd)
+        return self.visible.sample(r, generator), [switched_on(torch.sigmoid(a), generator) for a in others]
+
+    @torch.no_grad()
+    def sample_odd(self, v: Float[Tensor, "chains columns"], even: Units, generator: Generator) -> Units:
+        """h_1, h_3, ... given the even layers."""
+        layers = [self.visible.statistic(v), *even]
+        drawn = []
+        for i, k in enumerate(self._odd):
+            a = self.inputs(k, layers[i], layers[i + 1] if k < self.n_layers else None)
+            drawn.append(switched_on(torch.sigmoid(a), generator))
+        return drawn
+
+    def _even_inputs(self, odd: Units) -> Units:
+        """r of the visible units, and the inputs of h_2, h_4, ..., given the odd layers."""
+        found = [self.inputs(0, None, odd[0])]
+        for i, k in enumerate(self._even):
+            found.append(self.inputs(k, odd[i], odd[i + 1] if k < self.n_layers else None))
+        return found
+
+    @property
+    def _odd(self) -> range:
+        return range(1, self.n_layers + 1, 2)
+
+    @property
+    def _even(self) -> range:
+        """Of the hidden layers."""
+        return range(2, self.n_layers + 1, 2)
+
+    @property
+    def odd_sizes(self) -> tuple[int, ...]:
+        """n_1, n_3, ..."""
+        return tuple(self.sizes[k] for k in self._odd)
+
+    # -- log Z ----------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def joined(self) -> Harmonium:
+        """The same machine as two layers, the even ones (v first) and the odd ones; with weights of its own."""
+        even = (0, *self._even)
+        n_even = sum(self.sizes[k] for k in even)
+        machine = Harmonium(Bernoulli(n_even), sum(self.odd_sizes), generator=torch.Generator())
+        machine.to(self.biases[0])
+        if not isinstance(self.likelihood, Bernoulli):
+            machine.visible = JoinedUnits(self.visible, n_even)
+        machine.weight.zero_()
+        rows = dict(zip(self._odd, _starts(self.odd_sizes), strict=True))
+        columns = dict(zip(even, _starts([self.sizes[k] for k in even]), strict=True))
+        for k, weight in enumerate(self.weights, 1):  # W_k is between the layers k - 1 and k
+            odd, at, block = (k, k - 1, weight) if k % 2 else (k - 1, k, weight.t())
+            machine.weight[rows[odd] : rows[odd] + len(block), columns[at] : columns[at] + block.shape[1]] = block
+        machine.hidden_bias.copy_(torch.cat([self.biases[k] for k in self._odd]))
+        machine.visible_bias.copy_(torch.cat([self.biases[k] for k in even]))
+        return machine
+
+    @torch.no_grad()
+    def log_partition(self) -> Float[Tensor, ""]:
+        """log Z, by summing over every state of the even or of the odd layers.
+
+        Raises:
+            InputError: more than 2^20 states of either.
+        """
+        return self.joined().log_partition()
+
+
+class JoinedUnits(VisibleUnits):
+    """Visible units beside binary ones: v and the even hidden layers as one layer.
+
+    Args:
+        visible: the units of the first columns.
+        n_columns: of both.
+    """
+
+    def __init__(self, visible: VisibleUnits, n_columns: int) -> None:
+        super().__init__(visible.likelihood)
+        self.first, self.n = visible, visible.likelihood.n_columns
+        self.n_binary = n_columns - self.n
+        if visible.sizes is not None:
+            self.sizes = [*visible.sizes, *[2] * self.n_binary]
+
+    def energy(self, v: Float[Tensor, "*draws batch columns"], bias: Float[Tensor, " columns"]) -> Tensor:
+        """V of the first units, -b' h of the others."""
+        return self.first.energy(v[..., : self.n], bias[: self.n]) - v[..., self.n :] @ bias[self.n :]
+
+    def log_normalizer(self, parameters: Tensor, bias: Tensor, total: Tensor | None = None) -> Tensor:
+        """That of the first units, and softplus of the others."""
+        first = self.first.log_normalizer(parameters[..., : self.n], bias[: self.n])
+        return first + F.softplus(parameters[..., self.n :]).sum(-1)
+
+    @torch.no_grad()
+    def sample(self, parameters: Tensor, generator: Generator, total: Tensor | None = None) -> Tensor:
+        """Both drawn."""
+        first = self.first.sample(parameters[..., : self.n], generator)
+        return torch.cat([first, switched_on(torch.sigmoid(parameters[..., self.n :]), generator)], -1)
+
+    def statistic(self, v: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
+        """s(v), and the others as they are."""
+        return torch.cat([self.first.statistic(v[..., : self.n]), v[..., self.n :]], -1)
+
+    def states(self, start: int, stop: int) -> Float[Tensor, "states columns"]:
+        """Every state of the first with every state of the others."""
+        n_first, n_others = math.prod(self.first.sizes or ()), 2**self.n_binary
+        number, other = grid([n_first, n_others], start, stop).t()
+        every = self.first.states(0, n_first)[number]
+        bits = other[:, None] >> torch.arange(self.n_binary - 1, -1, -1) & 1
+        return torch.cat([every, bits.to(every.dtype)], -1)
+
+
+class CopiedHarmonium(Harmonium):
+    r"""Two neighbouring layers of a deep machine as a machine of their own, what is beyond stood for by copies.
+
+        p(h = 1 | v) = sigma(c + m W s(v)),   p(v | h): parameters b + n W' h,   m, n in {1, 2}
+
+    A layer with a layer above counts what is below twice (m = 2), one with a layer below counts what is above twice
+    (n = 2): so the inputs of the deep machine, which come from both sides, are as large as those it was begun with.
+    The contrast's gradient is that of `free_energy_given`; there is no joint energy, since all copies are given one
+    draw. W and c are the deep machine's own, and so is b of the visible units.
+
+    Args:
+        deep: the machine.
+        k: the upper one of the two layers, from 1.
+
+    Source: Salakhutdinov & Hinton (2009), section 3.1, eq. 15 to 20.
+    """
+
+    factorial: ClassVar[bool] = False
+
+    def __init__(self, deep: DeepHarmonium, k: int) -> None:
+        likelihood = deep.likelihood if k == 1 else Bernoulli(deep.sizes[k - 1])
+        super().__init__(likelihood, deep.sizes[k], generator=torch.Generator())
+        self.to(deep.biases[0])
+        self.up.weight, self.up.bias = deep.weights[k - 1], deep.biases[k]
+        if k == 1:
+            self.visible_bias = deep.biases[0]
+        self.below, self.above = 1 if k == deep.n_layers else 2, 1 if k == 1 else 2
+
+    def forward(
+        self, v: Float[Tensor, "*draws batch columns"], generator: Generator | None = None
+    ) -> Float[Tensor, "*draws batch hidden"]:
+        """c + m W s(v)."""
+        return self.up(self.below * self.visible.statistic(v))
+
+    def down(self, h: Float[Tensor, "*draws batch hidden"]) -> Float[Tensor, "*draws batch columns"]:
+        """b + n W' h."""
+        return super().down(self.above * h)
+
+    def free_energy_given(
+        self, v: Float[Tensor, "*draws batch columns"], a: Float[Tensor, "*draws batch hidden"]
+    ) -> Float[Tensor, "*draws batch"]:
+        """(m V(v) - n sum_j A(a_j)) / (m n): the rows' side of all copies, in steps as long as of one."""
+        own = self.visible.energy(v, self.visible_bias) / self.above
+        return own - self.hidden.log_normalizer(a).sum(-1) / self.below
+
+
+def _starts(sizes: Sequence[int]) -> list[int]:
+    """Where each of some blocks side by side begins."""
+    return [sum(sizes[:i]) for i in range(len(sizes))]

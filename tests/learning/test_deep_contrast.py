@@ -1,0 +1,278 @@
+"""Deep Boltzmann machines against every state of small ones, and their gradients against autograd."""
+
+import itertools
+
+import pytest
+import torch
+
+from isthmus import InputError
+from isthmus.evaluation.partition import annealed
+from isthmus.learning.chains import run_chain
+from isthmus.learning.deep_contrast import DeepContrast, begun_by_layers
+from isthmus.learning.training import Learning, Settings
+from isthmus.parts.deep_energies import CopiedHarmonium, DeepHarmonium
+from isthmus.parts.likelihoods import likelihood_from
+from isthmus.parts.passes import Batch
+
+BERNOULLI, GAUSSIAN = {"name": "bernoulli"}, {"name": "gaussian-per-column"}
+SHAPES = [(3, 2), (3, 2, 2)]
+
+
+class Memory:
+    """Rows in a tensor."""
+
+    def __init__(self, x):
+        self.x, self.n_columns = x, x.shape[1]
+
+    def __len__(self):
+        return len(self.x)
+
+    def batch(self, index):
+        return Batch(self.x[index], rows=index)
+
+
+def every(n_units):
+    return torch.tensor(list(itertools.product([0.0, 1.0], repeat=n_units)), dtype=torch.float64)
+
+
+def deep(sizes=SHAPES[0], config=BERNOULLI, n_columns=4, scale=0.8):
+    generator = torch.Generator().manual_seed(0)
+    made = DeepHarmonium(likelihood_from(config, n_columns), sizes, weight_scale=scale, generator=generator)
+    with torch.no_grad():
+        for bias in made.biases:
+            bias.copy_(0.5 * torch.randn(bias.shape, generator=generator))
+    return made.double()
+
+
+def rows(n=20, n_columns=4):
+    return (torch.rand(n, n_columns, generator=torch.Generator().manual_seed(7)) < 0.4).double()
+
+
+def hidden(made):
+    """Every state of all hidden layers together, as a list of layers."""
+    return list(every(sum(made.sizes[1:])).split(made.sizes[1:], 1))
+
+
+def exact_free_energy(made, v):
+    """-log of the sum over all hidden states, by row, from the energy written out."""
+    units, total = hidden(made), torch.zeros(len(v), len(hidden(made)[0])).double()
+    below = made.visible.statistic(v)[:, None]
+    for k, h in enumerate(units):
+        total = total - (below @ made.weights[k].t() * h).sum(-1) - h @ made.biases[k + 1]
+        below = h[None]
+    return made.visible.energy(v, made.biases[0]) - (-total).logsumexp(1)
+
+
+def exact_log_partition(made):
+    return (-exact_free_energy(made, every(made.sizes[0]))).logsumexp(0)
+
+
+@pytest.mark.parametrize("config", [BERNOULLI, GAUSSIAN], ids=lambda config: config["name"])
+@pytest.mark.parametrize("sizes", SHAPES)
+def test_the_mean_field_bounds_the_free_energy_from_above_and_closely(sizes, config):
+    made, v = deep(sizes, config), rows()
+    with torch.no_grad():
+        gap = made.free_energy(v, 50) - exact_free_energy(made, v)
+    assert float(gap.min()) >= -1e-12
+    assert float(gap.max()) < 0.25
+
+
+@pytest.mark.parametrize("sizes", SHAPES)
+def test_every_round_of_mean_field_lowers_its_free_energy(sizes):
+    made, v = deep(sizes, scale=2.0), rows()
+    with torch.no_grad():
+        course = torch.stack([made.free_energy(v, n) for n in range(30)])
+    assert float(course.diff(dim=0).max()) <= 1e-12
+    assert float(course[0].sum() - course[-1].sum()) > 0.01
+
+
+@pytest.mark.parametrize("sizes", SHAPES)
+def test_the_mean_field_is_stationary(sizes):
+    made, v = deep(sizes), rows()
+    mu = [rates.clone().requires_grad_() for rates in made.mean_field(v, 300)]
+    for slope in torch.autograd.grad(made.bound_given(v, mu).sum(), mu):
+        torch.testing.assert_close(slope, torch.zeros_like(slope), atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize("sizes", SHAPES)
+def test_the_sum_over_even_layers_is_that_of_the_energy(sizes):
+    made = deep(sizes)
+    states = [every(n) for n in made.sizes]
+    grids = [torch.cartesian_prod(*[torch.arange(len(s)) for s in states]).T]
+    v, *units = [s[i] for s, i in zip(states, grids[0], strict=True)]
+    energies = made.energy(v, units)
+    odd = torch.cat(units[::2], 1)
+    given, number = torch.unique(odd, dim=0, return_inverse=True)
+    expected = torch.stack([-(-energies[number == i]).logsumexp(0) for i in range(len(given))])
+    torch.testing.assert_close(made.odd_free_energy(list(given.split(made.odd_sizes, 1))), expected)
+
+
+@pytest.mark.parametrize("sizes", [*SHAPES, (2, 2, 2, 1)])
+def test_the_joined_machine_has_the_same_partition(sizes):
+    made = deep(sizes)
+    torch.testing.assert_close(made.log_partition(), exact_log_partition(made).detach())
+
+
+def test_the_joined_machine_of_choices_counts_every_state():
+    config = {"name": "categorical", "groups": [[0, 1, 2], [3, 4]]}
+    made = deep((9, 2), config, n_columns=5)  # more odd states than even ones, which are then summed over
+    v = torch.zeros(6, 5).double()
+    for i, (a, b) in enumerate(itertools.product(range(3), range(3, 5))):
+        v[i, [a, b]] = 1
+    torch.testing.assert_close(made.log_partition(), (-exact_free_energy(made, v)).logsumexp(0).detach())
+
+
+@pytest.mark.parametrize("config", [BERNOULLI, GAUSSIAN], ids=lambda config: config["name"])
+def test_annealing_finds_the_partition(config):
+    made, generator = deep((3, 2), config), torch.Generator().manual_seed(0)
+    joined = made.joined()
+    found = annealed(joined, generator, n_chains=200, n_temperatures=300)
+    assert found.log_partition == pytest.approx(float(joined.log_partition()), abs=0.1)
+
+
+def test_the_contrast_is_the_gradient_of_the_bound_where_the_chains_are_draws_of_the_model():
+    made, v, n = deep(), rows(64), 60000
+    objective = DeepContrast(made, n_chains=n, centred=False, n_iterations=100).double()
+    generator = torch.Generator().manual_seed(1)
+    p = torch.softmax(-made.odd_free_energy([every(3)]), 0)
+    objective.particles.copy_(every(3)[torch.multinomial(p, n, replacement=True, generator=generator)])
+    weights = [*made.weights, *made.biases]
+    ours = torch.autograd.grad(objective.terms(Batch(v), 0.0, generator)["contrast"].mean(), weights)
+    a = made.mean_field(v, 100)
+    assert all(not rates.requires_grad or rates.grad_fn is not None for rates in a)
+    loss = made.bound_given(v, a).mean() + exact_log_partition(made)  # through every round
+    for mine, theirs in zip(ours, torch.autograd.grad(loss, weights), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=0.015, rtol=0)
+
+
+@pytest.mark.parametrize("sizes", SHAPES)
+def test_steps_of_the_chains_leave_the_models_own_distribution_as_it_is(sizes):
+    made, n = deep(sizes), 40000
+    objective, generator = DeepContrast(made).double(), torch.Generator().manual_seed(1)
+    states = every(sum(made.odd_sizes))
+    p = torch.softmax(-made.odd_free_energy(list(states.split(made.odd_sizes, 1))), 0).detach()
+    start = states[torch.multinomial(p, n, replacement=True, generator=generator)]
+    reached = torch.cat(run_chain(objective._step, objective._split(start), 3, generator), 1)
+    powers = 2.0 ** torch.arange(states.shape[1] - 1, -1, -1).double()
+    counts = torch.bincount((reached @ powers).long(), minlength=len(states)) / n
+    torch.testing.assert_close(counts, p, atol=0.01, rtol=0, check_dtype=False)
+
+
+@pytest.mark.parametrize("sizes", SHAPES)
+def test_the_centred_step_is_the_plain_step_of_the_energy_in_centred_units(sizes):
+    made, v = deep(sizes), rows()
+    objective = DeepContrast(made).double()
+    objective.note_offsets(v, made.mean_field(v, 10), rate=1.0)
+    beta, n = objective.offsets, len(made.sizes)
+    weights = [weight.detach().clone().requires_grad_() for weight in made.weights]
+    with torch.no_grad():  # biases of the energy in u - beta: b_k + W_k beta_(k-1) + W_(k+1)' beta_(k+1)
+        centred = [
+            made.inputs(k, beta[k - 1] if k else None, beta[k + 1] if k + 1 < n else None).clone() for k in range(n)
+        ]
+    centred = [bias.requires_grad_() for bias in centred]
+
+    def plain():
+        biases = []
+        for k in range(n):
+            below = weights[k - 1] @ beta[k - 1] if k else 0.0
+            above = weights[k].t() @ beta[k + 1] if k + 1 < n else 0.0
+            biases.append(centred[k] - below - above)
+        return weights, biases
+
+    def loss(machine_weights, machine_biases):
+        named = {f"weights.{k}": w for k, w in enumerate(machine_weights)}
+        named |= {f"biases.{k}": b for k, b in enumerate(machine_biases)}
+
+        class Reading(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.machine = made
+
+            def forward(self):
+                odd = [every(size)[:2] for size in made.odd_sizes]
+                return self.machine.free_energy(v, 50).mean() - self.machine.odd_free_energy(odd).mean()
+
+        return torch.func.functional_call(Reading(), {f"machine.{k}": value for k, value in named.items()}, ())
+
+    steps = torch.autograd.grad(loss(*plain()), [*weights, *centred])
+    with torch.no_grad():
+        for value, step in zip([*weights, *centred], steps, strict=True):
+            value -= 0.1 * step
+    expected = [value.detach() for part in plain() for value in part]
+    loss(list(made.weights), list(made.biases)).backward()
+    objective.project_gradient()
+    for parameter, value in zip([*made.weights, *made.biases], expected, strict=True):
+        torch.testing.assert_close(parameter - 0.1 * parameter.grad, value)
+
+
+def test_layers_are_begun_with_what_is_missing_counted_twice():
+    made, v = deep((3, 2, 2)), rows()
+    first, second, last = (CopiedHarmonium(made, k) for k in (1, 2, 3))
+    torch.testing.assert_close(first(v), made.biases[1] + 2 * v @ made.weights[0].t())
+    torch.testing.assert_close(first.down(every(3)), made.biases[0] + every(3) @ made.weights[0])
+    torch.testing.assert_close(second(every(3)), made.biases[2] + 2 * every(3) @ made.weights[1].t())
+    torch.testing.assert_close(second.down(every(2)) - second.visible_bias, 2 * every(2) @ made.weights[1])
+    torch.testing.assert_close(last(every(2)), made.biases[3] + every(2) @ made.weights[2].t())
+    torch.testing.assert_close(last.down(every(2)) - last.visible_bias, 2 * every(2) @ made.weights[2])
+    assert first.weight is made.weights[0]
+    assert last.hidden_bias is made.biases[3]
+
+
+@pytest.mark.parametrize("config", [BERNOULLI, GAUSSIAN], ids=lambda config: config["name"])
+@pytest.mark.parametrize("begun", [True, False], ids=["layer by layer", "all at once"])
+def test_learning_raises_the_bound_on_the_likelihood(config, begun):
+    generator = torch.Generator().manual_seed(0)
+    first = torch.rand(200, 1, generator=generator) < 0.5
+    x = torch.where(first, torch.tensor([1.0, 0, 0, 1, 0, 0]), torch.tensor([0, 1.0, 0, 0, 1, 0]))
+    if config is GAUSSIAN:
+        x = 2 * x + torch.randn(x.shape, generator=generator)
+    made = DeepHarmonium(likelihood_from(config, 6), (5, 3), generator=generator)
+    rate = 0.02 if config is GAUSSIAN else 0.2
+    settings = Settings(
+        max_epochs=12 if begun else 30, batch_size=20, optimizer="sgd", momentum=0.5, learning_rate=rate
+    )
+    objective = DeepContrast(made, n_chains=50, begun=begun)
+    DeepContrast.prepare(objective, Memory(x))
+    if begun:
+        made.biases[0].data.copy_(made.likelihood.parameters_for(x.mean(0)))
+    objective.finish(Memory(x))
+    before = float(objective.log_bound(Batch(x)).mean())
+    below = x
+    for layer in begun_by_layers(made) if begun else ():
+        layer.prepare(Memory(below))
+        Learning(layer, Memory(below), None, settings, generator).run()
+        layer.finish(Memory(below))
+        below = layer.encode(Batch(below))[1].detach()
+    objective.prepare(Memory(x))
+    Learning(objective, Memory(x), None, settings, generator).run()
+    objective.finish(Memory(x))
+    after = float(objective.log_bound(Batch(x)).mean())
+    assert after > before + 0.4
+    if config is BERNOULLI:
+        assert after < -torch.tensor(2.0).log()  # two rows, each half of the time
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"n_chains": 0}, "n_chains=0: a model is sampled by at least one chain; give 1 or more"),
+        ({"n_steps": 0}, "n_steps=0: it must be a whole number of at least 1, or a pair of them"),
+        ({"n_iterations": 0}, "n_iterations=0: mean field takes a whole number of rounds, 1 or more"),
+        ({"weight_decay": -1.0}, "weight_decay: weight -1.0 cannot weigh a term"),
+    ],
+)
+def test_arguments_that_cannot_be_meant_are_refused(arguments, text):
+    with pytest.raises(InputError, match=text):
+        DeepContrast(deep(), **arguments)
+
+
+def test_machines_that_cannot_be_are_refused():
+    with pytest.raises(InputError, match="a deep Boltzmann machine has two hidden layers or more; found 1"):
+        deep((3,))
+    with pytest.raises(InputError, match="a deep Boltzmann machine has no units for word counts"):
+        deep(config={"name": "multinomial"})
+    wide = deep((25, 24), n_columns=30)
+    with pytest.raises(
+        InputError, match=r"log Z of 54 visible and 25 hidden units would be a sum over 2\^25, more than"
+    ):
+        wide.log_partition()
