@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
+from isthmus.estimators.dbn import DeepBeliefNetwork
 from isthmus.estimators.stacked import StackedAutoencoder
-from isthmus.learning.stacking import Stack
 from isthmus.reproduce.experiment import Result
 from isthmus.reproduce.variation_sets import Part, VariationSet
 
@@ -61,7 +62,7 @@ def stack_error(
 class _Trial:
     """A stack and the classifier that started from it, with the arguments of both."""
 
-    coder: StackedAutoencoder
+    coder: BaseAutoencoder
     predictor: CodeClassifier
     stack: Arguments
     classifier: Arguments
@@ -69,7 +70,7 @@ class _Trial:
 
     @classmethod
     def of(
-        cls, data: VariationSet, coder: StackedAutoencoder, stack: Arguments, classifier: Arguments, seed: int
+        cls, data: VariationSet, coder: BaseAutoencoder, stack: Arguments, classifier: Arguments, seed: int
     ) -> _Trial:
         """A classifier that starts from a stack."""
         predictor = _fine_tuned(data, coder, classifier, seed)
@@ -95,17 +96,26 @@ def error_of(classifier: CodeClassifier, part: Part) -> float:
     return 100 * (1 - classifier.score(part.rows, part.labels))
 
 
-def _pretrained(part: Part, arguments: Arguments, seed: int) -> StackedAutoencoder:
-    """Layers learned one after the other; no image is held out, and the whole is not learned: labels follow."""
-    stack = StackedAutoencoder(
-        **arguments, likelihood="bernoulli", fine_tuning_epochs=0, validation_fraction=0.0, patience=None,
-        precision="fp32", random_state=seed, verbose=1,
-    )  # fmt: skip
+def _pretrained(part: Part, arguments: Arguments, seed: int) -> BaseAutoencoder:
+    """Layers learned one after the other; no image is held out, and the whole is not learned: labels follow.
+
+    A belief network ("kind": "dbn") is learned as that, up and down too, and then is its network of rates.
+    """
+    told = dict(arguments)
+    shared: dict[str, Any] = {
+        "likelihood": "bernoulli", "validation_fraction": 0.0, "patience": None, "precision": "fp32",
+        "random_state": seed, "verbose": 1,
+    }  # fmt: skip
+    if told.pop("kind", "stacked") == "dbn":
+        network = DeepBeliefNetwork(**told, **shared)
+        _refuse_half(network.fit(part.rows))
+        return network.to_autoencoder()
+    stack = StackedAutoencoder(**told, fine_tuning_epochs=0, **shared)
     _refuse_half(stack.fit(part.rows))
     return stack
 
 
-def _fine_tuned(data: VariationSet, stack: StackedAutoencoder, arguments: Arguments, seed: int) -> CodeClassifier:
+def _fine_tuned(data: VariationSet, stack: BaseAutoencoder, arguments: Arguments, seed: int) -> CodeClassifier:
     classifier = CodeClassifier(encoder=stack, **arguments, precision="fp32", random_state=seed, verbose=1)
     validation = data.validation.rows, data.validation.labels
     _refuse_half(classifier.fit(data.train.rows, data.train.labels, validation=validation))
@@ -118,10 +128,8 @@ def _refuse_half(fitted: Any) -> None:
         raise KeyboardInterrupt
 
 
-def _filters(stack: StackedAutoencoder) -> list[list[float]]:
+def _filters(stack: BaseAutoencoder) -> list[list[float]]:
     """Weights of some units of the first layer, before fine-tuning."""
-    whole = stack.objective_
-    assert isinstance(whole, Stack)
-    (weights, *_) = (value for value in whole.layers[0].encoder.parameters() if value.ndim == 2)
+    weights = next(value for value in stack.objective_.encoder.parameters() if value.ndim == 2)
     rows = np.linspace(0, len(weights) - 1, N_FILTERS).astype(int)
     return np.round(weights.detach().numpy()[rows].astype(np.float64), 3).tolist()
