@@ -25,6 +25,9 @@ from isthmus.reproduce import (
     layerwise_or_joint,
     linear_is_pca,
     online,
+    recirculation,
+    recurrent,
+    reuters_topics,
     small_noise,
     sparsity_limits,
     variations,
@@ -57,6 +60,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         dae_is_rbm.EXPERIMENT,
         dictionary_recovery.EXPERIMENT,
         sparsity_limits.EXPERIMENT,
+        recirculation.EXPERIMENT,
+        recurrent.EXPERIMENT,
+        reuters_topics.EXPERIMENT,
         variations.EXPERIMENT,
     )
 }
