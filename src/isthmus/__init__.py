@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.classifier import CodeClassifier
     from isthmus.estimators.contractive import ContractiveAutoencoder
     from isthmus.estimators.convolutional import ConvolutionalAutoencoder
+    from isthmus.estimators.dbm import DeepBoltzmannMachine
     from isthmus.estimators.dbn import DeepBeliefNetwork
     from isthmus.estimators.deep import Autoencoder
     from isthmus.estimators.denoising import DenoisingAutoencoder
@@ -34,6 +35,7 @@ _HOMES = {
     "ContractiveAutoencoder": "isthmus.estimators.contractive",
     "ConvolutionalAutoencoder": "isthmus.estimators.convolutional",
     "DeepBeliefNetwork": "isthmus.estimators.dbn",
+    "DeepBoltzmannMachine": "isthmus.estimators.dbm",
     "DeepRecurrentAutoencoder": "isthmus.estimators.recurrent",
     "DenoisingAutoencoder": "isthmus.estimators.denoising",
     "InputError": "isthmus.errors",
@@ -52,6 +54,7 @@ __all__ = [
     "ContractiveAutoencoder",
     "ConvolutionalAutoencoder",
     "DeepBeliefNetwork",
+    "DeepBoltzmannMachine",
     "DeepRecurrentAutoencoder",
     "DenoisingAutoencoder",
     "InputError",

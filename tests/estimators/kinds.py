@@ -5,6 +5,7 @@ from isthmus import (
     ContractiveAutoencoder,
     ConvolutionalAutoencoder,
     DeepBeliefNetwork,
+    DeepBoltzmannMachine,
     DeepRecurrentAutoencoder,
     DenoisingAutoencoder,
     LinearAutoencoder,
@@ -97,6 +98,10 @@ KINDS = {
     "rbm, semi-restricted": RestrictedBoltzmannMachine(code_size=6, lateral=True, **SMALL),
     "rbm, denoising score matching": RestrictedBoltzmannMachine(
         code_size=6, method="denoising-score", likelihood="gaussian", **SMALL
+    ),
+    "dbm": DeepBoltzmannMachine(code_size=5, hidden_sizes=(12, 8), n_chains=20, **SMALL),
+    "dbm, all at once, by Adam": DeepBoltzmannMachine(
+        code_size=5, hidden_sizes=(12,), pretraining_epochs=0, optimizer="adamw", likelihood="gaussian", **SMALL
     ),
     "dbn": DeepBeliefNetwork(code_size=5, hidden_sizes=(12, 8), fine_tuning_epochs=3, **SMALL),
 }

@@ -54,6 +54,7 @@ CHECKED = {
     "recirculation": {"max_epochs": 3, "code_size": 4},
     "recurrent": {"max_epochs": 2, "code_size": 3, "hidden_sizes": (4,)},
     "rbm": {"max_epochs": 3, "code_size": 4},
+    "dbm": {"max_epochs": 2, "code_size": 3, "hidden_sizes": (4,), "n_chains": 10, "n_iterations": 3},
     "dbn": {"max_epochs": 2, "code_size": 3, "hidden_sizes": (4,)},
 }
 """Small settings for scikit-learn's checks, which fit about 75 times."""

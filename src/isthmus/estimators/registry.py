@@ -16,6 +16,7 @@ from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
 from isthmus.estimators.contractive import ContractiveAutoencoder
 from isthmus.estimators.convolutional import ConvolutionalAutoencoder
+from isthmus.estimators.dbm import DeepBoltzmannMachine
 from isthmus.estimators.dbn import DeepBeliefNetwork
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.denoising import DenoisingAutoencoder
@@ -45,6 +46,7 @@ KINDS: dict[str, type[BaseAutoencoder]] = {
         RecirculationAutoencoder,
         RestrictedBoltzmannMachine,
         DeepBeliefNetwork,
+        DeepBoltzmannMachine,
     )
 }
 """Every kind of autoencoder by the name that the command line knows it by."""
