@@ -88,6 +88,9 @@ KINDS = {
     "recurrent, untied, rectified, noisy": DeepRecurrentAutoencoder(
         code_size=4, hidden_sizes=(12,), activation="relu", tied=False, corruption="gaussian", n_sweeps=1, **SMALL
     ),
+    "stacked, machines at the same time, a linear code": StackedAutoencoder(
+        code_size=4, hidden_sizes=(12,), layers="rbm", training="together", code_activation="linear", **SMALL
+    ),
     "rbm": RestrictedBoltzmannMachine(code_size=6, **SMALL),
     "rbm, contrastive divergence, learned variances, sparse": RestrictedBoltzmannMachine(
         code_size=80, likelihood="gaussian-per-column", method="cd", n_steps=(1, 3), sparsity_weight=0.1, **SMALL
