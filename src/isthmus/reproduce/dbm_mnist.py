@@ -32,14 +32,14 @@ def _cells(quick: bool) -> list[Cell]:
     data = {"train": "digits:train", "test": "digits:test", "seed": SEED, "kind": "dbm"} if quick else {
         "train": "mnist", "test": "mnist:test", "seed": SEED, "kind": "dbm",
     }  # fmt: skip
-    sizes = {"hidden_sizes": [12] if quick else [500], "code_size": 10 if quick else 1000}
+    sizes = {"hidden_sizes": [16] if quick else [500], "code_size": 12 if quick else 1000}
     common = {
         **sizes, "likelihood": "bernoulli", "batch_size": 50 if quick else 100, "device": "cpu", "n_iterations": 5,
         "weight_decay": 2e-5, "learning_rate": 0.2 if quick else 0.05, "max_epochs": 15 if quick else 20,
     }  # fmt: skip
     begun = {**common, "pretraining_epochs": 4 if quick else 10}
     tuning = {
-        "max_epochs": 10 if quick else 20, "batch_size": 50 if quick else 100,
+        "max_epochs": 20, "batch_size": 50 if quick else 100,
         "learning_rate": 1e-2 if quick else 5e-4, "dropout": 0.1 if quick else 0.3, "input_dropout": 0.1,
         "averaging": 0.9 if quick else 0.999, "validation_fraction": 0.0, "patience": None, "precision": "fp32",
     }  # fmt: skip

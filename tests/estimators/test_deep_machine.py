@@ -1,0 +1,111 @@
+"""The deep Boltzmann machine as an estimator: its bound, its marginals, its labels, and what it refuses."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+import isthmus
+from isthmus import DeepBoltzmannMachine, InputError
+
+DIGITS = load_digits()
+X, Y = DIGITS.data[:400] / 16, DIGITS.target[:400]
+EVERY = np.array(list(itertools.product([0.0, 1.0], repeat=6)))
+
+
+def halves():
+    """Rows of two equal halves, each three times the same bit."""
+    return np.repeat(np.random.default_rng(0).random((300, 2)) < 0.5, 3, axis=1).astype(float)
+
+
+def machine(**changes):
+    options = {
+        "hidden_sizes": (6,), "code_size": 4, "max_epochs": 20, "pretraining_epochs": 5, "learning_rate": 0.1,
+        "batch_size": 30, "random_state": 0,
+    }  # fmt: skip
+    return DeepBoltzmannMachine(**options | changes)
+
+
+@pytest.mark.parametrize("pretraining_epochs", [5, 0])
+def test_the_bound_is_of_a_density_and_nearly_all_of_it(pretraining_epochs):
+    how = {"learning_rate": 0.4, "max_epochs": 40, "validation_fraction": 0.0}
+    model = machine(pretraining_epochs=pretraining_epochs, **how).fit(halves())
+    assert model.score_kind_ == "bound"
+    total = np.exp(model.score_samples(EVERY)).sum()
+    assert 0.85 < total <= 1.0
+    four = np.unique(halves(), axis=0)
+    assert np.exp(model.score_samples(four)).sum() > 0.3  # 4 of 64 states
+
+
+def test_log_z_is_estimated_where_it_is_not_summed_and_kept():
+    model = machine(max_epochs=2, hidden_sizes=(30,), code_size=25, n_chains=20).fit(X)
+    assert model.score_kind_ == "unnormalised"
+    assert not hasattr(model, "log_partition_")
+    before = model.score_samples(X[:5])
+    estimate = model.estimate_log_partition(n_chains=20, n_temperatures=100)
+    assert model.score_kind_ == "bound"
+    np.testing.assert_allclose(before - estimate.log_partition, model.score_samples(X[:5]))
+
+
+def test_codes_are_the_settled_rates_of_the_top_layer():
+    model = machine(hidden_sizes=(12, 8), max_epochs=2, n_iterations=50).fit(X)
+    marginals = model.marginals(X)
+    assert [rates.shape for rates in marginals] == [(400, 12), (400, 8), (400, 4)]
+    np.testing.assert_allclose(model.transform(X), marginals[-1], atol=1e-5)
+
+
+def test_learning_names_the_layers_and_then_the_whole():
+    history = machine(hidden_sizes=(8, 6), max_epochs=1, pretraining_epochs=2).fit(X).history_
+    assert [phase["name"] for phase in history["pretraining"]] == ["layer 1 of 3", "layer 2 of 3", "layer 3 of 3"]
+    assert [len(phase["epochs"]) for phase in history["pretraining"]] == [2, 2, 2]
+    assert (history["name"], len(history["epochs"])) == ("all layers", 1)
+    assert machine(max_epochs=1, pretraining_epochs=0).fit(X).history_["pretraining"] == []
+
+
+def test_labels_reach_every_layer_and_teach_it(tmp_path):
+    model = machine(hidden_sizes=(40,), code_size=30, max_epochs=10, pretraining_epochs=10).fit(X)
+    before = {name: value.clone() for name, value in model.objective_.state_dict().items()}
+    classifier = model.to_classifier(max_epochs=20, learning_rate=1e-2, random_state=0).fit(X[:300], Y[:300])
+    assert classifier.score(X[300:], Y[300:]) > 0.75
+    tuned = classifier.encoder_.objective_
+    assert all(not torch.equal(weight, before[f"encoder.machine.weights.{k}"])
+               for k, weight in enumerate(tuned.machine.weights))  # fmt: skip
+    assert all(torch.equal(value, before[name]) for name, value in model.objective_.state_dict().items())
+    classifier.save(tmp_path / "m")
+    np.testing.assert_array_equal(isthmus.load(tmp_path / "m").predict(X), classifier.predict(X))
+
+
+def test_real_columns_are_drawn_in_their_own_units():
+    rows = 100 + 20 * np.random.default_rng(0).normal(size=(200, 3))
+    model = machine(likelihood="gaussian", learning_rate=0.01, pretraining_learning_rate=0.01, max_epochs=5).fit(rows)
+    drawn = model.sample(300, random_state=0)
+    assert drawn.shape == (300, 3)
+    np.testing.assert_allclose(drawn.mean(), 100, atol=8)
+    np.testing.assert_allclose(drawn.std(), 20, atol=8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"method": "cd"}, "method='cd': a deep Boltzmann machine learns by persistent chains, method='pcd'"),
+        ({"n_chains": 0}, "n_chains=0: a model is sampled by at least one chain; give 1 or more"),
+        ({"hidden_sizes": ()}, "a deep Boltzmann machine has two hidden layers or more; found 1; give hidden_sizes"),
+        ({"hidden_sizes": (0,)}, "0"),
+        ({"n_iterations": 0}, "n_iterations=0: mean field takes a whole number of rounds, 1 or more"),
+        ({"pretraining_epochs": -1}, "pretraining_epochs=-1: it must be a whole number, 0 or more, or None"),
+        ({"pretraining_learning_rate": 0}, "pretraining_learning_rate=0: it must be a number above 0"),
+        ({"likelihood": "multinomial", "scaling": "none"}, "a deep Boltzmann machine has no units for word counts"),
+        ({"likelihood": "gaussian-unit"}, "likelihood='gaussian-unit' has no visible unit of an energy"),
+    ],
+)
+def test_arguments_that_cannot_be_meant_are_refused(changes, text):
+    with pytest.raises(InputError, match=text):
+        machine(**changes).fit(halves())
+
+
+def test_an_exact_log_z_of_a_large_machine_is_refused_with_what_to_do():
+    model = machine(hidden_sizes=(30,), code_size=25, max_epochs=1, pretraining_epochs=0).fit(X)
+    with pytest.raises(InputError, match=r"2\^30, more than 2\^20 states; estimate it by annealed importance sampling"):
+        model.objective_.machine.log_partition()
