@@ -155,8 +155,8 @@ def _tried(name: str, method: str, quick: bool) -> dict[str, list[dict[str, Any]
         "sae": [{"layers": "ordinary"}],
         "dae": [{"layers": "denoising", "corruption_rate": MASKING[name]}],
         "cae": [{"layers": "contractive", "contraction_weight": weight} for weight in (0.3, 1.0)],
-        "rbm": [{"layers": "rbm", "pretraining_learning_rate": rate} for rate in (0.1, 0.3)],
-        "dbn": [{"kind": "dbn", "learning_rate": rate, "fine_tuning_epochs": up_down} for rate in (0.05, 0.2)],
+        "rbm": [{"layers": "rbm", "pretraining_learning_rate": rate} for rate in (1.0, 0.3)],
+        "dbn": [{"kind": "dbn", "learning_rate": rate, "fine_tuning_epochs": up_down} for rate in (0.3, 0.1)],
     }
     if kind in ("rbm", "dbn"):
         del stack["learning_rate"]  # machines take plain steps, at rates of their own
