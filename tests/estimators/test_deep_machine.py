@@ -34,9 +34,9 @@ def test_the_bound_is_of_a_density_and_nearly_all_of_it(pretraining_epochs):
     model = machine(pretraining_epochs=pretraining_epochs, **how).fit(halves())
     assert model.score_kind_ == "bound"
     total = np.exp(model.score_samples(EVERY)).sum()
-    assert 0.85 < total <= 1.0
+    assert 0.85 < total <= 1.0 + 1e-4  # fp32
     four = np.unique(halves(), axis=0)
-    assert np.exp(model.score_samples(four)).sum() > 0.3  # 4 of 64 states
+    assert np.exp(model.score_samples(four)).sum() > 0.8  # 4 of 64 states
 
 
 def test_log_z_is_estimated_where_it_is_not_summed_and_kept():
