@@ -45,6 +45,7 @@ RULES: dict[str, dict[str, Any]] = {
     "regression .75": {"regression": 0.75},
     "regression .75, decay": {"regression": 0.75, "weight_decay": 1e-3},
     "regression .99, tied": {"regression": 0.99, "tied": True},
+    "back-propagation, tied": {"tied": True},
 }
 """The rules that are compared, and what makes them."""
 
@@ -118,7 +119,7 @@ class _ByGradient(RecirculationAutoencoder):
 
 def _learner(rule: str, **arguments: Any) -> RecirculationAutoencoder:
     """By the rule of that name; plain steps of the same length in the gradient's measure."""
-    kind = _ByGradient if rule == "back-propagation" else _ByRule
+    kind = _ByGradient if rule.startswith("back-propagation") else _ByRule
     made = {"regression": 0.0, **RULES[rule], **arguments}
     if "learning_rate" in made:
         made["learning_rate"] /= 1.0 - made["regression"]
