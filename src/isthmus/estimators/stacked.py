@@ -268,7 +268,9 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         if self.layers != "rbm":
             return Phase("together", Together(layers), settings)
         shares = [machines.share_of_rate(cast(Contrast, layer)) for layer in layers]
-        return Phase("together", Together(layers, shares), machines.plain_steps(settings, self.pretraining_learning_rate))
+        return Phase(
+            "together", Together(layers, shares), machines.plain_steps(settings, self.pretraining_learning_rate)
+        )
 
     def _of(self, layer: Reconstruction, settings: Settings) -> Settings:
         """The settings of the first stage as a layer takes them."""

@@ -7,7 +7,7 @@ effect       what one unit changes in the reconstruction of the mean code, whate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
+from isthmus.parts.deep_energies import DeepHarmonium
 
 CODES_AT_ONCE = 256
 """Codes that are decoded at once."""
@@ -113,15 +114,23 @@ def first_weights(encoder: nn.Module) -> tuple[np.ndarray, bool] | None:
 
     None where the encoder has neither an affine map nor a convolution.
     """
-    for layer in encoder.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            return layer.weight.detach().cpu().double().numpy(), isinstance(layer, nn.Conv2d)
+    for weight, is_kernel in _maps(encoder):
+        return weight.detach().cpu().double().numpy(), is_kernel
     return None
 
 
 def n_maps(encoder: nn.Module) -> int:
     """How many affine maps and convolutions an encoder has: with one, its filters are those of the code's units."""
-    return sum(isinstance(layer, nn.Linear | nn.Conv2d) for layer in encoder.modules())
+    return len(list(_maps(encoder)))
+
+
+def _maps(encoder: nn.Module) -> Iterator[tuple[Tensor, bool]]:
+    """The weights of each map, the first first, and whether they are kernels."""
+    for layer in encoder.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            yield layer.weight, isinstance(layer, nn.Conv2d)
+        elif isinstance(layer, DeepHarmonium):
+            yield from ((weight, False) for weight in layer.weights)
 
 
 def as_images(

@@ -162,7 +162,7 @@ def _remarks(results: Results, quick: bool) -> list[str]:
         f"{r['reconstruction_norm']:.2f}.",
         f"Contracted layer by layer, the whole has a mean norm of {separate['norm']:.2f} and errs "
         f"{separate['test_error']:.2f}%; contracted as a whole, {joint['norm']:.2f} and {joint['test_error']:.2f}%, at "
-        f"{joint['learning_seconds'] / separate['learning_seconds']:.1f} times the time.",
+        f"{joint['processor_seconds'] / separate['processor_seconds']:.1f} times the processor time.",
         "Fine-tuned weights are those that did best on validation rows; test rows are looked at once.",
     ]
 

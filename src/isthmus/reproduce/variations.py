@@ -268,6 +268,7 @@ def _remarks(results: Results, quick: bool) -> list[str]:
         if chosen:
             said.append(f"{name}, chosen on the validation rows: {'; '.join(chosen)}.")
     missing = [name for name in sets.SETS if name not in told]
+    missing += [METHODS[method] for method in METHODS if not any(method in errors for errors in told.values())]
     if missing and not quick:
         said.append(f"Not run: {', '.join(missing)}.")
     return said
