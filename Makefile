@@ -14,8 +14,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)  ## fit, judge and report on real digits that the package ships
 	$(BIN)/isthmus demo
 
-test: $(INSTALLED)  ## the whole suite, docstrings' examples included; warnings are errors
-	$(BIN)/pytest
+test: $(INSTALLED)  ## the whole suite on all cores, docstrings' examples included; warnings are errors
+	$(BIN)/pytest -n auto --dist worksteal
 
 lint: $(INSTALLED)  ## style, order of imports, types
 	$(BIN)/ruff check .
