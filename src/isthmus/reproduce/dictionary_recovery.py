@@ -40,6 +40,9 @@ NAMES = {"l1": "L1", "topk": "TopK", "batch-topk": "BatchTopK", "jumprelu": "Jum
 ROWS_AT_ONCE = 20_000
 """Rows that are drawn at once: the coefficients of all would take gigabytes."""
 
+SHARES = (0.002, 0.005, 0.01, 0.02, 0.05)
+"""Of rows, named on the axis of the rare and the common atoms."""
+
 CURVES: dict[str, tuple[str, tuple[float, ...]]] = {
     "l1": ("sparsity_weight", (0.25, 0.4, 0.6)),
     "topk": ("k", (3, 5, 8)),
@@ -203,7 +206,6 @@ def _error_curves(results: Results, n_active: float) -> Figure:
             [c["active"] for c in points], [c["error"] for c in points], color=colour, marker="o", ms=4, label=way
         )
     place.axvline(n_active, color=QUIET, ls=":", lw=1.4, label="the truth")
-    place.set_xscale("log")
     place.set_xlabel("active units of a row")
     place.set_ylabel("share of the variance lost")
     place.set_ylim(bottom=0)
@@ -223,6 +225,8 @@ def _cosines(results: Results, n_active: float) -> Figure:
     untrained = float(np.median(results["untrained"]["cosines"]))
     place.axhline(untrained, color=QUIET, ls="--", lw=1.4, label="untrained")
     place.set_xscale("log")
+    place.set_xticks(SHARES, [f"{share:.1%}" for share in SHARES])
+    place.minorticks_off()
     place.set_xlabel("share of the rows that an atom is in")
     place.set_ylabel("cosine of the nearest learned atom")
     place.set_ylim(0, 1.02)
