@@ -57,7 +57,7 @@ def share_of_rate(machine: Contrast) -> float:
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)
-        >>> share_of_rate(Contrast(Harmonium(Bernoulli(4), 2, hidden="gaussian", generator=generator)))
+        >>> round(share_of_rate(Contrast(Harmonium(Bernoulli(4), 2, hidden="gaussian", generator=generator))), 3)
         0.05
     """
     visible = LEARNING_RATES.get(machine.likelihood.name, 5e-3)

@@ -83,7 +83,7 @@ def independent(train: np.ndarray, test: np.ndarray) -> float:
     """The mean log-likelihood of test rows where each pixel is drawn by itself at its rate among training rows.
 
     Example:
-        >>> independent(np.array([[0.0], [1.0]]), np.array([[1.0]])) == np.log(0.5)
+        >>> bool(independent(np.array([[0.0], [1.0]]), np.array([[1.0]])) == np.log(0.5))
         True
     """
     rate = (train.sum(0) + 1) / (len(train) + 2)
