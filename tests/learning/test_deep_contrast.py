@@ -14,25 +14,10 @@ from isthmus.parts.deep_energies import CopiedHarmonium, DeepHarmonium
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.passes import Batch
 
+from .test_contrast import Memory, every
+
 BERNOULLI, GAUSSIAN = {"name": "bernoulli"}, {"name": "gaussian-per-column"}
 SHAPES = [(3, 2), (3, 2, 2)]
-
-
-class Memory:
-    """Rows in a tensor."""
-
-    def __init__(self, x):
-        self.x, self.n_columns = x, x.shape[1]
-
-    def __len__(self):
-        return len(self.x)
-
-    def batch(self, index):
-        return Batch(self.x[index], rows=index)
-
-
-def every(n_units):
-    return torch.tensor(list(itertools.product([0.0, 1.0], repeat=n_units)), dtype=torch.float64)
 
 
 def deep(sizes=SHAPES[0], config=BERNOULLI, n_columns=4, scale=0.8):

@@ -87,6 +87,9 @@ class Contrastive(Beside):
             "weight_decay": self.weight_decay,
         }  # fmt: skip
 
+    def _suggest_code_size(self, rows: Rows) -> tuple[int, str]:
+        return min(max(rows.n_columns, 16), 256), "as many as columns, at least 16 and at most 256"
+
     def _choose_likelihood(self, rows: Rows, held_out: Rows | None) -> dict[str, Any]:
         """As of every kind; what "auto" chose is brought to the nearest visible unit that there is."""
         config: dict[str, Any] = super()._choose_likelihood(rows, held_out)

@@ -18,7 +18,6 @@ from isthmus.estimators.records import Shape
 from isthmus.learning.deep_contrast import DeepContrast, begun_by_layers
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
-from isthmus.learning.rows import Rows
 from isthmus.learning.stacking import CodesBelow
 from isthmus.learning.training import Settings
 from isthmus.parts.deep_energies import DeepHarmonium
@@ -104,9 +103,6 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
             raise InputError(f"pretraining_epochs={epochs!r}: it must be a whole number, 0 or more, or None")
         if rate is not None and not (isinstance(rate, int | float | np.number) and rate > 0):
             raise InputError(f"pretraining_learning_rate={rate!r}: it must be a number above 0")
-
-    def _suggest_code_size(self, rows: Rows) -> tuple[int, str]:
-        return min(max(rows.n_columns, 16), 256), "as many as columns, at least 16 and at most 256"
 
     def _phases(self, settings: Settings) -> list[Phase]:
         objective, name = cast(DeepContrast, self.objective_), self.likelihood_["name"]

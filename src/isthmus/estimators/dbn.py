@@ -105,9 +105,6 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
         if not (isinstance(draws, int | np.integer) and draws >= 1):
             raise InputError(f"n_draws={draws!r}: it must be a whole number of at least 1")
 
-    def _suggest_code_size(self, rows: Rows) -> tuple[int, str]:
-        return min(max(rows.n_columns, 16), 256), "as many as columns, at least 16 and at most 256"
-
     def _phases(self, settings: Settings) -> list[Phase]:
         network = cast(DeepBelief, self.objective_)
         below = CodesBelow(network.layers, resolve_device(self.device))

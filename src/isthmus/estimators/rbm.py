@@ -15,7 +15,6 @@ from isthmus.estimators.contrastive import Contrastive
 from isthmus.estimators.records import Shape
 from isthmus.learning.contrast import METHODS, Contrast
 from isthmus.learning.phases import Phase
-from isthmus.learning.rows import Rows
 from isthmus.learning.score_matching import ScoreMatching
 from isthmus.learning.training import Settings
 from isthmus.parts.energies import Harmonium
@@ -111,9 +110,6 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
                 f"and method={self.method!r}; use 'bernoulli' with 'pcd' or 'cd'"
             )
         return LateralHarmonium(likelihood, n_hidden, generator=generator)
-
-    def _suggest_code_size(self, rows: Rows) -> tuple[int, str]:
-        return min(max(rows.n_columns, 16), 256), "as many as columns, at least 16 and at most 256"
 
     def _phases(self, settings: Settings) -> list[Phase]:
         return [Phase("learning", self.objective_, self._plain_steps(settings, self.likelihood_["name"]))]

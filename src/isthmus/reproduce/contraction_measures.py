@@ -16,6 +16,7 @@ from isthmus.learning.objectives import Reconstruction
 from isthmus.parts.jacobians import Contraction, singular_values
 from isthmus.parts.passes import Batch
 from isthmus.reproduce.experiment import Settings
+from isthmus.reproduce.learning import refuse_half
 
 SATURATED = 0.05
 """A sigmoid unit within this of 0 or 1 is saturated."""
@@ -95,8 +96,7 @@ def fine_tuned_error(
     """
     classifier = CodeClassifier(encoder=model, random_state=settings["seed"], verbose=1, **settings["tuning"])
     classifier.fit(*rows, validation=validation)
-    if classifier.history_["stopped"] == "interrupted":
-        raise KeyboardInterrupt
+    refuse_half(classifier)
     return {
         "validation_error": 100 * (1 - classifier.score(*validation)),
         "test_error": 100 * (1 - classifier.score(*test)),

@@ -17,7 +17,7 @@ from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.training import Settings as Learning
 from isthmus.reproduce.drawing import COLOURS, axes
 from isthmus.reproduce.experiment import Cell, Experiment, Published, Result, Results, Row, Settings
-from isthmus.reproduce.learning import as_bytes, as_units, opened, rows_of, squared_errors
+from isthmus.reproduce.learning import as_bytes, as_units, opened, refuse_half, rows_of, squared_errors
 
 _HINTON = "Hinton & Salakhutdinov (2006)"
 
@@ -94,7 +94,7 @@ def _order(settings: Settings, state: Path) -> Result:
         layers="rbm", training=settings["order"], pretraining_epochs=settings["pretraining_epochs"],
         pretraining_learning_rate=settings["machine_rate"], fine_tuning_epochs=0, **_shared(settings),
     )  # fmt: skip
-    _refuse_half(model.fit(train))
+    refuse_half(model.fit(train))
     before = squared_errors(model, test)
     fine_tune(model, train, epochs=settings["fine_tuning_epochs"], learning_rate=settings["rate"])
     seconds = [record["seconds"] for record in (*model.history_["pretraining"], model.history_)]
@@ -116,7 +116,7 @@ def _start(settings: Settings, state: Path) -> Result:
     """One network from one start at one rate: its errors, and nats on rows it did not see against seconds."""
     train, looked_at, test = _parts(settings)
     model = _begun(settings)
-    _refuse_half(model.fit(train, validation=looked_at))
+    refuse_half(model.fit(train, validation=looked_at))
     before = sum(record["seconds"] for record in model.history_["pretraining"])
     labels = np.asarray(opened(settings["test"]).labels)
     shown = test[[int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)]]
@@ -141,12 +141,6 @@ def _begun(settings: Settings) -> BaseAutoencoder:
     learned["pretraining_learning_rate"] = settings["machine_rate"] if start == "rbm" else 3e-3
     own: dict[str, Any] = drawn if start == "random" else learned
     return StackedAutoencoder(tied=False, fine_tuning_learning_rate=rate, **own, **shared)
-
-
-def _refuse_half(fitted: BaseAutoencoder) -> None:
-    """Half a fit is no result."""
-    if fitted.history_["stopped"] == "interrupted":
-        raise KeyboardInterrupt
 
 
 def chosen(results: Results) -> dict[str, Result]:

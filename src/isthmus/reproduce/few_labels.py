@@ -16,7 +16,7 @@ from isthmus.estimators.classifier import CodeClassifier
 from isthmus.estimators.stacked import StackedAutoencoder
 from isthmus.reproduce.drawing import curves, signed_lines
 from isthmus.reproduce.experiment import Cell, Experiment, Published, Result, Results, Row, Settings
-from isthmus.reproduce.learning import opened, rows_of
+from isthmus.reproduce.learning import opened, refuse_half, rows_of
 
 _RIFAI = "Rifai et al., The manifold tangent classifier (2011), table 1, CAE"
 
@@ -94,15 +94,9 @@ def _stack_of(settings: Settings, state: Path) -> StackedAutoencoder:
         verbose=1,
     )  # fmt: skip
     stack.fit(rows_of(settings["source"]), checkpoint=path, resume=True)
-    _refuse_half(stack)
+    refuse_half(stack)
     stack.save(path)
     return stack
-
-
-def _refuse_half(fitted: Any) -> None:
-    """Somebody pressed Ctrl-C: half a fit is no result."""
-    if fitted.history_["stopped"] == "interrupted":
-        raise KeyboardInterrupt
 
 
 def _pretrain(settings: Settings, state: Path) -> Result:
@@ -161,7 +155,7 @@ def _fitted(settings: Settings, stack: StackedAutoencoder, trial: Mapping[str, A
         encoder=stack, start=settings["start"], **trial, validation_fraction=0.0, patience=None, precision="fp32",
         random_state=seed, verbose=1,
     )  # fmt: skip
-    _refuse_half(classifier.fit(X[rows], y[rows]))
+    refuse_half(classifier.fit(X[rows], y[rows]))
     return classifier
 
 

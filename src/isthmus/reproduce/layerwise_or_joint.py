@@ -19,7 +19,7 @@ from isthmus.learning.supervision import CrossEntropy, Supervision
 from isthmus.parts.networks import MLP
 from isthmus.reproduce.drawing import COLOURS, axes
 from isthmus.reproduce.experiment import Cell, Experiment, Published, Result, Results, Row, Settings
-from isthmus.reproduce.learning import opened, squared_errors
+from isthmus.reproduce.learning import opened, refuse_half, squared_errors
 
 _BENGIO = "Bengio et al. (2007), table 2: 1.4% after layers learned without labels, 2.0% with, 2.4% at random weights"
 _ZHOU = "Zhou et al. (2014): joint training with each layer's regularisation wins over layer by layer"
@@ -102,8 +102,7 @@ def _begin(settings: Settings, state: Path) -> Result:
             max_epochs=settings["epochs"], batch_size=settings["batch_size"], learning_rate=settings["rate"],
             random_state=settings["seed"], verbose=1,
         ).fit(train, y, validation=looked_at)  # fmt: skip
-        if classifier.history_["stopped"] == "interrupted":
-            raise KeyboardInterrupt
+        refuse_half(classifier)
         result[end] = 100 * (1 - classifier.score(test, y_test))
     return result
 
@@ -131,8 +130,7 @@ def started(settings: Settings, X: np.ndarray, y: np.ndarray) -> StackedAutoenco
         pretraining_learning_rate=settings["pretraining_rate"], validation_fraction=0.0, patience=None,
         random_state=settings["seed"], verbose=1,
     ).fit(X, y)  # fmt: skip
-    if model.history_["stopped"] == "interrupted":
-        raise KeyboardInterrupt
+    refuse_half(model)
     if drawn:
         redraw(model, X, small=start == "small")
     return model

@@ -53,11 +53,20 @@ def fitted(
     model = KINDS[settings["kind"]](**parameters, random_state=settings["seed"])
     rows = rows_of(settings["train"]) if rows is None else rows
     model.fit(rows[:n_rows], validation=validation, checkpoint=state, resume=state is not None)
-    if model.history_["stopped"] == "interrupted":
-        raise KeyboardInterrupt
+    refuse_half(model)
     if state is not None:
         checkpoints.remove(state)
     return model
+
+
+def refuse_half(fitted: Any) -> None:
+    """Stop where Ctrl-C was pressed while something was fitted: half a fit is no result.
+
+    Raises:
+        KeyboardInterrupt: it was.
+    """
+    if fitted.history_["stopped"] == "interrupted":
+        raise KeyboardInterrupt
 
 
 def squared_errors(model: BaseAutoencoder, X: np.ndarray) -> dict[str, float]:

@@ -22,7 +22,7 @@ from isthmus.parts.networks import MLP
 from isthmus.parts.passes import Batch
 from isthmus.reproduce.drawing import COLOURS, axes
 from isthmus.reproduce.experiment import Cell, Experiment, Published, Result, Results, Row, Settings
-from isthmus.reproduce.learning import opened
+from isthmus.reproduce.learning import opened, refuse_half
 
 _RBM = (
     "published accuracy from machines against random weights, which were not tuned: 98.73 against 98.20 with 60,000 "
@@ -122,8 +122,7 @@ def _machines(settings: Settings, state: Path) -> StackedAutoencoder:
             return found
     model = _stack(settings, layers="rbm", fine_tuning_epochs=0, **settings["machines"])
     model.fit(_parts(settings)[0][0])
-    if model.history_["stopped"] == "interrupted":
-        raise KeyboardInterrupt
+    refuse_half(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     model.save(path)
     return model
@@ -265,8 +264,7 @@ def _fitted(
     classifier = CodeClassifier(
         encoder=coder, patience=None, precision="fp32", random_state=seed, verbose=1, **how
     ).fit(*labelled, validation=looked_at)  # fmt: skip
-    if classifier.history_["stopped"] == "interrupted":
-        raise KeyboardInterrupt
+    refuse_half(classifier)
     return cast(CodeClassifier, classifier)
 
 

@@ -13,6 +13,7 @@ from isthmus.estimators.classifier import CodeClassifier
 from isthmus.estimators.dbn import DeepBeliefNetwork
 from isthmus.estimators.stacked import StackedAutoencoder
 from isthmus.reproduce.experiment import Result
+from isthmus.reproduce.learning import refuse_half
 from isthmus.reproduce.variation_sets import Part, VariationSet
 
 N_FILTERS = 12
@@ -108,24 +109,18 @@ def _pretrained(part: Part, arguments: Arguments, seed: int) -> BaseAutoencoder:
     }  # fmt: skip
     if told.pop("kind", "stacked") == "dbn":
         network = DeepBeliefNetwork(**told, **shared)
-        _refuse_half(network.fit(part.rows))
+        refuse_half(network.fit(part.rows))
         return network.to_autoencoder()
     stack = StackedAutoencoder(**told, fine_tuning_epochs=0, **shared)
-    _refuse_half(stack.fit(part.rows))
+    refuse_half(stack.fit(part.rows))
     return stack
 
 
 def _fine_tuned(data: VariationSet, stack: BaseAutoencoder, arguments: Arguments, seed: int) -> CodeClassifier:
     classifier = CodeClassifier(encoder=stack, **arguments, precision="fp32", random_state=seed, verbose=1)
     validation = data.validation.rows, data.validation.labels
-    _refuse_half(classifier.fit(data.train.rows, data.train.labels, validation=validation))
+    refuse_half(classifier.fit(data.train.rows, data.train.labels, validation=validation))
     return classifier
-
-
-def _refuse_half(fitted: Any) -> None:
-    """Half a fit is no result."""
-    if fitted.history_["stopped"] == "interrupted":
-        raise KeyboardInterrupt
 
 
 def _filters(stack: BaseAutoencoder) -> list[list[float]]:
