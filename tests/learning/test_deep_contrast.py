@@ -130,6 +130,19 @@ def test_the_contrast_is_the_gradient_of_the_bound_where_the_chains_are_draws_of
         torch.testing.assert_close(mine, theirs, atol=0.015, rtol=0)
 
 
+def test_the_conditionals_that_are_looked_at_are_those_of_the_energy_with_the_layers_above_held():
+    made, v = deep(), rows()
+    (first, second), above = hidden(made), made.mean_field(v, 10)[1]
+    flipped = [v.clone().index_fill_(1, torch.tensor([1]), value) for value in (1.0, 0.0)]
+
+    def log_sum(v):
+        outer = [h.expand(len(v), -1) for h in first.unique(dim=0)]
+        return torch.stack([-made.energy(v, [h, above]) for h in outer]).logsumexp(0)
+
+    found = made.conditional_logits(v, torch.ones(len(v), dtype=torch.long), above)
+    torch.testing.assert_close(found, log_sum(flipped[0]) - log_sum(flipped[1]))
+
+
 @pytest.mark.parametrize("sizes", SHAPES)
 def test_steps_of_the_chains_leave_the_models_own_distribution_as_it_is(sizes):
     made, n = deep(sizes), 40000
@@ -221,7 +234,7 @@ def test_learning_raises_the_bound_on_the_likelihood(config, begun):
     if begun:
         made.biases[0].data.copy_(made.likelihood.parameters_for(x.mean(0)))
     objective.finish(Memory(x))
-    before = float(objective.log_bound(Batch(x)).mean())
+    before, looked_at = (float(value(Batch(x)).mean()) for value in (objective.log_bound, objective.monitor))
     below = x
     for layer in begun_by_layers(made) if begun else ():
         layer.prepare(Memory(below))
@@ -233,6 +246,7 @@ def test_learning_raises_the_bound_on_the_likelihood(config, begun):
     objective.finish(Memory(x))
     after = float(objective.log_bound(Batch(x)).mean())
     assert after > before + 0.4
+    assert float(objective.monitor(Batch(x)).mean()) < looked_at
     if config is BERNOULLI:
         assert after < -torch.tensor(2.0).log()  # two rows, each half of the time
 

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import cast
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from isthmus.errors import InputError
 from isthmus.learning.chains import BlockGibbs, Particles, check_chains, run_chain
-from isthmus.learning.objectives import MONITOR_SEED, Reconstruction
+from isthmus.learning.energy import EnergyContrast
 from isthmus.learning.rows import Rows, spread
 from isthmus.parts.energies import Downward, Harmonium
 from isthmus.parts.layers import check_choice
-from isthmus.parts.likelihoods import Bernoulli, GaussianLearned, Likelihood
+from isthmus.parts.likelihoods import GaussianLearned, Likelihood
 from isthmus.parts.passes import Batch, Pass
-from isthmus.parts.penalties import Penalty, check_weight
+from isthmus.parts.penalties import Penalty
 
 METHODS = ("pcd", "cd")
-
-LOOKED_AT_COLUMNS = 4
-"""Columns of each row whose conditionals stand for all of them when learning is looked at."""
 
 OFFSET_RATE = 0.01
 """How fast the offsets follow the batches."""
 
 
-class Contrast(Reconstruction):
+class Contrast(EnergyContrast):
     r"""The gradient of the likelihood of an energy, its model's side taken from chains.
 
         d/dtheta E[ -log p(v) ] = E_data[ dF(v)/dtheta ] - E_model[ dF(v)/dtheta ]
@@ -79,8 +74,6 @@ class Contrast(Reconstruction):
     totals: Tensor | None
     visible_offset: Tensor
     hidden_offset: Tensor
-    log_partition: Tensor
-    """log Z where it is known, else infinite."""
 
     def __init__(
         self,
@@ -95,19 +88,16 @@ class Contrast(Reconstruction):
     ) -> None:
         check_choice("method", method, METHODS)
         super().__init__(
-            harmonium, Downward(harmonium), harmonium.likelihood, harmonium.code_activation(), penalties=penalties
-        )
-        del self.likelihood  # it is the harmonium's, and named once
-        self.method, self.centred = method, centred
-        self.n_steps = steps_of(n_steps)
-        self.weight_decay = check_weight("weight_decay", weight_decay)
+            harmonium, Downward(harmonium), harmonium.code_activation(), harmonium.likelihood, n_steps=n_steps,
+            centred=centred, weight_decay=weight_decay, penalties=penalties,
+        )  # fmt: skip
+        self.method = method
         self.gibbs = BlockGibbs(harmonium)
         n_chains = check_chains(n_chains)
         self.register_buffer("particles", torch.zeros(n_chains if method == "pcd" else 0, harmonium.n_hidden))
         self.register_buffer("totals", torch.ones(n_chains) if harmonium.counts_words else None)
         self.register_buffer("visible_offset", torch.zeros(harmonium.n_visible))
         self.register_buffer("hidden_offset", torch.zeros(harmonium.n_hidden))
-        self.register_buffer("log_partition", torch.full((), torch.inf, dtype=torch.float64))
 
     @property
     def harmonium(self) -> Harmonium:
@@ -120,10 +110,14 @@ class Contrast(Reconstruction):
         return self.harmonium.likelihood
 
     @property
+    def weights(self) -> list[Tensor]:
+        """W."""
+        return [self.harmonium.weight]
+
+    @property
     def looks_at(self) -> str:
-        """What `monitor` is: "pseudo-likelihood" of binary units, "reconstruction" under other ones."""
-        binary = isinstance(self.likelihood, Bernoulli) and self.harmonium.factorial
-        return "pseudo-likelihood" if binary else "reconstruction"
+        """As ever; with lateral weights no conditional has a closed form."""
+        return super().looks_at if self.harmonium.factorial else "reconstruction"
 
     # -- before and after learning --------------------------------------------------------------------
 
@@ -138,20 +132,13 @@ class Contrast(Reconstruction):
                 kept.copy_(values[torch.arange(len(kept)) * len(values) // max(len(kept), 1)])
         self.note_offsets(v, rate=1.0)
 
-    def finish(self, rows: Rows) -> None:
-        """Sum Z where that is within reach."""
-        if self.harmonium.can_be_summed:
-            self.log_partition.copy_(self.harmonium.log_partition())
-
     # -- the criterion --------------------------------------------------------------------------------
 
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The contrast, (batch,), nats up to log Z, what weights cost, and each penalty times its weight."""
-        machine, v = self.harmonium, self._complete(batch)
+        v = self._complete(batch)
         contrast, a, _ = self.contrast(v, progress, generator)
-        terms = {"contrast": contrast}
-        if self.weight_decay > 0.0:
-            terms["weight_decay"] = 0.5 * self.weight_decay * machine.weight.square().sum()
+        terms = {"contrast": contrast, **self.decayed()}
         if self.training:
             self.note_offsets(v, a.detach())
         if self.penalties:
@@ -210,11 +197,6 @@ class Contrast(Reconstruction):
         state = run_chain(self.gibbs, start, max(n_steps - 1, 0), generator)
         return self.gibbs.down(state, None if mean else generator).visible
 
-    def steps_at(self, progress: float) -> int:
-        """k at a progress of learning."""
-        first, last = self.n_steps
-        return round(first + (last - first) * progress)
-
     # -- the centred step -----------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -270,32 +252,15 @@ class Contrast(Reconstruction):
         code = self.code_activation(a)
         return Pass(batch, v, a, code, self.decoder(code), progress=progress)
 
-    @torch.no_grad()
-    def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
-        """-log pseudo-likelihood by row from `LOOKED_AT_COLUMNS` columns of each, the same every time; where that has
-        no closed form, the nll of the mean-field reconstruction."""
-        if self.looks_at == "reconstruction":
-            return self.nll(self(batch))
-        v = self._complete(batch)
-        generator = torch.Generator().manual_seed(MONITOR_SEED)
-        columns = torch.randint(v.shape[1], (LOOKED_AT_COLUMNS, len(v)), generator=generator).to(v.device)
-        nll = [
-            F.binary_cross_entropy_with_logits(
-                self.harmonium.conditional_logits(v, column), v.gather(-1, column[:, None])[:, 0], reduction="none"
-            )
-            for column in columns
-        ]
-        return v.shape[1] * torch.stack(nll).mean(0)
+    def conditional_logits(
+        self, v: Float[Tensor, "batch columns"], columns: Int[Tensor, "looked batch"]
+    ) -> Float[Tensor, "looked batch"]:
+        """Of one column of each row and turn, in closed form."""
+        return torch.stack([self.harmonium.conditional_logits(v, some) for some in columns])
 
     def log_prob(self, batch: Batch) -> Float[Tensor, " batch"]:
         """-F(v) - log Z by row, nats; minus the free energy where log Z is not known."""
-        log_prob = -self.harmonium.free_energy(self._complete(batch)).double()
-        return log_prob - self.log_partition if self.is_normalised else log_prob
-
-    @property
-    def is_normalised(self) -> bool:
-        """Whether log Z is known."""
-        return math.isfinite(float(self.log_partition))
+        return self.less_log_partition(-self.harmonium.free_energy(self._complete(batch)))
 
 
 def check_chain(layers: Sequence[Contrast]) -> None:
@@ -305,6 +270,7 @@ def check_chain(layers: Sequence[Contrast]) -> None:
         InputError: two neighbours whose sizes do not match.
 
     Example:
+        >>> from isthmus.parts.likelihoods import Bernoulli
         >>> generator = torch.Generator().manual_seed(0)
         >>> check_chain([Contrast(Harmonium(Bernoulli(n), m, generator=generator)) for n, m in ((6, 4), (4, 3))])
     """
@@ -315,12 +281,3 @@ def check_chain(layers: Sequence[Contrast]) -> None:
                 f"layer {k} has {given} units and layer {k + 1} is made for {wanted}; give each layer as many inputs "
                 "as the one below has units"
             )
-
-
-def steps_of(n_steps: int | Sequence[int]) -> tuple[int, int]:
-    """The first and the last number of steps."""
-    first, last = n_steps if isinstance(n_steps, Sequence) and len(n_steps) == 2 else (n_steps, n_steps)
-    for n in (first, last):
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise InputError(f"n_steps={n_steps!r}: it must be a whole number of at least 1, or a pair of them")
-    return cast(int, first), cast(int, last)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from isthmus.errors import InputError
 from isthmus.learning.chains import check_chains, run_chain
-from isthmus.learning.contrast import OFFSET_RATE, Contrast, steps_of
-from isthmus.learning.objectives import Reconstruction
+from isthmus.learning.contrast import OFFSET_RATE, Contrast
+from isthmus.learning.energy import EnergyContrast
 from isthmus.learning.rows import Rows, spread
 from isthmus.parts.deep_energies import CopiedHarmonium, DeepHarmonium, Units
 from isthmus.parts.draws import switched_on
 from isthmus.parts.energies import Harmonium
 from isthmus.parts.likelihoods import GaussianLearned, Likelihood
 from isthmus.parts.passes import Batch, Pass
-from isthmus.parts.penalties import check_weight
 
 BOUND_ITERATIONS = 50
 """Rounds of mean field where a row's bound is asked for: more than learning takes."""
@@ -87,7 +85,7 @@ class Unfolding(nn.Module):
         self._machine[0].biases[0].copy_(output)
 
 
-class DeepContrast(Reconstruction):
+class DeepContrast(EnergyContrast):
     r"""The gradient of the bound on a deep machine's likelihood, its model's side taken from persistent chains.
 
         term = F_mu(v) - mean over chains of F(h'_odd),   mu and h' held,   F_mu >= F
@@ -127,8 +125,6 @@ class DeepContrast(Reconstruction):
     """
 
     particles: Tensor
-    log_partition: Tensor
-    """log Z where it is known, else infinite."""
 
     def __init__(
         self,
@@ -143,14 +139,14 @@ class DeepContrast(Reconstruction):
     ) -> None:
         if isinstance(n_iterations, bool) or not isinstance(n_iterations, int) or n_iterations < 1:
             raise InputError(f"n_iterations={n_iterations!r}: mean field takes a whole number of rounds, 1 or more")
-        super().__init__(MeanField(machine, n_iterations), Unfolding(machine), machine.likelihood, "sigmoid")
-        del self.likelihood  # it is the machine's, and named once
-        self.n_steps, self.centred, self.n_iterations, self.begun = steps_of(n_steps), centred, n_iterations, begun
-        self.weight_decay = check_weight("weight_decay", weight_decay)
+        super().__init__(
+            MeanField(machine, n_iterations), Unfolding(machine), "sigmoid", machine.likelihood, n_steps=n_steps,
+            centred=centred, weight_decay=weight_decay,
+        )  # fmt: skip
+        self.n_iterations, self.begun = n_iterations, begun
         self.register_buffer("particles", torch.zeros(check_chains(n_chains), sum(machine.odd_sizes)))
         for k, size in enumerate(machine.sizes):
             self.register_buffer(f"offset_{k}", torch.zeros(size))
-        self.register_buffer("log_partition", torch.full((), torch.inf, dtype=torch.float64))
 
     @property
     def machine(self) -> DeepHarmonium:
@@ -161,6 +157,11 @@ class DeepContrast(Reconstruction):
     def likelihood(self) -> Likelihood:  # type: ignore[override]
         """p(v | h_1)."""
         return self.machine.likelihood
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """W_1 .. W_L."""
+        return list(self.machine.weights)
 
     @property
     def offsets(self) -> list[Tensor]:
@@ -180,12 +181,6 @@ class DeepContrast(Reconstruction):
         self.particles.copy_(switched_on(odd, torch.Generator().manual_seed(0)))
         self.note_offsets(v, mu, rate=1.0)
 
-    def finish(self, rows: Rows) -> None:
-        """Sum Z where that is within reach."""
-        joined = self.harmonium
-        if joined.can_be_summed:
-            self.log_partition.copy_(joined.log_partition())
-
     # -- the criterion --------------------------------------------------------------------------------
 
     def terms(self, batch: Batch, progress: float, generator: Generator | None) -> dict[str, Tensor]:
@@ -195,14 +190,11 @@ class DeepContrast(Reconstruction):
         with torch.no_grad():
             mu = machine.mean_field(v, self.n_iterations)
         odd = run_chain(self._step, self._split(self.particles), self.steps_at(progress), generator)
-        terms = {"contrast": machine.bound_given(v, mu) - machine.odd_free_energy(odd).mean()}
-        if self.weight_decay > 0.0:
-            squares = [weight.square().sum() for weight in machine.weights]
-            terms["weight_decay"] = 0.5 * self.weight_decay * torch.stack(squares).sum()
+        contrast = machine.bound_given(v, mu) - machine.odd_free_energy(odd).mean()
         if self.training:
             self.particles.copy_(torch.cat(odd, -1))
             self.note_offsets(v, mu)
-        return terms
+        return {"contrast": contrast, **self.decayed()}
 
     def _step(self, odd: Units, generator: Generator | None) -> Units:
         """A Gibbs step of the chains, which stand at the odd layers: the even ones, then the odd ones."""
@@ -211,11 +203,6 @@ class DeepContrast(Reconstruction):
 
     def _split(self, particles: Tensor) -> Units:
         return list(particles.split(self.machine.odd_sizes, -1))
-
-    def steps_at(self, progress: float) -> int:
-        """Gibbs steps at a progress of learning."""
-        first, last = self.n_steps
-        return round(first + (last - first) * progress)
 
     @torch.no_grad()
     def note_offsets(self, v: Tensor, mu: Units, rate: float = OFFSET_RATE) -> None:
@@ -262,9 +249,12 @@ class DeepContrast(Reconstruction):
         code = self.code_activation(a)
         return Pass(batch, v, a, code, self.decoder(code), progress=progress)
 
-    def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
-        """The nll of the reconstruction from the top."""
-        return self.nll(self(batch))
+    def conditional_logits(
+        self, v: Float[Tensor, "batch columns"], columns: Int[Tensor, "looked batch"]
+    ) -> Float[Tensor, "looked batch"]:
+        """With h_1 summed out and the layers above it held where they settled on the row."""
+        above = self.machine.mean_field(v, self.n_iterations)[1]
+        return torch.stack([self.machine.conditional_logits(v, some, above) for some in columns])
 
     @torch.no_grad()
     def marginals(self, batch: Batch) -> Units:
@@ -275,15 +265,9 @@ class DeepContrast(Reconstruction):
     def log_bound(self, batch: Batch) -> Float[Tensor, " batch"]:
         """-F_mu(v) - log Z by row, at most log p(v), nats; without log Z where that is not known."""
         v = self._complete(batch)
-        bound = -self.machine.bound_given(v, self.machine.mean_field(v, BOUND_ITERATIONS)).double()
-        return bound - self.log_partition if self.is_normalised else bound
+        return self.less_log_partition(-self.machine.bound_given(v, self.machine.mean_field(v, BOUND_ITERATIONS)))
 
     # -- the density ----------------------------------------------------------------------------------
-
-    @property
-    def is_normalised(self) -> bool:
-        """Whether log Z is known."""
-        return math.isfinite(float(self.log_partition))
 
     @property
     def harmonium(self) -> Harmonium:

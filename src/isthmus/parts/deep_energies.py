@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from isthmus.errors import InputError
@@ -158,6 +158,15 @@ class DeepHarmonium(nn.Module):
     def visible_mean(self, first: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch columns"]:
         """E[v | h_1]."""
         return self.visible.mean(self.inputs(0, None, first))
+
+    def conditional_logits(
+        self, v: Float[Tensor, "batch columns"], columns: Int[Tensor, " batch"], above: Float[Tensor, "batch units"]
+    ) -> Float[Tensor, " batch"]:
+        """log p(v_j = 1 | the others, h_2) - log p(v_j = 0 | the others, h_2), h_1 summed out, for one column j of each
+        row of binary units; of rates in place of h_2, as if they were units."""
+        weight = self.weights[0][:, columns].t()
+        without = self.inputs(1, v, above) - v.gather(-1, columns[:, None]) * weight
+        return self.biases[0][columns] + (F.softplus(without + weight) - F.softplus(without)).sum(-1)
 
     # -- chains ---------------------------------------------------------------------------------------
 
