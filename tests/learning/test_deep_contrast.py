@@ -132,7 +132,7 @@ def test_the_contrast_is_the_gradient_of_the_bound_where_the_chains_are_draws_of
 
 def test_the_conditionals_that_are_looked_at_are_those_of_the_energy_with_the_layers_above_held():
     made, v = deep(), rows()
-    (first, second), above = hidden(made), made.mean_field(v, 10)[1]
+    first, above = hidden(made)[0], made.mean_field(v, 10)[1]
     flipped = [v.clone().index_fill_(1, torch.tensor([1]), value) for value in (1.0, 0.0)]
 
     def log_sum(v):
