@@ -21,6 +21,9 @@ from isthmus.parts.layers import check_choice
 LEARNING_RATES = {"bernoulli": 0.1, "categorical": 0.1}
 """Of plain steps by visible unit, where it is not .005."""
 
+COUNTS = "multinomial"
+"""The visible units that are word counts."""
+
 
 def nearest_visible(config: dict[str, Any]) -> dict[str, Any]:
     """A likelihood that was chosen by looking at the data, brought to the nearest visible unit that there is.
@@ -52,10 +55,11 @@ class Contrastive(Beside):
         n_steps: Gibbs steps between two steps of learning; a pair such as (1, 25) grows over learning.
         n_chains: persistent chains.
         centred: take the centred step, which does not depend on what is called 0 and what 1.
-        optimizer: "sgd" (plain steps, as the method is stated) or "adamw".
+        optimizer: "sgd" (plain steps, as the method is stated) or "adamw"; None takes "adamw" for word counts, since
+            some words are a thousand times as rare as others and plain steps never come to them, else "sgd".
         momentum: of "sgd".
         learning_rate: the largest of the schedule; None takes .1 for "sgd" on binary units and choices, .005 on other
-            units, and .002 for "adamw".
+            units and for "adamw" on word counts, and .002 for "adamw" elsewhere.
         weight_decay: w of w/2 ||W||^2, on the weights alone.
         precision: "fp32" by default: a contrast is the small difference of two large sums.
         patience: None by default: what is looked at is not the likelihood, and may rise while that still grows.
@@ -65,7 +69,7 @@ class Contrastive(Beside):
     n_steps: int | Sequence[int] = 1
     n_chains: int = 100
     centred: bool = True
-    optimizer: str = "sgd"
+    optimizer: str | None = None
     momentum: float = 0.5
     learning_rate: float | None = None  # type: ignore[assignment]
     weight_decay: float = 2e-4
@@ -81,7 +85,8 @@ class Contrastive(Beside):
 
     def _chosen(self) -> dict[str, Any]:
         """What a `Contrast` is told of how to learn."""
-        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        if self.optimizer is not None:
+            check_choice("optimizer", self.optimizer, OPTIMIZERS)
         return {
             "method": self.method, "n_steps": self.n_steps, "n_chains": self.n_chains, "centred": self.centred,
             "weight_decay": self.weight_decay,
@@ -97,9 +102,11 @@ class Contrastive(Beside):
 
     def _plain_steps(self, settings: Settings, likelihood: str) -> Settings:
         """The settings with the optimiser of this kind; the decay of the weights is a term of the criterion."""
-        default = 2e-3 if self.optimizer == "adamw" else LEARNING_RATES.get(likelihood, 5e-3)
+        optimizer = self.optimizer or ("adamw" if likelihood == COUNTS else "sgd")
+        plain = LEARNING_RATES.get(likelihood, 5e-3)
+        default = 2e-3 if optimizer == "adamw" and likelihood != COUNTS else plain
         return replace(
-            settings, optimizer=self.optimizer, momentum=self.momentum, weight_decay=0.0,
+            settings, optimizer=optimizer, momentum=self.momentum, weight_decay=0.0,
             learning_rate=self.learning_rate or default,
         )  # fmt: skip
 
