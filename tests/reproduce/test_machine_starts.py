@@ -8,7 +8,8 @@ from sklearn.datasets import load_digits
 from isthmus import CodeClassifier, StackedAutoencoder
 from isthmus.reproduce import variations
 from isthmus.reproduce.deep_ae_rbm import fine_tune
-from isthmus.reproduce.pretraining_gain import LAYERS, Held, begun, drawn_rows, hold
+from isthmus.reproduce.learning import drawn_rows
+from isthmus.reproduce.pretraining_gain import LAYERS, Held, begun, hold
 
 DIGITS = load_digits()
 X, Y = DIGITS.data[:200] / 16, DIGITS.target[:200]

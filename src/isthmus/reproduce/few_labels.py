@@ -16,7 +16,7 @@ from isthmus.estimators.classifier import CodeClassifier
 from isthmus.estimators.stacked import StackedAutoencoder
 from isthmus.reproduce.drawing import curves, signed_lines
 from isthmus.reproduce.experiment import Cell, Experiment, Published, Result, Results, Row, Settings
-from isthmus.reproduce.learning import opened, refuse_half, rows_of
+from isthmus.reproduce.learning import drawn_rows, opened, refuse_half, rows_of
 
 _RIFAI = "Rifai et al., The manifold tangent classifier (2011), table 1, CAE"
 
@@ -114,20 +114,6 @@ def _pretrain(settings: Settings, state: Path) -> Result:
     }
 
 
-def draw(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Numbers of `count` rows, the same number of each class.
-
-    Example:
-        >>> rows = draw(np.repeat([0, 1], 50), 4, seed=0)
-        >>> len(rows), (rows < 50).sum()
-        (4, np.int64(2))
-    """
-    generator = np.random.default_rng([seed, count])
-    classes = np.unique(labels)
-    share = count // len(classes)
-    return np.concatenate([generator.permutation(np.flatnonzero(labels == one))[:share] for one in classes])
-
-
 def _learn(settings: Settings, state: Path) -> Result:
     """The trial that errs least on the validation digits over the first draws, learned and judged on every draw."""
     stack = _stack_of(settings, state)
@@ -150,7 +136,7 @@ def _learn(settings: Settings, state: Path) -> Result:
 def _fitted(settings: Settings, stack: StackedAutoencoder, trial: Mapping[str, Any], seed: int) -> CodeClassifier:
     """A classifier of one draw of labels; no other label is looked at."""
     X, y = rows_of(settings["source"]), np.asarray(opened(settings["source"]).labels)
-    rows = draw(y[: -settings["n_validation"]], settings["labels"], seed)
+    rows = drawn_rows(y[: -settings["n_validation"]], settings["labels"], seed=seed)
     classifier = CodeClassifier(
         encoder=stack, start=settings["start"], **trial, validation_fraction=0.0, patience=None, precision="fp32",
         random_state=seed, verbose=1,

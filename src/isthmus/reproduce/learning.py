@@ -69,6 +69,24 @@ def refuse_half(fitted: Any) -> None:
         raise KeyboardInterrupt
 
 
+def drawn_rows(y: np.ndarray, n: int, *, seed: int) -> np.ndarray:
+    """Numbers of n rows, as many of each class as can be.
+
+    Example:
+        >>> rows = drawn_rows(np.repeat([0, 1], 50), 10, seed=0)
+        >>> np.bincount(np.repeat([0, 1], 50)[rows]).tolist()
+        [5, 5]
+    """
+    if n >= len(y):
+        return np.arange(len(y))
+    order = np.random.default_rng(seed).permutation(len(y))
+    turn = np.empty(len(y), int)  # how many of its class stand before a row
+    for label in np.unique(y):
+        own = order[y[order] == label]
+        turn[own] = np.arange(len(own))
+    return np.sort(order[np.argsort(turn[order], kind="stable")][:n])
+
+
 def squared_errors(model: BaseAutoencoder, X: np.ndarray) -> dict[str, float]:
     """The mean of ||x - r||^2 over rows, in model space: the model's, and PCA's of the same code size."""
     total = {"error": 0.0, "pca_error": 0.0}
