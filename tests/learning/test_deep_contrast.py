@@ -216,6 +216,35 @@ def test_layers_are_begun_with_what_is_missing_counted_twice():
     assert last.hidden_bias is made.biases[3]
 
 
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_the_centred_step_of_a_layer_does_not_depend_on_what_is_called_zero(k):
+    """Whichever side of the two is turned about: its biases change sign, and the other side's take up the weights."""
+    generator, made = torch.Generator().manual_seed(3), deep((3, 2, 2))
+    layer = CopiedHarmonium(made, k)
+    data, model = (torch.rand(30, layer.n_visible, generator=generator).round().double() for _ in range(2))
+    W, b, c = (part.detach().clone() for part in (layer.weight, layer.visible_bias, layer.hidden_bias))
+
+    def step(weight, visible_bias, hidden_bias, turned):
+        objective = begun_by_layers(made)[k - 1].double()
+        machine = objective.harmonium
+        with torch.no_grad():
+            for part, value in zip(
+                (machine.weight, machine.visible_bias, machine.hidden_bias), (weight, visible_bias, hidden_bias),
+                strict=True,
+            ):  # fmt: skip
+                part.copy_(value)
+        machine.zero_grad()
+        v, other = (1 - data, 1 - model) if turned else (data, model)
+        objective.note_offsets(v, rate=1.0)
+        (machine.free_energy_given(v, machine(v)) - machine.free_energy_given(other, machine(other))).mean().backward()
+        objective.project_gradient()
+        return machine.weight.grad.clone()
+
+    plain = step(W, b, c, turned=False)
+    torch.testing.assert_close(step(-W, -b, c + layer.below * W.sum(1), turned=True), -plain)
+    torch.testing.assert_close(step(-W, b + layer.above * W.sum(0), -c, turned=False), -plain)
+
+
 @pytest.mark.parametrize("config", [BERNOULLI, GAUSSIAN], ids=lambda config: config["name"])
 @pytest.mark.parametrize("begun", [True, False], ids=["layer by layer", "all at once"])
 def test_learning_raises_the_bound_on_the_likelihood(config, begun):

@@ -39,7 +39,9 @@ class Contrast(EnergyContrast):
     With `centred` the step is taken for the energy written in v - mu and h - lambda, running means over the data: it
     does not depend on which value of a unit is called 0 (the enhanced gradient),
 
-        dW_c = dW - dc mu' - lambda db',   db_c = db - dW_c' lambda,   dc_c = dc - dW_c mu.
+        dW_c = dW - dc mu' - lambda db',   db_c = db - dW_c' lambda,   dc_c = dc - dW_c mu,
+
+    each mu as often as hidden units count visible ones, each lambda as often as these count hidden ones.
 
     As a coder it is the tied autoencoder of the same weights: h = E[v's code] = s(c + W v), reconstruction p(v | h).
     A missing entry is filled with what the observed ones let expect, one trip up and down.
@@ -225,9 +227,10 @@ class Contrast(EnergyContrast):
         weight, visible, hidden = machine.weight.grad, machine.visible_bias.grad, machine.hidden_bias.grad
         if not self.centred or weight is None or visible is None or hidden is None:
             return
-        weight.addr_(hidden, self.visible_offset, alpha=-1).addr_(self.hidden_offset, visible, alpha=-1)
-        visible.addmv_(weight.t(), self.hidden_offset, alpha=-1)
-        hidden.addmv_(weight, self.visible_offset, alpha=-1)
+        m, n = machine.below, machine.above
+        weight.addr_(hidden, self.visible_offset, alpha=-m).addr_(self.hidden_offset, visible, alpha=-n)
+        visible.addmv_(weight.t(), self.hidden_offset, alpha=-n)
+        hidden.addmv_(weight, self.visible_offset, alpha=-m)
 
     # -- reading --------------------------------------------------------------------------------------
 

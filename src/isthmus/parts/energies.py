@@ -71,6 +71,10 @@ class Harmonium(nn.Module):
     factorial: ClassVar[bool] = True
     """Whether hidden units are independent given the visible ones, so that they are summed out in closed form."""
 
+    below, above = 1, 1
+    """How often the hidden units count the visible ones, and the visible units the hidden ones: more than once where
+    the machine stands for layers of a deep one (`CopiedHarmonium`)."""
+
     def __init__(
         self,
         likelihood: Likelihood,

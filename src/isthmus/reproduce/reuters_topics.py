@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
-from scipy.special import softmax
+from sklearn.preprocessing import normalize
 
 from isthmus.data import Documents
 from isthmus.data.texts import Vocabulary
@@ -102,8 +102,6 @@ def precision(
         >>> precision(codes, codes, np.array([[True, False], [False, False]]), retrieved=(1, 2))
         {'1': 0.5, '2': 0.25}
     """
-    from sklearn.preprocessing import normalize
-
     normal, across = normalize(others), [n for n in retrieved if n <= others.shape[0]]
     sums, at_once = np.zeros(len(across)), 500
     for start in range(0, len(relevant), at_once):
@@ -147,32 +145,31 @@ def _machine(settings: Settings, state: Path) -> Result:
         random_state=settings["seed"],
     ).fit(Documents(fitted_on[0]))  # fmt: skip
     coder = lambda texts: model.transform(Documents(texts))
-    codes, bias = coder(fitted_on[0]), model.objective_.harmonium.visible_bias.detach().numpy()
+    codes, columns = coder(fitted_on[0]), list(model.preprocessing_.columns)
     return {
         "method": settings["method"], "learning_rate": settings["learning_rate"],
         "held_out": _judged(coder, settings["data"], fitted_on=fitted_on, held_out=True)[JUDGED],
         "test": _judged(coder, settings["data"], fitted_on=fitted_on),
-        "topics": topics_of(model.filters(), bias, list(model.preprocessing_.columns), codes),
+        "topics": topics_of(Vocabulary.learn(fitted_on[0], counts=True).rows(fitted_on[0]), codes, columns),
         "rates": [float(codes.mean()), float(codes.std(0).mean())], "minutes": learning_seconds(model) / 60,
     }  # fmt: skip
 
 
 def topics_of(
-    weights: Float[np.ndarray, "units words"],
-    bias: Float[np.ndarray, " words"],
-    words: Sequence[Any],
-    codes: Float[np.ndarray, "documents units"],
+    counts: Float[Any, "documents words"], codes: Float[np.ndarray, "documents units"], words: Sequence[Any]
 ) -> list[list[str]]:
-    """The words whose share of a document rises the most when a unit goes on, of the units that differ the most between
-    documents: by the weight alone they would be words that hardly ever occur.
+    """The words that tell the documents of a unit from the others, of the units that differ the most between documents.
+
+    By p log(p / q), what a word adds to the divergence of its unit's documents, p its share of them, q of the others:
+    by the weight alone they would be words that hardly ever occur.
 
     Example:
-        >>> topics_of(np.eye(2), np.zeros(2), ["oil", "tin"], np.eye(2))
+        >>> topics_of(np.array([[3, 1], [1, 3]]), np.array([[0.9, 0.1], [0.1, 0.9]]), ["oil", "tin"])
         [['oil', 'tin'], ['tin', 'oil']]
     """
     units = np.argsort(-codes.std(0), kind="stable")[:N_TOPICS]
-    rise = softmax(bias + weights[units], axis=1) - softmax(bias)
-    return [[str(words[word]) for word in np.argsort(-row, kind="stable")[:N_WORDS]] for row in rise]
+    on, off = (normalize(np.asarray((counts.T @ side).T) + 1, "l1") for side in (codes[:, units], 1 - codes[:, units]))
+    return [[str(words[word]) for word in np.argsort(-row, kind="stable")[:N_WORDS]] for row in on * np.log(on / off)]
 
 
 def _lda(settings: Settings, state: Path) -> Result:
@@ -233,7 +230,7 @@ def _remarks(results: Results, quick: bool) -> list[str]:
         f"Chosen by the precision of the first {JUDGED} on held-out documents: {tried}. The one chosen learned for "
         f"{best['minutes']:.1f} minutes; its units are on at a rate of {best['rates'][0]:.2f}, with a standard "
         f"deviation of {best['rates'][1]:.2f} between documents.",
-        f"The words whose share rises the most when a unit goes on, of the {len(best['topics'])} units that differ "
+        f"The words that tell the documents of a unit from the others, of the {len(best['topics'])} units that differ "
         f"most between documents: {topics}.",
     ]
 
