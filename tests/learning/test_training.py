@@ -200,6 +200,22 @@ def test_the_moving_average_is_what_is_kept_and_looked_at():
     assert not equal(plain, objective)
 
 
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")  # as values go to a device that keeps none
+def test_an_average_is_resumed_on_the_device_of_the_weights():
+    saved = []
+
+    def save_state(tensors, data):
+        saved.append(({k: v.clone() for k, v in tensors.items()}, data))
+
+    learn(pair(), max_epochs=1, averaging=0.9, save_state=save_state, checkpoint_every=0.0)
+    learning = Learning(pair(), data(), None, settings(averaging=0.9), torch.Generator())
+    learning.device = torch.device("meta")
+    learning.objective.to("meta")
+    learning.restore(*saved[0])
+    learning._average()
+    assert {value.device.type for value in learning.average.values()} == {"meta"}
+
+
 class Two(Objective):
     """A term over rows and one over the batch."""
 

@@ -346,7 +346,9 @@ class Learning:
     def restore(self, tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
         """Go on where `snapshot` was taken."""
         self.objective.load_state_dict(_under("objective.", tensors))
-        self.kept, self.average = _under("kept.", tensors), _under("average.", tensors)
+        self.kept = _under("kept.", tensors)
+        # Each step moves the average by weights that are on the device.
+        self.average = {name: value.to(self.device) for name, value in _under("average.", tensors).items()}
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in _under("optimizer.", tensors).items():
             number, slot = name.split(".", 1)
