@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from isthmus import InputError
+from isthmus.learning.contrast import Contrast
 from isthmus.learning.objectives import Objective, Reconstruction
 from isthmus.learning.precision import fast_products, resolve_device, resolve_precision
 from isthmus.learning.training import Learning, Settings, batch_bounds, rate
-from isthmus.parts.likelihoods import likelihood_from
+from isthmus.parts.energies import Harmonium
+from isthmus.parts.layers import BatchNormalization
+from isthmus.parts.likelihoods import Bernoulli, likelihood_from
 from isthmus.parts.networks import MLP
 from isthmus.parts.passes import Batch
 
@@ -198,6 +201,55 @@ def test_the_moving_average_is_what_is_kept_and_looked_at():
     plain = pair()
     learn(plain)
     assert not equal(plain, objective)
+
+
+class Persistent(Objective):
+    """Weights that are normalised by the batch, beside a chain, a counter and a number that is not known."""
+
+    def __init__(self):
+        super().__init__()
+        self.map = MLP((8, 4), generator=torch.Generator().manual_seed(0))
+        self.normalise = BatchNormalization(4)
+        self.register_buffer("chain", torch.zeros(3))
+        self.register_buffer("counter", torch.zeros((), dtype=torch.long))
+        self.register_buffer("log_partition", torch.tensor(torch.inf))
+        self.seen = []
+
+    def terms(self, batch, progress, generator):
+        self.seen.append({name: value.clone() for name, value in self.state_dict().items()})
+        self.chain.copy_(1.0 - self.chain)
+        self.counter += 1
+        return {"squares": (self.normalise(self.map(batch.x)) - 1.0).square().sum(1)}
+
+    def monitor(self, batch):
+        return (self.normalise(self.map(batch.x)) - 1.0).square().sum(1)
+
+
+def test_the_average_is_of_weights_and_running_moments_and_what_else_persists_is_as_it_stands():
+    objective, plain = Persistent(), Persistent()
+    for one, averaging in ((objective, 0.5), (plain, None)):
+        learn(one, max_epochs=1, batch_size=40, learning_rate=0.05, averaging=averaging)
+    expected, *after = [*plain.seen, plain.state_dict()]
+    for step, values in enumerate(after):
+        d = min(0.5, (1 + step) / (10 + step))
+        expected = {name: d * expected[name] + (1 - d) * values[name] for name in values}
+    for name in ("map.layers.0.weight", "normalise.weight", "normalise.running_mean", "normalise.running_variance"):
+        torch.testing.assert_close(objective.state_dict()[name], expected[name])
+    assert objective.chain.tolist() == [1.0, 1.0, 1.0]
+    assert int(objective.counter) == 5
+    assert float(objective.log_partition) == torch.inf
+
+
+def test_an_average_of_a_machine_keeps_its_chains_and_a_log_z_that_is_not_known():
+    rows = Memory(torch.rand(64, 24, generator=torch.Generator().manual_seed(0)).round())
+    machine = Harmonium(Bernoulli(24), 22, generator=torch.Generator().manual_seed(1))  # neither layer can be summed
+    objective = Contrast(machine, n_chains=5)
+    objective.prepare(rows)
+    generator = torch.Generator().manual_seed(2)
+    Learning(objective, rows, None, settings(max_epochs=3, averaging=0.9), generator).run()
+    objective.finish(rows)
+    assert float(objective.log_partition) == torch.inf
+    assert ((objective.particles == 0) | (objective.particles == 1)).all()
 
 
 @pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")  # as values go to a device that keeps none

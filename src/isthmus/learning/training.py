@@ -22,7 +22,7 @@ from torch import Tensor
 from isthmus.learning.objectives import Objective
 from isthmus.learning.precision import FABRIC, fast_products, resolve_device, resolve_precision
 from isthmus.learning.rows import Rows, spread
-from isthmus.parts.layers import check_choice
+from isthmus.parts.layers import BatchNormalization, check_choice
 
 OPTIMIZERS = ("adamw", "sgd")
 
@@ -46,7 +46,7 @@ class Settings:
         patience: epochs without a better held-out monitor before learning stops; None never stops.
         time_limit: seconds after which learning stops; the schedule is not bent to it.
         averaging: decay of an exponential moving average of the weights that is kept instead of the
-            last ones; None keeps the last ones.
+            last ones, with what else persists (chains, counters) as it stands; None keeps the last ones.
         precision, device: see `isthmus.learning.precision`.
         checkpoint_every: seconds between two calls of `save_state`.
     """
@@ -177,6 +177,7 @@ class Learning:
         self.planned = max(1, len(self.bounds) * settings.max_epochs)
         self.state, self.order = State(), torch.empty(0, dtype=torch.long)
         self.average: dict[str, Tensor] = {}
+        self.averaged = _averaged(objective)
         self.kept: dict[str, Tensor] = {}
         self._started = self._emitted = self._saved = time.perf_counter()
 
@@ -251,12 +252,15 @@ class Learning:
 
     @torch.no_grad()
     def _average(self) -> None:
-        """average <- d average + (1 - d) theta, with a smaller d at the start so that the first weights fade."""
+        """average <- d average + (1 - d) theta, with a smaller d at the start so that the first weights fade.
+
+        A chain, a counter or a log Z that is not known has no average: it goes with the weights as it stands.
+        """
         if self.settings.averaging is None:
             return
         decay = min(self.settings.averaging, (1 + self.state.step) / (10 + self.state.step))
         for name, value in self.objective.state_dict().items():
-            if value.is_floating_point():
+            if name in self.averaged:
                 self.average[name].lerp_(value, 1 - decay)
             else:
                 self.average[name].copy_(value)
@@ -366,6 +370,15 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _copy(objective: Objective) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in objective.state_dict().items()}
+
+
+def _averaged(objective: Objective) -> frozenset[str]:
+    """The names of what has an average: the parameters, and the moments that batch normalisation is read by."""
+    names = [name for name, _ in objective.named_parameters(remove_duplicate=False)]
+    for path, module in objective.named_modules(remove_duplicate=False):
+        if isinstance(module, BatchNormalization):
+            names += [f"{path}.{name}" for name, _ in module.named_buffers()]
+    return frozenset(names)
 
 
 @contextmanager
