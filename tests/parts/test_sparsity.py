@@ -13,7 +13,7 @@ from isthmus.errors import InputError
 from isthmus.parts.centring import CentredMLP
 from isthmus.parts.constraints import UnitColumns
 from isthmus.parts.likelihoods import likelihood_from
-from isthmus.parts.networks import ACTIVATIONS, MLP
+from isthmus.parts.networks import ACTIVATIONS, MLP, TiedMLP
 from isthmus.parts.passes import Batch, Pass
 from isthmus.parts.penalties import LaplacePrior, StudentTPrior
 from isthmus.parts.sparse_activations import Gated, JumpReLU
@@ -174,6 +174,34 @@ def test_a_unit_that_is_negative_on_every_row_comes_back_with_the_term_and_not_w
         loss.backward()
         optimizer.step()
     assert bool((model.encoder(x)[:, 2] > 0).any()) == (weight > 0)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("term", [DeadUnits(code_size=CODE_SIZE, dead_after=1, n_revived=2), GateReconstruction()])
+def test_terms_of_other_codes_read_the_running_moments_and_do_not_move_them(term, tied):
+    generator = torch.Generator().manual_seed(0)
+    options = {"normalization": "batch", "generator": generator}
+    encoder = MLP((N_COLUMNS, 7, CODE_SIZE), **options)
+    model = SimpleNamespace(
+        encoder=encoder.double(),
+        decoder=(TiedMLP(encoder) if tied else MLP((CODE_SIZE, 7, N_COLUMNS), **options)).double(),
+        code_activation=nn.ReLU(),
+        likelihood=likelihood_from({"name": "gaussian"}, N_COLUMNS),
+    )
+    for module in (encoder, model.decoder):
+        for name, buffer in module.named_buffers():
+            buffer.copy_(torch.rand(len(buffer), generator=generator) + (0.5 if "variance" in name else -0.5))
+    trip = trip_through(model)
+    if isinstance(term, DeadUnits):
+        term.eval().activity.idle.fill_(1)
+    before = [buffer.clone() for module in (encoder, model.decoder) for buffer in module.buffers()]
+    learning = term(trip, model, None)
+    after = [buffer for module in (encoder, model.decoder) for buffer in module.buffers()]
+    assert len(before) == 4
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert all(module.training for part in (encoder, model.decoder) for module in part.modules())
+    encoder.eval(), model.decoder.eval()
+    torch.testing.assert_close(term(trip, model, None), learning)
 
 
 # JumpReLU's and Gated's

@@ -15,6 +15,7 @@ from torch.func import functional_call
 from isthmus.errors import InputError
 from isthmus.parts.centring import CentredMLP
 from isthmus.parts.constraints import Constraint, UnitColumns
+from isthmus.parts.jacobians import as_read
 from isthmus.parts.networks import ACTIVATIONS, MLP, check_choice
 from isthmus.parts.passes import Pass
 from isthmus.parts.penalties import (
@@ -87,7 +88,8 @@ class DeadUnits(Penalty):
     error. A unit is dead that was off for the last `dead_after` rows; while there is none the term is 0. The gradient
     goes to the dead units alone: g(h) and e are held. The encoder is shown e, not x: what no unit stands for yet is a
     small part of x and all there is in e. A unit that is negative on every row would have no gradient and could never
-    return: it is lifted by l until it is on as often as a unit should be.
+    return: it is lifted by l until it is on as often as a unit should be. Encoder and decoder are taken as they are
+    read, batch normalisation by its running moments.
 
     Shapes: trip of (*draws, batch) rows -> (*draws, batch), nats.
 
@@ -130,8 +132,9 @@ class DeadUnits(Penalty):
         dead = self.dead
         if not bool(dead.any()):
             return trip.parameters.new_zeros(trip.parameters.shape[:-1])
-        revived = self.revived(trip, coder, dead)
-        offset = coder.decoder(revived) - coder.decoder(torch.zeros_like(revived[..., :1, :]))
+        with as_read(coder.encoder, coder.decoder):  # the residual is no row: no running moment is to follow it
+            revived = self.revived(trip, coder, dead)
+            offset = coder.decoder(revived) - coder.decoder(torch.zeros_like(revived[..., :1, :]))
         held, x, mask = trip.parameters.detach(), trip.batch.wanted, trip.batch.mask
         return coder.likelihood.nll(held + offset, x, mask) - coder.likelihood.nll(held, x, mask)
 
@@ -202,7 +205,7 @@ class GateReconstruction(Penalty):
     """Omega = -log p_dec(x | g(max(a, 0))), the decoder held: the gate's own values must reconstruct too.
 
     The step of `Gated` gives its gate no gradient; this does. The decoder is frozen in it, so that it learns from
-    the magnitudes alone.
+    the magnitudes alone, and taken as it is read, so that its running moments follow them alone too.
 
     Shapes: trip of (*draws, batch) rows -> (*draws, batch), nats.
 
@@ -218,7 +221,8 @@ class GateReconstruction(Penalty):
         gates = trip.preactivation.relu()
         if isinstance(decoder, nn.Module):
             held = {name: value.detach() for name, value in decoder.state_dict(keep_vars=True).items()}
-            parameters = functional_call(decoder, held, (gates,))
+            with as_read(decoder):
+                parameters = functional_call(decoder, held, (gates,))
         else:
             parameters = decoder(gates)
         return coder.likelihood.nll(parameters, trip.batch.wanted, trip.batch.mask)
