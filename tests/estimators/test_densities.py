@@ -6,7 +6,9 @@ import torch
 from sklearn.datasets import load_digits
 
 import isthmus
-from isthmus import DeepBeliefNetwork, InputError, RestrictedBoltzmannMachine
+from isthmus import CodeClassifier, DeepBeliefNetwork, InputError, RestrictedBoltzmannMachine, StackedAutoencoder
+from isthmus.learning import training
+from isthmus.parts.passes import Batch
 
 X = (load_digits().data[:300] > 7).astype(float)
 SMALL = {"max_epochs": 3, "random_state": 0}
@@ -185,3 +187,63 @@ def test_a_network_becomes_a_classifier():
 def test_networks_that_cannot_be_meant_are_refused(changes, text):
     with pytest.raises(InputError, match=text):
         network(**changes)
+
+
+def stopped_in_its_second_layer(monkeypatch, fit):
+    """What is fitted where somebody presses Ctrl-C in the second phase."""
+    step, left = training.Learning._step, [28]
+
+    def interrupted(*arguments):
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    monkeypatch.setattr(training.Learning, "_step", interrupted)
+    model = fit()
+    assert model.history_["stopped"] == "interrupted"
+    assert model.history_["name"] == "layer 2 of 2"
+    return model
+
+
+def test_ctrl_c_before_up_down_leaves_a_network_whose_way_down_is_its_machines(monkeypatch):
+    options = {"hidden_sizes": (12,), "code_size": 6, "fine_tuning_epochs": 5, "batch_size": 30, **SMALL}
+    model = stopped_in_its_second_layer(monkeypatch, lambda: DeepBeliefNetwork(**options).fit(X))
+    network = model.objective_
+    assert torch.equal(network.generation.maps[0].weight, network.layers[0].harmonium.weight.t())
+
+
+@pytest.mark.parametrize("hidden_units", ["gaussian", "rectified"])
+def test_real_hidden_units_learn_at_the_default_rate(hidden_units):
+    model = RestrictedBoltzmannMachine(code_size=30, hidden_units=hidden_units, max_epochs=5, random_state=0).fit(X)
+    assert model.history_["stopped"] == "max_epochs"
+    assert model.history_["epochs"][-1]["train"] < model.history_["epochs"][0]["train"]
+
+
+def test_log_z_is_forgotten_where_labels_have_moved_the_weights():
+    model = RestrictedBoltzmannMachine(code_size=4, **SMALL).fit(X)
+    y = load_digits().target[:300]
+    classifier = CodeClassifier(encoder=model, max_epochs=2, random_state=0).fit(X, y)
+    assert classifier.encoder_.score_kind_ == "unnormalised"
+    assert model.score_kind_ == "exact"
+    frozen = CodeClassifier(encoder=model, frozen=True, max_epochs=2, random_state=0).fit(X, y)
+    assert frozen.encoder_.score_kind_ == "exact"
+
+
+def test_sparsity_is_refused_where_no_term_would_ask_for_it():
+    with pytest.raises(InputError, match="sparsity_weight=1.0: method='score' has no term for it"):
+        RestrictedBoltzmannMachine(method="score", likelihood="gaussian", sparsity_weight=1.0).fit(X)
+
+
+@pytest.mark.parametrize("kind", [DeepBeliefNetwork, StackedAutoencoder])
+def test_a_stack_of_machines_reads_rows_with_holes_as_its_lowest_machine_completes_them(kind):
+    holes = np.where(np.random.default_rng(0).random(X.shape) < 0.3, np.nan, X)
+    more = {"layers": "rbm"} if kind is StackedAutoencoder else {}
+    model = kind(hidden_sizes=(12,), code_size=6, missing="mask", likelihood="bernoulli", **more, **SMALL).fit(holes)
+    lowest = model.objective_.layers[0]
+    (batch,) = (Batch(reading.x, mask=reading.mask) for reading in model.read(holes[:20]))
+    completed = lowest.complete(batch)
+    assert not torch.equal(completed, batch.x)
+    np.testing.assert_allclose(
+        model.transform(holes[:20]), model.objective_.encode(Batch(completed))[1].detach().numpy(), rtol=1e-4
+    )

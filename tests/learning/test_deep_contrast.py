@@ -225,7 +225,7 @@ def test_the_centred_step_of_a_layer_does_not_depend_on_what_is_called_zero(k):
     W, b, c = (part.detach().clone() for part in (layer.weight, layer.visible_bias, layer.hidden_bias))
 
     def step(weight, visible_bias, hidden_bias, turned):
-        objective = begun_by_layers(made)[k - 1].double()
+        objective = begun_by_layers(DeepContrast(made, begun=True))[k - 1].double()
         machine = objective.harmonium
         with torch.no_grad():
             for part, value in zip(
@@ -265,7 +265,7 @@ def test_learning_raises_the_bound_on_the_likelihood(config, begun):
     objective.finish(Memory(x))
     before, looked_at = (float(value(Batch(x)).mean()) for value in (objective.log_bound, objective.monitor))
     below = x
-    for layer in begun_by_layers(made) if begun else ():
+    for layer in begun_by_layers(objective) if begun else ():
         layer.prepare(Memory(below))
         Learning(layer, Memory(below), None, settings, generator).run()
         layer.finish(Memory(below))

@@ -143,3 +143,11 @@ def test_the_whole_learns_after_its_layers_and_a_copy_is_its_own():
 def test_what_cannot_settle_is_refused(changes, text):
     with pytest.raises(InputError, match=text):
         DeepRecurrentAutoencoder(code_size=2, max_epochs=1, **changes).fit(np.random.default_rng(0).random((9, 3)))
+
+
+@pytest.mark.parametrize("training", ["joint", "supervised"])
+def test_sweeps_are_learned_however_the_layers_were_begun(training):
+    X = np.random.default_rng(0).random((60, 6)).round()
+    model = DeepRecurrentAutoencoder(hidden_sizes=(5,), code_size=3, training=training, max_epochs=2, random_state=0)
+    model.fit(X, np.arange(len(X)) % 2 if training == "supervised" else None)
+    assert model.history_["name"] == "fine-tuning"

@@ -114,6 +114,23 @@ def test_the_gradient_goes_to_the_revived_units_alone():
     torch.testing.assert_close(model.decoder.affine_maps[0].bias.grad, torch.zeros(N_COLUMNS, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("name", ["gaussian-learned", "gaussian-per-column"])
+def test_a_learned_variance_is_held_while_units_are_revived(name):
+    model = coder()
+    model.likelihood = likelihood_from({"name": name}, N_COLUMNS).double()
+    trip, likelihood = trip_through(model), model.likelihood
+    with torch.no_grad():
+        likelihood.free_log_variance.fill_(-0.5)
+    penalty = dead_units(dead=[1, 4])
+    term = penalty(trip, model, None)
+    shift = penalty.revived(trip, model, penalty.dead) @ model.decoder.affine_maps[0].weight.t()
+    expected = likelihood.nll(trip.parameters + shift, trip.batch.x) - likelihood.nll(trip.parameters, trip.batch.x)
+    torch.testing.assert_close(term, expected)
+    term.sum().backward()
+    assert likelihood.free_log_variance.grad is None
+    assert model.decoder.affine_maps[0].weight.grad.abs().sum() > 0
+
+
 def test_fewer_dead_units_than_may_be_revived_are_all_revived_and_no_other():
     model = coder()
     trip = trip_through(model)
@@ -235,6 +252,23 @@ def test_the_gates_are_penalised_and_must_reconstruct_through_a_decoder_that_is_
     term.sum().backward()
     assert trip.preactivation.grad.abs().sum() > 0
     assert [p.grad for p in model.decoder.parameters()] == [None, None]
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_a_decoder_is_held_whose_weights_are_the_encoders_and_so_is_its_variance(centred):
+    model = coder(Gated(CODE_SIZE))
+    encoder, decoder = model.encoder, TiedMLP(model.encoder).double()
+    likelihood = likelihood_from({"name": "gaussian-learned"}, N_COLUMNS).double()
+    model.decoder, model.likelihood = decoder, likelihood
+    model.encoder = CentredMLP(encoder, decoder, likelihood) if centred else encoder
+    trip = trip_through(model)
+    GateReconstruction()(trip, model, None).sum().backward()
+    assert trip.preactivation.grad.abs().sum() > 0
+    assert [p.grad for part in (encoder, decoder, likelihood) for p in part.parameters()] == [None] * 4
+    x, a = trip.batch.x, trip.preactivation.detach().requires_grad_()
+    weight, bias = encoder.affine_maps[0].weight.detach(), decoder.biases[0].detach()
+    (0.5 * (x - a.relu() @ weight - bias).square()).sum().backward()
+    torch.testing.assert_close(trip.preactivation.grad, a.grad)
 
 
 # The names

@@ -6,7 +6,6 @@ promises of it. The constructor of each class is the signature that its dataclas
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from isthmus.errors import InputError
 from isthmus.estimators import checkpoints, inputs
 from isthmus.estimators.diagnosis import examine_fit
 from isthmus.estimators.features import ReadsFeatures
+from isthmus.estimators.planning import planned
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.records import Reading, Shape
 from isthmus.estimators.surveys import blocks_of_x, complete_blocks, fit_baseline, padded, telling_block
@@ -36,9 +36,6 @@ from isthmus.learning.rows import Rows
 from isthmus.learning.training import Settings
 from isthmus.parts.likelihoods import likelihood_config, likelihood_from
 from isthmus.parts.passes import Batch
-
-PLANNED_STEPS = 4000
-"""Steps of the optimiser that small data are given by default; large data take twenty epochs."""
 
 DENSE_LIMIT = 2**30
 """Bytes of the largest dense array that sparse rows are reconstructed into."""
@@ -169,7 +166,7 @@ class BaseAutoencoder(ReadsFeatures, ClassNamePrefixFeaturesOutMixin, Transforme
         self._n_features_out = self.code_size_
         with ProgressBar(f"{self.kind} ({self.code_size_})", self.verbose) as bar:
             *before, last = run_phases(
-                self.objective_, self._phases(self._settings(rows, checkpoint_every)), rows, held_out, generator,
+                self.objective_, self._phases(planned(self, len(rows), checkpoint_every)), rows, held_out, generator,
                 emit=bar.emit, save_state=checkpoints.writer(checkpoint, self, every) if checkpoint else None,
                 resumed=(resumed.tensors, resumed.data) if resumed else None,
             )  # fmt: skip
@@ -213,15 +210,8 @@ class BaseAutoencoder(ReadsFeatures, ClassNamePrefixFeaturesOutMixin, Transforme
     def _shape(self) -> Shape:
         return Shape.of(self.preprocessing_, self.code_size_, self.likelihood_)
 
-    def _settings(self, rows: Rows, checkpoint_every: float) -> Settings:
-        batch_size = self.batch_size or 2 ** int(np.clip(round(np.log2(max(1, len(rows) / 40))), 4, 8))
-        enough = int(np.clip(round(PLANNED_STEPS / math.ceil(len(rows) / batch_size)), 20, 250))
-        return Settings(
-            max_epochs=self.max_epochs or enough, batch_size=batch_size, learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay, clip_norm=self.clip_norm, patience=self.patience,
-            time_limit=self.time_limit, averaging=self.averaging, precision=self.precision, device=self.device,
-            checkpoint_every=checkpoint_every,
-        )  # fmt: skip
+    def _forget(self) -> None:
+        """Its weights were changed from outside: leave what was known of them; nothing by default."""
 
     # -- reading ------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from isthmus.evaluation.partition import PartitionEstimate, annealed
 from isthmus.learning.contrast import Contrast
 from isthmus.learning.rows import Rows
 from isthmus.learning.training import OPTIMIZERS, Settings
+from isthmus.parts.hidden_units import BinaryHidden, HiddenUnits
 from isthmus.parts.layers import check_choice
 
 LEARNING_RATES = {"bernoulli": 0.1, "categorical": 0.1}
@@ -23,6 +24,26 @@ LEARNING_RATES = {"bernoulli": 0.1, "categorical": 0.1}
 
 COUNTS = "multinomial"
 """The visible units that are word counts."""
+
+
+def usual_rate(visible: str, hidden: HiddenUnits | None = None) -> float:
+    """The learning rate of the steps of a machine, by its units; real ones on either side take the smaller steps.
+
+    Args:
+        visible: the name of the likelihood.
+        hidden: None is binary units.
+
+    Example:
+        >>> usual_rate("bernoulli"), usual_rate("gaussian")
+        (0.1, 0.005)
+    """
+    rate = LEARNING_RATES.get(visible, 5e-3)
+    return rate if hidden is None or isinstance(hidden, BinaryHidden) else min(rate, 5e-3)
+
+
+def usual_optimizer(visible: str) -> str:
+    """What takes the steps of a machine, by its visible units."""
+    return "adamw" if visible == COUNTS else "sgd"
 
 
 def nearest_visible(config: dict[str, Any]) -> dict[str, Any]:
@@ -58,8 +79,8 @@ class Contrastive(Beside):
         optimizer: "sgd" (plain steps, as the method is stated) or "adamw"; None takes "adamw" for word counts, since
             some words are a thousand times as rare as others and plain steps never come to them, else "sgd".
         momentum: of "sgd".
-        learning_rate: the largest of the schedule; None takes .1 for "sgd" on binary units and choices, .005 on other
-            units and for "adamw" on word counts, and .002 for "adamw" elsewhere.
+        learning_rate: the largest of the schedule; None takes .1 for "sgd" where units are binary or choices, .005
+            where they are others and for "adamw" on word counts, and .002 for "adamw" elsewhere.
         weight_decay: w of w/2 ||W||^2, on the weights alone.
         precision: "fp32" by default: a contrast is the small difference of two large sums.
         patience: None by default: what is looked at is not the likelihood, and may rise while that still grows.
@@ -100,15 +121,19 @@ class Contrastive(Beside):
         config: dict[str, Any] = super()._choose_likelihood(rows, held_out)
         return nearest_visible(config) if self.likelihood == "auto" else config
 
-    def _plain_steps(self, settings: Settings, likelihood: str) -> Settings:
+    def _plain_steps(self, settings: Settings, visible: str, hidden: HiddenUnits | None = None) -> Settings:
         """The settings with the optimiser of this kind; the decay of the weights is a term of the criterion."""
-        optimizer = self.optimizer or ("adamw" if likelihood == COUNTS else "sgd")
-        plain = LEARNING_RATES.get(likelihood, 5e-3)
-        default = 2e-3 if optimizer == "adamw" and likelihood != COUNTS else plain
+        optimizer = self.optimizer or usual_optimizer(visible)
+        default = 2e-3 if optimizer == "adamw" and visible != COUNTS else usual_rate(visible, hidden)
         return replace(
             settings, optimizer=optimizer, momentum=self.momentum, weight_decay=0.0,
             learning_rate=self.learning_rate or default,
         )  # fmt: skip
+
+    def _forget(self) -> None:
+        """Its weights were changed from outside: log Z, where it is known, is of the machine that it was."""
+        self._machine.log_partition.fill_(torch.inf)
+        self.score_kind_ = self._score_kind()
 
     # -- the density --------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
-from isthmus.estimators.contrastive import LEARNING_RATES, Contrastive
+from isthmus.estimators.contrastive import Contrastive, usual_rate
 from isthmus.estimators.records import Shape
 from isthmus.learning.deep_contrast import DeepContrast, begun_by_layers
 from isthmus.learning.phases import Phase
@@ -111,10 +111,10 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
             whole = replace(whole, learning_rate=0.1 * whole.learning_rate)
         phases: list[Phase] = []
         if self.pretraining_epochs != 0:
-            layers = begun_by_layers(objective.machine, centred=self.centred, weight_decay=self.weight_decay)
+            layers = begun_by_layers(objective, centred=self.centred, weight_decay=self.weight_decay)
             below = CodesBelow(layers, resolve_device(self.device))
             for k, layer in enumerate(layers):
-                rate = self.pretraining_learning_rate or LEARNING_RATES.get("bernoulli" if k else name, 5e-3)
+                rate = self.pretraining_learning_rate or usual_rate("bernoulli" if k else name)
                 how = replace(
                     whole, max_epochs=self.pretraining_epochs or whole.max_epochs, optimizer="sgd", learning_rate=rate
                 )

@@ -129,8 +129,8 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
 
     def _finish(self, rows: Rows) -> None:
         network = cast(DeepBelief, self.objective_)
-        if not self.fine_tuning_epochs:
-            network.prepare(rows)
+        if not network.is_unfolded:
+            network.unfold()  # it was not fine-tuned, or somebody pressed Ctrl-C before
         super()._finish(rows)
 
     # -- the density, and what it becomes -------------------------------------------------------------

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from isthmus.errors import InputError
-from isthmus.estimators.contrastive import LEARNING_RATES
+from isthmus.estimators.contrastive import usual_optimizer, usual_rate
 from isthmus.estimators.records import Shape
 from isthmus.learning.contrast import Contrast
 from isthmus.learning.training import Settings
 from isthmus.learning.unrolling import Unrolled
 from isthmus.parts.energies import Harmonium
-from isthmus.parts.hidden_units import BinaryHidden
 from isthmus.parts.layers import check_choice
 from isthmus.parts.likelihoods import Bernoulli, likelihood_from
 
@@ -60,18 +59,23 @@ def share_of_rate(machine: Contrast) -> float:
         >>> round(share_of_rate(Contrast(Harmonium(Bernoulli(4), 2, hidden="gaussian", generator=generator))), 3)
         0.05
     """
-    visible = LEARNING_RATES.get(machine.likelihood.name, 5e-3)
-    rate = visible if isinstance(machine.harmonium.hidden, BinaryHidden) else min(visible, 5e-3)
-    return rate / LEARNING_RATE
+    return usual_rate(machine.likelihood.name, machine.harmonium.hidden) / LEARNING_RATE
 
 
-def plain_steps(settings: Settings, learning_rate: float | None, share: float = 1.0) -> Settings:
+def plain_steps(
+    settings: Settings, learning_rate: float | None, share: float = 1.0, optimizer: str = "sgd"
+) -> Settings:
     """The settings of a machine: plain steps in fp32, since a contrast is the small difference of two large sums, and
     all of them, since what is looked at is not the likelihood."""
     return replace(
-        settings, optimizer="sgd", momentum=MOMENTUM, weight_decay=0.0, precision="fp32", patience=None,
+        settings, optimizer=optimizer, momentum=MOMENTUM, weight_decay=0.0, precision="fp32", patience=None,
         learning_rate=share * (learning_rate or LEARNING_RATE),
     )  # fmt: skip
+
+
+def layer_steps(machine: Contrast, settings: Settings, learning_rate: float | None) -> Settings:
+    """The settings of a machine that learns alone."""
+    return plain_steps(settings, learning_rate, share_of_rate(machine), usual_optimizer(machine.likelihood.name))
 
 
 def refuse_for_machines(model: StackedAutoencoder) -> None:

@@ -45,6 +45,7 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
 
     Args:
         hidden_units: "bernoulli", "gaussian" (a linear code), or "rectified" (noisy rectified linear).
+        lateral: hidden units speak to each other too, and settle by mean field (the semi-restricted machine).
         sparsity_weight: of KL(target_rate || mean rate of each hidden unit); 0 asks for nothing.
         target_rate: how often a unit shall be on.
         method: besides "pcd" and "cd" also "score" (score matching) and "denoising-score", for Gaussian visible units:
@@ -92,6 +93,11 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Contrast:
         harmonium = self._harmonium(likelihood_from(shape.likelihood, shape.n_columns), shape.code_size, generator)
         if self.method in SCORES:
+            if self.sparsity_weight:
+                raise InputError(
+                    f"sparsity_weight={self.sparsity_weight!r}: method={self.method!r} has no term for it; take 'pcd' "
+                    "or 'cd', or leave it 0"
+                )
             scale = None if self.method == "score" else self.noise_scale
             return ScoreMatching(harmonium, noise_scale=scale, weight_decay=self.weight_decay)
         check_choice("method", self.method, (*METHODS, *SCORES))
@@ -112,7 +118,8 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
         return LateralHarmonium(likelihood, n_hidden, generator=generator)
 
     def _phases(self, settings: Settings) -> list[Phase]:
-        return [Phase("learning", self.objective_, self._plain_steps(settings, self.likelihood_["name"]))]
+        units = self.likelihood_["name"], self._machine.harmonium.hidden
+        return [Phase("learning", self.objective_, self._plain_steps(settings, *units))]
 
     @property
     def _machine(self) -> Contrast:
@@ -126,6 +133,9 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
         return "exact" if self._machine.harmonium.can_be_summed else "estimate"
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
-        """log p(v) by row, nats, in model space; minus the free energy where log Z is not known (`score_kind_`)."""
+        """log p(v) by row, nats, in model space; minus the free energy where log Z is not known (`score_kind_`).
+
+        Of a row with missing entries it is that of the row as its observed entries let expect it.
+        """
         rows = self._rows(X)
         return np.concatenate([self._machine.log_prob(batch)[:n].cpu().numpy() for batch, n in self._padded(rows)])

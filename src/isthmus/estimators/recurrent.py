@@ -10,7 +10,7 @@ import torch
 
 from isthmus.errors import InputError
 from isthmus.estimators.records import Shape
-from isthmus.estimators.stacked import StackedAutoencoder
+from isthmus.estimators.stacked import TRAININGS, StackedAutoencoder
 from isthmus.learning.recurrence import RecurrentStack
 
 
@@ -52,6 +52,8 @@ class DeepRecurrentAutoencoder(StackedAutoencoder):
         >>> model.transform(X).shape, model.reconstruct(X).shape
         ((200, 8), (200, 64))
     """
+
+    _fine_tuned: ClassVar[tuple[str, ...]] = TRAININGS  # the sweeps are learned there and nowhere else
 
     layers: str = "denoising"
     n_sweeps: int = 3

@@ -112,6 +112,9 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         (['layer 1 of 2', 'layer 2 of 2'], 'fine-tuning')
     """
 
+    _fine_tuned: ClassVar[tuple[str, ...]] = ("greedy", "together")
+    """What training fine-tunes after, where nothing is said."""
+
     layers: str = "ordinary"
     training: str = "greedy"
     hidden_sizes: Sequence[int] | None = None
@@ -277,12 +280,12 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         """The settings of the first stage as a layer takes them."""
         if not isinstance(layer, Contrast):
             return settings
-        return machines.plain_steps(settings, self.pretraining_learning_rate, machines.share_of_rate(layer))
+        return machines.layer_steps(layer, settings, self.pretraining_learning_rate)
 
     def _fine_tuning_epochs(self, planned: int) -> int:
         """How many, where `planned` are the passes of a phase."""
         if self.fine_tuning_epochs is None:
-            return planned if self.training in ("greedy", "together") else 0
+            return planned if self.training in self._fine_tuned else 0
         return self.fine_tuning_epochs
 
     def _learned(self, layer: Reconstruction, n_units: int, generator: torch.Generator) -> Objective:

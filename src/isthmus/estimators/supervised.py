@@ -155,6 +155,8 @@ class CodePredictor(BaseEstimator):
             phases = self._phases(planned(self, len(rows)))
             *before, last = run_phases(self.objective_, phases, rows, held_out, generator, emit=bar.emit)
         self.objective_.eval()
+        if not self.frozen:
+            self.encoder_._forget()
         self.history_: dict[str, Any] = {**last, "notes": notes, "pretraining": before}
         return self
 

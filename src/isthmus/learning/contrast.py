@@ -127,7 +127,7 @@ class Contrast(EnergyContrast):
     def prepare(self, rows: Rows) -> None:
         """Begin at the rate of each column, with the chains where some rows put the hidden units."""
         super().prepare(rows)
-        v = self._complete(rows.batch(spread(len(rows))))
+        v = self.complete(rows.batch(spread(len(rows))))
         h = self.harmonium.hidden_mean(v)
         for kept, values in ((self.particles, h), (self.totals, self.harmonium.visible.total(v))):
             if kept is not None and values is not None:
@@ -138,7 +138,7 @@ class Contrast(EnergyContrast):
 
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The contrast, (batch,), nats up to log Z, what weights cost, and each penalty times its weight."""
-        v = self._complete(batch)
+        v = self.complete(batch)
         contrast, a, _ = self.contrast(v, progress, generator)
         terms = {"contrast": contrast, **self.decayed()}
         if self.training:
@@ -234,7 +234,7 @@ class Contrast(EnergyContrast):
 
     # -- reading --------------------------------------------------------------------------------------
 
-    def _complete(self, batch: Batch) -> Float[Tensor, "batch columns"]:
+    def complete(self, batch: Batch) -> Float[Tensor, "batch columns"]:
         """The rows; where an entry is missing, what the others let expect of it."""
         if batch.mask is None:
             return batch.x
@@ -242,18 +242,6 @@ class Contrast(EnergyContrast):
             start = self.likelihood.mean_given(self.harmonium.visible_bias.expand_as(batch.x), batch.x * batch.mask)
             expected = self.harmonium.mean_field(torch.where(batch.mask != 0, batch.x, start))
         return torch.where(batch.mask != 0, batch.x, expected)
-
-    def encode(self, batch: Batch) -> tuple[Float[Tensor, "batch units"], Float[Tensor, "batch code_size"]]:
-        """a and h = E[h | v]."""
-        a = self.encoder(self._complete(batch))
-        return a, self.code_activation(a)
-
-    def forward(self, batch: Batch, progress: float = 1.0, generator: torch.Generator | None = None) -> Pass:
-        """One mean-field trip up and down; nothing is drawn."""
-        v = self._complete(batch)
-        a = self.encoder(v)
-        code = self.code_activation(a)
-        return Pass(batch, v, a, code, self.decoder(code), progress=progress)
 
     def conditional_logits(
         self, v: Float[Tensor, "batch columns"], columns: Int[Tensor, "looked batch"]
@@ -263,7 +251,7 @@ class Contrast(EnergyContrast):
 
     def log_prob(self, batch: Batch) -> Float[Tensor, " batch"]:
         """-F(v) - log Z by row, nats; minus the free energy where log Z is not known."""
-        return self.less_log_partition(-self.harmonium.free_energy(self._complete(batch)))
+        return self.less_log_partition(-self.harmonium.free_energy(self.complete(batch)))
 
 
 def check_chain(layers: Sequence[Contrast]) -> None:

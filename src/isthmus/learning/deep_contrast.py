@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import cast
 
 import torch
@@ -19,7 +18,7 @@ from isthmus.parts.deep_energies import CopiedHarmonium, DeepHarmonium, Units
 from isthmus.parts.draws import switched_on
 from isthmus.parts.energies import Harmonium
 from isthmus.parts.likelihoods import GaussianLearned, Likelihood
-from isthmus.parts.passes import Batch, Pass
+from isthmus.parts.passes import Batch
 
 BOUND_ITERATIONS = 50
 """Rounds of mean field where a row's bound is asked for: more than learning takes."""
@@ -147,6 +146,8 @@ class DeepContrast(EnergyContrast):
         self.register_buffer("particles", torch.zeros(check_chains(n_chains), sum(machine.odd_sizes)))
         for k, size in enumerate(machine.sizes):
             self.register_buffer(f"offset_{k}", torch.zeros(size))
+            if begun and 0 < k < machine.n_layers:
+                self.register_buffer(f"from_above_{k}", torch.zeros(size))
 
     @property
     def machine(self) -> DeepHarmonium:
@@ -173,19 +174,27 @@ class DeepContrast(EnergyContrast):
     @torch.no_grad()
     def prepare(self, rows: Rows) -> None:
         """Begin at the rate of each column, unless the layers stand already; the chains begin where some rows are."""
-        if not self.begun:
+        if self.begun:
+            self._join()
+        else:
             super().prepare(rows)
-        v = self._complete(rows.batch(spread(len(rows))))
+        v = self.complete(rows.batch(spread(len(rows))))
         mu = self.machine.mean_field(v, self.n_iterations)
         odd = torch.cat(mu[::2], -1)[torch.arange(len(self.particles)) * len(v) // len(self.particles)]
         self.particles.copy_(switched_on(odd, torch.Generator().manual_seed(0)))
         self.note_offsets(v, mu, rate=1.0)
 
+    @torch.no_grad()
+    def _join(self) -> None:
+        """Begin each layer between two machines at the mean of the biases they have for it: each stands for a half."""
+        for k in range(1, self.machine.n_layers):
+            self.machine.biases[k].lerp_(self.get_buffer(f"from_above_{k}"), 0.5)
+
     # -- the criterion --------------------------------------------------------------------------------
 
     def terms(self, batch: Batch, progress: float, generator: Generator | None) -> dict[str, Tensor]:
         """The contrast, (batch,), nats up to log Z, and what weights cost."""
-        machine, v = self.machine, self._complete(batch)
+        machine, v = self.machine, self.complete(batch)
         generator = torch.Generator().manual_seed(0) if generator is None else generator
         with torch.no_grad():
             mu = machine.mean_field(v, self.n_iterations)
@@ -226,7 +235,7 @@ class DeepContrast(EnergyContrast):
 
     # -- reading --------------------------------------------------------------------------------------
 
-    def _complete(self, batch: Batch) -> Float[Tensor, "batch columns"]:
+    def complete(self, batch: Batch) -> Float[Tensor, "batch columns"]:
         """The rows; where an entry is missing, what the others let expect of it."""
         if batch.mask is None:
             return batch.x
@@ -236,18 +245,6 @@ class DeepContrast(EnergyContrast):
             guess = torch.where(batch.mask != 0, batch.x, start)
             expected = machine.visible_mean(machine.mean_field(guess, self.n_iterations)[0])
         return torch.where(batch.mask != 0, batch.x, expected)
-
-    def encode(self, batch: Batch) -> tuple[Float[Tensor, "batch units"], Float[Tensor, "batch code_size"]]:
-        """a_L, and the rates of the top units."""
-        a = self.encoder(self._complete(batch))
-        return a, self.code_activation(a)
-
-    def forward(self, batch: Batch, progress: float = 1.0, generator: Generator | None = None) -> Pass:
-        """Up by mean field and down by rates; nothing is drawn."""
-        v = self._complete(batch)
-        a = self.encoder(v)
-        code = self.code_activation(a)
-        return Pass(batch, v, a, code, self.decoder(code), progress=progress)
 
     def conditional_logits(
         self, v: Float[Tensor, "batch columns"], columns: Int[Tensor, "looked batch"]
@@ -259,12 +256,12 @@ class DeepContrast(EnergyContrast):
     @torch.no_grad()
     def marginals(self, batch: Batch) -> Units:
         """mu_1 .. mu_L, settled."""
-        return self.machine.mean_field(self._complete(batch), BOUND_ITERATIONS)
+        return self.machine.mean_field(self.complete(batch), BOUND_ITERATIONS)
 
     @torch.no_grad()
     def log_bound(self, batch: Batch) -> Float[Tensor, " batch"]:
         """-F_mu(v) - log Z by row, at most log p(v), nats; without log Z where that is not known."""
-        v = self._complete(batch)
+        v = self.complete(batch)
         return self.less_log_partition(-self.machine.bound_given(v, self.machine.mean_field(v, BOUND_ITERATIONS)))
 
     # -- the density ----------------------------------------------------------------------------------
@@ -293,28 +290,29 @@ class DeepContrast(EnergyContrast):
 class CopiedContrast(Contrast):
     """Two neighbouring layers of a deep machine, learned by contrastive divergence before all are learned together.
 
-    After learning, the bias of the layer between two such machines is the mean of what either has for it: each stands
-    for half of the layer's input.
+    Its bias of the lower layer, which the machine below has one for too, is handed over when it has learned: the whole
+    begins at the mean of the two.
 
     Args:
-        deep: the machine, whose weights it learns.
+        whole: what learns all layers after.
         k: the upper one of the two layers, from 1.
         options: of `Contrast`.
 
     Source: Salakhutdinov & Hinton (2009), section 3.1.
     """
 
-    def __init__(self, deep: DeepHarmonium, k: int, **options: float) -> None:
-        super().__init__(CopiedHarmonium(deep, k), method="cd", **options)  # type: ignore[arg-type]
-        self._between = () if k == 1 else (deep.biases[k - 1],)
+    def __init__(self, whole: DeepContrast, k: int, **options: float) -> None:
+        super().__init__(CopiedHarmonium(whole.machine, k), method="cd", **options)  # type: ignore[arg-type]
+        # In a tuple, nn.Module does not register it; the layer is a part of it.
+        self._whole, self._below = (whole,), k - 1
 
     @torch.no_grad()
     def finish(self, rows: Rows) -> None:
-        """Hand the layer below half of what it is to begin with."""
-        for bias in self._between:
-            bias.lerp_(self.harmonium.visible_bias, 0.5)
+        """Hand over the bias of the lower layer; the layer itself stays as it is, for what it gives is learned from."""
+        if self._below:
+            self._whole[0].get_buffer(f"from_above_{self._below}").copy_(self.harmonium.visible_bias)
 
 
-def begun_by_layers(machine: DeepHarmonium, **options: float) -> list[CopiedContrast]:
+def begun_by_layers(whole: DeepContrast, **options: float) -> list[CopiedContrast]:
     """What learns the layers of a deep machine one by one, lowest first, each on the codes of the one below."""
-    return [CopiedContrast(machine, k, **options) for k, _ in enumerate(pairwise(machine.sizes), 1)]
+    return [CopiedContrast(whole, k, **options) for k, _ in enumerate(whole.machine.weights, 1)]

@@ -17,7 +17,7 @@ from isthmus.learning.objectives import MONITOR_SEED, Decoder, Reconstruction
 from isthmus.learning.rows import Rows
 from isthmus.parts.energies import Harmonium
 from isthmus.parts.likelihoods import Bernoulli, Likelihood
-from isthmus.parts.passes import Batch
+from isthmus.parts.passes import Batch, Pass
 from isthmus.parts.penalties import Penalty, check_weight
 
 LOOKED_AT_COLUMNS = 4
@@ -77,6 +77,18 @@ class EnergyContrast(Reconstruction):
     ) -> Float[Tensor, "looked batch"]:
         """log p(v_j = 1 | the others) - log p(v_j = 0 | the others), for some columns j of each row of binary units."""
 
+    def encode(self, batch: Batch) -> tuple[Float[Tensor, "batch units"], Float[Tensor, "batch code_size"]]:
+        """a, and the rates of the code's units."""
+        a = self.encoder(self.complete(batch))
+        return a, self.code_activation(a)
+
+    def forward(self, batch: Batch, progress: float = 1.0, generator: torch.Generator | None = None) -> Pass:
+        """One trip up and down by rates; nothing is drawn."""
+        v = self.complete(batch)
+        a = self.encoder(v)
+        code = self.code_activation(a)
+        return Pass(batch, v, a, code, self.decoder(code), progress=progress)
+
     def finish(self, rows: Rows) -> None:
         """Sum Z where that is within reach."""
         joined = self.harmonium
@@ -106,7 +118,7 @@ class EnergyContrast(Reconstruction):
         no closed form, the nll of the mean-field reconstruction."""
         if self.looks_at == "reconstruction":
             return self.nll(self(batch))
-        v = self._complete(batch)
+        v = self.complete(batch)
         generator = torch.Generator().manual_seed(MONITOR_SEED)
         columns = torch.randint(v.shape[1], (LOOKED_AT_COLUMNS, len(v)), generator=generator).to(v.device)
         seen = v.gather(1, columns.t()).t()
@@ -115,7 +127,7 @@ class EnergyContrast(Reconstruction):
         return v.shape[1] * nll.mean(0)
 
     @abstractmethod
-    def _complete(self, batch: Batch) -> Float[Tensor, "batch columns"]:
+    def complete(self, batch: Batch) -> Float[Tensor, "batch columns"]:
         """The rows, missing entries filled in."""
 
     @property

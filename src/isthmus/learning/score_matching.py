@@ -61,13 +61,11 @@ class ScoreMatching(Contrast):
 
     def terms(self, batch: Batch, progress: float, generator: Generator | None) -> dict[str, Tensor]:
         """The score term, (batch,), and what weights cost."""
-        v, machine = self._complete(batch), self.harmonium
+        v = self.complete(batch)
         if self.training:
             self.note_offsets(v)
-        terms = {"score": self.exact(v) if self.noise_scale is None else self.denoising(v, generator)}
-        if self.weight_decay > 0.0:
-            terms["weight_decay"] = 0.5 * self.weight_decay * machine.weight.square().sum()
-        return terms
+        score = self.exact(v) if self.noise_scale is None else self.denoising(v, generator)
+        return {"score": score, **self.decayed()}
 
     def score(self, v: Float[Tensor, "batch columns"]) -> tuple[Float[Tensor, "batch columns"], Tensor]:
         """psi(v), and the input a of the hidden units."""

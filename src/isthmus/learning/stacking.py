@@ -242,10 +242,10 @@ class Together(Objective):
 @torch.no_grad()
 def prepare_each(layers: Sequence[Reconstruction], rows: Rows) -> None:
     """Begin every layer at the mean of what it will see, the layers below being as they were drawn."""
-    below = Codes(torch.cat([batch.x for batch in surveyed(rows)]))
+    below = rows
     for layer in layers:
         layer.prepare(below)
-        below = Codes(layer.encode(Batch(below.codes))[1])
+        below = Codes(torch.cat([layer.encode(batch)[1] for batch in surveyed(below)]))
 
 
 class SupervisedLayer(Supervision):

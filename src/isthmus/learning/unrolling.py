@@ -13,8 +13,10 @@ from torch import Generator, Tensor, nn
 from isthmus.learning.contrast import Contrast, check_chain
 from isthmus.learning.rows import Rows
 from isthmus.learning.stacking import Stack, StackedDecoder
+from isthmus.parts.corruptions import Corrupted
 from isthmus.parts.energies import Downward, Harmonium
 from isthmus.parts.likelihoods import Likelihood
+from isthmus.parts.passes import Batch
 
 
 class UntiedDownward(Downward):
@@ -103,6 +105,10 @@ class Unrolled(Stack):
     def prepare(self, rows: Rows) -> None:
         """Unroll: what the machines have learned is where the whole begins."""
         self.unroll()
+
+    def _seen(self, corrupted: Corrupted, observed: Tensor | None) -> Float[Tensor, "batch columns"]:
+        """The rows as the lowest machine completes them where entries are missing: it has learned on such rows."""
+        return cast(Contrast, self.layers[0]).complete(Batch(corrupted.x, mask=observed))
 
     def project_gradient(self) -> None:
         """Nothing: the centred step is of a machine's contrast, and what is followed here is the whole's gradient."""

@@ -16,6 +16,7 @@ from isthmus.errors import InputError
 from isthmus.learning.contrast import Contrast, check_chain
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.rows import Rows
+from isthmus.parts.corruptions import Corrupted
 from isthmus.parts.draws import switched_on, uniforms
 from isthmus.parts.hidden_units import BinaryHidden
 from isthmus.parts.networks import MLP
@@ -130,12 +131,16 @@ class DeepBelief(Reconstruction):
         {'generation': (2,), 'contrast': (2,), 'recognition': ()}
     """
 
+    is_unfolded: Tensor
+    """Whether the directed layers have begun at the machines' weights."""
+
     def __init__(self, layers: Sequence[Contrast]) -> None:
         _check(layers)
         super().__init__(Recognition(layers), Generation(layers), layers[0].likelihood, nn.Sigmoid())
         self.top = layers[-1]
         # In a tuple, nn.Module does not register them: what of them is learned has its name in the parts above.
         self._layers = tuple(layers)
+        self.register_buffer("is_unfolded", torch.zeros((), dtype=torch.bool))
 
     @property
     def layers(self) -> tuple[Contrast, ...]:
@@ -152,9 +157,18 @@ class DeepBelief(Reconstruction):
         """The directed layers."""
         return cast(Generation, self.decoder)
 
-    def prepare(self, rows: Rows) -> None:
-        """Part the directed layers from the machines that the layers were."""
+    def unfold(self) -> None:
+        """Part the directed layers from the machines that the layers were, as these are now."""
         self.generation.unfold()
+        self.is_unfolded.fill_(True)
+
+    def prepare(self, rows: Rows) -> None:
+        """Unfold: what the machines have learned is where the whole begins."""
+        self.unfold()
+
+    def _seen(self, corrupted: Corrupted, observed: Tensor | None) -> Float[Tensor, "batch columns"]:
+        """The rows as the lowest machine completes them where entries are missing: it has learned on such rows."""
+        return self.layers[0].complete(Batch(corrupted.x, mask=observed))
 
     def finish(self, rows: Rows) -> None:
         """Sum the top machine's Z where that is within reach."""
@@ -169,7 +183,7 @@ class DeepBelief(Reconstruction):
     def terms(self, batch: Batch, progress: float, generator: Generator | None) -> dict[str, Tensor]:
         """What the three phases minimise, nats: (batch,), (batch,) and ()."""
         generator = torch.Generator().manual_seed(BOUND_SEED) if generator is None else generator
-        units = self.wake(batch.x, generator)
+        units = self.wake(self.layers[0].complete(batch), generator)
         above = units[-1]
         contrast, a, dream = self.top.contrast(above, progress, generator)
         if self.training:
@@ -229,8 +243,9 @@ class DeepBelief(Reconstruction):
         its bound is its own, and the same every time.
         """
         generator, total = torch.Generator().manual_seed(BOUND_SEED), batch.x.new_zeros(len(batch.x)).double()
+        v = self.layers[0].complete(batch)
         for _ in range(n_draws):
-            below, log_q, units = batch.x, batch.x.new_zeros(len(batch.x)), []
+            below, log_q, units = v, batch.x.new_zeros(len(batch.x)), []
             for k in range(len(self.layers) - 1):
                 a = self.recognition.inputs(k, below)
                 below = (uniforms(a[:1], generator) < torch.sigmoid(a)).to(a.dtype)
