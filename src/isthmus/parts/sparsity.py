@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -86,10 +86,10 @@ class DeadUnits(Penalty):
 
     With the Gaussian likelihood this is 1/2 ||e - D z||^2 - 1/2 ||e||^2: minus what the dead units could take off the
     error. A unit is dead that was off for the last `dead_after` rows; while there is none the term is 0. The gradient
-    goes to the dead units alone: g(h) and e are held. The encoder is shown e, not x: what no unit stands for yet is a
-    small part of x and all there is in e. A unit that is negative on every row would have no gradient and could never
-    return: it is lifted by l until it is on as often as a unit should be. Encoder and decoder are taken as they are
-    read, batch normalisation by its running moments.
+    goes to the dead units alone: g(h), e and the likelihood are held. The encoder is shown e, not x: what no unit
+    stands for yet is a small part of x and all there is in e. A unit that is negative on every row would have no
+    gradient and could never return: it is lifted by l until it is on as often as a unit should be. Encoder and decoder
+    are taken as they are read, batch normalisation by its running moments.
 
     Shapes: trip of (*draws, batch) rows -> (*draws, batch), nats.
 
@@ -135,8 +135,12 @@ class DeadUnits(Penalty):
         with as_read(coder.encoder, coder.decoder):  # the residual is no row: no running moment is to follow it
             revived = self.revived(trip, coder, dead)
             offset = coder.decoder(revived) - coder.decoder(torch.zeros_like(revived[..., :1, :]))
-        held, x, mask = trip.parameters.detach(), trip.batch.wanted, trip.batch.mask
-        return coder.likelihood.nll(held + offset, x, mask) - coder.likelihood.nll(held, x, mask)
+        given, x, mask = trip.parameters.detach(), trip.batch.wanted, trip.batch.mask
+
+        def nll(parameters: Tensor) -> Tensor:
+            return coder.likelihood.nll(parameters, x, mask)
+
+        return held(lambda d: nll(given + d) - nll(given), offset, of=[coder.likelihood])
 
     def revived(self, trip: Pass, coder: Coder, dead: Tensor) -> Float[Tensor, "*draws batch code_size"]:
         """z."""
@@ -202,10 +206,11 @@ class GateL1(Penalty):
 
 
 class GateReconstruction(Penalty):
-    """Omega = -log p_dec(x | g(max(a, 0))), the decoder held: the gate's own values must reconstruct too.
+    """Omega = -log p_dec(x | g(max(a, 0))), p_dec held: the gate's own values must reconstruct too.
 
-    The step of `Gated` gives its gate no gradient; this does. The decoder is frozen in it, so that it learns from
-    the magnitudes alone, and taken as it is read, so that its running moments follow them alone too.
+    The step of `Gated` gives its gate no gradient; this does. The decoder is frozen in it, weights that are tied to
+    the encoder's and a variance that is learned with it, so that it learns from the magnitudes alone; and it is taken
+    as it is read, so that its running moments follow them alone too.
 
     Shapes: trip of (*draws, batch) rows -> (*draws, batch), nats.
 
@@ -217,15 +222,34 @@ class GateReconstruction(Penalty):
 
     def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
         """Omega of the trip."""
-        decoder = coder.decoder
-        gates = trip.preactivation.relu()
-        if isinstance(decoder, nn.Module):
-            held = {name: value.detach() for name, value in decoder.state_dict(keep_vars=True).items()}
-            with as_read(decoder):
-                parameters = functional_call(decoder, held, (gates,))
-        else:
-            parameters = decoder(gates)
-        return coder.likelihood.nll(parameters, trip.batch.wanted, trip.batch.mask)
+
+        def nll(gates: Tensor) -> Tensor:
+            return coder.likelihood.nll(coder.decoder(gates), trip.batch.wanted, trip.batch.mask)
+
+        with as_read(coder.decoder):
+            return held(nll, trip.preactivation.relu(), of=[coder.encoder, coder.decoder, coder.likelihood])
+
+
+class _Together(nn.ModuleList):
+    """Modules, and a function of them as their own."""
+
+    def forward(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        return function(x)
+
+
+def held(function: Callable[[Tensor], Tensor], x: Tensor, *, of: Iterable[object]) -> Tensor:
+    """What a function gives of x, with the parameters of the modules among `of` held constant.
+
+    The weights of a tied decoder are named by its encoder alone: then `of` has both.
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> held(layer, torch.ones(3, 2), of=[layer]).requires_grad
+        False
+    """
+    parts = _Together([part for part in of if isinstance(part, nn.Module)])
+    constants = {name: parameter.detach() for name, parameter in parts.named_parameters()}
+    return cast(Tensor, functional_call(parts, constants, (function, x)))
 
 
 @dataclass(frozen=True)
