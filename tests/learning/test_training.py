@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from isthmus import InputError
+from isthmus.learning import precision
 from isthmus.learning.contrast import Contrast
 from isthmus.learning.objectives import Objective, Reconstruction
 from isthmus.learning.precision import fast_products, resolve_device, resolve_precision
+from isthmus.learning.stacking import encoded
 from isthmus.learning.training import Learning, Settings, batch_bounds, rate
 from isthmus.parts.energies import Harmonium
 from isthmus.parts.layers import BatchNormalization
@@ -293,9 +295,41 @@ def test_terms_over_rows_and_over_the_batch_are_added_and_named():
 
 def test_the_precision_of_products_is_restored():
     before = torch.get_float32_matmul_precision()
-    with pytest.raises(ZeroDivisionError), fast_products("fp32"):
+    with pytest.raises(ZeroDivisionError), fast_products("fp32", torch.device("cpu")):
         raise ZeroDivisionError
     assert torch.get_float32_matmul_precision() == before
+
+
+def test_products_are_probed_where_they_will_be_multiplied(monkeypatch):
+    with pytest.raises(NotImplementedError, match="no data"), fast_products("fp32", torch.device("meta")):
+        pass  # that device multiplies shapes alone
+
+    def product(a, b, device):  # right on the processor, and as TF32 rounds on another device
+        exact = (a.double() @ b.double()).float()
+        return exact if device.type == "cpu" else exact * (1 + 2**-11)
+
+    monkeypatch.setattr(precision, "_product", product)
+    before = torch.get_float32_matmul_precision()
+    assert before != "medium"
+    with fast_products("fp32", torch.device("cpu")) as there:
+        assert there == "medium"
+    with fast_products("fp32", torch.device("cuda")) as there:
+        assert there == before == torch.get_float32_matmul_precision()
+
+
+def test_learning_and_the_codes_between_layers_probe_the_device_that_they_run_on(monkeypatch):
+    asked = []
+
+    def product(a, b, device):
+        asked.append(device)
+        return a @ b
+
+    monkeypatch.setattr(precision, "_product", product)
+    learning = Learning(pair(), data(), None, settings(max_epochs=1), torch.Generator())
+    learning.device = torch.device("cpu", 0)  # told from any other "cpu"
+    learning.run()
+    encoded(pair(), data(), torch.device("cpu", 0))
+    assert asked == [torch.device("cpu", 0)] * 2
 
 
 def test_bf16_learns_and_its_weights_stay_fp32():

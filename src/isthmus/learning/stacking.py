@@ -344,7 +344,7 @@ def encoded(layer: Reconstruction, rows: Rows, device: torch.device) -> Codes:
     layer.to(device).eval()
     codes: Tensor | None = None
     labels: list[Tensor] = []
-    with fast_products("fp32"):
+    with fast_products("fp32", device):
         for index in torch.arange(len(rows)).split(ROWS_AT_ONCE):
             batch = rows.batch(index)
             code = layer.encode(batch.to(device))[1]

@@ -192,7 +192,7 @@ class Learning:
             self.average = _copy(self.objective) if self.settings.averaging is not None else {}
             self.kept = _copy(self.objective)
         try:
-            with fast_products(self.precision):
+            with fast_products(self.precision, self.device):
                 self.objective.train()
                 while not self.state.stopped:
                     if self.state.epoch >= self.settings.max_epochs:
