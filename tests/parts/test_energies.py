@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import scipy.special
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from isthmus import InputError
+from isthmus.parts.deep_energies import JoinedUnits
 from isthmus.parts.energies import Downward, Harmonium
 from isthmus.parts.hidden_units import RectifiedHidden, hidden_units, integrated_softplus
 from isthmus.parts.likelihoods import likelihood_from
@@ -230,6 +232,39 @@ def test_gaussian_hidden_units_integrate_to_their_free_energy_and_their_mean():
     torch.testing.assert_close(drawn.mean(0), made.hidden_mean(v[:1])[0], atol=0.02, rtol=0)
     torch.testing.assert_close(drawn.std(0), torch.ones(2).double(), atol=0.02, rtol=0)
     torch.testing.assert_close(made.log_partition(), (-made.free_energy(v)).logsumexp(0))
+
+
+class Largest(TorchDispatchMode):
+    """The entries of the largest tensor that is made."""
+
+    entries = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.entries = max(self.entries, made.numel())
+        return made
+
+
+TABLE = {
+    "name": "mixed",
+    "groups": [{"unit": "categorical", "columns": [0, 2, 4]}, *({"unit": "binary", "columns": [j]} for j in (1, 3, 5))],
+}
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_stretch_of_the_states_of_a_table_costs_what_a_stretch_is_long(joined):
+    units = machine(TABLE, n_columns=6).visible
+    units = JoinedUnits(units, 6 + 2) if joined else units
+    n = math.prod(units.sizes)
+    bits = list(itertools.product([0.0, 1.0], repeat=5 if joined else 3))
+    expected = {(*choice, *others) for choice in np.eye(3).tolist() for others in bits}
+    with Largest() as largest:
+        stretches = [units.states(start, start + 2) for start in range(0, n, 2)]
+    assert largest.entries == 2 * len(stretches[0][0])
+    order = [0, 2, 4, 1, 3, 5, *range(6, 8 if joined else 6)]
+    assert {tuple(state) for state in torch.cat(stretches)[:, order].tolist()} == expected
+    assert n == len(expected)
 
 
 def test_a_machine_too_large_to_sum_says_how_large_and_what_to_do():

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.parts.draws import grid, switched_on
+from isthmus.parts.draws import digits, switched_on
 from isthmus.parts.energies import Harmonium
 from isthmus.parts.layers import check_sizes
 from isthmus.parts.likelihood_base import Likelihood
@@ -272,13 +272,12 @@ class JoinedUnits(VisibleUnits):
         """s(v), and the others as they are."""
         return torch.cat([self.first.statistic(v[..., : self.n]), v[..., self.n :]], -1)
 
-    def states(self, start: int, stop: int) -> Float[Tensor, "states columns"]:
-        """Every state of the first with every state of the others."""
-        n_first, n_others = math.prod(self.first.sizes or ()), 2**self.n_binary
-        number, other = grid([n_first, n_others], start, stop).t()
-        every = self.first.states(0, n_first)[number]
+    def states_at(self, number: Int[Tensor, " states"]) -> Float[Tensor, "states columns"]:
+        """States of the first with states of the others."""
+        its, other = digits([math.prod(self.first.sizes or ()), 2**self.n_binary], number).T
+        first = self.first.states_at(its)
         bits = other[:, None] >> torch.arange(self.n_binary - 1, -1, -1) & 1
-        return torch.cat([every, bits.to(every.dtype)], -1)
+        return torch.cat([first, bits.to(first.dtype)], -1)
 
 
 class CopiedHarmonium(Harmonium):

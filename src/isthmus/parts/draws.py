@@ -30,8 +30,18 @@ def grid(sizes: Sequence[int], start: int, stop: int) -> Tensor:
         >>> grid([2, 3], 0, 6).T.tolist()
         [[0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2]]
     """
-    number, digits = torch.arange(start, stop), []
+    return digits(sizes, torch.arange(start, stop))
+
+
+def digits(sizes: Sequence[int], number: Tensor) -> Tensor:
+    """The combinations of these numbers, in the order of `grid`: (n, len(sizes)).
+
+    Example:
+        >>> digits([2, 3], torch.tensor([5, 1])).tolist()
+        [[1, 2], [0, 1]]
+    """
+    choices = []
     for size in reversed(sizes):
-        digits.append(number % size)
+        choices.append(number % size)
         number = number // size
-    return torch.stack(digits[::-1], -1)
+    return torch.stack(choices[::-1], -1)

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from isthmus.errors import InputError
-from isthmus.parts.draws import grid, normals, switched_on, uniforms
+from isthmus.parts.draws import digits, normals, switched_on, uniforms
 from isthmus.parts.likelihood_base import Likelihood
 from isthmus.parts.likelihood_binary import Bernoulli
 from isthmus.parts.likelihood_counts import Categorical, Multinomial
@@ -83,6 +83,10 @@ class VisibleUnits(ABC):
 
     def states(self, start: int, stop: int) -> Float[Tensor, "states columns"]:
         """The states numbered from `start` to `stop`, of `math.prod(sizes)`, where there are `sizes`."""
+        return self.states_at(torch.arange(start, stop))
+
+    def states_at(self, number: Int[Tensor, " states"]) -> Float[Tensor, "states columns"]:
+        """The states of these numbers; no more than these are ever built."""
         raise InputError(f"likelihood={self.likelihood.name!r} has states without number; they cannot be enumerated")
 
 
@@ -109,10 +113,9 @@ class BinaryUnits(VisibleUnits):
         """1 with the rate sigma(r)."""
         return switched_on(torch.sigmoid(parameters), generator)
 
-    def states(self, start: int, stop: int) -> Float[Tensor, "states columns"]:
+    def states_at(self, number: Int[Tensor, " states"]) -> Float[Tensor, "states columns"]:
         """Rows of zeros and ones."""
-        assert self.sizes is not None
-        return grid(self.sizes, start, stop).float()
+        return digits(self.sizes or (), number).float()
 
 
 class GaussianUnits(VisibleUnits):
@@ -183,9 +186,9 @@ class ChoiceUnits(VisibleUnits):
             v.scatter_(-1, chosen, 1.0)
         return v
 
-    def states(self, start: int, stop: int) -> Float[Tensor, "states columns"]:
-        """Every combination of choices."""
-        choices = grid(self.sizes or (), start, stop)
+    def states_at(self, number: Int[Tensor, " states"]) -> Float[Tensor, "states columns"]:
+        """Combinations of choices."""
+        choices = digits(self.sizes or (), number)
         v = torch.zeros(len(choices), self.likelihood.n_columns)
         for chosen, group in zip(choices.T, self.groups, strict=True):
             v[torch.arange(len(v)), torch.tensor(group)[chosen]] = 1.0
@@ -265,12 +268,10 @@ class TableUnits(VisibleUnits):
         blocks = zip(self.units, self.blocks.split(parameters), strict=True)
         return self.blocks.join([unit.sample(r, generator) for unit, r in blocks])
 
-    def states(self, start: int, stop: int) -> Float[Tensor, "states columns"]:
-        """Every combination of the units' states."""
-        each = [math.prod(unit.sizes or ()) for unit in self.units]
-        numbers = grid(each, start, stop)
-        every = [unit.states(0, n) for unit, n in zip(self.units, each, strict=True)]
-        return self.blocks.join([states[i] for states, i in zip(every, numbers.T, strict=True)])
+    def states_at(self, number: Int[Tensor, " states"]) -> Float[Tensor, "states columns"]:
+        """Combinations of the units' states."""
+        numbers = digits([math.prod(unit.sizes or ()) for unit in self.units], number).T
+        return self.blocks.join([unit.states_at(its) for unit, its in zip(self.units, numbers, strict=True)])
 
 
 VISIBLE: dict[type[Likelihood], type[VisibleUnits]] = {
