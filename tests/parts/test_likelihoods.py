@@ -17,6 +17,7 @@ import pytest
 import torch
 from scipy import special, stats
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from isthmus.parts.likelihoods import (
     LIKELIHOODS,
@@ -434,6 +435,29 @@ def test_the_same_generator_gives_the_same_draws_and_the_global_one_is_not_touch
     assert torch.equal(first, second)
     assert torch.equal(before, torch.get_rng_state())
     assert not likelihood.sample(parameters.requires_grad_(), torch.Generator()).requires_grad
+
+
+class Draws(TorchFunctionMode):
+    """Where uniform and normal numbers are drawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.devices: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.rand, torch.randn):
+            self.devices.append(torch.device(kwargs["device"]).type)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["gaussian", "gaussian-learned", "bernoulli", "continuous-bernoulli"])
+def test_draws_are_made_where_the_generator_lives_and_brought_to_the_parameters(name: str) -> None:
+    likelihood = likelihood_from({"name": name}, 3).to("meta")
+    parameters = torch.zeros(4, likelihood.n_parameters, device="meta")
+    with Draws() as draws:
+        drawn = likelihood.sample(parameters, torch.Generator())
+    assert draws.devices == ["cpu"]
+    assert (drawn.shape, drawn.device.type) == ((4, 3), "meta")
 
 
 @every_case

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.parts.likelihood_base import EDGE, Likelihood, normals
+from isthmus.parts.draws import normals
+from isthmus.parts.likelihood_base import EDGE, Likelihood
 from isthmus.parts.likelihoods import Bernoulli, Gaussian
 from isthmus.parts.sparse_activations import SparseActivation
 
@@ -81,7 +82,7 @@ class GaussianUnits(Gaussian):
     ) -> Float[Tensor, "*draws batch columns"]:
         """s(a) plus standard normal noise."""
         mean = self.mean(parameters)
-        return mean + normals(mean.shape, mean, generator)
+        return mean + normals(mean, generator)
 
 
 def units_for(activation: nn.Module, n_units: int) -> Likelihood:

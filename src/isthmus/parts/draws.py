@@ -1,4 +1,4 @@
-"""Draws that energies share, from an explicit generator, and the states of which they are draws."""
+"""Draws that likelihoods and energies share, from an explicit generator, and the states of which they are draws."""
 
 from __future__ import annotations
 

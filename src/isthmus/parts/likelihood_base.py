@@ -209,16 +209,6 @@ def observed(
     return x if weight is None else x.masked_fill(weight == 0, 0.0)
 
 
-def uniforms(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
-    """Numbers from [0, 1), of the type and on the device of another tensor."""
-    return torch.rand(list(shape), generator=generator, dtype=like.dtype, device=like.device)
-
-
-def normals(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal numbers, of the type and on the device of another tensor."""
-    return torch.randn(list(shape), generator=generator, dtype=like.dtype, device=like.device)
-
-
 def softly_bounded(value: Tensor, bound: float) -> Tensor:
     """bound * tanh(value / bound): the value itself near zero, never outside (-bound, bound)."""
     return bound * torch.tanh(value / bound)

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from isthmus.parts.draws import uniforms
 from isthmus.parts.likelihood_base import (
     UNIT_INTERVAL,
     UNIT_INTERVAL_ADVICE,
     Likelihood,
-    uniforms,
 )
 
 
@@ -62,7 +62,7 @@ class Bernoulli(Likelihood):
         self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
     ) -> Float[Tensor, "*draws batch columns"]:
         """1 where a uniform number falls below sigma(l), else 0."""
-        return (uniforms(parameters.shape, parameters, generator) < torch.sigmoid(parameters)).to(parameters.dtype)
+        return (uniforms(parameters, generator) < torch.sigmoid(parameters)).to(parameters.dtype)
 
     def admits(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
         """The numbers from 0 to 1."""
@@ -118,7 +118,7 @@ class ContinuousBernoulli(Likelihood):
         self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
     ) -> Float[Tensor, "*draws batch columns"]:
         """The distribution function inverted at a uniform number: -log(1 - u (1 - exp(-|l|))) / |l|, or 1 minus it."""
-        u = uniforms(parameters.shape, parameters, generator)
+        u = uniforms(parameters, generator)
         rate = parameters.abs().clamp_min(1e-6)  # as good as uniform there, and not 0/0
         x = -torch.log1p(u * torch.expm1(-rate)) / rate
         return torch.where(parameters > 0, 1 - x, x).clamp(0, 1)

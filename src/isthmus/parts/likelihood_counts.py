@@ -11,12 +11,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from isthmus.errors import InputError
+from isthmus.parts.draws import uniforms
 from isthmus.parts.likelihood_base import (
     ColumnBlocks,
     Likelihood,
     observed,
     softly_bounded,
-    uniforms,
 )
 
 LOG_RATE_BOUND = 20.0
@@ -96,7 +96,7 @@ class Categorical(Likelihood):
         self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
     ) -> Float[Tensor, "*draws batch columns"]:
         """One-hot where l plus Gumbel noise is largest in its group."""
-        noise = -torch.log(-torch.log(uniforms(parameters.shape, parameters, generator)))
+        noise = -torch.log(-torch.log(uniforms(parameters, generator)))
         blocks = []
         for block in self._grouped(parameters + noise):
             one_hot = torch.zeros_like(block)

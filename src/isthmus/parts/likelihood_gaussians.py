@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.parts.likelihood_base import Likelihood, normals, observed, softly_bounded, uniforms, weighted_sum
+from isthmus.parts.draws import normals, uniforms
+from isthmus.parts.likelihood_base import Likelihood, observed, softly_bounded, weighted_sum
 
 LOG_2_PI = math.log(2 * math.pi)
 LOG_VARIANCE_BOUND = 10.0
@@ -75,7 +76,7 @@ class Gaussian(Likelihood):
         self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
     ) -> Float[Tensor, "*draws batch columns"]:
         """The mean r plus standard normal noise."""
-        return parameters + normals(parameters.shape, parameters, generator)
+        return parameters + normals(parameters, generator)
 
 
 class GaussianUnit(Gaussian):
@@ -202,7 +203,7 @@ class GaussianLearned(Likelihood):
         self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
     ) -> Float[Tensor, "*draws batch columns"]:
         """The mean r plus sigma times standard normal noise."""
-        return parameters + self.variance.sqrt() * normals(parameters.shape, parameters, generator)
+        return parameters + self.variance.sqrt() * normals(parameters, generator)
 
 
 class GaussianPredicted(Likelihood):
@@ -254,7 +255,7 @@ class GaussianPredicted(Likelihood):
     ) -> Float[Tensor, "*draws batch columns"]:
         """The mean r plus sigma times standard normal noise."""
         r, a = parameters.chunk(2, dim=-1)
-        return r + torch.exp(0.5 * softly_bounded(a, LOG_VARIANCE_BOUND)) * normals(r.shape, r, generator)
+        return r + torch.exp(0.5 * softly_bounded(a, LOG_VARIANCE_BOUND)) * normals(r, generator)
 
 
 class MixtureDensity(Likelihood):
@@ -341,8 +342,8 @@ class MixtureDensity(Likelihood):
     ) -> Float[Tensor, "*draws batch columns"]:
         """A component by the inverse of its distribution function, then a draw from its Gaussian."""
         log_pi, m, s = self._components(parameters)
-        u = uniforms([*log_pi.shape[:-1], 1], log_pi, generator)
+        u = uniforms(log_pi[..., :1], generator)
         # Rounding may leave the last cumulative share below u.
         component = (u >= log_pi.exp().cumsum(-1)).sum(-1).clamp(max=self.n_components - 1)
         r, log_variance = (values.take_along_dim(component[..., None, None], dim=-2).squeeze(-2) for values in (m, s))
-        return r + torch.exp(0.5 * log_variance) * normals(r.shape, r, generator)
+        return r + torch.exp(0.5 * log_variance) * normals(r, generator)
