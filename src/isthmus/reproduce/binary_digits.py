@@ -102,7 +102,7 @@ def error(settings: Settings) -> Result:
 
 def chain_picture(cell: Result, title: str) -> Figure:
     """The chains of a `density`, a line for each length."""
-    lines = {f"{length} steps": as_units(images) for length, images in cell["chains"].items()}
+    lines = {f"{n} step{'' if n == '1' else 's'}": as_units(images) for n, images in cell["chains"].items()}
     return grey_lines(lines, cell["shape"], title=title)
 
 
