@@ -166,8 +166,9 @@ EXPERIMENT = Experiment(
     "momentum .5, weight decay 2e-5, batches of 100, learning rate .1 falling to 0 by a cosine (of .05 and .1, and of "
     "2e-4 and 2e-5, the better after 8 epochs by the last 10,000 training digits); 30 epochs by CD-1, CD-3 and 100 "
     "persistent chains, and 100 epochs of the latter under a decay of 1e-4 (a first run under 2e-5 over-fitted by 4.05 "
-    "nats and gave test digits -86.77: the decay is the one change, made after that was seen). log Z by annealed importance sampling, 100 chains and 10,000 "
-    "temperatures, from the columns' means up; and backwards from the ends of long chains.",
+    "nats and gave test digits -86.77: the decay is the one change, made after that was seen). log Z by annealed "
+    "importance sampling, 100 chains and 10,000 temperatures, from the columns' means up; and backwards from the "
+    "ends of long chains.",
     minutes=27,
     seed=SEED,
     cells=_cells,
