@@ -159,6 +159,8 @@ class BaseAutoencoder(ReadsFeatures, ClassNamePrefixFeaturesOutMixin, Transforme
         self.seed_ = resumed.seed if resumed else seed_of(self.random_state)
         generator = torch.Generator().manual_seed(self.seed_)
         rows, held_out = self._split(every, validation, generator)
+        if resumed:
+            resumed.check_validation(held_out)
         self.n_rows_ = len(rows)
         notes = self._choose_code_size(rows)
         self.likelihood_ = self._choose_likelihood(every, held_out)
@@ -167,7 +169,7 @@ class BaseAutoencoder(ReadsFeatures, ClassNamePrefixFeaturesOutMixin, Transforme
         with ProgressBar(f"{self.kind} ({self.code_size_})", self.verbose) as bar:
             *before, last = run_phases(
                 self.objective_, self._phases(planned(self, len(rows), checkpoint_every)), rows, held_out, generator,
-                emit=bar.emit, save_state=checkpoints.writer(checkpoint, self, every) if checkpoint else None,
+                emit=bar.emit, save_state=checkpoints.writer(checkpoint, self, every, held_out) if checkpoint else None,
                 resumed=(resumed.tensors, resumed.data) if resumed else None,
             )  # fmt: skip
         self.objective_.eval()

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from isthmus.errors import InputError
 from isthmus.files import read_tensors, write_tensors
-from isthmus.learning.rows import Rows
+from isthmus.learning.rows import Rows, spread
 
 _FREE = ("verbose", "time_limit", "device")
 """Arguments that may differ when a run is resumed: they do not change what is learned, only how long and where."""
@@ -22,11 +21,25 @@ _FREE = ("verbose", "time_limit", "device")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state that was read back: the seed of the run and what `Learning.restore` takes."""
+    """A state that was read back: the seed of the run, what it looked at, and what `Learning.restore` takes."""
 
+    path: Path
     seed: int
+    validation: str
     tensors: dict[str, Tensor]
     data: dict[str, Any]
+
+    def check_validation(self, held_out: Rows | None) -> None:
+        """Refuse to go on while looking at other rows: when to stop and what to keep would be judged by two measures.
+
+        They are known only once the rows are split, which the seed of the run does.
+
+        Raises:
+            InputError: the run was started with other ones.
+        """
+        now = _looked_at(held_out)
+        if self.validation not in (now, ""):  # a state that was written before they were noted has none
+            raise _other(self.path, [("validation", self.validation, now)])
 
 
 def path_of(model: str | os.PathLike[str]) -> Path:
@@ -40,10 +53,10 @@ def path_of(model: str | os.PathLike[str]) -> Path:
 
 
 def writer(
-    model: str | os.PathLike[str], estimator: Any, rows: Rows
+    model: str | os.PathLike[str], estimator: Any, rows: Rows, held_out: Rows | None
 ) -> Callable[[dict[str, Tensor], dict[str, Any]], None]:
-    """What the loop calls to have its state written."""
-    identity = _identity(estimator, rows)
+    """What the loop calls to have its state written; of the rows, some may be held out."""
+    identity = {**_identity(estimator, rows), "validation": _looked_at(held_out)}
     seed = estimator.seed_
 
     def save_state(tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
@@ -55,6 +68,8 @@ def writer(
 def read(model: str | os.PathLike[str], estimator: Any, rows: Rows) -> Checkpoint | None:
     """The state of an earlier run of the same arguments on the same data; None where there is none.
 
+    Whether it looked at the same rows, `Checkpoint.check_validation` tells.
+
     Raises:
         InputError: the run was started with other arguments or other data, named.
     """
@@ -65,11 +80,10 @@ def read(model: str | os.PathLike[str], estimator: Any, rows: Rows) -> Checkpoin
     then, now = header.get("checkpoint"), _identity(estimator, rows)
     if then is None:
         raise InputError(f"{path} is no checkpoint of a run; remove it to start afresh")
-    differing = [name for name in now if then.get(name) != now[name]]
+    differing = [(name, then.get(name), now[name]) for name in now if then.get(name) != now[name]]
     if differing:
-        told = ", ".join(f"{name} ({then.get(name)} then, {now[name]} now)" for name in differing)
-        raise InputError(f"{path} is of a run with other arguments: {told}; repeat them, or remove it to start afresh")
-    return Checkpoint(int(header["seed"]), tensors, header["state"])
+        raise _other(path, differing)
+    return Checkpoint(path, int(header["seed"]), then.get("validation", ""), tensors, header["state"])
 
 
 def remove(model: str | os.PathLike[str]) -> None:
@@ -77,11 +91,27 @@ def remove(model: str | os.PathLike[str]) -> None:
     path_of(model).unlink(missing_ok=True)
 
 
+def _other(path: Path, differing: list[tuple[str, str | None, str]]) -> InputError:
+    """What is said of the state of another run, by name what was then and what is now."""
+    told = ", ".join(f"{name} ({then} then, {now} now)" for name, then, now in differing)
+    return InputError(f"{path} is of a run with other arguments: {told}; repeat them, or remove it to start afresh")
+
+
 def _identity(estimator: Any, rows: Rows) -> dict[str, str]:
     """What a run depends on: the kind, its arguments, a digest of rows spread over the data and one of all labels."""
-    sample = rows.batch(torch.arange(min(len(rows), 256)) * len(rows) // min(len(rows), 256)).x
-    digest = hashlib.sha256(sample.numpy().tobytes()).hexdigest()[:16]
     arguments = {k: repr(v) for k, v in estimator.get_params(deep=False).items() if k not in _FREE}
     labels = getattr(estimator, "_y", None)  # of a fit that looks at them
     told = {} if labels is None else {"labels": hashlib.sha256("\n".join(map(str, labels)).encode()).hexdigest()[:16]}
-    return {"kind": estimator.kind, **arguments, "rows": str(len(rows)), "data": digest, **told}
+    return {"kind": estimator.kind, **arguments, "rows": str(len(rows)), "data": _digest(rows), **told}
+
+
+def _looked_at(held_out: Rows | None) -> str:
+    """What tells rows that are held out from others."""
+    return "none" if held_out is None else f"{len(held_out)} rows {_digest(held_out)}"
+
+
+def _digest(rows: Rows) -> str:
+    """Of rows spread over all of them, and of their labels where they have some."""
+    sample = rows.batch(spread(len(rows), 256))
+    parts = [part for part in (sample.x, sample.label) if part is not None]
+    return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()[:16]
