@@ -35,10 +35,10 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
         p(x, h_1 .. h_L) = p(x | h_1) ... p(h_(L-2) | h_(L-1)) p(h_(L-1), h_L),   code = h_L of h_k = sigma(a_k)
 
     Two layers on top form a machine with an energy; below it each layer is drawn from the one above. Learned greedily,
-    each new machine takes over what the prior over the codes was, and can only raise the bound on log p(x) if it
-    begins right and models them better. The up-down algorithm then learns all layers together by local rules: from
-    rows drawn up, the directed layers learn to draw down; from dreams drawn down, the recognition learns to go up.
-    This is what made deep networks learnable in 2006.
+    each new machine takes over what the prior over the codes was, and raises the bound on log p(x) as far as it models
+    them better: them as they are drawn, so that is what it learns. The up-down algorithm then learns all layers
+    together by local rules: from rows drawn up, the directed layers learn to draw down; from dreams drawn down, the
+    recognition learns to go up. This is what made deep networks learnable in 2006.
 
     Args:
         hidden_sizes: units of each layer but the last, lowest first, whose `code_size` is of its own; None takes one
@@ -92,7 +92,8 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
         for n_inputs, n_units in pairwise((shape.n_columns, *self.hidden_sizes_, shape.code_size)):
             if layers:
                 likelihood = likelihood_from({"name": "bernoulli"}, n_inputs)
-            layers.append(Contrast(Harmonium(likelihood, n_units, generator=generator), **self._chosen()))
+            machine = Harmonium(likelihood, n_units, generator=generator)
+            layers.append(Contrast(machine, drawn=bool(layers), **self._chosen()))
         return DeepBelief(layers)
 
     def _check(self) -> None:

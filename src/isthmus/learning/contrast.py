@@ -14,6 +14,7 @@ from isthmus.errors import InputError
 from isthmus.learning.chains import BlockGibbs, Particles, check_chains, run_chain
 from isthmus.learning.energy import EnergyContrast
 from isthmus.learning.rows import Rows, spread
+from isthmus.parts.draws import switched_on
 from isthmus.parts.energies import Downward, Harmonium
 from isthmus.parts.layers import check_choice
 from isthmus.parts.likelihoods import GaussianLearned, Likelihood
@@ -55,6 +56,8 @@ class Contrast(EnergyContrast):
         n_chains: persistent chains, which stand in a buffer.
         centred: take the centred step.
         weight_decay: w of the term w/2 ||W||^2, on the weights alone.
+        drawn: rows are rates of binary units, and are drawn anew at every step: what is learned is then the density of
+            the draws, as the bound of a deep belief network counts it, and not that of the rates.
         penalties: of the code, by name, as `Reconstruction` has them.
 
     Raises:
@@ -86,6 +89,7 @@ class Contrast(EnergyContrast):
         n_chains: int = 100,
         centred: bool = True,
         weight_decay: float = 0.0,
+        drawn: bool = False,
         penalties: Mapping[str, Penalty] | None = None,
     ) -> None:
         check_choice("method", method, METHODS)
@@ -93,7 +97,7 @@ class Contrast(EnergyContrast):
             harmonium, Downward(harmonium), harmonium.code_activation(), harmonium.likelihood, n_steps=n_steps,
             centred=centred, weight_decay=weight_decay, penalties=penalties,
         )  # fmt: skip
-        self.method = method
+        self.method, self.drawn = method, drawn
         self.gibbs = BlockGibbs(harmonium)
         n_chains = check_chains(n_chains)
         self.register_buffer("particles", torch.zeros(n_chains if method == "pcd" else 0, harmonium.n_hidden))
@@ -139,6 +143,8 @@ class Contrast(EnergyContrast):
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The contrast, (batch,), nats up to log Z, what weights cost, and each penalty times its weight."""
         v = self.complete(batch)
+        if self.drawn and generator is not None:
+            v = switched_on(v, generator)
         contrast, a, _ = self.contrast(v, progress, generator)
         terms = {"contrast": contrast, **self.decayed()}
         if self.training:
