@@ -6,7 +6,14 @@ import torch
 from sklearn.datasets import load_digits
 
 import isthmus
-from isthmus import CodeClassifier, DeepBeliefNetwork, InputError, RestrictedBoltzmannMachine, StackedAutoencoder
+from isthmus import (
+    Autoencoder,
+    CodeClassifier,
+    DeepBeliefNetwork,
+    InputError,
+    RestrictedBoltzmannMachine,
+    StackedAutoencoder,
+)
 from isthmus.learning import training
 from isthmus.parts.passes import Batch
 
@@ -247,3 +254,11 @@ def test_a_stack_of_machines_reads_rows_with_holes_as_its_lowest_machine_complet
     np.testing.assert_allclose(
         model.transform(holes[:20]), model.objective_.encode(Batch(completed))[1].detach().numpy(), rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "multinomial"])
+def test_counts_are_learned_as_they_are_where_the_likelihood_is_of_counts(likelihood):
+    counts = np.random.default_rng(0).poisson(3.0, (100, 6))
+    model = Autoencoder(likelihood=likelihood, code_size=2, max_epochs=2, random_state=0).fit(counts)
+    (reading,) = model.read(counts)
+    np.testing.assert_array_equal(reading.x, counts)

@@ -61,8 +61,8 @@ class BaseAutoencoder(ReadsFeatures, ClassNamePrefixFeaturesOutMixin, Transforme
         validation_fraction: share of the rows that is held out and only looked at; 0 holds out none.
         patience: epochs without a better held-out loss before learning stops; None never stops early.
         time_limit: seconds of learning at most.
-        scaling: "auto" takes bytes to [0, 1], leaves data in [0, 1] alone and standardises other
-            columns; "none", "standard", "minmax". For texts "none" means counts, "auto" tf-idf.
+        scaling: "auto" takes bytes to [0, 1], leaves data in [0, 1] and counts (by the likelihood) alone and
+            standardises other columns; "none", "standard", "minmax". For texts "none" means counts, "auto" tf-idf.
         missing: "refuse", or "mean" or "median" to fill missing values in, or "mask" to leave them
             out of the criterion.
         categories: names of table columns to be taken as categories; None looks at each column.
@@ -151,8 +151,9 @@ class BaseAutoencoder(ReadsFeatures, ClassNamePrefixFeaturesOutMixin, Transforme
         X = inputs.validated(self, X, reset=True)
         inputs.refuse_too_few(len_of(X))
         units = self.likelihood if isinstance(self.likelihood, dict) and source_of(X) == "table" else None
+        scaling = inputs.scaling_for(self.scaling, self.likelihood)
         self.preprocessing_ = Preprocessor.learn(
-            X, scaling=self.scaling, missing=self.missing, categories=self.categories, units=units
+            X, scaling=scaling, missing=self.missing, categories=self.categories, units=units
         )
         every = self.preprocessing_.rows(X)
         resumed = checkpoints.read(checkpoint, self, every) if checkpoint and resume else None

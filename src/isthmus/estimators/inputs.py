@@ -59,6 +59,16 @@ def _array(estimator: Any, X: Any) -> np.ndarray:
     return check_array(array, allow_nd=True, ensure_all_finite=False, dtype="numeric", estimator=estimator)
 
 
+def scaling_for(scaling: str, likelihood: Any) -> str:
+    """What is done to the columns: nothing by default where the likelihood that was asked for is of counts.
+
+    Example:
+        >>> scaling_for("auto", "poisson"), scaling_for("auto", "gaussian")
+        ('none', 'auto')
+    """
+    return "none" if scaling == "auto" and likelihood in ("poisson", "multinomial") else scaling
+
+
 def refuse_too_few(n_rows: int) -> None:
     """One row cannot be learned from."""
     if n_rows < 2:
