@@ -44,7 +44,8 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
     (replicated softmax, for word counts), "mixed" (a table); "auto" looks at the data.
 
     Args:
-        hidden_units: "bernoulli", "gaussian" (a linear code), or "rectified" (noisy rectified linear).
+        hidden_units: "bernoulli", "gaussian" (a linear code), or "rectified" (noisy rectified linear: what is
+            drawn of them only approximates what the energy says, and so do `sample` and the chains).
         lateral: hidden units speak to each other too, and settle by mean field (the semi-restricted machine).
         sparsity_weight: of KL(target_rate || mean rate of each hidden unit); 0 asks for nothing.
         target_rate: how often a unit shall be on.
