@@ -11,14 +11,15 @@ from PIL import Image
 from sklearn.decomposition import PCA
 from torch.nn.functional import mse_loss
 
-from isthmus import InputError, LinearAutoencoder
+from isthmus import DeepBoltzmannMachine, DenoisingAutoencoder, InputError, LinearAutoencoder
 from isthmus.evaluation import reconstruction
+from isthmus.evaluation.features import first_weights
 from isthmus.report import figures
 from isthmus.report.charts import map_chart, pixel_chart
 from isthmus.report.code_maps import map_codes, standardised
 from isthmus.report.examples import hover_values
 from isthmus.report.gathering import best_typical_worst, gather, read_rows, sample, user_columns
-from isthmus.report.layers import first_layer, first_weights
+from isthmus.report.layers import first_layer
 from isthmus.report.page import _pixel_map
 from isthmus.report.pictures import Screen, contact_sheet, png_uri, shrunk, signed_colours
 from isthmus.report.words import MOST_GROUPS, read_labels, value_text
@@ -229,10 +230,10 @@ def test_pixels_of_two_maps_share_one_scale():
 
 
 def test_filters_of_a_dense_layer_are_its_weights_and_those_of_a_convolution_its_kernels(images, colours):
-    weight, is_kernel = first_weights(images.model)
+    weight, is_kernel = first_weights(images.model.objective_.encoder)
     assert not is_kernel
     np.testing.assert_allclose(weight, images.model.objective_.encoder.affine_maps[0].weight.detach(), rtol=1e-6)
-    weight, is_kernel = first_weights(colours.model)
+    weight, is_kernel = first_weights(colours.model.objective_.encoder)
     assert is_kernel
     assert weight.shape == (4, 3, 3, 3)
     assert len(first_layer(colours.model, np.ones(90)).pictures) == 4
@@ -240,11 +241,29 @@ def test_filters_of_a_dense_layer_are_its_weights_and_those_of_a_convolution_its
 
 def test_the_strongest_units_of_a_table_come_first(table):
     spread = np.ones(table.model.preprocessing_.n_columns)
-    weight, _ = first_weights(table.model)
+    weight, _ = first_weights(table.model.objective_.encoder)
     chart = first_layer(table.model, spread).chart
     strongest = [int(unit) - 1 for unit in chart["layout"]["xaxis"]["ticktext"]]
     assert strongest == np.argsort(-np.linalg.norm(weight, axis=1), kind="stable").tolist()
     np.testing.assert_allclose(np.array(chart["data"][0]["z"]).T, weight[strongest], rtol=1e-4)
+
+
+def test_weights_on_what_is_missing_are_no_part_of_the_filters():
+    X = np.random.default_rng(0).normal(size=(40, 6))
+    model = DenoisingAutoencoder(corruption="missing", code_size=3, max_epochs=1, random_state=0).fit(X)
+    spread = np.arange(1.0, 7.0)
+    chart = first_layer(model, spread).chart
+    strongest = [int(unit) - 1 for unit in chart["layout"]["xaxis"]["ticktext"]]
+    np.testing.assert_allclose(np.array(chart["data"][0]["z"]).T, (model.filters() * spread)[strongest], rtol=1e-3)
+
+
+def test_the_first_layer_of_a_deep_boltzmann_machine_is_its_lowest_weights():
+    X = (np.random.default_rng(0).uniform(size=(60, 6)) < 0.5).astype(float)
+    model = DeepBoltzmannMachine(hidden_sizes=(4,), code_size=3, max_epochs=1, random_state=0).fit(X)
+    chart = first_layer(model, None).chart
+    strongest = [int(unit) - 1 for unit in chart["layout"]["xaxis"]["ticktext"]]
+    assert sorted(strongest) == [0, 1, 2, 3]
+    np.testing.assert_allclose(np.array(chart["data"][0]["z"]).T, model.filters()[strongest], rtol=1e-3)
 
 
 def test_figures_open_no_window_and_touch_no_global_figure(tmp_path):

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from torch import nn
 
 from isthmus.estimators.base import BaseAutoencoder
+from isthmus.evaluation.features import first_weights
 from isthmus.report.charts import Chart, weight_chart
 from isthmus.report.pictures import LARGEST_SIDE, filter_pictures, png_uri, shrunk
 
@@ -38,16 +38,18 @@ class Filters:
 def first_layer(model: BaseAutoencoder, spread: Float[np.ndarray, " columns"] | None) -> Filters | None:
     """What the encoder's first map looks for; None where it is neither affine nor a convolution.
 
-    A weight counts as much as its column varies: that of a pixel which is always black is what it was drawn as.
+    A weight counts as much as its column varies: that of a pixel which is always black is what it was drawn as. An
+    encoder that is told which entries are missing has weights on that too, which are left out.
 
     Args:
         model: a fitted estimator.
         spread: the standard deviation of each column of model space; None where it is not known.
     """
-    found = first_weights(model)
+    found = first_weights(model.objective_.encoder)
     if found is None:
         return None
     weight, is_kernel = found
+    weight = weight if is_kernel else weight[:, : model.preprocessing_.n_columns]
     what = "weights"
     if spread is not None and not is_kernel:
         weight, what = weight * spread, "weights times standard deviations of the columns"
@@ -57,14 +59,6 @@ def first_layer(model: BaseAutoencoder, spread: Float[np.ndarray, " columns"] | 
         seen = "kernels" if is_kernel else "units"
         return _pictured(weight.reshape(len(weight), *image_shape), strongest[:MOST_FILTERS], f"{what} of", seen)
     return _by_column(weight, strongest, what, model.preprocessing_.columns)
-
-
-def first_weights(model: BaseAutoencoder) -> tuple[np.ndarray, bool] | None:
-    """The weights of the encoder's first map, (units, ...), and whether they are kernels of a convolution."""
-    for layer in model.objective_.encoder.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            return layer.weight.detach().cpu().double().numpy(), isinstance(layer, nn.Conv2d)
-    return None
 
 
 def _pictured(
