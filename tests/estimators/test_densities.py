@@ -122,6 +122,8 @@ def test_tables_take_a_unit_for_each_column_and_counts_as_real():
         ),
         ({"hidden_units": "relu"}, X, "hidden_units 'relu' is unknown"),
         ({"optimizer": "adam"}, X, "optimizer 'adam' is unknown; did you mean 'adamw'"),
+        ({"momentum": 1.5}, X, "momentum=1.5: it must be a share, at least 0 and below 1"),
+        ({"momentum": -1}, X, "momentum=-1: it must be a share, at least 0 and below 1"),
         ({"n_steps": 0}, X, "n_steps=0: it must be a whole number of at least 1"),
         ({"target_rate": 2.0, "sparsity_weight": 1.0}, X, "target_rate 2.0 is not a rate between 0 and 1"),
     ],

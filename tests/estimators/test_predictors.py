@@ -275,7 +275,16 @@ BROKEN = np.where(np.arange(300) == 7, np.nan, Y)
         ({}, np.stack([Y, Y], 1), "y should be a 1d array, got an array of shape .300, 2. instead"),
         ({"unlabeled": 3}, np.full(300, 3), "every label is 3, which means none; give some rows a label"),
         ({"encoder": "no/such.isthmus"}, Y, "no such file: no/such.isthmus"),
-        ({"encoder": StandardScaler()}, Y, r"encoder=StandardScaler\(\), which is no autoencoder; give one of isthmus"),
+        (
+            {"encoder": StandardScaler()},
+            Y,
+            r"encoder=StandardScaler\(...\), which is no autoencoder; give one of isthmus",
+        ),
+        (
+            {"encoder": CodeClassifier(encoder=Autoencoder(hidden_sizes=(512, 256), code_size=8), head_epochs=3)},
+            Y,
+            r"encoder=CodeClassifier\(...\), which is no autoencoder",
+        ),
         ({"start": "encodr"}, Y, "start 'encodr' is unknown; did you mean 'encoder'"),
         ({"start": "random", "frozen": True}, Y, "would keep random weights; choose one of the two"),
         ({"head_epochs": -1}, Y, "head_epochs=-1: it must be a whole number, 0 or more"),
@@ -290,6 +299,13 @@ def test_what_cannot_be_learned_is_refused_in_one_line(changes, y, text):
     with pytest.raises(InputError, match=text) as caught:
         CodeClassifier(encoder=coder(), **QUICK).set_params(**changes).fit(X, y)
     assert "\n" not in str(caught.value)
+
+
+@both
+@pytest.mark.parametrize("validation", [X, (X,), "X", 3])
+def test_rows_without_labels_are_refused_where_labels_are_looked_at(predictor, y, validation):
+    with pytest.raises(InputError, match=r"looks at labels too; give validation=\(rows, labels\)"):
+        predictor(encoder=coder(), **QUICK).fit(X, y, validation=validation)
 
 
 def test_a_class_that_was_not_learned_is_refused():

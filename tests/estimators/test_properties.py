@@ -265,6 +265,14 @@ def test_arguments_that_cannot_be_meant_are_refused_by_name(name, changes, text)
 
 
 @every_kind
+def test_labels_beside_the_rows_that_are_looked_at_are_refused(name):
+    with pytest.raises(InputError, match="validation holds a pair, as of rows and labels, .* give the rows alone"):
+        clone(KINDS[name]).fit(X, validation=(X, np.zeros(len(X))))
+    with pytest.raises(InputError, match="X holds rows of different lengths, or several arrays; give one array"):
+        clone(KINDS[name]).fit(X, validation=[X, np.zeros(len(X))])
+
+
+@every_kind
 def test_values_outside_the_domain_of_the_likelihood_are_refused(name):
     with pytest.raises(InputError, match="Bernoulli likelihood wants values in .0, 1.; found 5 at row 0, column 'x2'"):
         clone(KINDS[name]).set_params(likelihood="bernoulli", scaling="none").fit(X)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -242,11 +243,22 @@ def test_an_unknown_name_is_refused_with_the_nearest_one():
         (None, "corruption 'groups' was given no groups; give lists of columns that go together"),
         ([[0, 9]], "group 0 of the corruption names column 9, and the rows have 7 columns; name columns from 0 to 6"),
         ([[0, 1], [1, 2]], "column 1 is in groups 0 and 1 of the corruption; put it in one"),
+        ([0, 1], "corruption_groups: group 0 is 0 and no list; give lists of column numbers"),
+        ([[0], "12"], "corruption_groups: group 1 is '12' and no list"),
+        ([[0.5]], "corruption_groups: group 0 holds 0.5, which is no column"),
+        ("01", "corruption_groups='01': it is no list of groups"),
     ],
 )
 def test_groups_that_do_not_fit_the_columns_are_refused(groups, said):
     with pytest.raises(InputError, match=said):
         named("groups", groups=groups)
+
+
+def test_groups_may_be_an_array():
+    drawn = [
+        named("groups", groups=groups)(rows(), seeded()).x for groups in (np.array([[0, 1], [2, 3]]), [[0, 1], [2, 3]])
+    ]
+    assert torch.equal(*drawn)
 
 
 def test_groups_without_the_width_of_the_rows_are_refused():

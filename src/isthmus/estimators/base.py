@@ -183,6 +183,7 @@ class BaseAutoencoder(ReadsFeatures, ClassNamePrefixFeaturesOutMixin, Transforme
     def _split(self, rows: Rows, validation: Any, generator: torch.Generator) -> tuple[Rows, Rows | None]:
         """The rows that are learned from, and those that are only looked at."""
         if validation is not None:
+            inputs.refuse_labels_beside(validation)
             return rows, self.preprocessing_.rows(inputs.validated(self, validation, reset=False))
         n_held = round(self.validation_fraction * len(rows))
         if n_held == 0:

@@ -160,6 +160,8 @@ class ReadsFeatures:
                 f"unit={unit!r}: the code has {self.code_size_} units; give a whole number from 0 to "
                 f"{self.code_size_ - 1}"
             )
+        if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
+            raise InputError(f"n={n!r}: ask for at least one row, by a whole number")
         values = np.concatenate([code[:, unit].numpy() for code in self._codes(X)])
         rows = strongest(values, n)
         return rows, values[rows]

@@ -48,7 +48,10 @@ def _forget_names(estimator: Any) -> None:
 
 def _array(estimator: Any, X: Any) -> np.ndarray:
     """A numeric array of two dimensions or more."""
-    array = X if isinstance(X, np.ndarray) else np.asarray(X)
+    try:
+        array = X if isinstance(X, np.ndarray) else np.asarray(X)
+    except ValueError:
+        raise InputError("X holds rows of different lengths, or several arrays; give one array of equal rows") from None
     if array.dtype.kind in "US":
         raise InputError(f"X holds text (such as {array.ravel()[0]!r}), not numbers; give a table or texts instead")
     if array.ndim < 2:
@@ -75,6 +78,18 @@ def refuse_too_few(n_rows: int) -> None:
         raise InputError(f"n_samples={n_rows}: one row cannot be learned from; give at least two rows")
 
 
+def refuse_labels_beside(validation: Any) -> None:
+    """A model that learns from rows alone looks at rows alone; two rows of numbers are no pair of rows and labels."""
+    if not (isinstance(validation, tuple) and len(validation) == 2):
+        return
+    rows = validation[0]
+    if hasattr(rows, "X") or (hasattr(rows, "shape") and len(rows.shape) > 1):
+        raise InputError(
+            "validation holds a pair, as of rows and labels, and here labels are not looked at; give the rows alone, "
+            "validation=rows"
+        )
+
+
 def codes(H: ArrayLike, code_size: int) -> np.ndarray:
     """Codes as a float32 matrix of the right width."""
     array = np.asarray(H)
@@ -93,7 +108,7 @@ def codes(H: ArrayLike, code_size: int) -> np.ndarray:
 _SIZES = ("hidden_sizes", "dense_sizes")
 _COUNTS = ("code_size", "max_epochs", "batch_size", "patience")
 _POSITIVE = ("learning_rate", "clip_norm", "time_limit")
-_SHARES = ("validation_fraction", "averaging", "dropout")
+_SHARES = ("validation_fraction", "averaging", "dropout", "momentum")
 
 
 def check_parameters(estimator: Any) -> None:

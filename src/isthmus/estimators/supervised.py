@@ -142,6 +142,8 @@ class CodePredictor(BaseEstimator):
             InputError: rows, labels or arguments that cannot be used, in one line.
         """
         self._check_parameters()
+        if validation is not None and not (isinstance(validation, tuple | list) and len(validation) == 2):
+            raise InputError(f"{type(self).__name__} looks at labels too; give validation=(rows, labels)")
         X = inputs.validated(self, X, reset=True)
         labels = self._learn_labels(one_a_row(self, y, len_of(X)))
         self.seed_ = seed_of(self.random_state)
@@ -213,7 +215,8 @@ class CodePredictor(BaseEstimator):
 
             given = load(given)
         if not isinstance(given, BaseAutoencoder):
-            told = f"{self.encoder!r} holds a {type(given).__name__}" if given is not self.encoder else repr(given)
+            what = type(given).__name__
+            told = f"{self.encoder!r} holds a {what}" if given is not self.encoder else f"{what}(...)"
             raise InputError(f"encoder={told}, which is no autoencoder; give one of isthmus, or the path of its file")
         return given
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from isthmus.errors import InputError
 from isthmus.learning.rows import Rows, mean_row, surveyed
 from isthmus.parts.constraints import Constraint
 from isthmus.parts.corruptions import Corrupted, Corruption
@@ -83,6 +86,9 @@ class Reconstruction(Objective):
         constraints: what the weights are brought back to after each step.
         centre: where the reconstruction begins, given the rows: their mean, unless said otherwise.
 
+    Raises:
+        InputError: a weight that is negative or no number; two weights of 0.
+
     Source: Goodfellow, Bengio & Courville, Deep Learning, sections 14.1, 14.2 and 14.4.
 
     Example:
@@ -119,7 +125,7 @@ class Reconstruction(Objective):
             code_activation = ACTIVATIONS[code_activation]()
         self.code_activation = code_activation
         self.corruption = corruption
-        self.corrupted_weight, self.clean_weight = corrupted_weight, clean_weight
+        self.corrupted_weight, self.clean_weight = check_emphasis(corrupted_weight, clean_weight)
         self.penalties = nn.ModuleDict(penalties or {})
         self.constraints = tuple(constraints)
         self.centre = centre
@@ -213,3 +219,24 @@ class Reconstruction(Objective):
         """Bring the weights back onto each constraint."""
         for constraint in self.constraints:
             constraint.project(self)
+
+
+def check_emphasis(corrupted_weight: float, clean_weight: float) -> tuple[float, float]:
+    """Refuse weights of entries that are negative or no number, and that leave nothing to learn.
+
+    Raises:
+        InputError: with what was found.
+
+    Example:
+        >>> check_emphasis(1, 0)
+        (1.0, 0.0)
+    """
+    for name, weight in (("corrupted_weight", corrupted_weight), ("clean_weight", clean_weight)):
+        if isinstance(weight, bool) or not isinstance(weight, Real) or not 0.0 <= weight < math.inf:
+            raise InputError(f"{name}={weight!r}: it must be a finite number, 0 or more")
+    if corrupted_weight == clean_weight == 0:
+        raise InputError(
+            "corrupted_weight=0 and clean_weight=0: no entry counts, and nothing is learned; give one of them a weight "
+            "above 0"
+        )
+    return float(corrupted_weight), float(clean_weight)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -66,7 +68,7 @@ class Recirculation(Reconstruction):
         *,
         regression: float = 0.75,
     ) -> None:
-        if not 0.0 <= regression < 1.0:
+        if isinstance(regression, bool) or not isinstance(regression, Real) or not 0.0 <= regression < 1.0:
             raise InputError(
                 f"regression={regression!r}: it must be a share, at least 0 and below 1: at 1 both passes are the same"
             )
@@ -77,7 +79,7 @@ class Recirculation(Reconstruction):
                 "number a column"
             )
         super().__init__(encoder, decoder, likelihood, code_activation)
-        self.regression = regression
+        self.regression = float(regression)
 
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The nll of the first pass, (batch,), nats, with the local rule for its gradient."""

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.parts.hits import Groups, Hits, drawn
+from isthmus.parts.hits import Groups, Hits, as_lists, drawn
 from isthmus.parts.layers import check_choice
 
 
@@ -318,7 +318,7 @@ def corruption_named(
         return SaltAndPepper(rate, n_columns)
     if name == "missing":
         return MissingEntries(rate, groups, n_columns)
-    if name == "groups" and not groups:
+    if name == "groups" and not as_lists(groups):
         raise InputError(
             "corruption 'groups' was given no groups; give lists of columns that go together, such as [[0, 1], [2, 3]]"
         )

@@ -5,7 +5,7 @@ Together go the one-hot columns of a category, the channels of a pixel, the pixe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
 
 import torch
@@ -41,9 +41,10 @@ class Hits(nn.Module):
     def __init__(self, rate: float, groups: Groups | None = None, n_columns: int | None = None) -> None:
         super().__init__()
         self.rate = check_rate(rate)
-        if groups and n_columns is None:
+        listed = as_lists(groups)
+        if listed and n_columns is None:
             raise InputError("a corruption of groups has to know how wide the rows are; give n_columns")
-        group = group_of_columns(groups, n_columns) if groups and n_columns is not None else None
+        group = group_of_columns(listed, n_columns) if listed and n_columns is not None else None
         self.n_groups = 0 if group is None else int(group.max()) + 1
         # Not in the state: it is made again from the groups, which the recipe states.
         self.register_buffer("group", group, persistent=False)
@@ -59,6 +60,32 @@ class Hits(nn.Module):
         return f"rate={self.rate}" + (f", n_groups={self.n_groups}" if self.n_groups else "")
 
 
+def as_lists(groups: Groups | None) -> list[list[int]]:
+    """Groups as lists of whole numbers, from lists, tuples or arrays of them; None is no group.
+
+    Raises:
+        InputError: what is no list of lists of column numbers.
+
+    Example:
+        >>> as_lists(((0, 2), [1])), as_lists(None)
+        ([[0, 2], [1]], [])
+    """
+    if groups is None:
+        return []
+    advice = "give lists of column numbers, such as [[0, 1], [2, 3]]"
+    if isinstance(groups, str) or not isinstance(groups, Iterable):
+        raise InputError(f"corruption_groups={groups!r}: it is no list of groups; {advice}")
+    listed = []
+    for number, group in enumerate(groups):
+        if isinstance(group, str) or not isinstance(group, Iterable) or getattr(group, "ndim", 1) == 0:
+            raise InputError(f"corruption_groups: group {number} is {group!r} and no list; {advice}")
+        listed.append(list(group))
+        for column in listed[-1]:
+            if isinstance(column, bool) or not hasattr(column, "__index__"):
+                raise InputError(f"corruption_groups: group {number} holds {column!r}, which is no column; {advice}")
+    return listed
+
+
 def group_of_columns(groups: Groups, n_columns: int) -> Int[Tensor, " columns"]:
     """The number of each column's group; columns that no list names get groups of their own, after the others.
 
@@ -70,7 +97,7 @@ def group_of_columns(groups: Groups, n_columns: int) -> Int[Tensor, " columns"]:
         [0, 1, 0, 2]
     """
     group = [-1] * n_columns
-    for number, columns in enumerate(groups):
+    for number, columns in enumerate(as_lists(groups)):
         for column in columns:
             if not 0 <= column < n_columns:
                 raise InputError(
