@@ -50,7 +50,7 @@ def test_the_rows_of_a_unit_are_those_that_drive_it_furthest(case):
     codes = case.model.transform(case.X)
     assert [unit.column for unit in report.units] == list(case.model.activity(case.X).most_used)
     for unit in report.units:
-        assert unit.name == f"unit {unit.column + 1}"
+        assert unit.name == f"unit {unit.column}"
         values = codes[:, unit.column]
         rows = [int(driver.name.split()[1]) for driver in unit.highest]
         best = case.model.max_activating(case.X, unit.column, n=len(rows))[0]

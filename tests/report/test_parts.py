@@ -13,6 +13,7 @@ from torch.nn.functional import mse_loss
 
 from isthmus import DeepBoltzmannMachine, DenoisingAutoencoder, InputError, LinearAutoencoder
 from isthmus.evaluation import reconstruction
+from isthmus.evaluation.codes import unit_statistics
 from isthmus.evaluation.features import first_weights
 from isthmus.report import figures
 from isthmus.report.charts import map_chart, pixel_chart
@@ -22,6 +23,7 @@ from isthmus.report.gathering import best_typical_worst, gather, read_rows, samp
 from isthmus.report.layers import first_layer
 from isthmus.report.page import _pixel_map
 from isthmus.report.pictures import Screen, contact_sheet, png_uri, shrunk, signed_colours
+from isthmus.report.summary import histograms
 from isthmus.report.words import MOST_GROUPS, read_labels, value_text
 
 from .cases import colour_case, image_case, table_case
@@ -160,7 +162,7 @@ def test_a_map_of_two_units_is_the_code_and_of_one_unit_the_code_against_the_err
     error = np.arange(9.0)
     one = map_codes(codes[:, :1], error)
     np.testing.assert_array_equal(one.points, np.column_stack([codes[:, 0], error]))
-    assert one.axes == ("unit 1", "squared error")
+    assert one.axes == ("unit 0", "squared error")
 
 
 def test_few_codes_are_mapped_by_principal_components_as_scikit_learn_has_them():
@@ -243,7 +245,7 @@ def test_the_strongest_units_of_a_table_come_first(table):
     spread = np.ones(table.model.preprocessing_.n_columns)
     weight, _ = first_weights(table.model.objective_.encoder)
     chart = first_layer(table.model, spread).chart
-    strongest = [int(unit) - 1 for unit in chart["layout"]["xaxis"]["ticktext"]]
+    strongest = [int(unit) for unit in chart["layout"]["xaxis"]["ticktext"]]
     assert strongest == np.argsort(-np.linalg.norm(weight, axis=1), kind="stable").tolist()
     np.testing.assert_allclose(np.array(chart["data"][0]["z"]).T, weight[strongest], rtol=1e-4)
 
@@ -253,7 +255,7 @@ def test_weights_on_what_is_missing_are_no_part_of_the_filters():
     model = DenoisingAutoencoder(corruption="missing", code_size=3, max_epochs=1, random_state=0).fit(X)
     spread = np.arange(1.0, 7.0)
     chart = first_layer(model, spread).chart
-    strongest = [int(unit) - 1 for unit in chart["layout"]["xaxis"]["ticktext"]]
+    strongest = [int(unit) for unit in chart["layout"]["xaxis"]["ticktext"]]
     np.testing.assert_allclose(np.array(chart["data"][0]["z"]).T, (model.filters() * spread)[strongest], rtol=1e-3)
 
 
@@ -261,9 +263,16 @@ def test_the_first_layer_of_a_deep_boltzmann_machine_is_its_lowest_weights():
     X = (np.random.default_rng(0).uniform(size=(60, 6)) < 0.5).astype(float)
     model = DeepBoltzmannMachine(hidden_sizes=(4,), code_size=3, max_epochs=1, random_state=0).fit(X)
     chart = first_layer(model, None).chart
-    strongest = [int(unit) - 1 for unit in chart["layout"]["xaxis"]["ticktext"]]
+    strongest = [int(unit) for unit in chart["layout"]["xaxis"]["ticktext"]]
     assert sorted(strongest) == [0, 1, 2, 3]
     np.testing.assert_allclose(np.array(chart["data"][0]["z"]).T, model.filters()[strongest], rtol=1e-3)
+
+
+def test_units_are_counted_from_0_as_the_columns_of_the_codes_are(images):
+    codes = np.random.default_rng(0).normal(size=(9, 3)) * [1, 3, 2]
+    assert [h.name for h in histograms(codes, unit_statistics(torch.tensor(codes)))] == ["unit 1", "unit 2", "unit 0"]
+    named = [name for name, _ in first_layer(images.model, None).pictures]
+    assert sorted(named) == [f"unit {j}" for j in range(8)]
 
 
 def test_figures_open_no_window_and_touch_no_global_figure(tmp_path):
@@ -276,7 +285,7 @@ def test_figures_open_no_window_and_touch_no_global_figure(tmp_path):
         ),
         "loss": figures.loss_curves({"epochs": [epoch]}, title="t"),
         "map": figures.code_map(rng.normal(size=(30, 2)), labels=list("abc") * 10, title="t"),
-        "measured": figures.code_map(rng.normal(size=(30, 2)), error=np.arange(30.0), axes=("unit 1", "unit 2")),
+        "measured": figures.code_map(rng.normal(size=(30, 2)), error=np.arange(30.0), axes=("unit 0", "unit 1")),
         "filters": figures.filters(rng.normal(size=(5, 12)), (3, 2, 2), n=3, title="t"),
         "spectrum": figures.spectrum(rng.normal(size=(30, 3)), title="t"),
     }  # fmt: skip

@@ -255,7 +255,7 @@ def weight_chart(weight: Float[np.ndarray, "units columns"], units: Sequence[int
     """A heat map of weights: a line a column of the data, whose name needs the room, and a column a unit."""
     high = float(np.abs(weight).max()) or 1.0
     names = [plain(name, 32) for name in columns]
-    numbered = [str(unit + 1) for unit in units]
+    numbered = [str(unit) for unit in units]
     data = {
         "type": "heatmap", "z": [numbers(line) for line in weight.T], "zmin": -high, "zmax": high,
         "x": list(range(len(numbered))), "y": list(range(len(names))), "xgap": 1, "ygap": 1,

@@ -66,10 +66,10 @@ def map_codes(
     n_rows, code_size = codes.shape
     if code_size == 1:
         points = np.column_stack([codes[:, 0], error])
-        return CodeMap(points, "unit", ("unit 1", "squared error"), "The code has one unit: it is drawn "
+        return CodeMap(points, "unit", ("unit 0", "squared error"), "The code has one unit: it is drawn "
                        "against the squared error of each row.")  # fmt: skip
     if code_size == 2:
-        return CodeMap(codes.astype(np.float64), "codes", ("unit 1", "unit 2"), "The code has two units: "
+        return CodeMap(codes.astype(np.float64), "codes", ("unit 0", "unit 1"), "The code has two units: "
                        "this is the code itself.")  # fmt: skip
     standard = standardised(codes)
     if not standard.shape[1]:

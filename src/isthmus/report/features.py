@@ -53,8 +53,8 @@ class Unit:
     """One unit of the code.
 
     Attributes:
-        name: as the page counts, from 1.
-        column: as `transform` counts, from 0.
+        name: as the page has it, such as "unit 0".
+        column: of the codes, counted from 0 as everywhere.
         rate: in how many rows it is active, in words.
         reach: its smallest and largest value, in words.
         pictures: what it looks for and what it adds, each as a picture.
@@ -111,7 +111,7 @@ def feature_report(
         rows = [[_driver(row, gathered.codes[row, unit], names, told, pictured) for row in end] for end in drivers[i]]
         reach = f"{number(float(seen.smallest[unit]))} to {number(float(seen.largest[unit]))}"
         units.append(
-            Unit(f"unit {unit + 1}", int(unit), _rate(seen, int(unit)), reach, pictures[i], listed[i], rows[0], rows[1])
+            Unit(f"unit {unit}", int(unit), _rate(seen, int(unit)), reach, pictures[i], listed[i], rows[0], rows[1])
         )
     return FeatureReport(_explanation(model, shown, pictured), _use(seen, len(shown)), units)
 

@@ -73,7 +73,7 @@ def _pictured(
     return Filters(
         f"The {what} {_count(strongest, weight)} {units} of the first layer, the strongest first. {colours}; each by "
         "its own largest.",
-        pictures=[(f"unit {unit + 1}", png_uri(p)) for unit, p in zip(strongest, pictures, strict=True)],
+        pictures=[(f"unit {unit}", png_uri(p)) for unit, p in zip(strongest, pictures, strict=True)],
     )
 
 
@@ -94,7 +94,7 @@ def _by_column(
     for unit in units:
         order = np.argsort(-np.abs(weight[unit]), kind="stable")[:LISTED_COLUMNS]
         largest = float(np.abs(weight[unit]).max()) or 1.0
-        listed.append((f"unit {unit + 1}", [(names[j], float(weight[unit, j]) / largest) for j in order]))
+        listed.append((f"unit {unit}", [(names[j], float(weight[unit, j]) / largest) for j in order]))
     return Filters(
         f"The columns that move {_count(units, weight)} units of the first layer the most, by their {what}: red "
         "positive, blue negative.",

@@ -132,4 +132,4 @@ def _histogram(unit: int, values: np.ndarray, statistics: UnitStatistics) -> His
         if count:
             told = f"{number(float(borders[i]))} to {number(float(borders[i + 1]))}: {counted(int(count), 'row')}"
             bars.append((100 * i / BINS, 100 * float(count / tallest), told))
-    return Histogram(f"unit {unit + 1}", bars, 100 / BINS, number(edges[0]), number(edges[1]), remark)
+    return Histogram(f"unit {unit}", bars, 100 / BINS, number(edges[0]), number(edges[1]), remark)
