@@ -157,7 +157,7 @@ def begun(machines: StackedAutoencoder, kept: Collection[int], X: np.ndarray, se
         X: rows to begin at.
         seed: of the random weights.
     """
-    model = copy.deepcopy(machines).set_params(layers="ordinary", pretraining_epochs=0)
+    model = copy.deepcopy(machines).set_params(layers="ordinary", pretraining_epochs=0, fine_tuning_epochs=1)
     stack = model._recipe(model._shape(), torch.Generator().manual_seed(seed))
     units = Codes(model.preprocessing_.rows(X).batch(torch.arange(len(X))).x)
     pairs = zip(stack.layers, cast(Stack, machines.objective_).layers, strict=True)
