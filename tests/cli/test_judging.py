@@ -70,6 +70,17 @@ def test_evaluate_prints_a_table_with_what_each_number_stands_beside(shop, fine)
     assert result.stderr == ""
 
 
+def test_beside_as_many_principal_components_as_columns_no_share_is_told(tmp_path, fine):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 4)))
+    fine("fit", tmp_path / "x.npy", "-o", tmp_path / "m", "--kind", "sparse", "--code-size", 6, "--epochs", 1)
+    told = json.loads(fine("evaluate", tmp_path / "m", tmp_path / "x.npy", "--json").stdout)
+    assert told["below_pca"] is None
+    words = fine("evaluate", tmp_path / "m", tmp_path / "x.npy").stdout
+    assert "as many principal components" in words
+    assert "none" in words
+    assert "same size" not in words
+
+
 @pytest.mark.parametrize(
     ("labels", "told"),
     [

@@ -261,7 +261,7 @@ def test_a_code_that_was_asked_for_more_than_a_small_error_only_gets_a_note() ->
 
 
 def test_an_overcomplete_penalised_code_is_not_held_against_a_copy() -> None:
-    facts = replace(HEALTHY, held_out_error=6.6, pca_error=0.0, code_size=50)
+    facts = replace(HEALTHY, held_out_error=6.6, pca_error=2.0, code_size=50)
     assert not silent("worse-than-pca", facts)
     assert silent("worse-than-pca", replace(facts, penalised=True))
     copy = replace(facts, train_error=0.01, held_out_error=0.01, shuffled_error=0.05, penalised=True)
@@ -285,9 +285,14 @@ def test_another_likelihood_than_the_squared_error_only_gets_a_note() -> None:
     assert "likelihood='mixed' does not minimise the squared error" in found[0].advice
 
 
-def test_where_pca_leaves_nothing_over_a_tiny_excess_is_no_matter() -> None:
-    assert silent("worse-than-pca", replace(HEALTHY, held_out_error=0.01, pca_error=1e-12))
-    assert not silent("worse-than-pca", replace(HEALTHY, held_out_error=1.0, pca_error=0.0))
+def test_where_pca_leaves_nearly_nothing_over_a_tiny_excess_is_no_matter() -> None:
+    assert silent("worse-than-pca", replace(HEALTHY, held_out_error=0.01, pca_error=1e-6))
+    assert not silent("worse-than-pca", replace(HEALTHY, held_out_error=1.0, pca_error=1e-6))
+
+
+def test_where_pca_leaves_none_but_rounding_nothing_is_held_against_it() -> None:
+    assert silent("worse-than-pca", replace(HEALTHY, held_out_error=30.0, pca_error=2.5e-13, code_size=64))
+    assert silent("worse-than-pca", replace(HEALTHY, held_out_error=30.0, pca_error=0.0))
 
 
 def test_a_wide_code_that_rebuilds_shuffled_rows_as_well_as_data_copies() -> None:

@@ -117,8 +117,19 @@ def test_rows_that_do_not_vary_have_the_r2_that_scikit_learn_gives_them() -> Non
     same = np.full((9, 4), 0.5, np.float32)
     assert evaluate(plane(same, 2), same)["r2"] == 1.0
     assert evaluate(plane(same, 2, offset=1.0), same)["r2"] == 0.0
-    assert compare_with_pca(plane(same, 2), same)["below_pca"] == 0.0
-    assert compare_with_pca(plane(same, 2, offset=1.0), same)["below_pca"] == -1.0
+
+
+@pytest.mark.parametrize("far", [0, 100])
+def test_nothing_is_a_multiple_of_what_as_many_components_as_directions_leave(far: int) -> None:
+    x, _ = digits()
+    x = x[:, x.std(0) > 0] + np.float32(far)
+    found = compare_with_pca(plane(x, x.shape[1], offset=1.0), x)
+    assert 0 <= found["pca_squared_error_per_row"] < 1e-9
+    assert found["below_pca"] is None
+    nearly = compare_with_pca(plane(x, x.shape[1] - 1, offset=1.0), x)
+    assert nearly["below_pca"] == pytest.approx(1 - x.shape[1] / nearly["pca_squared_error_per_row"], rel=0.05)
+    same = np.full((9, 4), 0.5, np.float32)
+    assert compare_with_pca(plane(same, 2), same)["below_pca"] is None
 
 
 def test_zeros_of_the_code_and_units_that_are_always_zero_are_counted() -> None:

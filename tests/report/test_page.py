@@ -143,6 +143,15 @@ def test_the_summary_says_kind_rows_code_size_and_the_error_beside_that_of_pca(p
     assert "deep" in page.text
 
 
+def test_no_multiple_is_told_of_what_as_many_components_as_columns_leave(tmp_path):
+    X = np.random.default_rng(0).normal(size=(40, 4))
+    model = Autoencoder(code_size=4, hidden_sizes=(8,), max_epochs=1, random_state=0).fit(X)
+    page = Page(write(model, X, tmp_path / "report.html"))
+    assert "; as many principal components leave none." in page.text
+    assert "e-1" not in page.text
+    assert "times" not in page.text.split("The doctor")[0]
+
+
 def test_measurements_colour_the_map_and_say_that_no_classifier_was_fitted(page_of):
     _, page = page_of("colours")
     traces = [trace["meta"] for trace in page.data["charts"]["map"]["data"]]

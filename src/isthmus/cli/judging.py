@@ -82,6 +82,8 @@ def _print_results(results: dict[str, Any]) -> None:
             continue
         beside = f"{results[other]:.4g}" if other else ""
         what = "principal components, same size" if "pca" in str(other) else "the columns themselves" if other else ""
+        if "pca" in str(other) and results["below_pca"] is None:
+            beside, what = "none", "as many principal components"
         table.add_row(words, f"{results[own]:.4g}", beside, what)
     print_table(table)
 

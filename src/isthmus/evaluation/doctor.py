@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.evaluation.facts import ColumnScales, Finding, FitFacts, column_scales, shuffled_columns
+from isthmus.evaluation.residuals import leaves_none
 
 __all__ = ["RULES", "ColumnScales", "Finding", "FitFacts", "column_scales", "examine", "shuffled_columns"]
 
@@ -257,7 +258,9 @@ def worse_than_pca(facts: FitFacts) -> Finding | None:
     """Principal components of the same number do better: the network, or its learning, is no use yet."""
     error = facts.train_error if facts.held_out_error is None else facts.held_out_error
     if error is None or facts.pca_error is None or (facts.penalised and facts.code_size >= facts.n_varying):
-        return None  # as many components as columns leave nothing over, and nobody asked for that
+        return None  # as many components as columns copy, and nobody asked for that
+    if leaves_none(facts.pca_error, facts.columns.squares):
+        return None
     excess = error - facts.pca_error
     if not excess > max(WORSE * facts.pca_error, WORSE_OF_VARIANCE * facts.columns.variance):
         return None
@@ -266,7 +269,7 @@ def worse_than_pca(facts: FitFacts) -> Finding | None:
     if facts.kind != "linear":
         advice += ", try other hidden_sizes, or take the linear kind"
     much = excess > MUCH_WORSE * facts.pca_error
-    times = error / facts.pca_error if facts.pca_error > 0 else math.inf
+    times = error / facts.pca_error
     told = f"{times - 1:.1%} above" if times < 10 else f"{times:.0f} times" if times < 1e6 else "far above"
     return Finding(
         "worse-than-pca",

@@ -47,6 +47,11 @@ class ColumnScales:
         return float(np.square(self.std).sum())
 
     @property
+    def squares(self) -> float:
+        """The mean of ||x||^2."""
+        return self.variance + float(np.square(self.mean).sum())
+
+    @property
     def largest(self) -> Float[np.ndarray, " columns"]:
         """The largest magnitude of each column."""
         return np.maximum(np.abs(self.minimum), np.abs(self.maximum))

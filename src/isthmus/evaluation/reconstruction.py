@@ -15,7 +15,7 @@ from torch import Tensor
 from isthmus.errors import InputError
 from isthmus.evaluation.baseline import PrincipalComponents
 from isthmus.evaluation.codes import Labels, knn_accuracy, label_array, linear_probe_accuracy, probe_rows, rare_classes
-from isthmus.evaluation.residuals import count_observed, squared_residuals
+from isthmus.evaluation.residuals import count_observed, leaves_none, squared_residuals
 
 
 class Reading(Protocol):
@@ -108,6 +108,12 @@ class _Sums:
         return float(about.clamp(min=0).sum())
 
     @property
+    def squares(self) -> float:
+        """sum over rows of ||x||^2."""
+        offset = self.shift * (2 * self.about_shift + self.observed * self.shift)
+        return float((self.squares_about_shift + offset).sum())
+
+    @property
     def r2(self) -> float:
         """1 - squared error / squares about the mean; 1 or 0 where rows do not vary, as scikit-learn has it."""
         if self.squares_about_mean == 0:
@@ -134,6 +140,7 @@ def evaluate(model: Model, X: Any, labels: Labels | None = None, random_state: i
     Returns:
         JSON-able: rows, columns, kind, likelihood, code_size, squared_error_per_row, r2, nll_per_row (nats),
         pca_squared_error_per_row (principal components of the training rows, as many as the code has units),
+        below_pca (see `compare_with_pca`),
         zero_share (of the numbers of all codes, those that are exactly zero), dead_units (that were zero in every
         row), seconds, notes (a list of sentences); and with labels classes, probe_rows, linear_probe_accuracy,
         linear_probe_accuracy_raw, knn_accuracy and knn_accuracy_raw.
@@ -170,7 +177,7 @@ def compare_with_pca(model: Model, X: Any) -> dict[str, Any]:
     Returns:
         JSON-able: rows, code_size, squared_error_per_row, pca_squared_error_per_row (model units squared), and
         below_pca: the share of the PCA's error that the model saves, 1 - model / PCA: negative where it is worse,
-        0 where both are zero, -1 where the PCA's alone is.
+        None where the PCA's is zero up to rounding, as there are as many components as directions.
 
     Raises:
         InputError: no rows.
@@ -198,13 +205,13 @@ def squared_error_by_column(model: Model, X: Any) -> Float[np.ndarray, " columns
 
 def _errors(model: Model, sums: _Sums) -> dict[str, Any]:
     own, linear = sums.squared_error / sums.n_rows, sums.pca_squared_error / sums.n_rows
-    below = 1 - own / linear if linear > 0 else (0.0 if own == 0 else -1.0)
+    complete = leaves_none(sums.pca_squared_error, sums.squares)
     return {
         "rows": sums.n_rows,
         "code_size": int(model.code_size_),
         "squared_error_per_row": own,
         "pca_squared_error_per_row": linear,
-        "below_pca": below,
+        "below_pca": None if complete else 1 - own / linear,
     }
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+ROUNDING = 1e-12
+"""Share of the squares of the rows that float32 may leave over where nothing is left over: (8 eps)^2; 3e-14 was seen, of 784 columns."""
+
 
 def squared_residuals(
     x: Float[Tensor, "*batch columns"],
@@ -28,3 +31,16 @@ def count_observed(
 ) -> Float[Tensor, " columns"] | int:
     """How many entries of each column were observed: all of them where there is no mask."""
     return len(x) if mask is None else mask.double().sum(0)
+
+
+def leaves_none(error: float, squares: float) -> bool:
+    """Whether a squared error is zero up to rounding, beside the squares of the rows themselves about zero.
+
+    Principal components leave none where they are as many as the directions in which rows vary: nothing can then be
+    told as a multiple of what they leave.
+
+    Example:
+        >>> leaves_none(2.5e-13, 15.0), leaves_none(2.5e-3, 15.0), leaves_none(0.0, 0.0)
+        (True, False, True)
+    """
+    return error <= ROUNDING * squares

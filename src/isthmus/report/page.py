@@ -161,7 +161,7 @@ def in_words(model: BaseAutoencoder, gathered: Gathered, judged: dict[str, Any])
         "effective_units": number(effective_units(covariance_eigenvalues(gathered.codes))),
         "n_columns": len(user_columns(model.preprocessing_)),
         "most_columns": MOST_COLUMNS,
-        "comparison": comparison_rows(gathered),
+        "comparison": comparison_rows(gathered, judged["below_pca"] is None),
         "better": percent(float(np.mean(gathered.squared_error < gathered.pca_squared_error))),
         "recipe": recipe(model, gathered.n_rows),
     }

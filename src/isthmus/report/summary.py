@@ -40,9 +40,9 @@ def headline(model: BaseAutoencoder, judged: Mapping[str, Any]) -> str:
         f"A code of {size} stands for {counted(judged['columns'], 'column')} and leaves a squared error of "
         f"{number(ours)} a row"
     )
-    if not pca > 0:
-        return f"{start}; principal components of the same size leave none."
-    below = 1 - ours / pca
+    below = judged["below_pca"]
+    if below is None:
+        return f"{start}; as many principal components leave none."
     if abs(below) < 0.005:
         return f"{start}, as much as principal components of the same size ({number(pca)})."
     side = "below" if below > 0 else "above"
@@ -53,7 +53,8 @@ def headline(model: BaseAutoencoder, judged: Mapping[str, Any]) -> str:
 
 def summary_cards(model: BaseAutoencoder, judged: Mapping[str, Any]) -> list[Card]:
     """Kind, rows, code size, error beside that of principal components, and what the labels add."""
-    ours, pca = judged["squared_error_per_row"], judged["pca_squared_error_per_row"]
+    ours = judged["squared_error_per_row"]
+    pca = 0.0 if judged["below_pca"] is None else judged["pca_squared_error_per_row"]
     ratio = judged["columns"] / model.code_size_
     fewer = f"{number(round(ratio, 1))} times fewer than columns" if ratio > 1 else "no fewer than columns"
     cards = [
@@ -84,8 +85,13 @@ def _shares(code: float, raw: float) -> tuple[Bar, ...]:
     return ("from the code", f"{code:.1%}", code, "ours"), ("from the columns", f"{raw:.1%}", raw, "raw")
 
 
-def comparison_rows(gathered: Gathered) -> list[tuple[str, str, str, str]]:
-    """Mean, median, 95th percentile and largest squared error: ours, principal components', and the difference."""
+def comparison_rows(gathered: Gathered, complete: bool) -> list[tuple[str, str, str, str]]:
+    """Mean, median, 95th percentile and largest squared error: ours, principal components', and the difference.
+
+    Args:
+        gathered: errors by row.
+        complete: principal components leave none but for rounding, beside which no difference is told.
+    """
     ours, pca = gathered.squared_error, gathered.pca_squared_error
     measures: dict[str, Callable[[np.ndarray], Any]] = {
         "mean": np.mean, "median": np.median, "95th percentile": lambda e: np.percentile(e, 95), "largest": np.max,
@@ -93,7 +99,7 @@ def comparison_rows(gathered: Gathered) -> list[tuple[str, str, str, str]]:
     rows = []
     for name, measure in measures.items():
         a, b = float(measure(ours)), float(measure(pca))
-        rows.append((name, number(a), number(b), f"{a / b - 1:+.0%}" if b > 0 else "–"))
+        rows.append((name, number(a), *(("0", "–") if complete or b == 0 else (number(b), f"{a / b - 1:+.0%}"))))
     return rows
 
 
