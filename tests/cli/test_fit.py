@@ -100,6 +100,7 @@ def test_a_constant_column_and_a_code_wider_than_the_data_are_allowed_and_noted(
 def test_missing_values_are_filled_only_when_that_was_said(tmp_path, fine, refused, policy):
     (tmp_path / "rows.csv").write_text("a,b\n" + "\n".join(f"{i},{i * i}" for i in range(1, 30)) + "\n3,\n")
     arguments = ("fit", tmp_path / "rows.csv", "-o", tmp_path / "m.isthmus", *SMALL)
+    assert "mean|median|mask" in fine("fit", "--help").stdout
     refused(arguments, "NaN (a missing value) at row 29, column 'b'", "--missing")
     fine(*arguments, "--missing", policy)
     assert isthmus.load(tmp_path / "m.isthmus").missing == policy

@@ -156,13 +156,23 @@ def test_the_encoder_that_is_told_what_is_missing_is_contracted_in_the_rows_alon
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"hidden_sizes": (16,), "contraction_method": "closed"}, "and this encoder has 2; take method='auto'"),
+        (
+            {"hidden_sizes": (16,), "contraction_method": "closed"},
+            "and this encoder has 2; take 'auto'",
+        ),
         ({"contraction_of": "reconstruction", "contraction_method": "closed"}, "the reconstruction takes two"),
-        ({"contraction_order": 3}, "order 3 is not known; give 1, or 2"),
-        ({"contraction_weight": -0.1}, "Contraction: weight -0.1 cannot weigh a term"),
+        ({"contraction_order": 3}, "contraction_order=3: it must be 1, or 2"),
+        ({"contraction_weight": -0.1}, "contraction_weight: weight -0.1 cannot weigh a term"),
         ({"contraction_of": "decoder"}, "choose one of: encoder, reconstruction"),
-        ({"likelihood": "gaussian-predicted"}, "use tied=False or"),
-        ({"network": "conv"}, "network='conv' has no tied=True"),
+        ({"likelihood": "gaussian-predicted"}, "use tied=False, or likelihood='gaussian'"),
+        ({"network": "conv"}, "network='conv' has no transposed weights to tie; give tied=False, or network='mlp'"),
+        ({"network": "conv", "corruption": "missing", "tied": False}, "network='conv' has no corruption='missing'"),
+        ({"corruption": "missing"}, "the mask that it is told beside them (corruption='missing'); give tied=False"),
+        ({"corruption": "missing", "likelihood": "gaussian-predicted"}, "(corruption='missing'); give tied=False"),
+        ({"contraction_method": "foo"}, "contraction_method 'foo' is unknown"),
+        ({"contraction_of": "foo"}, "contraction_of 'foo' is unknown"),
+        ({"n_probes": 0}, "n_probes=0: it must be a whole number of at least 1"),
+        ({"corruption_groups": [[0, 1]]}, "and found corruption=None; take one of these, or leave the groups out"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_one_line(options, text):

@@ -160,6 +160,10 @@ def test_a_callable_corrupts_and_no_file_keeps_it(tmp_path):
         ({"corruption": "groups", "corruption_groups": [0, 1]}, "group 0 is 0 and no list; give lists of column"),
         ({"corruption": "groups", "corruption_groups": [[0.5]]}, "group 0 holds 0.5, which is no column; give lists"),
         ({"corruption": "missing", "corruption_groups": 3}, "corruption_groups=3: it is no list of groups; give"),
+        (
+            {"corruption": "salt-and-pepper", "corruption_groups": [[0, 1]]},
+            "corruption_groups are hit together by corruption='groups' or 'missing', and found corruption='salt-and",
+        ),
         ({"corrupted_weight": "a"}, "corrupted_weight='a': it must be a finite number, 0 or more"),
         ({"corrupted_weight": -1.0}, "corrupted_weight=-1.0: it must be a finite number, 0 or more"),
         ({"clean_weight": float("nan")}, "clean_weight=nan: it must be a finite number, 0 or more"),

@@ -205,6 +205,10 @@ REFUSED = [
     ({"layers": "denoisy"}, "layers 'denoisy' is unknown; did you mean 'denoising'"),
     ({"training": "greedily"}, "training 'greedily' is unknown; did you mean 'greedy'"),
     ({"corruption": "missing"}, "corruption='missing' has no meaning for the codes that the upper layers are given"),
+    ({"corruption_groups": [[0, 1]]}, "corruption_groups name columns, which the codes of upper layers are not"),
+    ({"method": "cdd"}, "method 'cdd' is unknown; did you mean 'cd'"),
+    ({"activation": "foo"}, "^activation 'foo' is unknown; choose one of: "),
+    ({"code_activation": "foo"}, "^code_activation 'foo' is unknown; choose one of: "),
     ({"activation": "silu"}, "codes of SiLU units cannot be reconstructed by a layer above"),
     ({"pretraining_epochs": -1}, "pretraining_epochs=-1: it must be a whole number, 0 or more"),
     ({"pretraining_epochs": 0, "fine_tuning_epochs": 0}, "without fine-tuning learns nothing"),
@@ -229,5 +233,8 @@ def test_labels_that_cannot_be_learned_are_refused():
         clone(model).fit(X, Y[1:])
     with pytest.raises(InputError, match=r"looks at labels too; give validation=\(rows, classes\)"):
         clone(model).fit(X, Y, validation=X)
+    for rows, validation in ((Y, (X[:2], [np.nan, 1.0])), (np.where(Y == 3, np.nan, Y), None)):
+        with pytest.raises(InputError, match="y holds nan at row .*cannot be learned; leave the row out$"):
+            clone(model).fit(X, rows, validation=validation)
     with pytest.raises(InputError, match="y holds the class 11, which was not among those that were learned"):
         clone(model).fit(X, Y, validation=(X[:2], [11, 0]))

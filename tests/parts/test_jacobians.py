@@ -358,13 +358,17 @@ def test_the_method_is_chosen_by_layers_and_sizes():
 @pytest.mark.parametrize(
     ("model", "options", "text"),
     [
-        (deep, {}, "method='closed' has the Jacobian of one layer, and this encoder has 3; take method='auto'"),
-        (convolutional, {}, "and this encoder is a ConvolutionalEncoder; take method='auto'"),
-        (shallow, {"of": "reconstruction"}, "and the reconstruction takes two; take method='auto'"),
+        (
+            deep,
+            {},
+            "contraction_method='closed' has the Jacobian of one layer, and this encoder has 3; take 'auto'",
+        ),
+        (convolutional, {}, "and this encoder is a ConvolutionalEncoder; take 'auto'"),
+        (shallow, {"of": "reconstruction"}, "and the reconstruction takes two; take 'auto'"),
         (
             lambda: Model(MLP((COLUMNS, UNITS), generator=seeded()), nn.Softmax(-1), COLUMNS),
             {},
-            "and Softmax does not act on each unit of the code by itself; take method='auto'",
+            "and Softmax does not act on each unit of the code by itself; take 'auto'",
         ),
     ],
 )
@@ -380,14 +384,15 @@ def test_the_closed_form_is_refused_where_there_is_none(model, options, text):
     ("options", "text"),
     [
         ({"weight": -1.0}, "Contraction: weight -1.0 cannot weigh a term"),
-        ({"order": 3}, "Contraction: order 3 is not known; give 1, or 2"),
-        ({"order": True}, "Contraction: order True is not known"),
-        ({"hessian_weight": math.nan}, "Contraction: hessian_weight: weight nan cannot weigh a term"),
-        ({"hessian_scale": 0.0}, "Contraction: hessian_scale 0.0 is not positive; give a number above 0"),
-        ({"n_corruptions": 0}, "size 0 at position 0 of .0, 1. is not a whole number of at least 1"),
-        ({"n_probes": 1.5}, "size 1.5 at position 1"),
-        ({"of": "code"}, "of 'code' is unknown; .*choose one of: encoder, reconstruction"),
-        ({"method": "hutchison"}, "method 'hutchison' is unknown; did you mean 'hutchinson'?"),
+        ({"order": 3}, "contraction_order=3: it must be 1, or 2"),
+        ({"order": True}, "contraction_order=True: it must be 1, or 2"),
+        ({"hessian_weight": math.nan}, "^hessian_weight: weight nan cannot weigh a term"),
+        ({"hessian_scale": 0.0}, "hessian_scale=0.0: it must be a finite number above 0"),
+        ({"hessian_scale": "a"}, "hessian_scale='a': it must be a finite number above 0"),
+        ({"n_corruptions": 0}, "n_corruptions=0: it must be a whole number of at least 1"),
+        ({"n_probes": 1.5}, "n_probes=1.5: it must be a whole number of at least 1"),
+        ({"of": "code"}, "contraction_of 'code' is unknown; .*choose one of: encoder, reconstruction"),
+        ({"method": "hutchison"}, "contraction_method 'hutchison' is unknown; did you mean 'hutchinson'?"),
     ],
 )
 def test_arguments_that_cannot_be_meant_are_refused(options, text):

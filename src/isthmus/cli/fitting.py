@@ -58,7 +58,11 @@ def fit(
     ] = None,
     missing: Annotated[
         str | None,
-        typer.Option(metavar="mean|median", rich_help_panel=_DATA, help="Fill missing values in; else refused."),
+        typer.Option(
+            metavar="mean|median|mask",
+            rich_help_panel=_DATA,
+            help="Fill missing values in, or mask them; else refused.",
+        ),
     ] = None,
     resize: Annotated[
         str | None, typer.Option(metavar="HxW", rich_help_panel=_DATA, help="Bring images to one size.")

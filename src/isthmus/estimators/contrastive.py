@@ -162,6 +162,12 @@ class Contrastive(Beside):
                 (`isthmus.evaluation.partition.annealed` takes it); rectified units.
         """
         check_is_fitted(self)
+        if self.likelihood_["name"] == COUNTS:
+            raise InputError(
+                "each number of words a row has a log Z of its own, so word counts have no single one; estimate it for "
+                "a number of words by isthmus.evaluation.partition.annealed(model.objective_.harmonium, generator, "
+                "total=...)"
+            )
         machine, generator = self._machine.to("cpu").eval(), torch.Generator().manual_seed(seed_of(random_state))
         estimate = annealed(
             machine.harmonium, generator, n_chains=n_chains, n_temperatures=n_temperatures,

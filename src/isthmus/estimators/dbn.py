@@ -14,7 +14,7 @@ from jaxtyping import Float
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
-from isthmus.estimators.contrastive import Contrastive
+from isthmus.estimators.contrastive import COUNTS, Contrastive
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.records import Shape
 from isthmus.learning.contrast import Contrast
@@ -87,6 +87,11 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
         self._check()
         given = (shape.code_size,) if self.hidden_sizes is None else self.hidden_sizes
         self.hidden_sizes_ = tuple(int(size) for size in given)
+        if shape.likelihood["name"] == COUNTS:
+            raise InputError(
+                "a deep belief network has no units for word counts; take a restricted machine (kind 'rbm'), or "
+                "likelihood='bernoulli' on which words there are"
+            )
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         layers: list[Contrast] = []
         for n_inputs, n_units in pairwise((shape.n_columns, *self.hidden_sizes_, shape.code_size)):

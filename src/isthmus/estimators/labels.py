@@ -50,19 +50,37 @@ def known(y: np.ndarray, unlabeled: Any) -> Bool[np.ndarray, " n"]:
         >>> known(np.array([3, -1, 4]), -1), known(np.array([0.5, np.nan]), float("nan"))
         (array([ True, False,  True]), array([ True, False]))
     """
-    missing = _by_row(~np.isfinite(y) if y.dtype.kind == "f" else pd.isna(y))
+    missing = _missing(y)
     none = np.zeros(len(y), bool)
     if unlabeled is not None:
         none = _by_row(pd.isna(y) if pd.isna(unlabeled) else y == unlabeled)
     odd = np.flatnonzero(missing & ~none)
     if len(odd):
-        raise InputError(
-            f"y holds {y[odd[0]]} at row {odd[0]}, and NaN, infinity or a missing label cannot be learned; leave the "
-            "row out, or name what means 'no label' as unlabeled"
-        )
+        raise _unlearnable(y, odd[0], "leave the row out, or name what means 'no label' as unlabeled")
     if none.all():
         raise InputError(f"every label is {unlabeled!r}, which means none; give some rows a label")
     return ~none
+
+
+def refuse_missing(y: np.ndarray) -> None:
+    """Where no label may mean none: every row must have one.
+
+    Raises:
+        InputError: a missing or infinite label, with its row.
+    """
+    missing = np.flatnonzero(_missing(y))
+    if len(missing):
+        raise _unlearnable(y, missing[0], "leave the row out")
+
+
+def _missing(y: np.ndarray) -> Bool[np.ndarray, " n"]:
+    return _by_row(~np.isfinite(y) if y.dtype.kind == "f" else pd.isna(y))
+
+
+def _unlearnable(y: np.ndarray, row: int, advice: str) -> InputError:
+    return InputError(
+        f"y holds {y[row]} at row {row}, and NaN, infinity or a missing label cannot be learned; {advice}"
+    )
 
 
 def _by_row(entries: Any) -> Bool[np.ndarray, " n"]:

@@ -59,7 +59,8 @@ def perceptrons(
         options: activation, normalization, dropout and generator, as `MLP` takes them.
 
     Raises:
-        InputError: tied weights under a likelihood that wants more than one number a column.
+        InputError: tied weights under a likelihood that wants more than one number a column, or where the mask is an
+            input too.
     """
     encoder = MLP((n_inputs, *hidden_sizes, code_size), **options)
     if not hidden_sizes and code_activation in SCHEMES:
@@ -110,9 +111,15 @@ def convolutions(
 
 def refuse_wide_output(likelihood: Likelihood, n_inputs: int) -> None:
     """A transposed encoder gives one parameter for each input, no more and no less."""
+    if n_inputs != likelihood.n_columns:
+        raise InputError(
+            f"tied=True gives an output for each of the encoder's {n_inputs} inputs, which are the "
+            f"{likelihood.n_columns} columns and the mask that it is told beside them (corruption='missing'); give "
+            "tied=False"
+        )
     if likelihood.n_parameters != n_inputs:
         raise InputError(
             f"tied=True gives {n_inputs} outputs, one for each input of the encoder, and likelihood "
             f"{likelihood.name!r} wants {likelihood.n_parameters} for {likelihood.n_columns} columns; "
-            "use tied=False or 'gaussian'"
+            "use tied=False, or likelihood='gaussian'"
         )

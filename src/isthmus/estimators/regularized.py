@@ -25,7 +25,7 @@ from isthmus.parts.hits import patch_groups
 from isthmus.parts.jacobians import Contraction
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
 from isthmus.parts.networks import MLP, Normalization, check_choice
-from isthmus.parts.penalties import Penalty
+from isthmus.parts.penalties import Penalty, check_weight
 from isthmus.parts.sparse_activations import gathered
 from isthmus.parts.sparsity import SparseParts, sparse_parts
 
@@ -119,15 +119,21 @@ class Regularization:
         """The penalty on the Jacobian, if there is one."""
         if self.contraction_weight == 0:
             return {}
+        weight = check_weight("contraction_weight", self.contraction_weight)
         contraction = Contraction(
-            self.contraction_weight, order=self.contraction_order, hessian_weight=self.hessian_weight,
-            hessian_scale=self.hessian_scale, of=self.contraction_of, method=self.contraction_method,
-            n_probes=self.n_probes,
+            weight, order=self.contraction_order, hessian_weight=self.hessian_weight, hessian_scale=self.hessian_scale,
+            of=self.contraction_of, method=self.contraction_method, n_probes=self.n_probes,
         )  # fmt: skip
         return {"contraction": contraction}
 
     def _corruption(self, shape: Shape) -> Corruption | None:
         """C(x~ | x), with the groups that the data suggest where none are given."""
+        grouped = ("groups", "missing")
+        if self.corruption_groups is not None and self.corruption not in grouped:
+            raise InputError(
+                f"corruption_groups are hit together by corruption='groups' or 'missing', and found "
+                f"corruption={self.corruption!r}; take one of these, or leave the groups out"
+            )
         if self.corruption is None:
             return None
         if self.corruption == "gaussian" and not self.corrupted_weight == self.clean_weight == 1.0:
@@ -194,9 +200,10 @@ class Regularized(Regularization):
                 shape.n_columns * (2 if told else 1), tuple(self.hidden_sizes or ()), shape.code_size, likelihood,
                 tied=self.tied, code_activation=self._scheme(self.code_activation), **options,
             )  # fmt: skip
-        if self.tied or told:
-            wish = "tied=True" if self.tied else "corruption='missing'"
-            raise InputError(f"network='conv' has no {wish}; use network='mlp' with it")
+        if self.tied:
+            raise InputError("network='conv' has no transposed weights to tie; give tied=False, or network='mlp'")
+        if told:
+            raise InputError("network='conv' has no corruption='missing'; use network='mlp' with it")
         return convolutions(
             shape.image_shape or (1, 1, shape.n_columns), shape.code_size, likelihood,
             hidden_sizes=self.hidden_sizes or None, dense_sizes=self.dense_sizes, **options,

@@ -19,7 +19,7 @@ from isthmus.estimators.contrastive import nearest_visible
 from isthmus.estimators.networks import perceptrons
 from isthmus.estimators.records import Shape
 from isthmus.estimators.regularized import Regularization
-from isthmus.learning.contrast import Contrast
+from isthmus.learning.contrast import METHODS, Contrast
 from isthmus.learning.objectives import Objective, Reconstruction
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
@@ -29,7 +29,7 @@ from isthmus.learning.supervision import CrossEntropy, Loss
 from isthmus.learning.training import Settings
 from isthmus.learning.unrolling import Unrolled
 from isthmus.parts.code_units import units_for
-from isthmus.parts.layers import check_choice
+from isthmus.parts.layers import ACTIVATIONS, check_choice
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
 from isthmus.parts.networks import MLP, default_hidden_sizes
 
@@ -174,6 +174,10 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         """Refuse what a stack has no use for."""
         check_choice("layers", self.layers, tuple(LAYERS))
         check_choice("training", self.training, TRAININGS)
+        check_choice("method", self.method, METHODS)
+        for name in ("activation", "code_activation"):
+            if getattr(self, name) is not None:
+                check_choice(name, getattr(self, name), tuple(ACTIVATIONS))
         if self.layers == "rbm":
             machines.refuse_for_machines(self)
         if self.corruption in ("groups", "missing"):
@@ -181,6 +185,8 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
                 f"corruption={self.corruption!r} has no meaning for the codes that the upper layers are given; take "
                 "'masking', 'salt-and-pepper' or 'gaussian' in a stack"
             )
+        if self.corruption_groups is not None:
+            raise InputError("corruption_groups name columns, which the codes of upper layers are not; leave them out")
         for name in ("pretraining_epochs", "fine_tuning_epochs"):
             epochs = getattr(self, name)
             if epochs is not None and not (isinstance(epochs, int | np.integer) and epochs >= 0):
@@ -223,13 +229,15 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
     def _split(self, rows: Rows, validation: Any, generator: torch.Generator) -> tuple[Rows, Rows | None]:
         if self.training != "supervised":
             return super()._split(rows, validation, generator)
-        classes = labels.classes_of(labels.one_a_row(self, self._y, len(rows)), None)
+        y = labels.one_a_row(self, self._y, len(rows))
+        labels.refuse_missing(y)
+        classes = labels.classes_of(y, None)
         self._n_classes = len(classes)
 
         def labelled(rows: Rows, y: Any) -> Labelled:
-            return Labelled(
-                rows, torch.from_numpy(labels.numbered(labels.one_a_row(self, y, len(rows)), classes, None))
-            )
+            y = labels.one_a_row(self, y, len(rows))
+            labels.refuse_missing(y)
+            return Labelled(rows, torch.from_numpy(labels.numbered(y, classes, None)))
 
         if validation is None:
             return super()._split(labelled(rows, self._y), None, generator)

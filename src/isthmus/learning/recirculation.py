@@ -68,10 +68,7 @@ class Recirculation(Reconstruction):
         *,
         regression: float = 0.75,
     ) -> None:
-        if isinstance(regression, bool) or not isinstance(regression, Real) or not 0.0 <= regression < 1.0:
-            raise InputError(
-                f"regression={regression!r}: it must be a share, at least 0 and below 1: at 1 both passes are the same"
-            )
+        share = check_regression(regression)
         if likelihood.n_parameters != likelihood.n_columns or any(True for _ in likelihood.parameters()):
             raise InputError(
                 f"recirculation compares what a unit of each column does on two passes, and "
@@ -79,7 +76,7 @@ class Recirculation(Reconstruction):
                 "number a column"
             )
         super().__init__(encoder, decoder, likelihood, code_activation)
-        self.regression = float(regression)
+        self.regression = share
 
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The nll of the first pass, (batch,), nats, with the local rule for its gradient."""
@@ -94,6 +91,19 @@ class Recirculation(Reconstruction):
             hidden_change = trip.code - self.code_activation(again)
         surrogate = -_products(change, self.decoder(trip.code)) - _products(hidden_change, again)
         return {"reconstruction": nll + (surrogate - surrogate.detach())}
+
+
+def check_regression(regression: float) -> float:
+    """Refuse what is no share of the row.
+
+    Raises:
+        InputError: no number, or one outside [0, 1).
+    """
+    if isinstance(regression, bool) or not isinstance(regression, Real) or not 0.0 <= regression < 1.0:
+        raise InputError(
+            f"regression={regression!r}: it must be a share, at least 0 and below 1: at 1 both passes are the same"
+        )
+    return float(regression)
 
 
 def _products(change: Float[Tensor, "batch units"], total: Float[Tensor, "batch units"]) -> Float[Tensor, " batch"]:

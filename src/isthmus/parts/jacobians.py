@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 from torch.func import jvp, vmap
 
 from isthmus.errors import InputError
-from isthmus.parts.layers import check_choice, check_sizes
+from isthmus.parts.layers import check_choice, check_count
 from isthmus.parts.networks import MLP
 from isthmus.parts.passes import Pass
 from isthmus.parts.penalties import Coder, Penalty, check_weight
@@ -274,14 +274,15 @@ class Contraction(Penalty):
     ) -> None:
         super().__init__(weight)
         if isinstance(order, bool) or order not in (1, 2):
-            raise InputError(f"Contraction: order {order!r} is not known; give 1, or 2 for the Hessian's term besides")
-        if not 0.0 < hessian_scale < math.inf:
-            raise InputError(f"Contraction: hessian_scale {hessian_scale!r} is not positive; give a number above 0")
-        check_choice("of", of, MAPS)
-        check_choice("method", method, METHODS)
-        check_sizes("Contraction: n_corruptions and n_probes", (n_corruptions, n_probes))
+            raise InputError(f"contraction_order={order!r}: it must be 1, or 2 for the Hessian's term besides")
+        if not isinstance(hessian_scale, int | float) or not 0.0 < hessian_scale < math.inf:
+            raise InputError(f"hessian_scale={hessian_scale!r}: it must be a finite number above 0")
+        check_choice("contraction_of", of, MAPS)
+        check_choice("contraction_method", method, METHODS)
+        check_count("n_corruptions", n_corruptions)
+        check_count("n_probes", n_probes)
         self.order, self.of, self.method = int(order), of, method
-        self.hessian_weight = check_weight("Contraction: hessian_weight", hessian_weight)
+        self.hessian_weight = check_weight("hessian_weight", hessian_weight)
         self.hessian_scale = float(hessian_scale)
         self.n_corruptions, self.n_probes = int(n_corruptions), int(n_probes)
 
@@ -312,7 +313,7 @@ class Contraction(Penalty):
         """
         lacks = self._lacks_closed_form(coder)
         if self.method == "closed" and lacks:
-            raise InputError(f"method='closed' has the Jacobian of one layer, and {lacks}; take method='auto'")
+            raise InputError(f"contraction_method='closed' has the Jacobian of one layer, and {lacks}; take 'auto'")
         if self.method != "auto":
             return cast(Method, self.method)
         outputs = n_columns if self.of == "reconstruction" else code_size

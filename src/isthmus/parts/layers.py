@@ -99,6 +99,16 @@ def check_sizes(what: str, sizes: Sequence[int]) -> None:
             )
 
 
+def check_count(name: str, count: int) -> None:
+    """Refuse a count below one.
+
+    Raises:
+        InputError: no whole number of at least 1.
+    """
+    if isinstance(count, bool) or not hasattr(count, "__index__") or int(count) < 1:
+        raise InputError(f"{name}={count!r}: it must be a whole number of at least 1")
+
+
 def check_options(activation: str, normalization: str | None, dropout: float) -> None:
     """Refuse an unknown activation or normalisation, and a dropout rate outside [0, 1).
 
