@@ -115,6 +115,19 @@ def test_every_argument_of_every_kind_can_be_set():
             assert arguments.settings([typed], name, kind) == {argument: default}
 
 
+@pytest.mark.parametrize("name", ["code_size_", "objective_", "preprocessing_", "history_", "kind", "overcomplete"])
+def test_what_is_no_argument_is_no_setting(name):
+    from isthmus.estimators.classifier import CodeClassifier
+    from isthmus.estimators.registry import KINDS
+
+    for kind, constructor in {**KINDS, "classifier": CodeClassifier}.items():
+        with pytest.raises(InputError, match=f"the kind '{kind}' has no setting '{name}'"):
+            arguments.settings([f"{name}=3"], kind, constructor)
+        with pytest.raises(InputError, match="has no setting 'zzzz'") as caught:
+            arguments.settings(["zzzz=3"], kind, constructor)
+        assert "_'" not in str(caught.value)
+
+
 def test_numbers_that_json_has_no_words_for_become_null(capsys):
     print_json({"a": float("nan"), "b": [float("inf"), 1.5], "c": {"d": (1, None)}, "name": "ä"})
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, 1.5], "c": {"d": [1, None]}, "name": "ä"}

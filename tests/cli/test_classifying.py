@@ -80,6 +80,26 @@ def test_the_options_reach_the_classifier(workshop, tmp_path, fine):
     assert (model.classes_.tolist(), model.n_rows_) == (["a", "b"], 20)
 
 
+@pytest.mark.parametrize("typed", ["NaN", "nan", ""])
+@pytest.mark.parametrize("classes", [("a", "b"), (3, 4)])
+def test_empty_cells_can_be_named_as_no_label(typed, classes, table, workshop, tmp_path, fine):
+    labels = [classes[0], classes[1], None] * 20
+    table.drop(columns="species").assign(species=labels).to_csv(tmp_path / "gaps.csv", index=False)
+    fine(
+        "classify", "fit", tmp_path / "gaps.csv", "--labels", "species", "--unlabeled", typed, "--encoder",
+        workshop / "table.isthmus", "-o", tmp_path / "clf", "--validation", "0", *QUICK,
+    )  # fmt: skip
+    model = isthmus.load(tmp_path / "clf")
+    assert (model.classes_.tolist(), model.n_rows_) == (list(classes), 40)
+    asked = ("classify", "predict", tmp_path / "clf", tmp_path / "gaps.csv", "--labels", "species")
+    assert "(40 rows)" in fine(*asked, "-o", tmp_path / "p.csv").stderr
+
+
+def test_a_label_that_is_no_number_is_refused_where_labels_are_numbers(workshop, tmp_path, refused):
+    asked = ("classify", "fit", "digits", "--encoder", workshop / "digits.isthmus", "-o", tmp_path / "clf", *QUICK)
+    refused((*asked, "--unlabeled", "foo"), "--unlabeled foo: the labels are numbers; give a number, or NaN for empty")
+
+
 @pytest.mark.parametrize("name", ["p.csv", "p.parquet", "p.npz"])
 def test_classes_of_a_table_are_written_in_each_format(name, workshop, tmp_path, fine, table):
     asked = ("--labels", "species", "--encoder", workshop / "table.isthmus")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import math
 import re
@@ -105,7 +106,8 @@ def settings(assignments: Sequence[str], kind: str, constructor: type) -> dict[s
     """
     from isthmus.data.messages import hint
 
-    hints = {name: annotation for name, annotation in get_type_hints(constructor).items() if _is_argument(annotation)}
+    types = get_type_hints(constructor)  # of what `fit` learns too
+    hints = {name: types[name] for name in inspect.signature(constructor).parameters if name in types}
     found: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, text = (part.strip() for part in assignment.partition("="))
@@ -120,10 +122,6 @@ def settings(assignments: Sequence[str], kind: str, constructor: type) -> dict[s
             raise InputError(f"--set {assignment}: {name} is set twice; set it once")
         found[name] = _admitted(name, text, hints[name])
     return found
-
-
-def _is_argument(annotation: Any) -> bool:
-    return "ClassVar" not in str(annotation)
 
 
 def _admitted(name: str, text: str, annotation: Any) -> Any:

@@ -42,7 +42,10 @@ def fit(
     ],
     labels: Labels = None,
     unlabeled: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="Rows with this label have none; see reconstruction_weight.")
+        str | None,
+        typer.Option(
+            metavar="LABEL", help="Rows with this label have none, NaN for empty cells; see reconstruction_weight."
+        ),
     ] = None,
     frozen: Annotated[bool, typer.Option("--frozen", help="Leave the code as it is; else it is fine-tuned.")] = False,
     set_: Annotated[
@@ -106,10 +109,20 @@ def _labelled(rows: Dataset) -> Dataset:
 
 
 def _as_label(text: str, labels: np.ndarray | None) -> Any:
-    """What was typed, as the labels have it: text where they are texts, else a number."""
-    if labels is not None and labels.dtype.kind in "biuf":
-        return arguments.value(text)
-    return text
+    """What was typed, as the labels have it: text where they are texts, else a number; NaN, nan and '' are empty cells.
+
+    Raises:
+        InputError: no number, where the labels are numbers.
+    """
+    numbers = labels is not None and labels.dtype.kind in "biuf"
+    if text.strip().lower() in ("nan", "") and (numbers or labels is None or text not in labels.tolist()):
+        return float("nan")
+    if not numbers:
+        return text
+    label = arguments.value(text)
+    if not isinstance(label, int | float):
+        raise InputError(f"--unlabeled {text}: the labels are numbers; give a number, or NaN for empty cells")
+    return label
 
 
 def _classifier(coder: Any, assignments: list[str], given: dict[str, Any], quiet: bool) -> CodeClassifier:
@@ -187,10 +200,10 @@ def predict(
         "model": classifier, "data": rows.name, "rows": rows.n_rows, "classes": model.classes_.tolist(),
         "written_to": str(destination),
     }  # fmt: skip
-    accuracy = _accuracy(model, rows, classes, labels, voice)
-    if accuracy is not None:
-        summary["accuracy"] = accuracy
-        voice.say(f"accuracy: {accuracy:.4f} ({rows.n_rows:,} rows)")
+    right = _right(model, rows, classes, labels, voice)
+    if right is not None:
+        summary["accuracy"] = float(right.mean())
+        voice.say(f"accuracy: {right.mean():.4f} ({len(right):,} rows)")
     _write(destination, model.classes_, classes, probabilities, rows.row_names, force)
     voice.say(f"{rows.n_rows:,} predictions written to {output}")
     if as_json:
@@ -205,28 +218,31 @@ def _claim(output: str, force: bool) -> Path:
     return target
 
 
-def _accuracy(
+def _right(
     model: CodeClassifier, rows: Dataset, classes: np.ndarray, labels: str | None, voice: Voice
-) -> float | None:
-    """The share of the rows whose label is predicted; None where there are no labels, or of other classes, unasked.
+) -> np.ndarray | None:
+    """Whether the label of each row that has one is predicted; None where there are none, or of other classes, unasked.
 
     Raises:
         InputError: labels that were asked for and are of classes that were not learned.
     """
     import numpy as np
 
-    from isthmus.estimators.labels import refuse_unseen
+    from isthmus.estimators.labels import known, refuse_unseen
 
     if rows.labels is None:
         return None
     try:
-        refuse_unseen(np.asarray(_labelled(rows).labels), model.classes_)
+        told = np.asarray(_labelled(rows).labels)
+        has_label = known(told, model.unlabeled)
+        refuse_unseen(told[has_label], model.classes_)
     except InputError as error:
         if labels is not None:
             raise
         voice.note(f"not compared with the data's own labels: {error}")
         return None
-    return float((classes == rows.labels).mean())
+    right: np.ndarray = classes[has_label] == told[has_label]
+    return right
 
 
 def _write(
