@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import isthmus.report.page
-from isthmus import Autoencoder, InputError, LinearAutoencoder
+from isthmus import Autoencoder, InputError, LinearAutoencoder, StackedAutoencoder
 from isthmus.data.dataset import Dataset
 from isthmus.report import write
 
@@ -150,6 +150,16 @@ def test_no_multiple_is_told_of_what_as_many_components_as_columns_leave(tmp_pat
     assert "; as many principal components leave none." in page.text
     assert "e-1" not in page.text
     assert "times" not in page.text.split("The doctor")[0]
+
+
+def test_every_phase_of_a_stack_is_told_with_its_epochs(tmp_path):
+    X = np.random.default_rng(0).normal(size=(40, 6))
+    model = StackedAutoencoder(hidden_sizes=(5,), code_size=2, max_epochs=2, random_state=0).fit(X)
+    page = Page(write(model, X, tmp_path / "report.html"))
+    names = [record["name"] for record in (*model.history_["pretraining"], model.history_)]
+    assert len(names) == 3
+    for name in names:
+        assert re.search(rf"{name} 2 [\d.]+ s all epochs were done", page.text)
 
 
 def test_measurements_colour_the_map_and_say_that_no_classifier_was_fitted(page_of):

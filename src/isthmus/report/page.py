@@ -24,7 +24,7 @@ from isthmus.report.features import feature_report
 from isthmus.report.figures import covariance_eigenvalues
 from isthmus.report.gathering import Gathered, gather, sample, take, user_columns
 from isthmus.report.layers import first_layer
-from isthmus.report.recipe import STOPPED, recipe
+from isthmus.report.recipe import STOPPED, phases, recipe
 from isthmus.report.saving import refuse_existing, save_whole
 from isthmus.report.summary import comparison_rows, headline, histograms, summary_cards
 from isthmus.report.words import Labels, counted, number, percent, read_labels, read_row_names
@@ -153,6 +153,7 @@ def in_words(model: BaseAutoencoder, gathered: Gathered, judged: dict[str, Any])
         "cards": summary_cards(model, judged),
         "history": history,
         "stopped": STOPPED.get(history["stopped"], history["stopped"]),
+        "phases": phases(history),
         "held_out": any(epoch["held_out"] is not None for epoch in history["epochs"]),
         "pictured": model.preprocessing_.image_shape is not None,
         "sparse": model.preprocessing_.source in ("sparse", "text"),

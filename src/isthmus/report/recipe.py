@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -130,8 +131,26 @@ def scaling_in_words(offset: np.ndarray, scale: np.ndarray) -> str:
     return "by column: (x − offset) / scale"
 
 
+def phases(history: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Name, epochs, time and end of each phase of learning, the first first; none where there was one alone.
+
+    Example:
+        >>> one = {"epochs": [{}, {}], "stopped": "max_epochs", "seconds": 2.0}
+        >>> phases({**one, "name": "fine-tuning", "pretraining": [{**one, "name": "a"}]})
+        [('a', '2', '2.0 s', 'all epochs were done'), ('fine-tuning', '2', '2.0 s', 'all epochs were done')]
+        >>> phases({**one, "name": "whole", "pretraining": []})
+        []
+    """
+    before = history.get("pretraining") or []
+    return [
+        (one["name"], f"{len(one['epochs']):,}", duration(one["seconds"]), STOPPED.get(one["stopped"], one["stopped"]))
+        for one in ((*before, history) if before else ())
+    ]
+
+
 def _learning(model: BaseAutoencoder) -> list[Entry]:
     history: dict[str, Any] = model.history_
+    before = history.get("pretraining") or []
     entries = [Entry("seed", str(model.seed_)), Entry("stopped", STOPPED.get(history["stopped"], history["stopped"]))]
     if history["epochs"]:
         last = history["epochs"][-1]
@@ -141,6 +160,7 @@ def _learning(model: BaseAutoencoder) -> list[Entry]:
             Entry("weights kept", f"of epoch {kept + 1}" if kept >= 0 else "of the last epoch"),
             Entry("steps", f"{last['steps']:,}"),
             Entry("time", duration(last["seconds"])),
+            *(Entry("time of the phases before", duration(sum(p["seconds"] for p in before))) for _ in before[:1]),
             Entry("rows a second", number(round(last["rows_per_second"]))),
         ]
     if history.get("precision"):
