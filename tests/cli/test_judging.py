@@ -70,6 +70,22 @@ def test_evaluate_prints_a_table_with_what_each_number_stands_beside(shop, fine)
     assert result.stderr == ""
 
 
+def test_exact_zeros_and_dead_units_are_told_where_there_are_any(shop, tmp_path, fine):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 4)))
+    fine(
+        "fit", tmp_path / "x.npy", "-o", tmp_path / "m", "--kind", "sparse", "--code-size", 50, "--epochs", 1,
+        "--set", "sparsity=topk", "--set", "k=1", "--set", "random_state=0",
+    )  # fmt: skip
+    asked = ("evaluate", tmp_path / "m", tmp_path / "x.npy")
+    told = json.loads(fine(*asked, "--json").stdout)
+    assert told["dead_units"] > 0
+    words = " ".join(fine(*asked).stdout.split())
+    assert f"exact zeros in the codes │ {told['zero_share']:.1%}" in words
+    assert f"dead units, zero in every row │ {told['dead_units']} │ 50 │ units" in words
+    plain = fine("evaluate", shop / "array.isthmus", shop / "array.npy").stdout
+    assert "zero" not in plain
+
+
 def test_beside_as_many_principal_components_as_columns_no_share_is_told(tmp_path, fine):
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 4)))
     fine("fit", tmp_path / "x.npy", "-o", tmp_path / "m", "--kind", "sparse", "--code-size", 6, "--epochs", 1)

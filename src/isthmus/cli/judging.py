@@ -85,6 +85,12 @@ def _print_results(results: dict[str, Any]) -> None:
         if "pca" in str(other) and results["below_pca"] is None:
             beside, what = "none", "as many principal components"
         table.add_row(words, f"{results[own]:.4g}", beside, what)
+    if results["zero_share"] > 0:
+        table.add_row("exact zeros in the codes", f"{results['zero_share']:.1%}", "", "")
+    if results["dead_units"]:
+        table.add_row(
+            "dead units, zero in every row", f"{results['dead_units']:,}", f"{results['code_size']:,}", "units"
+        )
     print_table(table)
 
 
