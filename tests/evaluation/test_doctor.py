@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from isthmus.errors import InputError
+from isthmus.estimators.registry import KINDS
 from isthmus.evaluation.doctor import RULES, ColumnScales, FitFacts, column_scales, examine, shuffled_columns
 
 
@@ -252,6 +253,19 @@ def test_a_model_worse_than_pca_is_told_by_how_much() -> None:
     assert "linear kind" not in say("worse-than-pca", replace(worse, kind="linear"))
     assert silent("worse-than-pca", replace(worse, held_out_error=6.1))
     assert silent("worse-than-pca", replace(worse, pca_error=None))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_arguments_that_the_kind_takes_are_advised(kind: str) -> None:
+    taken = KINDS[kind]().get_params(deep=False)
+    facts = replace(HEALTHY, kind=kind, held_out_error=16.0, pca_error=6.0)
+    by_heart = replace(facts, n_rows=60, train_error=0.1, held_out_error=65.0)
+    advised = [
+        say("worse-than-pca", facts), say("over-fitting", facts), say("memorised-rows", by_heart),
+        say("over-fitting", replace(facts, held_out_error=None, epochs=epochs([20.0, 12.0, 10.0, 10.5, 11.0]))),
+    ]  # fmt: skip
+    for argument in ("hidden_sizes", "dropout"):
+        assert any(argument in text for text in advised) == (argument in taken)
 
 
 def test_a_code_that_was_asked_for_more_than_a_small_error_only_gets_a_note() -> None:

@@ -192,7 +192,8 @@ def still_improving(facts: FitFacts) -> Finding | None:
 
 def over_fitting(facts: FitFacts) -> Finding | None:
     """Held-out rows fare much worse than training rows, or fared better before."""
-    advice = "give more rows, a smaller network (hidden_sizes), weight_decay or dropout"
+    advice = f"give more rows, a {_smaller(facts)}"
+    advice += ", weight_decay or dropout" if facts.takes("dropout") else " or more weight_decay"
     if facts.held_out_error is not None and facts.train_error:
         gap = facts.held_out_error / facts.train_error
         if gap > GAP and facts.held_out_error - facts.train_error > WORSE_OF_VARIANCE * facts.columns.variance:
@@ -224,7 +225,8 @@ def memorised_rows(facts: FitFacts) -> Finding | None:
     return Finding(
         "memorised-rows",
         f"{told}: the {parameters} learn the {rows} by heart",
-        "give many more rows, or a much smaller network (hidden_sizes), or the linear kind",
+        f"give many more rows, or a much {_smaller(facts)}"
+        + (", or the linear kind" if facts.kind != "linear" else ""),
     )
 
 
@@ -267,7 +269,8 @@ def worse_than_pca(facts: FitFacts) -> Finding | None:
     minimises = facts.likelihood in SQUARED and not facts.penalised
     advice = "learn for longer (max_epochs) or with a larger learning_rate"
     if facts.kind != "linear":
-        advice += ", try other hidden_sizes, or take the linear kind"
+        advice += ", try other hidden_sizes" if facts.takes("hidden_sizes") else ""
+        advice += ", or take the linear kind"
     much = excess > MUCH_WORSE * facts.pca_error
     times = error / facts.pca_error
     told = f"{times - 1:.1%} above" if times < 10 else f"{times:.0f} times" if times < 1e6 else "far above"
@@ -370,6 +373,10 @@ RULES: dict[str, Callable[[FitFacts], Finding | None]] = {
 
 EXPLAINS = {"memorised-rows": ("over-fitting",), "nan": ("memorised-rows", "worse-than-pca", "over-fitting")}
 """What need not be said besides, by the finding that explains it."""
+
+
+def _smaller(facts: FitFacts) -> str:
+    return "smaller network (hidden_sizes)" if facts.takes("hidden_sizes") else "smaller code_size"
 
 
 def _column(facts: FitFacts, number: int) -> str:

@@ -17,6 +17,14 @@ from isthmus.evaluation.codes import UnitStatistics, unit_statistics
 
 Severity = Literal["note", "warning"]
 
+_ONE_LAYER = frozenset({"linear", "recirculation", "rbm"})
+
+LACKS: Mapping[str, frozenset[str]] = {
+    "hidden_sizes": _ONE_LAYER,
+    "dropout": _ONE_LAYER | {"stacked", "recurrent", "dbn", "dbm"},
+}
+"""Arguments that are advised, and the kinds that do not take them."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -113,6 +121,10 @@ class FitFacts:
     def watched_rows(self) -> str:
         """Whose loss was watched."""
         return "held-out" if self.epochs and self.epochs[-1]["held_out"] is not None else "training"
+
+    def takes(self, argument: str) -> bool:
+        """Whether this kind has an argument that is advised."""
+        return self.kind not in LACKS[argument]
 
     @property
     def n_varying(self) -> int:
