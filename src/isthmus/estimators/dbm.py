@@ -44,7 +44,7 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
         pretraining_epochs: of each pair of layers; None takes `max_epochs`, 0 leaves it out.
         pretraining_learning_rate: None takes what a restricted machine of these units would have.
         n_iterations: rounds of mean field.
-        learning_rate: of the whole machine; None takes a tenth of what a restricted one would have.
+        learning_rate: of the whole machine; None takes what a restricted one would have.
 
     The other arguments are those of `Contrastive` (n_steps, n_chains, centred, optimizer, momentum; its method is
     "pcd") and of every kind: see there and `BaseAutoencoder`.
@@ -107,8 +107,6 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
     def _phases(self, settings: Settings) -> list[Phase]:
         objective, name = cast(DeepContrast, self.objective_), self.likelihood_["name"]
         whole = self._plain_steps(settings, name)
-        if self.learning_rate is None:
-            whole = replace(whole, learning_rate=0.1 * whole.learning_rate)
         phases: list[Phase] = []
         if self.pretraining_epochs != 0:
             layers = begun_by_layers(objective, centred=self.centred, weight_decay=self.weight_decay)
