@@ -136,6 +136,8 @@ def test_a_unit_that_is_not_there_is_refused_with_those_that_are():
     for unit in (3, -1, 1.0, True, "a"):
         with pytest.raises(InputError, match=r"unit=.*: the code has 3 units; give a whole number from 0 to 2"):
             fitted("linear").max_activating(X, unit)
+        with pytest.raises(InputError, match=r"unit=.*: the code has 3 units; give a whole number from 0 to 2"):
+            fitted("linear").unit_effects(X, [unit])
     for n in (0, 2.5, True, "a"):
         with pytest.raises(InputError, match="n=.*: ask for at least one row, by a whole number"):
             fitted("linear").max_activating(X, 0, n=n)

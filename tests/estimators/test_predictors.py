@@ -275,6 +275,7 @@ BROKEN = np.where(np.arange(300) == 7, np.nan, Y)
         ({}, np.stack([Y, Y], 1), "y should be a 1d array, got an array of shape .300, 2. instead"),
         ({"unlabeled": 3}, np.full(300, 3), "every label is 3, which means none; give some rows a label"),
         ({"encoder": "no/such.isthmus"}, Y, "no such file: no/such.isthmus"),
+        ({"encoder": 3}, Y, "encoder=3, which is no autoencoder"),
         (
             {"encoder": StandardScaler()},
             Y,

@@ -155,11 +155,7 @@ class ReadsFeatures:
             True
         """
         check_is_fitted(self)
-        if isinstance(unit, bool) or not hasattr(unit, "__index__") or not 0 <= unit < self.code_size_:
-            raise InputError(
-                f"unit={unit!r}: the code has {self.code_size_} units; give a whole number from 0 to "
-                f"{self.code_size_ - 1}"
-            )
+        self._check_unit(unit)
         if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
             raise InputError(f"n={n!r}: ask for at least one row, by a whole number")
         values = np.concatenate([code[:, unit].numpy() for code in self._codes(X)])
@@ -176,11 +172,25 @@ class ReadsFeatures:
 
         Returns:
             Differences in model space: (units, columns), or images as `filters` gives them.
+
+        Raises:
+            InputError: a unit that the code does not have.
         """
-        seen = self.activity(X)
-        chosen = np.arange(self.code_size_) if units is None else np.asarray(units, np.int64)
+        check_is_fitted(self)
+        wanted = range(self.code_size_) if units is None else np.ravel(np.asarray(units)).tolist()
+        for unit in wanted:
+            self._check_unit(unit)
+        seen, chosen = self.activity(X), np.array(wanted, np.int64)
         found = effects(self._decode, seen, chosen)  # type: ignore[attr-defined]
         return as_images(found, self.preprocessing_.image_shape)
+
+    def _check_unit(self, unit: Any) -> None:
+        """Refuse what is no unit of the code."""
+        if isinstance(unit, bool) or not hasattr(unit, "__index__") or not 0 <= unit < self.code_size_:
+            raise InputError(
+                f"unit={unit!r}: the code has {self.code_size_} units; give a whole number from 0 to "
+                f"{self.code_size_ - 1}"
+            )
 
     def _codes(self, X: Any) -> Iterator[Float[Tensor, "block code_size"]]:
         """The codes, a block at a time, on the CPU."""

@@ -216,7 +216,8 @@ class CodePredictor(BaseEstimator):
             given = load(given)
         if not isinstance(given, BaseAutoencoder):
             what = type(given).__name__
-            told = f"{self.encoder!r} holds a {what}" if given is not self.encoder else f"{what}(...)"
+            told = f"{what}(...)" if isinstance(given, BaseEstimator) else " ".join(repr(given).split())[:60]
+            told = told if given is self.encoder else f"{self.encoder!r} holds a {what}"
             raise InputError(f"encoder={told}, which is no autoencoder; give one of isthmus, or the path of its file")
         return given
 

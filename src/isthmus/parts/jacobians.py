@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 from torch.func import jvp, vmap
 
 from isthmus.errors import InputError
-from isthmus.parts.layers import check_choice, check_count
+from isthmus.parts.layers import check_choice, check_count, check_positive
 from isthmus.parts.networks import MLP
 from isthmus.parts.passes import Pass
 from isthmus.parts.penalties import Coder, Penalty, check_weight
@@ -275,15 +275,13 @@ class Contraction(Penalty):
         super().__init__(weight)
         if isinstance(order, bool) or order not in (1, 2):
             raise InputError(f"contraction_order={order!r}: it must be 1, or 2 for the Hessian's term besides")
-        if not isinstance(hessian_scale, int | float) or not 0.0 < hessian_scale < math.inf:
-            raise InputError(f"hessian_scale={hessian_scale!r}: it must be a finite number above 0")
         check_choice("contraction_of", of, MAPS)
         check_choice("contraction_method", method, METHODS)
         check_count("n_corruptions", n_corruptions)
         check_count("n_probes", n_probes)
         self.order, self.of, self.method = int(order), of, method
         self.hessian_weight = check_weight("hessian_weight", hessian_weight)
-        self.hessian_scale = float(hessian_scale)
+        self.hessian_scale = check_positive("hessian_scale", hessian_scale)
         self.n_corruptions, self.n_probes = int(n_corruptions), int(n_probes)
 
     def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -107,6 +108,17 @@ def check_count(name: str, count: int) -> None:
     """
     if isinstance(count, bool) or not hasattr(count, "__index__") or int(count) < 1:
         raise InputError(f"{name}={count!r}: it must be a whole number of at least 1")
+
+
+def check_positive(name: str, value: float) -> float:
+    """Refuse what is no finite number above zero.
+
+    Raises:
+        InputError: with what was found.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 < value < math.inf:
+        raise InputError(f"{name}={value!r}: it must be a finite number above 0")
+    return float(value)
 
 
 def check_options(activation: str, normalization: str | None, dropout: float) -> None:
