@@ -87,5 +87,6 @@ def refuse_missing_values(part: np.ndarray, names: Sequence[str] | None, first: 
         at = f" at row {first + where[0]}, column {column}"
     raise InputError(
         f"Input X contains {what}{at}, {int((~finite).sum())} such values in all; "
-        "fill them with missing='mean' or 'median' (--missing mean), or take the rows out"
+        "fill them with missing='mean' or 'median' (--missing mean), leave them out of the criterion with "
+        "missing='mask' (--missing mask), or take the rows out"
     )
