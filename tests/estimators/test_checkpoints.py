@@ -1,5 +1,7 @@
 """The state of a run beside the model: gone on with by the same call, and by no other."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -8,33 +10,16 @@ from isthmus.estimators import checkpoints
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.stacked import StackedAutoencoder
 
+from .cutting import kill
+
 X = np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32)
 HELD, OTHER = X[:20] + 0.1, X[:20] - 0.1
 SMALL = {"code_size": 2, "hidden_sizes": (4,), "max_epochs": 3, "random_state": 0, "precision": "fp32"}
 
 
-class Killed(Exception):
-    """Stands for kill -9."""
-
-
 def killed(model, path, monkeypatch, *labels, **options):
     """A run that ends when its state was written twice."""
-    writer, left = checkpoints.writer, [2]
-
-    def cut(*arguments):
-        save = writer(*arguments)
-
-        def save_and_die(tensors, data):
-            save(tensors, data)
-            left[0] -= 1
-            if left[0] == 0:
-                raise Killed
-
-        return save_and_die
-
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(checkpoints, "writer", cut)
-        model.fit(X, *labels, checkpoint=path, checkpoint_every=1e-9, **options)
+    kill(partial(model.fit, X, *labels, checkpoint=path, **options), monkeypatch, after=2)
 
 
 @pytest.mark.parametrize(("then", "now"), [(HELD, OTHER), (HELD, HELD[:19]), (HELD, None), (None, HELD)])

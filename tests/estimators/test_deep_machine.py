@@ -1,6 +1,7 @@
 """The deep Boltzmann machine as an estimator: its bound, its marginals, its labels, and what it refuses."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from sklearn.datasets import load_digits
 
 import isthmus
 from isthmus import DeepBoltzmannMachine, InputError
-from isthmus.estimators import checkpoints
+
+from .cutting import kill
 
 DIGITS = load_digits()
 X, Y = DIGITS.data[:400] / 16, DIGITS.target[:400]
@@ -68,23 +70,8 @@ def test_learning_names_the_layers_and_then_the_whole():
 @pytest.mark.parametrize("step", [35, 50])
 def test_a_run_cut_in_its_last_layer_or_after_ends_as_an_uncut_one(step, tmp_path, monkeypatch):
     options = {"hidden_sizes": (8, 6), "max_epochs": 1, "pretraining_epochs": 1, "validation_fraction": 0.0}
-    uncut, writer, left = machine(**options).fit(X), checkpoints.writer, [step]
-
-    def cut(*arguments):
-        save = writer(*arguments)
-
-        def save_and_die(tensors, data):
-            save(tensors, data)
-            left[0] -= 1
-            if left[0] == 0:
-                raise MemoryError
-
-        return save_and_die
-
-    monkeypatch.setattr(checkpoints, "writer", cut)
-    with pytest.raises(MemoryError):
-        machine(**options).fit(X, checkpoint=tmp_path / "m", checkpoint_every=1e-9)
-    monkeypatch.setattr(checkpoints, "writer", writer)
+    uncut = machine(**options).fit(X)
+    kill(partial(machine(**options).fit, X, checkpoint=tmp_path / "m"), monkeypatch, after=step)
     again = machine(**options).fit(X, checkpoint=tmp_path / "m", resume=True)
     state = uncut.objective_.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in again.objective_.state_dict().items())

@@ -14,8 +14,9 @@ from isthmus import (
     RestrictedBoltzmannMachine,
     StackedAutoencoder,
 )
-from isthmus.learning import training
 from isthmus.parts.passes import Batch
+
+from .cutting import press_ctrl_c
 
 X = (load_digits().data[:300] > 7).astype(float)
 SMALL = {"max_epochs": 3, "random_state": 0}
@@ -202,26 +203,11 @@ def test_networks_that_cannot_be_meant_are_refused(changes, text):
         network(**changes)
 
 
-def stopped_in_its_second_layer(monkeypatch, fit):
-    """What is fitted where somebody presses Ctrl-C in the second phase."""
-    step, left = training.Learning._step, [28]
-
-    def interrupted(*arguments):
-        left[0] -= 1
-        if left[0] == 0:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
-    monkeypatch.setattr(training.Learning, "_step", interrupted)
-    model = fit()
-    assert model.history_["stopped"] == "interrupted"
-    assert model.history_["name"] == "layer 2 of 2"
-    return model
-
-
 def test_ctrl_c_before_up_down_leaves_a_network_whose_way_down_is_its_machines(monkeypatch):
     options = {"hidden_sizes": (12,), "code_size": 6, "fine_tuning_epochs": 5, "batch_size": 30, **SMALL}
-    model = stopped_in_its_second_layer(monkeypatch, lambda: DeepBeliefNetwork(**options).fit(X))
+    press_ctrl_c(monkeypatch, at=28)
+    model = DeepBeliefNetwork(**options).fit(X)
+    assert (model.history_["stopped"], model.history_["name"]) == ("interrupted", "layer 2 of 2")
     network = model.objective_
     assert torch.equal(network.generation.maps[0].weight, network.layers[0].harmonium.weight.t())
 

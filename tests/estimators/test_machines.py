@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,14 +11,14 @@ from sklearn.datasets import load_digits
 
 import isthmus
 from isthmus import CodeClassifier, InputError, StackedAutoencoder
-from isthmus.estimators import checkpoints
-from isthmus.learning import training
 from isthmus.learning.contrast import Contrast
 from isthmus.learning.stacking import Together
 from isthmus.learning.unrolling import Unrolled
 from isthmus.parts.energies import Harmonium
 from isthmus.parts.likelihoods import Bernoulli, likelihood_from
 from isthmus.parts.passes import Batch
+
+from .cutting import kill, press_ctrl_c
 
 DIGITS = load_digits()
 X, Y = DIGITS.data[:300] / 16, DIGITS.target[:300]
@@ -195,46 +196,18 @@ def test_together_ordinary_layers_pass_no_gradient_to_each_other():
     )
 
 
-class Killed(Exception):
-    """Stands for kill -9: nothing after it runs."""
-
-
 @pytest.mark.parametrize("method", ["cd", "pcd"])
 @pytest.mark.parametrize(("options", "step"), [({}, 15), ({}, 35), (SAME_TIME, 7), (SAME_TIME, 15)])
 def test_a_run_cut_in_any_phase_and_resumed_ends_with_equal_weights(options, step, method, tmp_path, monkeypatch):
     uncut = stack(method=method, **options).fit(X)
-    writer, left = checkpoints.writer, [step]
-
-    def cut(*arguments):
-        save = writer(*arguments)
-
-        def save_and_die(tensors, data):
-            save(tensors, data)
-            left[0] -= 1
-            if left[0] == 0:
-                raise Killed
-
-        return save_and_die
-
-    monkeypatch.setattr(checkpoints, "writer", cut)
-    with pytest.raises(Killed):
-        stack(method=method, **options).fit(X, checkpoint=tmp_path / "m", checkpoint_every=1e-9)
-    monkeypatch.setattr(checkpoints, "writer", writer)
+    kill(partial(stack(method=method, **options).fit, X, checkpoint=tmp_path / "m"), monkeypatch, after=step)
     again = stack(method=method, **options).fit(X, checkpoint=tmp_path / "m", resume=True)
     assert same(weights(again), weights(uncut))
     assert names(again) == names(uncut)
 
 
 def test_ctrl_c_in_a_machine_keeps_a_model_whose_two_ways_agree(tmp_path, monkeypatch):
-    step, left = training.Learning._step, [8]
-
-    def interrupted(*arguments):
-        left[0] -= 1
-        if left[0] == 0:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
-    monkeypatch.setattr(training.Learning, "_step", interrupted)
+    press_ctrl_c(monkeypatch, at=8)
     model = stack().fit(X)
     assert names(model) == ["layer 1 of 3"]
     for layer, directed in zip(model.objective_.layers, reversed(model.objective_.decoder.decoders), strict=True):

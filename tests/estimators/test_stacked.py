@@ -1,6 +1,7 @@
 """The stacked autoencoder: its phases, what a cut or a Ctrl-C leaves, its labels, and what it refuses."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,13 +11,13 @@ from sklearn.datasets import load_digits
 
 import isthmus
 from isthmus import InputError, StackedAutoencoder
-from isthmus.estimators import checkpoints
-from isthmus.learning import training
 from isthmus.learning.stacking import JointStack
 from isthmus.parts.corruptions import Masking
 from isthmus.parts.jacobians import Contraction
 from isthmus.parts.networks import TiedMLP
 from isthmus.parts.penalties import LaplacePrior
+
+from .cutting import kill, press_ctrl_c
 
 DIGITS = load_digits()
 X, Y = DIGITS.data[:300], DIGITS.target[:300]
@@ -95,10 +96,6 @@ def test_kinds_of_layer_combine_with_every_argument_of_the_regularised_kinds():
     assert not any(isinstance(layer.decoder, TiedMLP) for layer in model.objective_.layers)
 
 
-class Killed(Exception):
-    """Stands for kill -9: nothing after it runs."""
-
-
 SAVED = {"a layer": 15, "another": 29, "fine-tuning": 40}
 """Steps after which a run is killed: five a pass, two passes a phase."""
 
@@ -108,23 +105,7 @@ SAVED = {"a layer": 15, "another": 29, "fine-tuning": 40}
 def test_a_run_cut_in_any_phase_and_resumed_ends_with_equal_weights(where, training, tmp_path, monkeypatch):
     options = {"layers": "denoising", "training": training, "fine_tuning_epochs": 2}
     uncut = stack(**options).fit(X, Y)
-    writer, left = checkpoints.writer, [SAVED[where]]
-
-    def cut(*arguments):
-        save = writer(*arguments)
-
-        def save_and_die(tensors, data):
-            save(tensors, data)
-            left[0] -= 1
-            if left[0] == 0:
-                raise Killed
-
-        return save_and_die
-
-    monkeypatch.setattr(checkpoints, "writer", cut)
-    with pytest.raises(Killed):
-        stack(**options).fit(X, Y, checkpoint=tmp_path / "m", checkpoint_every=1e-9)
-    monkeypatch.setattr(checkpoints, "writer", writer)
+    kill(partial(stack(**options).fit, X, Y, checkpoint=tmp_path / "m"), monkeypatch, after=SAVED[where])
     state = isthmus.files.read_tensors(tmp_path / "m.checkpoint")[1]["state"]
     assert state["phase"] == (SAVED[where] - 1) // 10
     if training == "supervised":
@@ -140,15 +121,7 @@ def test_a_run_cut_in_any_phase_and_resumed_ends_with_equal_weights(where, train
 
 @pytest.mark.parametrize("options", [{}, {"training": "joint"}, {"training": "supervised"}])
 def test_ctrl_c_in_a_layer_keeps_a_model_that_can_be_used(options, tmp_path, monkeypatch):
-    step, left = training.Learning._step, [8]
-
-    def interrupted(*arguments):
-        left[0] -= 1
-        if left[0] == 0:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
-    monkeypatch.setattr(training.Learning, "_step", interrupted)
+    press_ctrl_c(monkeypatch, at=8)
     model = stack(**options).fit(X, Y)
     assert model.history_["stopped"] == "interrupted"
     assert names(model) == (["joint"] if options.get("training") == "joint" else ["layer 1 of 3"])
