@@ -31,6 +31,7 @@ class EnergyContrast(Reconstruction):
         encoder: x -> a, the input of the code's units.
         decoder: the way back down.
         code_activation: what makes rates of a.
+        likelihood: p(v | h), of the energy.
         n_steps: Gibbs steps between two steps of learning; a pair grows from the first to the second.
         centred: take the centred step.
         weight_decay: w of the term w/2 sum ||W||^2.
