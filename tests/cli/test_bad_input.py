@@ -190,6 +190,7 @@ def test_a_damaged_model_is_refused_by_every_command(damage, told, shop, tmp_pat
         ("encode", model, rows, "-o", tmp_path / "codes.npy"),
         ("decode", model, rows, "-o", tmp_path / "rows.npy"),
         ("reconstruct", model, rows, "-o", tmp_path / "rows.npy"),
+        ("sample", model, "-o", tmp_path / "rows.npy"),
         ("evaluate", model, rows, "--json"),
         ("report", model, rows, "-o", tmp_path / "r.html"),
     ):

@@ -173,3 +173,41 @@ def test_codes_of_text_and_codes_that_are_not_there_are_refused(shop, tmp_path, 
     arguments = ("decode", shop / "array.isthmus")
     refused((*arguments, tmp_path / "codes.csv", "-o", tmp_path / "r.npy"), "column 'b' holds no numbers")
     refused((*arguments, tmp_path / "none.csv", "-o", tmp_path / "r.npy"), "none.csv: no such file; codes are in")
+
+
+@pytest.fixture
+def densities(shop, tmp_path, fine):
+    """A machine of images and a linear density of an array."""
+    fine("fit", shop / "images", "--kind", "rbm", "-o", tmp_path / "rbm.isthmus", *SMALL[:4], "--code-size", "2")
+    fine("fit", shop / "array.npy", "--kind", "linear", "-o", tmp_path / "linear.isthmus", "--code-size", "2")
+    return tmp_path
+
+
+def test_rows_are_drawn_in_the_units_of_the_data_and_the_seed_tells_which(densities, fine):
+    for name, seed in (("a", 0), ("again", 0), ("b", 1)):
+        fine("sample", densities / "rbm.isthmus", "-o", f"{densities}/{name}", "-n", "3", "--seed", seed, "--mean")
+    drawn = {name: [np.asarray(Image.open(path)) for path in sorted((densities / name).iterdir())]
+             for name in ("a", "again", "b")}  # fmt: skip
+    assert [image.shape for image in drawn["a"]] == [(6, 5)] * 3
+    np.testing.assert_array_equal(drawn["a"], drawn["again"])
+    assert np.any(np.asarray(drawn["a"]) != drawn["b"])
+    fine("sample", densities / "linear.isthmus", "-o", densities / "rows.csv", "-n", "200", "--seed", "0")
+    rows = pd.read_csv(densities / "rows.csv").to_numpy()
+    assert rows.shape == (200, 5)
+    expected = isthmus.load(densities / "linear.isthmus").sample(200, random_state=0)
+    np.testing.assert_allclose(rows, expected, rtol=1e-6)
+
+
+def test_longer_chains_give_other_rows(densities, fine):
+    for steps in (1, 50):
+        fine("sample", densities / "rbm.isthmus", "-o", densities / f"{steps}.npy", "--steps", steps, "--seed", "0")
+    short, long = (np.load(densities / f"{steps}.npy") for steps in (1, 50))
+    assert short.shape == long.shape == (16, 6, 5)
+    assert np.any(short != long)
+
+
+def test_what_cannot_be_drawn_is_refused(shop, densities, refused):
+    refused(("sample", shop / "array.isthmus", "-o", densities / "x.npy"), "kind deep", "--kind rbm")
+    refused(("sample", densities / "linear.isthmus", "-o", densities / "x.npy", "--steps", "3"), "--steps", "linear")
+    refused(("sample", densities / "rbm.isthmus", "-o", densities / "x.csv"), "images are no table")
+    refused(("sample", densities / "rbm.isthmus", "-o", densities / "rbm.isthmus"), "the file exists")

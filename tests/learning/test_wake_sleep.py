@@ -8,10 +8,12 @@ import torch
 
 from isthmus import InputError
 from isthmus.learning.contrast import Contrast
-from isthmus.learning.wake_sleep import DeepBelief
+from isthmus.learning.wake_sleep import DeepBelief, UpperContrast
 from isthmus.parts.energies import Harmonium
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.passes import Batch
+
+from .test_contrast import Memory
 
 
 def every(n_units):
@@ -66,17 +68,48 @@ def test_the_bound_lies_below_the_enumerated_log_probability_and_near_it(sizes):
 
 def test_the_bound_of_two_layers_that_were_not_parted_is_no_worse_than_the_machine_below_alone():
     """A second layer that begins as the first, upside down, leaves the model as it was (Hinton 2006, section 3)."""
-    made = network((4, 3, 4))
-    first, top = made.layers[0].harmonium, made.top.harmonium
-    with torch.no_grad():
-        top.weight.copy_(first.weight.t())
-        top.visible_bias.copy_(first.hidden_bias)
-        top.hidden_bias.copy_(first.visible_bias)
-    made.finish(None)
+    below = network((4, 3, 4)).layers[0]
     x = every(4)
+    made = DeepBelief([below, begun_on(below, 4, x)]).double()
+    made.finish(None)
+    first = below.harmonium
     exact = -first.free_energy(x) - first.log_partition()
     torch.testing.assert_close(log_probability(made, x), exact)
     torch.testing.assert_close(made.log_bound(Batch(x), n_draws=1000), exact, atol=1e-6, rtol=0, check_dtype=False)
+
+
+def begun_on(below, n_hidden, x):
+    """A machine that stands where learning on the codes of the rows `x` begins."""
+    generator = torch.Generator().manual_seed(1)
+    upper = UpperContrast(below, n_hidden, generator=generator, n_chains=7).double()
+    upper.prepare(Memory(below.encode(Batch(x))[1].detach()))
+    return upper
+
+
+def test_units_that_are_left_over_say_next_to_nothing():
+    below, x = network((4, 3, 4)).layers[0], every(4)
+    top = begun_on(below, 9, x).harmonium
+    torch.testing.assert_close(top.weight[:4], below.harmonium.weight.t())
+    states = every(3)
+    below_p, top_p = (
+        torch.log_softmax(-energy, 0) for energy in (below_energy(below.harmonium, states), top.free_energy(states))
+    )
+    torch.testing.assert_close(below_p, top_p, atol=0.02, rtol=0)
+
+
+def below_energy(machine, h):
+    """-log p(h) up to log Z, the visible units summed out."""
+    return -(h @ machine.hidden_bias) - torch.nn.functional.softplus(machine.visible_bias + h @ machine.weight).sum(-1)
+
+
+@pytest.mark.parametrize(("visible", "n_hidden"), [("bernoulli", 3), ("gaussian", 4)])
+def test_a_machine_that_cannot_stand_upside_down_begins_as_any_does(visible, n_hidden):
+    below, x = network((4, 3, 4), visible=visible).layers[0], every(4)
+    upper = begun_on(below, n_hidden, x)
+    rates = below.encode(Batch(x))[1].mean(0)
+    torch.testing.assert_close(upper.harmonium.visible_bias.sigmoid(), rates, atol=1e-3, rtol=0)
+    assert bool((upper.harmonium.weight.abs() < 0.5).all())
+    assert not upper.harmonium.hidden_bias.any()
 
 
 def test_a_rows_bound_is_its_own_and_the_same_every_time():

@@ -69,6 +69,7 @@ for _command in (
     codes.encode,
     codes.decode,
     codes.reconstruct,
+    codes.sample,
     judging.evaluate,
     judging.report,
     looking.info,

@@ -1,7 +1,8 @@
-"""`isthmus encode`, `decode` and `reconstruct`: a model put to use on rows."""
+"""`isthmus encode`, `decode`, `reconstruct` and `sample`: a model put to use on rows."""
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,6 +70,40 @@ def reconstruct(
     rows = sources.open_for(fitted, data, voice)
     made = fitted.reconstruct(rows.X)
     _write(fitted, made, output, claimed, force, voice, rows.row_names, _whole_range(rows.X))
+
+
+def sample(
+    model: options.Model,
+    output: options.Rows,
+    n: Annotated[int, typer.Option("-n", "--number", metavar="N", min=1, help="How many rows are drawn.")] = 16,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Gibbs steps of the chains (machines).", show_default="200")
+    ] = None,
+    mean: Annotated[
+        bool, typer.Option("--mean", help="Means given the last codes: grey in place of black and white (machines).")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Same seed, same rows.")] = None,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write rows that MODEL draws, in the units of the data that it was fitted on: it must be a density of them."""
+    claimed = _claim_rows_or_folder(output, force)
+    voice = Voice(quiet)
+    fitted = sources.load_coder(model)
+    _refuse_wrong_form(fitted, output)
+    draw = getattr(fitted, "sample", None)
+    if draw is None:
+        raise InputError(
+            f"{model}: kind {fitted.kind} with this likelihood has nothing to draw rows from; {_DENSITIES}"
+        )
+    chain = {**({} if steps is None else {"n_steps": steps}), **({"mean": True} if mean else {})}
+    if chain and "n_steps" not in inspect.signature(draw).parameters:
+        raise InputError(f"{model}: kind {fitted.kind} draws rows without a chain; leave --steps and --mean out")
+    rows = draw(n, random_state=seed, **chain)
+    _write(fitted, rows, output, claimed, force, voice, None, _whole_range(rows))
+
+
+_DENSITIES = "fit --kind rbm, dbn or dbm, or linear with likelihood=gaussian"
 
 
 def _claim_rows_or_folder(output: str, force: bool) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -23,7 +22,7 @@ from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
 from isthmus.learning.stacking import CodesBelow
 from isthmus.learning.training import Settings
-from isthmus.learning.wake_sleep import DeepBelief
+from isthmus.learning.wake_sleep import DeepBelief, UpperContrast
 from isthmus.parts.energies import Harmonium
 from isthmus.parts.likelihoods import likelihood_from
 
@@ -36,9 +35,10 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
 
     Two layers on top form a machine with an energy; below it each layer is drawn from the one above. Learned greedily,
     each new machine takes over what the prior over the codes was, and raises the bound on log p(x) as far as it models
-    them better: them as they are drawn, so that is what it learns. The up-down algorithm then learns all layers
-    together by local rules: from rows drawn up, the directed layers learn to draw down; from dreams drawn down, the
-    recognition learns to go up. This is what made deep networks learnable in 2006.
+    them better: them as they are drawn, so that is what it learns. With a unit for each column of the rows below, which
+    must be binary, it begins as the machine below upside down, at that very prior. The up-down algorithm then learns
+    all layers together by local rules: from rows drawn up, the directed layers learn to draw down; from dreams drawn
+    down, the recognition learns to go up. This is what made deep networks learnable in 2006.
 
     Args:
         hidden_sizes: units of each layer but the last, lowest first, whose `code_size` is of its own; None takes one
@@ -93,12 +93,10 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
                 "likelihood='bernoulli' on which words there are"
             )
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
-        layers: list[Contrast] = []
-        for n_inputs, n_units in pairwise((shape.n_columns, *self.hidden_sizes_, shape.code_size)):
-            if layers:
-                likelihood = likelihood_from({"name": "bernoulli"}, n_inputs)
-            machine = Harmonium(likelihood, n_units, generator=generator)
-            layers.append(Contrast(machine, drawn=bool(layers), **self._chosen()))
+        first, *others = (*self.hidden_sizes_, shape.code_size)
+        layers = [Contrast(Harmonium(likelihood, first, generator=generator), **self._chosen())]
+        for n_units in others:
+            layers.append(UpperContrast(layers[-1], n_units, generator=generator, **self._chosen()))
         return DeepBelief(layers)
 
     def _check(self) -> None:

@@ -131,6 +131,11 @@ class Contrast(EnergyContrast):
     def prepare(self, rows: Rows) -> None:
         """Begin at the rate of each column, with the chains where some rows put the hidden units."""
         super().prepare(rows)
+        self.begin_chains(rows)
+
+    @torch.no_grad()
+    def begin_chains(self, rows: Rows) -> None:
+        """Set the chains where some rows put the hidden units, and the offsets where the rows are."""
         v = self.complete(rows.batch(spread(len(rows))))
         h = self.harmonium.hidden_mean(v)
         for kept, values in ((self.particles, h), (self.totals, self.harmonium.visible.total(v))):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +18,52 @@ from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.rows import Rows
 from isthmus.parts.corruptions import Corrupted
 from isthmus.parts.draws import switched_on, uniforms
+from isthmus.parts.energies import Harmonium
 from isthmus.parts.hidden_units import BinaryHidden
+from isthmus.parts.likelihoods import Bernoulli
 from isthmus.parts.networks import MLP
 from isthmus.parts.passes import Batch
 
 BOUND_SEED = 0
 """Of the one set of draws under which every row's bound is taken."""
+
+
+class UpperContrast(Contrast):
+    r"""The contrast of a machine over what the hidden units of another one draw.
+
+    Where the rows below are binary and it has a unit for each of their columns, it begins as the machine below upside
+    down, units that are left over being idle:
+
+        W = W_below',   b = c_below,   c = b_below,   so that   p(h) = p_below(h)
+
+    The bound of both is then the likelihood that the machine below gives, row by row, before it learns a step.
+
+    Args:
+        below: the machine whose hidden units this one sees.
+        n_hidden: its own.
+        generator: what its weights are drawn from, where they are drawn.
+        options: of `Contrast`.
+
+    Source: Hinton, Osindero & Teh (2006), section 3 and appendix A.
+    """
+
+    def __init__(self, below: Contrast, n_hidden: int, *, generator: Generator, **options: Any) -> None:
+        machine = Harmonium(Bernoulli(below.harmonium.n_hidden), n_hidden, generator=generator)
+        super().__init__(machine, drawn=True, **options)
+        # In a tuple, nn.Module does not register it: it is a layer of its own.
+        self._below = (below.harmonium,)
+
+    @torch.no_grad()
+    def prepare(self, rows: Rows) -> None:
+        """Begin upside down where that can be, else as any machine does."""
+        super().prepare(rows)
+        machine, (below,) = self.harmonium, self._below
+        n = below.n_visible
+        if isinstance(below.likelihood, Bernoulli) and machine.n_hidden >= n:
+            machine.weight[:n] = below.weight.t()
+            machine.hidden_bias[:n] = below.visible_bias
+            machine.visible_bias.copy_(below.hidden_bias - 0.5 * machine.weight[n:].sum(0))
+            self.begin_chains(rows)
 
 
 class Recognition(nn.Module):
