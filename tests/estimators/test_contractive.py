@@ -172,6 +172,7 @@ def test_the_encoder_that_is_told_what_is_missing_is_contracted_in_the_rows_alon
         ({"contraction_method": "foo"}, "contraction_method 'foo' is unknown"),
         ({"contraction_of": "foo"}, "contraction_of 'foo' is unknown"),
         ({"n_probes": 0}, "n_probes=0: it must be a whole number of at least 1"),
+        ({"contraction_weight": 0.0, "n_probes": 0}, "n_probes=0: it must be a whole number of at least 1"),
         ({"corruption_groups": [[0, 1]]}, "and found corruption=None; take one of these, or leave the groups out"),
     ],
 )

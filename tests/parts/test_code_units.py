@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from isthmus.errors import InputError
-from isthmus.parts.code_units import GaussianUnits, units_for
+from isthmus.parts.code_units import SquashedGaussian, units_for
 from isthmus.parts.sparse_activations import TopK
 
 SQUASHED = {"tanh": torch.tanh, "softplus": nn.functional.softplus}
@@ -15,7 +15,7 @@ SQUASHED = {"tanh": torch.tanh, "softplus": nn.functional.softplus}
 def test_the_nll_is_that_of_a_normal_density_around_the_squashed_parameters(squash):
     generator = torch.Generator().manual_seed(0)
     a, h = (torch.randn(4, 3, generator=generator, dtype=torch.float64) for _ in range(2))
-    units = GaussianUnits(3, squash)
+    units = SquashedGaussian(3, squash)
     density = torch.distributions.Normal(SQUASHED[squash](a), 1.0)
     torch.testing.assert_close(units.nll(a, h), -density.log_prob(h).sum(-1))
     torch.testing.assert_close(units.nll_by_column(a, h), -density.log_prob(h))
@@ -25,7 +25,7 @@ def test_the_nll_is_that_of_a_normal_density_around_the_squashed_parameters(squa
 
 @pytest.mark.parametrize(("squash", "mean"), [("tanh", [-0.9, 0.0, 0.5]), ("softplus", [0.02, 1.0, 40.0])])
 def test_learning_starts_at_the_mean_and_never_at_an_edge(squash, mean):
-    units = GaussianUnits(3, squash)
+    units = SquashedGaussian(3, squash)
     mean = torch.tensor(mean)
     torch.testing.assert_close(units.mean(units.parameters_for(mean)), mean)
     edge = units.parameters_for(torch.tensor([-1.0, 0.0, 1.0]))
@@ -34,7 +34,7 @@ def test_learning_starts_at_the_mean_and_never_at_an_edge(squash, mean):
 
 
 def test_draws_are_the_mean_and_noise_of_the_generator():
-    units, parameters = GaussianUnits(2, "tanh"), torch.zeros(20000, 2)
+    units, parameters = SquashedGaussian(2, "tanh"), torch.zeros(20000, 2)
     drawn = units.sample(parameters, torch.Generator().manual_seed(0))
     assert torch.equal(drawn, units.sample(parameters, torch.Generator().manual_seed(0)))
     assert drawn.std().item() == pytest.approx(1.0, abs=0.02)

@@ -245,6 +245,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one():
         ([[0, 1], [1, 2]], "column 1 is in groups 0 and 1 of the corruption; put it in one"),
         ([0, 1], "corruption_groups: group 0 is 0 and no list; give lists of column numbers"),
         ([[0], "12"], "corruption_groups: group 1 is '12' and no list"),
+        ([[0], []], "corruption_groups: group 1 is empty; give lists of column numbers"),
         ([[0.5]], "corruption_groups: group 0 holds 0.5, which is no column"),
         ("01", "corruption_groups='01': it is no list of groups"),
     ],

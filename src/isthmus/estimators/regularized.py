@@ -23,6 +23,7 @@ from isthmus.parts.constraints import dictionary_weight
 from isthmus.parts.corruptions import Corruption, corruption_named
 from isthmus.parts.hits import patch_groups
 from isthmus.parts.jacobians import Contraction
+from isthmus.parts.layers import check_count
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
 from isthmus.parts.networks import MLP, Normalization, check_choice
 from isthmus.parts.penalties import Penalty, check_weight
@@ -117,6 +118,7 @@ class Regularization:
 
     def _contraction(self) -> dict[str, Penalty]:
         """The penalty on the Jacobian, if there is one."""
+        check_count("n_probes", self.n_probes)
         if self.contraction_weight == 0:
             return {}
         weight = check_weight("contraction_weight", self.contraction_weight)

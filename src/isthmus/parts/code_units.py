@@ -22,7 +22,7 @@ SQUASHES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]
 """s, and its inverse away from the edges of its range."""
 
 
-class GaussianUnits(Gaussian):
+class SquashedGaussian(Gaussian):
     """Gaussian of unit variance around s(a), units with the range of the codes that they reconstruct.
 
         -log p(h | a) = 1/2 ||h - s(a)||^2 + d/2 log(2 pi)
@@ -41,7 +41,7 @@ class GaussianUnits(Gaussian):
     (softplus units reconstruct rectified codes).
 
     Example:
-        >>> units = GaussianUnits(1, "softplus")
+        >>> units = SquashedGaussian(1, "softplus")
         >>> units.mean(units.parameters_for(torch.tensor([2.0])))
         tensor([2.])
     """
@@ -109,9 +109,9 @@ def units_for(activation: nn.Module, n_units: int) -> Likelihood:
     if isinstance(activation, nn.Identity):
         return Gaussian(n_units)
     if isinstance(activation, nn.Tanh):
-        return GaussianUnits(n_units, "tanh")
+        return SquashedGaussian(n_units, "tanh")
     if isinstance(activation, nn.ReLU | nn.Softplus | SparseActivation):
-        return GaussianUnits(n_units, "softplus")
+        return SquashedGaussian(n_units, "softplus")
     raise InputError(
         f"the codes of {type(activation).__name__} units cannot be reconstructed by a layer above: no output unit has "
         "their range; use activation='sigmoid', 'tanh', 'relu', 'softplus' or 'linear'"

@@ -80,6 +80,8 @@ def as_lists(groups: Groups | None) -> list[list[int]]:
         if isinstance(group, str) or not isinstance(group, Iterable) or getattr(group, "ndim", 1) == 0:
             raise InputError(f"corruption_groups: group {number} is {group!r} and no list; {advice}")
         listed.append(list(group))
+        if not listed[-1]:
+            raise InputError(f"corruption_groups: group {number} is empty; {advice}")
         for column in listed[-1]:
             if isinstance(column, bool) or not hasattr(column, "__index__"):
                 raise InputError(f"corruption_groups: group {number} holds {column!r}, which is no column; {advice}")
