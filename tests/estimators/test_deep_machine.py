@@ -107,7 +107,7 @@ def test_real_columns_are_drawn_in_their_own_units():
         ({"hidden_sizes": ()}, "a deep Boltzmann machine has two hidden layers or more; found 1; give hidden_sizes"),
         ({"hidden_sizes": (0,)}, "0"),
         ({"n_iterations": 0}, "n_iterations=0: mean field takes a whole number of rounds, 1 or more"),
-        ({"pretraining_epochs": -1}, "pretraining_epochs=-1: it must be a whole number, 0 or more, or None"),
+        ({"pretraining_epochs": -1}, "pretraining_epochs=-1: it must be a whole number, 0 or more"),
         ({"pretraining_learning_rate": 0}, "pretraining_learning_rate=0: it must be a number above 0"),
         ({"likelihood": "multinomial", "scaling": "none"}, "a deep Boltzmann machine has no units for word counts"),
         ({"likelihood": "gaussian-unit"}, "likelihood='gaussian-unit' has no visible unit of an energy"),

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
@@ -17,7 +16,7 @@ from isthmus.learning.contrast import Contrast
 from isthmus.learning.rows import Rows
 from isthmus.learning.training import OPTIMIZERS, Settings
 from isthmus.parts.hidden_units import BinaryHidden, HiddenUnits
-from isthmus.parts.layers import check_choice
+from isthmus.parts.layers import check_choice, check_count
 
 LEARNING_RATES = {"bernoulli": 0.1, "categorical": 0.1}
 """Of plain steps by visible unit, where it is not .005."""
@@ -199,8 +198,7 @@ class Contrastive(Beside):
         """
         check_is_fitted(self)
         for name, value in (("n", n), ("n_steps", n_steps)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise InputError(f"{name}={value!r}: it must be a whole number of at least 1")
+            check_count(name, value)
         generator = torch.Generator().manual_seed(seed_of(random_state))
         objective: Any = self.objective_.to("cpu").eval()
         return self.preprocessing_.restore(objective.sample(n, n_steps, generator, mean=mean).numpy())

@@ -82,7 +82,11 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
     # -- the recipe ---------------------------------------------------------------------------------
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> DeepContrast:
-        self._check()
+        if self.method != "pcd":
+            raise InputError(
+                f"method={self.method!r}: a deep Boltzmann machine learns by persistent chains, method='pcd'; "
+                "contrastive divergence serves its layers one by one (pretraining_epochs)"
+            )
         given = (shape.code_size,) if self.hidden_sizes is None else self.hidden_sizes
         self.hidden_sizes_ = tuple(int(size) for size in given)
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
@@ -90,19 +94,6 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
         chosen = self._chosen()
         del chosen["method"]
         return DeepContrast(machine, n_iterations=self.n_iterations, begun=self.pretraining_epochs != 0, **chosen)
-
-    def _check(self) -> None:
-        """Refuse a method, epochs and rates that cannot be meant."""
-        epochs, rate = self.pretraining_epochs, self.pretraining_learning_rate
-        if self.method != "pcd":
-            raise InputError(
-                f"method={self.method!r}: a deep Boltzmann machine learns by persistent chains, method='pcd'; "
-                "contrastive divergence serves its layers one by one (pretraining_epochs)"
-            )
-        if epochs is not None and not (isinstance(epochs, int | np.integer) and epochs >= 0):
-            raise InputError(f"pretraining_epochs={epochs!r}: it must be a whole number, 0 or more, or None")
-        if rate is not None and not (isinstance(rate, int | float | np.number) and rate > 0):
-            raise InputError(f"pretraining_learning_rate={rate!r}: it must be a number above 0")
 
     def _phases(self, settings: Settings) -> list[Phase]:
         objective, name = cast(DeepContrast, self.objective_), self.likelihood_["name"]

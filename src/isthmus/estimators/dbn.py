@@ -84,7 +84,6 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
     # -- the recipe ---------------------------------------------------------------------------------
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> DeepBelief:
-        self._check()
         given = (shape.code_size,) if self.hidden_sizes is None else self.hidden_sizes
         self.hidden_sizes_ = tuple(int(size) for size in given)
         if shape.likelihood["name"] == COUNTS:
@@ -98,16 +97,6 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
         for n_units in others:
             layers.append(UpperContrast(layers[-1], n_units, generator=generator, **self._chosen()))
         return DeepBelief(layers)
-
-    def _check(self) -> None:
-        """Refuse epochs, rates and draws that cannot be meant."""
-        epochs, rate, draws = self.fine_tuning_epochs, self.fine_tuning_learning_rate, self.n_draws
-        if not (isinstance(epochs, int | np.integer) and epochs >= 0):
-            raise InputError(f"fine_tuning_epochs={epochs!r}: it must be a whole number, 0 or more")
-        if rate is not None and not (isinstance(rate, int | float | np.number) and rate > 0):
-            raise InputError(f"fine_tuning_learning_rate={rate!r}: it must be a number above 0")
-        if not (isinstance(draws, int | np.integer) and draws >= 1):
-            raise InputError(f"n_draws={draws!r}: it must be a whole number of at least 1")
 
     def _phases(self, settings: Settings) -> list[Phase]:
         network = cast(DeepBelief, self.objective_)

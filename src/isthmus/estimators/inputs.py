@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -105,29 +107,60 @@ def codes(H: ArrayLike, code_size: int) -> np.ndarray:
     return array
 
 
-_SIZES = ("hidden_sizes", "dense_sizes")
-_COUNTS = ("code_size", "max_epochs", "batch_size", "patience")
-_POSITIVE = ("learning_rate", "clip_norm", "time_limit")
-_SHARES = ("validation_fraction", "averaging", "dropout", "momentum")
-
-
 def check_parameters(estimator: Any) -> None:
-    """Refuse constructor arguments that cannot be meant, by name, with what they may be."""
+    """Refuse constructor arguments that cannot be meant, by name, with what they may be.
+
+    None is refused where it is not the default; for "patience" it means to be never impatient.
+    """
+    defaults = inspect.signature(type(estimator)).parameters
     for name, value in estimator.get_params(deep=False).items():
-        if value is None:
+        if value is None and (name == "patience" or defaults[name].default is None):
             continue
-        if name in _SIZES and not _are_sizes(value):
-            raise InputError(f"{name}={value!r}: it must be a list of whole numbers of at least 1, such as (512, 256)")
-        if name in _COUNTS and not (isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1):
-            raise InputError(f"{name}={value!r}: it must be a whole number of at least 1")
-        if name in _POSITIVE and not (isinstance(value, int | float | np.number) and value > 0):
-            raise InputError(f"{name}={value!r}: it must be a number above 0")
-        if name in _SHARES and not (isinstance(value, int | float | np.number) and 0 <= value < 1):
-            raise InputError(f"{name}={value!r}: it must be a share, at least 0 and below 1")
-        if name == "weight_decay" and not (isinstance(value, int | float | np.number) and value >= 0):
-            raise InputError(f"{name}={value!r}: it must be 0 or more")
+        for names, is_meant, wanted in _RULES:
+            if name in names and not is_meant(value):
+                raise InputError(f"{name}={value!r}: it must be {wanted}")
 
 
 def _are_sizes(value: Any) -> bool:
     listed = isinstance(value, list | tuple | np.ndarray)
     return listed and all(isinstance(size, int | np.integer) and size >= 1 for size in value)
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= least)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+_RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (("hidden_sizes", "dense_sizes"), _are_sizes, "a list of whole numbers of at least 1, such as (512, 256)"),
+    (
+        ("code_size", "max_epochs", "batch_size", "patience", "n_draws"),
+        lambda value: _is_whole(value, 1),
+        "a whole number of at least 1",
+    ),
+    (
+        ("pretraining_epochs", "fine_tuning_epochs", "head_epochs", "n_sweeps"),
+        lambda value: _is_whole(value, 0),
+        "a whole number, 0 or more",
+    ),
+    (
+        ("learning_rate", "pretraining_learning_rate", "fine_tuning_learning_rate", "head_learning_rate", "clip_norm",
+         "time_limit"),
+        lambda value: _is_number(value) and value > 0,
+        "a number above 0",
+    ),
+    (
+        ("weight_decay", "hidden_noise", "reconstruction_weight"),
+        lambda value: _is_number(value) and value >= 0,
+        "a number, 0 or more",
+    ),
+    (
+        ("validation_fraction", "averaging", "dropout", "input_dropout", "momentum"),
+        lambda value: _is_number(value) and 0 <= value < 1,
+        "a share, at least 0 and below 1",
+    ),
+)  # fmt: skip
+"""Names of arguments, what they may be, and that in words."""

@@ -17,6 +17,7 @@ from isthmus.estimators.base import BaseAutoencoder, seed_of
 from isthmus.estimators.records import Shape
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.rows import Rows
+from isthmus.parts.layers import check_count
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
 from isthmus.parts.networks import MLP
 
@@ -160,6 +161,11 @@ class LinearAutoencoder(BaseAutoencoder):
 
     @available_if(_is_gaussian)
     def sample(self, n: int, random_state: Any = None) -> Any:
-        """n draws from that density, in the units of X."""
+        """n draws from that density, in the units of X.
+
+        Raises:
+            InputError: fewer than one draw.
+        """
+        check_count("n", n)
         generator = torch.Generator().manual_seed(seed_of(random_state))
         return self.preprocessing_.restore(self._pair.density.sample(n, generator).numpy())

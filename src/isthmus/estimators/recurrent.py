@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 
 from isthmus.errors import InputError
@@ -70,9 +69,6 @@ class DeepRecurrentAutoencoder(StackedAutoencoder):
                 "layers='rbm' in a recurrence is the mean field of a deep Boltzmann machine; take kind 'dbm' for that, "
                 "or layers='denoising' here"
             )
-        n_sweeps = self.n_sweeps
-        if isinstance(n_sweeps, bool) or not isinstance(n_sweeps, int | np.integer) or n_sweeps < 0:
-            raise InputError(f"n_sweeps={n_sweeps!r}: it must be a whole number, 0 or more")
         if self.hidden_sizes is not None and len(self.hidden_sizes) == 0:
             raise InputError(
                 "hidden_sizes=() leaves one layer, which has none above it to settle with; give one size or more"

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, cast
 
-import numpy as np
 import torch
 
 from isthmus.data.streams import Labelled
@@ -187,19 +186,8 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
             )
         if self.corruption_groups is not None:
             raise InputError("corruption_groups name columns, which the codes of upper layers are not; leave them out")
-        for name in ("pretraining_epochs", "fine_tuning_epochs"):
-            epochs = getattr(self, name)
-            if epochs is not None and not (isinstance(epochs, int | np.integer) and epochs >= 0):
-                raise InputError(f"{name}={epochs!r}: it must be a whole number, 0 or more")
         if self.pretraining_epochs == 0 and self._fine_tuning_epochs(1) == 0:
             raise InputError("pretraining_epochs=0 without fine-tuning learns nothing; give epochs to one of the two")
-        for name in ("pretraining_learning_rate", "fine_tuning_learning_rate"):
-            rate = getattr(self, name)
-            if rate is not None and not (isinstance(rate, int | float | np.number) and rate > 0):
-                raise InputError(f"{name}={rate!r}: it must be a number above 0")
-        weight = self.reconstruction_weight
-        if not (isinstance(weight, int | float | np.number) and weight >= 0):
-            raise InputError(f"reconstruction_weight={weight!r}: it must be a number, 0 or more")
 
     # -- learning -----------------------------------------------------------------------------------
 

@@ -174,18 +174,6 @@ class CodePredictor(BaseEstimator):
     def _check_parameters(self) -> None:
         inputs.check_parameters(self)
         check_choice("start", self.start, STARTS)
-        if not isinstance(self.head_epochs, int | np.integer) or self.head_epochs < 0:
-            raise InputError(f"head_epochs={self.head_epochs!r}: it must be a whole number, 0 or more")
-        rate = self.head_learning_rate
-        if rate is not None and not (isinstance(rate, int | float | np.number) and rate > 0):
-            raise InputError(f"head_learning_rate={rate!r}: it must be a number above 0")
-        for name in ("hidden_noise", "reconstruction_weight"):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float | np.number) and value >= 0):
-                raise InputError(f"{name}={value!r}: it must be a number, 0 or more")
-        rate = self.input_dropout
-        if not (isinstance(rate, int | float | np.number) and 0 <= rate < 1):
-            raise InputError(f"input_dropout={rate!r}: it must be a share, at least 0 and below 1")
         if self.frozen and self.start == "random":
             raise InputError("frozen=True with start='random' would keep random weights; choose one of the two")
 
