@@ -1,12 +1,16 @@
+import base64
+import io
 import json
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+from scipy import sparse
 
 import isthmus.report.page
-from isthmus import Autoencoder, InputError, LinearAutoencoder, StackedAutoencoder
+from isthmus import Autoencoder, InputError, LinearAutoencoder, RestrictedBoltzmannMachine, StackedAutoencoder
 from isthmus.data.dataset import Dataset
 from isthmus.report import write
 
@@ -108,6 +112,42 @@ def test_images_stand_over_their_reconstructions_and_over_those_of_pca(page_of):
     sheet = page.data["points"]["pictures"]
     assert (sheet["width"], sheet["height"]) == (8, 8)
     assert sheet["across"] * sheet["down"] >= len(case.X)
+
+
+def drawn(X, tmp_path, **options):
+    """The machine, and the page, of a few epochs on the rows."""
+    model = RestrictedBoltzmannMachine(code_size=3, max_epochs=2, random_state=0, **options).fit(X)
+    return model, Page(write(model, X, tmp_path / "report.html"))
+
+
+def test_a_density_of_images_shows_rows_over_draws(tmp_path, page_of):
+    model, page = drawn(CASES["images"]().X, tmp_path)
+    alts = [known["alt"] for tag, known in page.elements if tag == "img"]
+    assert alts.count("a row") == alts.count("a draw") == 12
+    uris = [known["src"] for tag, known in page.elements if known.get("alt") == "a draw"]
+    assert len(set(uris)) > 1
+    mean = model.sample(12, random_state=0, mean=True)[0].astype(float)
+    encoded = uris[0].partition(",")[2]
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
+        np.testing.assert_allclose(np.asarray(picture, float), mean, atol=1)
+    assert "draws" not in page_of("images")[1].ids, "a deep autoencoder draws nothing"
+
+
+def test_a_density_of_a_table_shows_draws_in_its_units(tmp_path):
+    table = CASES["table"]().X.dropna()
+    model, page = drawn(table, tmp_path)
+    told = page.text.partition("What it draws")[2]
+    assert told.count(" drawn ") >= 4
+    for value in model.sample(4, random_state=0)["ash"]:
+        assert f"{value:.5g}" in told
+
+
+def test_a_density_of_words_shows_the_terms_of_its_draws(tmp_path):
+    X = sparse.csr_matrix(np.random.default_rng(0).integers(0, 3, (40, 8)).astype(float))
+    model, page = drawn(X, tmp_path, likelihood="multinomial")
+    first = np.asarray(model.sample(4, random_state=0))[0]
+    most = int(np.argmax(first))
+    assert f"x{most} {first[most]:g}" in page.text.partition("What it draws")[2]
 
 
 def test_rows_of_a_table_show_the_users_values_and_a_missing_one_is_told(page_of, tmp_path):

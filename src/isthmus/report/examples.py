@@ -140,6 +140,15 @@ def _deviations(columns: Sequence[Column], readings: Sequence[Reading]) -> list[
     return [np.sqrt(np.add.reduceat(block, starts, axis=1)) for block in squares]
 
 
+def matrix(values: Any) -> np.ndarray:
+    """Rows as a matrix, whatever they were handed in as."""
+    if hasattr(values, "tocsr"):
+        return np.asarray(values.toarray())
+    if hasattr(values, "iloc"):
+        return np.asarray(values.to_numpy(dtype=object))
+    return np.asarray(values).reshape(len(values), -1)
+
+
 class _Values:
     """A block of rows in the user's units: what they hold and what the model makes of them."""
 
@@ -149,17 +158,8 @@ class _Values:
         self.sparse = preprocessing.source in ("sparse", "text")
         self.texts = preprocessing.source == "text"
         self._raw = raw
-        self._restored = self._matrix(preprocessing.restore(reading.reconstruction.numpy()))
-        self._original = self._matrix(preprocessing.restore(reading.x.numpy()) if self.sparse else raw)
-
-    @staticmethod
-    def _matrix(values: Any) -> np.ndarray:
-        """Rows as a matrix, whatever they were handed in as."""
-        if hasattr(values, "tocsr"):
-            return np.asarray(values.toarray())
-        if hasattr(values, "iloc"):
-            return np.asarray(values.to_numpy(dtype=object))
-        return np.asarray(values).reshape(len(values), -1)
+        self._restored = matrix(preprocessing.restore(reading.reconstruction.numpy()))
+        self._original = matrix(preprocessing.restore(reading.x.numpy()) if self.sparse else raw)
 
     def original(self, i: int, j: int) -> str:
         """A value that was given."""

@@ -19,6 +19,7 @@ from isthmus.evaluation.codes import unit_statistics
 from isthmus.evaluation.reconstruction import evaluate
 from isthmus.report import charts
 from isthmus.report.code_maps import MOST_POINTS, map_codes
+from isthmus.report.draws import draws
 from isthmus.report.examples import Names, example_groups, hover_pictures, hover_values
 from isthmus.report.features import feature_report
 from isthmus.report.figures import covariance_eigenvalues
@@ -53,8 +54,9 @@ def write(
     """Write one self-contained HTML file about a model and the rows `X`: nothing in it asks for a network.
 
     It shows the loss by epoch, originals over reconstructions, a map of the codes, their spectrum and
-    histograms, what its units stand for and which rows drive them, the first layer's weights, the error by column
-    or pixel, the comparison with principal components, the doctor's findings, and the recipe.
+    histograms, what a density draws, what its units stand for and which rows drive them, the first layer's
+    weights, the error by column or pixel, the comparison with principal components, the doctor's findings, and the
+    recipe.
 
     Args:
         model: a fitted estimator.
@@ -134,6 +136,7 @@ def render(
         code_map=code_map,
         n_points=len(points["row"]),
         labelled=names.labels is not None,
+        draws=draws(model, X, gathered.n_rows, random_state),
         features=feature_report(model, X, gathered, names, spread),
         filters=filters,
         drawn=drawn,

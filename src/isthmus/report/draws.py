@@ -1,0 +1,82 @@
+"""What a model that is a density draws, beside rows of the user's."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from isthmus.estimators.base import BaseAutoencoder
+from isthmus.report.examples import CELLS, matrix
+from isthmus.report.gathering import Column, read_rows, sample, take, user_columns
+from isthmus.report.pictures import LARGEST_SIDE, Screen, png_uri, shrunk
+from isthmus.report.words import value_text
+
+PICTURES, ROWS = 12, 4
+"""Draws that are shown: of images, and of other rows, which take more room."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Rows by what they are: as pictures (one of the user's, one drawn), as values below the names of columns, or as
+    the terms that weigh most."""
+
+    explanation: str
+    pictures: list[tuple[str, str]] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
+    values: dict[str, list[list[str]]] = field(default_factory=dict)
+    terms: dict[str, list[str]] = field(default_factory=dict)
+
+
+def draws(model: BaseAutoencoder, X: Any, n_rows: int, random_state: int) -> Draws | None:
+    """Rows drawn from the model and as many of `X`; None where the model draws none."""
+    if not hasattr(model, "sample"):
+        return None
+    preprocessing = model.preprocessing_
+    pictured, sparse = preprocessing.image_shape is not None, preprocessing.source in ("sparse", "text")
+    picked = sample(n_rows, PICTURES if pictured else ROWS, random_state)
+    chained = "mean" in inspect.signature(model.sample).parameters
+    how = {"mean": True} if chained and pictured else {}
+    drawn = model.sample(len(picked), random_state=random_state, **how)
+    explanation = _explained(chained, pictured)
+    if pictured:
+        return Draws(explanation, pictures=_pictured(model, X, picked, drawn))
+    columns = user_columns(preprocessing)
+    read = np.concatenate([reading.x.numpy() for _, reading in read_rows(model, X, picked)])
+    both = {"yours": matrix(preprocessing.restore(read) if sparse else take(X, picked)), "drawn": matrix(drawn)}
+    if sparse:
+        return Draws(explanation, terms={name: [_terms(row, columns) for row in rows] for name, rows in both.items()})
+    if len(columns) > CELLS:
+        explanation += f" Here are the first {CELLS} of {len(columns)} columns."
+    return Draws(
+        explanation, columns=[column.name for column in columns[:CELLS]],
+        values={name: [[value_text(value) for value in row[:CELLS]] for row in rows] for name, rows in both.items()},
+    )  # fmt: skip
+
+
+def _explained(chained: bool, pictured: bool) -> str:
+    first = "Rows of yours, picked at random, beside as many that the model draws"
+    if not chained:
+        return f"{first} from its density."
+    means = ", shown as means given the last codes" if pictured else ""
+    return (
+        f"{first}: the ends of chains that go on for 200 Gibbs steps from where learning left them{means}. "
+        "Draws that are all alike, or noise, are of a model that is no density of these rows yet."
+    )
+
+
+def _pictured(model: BaseAutoencoder, X: Any, picked: np.ndarray, drawn: Any) -> list[tuple[str, str]]:
+    read = np.concatenate([reading.x.numpy() for _, reading in read_rows(model, X, picked)])
+    dreamt = model.preprocessing_.rows(drawn).batch(torch.arange(len(drawn))).x.numpy()
+    screen = Screen.of(model.preprocessing_, read)
+    yours, dreams = (shrunk(screen.show(x), LARGEST_SIDE) for x in (read, dreamt))
+    return [(png_uri(one), png_uri(other)) for one, other in zip(yours, dreams, strict=True)]
+
+
+def _terms(row: np.ndarray, columns: list[Column]) -> str:
+    """The terms of one row that weigh most, with their weights."""
+    largest = [j for j in np.argsort(-np.abs(row), kind="stable")[:CELLS] if row[j]]
+    return ", ".join(f"{columns[j].name} {round(float(row[j]), 3):g}" for j in largest) or "(nothing)"
