@@ -233,6 +233,8 @@ def _limit_rows(results: Results, published: dict[str, Published]) -> list[Row]:
     copied, *_, last = (cell["lost"] for cell in results.values())
     first = list(results.values())[1]["lost"]
     excess = {kind: (last[kind] - last["digits"]) / (first[kind] - first["digits"]) for kind in ("noise", "foreign")}
+    steered = list(results.values())[1:]
+    widest = max(cell["lost"]["foreign"] - cell["lost"]["digits"] for cell in steered)
     told = [
         Row(f"{name}, weight {_weight(cell)}: share lost", results[cell]["lost"][kind], form=".3f")
         for kind, name in KINDS.items()
@@ -244,6 +246,8 @@ def _limit_rows(results: Results, published: dict[str, Published]) -> list[Row]:
             published.get("copied"), ".3f"),
         Row("the same with the largest weight over the smallest", excess["noise"], published["noise"]),
         Row("photographs less digits, largest weight over smallest", excess["foreign"], published.get("foreign")),
+        Row("photographs less digits, where it is widest, over smallest weight",
+            widest / (first["foreign"] - first["digits"])),
     ]  # fmt: skip
 
 
@@ -277,7 +281,8 @@ def _remarks(results: Results, quick: bool) -> list[str]:
     weights = ", ".join(_weight(name) for name in results)
     return [
         "Noise has the digits' mean and covariance, so whatever is linear loses the same share of it as of digits. "
-        "Photographs have their mean and total variance, not their covariance.",
+        "Photographs have their mean and total variance, not their covariance: most of them is lost with the smallest "
+        "weight already, and no more than all can be, while the largest weight loses digits too.",
         f"Weights {weights}, beside 1/2 ||x - r||^2. Errors at equal units are read off the curves over these weights.",
         "The three codes are of the same dictionaries, those of the one-layer models: the two-layer encoder begins at "
         "the one-layer encoder and is learned on with the dictionary held; the optimal code is the lasso's, never "
