@@ -32,9 +32,9 @@ class UpperContrast(Contrast):
     r"""The contrast of a machine over what the hidden units of another one draw.
 
     Where the rows below are binary and it has a unit for each of their columns, it begins as the machine below upside
-    down, units that are left over being idle:
+    down; units that are left over have small weights w_j, whose first order b takes back:
 
-        W = W_below',   b = c_below,   c = b_below,   so that   p(h) = p_below(h)
+        W = W_below',   b = c_below - sum_j w_j / 2,   c = b_below,   so that   p(h) = p_below(h)
 
     The bound of both is then the likelihood that the machine below gives, row by row, before it learns a step.
 
