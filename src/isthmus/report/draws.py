@@ -45,8 +45,8 @@ def draws(model: BaseAutoencoder, X: Any, n_rows: int, random_state: int) -> Dra
     if pictured:
         return Draws(explanation, pictures=_pictured(model, X, picked, drawn))
     columns = user_columns(preprocessing)
-    read = np.concatenate([reading.x.numpy() for _, reading in read_rows(model, X, picked)])
-    both = {"yours": matrix(preprocessing.restore(read) if sparse else take(X, picked)), "drawn": matrix(drawn)}
+    yours = preprocessing.restore(_read(model, X, picked)) if sparse else take(X, picked)
+    both = {"yours": matrix(yours), "drawn": matrix(drawn)}
     if sparse:
         return Draws(explanation, terms={name: [_terms(row, columns) for row in rows] for name, rows in both.items()})
     if len(columns) > CELLS:
@@ -69,11 +69,16 @@ def _explained(chained: bool, pictured: bool) -> str:
 
 
 def _pictured(model: BaseAutoencoder, X: Any, picked: np.ndarray, drawn: Any) -> list[tuple[str, str]]:
-    read = np.concatenate([reading.x.numpy() for _, reading in read_rows(model, X, picked)])
+    read = _read(model, X, picked)
     dreamt = model.preprocessing_.rows(drawn).batch(torch.arange(len(drawn))).x.numpy()
     screen = Screen.of(model.preprocessing_, read)
     yours, dreams = (shrunk(screen.show(x), LARGEST_SIDE) for x in (read, dreamt))
     return [(png_uri(one), png_uri(other)) for one, other in zip(yours, dreams, strict=True)]
+
+
+def _read(model: BaseAutoencoder, X: Any, picked: np.ndarray) -> np.ndarray:
+    """Picked rows in model space."""
+    return np.concatenate([reading.x.numpy() for _, reading in read_rows(model, X, picked)])
 
 
 def _terms(row: np.ndarray, columns: list[Column]) -> str:
