@@ -47,10 +47,7 @@ def decode(
     quiet: options.Quiet = False,
 ) -> None:
     """Write the rows that CODES stand for, in the units of the data that the model was fitted on."""
-    claimed = _claim_rows_or_folder(output, force)
-    voice = Voice(quiet)
-    fitted = sources.load_coder(model)
-    _refuse_wrong_form(fitted, output)
+    claimed, voice, fitted = _opened(model, output, force, quiet)
     rows = fitted.inverse_transform(sources.open_codes(fitted, codes, voice))
     _write(fitted, rows, output, claimed, force, voice, None, _whole_range(rows))
 
@@ -63,10 +60,7 @@ def reconstruct(
     quiet: options.Quiet = False,
 ) -> None:
     """Write what the model makes of DATA, in its own units: a table for a table, images for images."""
-    claimed = _claim_rows_or_folder(output, force)
-    voice = Voice(quiet)
-    fitted = sources.load_coder(model)
-    _refuse_wrong_form(fitted, output)
+    claimed, voice, fitted = _opened(model, output, force, quiet)
     rows = sources.open_for(fitted, data, voice)
     made = fitted.reconstruct(rows.X)
     _write(fitted, made, output, claimed, force, voice, rows.row_names, _whole_range(rows.X))
@@ -87,10 +81,7 @@ def sample(
     quiet: options.Quiet = False,
 ) -> None:
     """Write rows that MODEL draws, in the units of the data that it was fitted on: it must be a density of them."""
-    claimed = _claim_rows_or_folder(output, force)
-    voice = Voice(quiet)
-    fitted = sources.load_coder(model)
-    _refuse_wrong_form(fitted, output)
+    claimed, voice, fitted = _opened(model, output, force, quiet)
     draw = getattr(fitted, "sample", None)
     if draw is None:
         raise InputError(
@@ -104,6 +95,14 @@ def sample(
 
 
 _DENSITIES = "fit --kind rbm, dbn or dbm, or linear with likelihood=gaussian"
+
+
+def _opened(model: str, output: str, force: bool, quiet: bool) -> tuple[Path, Voice, BaseAutoencoder]:
+    """Where rows go, what is told of it, and the model that makes them, whose rows have that form."""
+    claimed, voice = _claim_rows_or_folder(output, force), Voice(quiet)
+    fitted = sources.load_coder(model)
+    _refuse_wrong_form(fitted, output)
+    return claimed, voice, fitted
 
 
 def _claim_rows_or_folder(output: str, force: bool) -> Path:
