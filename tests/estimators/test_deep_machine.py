@@ -59,6 +59,19 @@ def test_codes_are_the_settled_rates_of_the_top_layer():
     np.testing.assert_allclose(model.transform(X), marginals[-1], atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("options", "spread"),
+    [
+        ({"hidden_sizes": (40,), "code_size": 40, "pretraining_epochs": 0, "max_epochs": 30}, 0.05),
+        ({"hidden_sizes": (300,), "code_size": 300, "max_epochs": 5}, 0.015),
+    ],
+    ids=["all at once", "wide layers"],
+)
+def test_the_top_layer_tells_rows_apart(options, spread):
+    model = machine(**options, batch_size=20, n_iterations=5).fit(X)
+    assert model.transform(X).std(0).mean() > spread
+
+
 def test_learning_names_the_layers_and_then_the_whole():
     history = machine(hidden_sizes=(8, 6), max_epochs=1, pretraining_epochs=2).fit(X).history_
     assert [phase["name"] for phase in history["pretraining"]] == ["layer 1 of 3", "layer 2 of 3", "layer 3 of 3"]

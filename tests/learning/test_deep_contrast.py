@@ -115,19 +115,57 @@ def test_annealing_finds_the_partition(config):
     assert found.log_partition == pytest.approx(float(joined.log_partition()), abs=0.1)
 
 
-def test_the_contrast_is_the_gradient_of_the_bound_where_the_chains_are_draws_of_the_model():
-    made, v, n = deep(), rows(64), 60000
-    objective = DeepContrast(made, n_chains=n, centred=False, n_iterations=100).double()
+def drawn_contrast(made, v, begun, n=60000):
+    """Gradients of the contrast by weights and biases, with chains that are draws of the model."""
+    objective = DeepContrast(made, n_chains=n, centred=False, n_iterations=100, begun=begun).double()
     generator = torch.Generator().manual_seed(1)
     p = torch.softmax(-made.odd_free_energy([every(3)]), 0)
     objective.particles.copy_(every(3)[torch.multinomial(p, n, replacement=True, generator=generator)])
-    weights = [*made.weights, *made.biases]
-    ours = torch.autograd.grad(objective.terms(Batch(v), 0.0, generator)["contrast"].mean(), weights)
+    contrast = objective.terms(Batch(v), 0.0, generator)["contrast"].mean()
+    return torch.autograd.grad(contrast, [*made.weights, *made.biases])
+
+
+def test_the_contrast_is_the_gradient_of_the_bound_where_the_chains_are_draws_of_the_model():
+    made, v = deep(), rows(64)
     a = made.mean_field(v, 100)
     assert all(not rates.requires_grad or rates.grad_fn is not None for rates in a)
     loss = made.bound_given(v, a).mean() + exact_log_partition(made)  # through every round
-    for mine, theirs in zip(ours, torch.autograd.grad(loss, weights), strict=True):
+    expected = torch.autograd.grad(loss, [*made.weights, *made.biases])
+    for mine, theirs in zip(drawn_contrast(made, v, begun=True), expected, strict=True):
         torch.testing.assert_close(mine, theirs, atol=0.015, rtol=0)
+
+
+def test_where_layers_begin_together_the_contrast_is_the_gradient_of_the_likelihood_itself():
+    made, v = deep(), rows(64)
+    loss = exact_free_energy(made, v).mean() + exact_log_partition(made)
+    expected = torch.autograd.grad(loss, [*made.weights, *made.biases])
+    found = drawn_contrast(made, v.repeat(500, 1), begun=False)
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=0.015, rtol=0)
+
+
+@pytest.mark.parametrize("sizes", SHAPES)
+def test_draws_of_hidden_units_are_those_of_the_energy_given_the_row(sizes):
+    made, v, n = deep(sizes), rows(1), 40000
+    h = made.draw_hidden(v.expand(n, -1), 30, torch.Generator().manual_seed(0))
+    states = hidden(made)
+    p = torch.softmax(-made.energy(v.expand(len(states[0]), -1), states), 0).detach()
+    for found, units in zip(h, states, strict=True):
+        torch.testing.assert_close(found.mean(0), p @ units, atol=0.01, rtol=0)
+
+
+def test_steps_between_wide_hidden_layers_are_shorter():
+    made = DeepHarmonium(likelihood_from(BERNOULLI, 4), (100, 20, 3), generator=torch.Generator().manual_seed(0))
+    objective, v = DeepContrast(made, centred=False, n_chains=5), rows(30, 4).float()
+    steps = []
+    for project in (False, True):
+        made.zero_grad()
+        objective.eval().terms(Batch(v), 0.0, torch.Generator().manual_seed(1))["contrast"].mean().backward()
+        if project:
+            objective.project_gradient()
+        steps.append([weight.grad.clone() for weight in made.weights])
+    for share, plain, taken in zip((1.0, 0.5, 1.0), *steps, strict=True):
+        torch.testing.assert_close(taken, share * plain)
 
 
 def test_the_conditionals_that_are_looked_at_are_those_of_the_energy_with_the_layers_above_held():

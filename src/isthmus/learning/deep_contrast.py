@@ -20,6 +20,9 @@ from isthmus.parts.energies import Harmonium
 from isthmus.parts.likelihoods import GaussianLearned, Likelihood
 from isthmus.parts.passes import Batch
 
+STEADY_WIDTH = 50
+"""Units of a hidden layer from which on what is above it learns more slowly, in proportion: see `DeepContrast`."""
+
 BOUND_ITERATIONS = 50
 """Rounds of mean field where a row's bound is asked for: more than learning takes."""
 
@@ -89,12 +92,17 @@ class DeepContrast(EnergyContrast):
 
         term = F_mu(v) - mean over chains of F(h'_odd),   mu and h' held,   F_mu >= F
 
-    The first side is made least by the mean field, the second has the even layers, v among them, summed out. With
-    `centred` the step is taken for the energy in units less their running means over the rows, which lets all layers
-    learn from the start without being learned one by one before:
+    The first side is made least by the mean field, the second has the even layers, v among them, summed out. Where
+    layers were not `begun` one by one, draws of p(h | v) take the place of mu: the bound of a layer that is still
+    undecided is best with no weights above it, and mean field would take them to zero. With `centred` the step is
+    taken for the energy in units less their running means over the rows, which lets all layers learn from the start:
 
         dW_k,c = dW_k - db_k beta_(k-1)' - beta_k db_(k-1)'
         db_k,c = db_k - dW_k,c beta_(k-1) - dW_(k+1),c' beta_(k+1)
+
+    What units of two layers have in common pulls their weights along in proportion to how many they are, faster than
+    chains can follow where there are many, and then all of them stand still for good. The steps of W_k, k > 1, are
+    therefore min(1, 50 / n_(k-1)) as long as those of W_1.
 
     As a coder it is the mean field up, whose top rates are the code, and a pass of rates down.
 
@@ -106,7 +114,7 @@ class DeepContrast(EnergyContrast):
         n_chains: persistent chains.
         centred: take the centred step.
         weight_decay: w of the term w/2 sum_k ||W_k||^2.
-        n_iterations: rounds of mean field.
+        n_iterations: rounds of mean field, or of draws.
         begun: whether its layers were learned one by one before, so that it begins where they stand.
 
     Raises:
@@ -196,14 +204,19 @@ class DeepContrast(EnergyContrast):
         """The contrast, (batch,), nats up to log Z, and what weights cost."""
         machine, v = self.machine, self.complete(batch)
         generator = torch.Generator().manual_seed(0) if generator is None else generator
-        with torch.no_grad():
-            mu = machine.mean_field(v, self.n_iterations)
+        mu = self._settled(v, generator)
         odd = run_chain(self._step, self._split(self.particles), self.steps_at(progress), generator)
         contrast = machine.bound_given(v, mu) - machine.odd_free_energy(odd).mean()
         if self.training:
             self.particles.copy_(torch.cat(odd, -1))
             self.note_offsets(v, mu)
         return {"contrast": contrast, **self.decayed()}
+
+    @torch.no_grad()
+    def _settled(self, v: Tensor, generator: Generator) -> Units:
+        """What the hidden units make of rows: their rates, or draws of them where layers begin together."""
+        rounds = self.n_iterations
+        return self.machine.mean_field(v, rounds) if self.begun else self.machine.draw_hidden(v, rounds, generator)
 
     def _step(self, odd: Units, generator: Generator | None) -> Units:
         """A Gibbs step of the chains, which stand at the odd layers: the even ones, then the odd ones."""
@@ -221,12 +234,20 @@ class DeepContrast(EnergyContrast):
 
     @torch.no_grad()
     def project_gradient(self) -> None:
-        """The centred step in place of the plain one."""
-        machine, beta = self.machine, self.offsets
+        """The centred step in place of the plain one, and shorter ones between wide hidden layers."""
+        machine = self.machine
         steps = [bias.grad for bias in machine.biases], [weight.grad for weight in machine.weights]
-        if not self.centred or any(step is None for part in steps for step in part):
+        if any(step is None for part in steps for step in part):
             return
         biases, weights = cast("tuple[list[Tensor], list[Tensor]]", steps)
+        if self.centred:
+            self._centre(biases, weights)
+        for weight, width in zip(weights[1:], machine.sizes[1:], strict=False):
+            weight.mul_(min(1.0, STEADY_WIDTH / width))
+
+    def _centre(self, biases: list[Tensor], weights: list[Tensor]) -> None:
+        """Steps of the energy in units less their means, in place of plain ones."""
+        beta = self.offsets
         for k, weight in enumerate(weights):
             weight.addr_(biases[k + 1], beta[k], alpha=-1).addr_(beta[k + 1], biases[k], alpha=-1)
         for k, weight in enumerate(weights):

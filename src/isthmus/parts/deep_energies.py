@@ -44,7 +44,9 @@ class DeepHarmonium(nn.Module):
     Args:
         likelihood: p(v | h_1): "bernoulli", a Gaussian one, "categorical" or "mixed".
         hidden_sizes: n_1 .. n_L, lowest first; two or more.
-        weight_scale: the standard deviation of the first weights; None takes .3 / sqrt(n_(k-1) + n_k).
+        weight_scale: the standard deviation of the first weights; None takes .3 / sqrt(n_0 + n_1) for those of the
+            rows, 1.2 / sqrt(n_(k-1) + n_k) for those between hidden layers, which are shown little else than coins at
+            first and would forget smaller ones.
         generator: what they are drawn from.
 
     Raises:
@@ -82,7 +84,10 @@ class DeepHarmonium(nn.Module):
                 "likelihood='bernoulli' on which words there are"
             )
         self.sizes = (likelihood.n_columns, *map(int, hidden_sizes))
-        scales = [0.3 / math.sqrt(n + m) if weight_scale is None else weight_scale for n, m in pairwise(self.sizes)]
+        scales = [
+            (1.2 if k else 0.3) / math.sqrt(n + m) if weight_scale is None else weight_scale
+            for k, (n, m) in enumerate(pairwise(self.sizes))
+        ]
         self.weights = nn.ParameterList(
             scale * torch.randn(m, n, generator=generator)
             for scale, (n, m) in zip(scales, pairwise(self.sizes), strict=True)
@@ -140,12 +145,7 @@ class DeepHarmonium(nn.Module):
 
         Source: Salakhutdinov & Hinton (2009), section 2.2; Salakhutdinov & Larochelle (2010) for the pass up.
         """
-        seen = self.visible.statistic(v)
-        first = self.inputs(1, seen, None)  # does not change from round to round
-        mu = [torch.sigmoid(2 * first - self.biases[1])]
-        for k in range(2, self.n_layers + 1):
-            share = 1 if k == self.n_layers else 2
-            mu.append(torch.sigmoid(self.inputs(k, share * mu[-1], None)))
+        first, mu = self._pass_up(v)
         for _ in range(n_iterations):
             for k in (*self._odd, *self._even):
                 above = mu[k] if k < self.n_layers else None
@@ -154,6 +154,29 @@ class DeepHarmonium(nn.Module):
                 else:
                     mu[k - 1] = torch.sigmoid(self.inputs(k, mu[k - 2], above))
         return mu
+
+    def _pass_up(self, v: Float[Tensor, "*draws batch columns"]) -> tuple[Tensor, Units]:
+        """b_1 + W_1 s(v), which does not change from round to round, and rates from below alone."""
+        first = self.inputs(1, self.visible.statistic(v), None)
+        mu = [torch.sigmoid(2 * first - self.biases[1])]
+        for k in range(2, self.n_layers + 1):
+            share = 1 if k == self.n_layers else 2
+            mu.append(torch.sigmoid(self.inputs(k, share * mu[-1], None)))
+        return first, mu
+
+    @torch.no_grad()
+    def draw_hidden(self, v: Float[Tensor, "batch columns"], n_steps: int, generator: Generator) -> Units:
+        """h_1 .. h_L of p(h | v) by Gibbs steps from the pass up; the even layers by their rates given the odd ones.
+
+        In expectation they give the gradient of -log p(v), which mean field gives that of its bound: there the layers
+        below are rates, and what their being drawn would do to the layers above is not seen.
+        """
+        _, h = self._pass_up(v)
+        for _ in range(n_steps):
+            drawn = [switched_on(rates, generator) for rates in h[1::2]]
+            h[0::2] = self.sample_odd(v, drawn, generator)
+            h[1::2] = [torch.sigmoid(a) for a in self._upper_even_inputs(h[0::2])]
+        return h
 
     def visible_mean(self, first: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch columns"]:
         """E[v | h_1]."""
@@ -188,10 +211,12 @@ class DeepHarmonium(nn.Module):
 
     def _even_inputs(self, odd: Units) -> Units:
         """r of the visible units, and the inputs of h_2, h_4, ..., given the odd layers."""
-        found = [self.inputs(0, None, odd[0])]
-        for i, k in enumerate(self._even):
-            found.append(self.inputs(k, odd[i], odd[i + 1] if k < self.n_layers else None))
-        return found
+        return [self.inputs(0, None, odd[0]), *self._upper_even_inputs(odd)]
+
+    def _upper_even_inputs(self, odd: Units) -> Units:
+        """The inputs of h_2, h_4, ..., given the odd layers."""
+        above = [*odd[1:], None]
+        return [self.inputs(k, odd[i], above[i]) for i, k in enumerate(self._even)]
 
     @property
     def _odd(self) -> range:
