@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,7 +87,7 @@ def sample(
             f"{model}: kind {fitted.kind} with this likelihood has nothing to draw rows from; {_DENSITIES}"
         )
     chain = {**({} if steps is None else {"n_steps": steps}), **({"mean": True} if mean else {})}
-    if chain and "n_steps" not in inspect.signature(draw).parameters:
+    if chain and not fitted.samples_by_chain:
         raise InputError(f"{model}: kind {fitted.kind} draws rows without a chain; leave --steps and --mean out")
     rows = draw(n, random_state=seed, **chain)
     _write(fitted, rows, output, claimed, force, voice, None, _whole_range(rows))

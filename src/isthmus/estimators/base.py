@@ -94,6 +94,8 @@ class BaseAutoencoder(ReadsFeatures, ClassNamePrefixFeaturesOutMixin, Transforme
     kind: ClassVar[str]
     overcomplete: ClassVar[bool] = False
     """Whether more units than columns are what this kind is for."""
+    samples_by_chain: ClassVar[bool] = False
+    """Whether `sample`, where there is one, takes Gibbs steps, and gives the means of the last if asked."""
 
     # -- the recipe ---------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from sklearn.utils.validation import check_is_fitted
@@ -84,6 +84,8 @@ class Contrastive(Beside):
         precision: "fp32" by default: a contrast is the small difference of two large sums.
         patience: None by default: what is looked at is not the likelihood, and may rise while that still grows.
     """
+
+    samples_by_chain: ClassVar[bool] = True
 
     method: str = "pcd"
     n_steps: int | Sequence[int] = 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,10 +37,9 @@ def draws(model: BaseAutoencoder, X: Any, n_rows: int, random_state: int) -> Dra
     preprocessing = model.preprocessing_
     pictured, sparse = preprocessing.image_shape is not None, preprocessing.source in ("sparse", "text")
     picked = sample(n_rows, PICTURES if pictured else ROWS, random_state)
-    chained = "mean" in inspect.signature(model.sample).parameters
-    how = {"mean": True} if chained and pictured else {}
+    how = {"mean": True} if model.samples_by_chain and pictured else {}
     drawn = model.sample(len(picked), random_state=random_state, **how)
-    explanation = _explained(chained, pictured)
+    explanation = _explained(model.samples_by_chain, pictured)
     if pictured:
         return Draws(explanation, pictures=_pictured(model, X, picked, drawn))
     columns = user_columns(preprocessing)
