@@ -115,27 +115,28 @@ def test_annealing_finds_the_partition(config):
     assert found.log_partition == pytest.approx(float(joined.log_partition()), abs=0.1)
 
 
-def drawn_contrast(made, v, begun, n=60000):
+def drawn_contrast(made, v, begun, progress=0.0, n=60000):
     """Gradients of the contrast by weights and biases, with chains that are draws of the model."""
     objective = DeepContrast(made, n_chains=n, centred=False, n_iterations=100, begun=begun).double()
     generator = torch.Generator().manual_seed(1)
     p = torch.softmax(-made.odd_free_energy([every(3)]), 0)
     objective.particles.copy_(every(3)[torch.multinomial(p, n, replacement=True, generator=generator)])
-    contrast = objective.terms(Batch(v), 0.0, generator)["contrast"].mean()
+    contrast = objective.terms(Batch(v), progress, generator)["contrast"].mean()
     return torch.autograd.grad(contrast, [*made.weights, *made.biases])
 
 
-def test_the_contrast_is_the_gradient_of_the_bound_where_the_chains_are_draws_of_the_model():
+@pytest.mark.parametrize("how", [{"begun": True}, {"begun": False, "progress": 0.6}], ids=str)
+def test_the_contrast_is_the_gradient_of_the_bound_where_the_chains_are_draws_of_the_model(how):
     made, v = deep(), rows(64)
     a = made.mean_field(v, 100)
     assert all(not rates.requires_grad or rates.grad_fn is not None for rates in a)
     loss = made.bound_given(v, a).mean() + exact_log_partition(made)  # through every round
     expected = torch.autograd.grad(loss, [*made.weights, *made.biases])
-    for mine, theirs in zip(drawn_contrast(made, v, begun=True), expected, strict=True):
+    for mine, theirs in zip(drawn_contrast(made, v, **how), expected, strict=True):
         torch.testing.assert_close(mine, theirs, atol=0.015, rtol=0)
 
 
-def test_where_layers_begin_together_the_contrast_is_the_gradient_of_the_likelihood_itself():
+def test_where_layers_begin_together_the_contrast_is_at_first_the_gradient_of_the_likelihood_itself():
     made, v = deep(), rows(64)
     loss = exact_free_energy(made, v).mean() + exact_log_partition(made)
     expected = torch.autograd.grad(loss, [*made.weights, *made.biases])

@@ -36,14 +36,14 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
     the settled units goes down, what persistent chains of the machine itself believe goes up. Where the layers begin
     decides whether the upper ones learn at all: here each pair of neighbours first learns as a machine of its own,
     with what comes from the missing side counted twice; or, with `pretraining_epochs=0`, all learn together from the
-    start, in centred steps and from draws of the hidden units in place of the mean field.
+    start, in centred steps and, for the first half of them, from draws of the hidden units in place of mean field.
 
     Args:
         hidden_sizes: units of each layer but the last, lowest first, whose `code_size` is of its own; None takes one
             layer as wide as the code.
         pretraining_epochs: of each pair of layers; None takes `max_epochs`, 0 leaves it out.
         pretraining_learning_rate: None takes what a restricted machine of these units would have.
-        n_iterations: rounds of mean field; of draws where the layers learn together from the start.
+        n_iterations: rounds of mean field, and of the draws where the layers learn together from the start.
         learning_rate: of the whole machine; None takes what a restricted one would have. Weights above a hidden layer
             of more than 50 units take steps shorter by that much.
 

@@ -23,6 +23,9 @@ from isthmus.parts.passes import Batch
 STEADY_WIDTH = 50
 """Units of a hidden layer from which on what is above it learns more slowly, in proportion: see `DeepContrast`."""
 
+DRAWN_UNTIL = 0.5
+"""Share of learning after which layers that begin together are settled by mean field, as the others are."""
+
 BOUND_ITERATIONS = 50
 """Rounds of mean field where a row's bound is asked for: more than learning takes."""
 
@@ -93,9 +96,10 @@ class DeepContrast(EnergyContrast):
         term = F_mu(v) - mean over chains of F(h'_odd),   mu and h' held,   F_mu >= F
 
     The first side is made least by the mean field, the second has the even layers, v among them, summed out. Where
-    layers were not `begun` one by one, draws of p(h | v) take the place of mu: the bound of a layer that is still
-    undecided is best with no weights above it, and mean field would take them to zero. With `centred` the step is
-    taken for the energy in units less their running means over the rows, which lets all layers learn from the start:
+    layers were not `begun` one by one, draws of p(h | v) take the place of mu in the first half of learning: the bound
+    of a layer that is still undecided is best with no weights above it, and mean field would take them to zero. With
+    `centred` the step is taken for the energy in units less their running means over the rows, which lets all layers
+    learn from the start:
 
         dW_k,c = dW_k - db_k beta_(k-1)' - beta_k db_(k-1)'
         db_k,c = db_k - dW_k,c beta_(k-1) - dW_(k+1),c' beta_(k+1)
@@ -114,7 +118,7 @@ class DeepContrast(EnergyContrast):
         n_chains: persistent chains.
         centred: take the centred step.
         weight_decay: w of the term w/2 sum_k ||W_k||^2.
-        n_iterations: rounds of mean field, or of draws.
+        n_iterations: rounds of mean field, and of draws.
         begun: whether its layers were learned one by one before, so that it begins where they stand.
 
     Raises:
@@ -204,7 +208,7 @@ class DeepContrast(EnergyContrast):
         """The contrast, (batch,), nats up to log Z, and what weights cost."""
         machine, v = self.machine, self.complete(batch)
         generator = torch.Generator().manual_seed(0) if generator is None else generator
-        mu = self._settled(v, generator)
+        mu = self._settled(v, progress, generator)
         odd = run_chain(self._step, self._split(self.particles), self.steps_at(progress), generator)
         contrast = machine.bound_given(v, mu) - machine.odd_free_energy(odd).mean()
         if self.training:
@@ -213,10 +217,11 @@ class DeepContrast(EnergyContrast):
         return {"contrast": contrast, **self.decayed()}
 
     @torch.no_grad()
-    def _settled(self, v: Tensor, generator: Generator) -> Units:
-        """What the hidden units make of rows: their rates, or draws of them where layers begin together."""
-        rounds = self.n_iterations
-        return self.machine.mean_field(v, rounds) if self.begun else self.machine.draw_hidden(v, rounds, generator)
+    def _settled(self, v: Tensor, progress: float, generator: Generator) -> Units:
+        """What the hidden units make of rows: their rates, or draws of them while layers that begin together begin."""
+        if self.begun or progress >= DRAWN_UNTIL:
+            return self.machine.mean_field(v, self.n_iterations)
+        return self.machine.draw_hidden(v, self.n_iterations, generator)
 
     def _step(self, odd: Units, generator: Generator | None) -> Units:
         """A Gibbs step of the chains, which stand at the odd layers: the even ones, then the odd ones."""

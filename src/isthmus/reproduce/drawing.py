@@ -64,8 +64,9 @@ def curves(
     title: str,
     levels: Mapping[str, float] | None = None,
     doubling: bool = False,
+    from_zero: bool = True,
 ) -> Figure:
-    """Lines by name, (x, y) each, and levels by name, dashed; up from zero.
+    """Lines by name, (x, y) each, and levels by name, dashed.
 
     Args:
         lines: x and y by the name of the line.
@@ -73,6 +74,7 @@ def curves(
         title: a text over the figure.
         levels: horizontal lines to compare with.
         doubling: x is drawn on a scale on which doubling is a step, with a tick at each x.
+        from_zero: y is drawn from zero on, else from the lowest value.
 
     Example:
         >>> figure = curves({"ours": ([1, 2], [3.0, 2.0])}, across="epoch", up="error", title="", levels={"PCA": 4.0})
@@ -87,7 +89,8 @@ def curves(
         place.plot(x, y, color=colours.pop(0), lw=1.8, marker="o", ms=3.5, label=name)
     place.set_xlabel(across)
     place.set_ylabel(up)
-    place.set_ylim(bottom=0)
+    if from_zero:
+        place.set_ylim(bottom=0)
     if doubling:
         ticks = list(next(iter(lines.values()))[0])
         place.set_xscale("log", base=2)
