@@ -88,7 +88,7 @@ def _remarks(results: Results, quick: bool) -> list[str]:
     effective = ", ".join(f"{words} {results[name]['effective']:.0f}" for name, words in NAMES.items())
     return [
         f"Effective sample size of the annealing, of 100 chains: {effective}.",
-        "The bounds are as far as half an hour of one core goes, each; the published machine had much more.",
+        "The bounds are as far as some 25 core-minutes go, each; the published machine had much more.",
     ]
 
 
