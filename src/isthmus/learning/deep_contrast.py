@@ -106,7 +106,8 @@ class DeepContrast(EnergyContrast):
 
     What units of two layers have in common pulls their weights along in proportion to how many they are, faster than
     chains can follow where there are many, and then all of them stand still for good. The steps of W_k, k > 1, are
-    therefore min(1, 50 / n_(k-1)) as long as those of W_1.
+    therefore min(1, 50 / n_(k-1)) as long as those of W_1. AdamW, which scales steps itself, takes no
+    notice.
 
     As a coder it is the mean field up, whose top rates are the code, and a pass of rates down.
 

@@ -171,10 +171,10 @@ class DeepHarmonium(nn.Module):
         In expectation they give the gradient of -log p(v), which mean field gives that of its bound: there the layers
         below are rates, and what their being drawn would do to the layers above is not seen.
         """
-        _, h = self._pass_up(v)
+        first, h = self._pass_up(v)
         for _ in range(n_steps):
             drawn = [switched_on(rates, generator) for rates in h[1::2]]
-            h[0::2] = self.sample_odd(v, drawn, generator)
+            h[0::2] = self._sample_odd(first, drawn, generator)
             h[1::2] = [torch.sigmoid(a) for a in self._upper_even_inputs(h[0::2])]
         return h
 
@@ -202,12 +202,14 @@ class DeepHarmonium(nn.Module):
     @torch.no_grad()
     def sample_odd(self, v: Float[Tensor, "chains columns"], even: Units, generator: Generator) -> Units:
         """h_1, h_3, ... given the even layers."""
-        layers = [self.visible.statistic(v), *even]
-        drawn = []
-        for i, k in enumerate(self._odd):
-            a = self.inputs(k, layers[i], layers[i + 1] if k < self.n_layers else None)
-            drawn.append(switched_on(torch.sigmoid(a), generator))
-        return drawn
+        return self._sample_odd(self.inputs(1, self.visible.statistic(v), None), even, generator)
+
+    def _sample_odd(self, first: Tensor, even: Units, generator: Generator) -> Units:
+        """h_1, h_3, ... given b_1 + W_1 s(v) and the even layers."""
+        above = [*even[1:], None]
+        inputs = [F.linear(even[0], self.weights[1].t()) + first]
+        inputs += [self.inputs(k, even[i], above[i]) for i, k in enumerate(self._odd[1:])]
+        return [switched_on(torch.sigmoid(a), generator) for a in inputs]
 
     def _even_inputs(self, odd: Units) -> Units:
         """r of the visible units, and the inputs of h_2, h_4, ..., given the odd layers."""
