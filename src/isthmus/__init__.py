@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from isthmus.errors import InputError
+    from isthmus.errors import InputError, InputWarning
     from isthmus.estimators.classifier import CodeClassifier
     from isthmus.estimators.contractive import ContractiveAutoencoder
     from isthmus.estimators.convolutional import ConvolutionalAutoencoder
@@ -39,6 +39,7 @@ _HOMES = {
     "DeepRecurrentAutoencoder": "isthmus.estimators.recurrent",
     "DenoisingAutoencoder": "isthmus.estimators.denoising",
     "InputError": "isthmus.errors",
+    "InputWarning": "isthmus.errors",
     "LinearAutoencoder": "isthmus.estimators.linear",
     "RecirculationAutoencoder": "isthmus.estimators.recirculation",
     "RestrictedBoltzmannMachine": "isthmus.estimators.rbm",
@@ -58,6 +59,7 @@ __all__ = [
     "DeepRecurrentAutoencoder",
     "DenoisingAutoencoder",
     "InputError",
+    "InputWarning",
     "LinearAutoencoder",
     "RecirculationAutoencoder",
     "RestrictedBoltzmannMachine",

@@ -1,4 +1,4 @@
-"""The one exception that means: what you handed in cannot be used, and here is what to do."""
+"""What you handed in cannot be used, or hardly: one line that says what was found, where, and what to do."""
 
 
 class InputError(ValueError):
@@ -12,3 +12,7 @@ class InputError(ValueError):
         ...
         isthmus.errors.InputError: rows.csv: line 3 has 4 fields and the header has 5; add the missing field
     """
+
+
+class InputWarning(UserWarning):
+    """Input that is taken, though what is made of it can mean little: one line, as of an `InputError`."""

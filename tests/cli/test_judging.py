@@ -70,6 +70,21 @@ def test_evaluate_prints_a_table_with_what_each_number_stands_beside(shop, fine)
     assert result.stderr == ""
 
 
+def test_rows_in_another_unit_than_those_learned_from_are_read_with_a_warning(tmp_path, fine):
+    grey = np.random.default_rng(0).random((40, 4))
+    np.save(tmp_path / "grey.npy", grey)
+    np.save(tmp_path / "bytes.npy", np.round(255 * grey))
+    fine("fit", tmp_path / "grey.npy", "-o", tmp_path / "m", "--set", "likelihood=bernoulli", "--epochs", 1, "--quiet")
+    assert fine("encode", tmp_path / "m", tmp_path / "grey.npy", "-o", tmp_path / "a.npy").stderr.count("warning") == 0
+    told = fine("encode", tmp_path / "m", tmp_path / "bytes.npy", "-o", tmp_path / "b.npy").stderr
+    assert told.count("warning") == 1
+    assert "warning: row 0, column 'x0' is 162 in model space, far outside the range of the model" in told
+    assert ".py" not in told
+    assert fine("encode", tmp_path / "m", tmp_path / "bytes.npy", "-o", tmp_path / "c.npy", "--quiet").stderr == ""
+    report = fine("report", tmp_path / "m", tmp_path / "bytes.npy", "-o", tmp_path / "r.html").stderr
+    assert report.count("far outside") == 1
+
+
 def test_exact_zeros_and_dead_units_are_told_where_there_are_any(shop, tmp_path, fine):
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 4)))
     fine(

@@ -10,8 +10,9 @@ from sklearn.datasets import load_digits
 
 import isthmus
 from isthmus import DeepBoltzmannMachine, InputError
+from isthmus.parts.settling import MeanField
 
-from .cutting import kill
+from .cutting import kill, press_ctrl_c
 
 DIGITS = load_digits()
 X, Y = DIGITS.data[:400] / 16, DIGITS.target[:400]
@@ -90,17 +91,55 @@ def test_a_run_cut_in_its_last_layer_or_after_ends_as_an_uncut_one(step, tmp_pat
     assert all(torch.equal(value, state[name]) for name, value in again.objective_.state_dict().items())
 
 
-def test_labels_reach_every_layer_and_teach_it(tmp_path):
-    model = machine(hidden_sizes=(40,), code_size=30, max_epochs=10, pretraining_epochs=10).fit(X)
-    before = {name: value.clone() for name, value in model.objective_.state_dict().items()}
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian-learned"])
+def test_labels_reach_every_weight_of_the_pass_up_and_none_of_the_machine(likelihood, tmp_path):
+    model = machine(likelihood=likelihood, hidden_sizes=(40,), code_size=30, learning_rate=None, pretraining_epochs=10)
+    model.fit(X).estimate_log_partition(n_chains=20, n_temperatures=100)
     classifier = model.to_classifier(max_epochs=20, learning_rate=1e-2, random_state=0).fit(X[:300], Y[:300])
     assert classifier.score(X[300:], Y[300:]) > 0.75
-    tuned = classifier.encoder_.objective_
-    assert all(not torch.equal(weight, before[f"encoder.machine.weights.{k}"])
-               for k, weight in enumerate(tuned.machine.weights))  # fmt: skip
-    assert all(torch.equal(value, before[name]) for name, value in model.objective_.state_dict().items())
-    classifier.save(tmp_path / "m")
-    np.testing.assert_array_equal(isthmus.load(tmp_path / "m").predict(X), classifier.predict(X))
+    tuned = classifier.encoder_
+    begun = MeanField(model.objective_.machine, 1)
+    begun.leave_machine()
+    own = dict(tuned.objective_.encoder.own.named_parameters())
+    assert all(not torch.equal(value, own[name]) for name, value in begun.own.named_parameters())
+    before = model.objective_.machine.state_dict()
+    assert all(torch.equal(value, before[name]) for name, value in tuned.objective_.machine.state_dict().items())
+    np.testing.assert_array_equal(tuned.filters(), own["below.0"].detach().numpy().astype(float))
+    for name, kept in {"classifier": classifier, "encoder": tuned}.items():
+        kept.save(tmp_path / name)
+    np.testing.assert_array_equal(isthmus.load(tmp_path / "classifier").predict(X), classifier.predict(X))
+    np.testing.assert_array_equal(isthmus.load(tmp_path / "encoder").transform(X), tuned.transform(X))
+
+
+def test_beside_labels_the_machine_learns_on_where_its_own_criterion_is_asked_for():
+    model = machine(hidden_sizes=(12,), max_epochs=2).fit(X)
+    both = model.to_classifier(max_epochs=2, reconstruction_weight=0.1, random_state=0).fit(X[:300], Y[:300])
+    assert both.encoder_.objective_.encoder.own is None
+    moved = zip(both.encoder_.objective_.machine.weights, model.objective_.machine.weights, strict=True)
+    assert all(not torch.equal(after, before) for after, before in moved)
+
+
+def test_log_z_is_forgotten_by_whatever_labels_have_begun_from():
+    model = machine(max_epochs=2).fit(X)
+    assert model.score_kind_ == "bound"
+    how = {"max_epochs": 1, "random_state": 0}
+    tuned = model.to_classifier(**how).fit(X, Y).encoder_
+    for arguments in ({"start": "random"}, {"encoder": tuned, "reconstruction_weight": 0.1}):
+        encoder = isthmus.CodeClassifier(**{"encoder": model} | how | arguments).fit(X, Y).encoder_
+        assert encoder.score_kind_ == "unnormalised"
+        assert not hasattr(encoder, "log_partition_")
+
+
+def test_ctrl_c_while_layers_learn_one_by_one_leaves_a_whole_machine(monkeypatch):
+    press_ctrl_c(monkeypatch, at=20)
+    model = machine(max_epochs=2, validation_fraction=0.0).fit(X)
+    assert (model.history_["stopped"], model.history_["name"]) == ("interrupted", "layer 1 of 2")
+    assert model.score_kind_ == "bound"
+    objective = model.objective_
+    assert objective.particles.any()
+    v = torch.from_numpy(X.astype(np.float32))
+    for offset, rates in zip(objective.offsets[1:], objective.machine.mean_field(v, 10), strict=True):
+        torch.testing.assert_close(offset, rates.mean(0), atol=1e-3, rtol=0)
 
 
 def test_real_columns_are_drawn_in_their_own_units():
@@ -119,7 +158,7 @@ def test_real_columns_are_drawn_in_their_own_units():
         ({"n_chains": 0}, "n_chains=0: a model is sampled by at least one chain; give 1 or more"),
         ({"hidden_sizes": ()}, "a deep Boltzmann machine has two hidden layers or more; found 1; give hidden_sizes"),
         ({"hidden_sizes": (0,)}, "0"),
-        ({"n_iterations": 0}, "n_iterations=0: mean field takes a whole number of rounds, 1 or more"),
+        ({"n_iterations": 0}, "n_iterations=0: it must be a whole number of at least 1"),
         ({"pretraining_epochs": -1}, "pretraining_epochs=-1: it must be a whole number, 0 or more"),
         ({"pretraining_learning_rate": 0}, "pretraining_learning_rate=0: it must be a number above 0"),
         ({"likelihood": "multinomial", "scaling": "none"}, "a deep Boltzmann machine has no units for word counts"),

@@ -185,6 +185,15 @@ def test_a_network_becomes_a_classifier():
     assert classifier.predict(X).shape == (300,)
 
 
+def test_a_network_that_completes_rows_itself_stays_one_for_labels_too():
+    holes = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X)
+    model = DeepBeliefNetwork(hidden_sizes=(12,), code_size=6, missing="mask", **SMALL).fit(holes)
+    with pytest.raises(InputError, match="missing='mask': the lowest machine completes missing entries"):
+        model.to_autoencoder()
+    frozen = model.to_classifier(max_epochs=1, frozen=True, random_state=0).fit(holes, load_digits().target[:300])
+    np.testing.assert_array_equal(frozen.encoder_.transform(holes), model.transform(holes))
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import isthmus
-from isthmus import Autoencoder, CodeClassifier, CodeRegressor, InputError, LinearAutoencoder
+from isthmus import Autoencoder, CodeClassifier, CodeRegressor, InputError, InputWarning, LinearAutoencoder
 from isthmus.data import Documents
 from isthmus.files import read_tensors
 
@@ -63,7 +63,7 @@ def test_scikit_learn_accepts_both(estimator, check):
 def test_every_kind_can_be_started_from_and_stays_as_it_was(name):
     start = coder(name)
     before = weights(start)
-    model = CodeClassifier(encoder=start, **QUICK).fit(X, Y)
+    model = CodeClassifier(encoder=start, **QUICK | {"learning_rate": 1e-2}).fit(X, Y)
     assert same(weights(start), before)
     assert not same(weights(model.encoder_), before)
     assert model.predict_proba(X).shape == (300, 10)
@@ -155,7 +155,7 @@ def test_rows_without_label_shape_the_code_where_the_reconstruction_counts():
     settings = {"encoder": coder("deep"), "unlabeled": -1, **QUICK}
     kept = CodeClassifier(reconstruction_weight=0.1, **settings).fit(X, y)
     left = CodeClassifier(**settings).fit(X, y)
-    assert kept.n_rows_ == 480  # the labelled ones four times, beside 240 others
+    assert (kept.n_rows_, left.n_rows_) == (300, 60)  # in an epoch the labelled ones come four times
     assert kept.history_["epochs"][0]["terms"].keys() == {"classification", "reconstruction"}
     assert -1 not in kept.classes_
     error = [model.reconstruction_error(X[60:]).mean() for model in (kept.encoder_, coder(), left.encoder_)]
@@ -335,3 +335,15 @@ def test_rows_of_another_width_are_refused():
     model = CodeClassifier(encoder=coder(), **QUICK)
     with pytest.raises(ValueError, match="X has 5 features, but Autoencoder is expecting 64 features"):
         model.fit(X[:, :5], Y)
+
+
+def test_rows_in_another_unit_than_the_encoders_are_warned_of_once_and_noisy_ones_are_not():
+    grey = X / 16
+    encoder = Autoencoder(likelihood="bernoulli", max_epochs=1, random_state=0).fit(grey)
+    classifier = CodeClassifier(encoder=encoder, max_epochs=1, random_state=0)
+    with pytest.warns(InputWarning, match=r"column 'x\d+' is \d+ in model space, far outside") as told:
+        classifier.fit(X, Y)
+    assert len(told) == 1
+    noise = np.random.default_rng(0).normal(scale=0.2, size=grey.shape)
+    assert ((grey + noise) < 0).any()
+    encoder.transform(grey + noise)

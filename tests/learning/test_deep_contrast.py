@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from isthmus.learning.training import Learning, Settings
 from isthmus.parts.deep_energies import CopiedHarmonium, DeepHarmonium
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.passes import Batch
+from isthmus.parts.settling import MeanField
 
 from .test_contrast import Memory, every
 
@@ -80,6 +82,20 @@ def test_the_mean_field_is_stationary(sizes):
 
 
 @pytest.mark.parametrize("sizes", SHAPES)
+def test_a_pass_up_gives_settled_marginals_back_and_goes_on_from_there_with_weights_of_its_own(sizes):
+    made, v = deep(sizes), rows()
+    coder = MeanField(made, 200)
+    with torch.no_grad():
+        settled = coder(v)
+        torch.testing.assert_close(settled.sigmoid(), made.mean_field(v, 200)[-1])
+        coder.leave_machine()
+        torch.testing.assert_close(coder(v), settled)
+    coder(v).sum().backward()
+    assert all(weight.grad.abs().sum() > 0 for weight in coder.own.parameters())
+    assert all(weight.grad is None for weight in made.parameters())
+
+
+@pytest.mark.parametrize("sizes", SHAPES)
 def test_the_sum_over_even_layers_is_that_of_the_energy(sizes):
     made = deep(sizes)
     states = [every(n) for n in made.sizes]
@@ -129,7 +145,7 @@ def drawn_contrast(made, v, begun, progress=0.0, n=60000):
 def test_the_contrast_is_the_gradient_of_the_bound_where_the_chains_are_draws_of_the_model(how):
     made, v = deep(), rows(64)
     a = made.mean_field(v, 100)
-    assert all(not rates.requires_grad or rates.grad_fn is not None for rates in a)
+    assert all(rates.requires_grad for rates in a)
     loss = made.bound_given(v, a).mean() + exact_log_partition(made)  # through every round
     expected = torch.autograd.grad(loss, [*made.weights, *made.biases])
     for mine, theirs in zip(drawn_contrast(made, v, **how), expected, strict=True):
@@ -195,8 +211,11 @@ def test_steps_of_the_chains_leave_the_models_own_distribution_as_it_is(sizes):
     torch.testing.assert_close(counts, p, atol=0.01, rtol=0, check_dtype=False)
 
 
+@pytest.mark.parametrize("steady", [50, 2])
 @pytest.mark.parametrize("sizes", SHAPES)
-def test_the_centred_step_is_the_plain_step_of_the_energy_in_centred_units(sizes):
+def test_the_centred_step_is_the_plain_step_of_the_energy_in_centred_units(sizes, steady, monkeypatch):
+    """Where layers are wide, with shorter steps of the upper weights of that energy."""
+    monkeypatch.setattr("isthmus.learning.deep_contrast.STEADY_WIDTH", steady)
     made, v = deep(sizes), rows()
     objective = DeepContrast(made).double()
     objective.note_offsets(v, made.mean_field(v, 10), rate=1.0)
@@ -232,9 +251,10 @@ def test_the_centred_step_is_the_plain_step_of_the_energy_in_centred_units(sizes
         return torch.func.functional_call(Reading(), {f"machine.{k}": value for k, value in named.items()}, ())
 
     steps = torch.autograd.grad(loss(*plain()), [*weights, *centred])
+    shares = [1.0, *(min(1.0, steady / size) for size in sizes[:-1]), *[1.0] * n]
     with torch.no_grad():
-        for value, step in zip([*weights, *centred], steps, strict=True):
-            value -= 0.1 * step
+        for value, share, step in zip([*weights, *centred], shares, steps, strict=True):
+            value -= 0.1 * share * step
     expected = [value.detach() for part in plain() for value in part]
     loss(list(made.weights), list(made.biases)).backward()
     objective.project_gradient()
@@ -319,12 +339,20 @@ def test_learning_raises_the_bound_on_the_likelihood(config, begun):
         assert after < -torch.tensor(2.0).log()  # two rows, each half of the time
 
 
+def test_numpys_whole_numbers_count():
+    counts = {name: np.int64(3) for name in ("n_chains", "n_steps", "n_iterations")}
+    objective = DeepContrast(deep(), **counts).double()
+    assert objective.terms(Batch(rows()), 0.0, None)["contrast"].shape == (20,)
+    generator = torch.Generator().manual_seed(0)
+    assert annealed(objective.harmonium, generator, n_chains=np.int64(3), n_temperatures=np.int64(5)).standard_error > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         ({"n_chains": 0}, "n_chains=0: a model is sampled by at least one chain; give 1 or more"),
         ({"n_steps": 0}, "n_steps=0: it must be a whole number of at least 1, or a pair of them"),
-        ({"n_iterations": 0}, "n_iterations=0: mean field takes a whole number of rounds, 1 or more"),
+        ({"n_iterations": 0}, "n_iterations=0: it must be a whole number of at least 1"),
         ({"weight_decay": -1.0}, "weight_decay: weight -1.0 cannot weigh a term"),
     ],
 )

@@ -8,6 +8,7 @@ import torch
 from isthmus import InputError, RestrictedBoltzmannMachine
 from isthmus.learning.score_matching import ScoreMatching
 from isthmus.parts.energies import Harmonium
+from isthmus.parts.lateral import LateralHarmonium
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.passes import Batch
 
@@ -88,5 +89,8 @@ def test_units_and_scales_that_cannot_be_matched_are_refused():
     binary = Harmonium(likelihood_from({"name": "bernoulli"}, 4), 2, generator=torch.Generator().manual_seed(0))
     with pytest.raises(InputError, match="score matching is of real columns; likelihood='bernoulli' has others; take"):
         ScoreMatching(binary)
+    lateral = LateralHarmonium(likelihood_from({"name": "gaussian"}, 4), 2, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(InputError, match="score matching takes the score in closed form, which lateral weights do not"):
+        ScoreMatching(lateral)
     with pytest.raises(InputError, match="noise_scale=0: it must be a number above 0"):
         ScoreMatching(machine(), noise_scale=0)

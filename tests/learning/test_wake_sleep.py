@@ -177,6 +177,16 @@ def test_up_down_learning_raises_the_bound():
     assert made.log_bound(Batch(x)).mean() > before + 0.5
 
 
+def test_weights_of_both_ways_decay():
+    made = network()
+    names = made.terms(Batch(torch.ones(2, 4).double()), 0.0, None).keys()
+    assert "weight_decay" not in names
+    made.top.weight_decay = 0.1
+    both = [layer.harmonium.weight for layer in made.layers] + [down.weight for down in made.generation.maps]
+    found = made.terms(Batch(torch.ones(2, 4).double()), 0.0, None)["weight_decay"]
+    torch.testing.assert_close(found, 0.05 * sum(weight.square().sum() for weight in both))
+
+
 def test_as_a_coder_it_is_the_network_of_rates():
     made, x = parted(network((4, 3, 2), visible="gaussian")), torch.randn(5, 4, dtype=torch.float64)
     trip = made(Batch(x))

@@ -135,7 +135,7 @@ def test_what_needs_independent_hidden_units_is_refused():
         annealed(made, torch.Generator())
     with pytest.raises(InputError, match="the pseudo-likelihood has no closed form with lateral weights"):
         made.conditional_logits(rows(), torch.zeros(20, dtype=torch.long))
-    with pytest.raises(InputError, match="n_iterations=0: mean field takes a whole number of steps, 1 or more"):
+    with pytest.raises(InputError, match="n_iterations=0: it must be a whole number of at least 1"):
         machine(n_iterations=0)
     for changes in ({"method": "score"}, {"hidden_units": "rectified"}):
         with pytest.raises(InputError, match="lateral=True has binary hidden units and learns by chains"):

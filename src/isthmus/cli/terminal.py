@@ -6,13 +6,14 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TextIO
 
 from typer import Abort
 
-from isthmus.errors import InputError
+from isthmus.errors import InputError, InputWarning
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,6 +39,8 @@ class Voice:
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
+        if quiet:
+            warnings.simplefilter("ignore", InputWarning)  # until the command ends: `guarded` keeps what was before
 
     def say(self, text: str) -> None:
         """A line of the log."""
@@ -99,7 +102,8 @@ def print_table(table: Table) -> None:
 def guarded(work: Callable[[], Any]) -> int:
     """Run a command and turn what it raises into one line on stderr and an exit code."""
     try:
-        code = work()
+        with _warnings_told():
+            code = work()
         sys.stdout.flush()
         if code == INTERRUPTED:  # typer has turned Ctrl-C into this already
             raise KeyboardInterrupt
@@ -119,6 +123,28 @@ def guarded(work: Callable[[], Any]) -> int:
         if os.environ.get(DEBUG) == "1":
             raise
         return _fail(_unexpected(error), FAILED)
+
+
+@contextmanager
+def _warnings_told() -> Iterator[None]:
+    """What is said of the input in one line on stderr, once; other warnings as ever."""
+    told: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", InputWarning)
+        show = warnings.showwarning
+
+        def tell(
+            message: Warning | str, category: type[Warning], filename: str, lineno: int,
+            file: TextIO | None = None, line: str | None = None,
+        ) -> None:  # fmt: skip
+            if not issubclass(category, InputWarning):
+                show(message, category, filename, lineno, file, line)
+            elif str(message) not in told:
+                told.add(str(message))
+                Voice().warn(str(message))
+
+        warnings.showwarning = tell
+        yield
 
 
 def _see(error: Exception) -> str:

@@ -27,7 +27,7 @@ from isthmus.estimators.features import ReadsFeatures
 from isthmus.estimators.planning import planned
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.records import Reading, Shape
-from isthmus.estimators.surveys import blocks_of_x, complete_blocks, fit_baseline, padded, telling_block
+from isthmus.estimators.surveys import HeededRows, blocks_of_x, complete_blocks, fit_baseline, padded, telling_block
 from isthmus.evaluation.baseline import suggested_code_size
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.phases import Phase, run_phases
@@ -300,8 +300,10 @@ class BaseAutoencoder(ReadsFeatures, ClassNamePrefixFeaturesOutMixin, Transforme
         return -float(self.nll(X).mean(dtype=np.float64))
 
     def _rows(self, X: Any) -> Rows:
+        """`X` in model space; whoever reads values of another scale is warned."""
         check_is_fitted(self)
-        return self.preprocessing_.rows(inputs.validated(self, X, reset=False))
+        rows = self.preprocessing_.rows(inputs.validated(self, X, reset=False))
+        return HeededRows(rows, self.objective_.likelihood, self.preprocessing_.columns)
 
     def _padded(self, rows: Rows) -> Iterator[tuple[Batch, int]]:
         """Blocks of exactly `BLOCK` rows, the last one filled up with zeros, and how many rows are real.

@@ -160,7 +160,7 @@ class Contrastive(Beside):
 
         Raises:
             InputError: fewer than one chain or two temperatures; word counts, each number of which has a Z of its own
-                (`isthmus.evaluation.partition.annealed` takes it); rectified units.
+                (`isthmus.evaluation.partition.annealed` takes it); rectified units, lateral weights.
         """
         check_is_fitted(self)
         if self.likelihood_["name"] == COUNTS:

@@ -18,6 +18,7 @@ from isthmus.estimators.records import Shape
 from isthmus.learning.deep_contrast import DeepContrast, begun_by_layers
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
+from isthmus.learning.rows import Rows
 from isthmus.learning.stacking import CodesBelow
 from isthmus.learning.training import Settings
 from isthmus.parts.deep_energies import DeepHarmonium
@@ -118,6 +119,13 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
     def _score_kind(self) -> str:
         return "bound" if self._machine.is_normalised else "unnormalised"
 
+    def _finish(self, rows: Rows) -> None:
+        objective = cast(DeepContrast, self.objective_)
+        if not objective.is_joined:  # somebody pressed Ctrl-C while its layers learned one by one
+            objective.prepare(rows)
+            objective.finish(rows)
+        super()._finish(rows)
+
     # -- the density, the codes of every layer, and what it becomes -------------------------------------
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
@@ -126,7 +134,10 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
         return np.concatenate([objective.log_bound(batch)[:n].cpu().numpy() for batch, n in self._padded(rows)])
 
     def marginals(self, X: Any) -> list[Float[np.ndarray, "n units"]]:
-        """The settled rates of every hidden layer, lowest first: (n, units) each; the last are the codes."""
+        """The settled rates of every hidden layer, lowest first: (n, units) each.
+
+        The last are the codes, but of the `encoder_` of a classifier, whose pass up has left the machine.
+        """
         rows, objective = self._rows(X), cast(DeepContrast, self.objective_)
         blocks = [[mu[:n].cpu().numpy() for mu in objective.marginals(batch)] for batch, n in self._padded(rows)]
         return [np.concatenate(layer) for layer in zip(*blocks, strict=True)]
@@ -135,8 +146,9 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
         """An unfitted classifier that starts from this machine's codes and fine-tunes them from labels.
 
         What is fine-tuned is the pass up, layer after layer, to which the settled marginals of the layers above are
-        given as inputs besides (Salakhutdinov & Hinton 2009, section 3.3); these follow the weights, and no gradient
-        goes through how they settled.
+        given as inputs besides (Salakhutdinov & Hinton 2009, section 3.3). It has weights of its own, begun at the
+        machine's, which stays as it is, and so do its marginals. Only with `reconstruction_weight` the machine itself
+        learns on; the marginals follow it, and no gradient goes through how they settled.
 
         Args:
             arguments: of `CodeClassifier`, but `encoder`.

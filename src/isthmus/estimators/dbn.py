@@ -139,7 +139,15 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
         """The network of rates as a deep autoencoder of its own: the same codes and reconstructions, untied weights.
 
         It is where a stack is fine-tuned from by backpropagation: `StackedAutoencoder(layers="rbm")` does both.
+
+        Raises:
+            InputError: `missing="mask"`: what the lowest machine makes of missing entries the network cannot.
         """
+        if self.missing == "mask":
+            raise InputError(
+                "missing='mask': the lowest machine completes missing entries, and the network of rates alone would "
+                "give other codes; keep the deep belief network, or fit with missing='mean'"
+            )
         network = cast(DeepBelief, self.objective_)
         model = Autoencoder(
             code_size=self.code_size_, hidden_sizes=self.hidden_sizes_, activation="sigmoid", code_activation="sigmoid",
@@ -158,7 +166,9 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
     def to_classifier(self, **arguments: Any) -> CodeClassifier:
         """An unfitted classifier that starts from this network's codes and fine-tunes them from labels.
 
+        With `missing="mask"` the deep belief network itself is its encoder.
+
         Args:
             arguments: of `CodeClassifier`, but `encoder`.
         """
-        return CodeClassifier(encoder=self.to_autoencoder(), **arguments)
+        return CodeClassifier(encoder=self if self.missing == "mask" else self.to_autoencoder(), **arguments)

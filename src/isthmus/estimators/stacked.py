@@ -91,7 +91,8 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
             between two steps of learning, and persistent chains.
 
     The other arguments are those of `Regularization` and of every kind: see there and `BaseAutoencoder`. Time and
-    patience are the same in every phase; the records of the phases before the last are `history_["pretraining"]`.
+    patience are the same in every phase, and the records of the phases before the last are `history_["pretraining"]`;
+    machines learn all their epochs, in fp32, by steps with momentum and a weight decay of 2e-4.
 
     Raises:
         InputError: at `fit`, for arguments, rows or labels that cannot be used, in one line.

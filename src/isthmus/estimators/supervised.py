@@ -150,7 +150,7 @@ class CodePredictor(BaseEstimator):
         generator = torch.Generator().manual_seed(self.seed_)
         self.encoder_ = self._begin(X)
         rows, held_out, notes = self._split(Labelled(self.encoder_._rows(X), labels), validation, generator)
-        self.n_rows_ = len(rows)
+        self.n_rows_ = len(rows.index.unique())
         self.objective_ = self._build(self._coder(rows, generator), generator)
         self.objective_.head.start_at(self._first_output(labels))
         with ProgressBar(f"{self.kind} on {self.encoder_.kind}", self.verbose) as bar:
@@ -211,7 +211,7 @@ class CodePredictor(BaseEstimator):
 
     def _split(
         self, every: Labelled, validation: Any, generator: torch.Generator
-    ) -> tuple[Rows, Rows | None, list[str]]:
+    ) -> tuple[Subset, Rows | None, list[str]]:
         """The rows that are learned from, those that are only looked at, and what the user should know of it."""
         known = self.loss.known(every.labels)
         labelled, others = (torch.nonzero(part).flatten() for part in (known, ~known))
@@ -251,6 +251,8 @@ class CodePredictor(BaseEstimator):
         if self.start == "random":
             self.encoder_.objective_ = self.encoder_._recipe(self.encoder_._shape(), generator)
             self.encoder_.objective_.prepare(rows)
+        if not self.frozen and self.reconstruction_weight == 0.0:
+            self.encoder_.objective_.leave_model()
         return self.encoder_.objective_
 
     def _build(self, coder: Reconstruction, generator: torch.Generator) -> Supervision:
@@ -306,7 +308,7 @@ class CodePredictor(BaseEstimator):
         return tags
 
 
-def _side_by_side(every: Labelled, labelled: Int[Tensor, " n"], others: Int[Tensor, " m"]) -> Rows:
+def _side_by_side(every: Labelled, labelled: Int[Tensor, " n"], others: Int[Tensor, " m"]) -> Subset:
     """Labelled and unlabelled rows in about equal numbers, so that each batch has both.
 
     The labelled ones are repeated; in the reconstruction a repeated row weighs so much less.

@@ -1,16 +1,19 @@
-"""What is learned of rows by passing over them before and after learning, and the block they are read in."""
+"""What is learned of rows by passing over them before and after learning, and how they are read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from isthmus.data.streams import BLOCK, blocks
+from isthmus.errors import InputWarning
 from isthmus.evaluation.baseline import Blocks, PrincipalComponents, principal_components
 from isthmus.learning.rows import Rows
+from isthmus.parts.likelihoods import Likelihood
 from isthmus.parts.passes import Batch
 
 
@@ -67,3 +70,33 @@ def padded(batch: Batch) -> Batch:
     x = fill(batch.x)
     assert x is not None
     return Batch(x, mask=fill(batch.mask))
+
+
+class HeededRows:
+    """Rows that warn, once, where one is read whose values can only be in another unit than those learned from.
+
+    Args:
+        rows: in model space.
+        likelihood: whose bounds are looked at.
+        names: of the columns.
+    """
+
+    def __init__(self, rows: Rows, likelihood: Likelihood, names: Sequence[str]) -> None:
+        self.rows, self.likelihood, self.names = rows, likelihood, names
+        self.n_columns, self.heeded = rows.n_columns, False
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, index: Int[Tensor, " batch"]) -> Batch:
+        """The rows `index`."""
+        batch = self.rows.batch(index)
+        if not self.heeded and bool((far := self.likelihood.far_outside(batch.x)).any()):
+            self.heeded = True
+            row, column = torch.nonzero(far)[0].tolist()
+            text = (
+                f"row {int(index[row])}, column {self.names[column]!r} is {float(batch.x[row, column]):.6g} in model "
+                "space, far outside the range of the model; give rows in the unit of those it learned from"
+            )
+            warnings.warn(text, InputWarning, stacklevel=2)
+        return batch

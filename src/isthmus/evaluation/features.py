@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.parts.deep_energies import DeepHarmonium
+from isthmus.parts.settling import MeanField
 
 CODES_AT_ONCE = 256
 """Codes that are decoded at once."""
@@ -129,7 +129,7 @@ def _maps(encoder: nn.Module) -> Iterator[tuple[Tensor, bool]]:
     for layer in encoder.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             yield layer.weight, isinstance(layer, nn.Conv2d)
-        elif isinstance(layer, DeepHarmonium):
+        elif isinstance(layer, MeanField):
             yield from ((weight, False) for weight in layer.weights)
 
 

@@ -242,7 +242,8 @@ def chosen_betas(path: Path, n_temperatures: int, generator: Generator) -> Float
 
     Source: Gelman & Meng, Simulating normalizing constants (1998), section 4.3 (the optimal path); Neal (2001), 4.
     """
-    if isinstance(n_temperatures, bool) or not isinstance(n_temperatures, int) or n_temperatures < FEWEST_TEMPERATURES:
+    whole = hasattr(n_temperatures, "__index__") and not isinstance(n_temperatures, bool)
+    if not whole or n_temperatures < FEWEST_TEMPERATURES:
         raise InputError(f"n_temperatures={n_temperatures!r}: a path has two ends; give 2 or more")
     pilot = max(10, n_temperatures // 10)
     grid = torch.linspace(0, 1, pilot + 1, dtype=torch.float64)

@@ -7,9 +7,8 @@ from typing import cast
 
 import torch
 from jaxtyping import Float, Int
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
-from isthmus.errors import InputError
 from isthmus.learning.chains import check_chains, run_chain
 from isthmus.learning.contrast import OFFSET_RATE, Contrast
 from isthmus.learning.energy import EnergyContrast
@@ -17,8 +16,10 @@ from isthmus.learning.rows import Rows, spread
 from isthmus.parts.deep_energies import CopiedHarmonium, DeepHarmonium, Units
 from isthmus.parts.draws import switched_on
 from isthmus.parts.energies import Harmonium
+from isthmus.parts.layers import check_count
 from isthmus.parts.likelihoods import GaussianLearned, Likelihood
 from isthmus.parts.passes import Batch
+from isthmus.parts.settling import MeanField, Unfolding
 
 STEADY_WIDTH = 50
 """Units of a hidden layer from which on what is above it learns more slowly, in proportion: see `DeepContrast`."""
@@ -28,66 +29,6 @@ DRAWN_UNTIL = 0.5
 
 BOUND_ITERATIONS = 50
 """Rounds of mean field where a row's bound is asked for: more than learning takes."""
-
-
-class MeanField(nn.Module):
-    """x -> a_L, the input of the top units where the mean field has settled; nothing is drawn.
-
-        mu by n rounds, held;   h_k = sigma(b_k + W_k h_(k-1) + W_(k+1)' mu_(k+1)),   a_L = b_L + W_L h_(L-1)
-
-    The last pass up is what gradients go through: it is the network of one hidden layer after the other to which the
-    marginals of the layer above are given as inputs besides, and where these have settled it gives them back.
-
-    Shapes: (*draws, batch, columns) -> (*draws, batch, n_L).
-
-    Args:
-        machine: the energy.
-        n_iterations: rounds.
-
-    Source: Salakhutdinov & Hinton, Deep Boltzmann machines (2009), section 3.3 (discriminative fine-tuning).
-    """
-
-    def __init__(self, machine: DeepHarmonium, n_iterations: int) -> None:
-        super().__init__()
-        self.machine, self.n_iterations = machine, n_iterations
-        self.activations = nn.ModuleList([nn.Sigmoid() for _ in range(machine.n_layers - 1)])
-
-    def forward(self, x: Float[Tensor, "*draws batch columns"], generator: Generator | None = None) -> Tensor:
-        """The input of the top units."""
-        machine = self.machine
-        with torch.no_grad():
-            mu = machine.mean_field(x, self.n_iterations)
-        below = machine.visible.statistic(x)
-        for k, activation in enumerate(self.activations, 1):
-            below = activation(machine.inputs(k, below, mu[k]))
-        return machine.inputs(machine.n_layers, below, None)
-
-
-class Unfolding(nn.Module):
-    """h_L -> the parameters of p(x | h_1): down by rates, each layer counting what is above twice.
-
-    Shapes: (*draws, batch, n_L) -> (*draws, batch, columns).
-
-    Args:
-        machine: whose weights these are; not registered here.
-    """
-
-    def __init__(self, machine: DeepHarmonium) -> None:
-        super().__init__()
-        # In a tuple, nn.Module does not register it; deepcopy still follows it with the copies already made.
-        self._machine = (machine,)
-
-    def forward(self, code: Float[Tensor, "*draws batch units"], generator: Generator | None = None) -> Tensor:
-        """The parameters; nothing is drawn."""
-        machine, units = self._machine[0], code
-        for k in reversed(range(1, machine.n_layers)):
-            units = torch.sigmoid(machine.inputs(k, None, 2 * units))
-        return machine.inputs(0, None, units)
-
-    @torch.no_grad()
-    def start_at(self, output: Float[Tensor, " columns"]) -> None:
-        """Set the biases of the rows."""
-        self._machine[0].biases[0].copy_(output)
 
 
 class DeepContrast(EnergyContrast):
@@ -105,9 +46,9 @@ class DeepContrast(EnergyContrast):
         db_k,c = db_k - dW_k,c beta_(k-1) - dW_(k+1),c' beta_(k+1)
 
     What units of two layers have in common pulls their weights along in proportion to how many they are, faster than
-    chains can follow where there are many, and then all of them stand still for good. The steps of W_k, k > 1, are
-    therefore min(1, 50 / n_(k-1)) as long as those of W_1. AdamW, which scales steps itself, takes no
-    notice.
+    chains can follow where there are many, and then all of them stand still for good. dW_k or dW_k,c, k > 1, is
+    therefore min(1, 50 / n_(k-1)) times as long, in the steps of the biases too. AdamW, which scales steps itself,
+    takes no notice.
 
     As a coder it is the mean field up, whose top rates are the code, and a pass of rates down.
 
@@ -138,6 +79,9 @@ class DeepContrast(EnergyContrast):
 
     particles: Tensor
 
+    is_joined: Tensor
+    """Whether its layers have begun to learn together."""
+
     def __init__(
         self,
         machine: DeepHarmonium,
@@ -149,13 +93,13 @@ class DeepContrast(EnergyContrast):
         n_iterations: int = 10,
         begun: bool = False,
     ) -> None:
-        if isinstance(n_iterations, bool) or not isinstance(n_iterations, int) or n_iterations < 1:
-            raise InputError(f"n_iterations={n_iterations!r}: mean field takes a whole number of rounds, 1 or more")
+        check_count("n_iterations", n_iterations)
         super().__init__(
             MeanField(machine, n_iterations), Unfolding(machine), "sigmoid", machine.likelihood, n_steps=n_steps,
             centred=centred, weight_decay=weight_decay,
         )  # fmt: skip
         self.n_iterations, self.begun = n_iterations, begun
+        self.register_buffer("is_joined", torch.zeros((), dtype=torch.bool))
         self.register_buffer("particles", torch.zeros(check_chains(n_chains), sum(machine.odd_sizes)))
         for k, size in enumerate(machine.sizes):
             self.register_buffer(f"offset_{k}", torch.zeros(size))
@@ -196,12 +140,17 @@ class DeepContrast(EnergyContrast):
         odd = torch.cat(mu[::2], -1)[torch.arange(len(self.particles)) * len(v) // len(self.particles)]
         self.particles.copy_(switched_on(odd, torch.Generator().manual_seed(0)))
         self.note_offsets(v, mu, rate=1.0)
+        self.is_joined.fill_(True)
 
     @torch.no_grad()
     def _join(self) -> None:
         """Begin each layer between two machines at the mean of the biases they have for it: each stands for a half."""
         for k in range(1, self.machine.n_layers):
             self.machine.biases[k].lerp_(self.get_buffer(f"from_above_{k}"), 0.5)
+
+    def leave_model(self) -> None:
+        """Give the pass up weights of its own: the machine, and so what it makes of rows, stays as it is."""
+        cast(MeanField, self.encoder).leave_machine()
 
     # -- the criterion --------------------------------------------------------------------------------
 
@@ -241,24 +190,20 @@ class DeepContrast(EnergyContrast):
     @torch.no_grad()
     def project_gradient(self) -> None:
         """The centred step in place of the plain one, and shorter ones between wide hidden layers."""
-        machine = self.machine
+        machine, beta = self.machine, self.offsets
         steps = [bias.grad for bias in machine.biases], [weight.grad for weight in machine.weights]
         if any(step is None for part in steps for step in part):
             return
         biases, weights = cast("tuple[list[Tensor], list[Tensor]]", steps)
         if self.centred:
-            self._centre(biases, weights)
+            for k, weight in enumerate(weights):
+                weight.addr_(biases[k + 1], beta[k], alpha=-1).addr_(beta[k + 1], biases[k], alpha=-1)
         for weight, width in zip(weights[1:], machine.sizes[1:], strict=False):
             weight.mul_(min(1.0, STEADY_WIDTH / width))
-
-    def _centre(self, biases: list[Tensor], weights: list[Tensor]) -> None:
-        """Steps of the energy in units less their means, in place of plain ones."""
-        beta = self.offsets
-        for k, weight in enumerate(weights):
-            weight.addr_(biases[k + 1], beta[k], alpha=-1).addr_(beta[k + 1], biases[k], alpha=-1)
-        for k, weight in enumerate(weights):
-            biases[k].addmv_(weight.t(), beta[k + 1], alpha=-1)
-            biases[k + 1].addmv_(weight, beta[k], alpha=-1)
+        if self.centred:  # biases make up for what the weights do, as far as they go
+            for k, weight in enumerate(weights):
+                biases[k].addmv_(weight.t(), beta[k + 1], alpha=-1)
+                biases[k + 1].addmv_(weight, beta[k], alpha=-1)
 
     # -- reading --------------------------------------------------------------------------------------
 

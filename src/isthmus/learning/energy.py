@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -103,10 +103,7 @@ class EnergyContrast(Reconstruction):
 
     def decayed(self) -> dict[str, Tensor]:
         """The term of weight decay, where it is asked for."""
-        if self.weight_decay == 0.0:
-            return {}
-        squares = torch.stack([weight.square().sum() for weight in self.weights])
-        return {"weight_decay": 0.5 * self.weight_decay * squares.sum()}
+        return decayed(self.weight_decay, self.weights)
 
     @property
     def looks_at(self) -> str:
@@ -141,10 +138,18 @@ class EnergyContrast(Reconstruction):
         return log_p.double() - self.log_partition if self.is_normalised else log_p.double()
 
 
+def decayed(weight_decay: float, weights: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The term w/2 sum ||W||^2 by its name; none where w is 0."""
+    if weight_decay == 0.0:
+        return {}
+    squares = torch.stack([weight.square().sum() for weight in weights])
+    return {"weight_decay": 0.5 * weight_decay * squares.sum()}
+
+
 def steps_of(n_steps: int | Sequence[int]) -> tuple[int, int]:
     """The first and the last number of steps."""
-    first, last = n_steps if isinstance(n_steps, Sequence) and len(n_steps) == 2 else (n_steps, n_steps)
-    for n in (first, last):
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+    pair: Sequence[Any] = n_steps if isinstance(n_steps, Sequence) and len(n_steps) == 2 else (n_steps, n_steps)
+    for n in pair:
+        if isinstance(n, bool) or not hasattr(n, "__index__") or int(n) < 1:
             raise InputError(f"n_steps={n_steps!r}: it must be a whole number of at least 1, or a pair of them")
-    return cast(int, first), cast(int, last)
+    return int(pair[0]), int(pair[1])

@@ -157,6 +157,9 @@ class Reconstruction(Objective):
             given = self.decoder(self.code_activation(self.encoder(seen)))[0]
             self.decoder.start_at(2 * wanted - given)
 
+    def leave_model(self) -> None:
+        """Before labels alone are learned: part the encoder from what should stay as it is; nothing by default."""
+
     def _corrupt(self, batch: Batch, progress: float, generator: torch.Generator | None) -> Corrupted:
         """x~, drawn from the generator; the rows as they are where there is none."""
         if self.corruption is None or generator is None:

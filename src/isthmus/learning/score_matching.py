@@ -54,6 +54,8 @@ class ScoreMatching(Contrast):
                 f"score matching is of real columns; likelihood={harmonium.likelihood.name!r} has others; take "
                 "method='pcd' or 'cd', or a Gaussian likelihood"
             )
+        if not harmonium.factorial:
+            raise InputError("score matching takes the score in closed form, which lateral weights do not have")
         if noise_scale is not None and not 0.0 < noise_scale < float("inf"):
             raise InputError(f"noise_scale={noise_scale!r}: it must be a number above 0")
         super().__init__(harmonium, method="cd", centred=False, weight_decay=weight_decay)

@@ -14,6 +14,7 @@ from torch.nn.utils import skip_init
 
 from isthmus.errors import InputError
 from isthmus.learning.contrast import Contrast, check_chain
+from isthmus.learning.energy import decayed
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.rows import Rows
 from isthmus.parts.corruptions import Corrupted
@@ -221,7 +222,7 @@ class DeepBelief(Reconstruction):
     # -- the criterion --------------------------------------------------------------------------------
 
     def terms(self, batch: Batch, progress: float, generator: Generator | None) -> dict[str, Tensor]:
-        """What the three phases minimise, nats: (batch,), (batch,) and ()."""
+        """What the three phases minimise, nats: (batch,), (batch,) and (), and what weights cost."""
         generator = torch.Generator().manual_seed(BOUND_SEED) if generator is None else generator
         units = self.wake(self.layers[0].complete(batch), generator)
         above = units[-1]
@@ -229,7 +230,13 @@ class DeepBelief(Reconstruction):
         if self.training:
             self.top.note_offsets(above, a.detach())
         generation = self.generation_nll(batch, units)
-        return {"generation": generation, "contrast": contrast, "recognition": self.sleep(dream, generator)}
+        terms = {"generation": generation, "contrast": contrast, "recognition": self.sleep(dream, generator)}
+        return {**terms, **self.decayed()}
+
+    def decayed(self) -> dict[str, Tensor]:
+        """The machines' term of weight decay, of the weights of both ways, where it is asked for."""
+        upward = [layer.harmonium.weight for layer in self.layers]
+        return decayed(self.top.weight_decay, [*upward, *(cast(nn.Linear, m).weight for m in self.generation.maps)])
 
     @torch.no_grad()
     def wake(self, x: Float[Tensor, "batch columns"], generator: Generator) -> list[Tensor]:

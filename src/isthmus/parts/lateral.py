@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from isthmus.errors import InputError
 from isthmus.parts.draws import switched_on, uniforms
 from isthmus.parts.energies import Harmonium
+from isthmus.parts.layers import check_count
 from isthmus.parts.likelihood_base import Likelihood
 
 DAMPING = 0.5
@@ -63,8 +64,7 @@ class LateralHarmonium(Harmonium):
         super().__init__(likelihood, n_hidden, weight_scale=weight_scale, generator=generator)
         if self.counts_words:
             raise InputError("lateral weights among the topics of word counts are not there; use lateral=False")
-        if isinstance(n_iterations, bool) or not isinstance(n_iterations, int) or n_iterations < 1:
-            raise InputError(f"n_iterations={n_iterations!r}: mean field takes a whole number of steps, 1 or more")
+        check_count("n_iterations", n_iterations)
         self.n_iterations = n_iterations
         self.free_lateral = nn.Parameter(torch.zeros(n_hidden, n_hidden))
 

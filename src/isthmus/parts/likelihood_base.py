@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -44,6 +45,7 @@ class Likelihood(nn.Module, ABC):
         title: what errors call it.
         wants: the values it admits, in words.
         advice: what to do about a value that it does not admit.
+        bounds: where its mean lies; values far outside are of another unit.
         link: the map of LINKS from a mean to the parameter that stands for it, column by column.
     """
 
@@ -51,6 +53,7 @@ class Likelihood(nn.Module, ABC):
     title: ClassVar[str]
     wants: ClassVar[str] = "finite numbers"
     advice: str = "correct it"
+    bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     link: ClassVar[str] = "identity"
 
     def __init__(self, n_columns: int, n_parameters: int) -> None:
@@ -88,6 +91,11 @@ class Likelihood(nn.Module, ABC):
     def admits(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
         """Which entries this likelihood has a density for: every finite number, unless a likelihood wants less."""
         return x.isfinite()
+
+    def far_outside(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
+        """Which entries lie outside the bounds by more than these are apart: in another unit, not just noisy."""
+        low, high = self.bounds
+        return (x < low - (high - low)) | (x > high + (high - low))
 
     def parameters_for(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " parameters"]:
         """The decoder's output whose mean is `mean` (away from the edges of its range), where learning starts.

@@ -42,6 +42,7 @@ class Bernoulli(Likelihood):
     title = "Bernoulli"
     wants = UNIT_INTERVAL
     advice = UNIT_INTERVAL_ADVICE
+    bounds = (0.0, 1.0)
 
     def __init__(self, n_columns: int) -> None:
         super().__init__(n_columns, n_columns)
@@ -98,6 +99,7 @@ class ContinuousBernoulli(Likelihood):
     title = "Continuous Bernoulli"
     wants = UNIT_INTERVAL
     advice = UNIT_INTERVAL_ADVICE
+    bounds = (0.0, 1.0)
 
     def __init__(self, n_columns: int) -> None:
         super().__init__(n_columns, n_columns)

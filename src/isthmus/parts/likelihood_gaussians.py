@@ -104,6 +104,7 @@ class GaussianUnit(Gaussian):
     name = "gaussian-unit"
     title = "Gaussian (unit interval)"
     link = "logit"
+    bounds = (0.0, 1.0)
 
     def nll(
         self,

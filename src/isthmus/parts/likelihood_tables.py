@@ -111,6 +111,10 @@ class Mixed(Likelihood):
         """What each unit admits, in its place."""
         return self.blocks.join([unit.admits(values) for unit, values in self._by_unit(x)])
 
+    def far_outside(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
+        """What each unit says, in its place."""
+        return self.blocks.join([unit.far_outside(values) for unit, values in self._by_unit(x)])
+
     def _refuse(self, values: Float[Tensor, " columns"], row: int, column: int, names: Sequence[str | int]) -> None:
         """The refusal of the column's own unit."""
         columns = self.blocks.split(torch.arange(self.n_columns, device=values.device))

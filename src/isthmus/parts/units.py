@@ -20,7 +20,7 @@ from isthmus.parts.draws import digits, normals, switched_on, uniforms
 from isthmus.parts.likelihood_base import Likelihood
 from isthmus.parts.likelihood_binary import Bernoulli
 from isthmus.parts.likelihood_counts import Categorical, Multinomial
-from isthmus.parts.likelihood_gaussians import Gaussian, GaussianLearned, GaussianUnit
+from isthmus.parts.likelihood_gaussians import Gaussian, GaussianLearned
 from isthmus.parts.likelihood_tables import Mixed
 
 LOG_2_PI = math.log(2 * math.pi)
@@ -300,7 +300,7 @@ def visible_units(likelihood: Likelihood) -> VisibleUnits:
         >>> type(visible_units(Bernoulli(3))).__name__
         'BinaryUnits'
     """
-    if type(likelihood) not in VISIBLE or isinstance(likelihood, GaussianUnit):
+    if type(likelihood) not in VISIBLE:
         raise InputError(
             f"likelihood={likelihood.name!r} has no visible unit of an energy; "
             f"choose one of: {', '.join(VISIBLE_NAMES)}"

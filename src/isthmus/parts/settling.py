@@ -1,0 +1,114 @@
+"""What a deep Boltzmann machine makes of rows as a coder: its settled marginals and a pass up, and a pass down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from isthmus.parts.deep_energies import DeepHarmonium
+
+
+class PassWeights(nn.Module):
+    """The weights of a pass up that has left its machine: b_k, W_k for what is below, V_k for what is above.
+
+    Args:
+        machine: where they begin, V_k at W_(k+1)', and W_1 so that it sees the rows themselves, W_1 v = W_1 s(v).
+    """
+
+    def __init__(self, machine: DeepHarmonium) -> None:
+        super().__init__()
+        self.biases = nn.ParameterList(bias.detach().clone() for bias in list(machine.biases)[1:])
+        self.below = nn.ParameterList(weight.detach().clone() for weight in machine.weights)
+        self.above = nn.ParameterList(weight.detach().t().clone() for weight in list(machine.weights)[1:])
+        with torch.no_grad():
+            self.below[0].mul_(machine.visible.statistic(torch.ones_like(self.below[0][:1])))
+
+    def inputs(self, k: int, below: Tensor, above: Tensor | None) -> Tensor:
+        """b_k + W_k u_(k-1) + V_k u_(k+1), without what is above where that is None."""
+        total = F.linear(below, self.below[k - 1], self.biases[k - 1])
+        return total if above is None else F.linear(above, self.above[k - 1]) + total
+
+
+class MeanField(nn.Module):
+    """x -> a_L, the input of the top units where the mean field has settled; nothing is drawn.
+
+        mu by n rounds, held;   h_k = sigma(b_k + W_k h_(k-1) + V_k mu_(k+1)),   a_L = b_L + W_L h_(L-1)
+
+    The last pass up is what gradients go through: it is the network of one hidden layer after the other to which the
+    marginals of the layer above are given as inputs besides, and where these have settled it gives them back. Its
+    weights are the machine's, V_k = W_(k+1)', until it leaves the machine: from then on it has its own, begun there,
+    and the machine that settles the marginals stays as it was.
+
+    Shapes: (*draws, batch, columns) -> (*draws, batch, n_L).
+
+    Args:
+        machine: the energy.
+        n_iterations: rounds.
+
+    Source: Salakhutdinov & Hinton, Deep Boltzmann machines (2009), section 3.3 (discriminative fine-tuning).
+    """
+
+    def __init__(self, machine: DeepHarmonium, n_iterations: int) -> None:
+        super().__init__()
+        self.machine, self.n_iterations = machine, n_iterations
+        self.activations = nn.ModuleList([nn.Sigmoid() for _ in range(machine.n_layers - 1)])
+        self.own: PassWeights | None = None
+        self.register_load_state_dict_pre_hook(_leave_as_saved)
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """What the pass up gives each layer of the one below, lowest first: (n_k, n_(k-1))."""
+        return list(self.machine.weights if self.own is None else self.own.below)
+
+    def leave_machine(self) -> None:
+        """Go on with weights of its own, where it has none yet."""
+        if self.own is None:
+            self.own = PassWeights(self.machine)
+
+    def forward(self, x: Float[Tensor, "*draws batch columns"], generator: Generator | None = None) -> Tensor:
+        """The input of the top units."""
+        machine, weights = self.machine, self.own or self.machine
+        with torch.no_grad():
+            mu = machine.mean_field(x, self.n_iterations)
+        below = machine.visible.statistic(x) if self.own is None else x
+        for k, activation in enumerate(self.activations, 1):
+            below = activation(weights.inputs(k, below, mu[k]))
+        return weights.inputs(machine.n_layers, below, None)
+
+
+def _leave_as_saved(module: MeanField, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    """Before weights are loaded: leave the machine where the pass up that was saved had."""
+    if any(name.startswith(f"{prefix}own.") for name in state):
+        module.leave_machine()
+
+
+class Unfolding(nn.Module):
+    """h_L -> the parameters of p(x | h_1): down by rates, each layer counting what is above twice.
+
+    Shapes: (*draws, batch, n_L) -> (*draws, batch, columns).
+
+    Args:
+        machine: whose weights these are; not registered here.
+    """
+
+    def __init__(self, machine: DeepHarmonium) -> None:
+        super().__init__()
+        # In a tuple, nn.Module does not register it; deepcopy still follows it with the copies already made.
+        self._machine = (machine,)
+
+    def forward(self, code: Float[Tensor, "*draws batch units"], generator: Generator | None = None) -> Tensor:
+        """The parameters; nothing is drawn."""
+        machine, units = self._machine[0], code
+        for k in reversed(range(1, machine.n_layers)):
+            units = torch.sigmoid(machine.inputs(k, None, 2 * units))
+        return machine.inputs(0, None, units)
+
+    @torch.no_grad()
+    def start_at(self, output: Float[Tensor, " columns"]) -> None:
+        """Set the biases of the rows."""
+        self._machine[0].biases[0].copy_(output)
