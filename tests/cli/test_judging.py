@@ -78,11 +78,22 @@ def test_rows_in_another_unit_than_those_learned_from_are_read_with_a_warning(tm
     assert fine("encode", tmp_path / "m", tmp_path / "grey.npy", "-o", tmp_path / "a.npy").stderr.count("warning") == 0
     told = fine("encode", tmp_path / "m", tmp_path / "bytes.npy", "-o", tmp_path / "b.npy").stderr
     assert told.count("warning") == 1
-    assert "warning: row 0, column 'x0' is 162 in model space, far outside the range of the model" in told
+    assert "warning: row 0, column 'x0' is 162 in model space, far outside what the model reads (values in [0," in told
     assert ".py" not in told
     assert fine("encode", tmp_path / "m", tmp_path / "bytes.npy", "-o", tmp_path / "c.npy", "--quiet").stderr == ""
     report = fine("report", tmp_path / "m", tmp_path / "bytes.npy", "-o", tmp_path / "r.html").stderr
     assert report.count("far outside") == 1
+
+
+def test_of_a_density_what_it_gives_the_rows_is_told_and_in_which_sense(tmp_path, fine):
+    rows = (np.random.default_rng(0).random((40, 6)) < 0.3).astype(float)
+    np.save(tmp_path / "x.npy", rows)
+    for kind, size, sense, words in (("rbm", 3, "exact", "log p(x) a row"), ("dbm", 3, "bound", "at least")):
+        fine("fit", tmp_path / "x.npy", "-o", tmp_path / kind, "--kind", kind, "--code-size", size, "--epochs", 1)
+        told = json.loads(fine("evaluate", tmp_path / kind, tmp_path / "x.npy", "--json").stdout)
+        expected = isthmus.load(tmp_path / kind).score_samples(rows).mean()
+        assert (told["score_kind"], told["log_p_per_row"]) == (sense, pytest.approx(expected))
+        assert words in fine("evaluate", tmp_path / kind, tmp_path / "x.npy").stdout
 
 
 def test_exact_zeros_and_dead_units_are_told_where_there_are_any(shop, tmp_path, fine):

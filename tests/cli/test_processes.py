@@ -123,6 +123,32 @@ def test_ctrl_c_ends_learning_keeps_the_model_and_says_so(rows, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.isthmus", "rows.npy"]
 
 
+def test_a_run_that_ctrl_c_ended_goes_on_from_its_checkpoint_and_replaces_what_it_left(rows, tmp_path):
+    model, state = tmp_path / "m.isthmus", tmp_path / "m.isthmus.checkpoint"
+    fit = (
+        "fit",
+        str(rows),
+        "-o",
+        str(model),
+        "--epochs",
+        "2000",
+        "--set",
+        "patience=none",
+        "--checkpoint-every",
+        "0.05s",
+    )
+    terminal = Terminal(*fit)
+    wait_for(lambda: terminal.read() is not None and state.exists(), terminal.process, "state of the run")
+    terminal.process.send_signal(signal.SIGINT)
+    terminal.end()
+    assert model.exists()
+    assert state.exists()
+    again = run(*fit, "--resume", "--time-limit", "1s")
+    assert again.exit_code == 0, again.stderr
+    assert "going on from" in again.stderr
+    assert isthmus.load(model).history_["stopped"] != "interrupted"
+
+
 HEAVY = ("torch", "sklearn", "pandas", "numpy", "scipy", "lightning_fabric", "matplotlib", "pyarrow")
 
 

@@ -178,6 +178,13 @@ def test_masked_values_are_marked_in_the_batch():
     assert batch.x[1, 1] == 0
 
 
+def test_a_missing_category_is_one_cell_of_the_users_column():
+    frame = pd.DataFrame({"x": np.arange(9.0), "city": list("abcabcabc")})
+    frame.loc[5, "city"] = None
+    with pytest.raises(InputError, match=r"at row 5, column 'city', 1 such values in all"):
+        Preprocessor.learn(frame)
+
+
 def test_a_missing_category_is_filled_by_the_most_frequent_level():
     X = table().assign(city=["Bern", None, "Bern", "Rome"])
     preprocessor = Preprocessor.learn(X, missing="mean")

@@ -1,6 +1,9 @@
 """The kinds that are densities: what they score, what they draw, what they become."""
 
+import itertools
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -219,6 +222,32 @@ def test_ctrl_c_before_up_down_leaves_a_network_whose_way_down_is_its_machines(m
     assert (model.history_["stopped"], model.history_["name"]) == ("interrupted", "layer 2 of 2")
     network = model.objective_
     assert torch.equal(network.generation.maps[0].weight, network.layers[0].harmonium.weight.t())
+
+
+def test_an_interrupted_network_sums_the_z_that_is_within_reach(monkeypatch):
+    press_ctrl_c(monkeypatch, at=5)
+    model = DeepBeliefNetwork(hidden_sizes=(12,), code_size=6, batch_size=30, **SMALL).fit(X)
+    assert (model.history_["name"], model.score_kind_) == ("layer 1 of 2", "bound")
+
+
+@pytest.mark.parametrize(("n_held_out", "chosen"), [(10, False), (40, True)])
+def test_a_look_at_few_rows_does_not_choose_the_weights(n_held_out, chosen, monkeypatch):
+    risen = itertools.count()
+    monkeypatch.setattr(
+        "isthmus.learning.contrast.Contrast.monitor", lambda self, batch: torch.full((len(batch.x),), 1.0 + next(risen))
+    )
+    model = RestrictedBoltzmannMachine(code_size=4, **SMALL | {"max_epochs": 3}).fit(X, validation=X[:n_held_out])
+    assert (model.history_["best_epoch"] == 0) == chosen
+    alone = RestrictedBoltzmannMachine(code_size=4, **SMALL | {"max_epochs": 3, "validation_fraction": 0.0}).fit(X)
+    same = torch.equal(alone.objective_.harmonium.weight, model.objective_.harmonium.weight)
+    assert same != chosen
+
+
+def test_what_an_energy_has_no_units_for_is_told():
+    frame = pd.DataFrame({"kids": np.arange(60) % 5, "size": np.linspace(0.0, 1.7, 60)})
+    assert any("kids" in note for note in RestrictedBoltzmannMachine(**SMALL).fit(frame).history_["notes"])
+    texts = isthmus.data.Documents(["a word", "another word", "no word at all"] * 10)
+    assert any("multinomial" in note for note in RestrictedBoltzmannMachine(**SMALL).fit(texts).history_["notes"])
 
 
 @pytest.mark.parametrize("hidden_units", ["gaussian", "rectified"])

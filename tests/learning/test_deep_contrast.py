@@ -172,7 +172,7 @@ def test_draws_of_hidden_units_are_those_of_the_energy_given_the_row(sizes):
 
 
 def test_steps_between_wide_hidden_layers_are_shorter():
-    made = DeepHarmonium(likelihood_from(BERNOULLI, 4), (100, 20, 3), generator=torch.Generator().manual_seed(0))
+    made = DeepHarmonium(likelihood_from(BERNOULLI, 4), (200, 20, 3), generator=torch.Generator().manual_seed(0))
     objective, v = DeepContrast(made, centred=False, n_chains=5), rows(30, 4).float()
     steps = []
     for project in (False, True):

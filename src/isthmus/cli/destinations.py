@@ -34,11 +34,13 @@ def claim(path: str, *, force: bool = False) -> Path:
 def claim_model(path: str, *, force: bool, resume: bool) -> Path:
     """As `claim`; and the state of an unfinished run is only given up where that was said.
 
+    A run that goes on replaces what it left: the model that Ctrl-C ended with.
+
     Raises:
         InputError: also for MODEL.checkpoint, with neither `resume` nor `force`.
     """
-    target = claim(path, force=force)
-    state = Path(f"{target}.checkpoint")
+    state = Path(f"{Path(path).expanduser()}.checkpoint")
+    target = claim(path, force=force or (resume and state.exists()))
     if state.exists() and not (force or resume):
         raise InputError(
             f"{state}: the state of an unfinished run is kept there; go on with it by --resume, "

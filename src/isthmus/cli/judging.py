@@ -68,6 +68,15 @@ _QUANTITIES = (
 )
 
 
+_DENSITIES = {
+    "exact": ("log p(x) a row (nats)", ""),
+    "estimate": ("log p(x) a row (nats)", "with an estimate of log Z"),
+    "bound": ("log p(x) a row (nats), at least", "a lower bound"),
+    "unnormalised": ("log p(x) + log Z a row (nats)", "tells rows apart, not models: log Z is unknown"),
+}
+"""What is told of a density, by its `score_kind_`."""
+
+
 def _print_results(results: dict[str, Any]) -> None:
     """Each quantity beside what it is measured against."""
     from rich.table import Table
@@ -85,6 +94,9 @@ def _print_results(results: dict[str, Any]) -> None:
         if "pca" in str(other) and results["below_pca"] is None:
             beside, what = "none", "as many principal components"
         table.add_row(words, f"{results[own]:.4g}", beside, what)
+    if "score_kind" in results:
+        what, more = _DENSITIES[results["score_kind"]]
+        table.add_row(what, f"{results['log_p_per_row']:.4g}", "", more)
     if results["zero_share"] > 0:
         table.add_row("exact zeros in the codes", f"{results['zero_share']:.1%}", "", "")
     if results["dead_units"]:

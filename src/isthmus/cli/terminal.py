@@ -127,8 +127,8 @@ def guarded(work: Callable[[], Any]) -> int:
 
 @contextmanager
 def _warnings_told() -> Iterator[None]:
-    """What is said of the input in one line on stderr, once; other warnings as ever."""
-    told: set[str] = set()
+    """What is first said of the input in one line on stderr, however often it is read; other warnings as ever."""
+    told: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", InputWarning)
         show = warnings.showwarning
@@ -139,8 +139,8 @@ def _warnings_told() -> Iterator[None]:
         ) -> None:  # fmt: skip
             if not issubclass(category, InputWarning):
                 show(message, category, filename, lineno, file, line)
-            elif str(message) not in told:
-                told.add(str(message))
+            elif not told:
+                told.append(str(message))
                 Voice().warn(str(message))
 
         warnings.showwarning = tell

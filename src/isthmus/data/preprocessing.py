@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any, cast
 
 import numpy as np
@@ -150,8 +151,16 @@ class Preprocessor:
         if kind == "array":
             self._check_shape(tuple(array.shape[1:]))
         if self.fill is None:
-            refuse_missing(array, self.names if not self.table else self.columns)
+            self.refuse_missing(array)
         return DenseRows(array, affine, channels_last=self.channels_last, fill=self.fill, masked=self.masked)
+
+    def refuse_missing(self, array: np.ndarray) -> None:
+        """Raise for the first missing cell; of a table by the user's columns, each of which may be several here."""
+        if self.table:
+            first = list(accumulate((column.width for column in self.table[:-1]), initial=0))
+            refuse_missing(array[:, first], [column.name for column in self.table])
+        else:
+            refuse_missing(array, self.names)
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         if shape != self.row_shape:
@@ -261,7 +270,7 @@ def _learn_sparse(X: Any, scaling: str) -> Preprocessor:
 
 def _learn_dense(start: Preprocessor, array: np.ndarray, scaling: str, missing: str) -> Preprocessor:
     if start.fill is None and missing == "refuse":
-        refuse_missing(array, start.columns if start.table else start.names)
+        start.refuse_missing(array)
     read = flat_chunks(array, start.channels_last)
     low, high, mean, std, complete = moments(read)
     if scaling == "auto":

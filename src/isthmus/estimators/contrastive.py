@@ -183,16 +183,32 @@ class Contrastive(Beside):
         """What `score_samples` is."""
         raise NotImplementedError
 
+    def _notes(self) -> list[str]:
+        notes: list[str] = super()._notes()
+        if self.likelihood != "auto":
+            return notes
+        if self.preprocessing_.source == "text":
+            notes.append(
+                "weights of words were read as rates of bits; kind rbm with likelihood='multinomial' reads counts"
+            )
+        counts = [column.name for column in self.preprocessing_.table if column.unit == "count"]
+        if counts:
+            notes.append(f"no unit of an energy is of counts: {', '.join(counts)} read, and drawn, as real numbers")
+        return notes
+
     def _finish(self, rows: Rows) -> None:
         self.score_kind_ = self._score_kind()
 
     def sample(self, n: int, random_state: Any = None, *, n_steps: int = 200, mean: bool = False) -> Any:
-        """n draws, in the units of X, from chains that go on for `n_steps` Gibbs steps from where learning left them.
+        """n draws, in the units of X, from chains of `n_steps` Gibbs steps.
+
+        They go on from where learning left its persistent chains; after "cd", which has none, and score matching they
+        begin at columns drawn independently.
 
         Args:
             n: how many.
             random_state: seed of the draws.
-            n_steps: more make draws from one chain forget each other, and the rows that "cd" started at.
+            n_steps: more make draws from one chain forget each other, and where it began.
             mean: give the mean of the visible units given the last codes: grey values in place of black and white.
 
         Raises:

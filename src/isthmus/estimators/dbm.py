@@ -46,7 +46,7 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
         pretraining_learning_rate: None takes what a restricted machine of these units would have.
         n_iterations: rounds of mean field, and of the draws where the layers learn together from the start.
         learning_rate: of the whole machine; None takes what a restricted one would have. With "sgd", weights
-            above a hidden layer of more than 50 units take steps shorter by that much.
+            above a hidden layer of more than 100 units take steps shorter by that much.
 
     The other arguments are those of `Contrastive` (n_steps, n_chains, centred, optimizer, momentum; its method is
     "pcd") and of every kind: see there and `BaseAutoencoder`.

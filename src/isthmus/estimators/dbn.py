@@ -9,6 +9,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import torch
 from jaxtyping import Float
+from sklearn.utils.validation import check_is_fitted
 
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
@@ -124,6 +125,8 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
         network = cast(DeepBelief, self.objective_)
         if not network.is_unfolded:
             network.unfold()  # it was not fine-tuned, or somebody pressed Ctrl-C before
+        if not network.is_normalised:
+            network.finish(rows)
         super()._finish(rows)
 
     # -- the density, and what it becomes -------------------------------------------------------------
@@ -143,6 +146,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
         Raises:
             InputError: `missing="mask"`: what the lowest machine makes of missing entries the network cannot.
         """
+        check_is_fitted(self)
         if self.missing == "mask":
             raise InputError(
                 "missing='mask': the lowest machine completes missing entries, and the network of rates alone would "

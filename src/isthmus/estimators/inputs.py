@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -116,6 +117,8 @@ def check_parameters(estimator: Any) -> None:
     for name, value in estimator.get_params(deep=False).items():
         if value is None and (name == "patience" or defaults[name].default is None):
             continue
+        if isinstance(defaults[name].default, bool) and not isinstance(value, bool | np.bool_):
+            raise InputError(f"{name}={value!r}: it must be True or False")
         for names, is_meant, wanted in _RULES:
             if name in names and not is_meant(value):
                 raise InputError(f"{name}={value!r}: it must be {wanted}")
@@ -147,11 +150,11 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         "a whole number, 0 or more",
     ),
     (
-        ("learning_rate", "pretraining_learning_rate", "fine_tuning_learning_rate", "head_learning_rate", "clip_norm",
-         "time_limit"),
-        lambda value: _is_number(value) and value > 0,
+        ("learning_rate", "pretraining_learning_rate", "fine_tuning_learning_rate", "head_learning_rate", "clip_norm"),
+        lambda value: _is_number(value) and 0 < value < math.inf,
         "a number above 0",
     ),
+    (("time_limit",), lambda value: _is_number(value) and value > 0, "a number above 0"),
     (
         ("weight_decay", "hidden_noise", "reconstruction_weight"),
         lambda value: _is_number(value) and value >= 0,

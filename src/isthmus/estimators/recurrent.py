@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -69,7 +70,7 @@ class DeepRecurrentAutoencoder(StackedAutoencoder):
                 "layers='rbm' in a recurrence is the mean field of a deep Boltzmann machine; take kind 'dbm' for that, "
                 "or layers='denoising' here"
             )
-        if self.hidden_sizes is not None and len(self.hidden_sizes) == 0:
+        if isinstance(self.hidden_sizes, Sized) and len(self.hidden_sizes) == 0:
             raise InputError(
                 "hidden_sizes=() leaves one layer, which has none above it to settle with; give one size or more"
             )

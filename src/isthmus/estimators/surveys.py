@@ -96,7 +96,7 @@ class HeededRows:
             row, column = torch.nonzero(far)[0].tolist()
             text = (
                 f"row {int(index[row])}, column {self.names[column]!r} is {float(batch.x[row, column]):.6g} in model "
-                "space, far outside the range of the model; give rows in the unit of those it learned from"
+                f"space, far outside what the model reads ({self.likelihood.wants}); give rows as those it learned from"
             )
             warnings.warn(text, InputWarning, stacklevel=2)
         return batch

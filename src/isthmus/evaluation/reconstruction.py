@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -55,6 +55,16 @@ class Model(Protocol):
 
     def read(self, X: Any) -> Iterable[Reading]:
         """The rows of `X`, block by block."""
+
+
+@runtime_checkable
+class Density(Protocol):
+    """What is asked of an estimator that is a density."""
+
+    score_kind_: str
+
+    def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
+        """log p(x) by row, in the sense of `score_kind_`."""
 
 
 def _nothing() -> Tensor:
@@ -142,7 +152,8 @@ def evaluate(model: Model, X: Any, labels: Labels | None = None, random_state: i
         pca_squared_error_per_row (principal components of the training rows, as many as the code has units),
         below_pca (see `compare_with_pca`),
         zero_share (of the numbers of all codes, those that are exactly zero), dead_units (that were zero in every
-        row), seconds, notes (a list of sentences); and with labels classes, probe_rows, linear_probe_accuracy,
+        row), seconds, notes (a list of sentences); of a density log_p_per_row (nats) and score_kind, its sense:
+        "exact", "estimate", "bound" or "unnormalised"; and with labels classes, probe_rows, linear_probe_accuracy,
         linear_probe_accuracy_raw, knn_accuracy and knn_accuracy_raw.
 
     Raises:
@@ -162,6 +173,8 @@ def evaluate(model: Model, X: Any, labels: Labels | None = None, random_state: i
         "dead_units": int((sums.active == 0).sum()),
         "notes": [],
     }
+    if isinstance(model, Density):
+        results |= {"log_p_per_row": float(model.score_samples(X).mean()), "score_kind": model.score_kind_}
     if labels is not None:
         results |= _probes(torch.cat(sums.codes), torch.cat(sums.raw), label_array(labels)[probed], random_state)
     return results | {"seconds": time.perf_counter() - began}

@@ -21,7 +21,7 @@ from isthmus.parts.likelihoods import GaussianLearned, Likelihood
 from isthmus.parts.passes import Batch
 from isthmus.parts.settling import MeanField, Unfolding
 
-STEADY_WIDTH = 50
+STEADY_WIDTH = 100
 """Units of a hidden layer from which on what is above it learns more slowly, in proportion: see `DeepContrast`."""
 
 DRAWN_UNTIL = 0.5
@@ -47,7 +47,7 @@ class DeepContrast(EnergyContrast):
 
     What units of two layers have in common pulls their weights along in proportion to how many they are, faster than
     chains can follow where there are many, and then all of them stand still for good. dW_k or dW_k,c, k > 1, is
-    therefore min(1, 50 / n_(k-1)) times as long, in the steps of the biases too. AdamW, which scales steps itself,
+    therefore min(1, 100 / n_(k-1)) times as long, in the steps of the biases too. AdamW, which scales steps itself,
     takes no notice.
 
     As a coder it is the mean field up, whose top rates are the code, and a pass of rates down.

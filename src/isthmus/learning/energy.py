@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,10 @@ LOOKED_AT_COLUMNS = 4
 """Columns of each row whose conditionals stand for all of them when learning is looked at."""
 
 
+FEWEST_LOOKED_AT = 20
+"""Held-out rows below which the conditionals of some columns say nothing of which epoch was the best."""
+
+
 class EnergyContrast(Reconstruction):
     """An objective whose model is an energy, learned by chains, read as the coder of the same weights.
 
@@ -40,6 +44,8 @@ class EnergyContrast(Reconstruction):
     Raises:
         InputError: fewer than one step, a negative weight.
     """
+
+    fewest_looked_at: ClassVar[int] = FEWEST_LOOKED_AT
 
     log_partition: Tensor
     """log Z where it is known, else infinite."""

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from jaxtyping import Float
@@ -43,7 +43,12 @@ class Objective(nn.Module, ABC):
     The loop sums the means of the terms, follows their gradient, and reads `monitor` for early
     stopping, for the last good weights and for the doctor: never the loss, which for a contrast
     starts near zero and for a surrogate means nothing.
+
+    Attributes:
+        fewest_looked_at: held-out rows below which the last weights are kept, and not those of the best look.
     """
+
+    fewest_looked_at: ClassVar[int] = 1
 
     @abstractmethod
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:

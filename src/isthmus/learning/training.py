@@ -288,7 +288,8 @@ class Learning:
             state.stopped = "nan"
             return
         better = watched < state.best
-        if better or held_out is None:
+        chooses = self.held_out is not None and len(self.held_out) >= self.objective.fewest_looked_at
+        if better or not chooses:
             self.kept = {k: v.clone() for k, v in (self.average or self.objective.state_dict()).items()}
             state.best, state.best_epoch = min(watched, state.best), state.epoch
         state.stale = 0 if better else state.stale + 1

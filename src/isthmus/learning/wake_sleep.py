@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from torch.nn.utils import skip_init
 
 from isthmus.errors import InputError
 from isthmus.learning.contrast import Contrast, check_chain
-from isthmus.learning.energy import decayed
+from isthmus.learning.energy import FEWEST_LOOKED_AT, decayed
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.rows import Rows
 from isthmus.parts.corruptions import Corrupted
@@ -171,6 +171,8 @@ class DeepBelief(Reconstruction):
         >>> {k: tuple(v.shape) for k, v in network.terms(Batch(torch.ones(2, 6)), 0.0, generator).items()}
         {'generation': (2,), 'contrast': (2,), 'recognition': ()}
     """
+
+    fewest_looked_at: ClassVar[int] = FEWEST_LOOKED_AT
 
     is_unfolded: Tensor
     """Whether the directed layers have begun at the machines' weights."""

@@ -207,6 +207,10 @@ class Multinomial(Likelihood):
         """Whole numbers from 0."""
         return (x >= 0) & (x == x.round()) & x.isfinite()
 
+    def far_outside(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
+        """What is no count."""
+        return ~self.admits(x)
+
 
 class Poisson(Likelihood):
     """Counts, each column with a scale of its own: model space holds x = count / scale, the nll is the counts'.
@@ -283,6 +287,10 @@ class Poisson(Likelihood):
         count = x * self.scale
         slack = (1e-6 * count).clamp(min=1e-3)
         return (x >= 0) & ((count - count.round()).abs() <= slack) & x.isfinite()
+
+    def far_outside(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
+        """What is no count."""
+        return ~self.admits(x)
 
     def _found(self, values: Float[Tensor, " columns"], column: int) -> str:
         return f"{float(values[column] * self.scale[column]):.6g}"
