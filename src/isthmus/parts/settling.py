@@ -17,7 +17,7 @@ class PassWeights(nn.Module):
     """The weights of a pass up that has left its machine: b_k, W_k for what is below, V_k for what is above.
 
     Args:
-        machine: where they begin, V_k at W_(k+1)', and W_1 so that it sees the rows themselves, W_1 v = W_1 s(v).
+        machine: where they begin, V_k at W_(k+1)', and W_1 times what s multiplies a column by, to see v itself.
     """
 
     def __init__(self, machine: DeepHarmonium) -> None:
