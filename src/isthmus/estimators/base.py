@@ -296,7 +296,11 @@ class BaseAutoencoder(ReadsFeatures, ClassNamePrefixFeaturesOutMixin, Transforme
         return np.concatenate([reading.nll.numpy() for reading in self.read(X)])
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Minus the mean of `nll(X)`: larger is better, as scikit-learn's searches want it."""
+        """Minus the mean of `nll(X)`: larger is better, as scikit-learn's searches want it.
+
+        It is of the reconstruction, for a density too, since all kinds have that; what a density gives the rows is
+        `score_samples`.
+        """
         return -float(self.nll(X).mean(dtype=np.float64))
 
     def _rows(self, X: Any) -> Rows:
