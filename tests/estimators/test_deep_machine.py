@@ -104,7 +104,7 @@ def test_labels_reach_every_weight_of_the_pass_up_and_none_of_the_machine(likeli
     assert all(not torch.equal(value, own[name]) for name, value in begun.own.named_parameters())
     before = model.objective_.machine.state_dict()
     assert all(torch.equal(value, before[name]) for name, value in tuned.objective_.machine.state_dict().items())
-    np.testing.assert_array_equal(tuned.filters(), own["below.0"].detach().numpy().astype(float))
+    np.testing.assert_array_equal(tuned.filters(), own["0.weight"].detach().numpy().astype(float))
     for name, kept in {"classifier": classifier, "encoder": tuned}.items():
         kept.save(tmp_path / name)
     np.testing.assert_array_equal(isthmus.load(tmp_path / "classifier").predict(X), classifier.predict(X))

@@ -147,8 +147,9 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
 
         What is fine-tuned is the pass up, layer after layer, to which the settled marginals of the layers above are
         given as inputs besides (Salakhutdinov & Hinton 2009, section 3.3). It has weights of its own, begun at the
-        machine's, which stays as it is, and so do its marginals. Only with `reconstruction_weight` the machine itself
-        learns on; the marginals follow it, and no gradient goes through how they settled.
+        machine's, which stays as it is, and so does what its marginals say to the layers below. Only with
+        `reconstruction_weight` the machine itself learns on; the marginals follow it, and no gradient goes through
+        how they settled.
 
         Args:
             arguments: of `CodeClassifier`, but `encoder`.

@@ -129,8 +129,8 @@ def _maps(encoder: nn.Module) -> Iterator[tuple[Tensor, bool]]:
     for layer in encoder.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             yield layer.weight, isinstance(layer, nn.Conv2d)
-        elif isinstance(layer, MeanField):
-            yield from ((weight, False) for weight in layer.weights)
+        elif isinstance(layer, MeanField) and layer.own is None:
+            yield from ((weight, False) for weight in layer.machine.weights)
 
 
 def as_images(

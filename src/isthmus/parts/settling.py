@@ -3,46 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
+from torch.nn.utils import skip_init
 
 from isthmus.parts.deep_energies import DeepHarmonium
-
-
-class PassWeights(nn.Module):
-    """The weights of a pass up that has left its machine: b_k, W_k for what is below, V_k for what is above.
-
-    Args:
-        machine: where they begin, V_k at W_(k+1)', and W_1 times what s multiplies a column by, to see v itself.
-    """
-
-    def __init__(self, machine: DeepHarmonium) -> None:
-        super().__init__()
-        self.biases = nn.ParameterList(bias.detach().clone() for bias in list(machine.biases)[1:])
-        self.below = nn.ParameterList(weight.detach().clone() for weight in machine.weights)
-        self.above = nn.ParameterList(weight.detach().t().clone() for weight in list(machine.weights)[1:])
-        with torch.no_grad():
-            self.below[0].mul_(machine.visible.statistic(torch.ones_like(self.below[0][:1])))
-
-    def inputs(self, k: int, below: Tensor, above: Tensor | None) -> Tensor:
-        """b_k + W_k u_(k-1) + V_k u_(k+1), without what is above where that is None."""
-        total = F.linear(below, self.below[k - 1], self.biases[k - 1])
-        return total if above is None else F.linear(above, self.above[k - 1]) + total
 
 
 class MeanField(nn.Module):
     """x -> a_L, the input of the top units where the mean field has settled; nothing is drawn.
 
-        mu by n rounds, held;   h_k = sigma(b_k + W_k h_(k-1) + V_k mu_(k+1)),   a_L = b_L + W_L h_(L-1)
+        mu by n rounds, held;   h_k = sigma(b_k + W_k h_(k-1) + W_(k+1)' mu_(k+1)),   a_L = b_L + W_L h_(L-1)
 
     The last pass up is what gradients go through: it is the network of one hidden layer after the other to which the
     marginals of the layer above are given as inputs besides, and where these have settled it gives them back. Its
-    weights are the machine's, V_k = W_(k+1)', until it leaves the machine: from then on it has its own, begun there,
-    and the machine that settles the marginals stays as it was.
+    weights are the machine's, until it leaves the machine: from then on b_k and W_k are its own, begun there, and the
+    machine that settles the marginals, and speaks down from them, stays as it was. (In the paper the weights down
+    learn too. They have the most inputs that are on, and steps of the usual size throw the units below about.)
 
     Shapes: (*draws, batch, columns) -> (*draws, batch, n_L).
 
@@ -57,28 +39,38 @@ class MeanField(nn.Module):
         super().__init__()
         self.machine, self.n_iterations = machine, n_iterations
         self.activations = nn.ModuleList([nn.Sigmoid() for _ in range(machine.n_layers - 1)])
-        self.own: PassWeights | None = None
+        self.own: nn.ModuleList | None = None
         self.register_load_state_dict_pre_hook(_leave_as_saved)
 
-    @property
-    def weights(self) -> list[Tensor]:
-        """What the pass up gives each layer of the one below, lowest first: (n_k, n_(k-1))."""
-        return list(self.machine.weights if self.own is None else self.own.below)
-
+    @torch.no_grad()
     def leave_machine(self) -> None:
-        """Go on with weights of its own, where it has none yet."""
-        if self.own is None:
-            self.own = PassWeights(self.machine)
+        """Go on with weights of its own, where it has none yet; the first see v itself in place of s(v)."""
+        if self.own is not None:
+            return
+        machine = self.machine
+        self.own = nn.ModuleList(skip_init(nn.Linear, n, m) for n, m in pairwise(machine.sizes))
+        self.own.to(machine.biases[0])
+        for k, (layer, weight) in enumerate(zip(self.own, machine.weights, strict=True), 1):
+            unit = machine.visible.statistic(torch.ones_like(weight[:1])) if k == 1 else 1.0
+            cast(nn.Linear, layer).weight.copy_(weight * unit)
+            cast(nn.Linear, layer).bias.copy_(machine.biases[k])
 
     def forward(self, x: Float[Tensor, "*draws batch columns"], generator: Generator | None = None) -> Tensor:
         """The input of the top units."""
-        machine, weights = self.machine, self.own or self.machine
+        machine = self.machine
         with torch.no_grad():
             mu = machine.mean_field(x, self.n_iterations)
         below = machine.visible.statistic(x) if self.own is None else x
         for k, activation in enumerate(self.activations, 1):
-            below = activation(weights.inputs(k, below, mu[k]))
-        return weights.inputs(machine.n_layers, below, None)
+            below = activation(self._inputs(k, below, mu[k]))
+        return self._inputs(machine.n_layers, below, None)
+
+    def _inputs(self, k: int, below: Tensor, above: Tensor | None) -> Tensor:
+        """b_k + W_k u_(k-1) + W_(k+1)' u_(k+1), without what is above where that is None."""
+        if self.own is None:
+            return self.machine.inputs(k, below, above)
+        total = cast(Tensor, self.own[k - 1](below))
+        return total if above is None else F.linear(above, self.machine.weights[k].detach().t()) + total
 
 
 def _leave_as_saved(module: MeanField, state: Mapping[str, Any], prefix: str, *_: Any) -> None:

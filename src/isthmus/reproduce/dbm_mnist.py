@@ -113,9 +113,9 @@ EXPERIMENT = Experiment(
     "persistent chains, in centred steps, learning rate .1 falling to 0, a fifth of it between the hidden layers, "
     "weight decay 2e-5, batches of 100; beside it the same without the first, draws in place of mean field for half "
     "of the epochs. log Z by annealed importance sampling, 100 chains and 5,000 temperatures. The errors are of such a "
-    "machine begun layer by layer on grey digits (5 epochs each), whose pass up, with weights of its own and the "
-    "machine's settled marginals as inputs besides, learns 40 epochs from all 60,000 labels: Adam at 3e-3, dropout of "
-    ".3 and .1, averaged weights.",
+    "machine begun layer by layer on grey digits (5 epochs each), whose pass up, with weights of its own and what the "
+    "machine's settled marginals say as inputs besides, learns 40 epochs from all 60,000 labels: Adam at 3e-3, dropout "
+    "of .3 and .1, averaged weights.",
     minutes=75,
     seed=SEED,
     cells=_cells,
