@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from isthmus.errors import InputError
 from isthmus.learning.chains import check_chains
 from isthmus.parts.energies import Harmonium
+from isthmus.parts.layers import is_count
 from isthmus.parts.units import BinaryUnits
 
 FEWEST_TEMPERATURES = 2
@@ -242,8 +243,7 @@ def chosen_betas(path: Path, n_temperatures: int, generator: Generator) -> Float
 
     Source: Gelman & Meng, Simulating normalizing constants (1998), section 4.3 (the optimal path); Neal (2001), 4.
     """
-    whole = hasattr(n_temperatures, "__index__") and not isinstance(n_temperatures, bool)
-    if not whole or n_temperatures < FEWEST_TEMPERATURES:
+    if not is_count(n_temperatures, FEWEST_TEMPERATURES):
         raise InputError(f"n_temperatures={n_temperatures!r}: a path has two ends; give 2 or more")
     pilot = max(10, n_temperatures // 10)
     grid = torch.linspace(0, 1, pilot + 1, dtype=torch.float64)

@@ -16,6 +16,7 @@ from isthmus.errors import InputError
 from isthmus.learning.objectives import MONITOR_SEED, Decoder, Reconstruction
 from isthmus.learning.rows import Rows
 from isthmus.parts.energies import Harmonium
+from isthmus.parts.layers import is_count
 from isthmus.parts.likelihoods import Bernoulli, Likelihood
 from isthmus.parts.passes import Batch, Pass
 from isthmus.parts.penalties import Penalty, check_weight
@@ -156,6 +157,6 @@ def steps_of(n_steps: int | Sequence[int]) -> tuple[int, int]:
     """The first and the last number of steps."""
     pair: Sequence[Any] = n_steps if isinstance(n_steps, Sequence) and len(n_steps) == 2 else (n_steps, n_steps)
     for n in pair:
-        if isinstance(n, bool) or not hasattr(n, "__index__") or int(n) < 1:
+        if not is_count(n):
             raise InputError(f"n_steps={n_steps!r}: it must be a whole number of at least 1, or a pair of them")
     return int(pair[0]), int(pair[1])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Real
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -93,11 +93,16 @@ def check_sizes(what: str, sizes: Sequence[int]) -> None:
         InputError: a size is not a whole number of at least 1.
     """
     for position, size in enumerate(sizes):
-        if isinstance(size, bool) or not hasattr(size, "__index__") or int(size) < 1:
+        if not is_count(size):
             raise InputError(
                 f"{what}: size {size!r} at position {position} of {tuple(sizes)} is not a whole number of at "
                 "least 1; give every layer one unit or more"
             )
+
+
+def is_count(value: Any, least: int = 1) -> bool:
+    """Whether it is a whole number, NumPy's too, of at least so much."""
+    return not isinstance(value, bool) and hasattr(value, "__index__") and int(value) >= least
 
 
 def check_count(name: str, count: int) -> None:
@@ -106,7 +111,7 @@ def check_count(name: str, count: int) -> None:
     Raises:
         InputError: no whole number of at least 1.
     """
-    if isinstance(count, bool) or not hasattr(count, "__index__") or int(count) < 1:
+    if not is_count(count):
         raise InputError(f"{name}={count!r}: it must be a whole number of at least 1")
 
 

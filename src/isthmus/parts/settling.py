@@ -24,7 +24,7 @@ class MeanField(nn.Module):
     marginals of the layer above are given as inputs besides, and where these have settled it gives them back. Its
     weights are the machine's, until it leaves the machine: from then on b_k and W_k are its own, begun there, and the
     machine that settles the marginals, and speaks down from them, stays as it was. (In the paper the weights down
-    learn too. They have the most inputs that are on, and steps of the usual size throw the units below about.)
+    learn too; here they are held.)
 
     Shapes: (*draws, batch, columns) -> (*draws, batch, n_L).
 
