@@ -119,6 +119,17 @@ def test_beside_labels_the_machine_learns_on_where_its_own_criterion_is_asked_fo
     assert all(not torch.equal(after, before) for after, before in moved)
 
 
+def test_a_machine_drawn_anew_beside_labels_begins_at_the_rates_of_the_columns():
+    how = {"max_epochs": 1, "learning_rate": 1e-9, "validation_fraction": 0.0, "reconstruction_weight": 0.1}
+    model = machine(max_epochs=2).fit(X)
+    classifier = isthmus.CodeClassifier(encoder=model, start="random", random_state=0, **how).fit(X, Y)
+    objective = classifier.encoder_.objective_
+    rates = torch.sigmoid(objective.machine.biases[0].detach()).numpy()
+    np.testing.assert_allclose(rates, X.mean(0), atol=0.02)
+    assert objective.is_joined
+    assert not objective.is_begun
+
+
 def test_log_z_is_forgotten_by_whatever_labels_have_begun_from():
     model = machine(max_epochs=2).fit(X)
     assert model.score_kind_ == "bound"

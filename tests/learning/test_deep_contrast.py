@@ -133,7 +133,8 @@ def test_annealing_finds_the_partition(config):
 
 def drawn_contrast(made, v, begun, progress=0.0, n=60000):
     """Gradients of the contrast by weights and biases, with chains that are draws of the model."""
-    objective = DeepContrast(made, n_chains=n, centred=False, n_iterations=100, begun=begun).double()
+    objective = DeepContrast(made, n_chains=n, centred=False, n_iterations=100).double()
+    objective.is_begun.fill_(begun)
     generator = torch.Generator().manual_seed(1)
     p = torch.softmax(-made.odd_free_energy([every(3)]), 0)
     objective.particles.copy_(every(3)[torch.multinomial(p, n, replacement=True, generator=generator)])
@@ -284,7 +285,7 @@ def test_the_centred_step_of_a_layer_does_not_depend_on_what_is_called_zero(k):
     W, b, c = (part.detach().clone() for part in (layer.weight, layer.visible_bias, layer.hidden_bias))
 
     def step(weight, visible_bias, hidden_bias, turned):
-        objective = begun_by_layers(DeepContrast(made, begun=True))[k - 1].double()
+        objective = begun_by_layers(DeepContrast(made))[k - 1].double()
         machine = objective.harmonium
         with torch.no_grad():
             for part, value in zip(
@@ -317,10 +318,8 @@ def test_learning_raises_the_bound_on_the_likelihood(config, begun):
     settings = Settings(
         max_epochs=12 if begun else 30, batch_size=20, optimizer="sgd", momentum=0.5, learning_rate=rate
     )
-    objective = DeepContrast(made, n_chains=50, begun=begun)
-    DeepContrast.prepare(objective, Memory(x))
-    if begun:
-        made.biases[0].data.copy_(made.likelihood.parameters_for(x.mean(0)))
+    objective = DeepContrast(made, n_chains=50)
+    objective.prepare(Memory(x))
     objective.finish(Memory(x))
     before, looked_at = (float(value(Batch(x)).mean()) for value in (objective.log_bound, objective.monitor))
     below = x

@@ -181,7 +181,7 @@ class Contrastive(Beside):
 
     def _score_kind(self) -> str:
         """What `score_samples` is."""
-        raise NotImplementedError
+        return "bound" if self._machine.is_normalised else "unnormalised"
 
     def _notes(self) -> list[str]:
         notes: list[str] = super()._notes()

@@ -95,7 +95,7 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
         machine = DeepHarmonium(likelihood, (*self.hidden_sizes_, shape.code_size), generator=generator)
         chosen = self._chosen()
         del chosen["method"]
-        return DeepContrast(machine, n_iterations=self.n_iterations, begun=self.pretraining_epochs != 0, **chosen)
+        return DeepContrast(machine, n_iterations=self.n_iterations, **chosen)
 
     def _phases(self, settings: Settings) -> list[Phase]:
         objective, name = cast(DeepContrast, self.objective_), self.likelihood_["name"]
@@ -115,9 +115,6 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
     @property
     def _machine(self) -> Any:
         return self.objective_
-
-    def _score_kind(self) -> str:
-        return "bound" if self._machine.is_normalised else "unnormalised"
 
     def _finish(self, rows: Rows) -> None:
         objective = cast(DeepContrast, self.objective_)

@@ -118,9 +118,6 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
     def _machine(self) -> Contrast:
         return cast(DeepBelief, self.objective_).top
 
-    def _score_kind(self) -> str:
-        return "bound" if self._machine.is_normalised else "unnormalised"
-
     def _finish(self, rows: Rows) -> None:
         network = cast(DeepBelief, self.objective_)
         if not network.is_unfolded:

@@ -127,10 +127,8 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
         return cast(Contrast, self.objective_)
 
     def _score_kind(self) -> str:
-        if not self._machine.is_normalised:
-            return "unnormalised"
-        if self.lateral:
-            return "bound"
+        if self.lateral or not self._machine.is_normalised:
+            return super()._score_kind()
         return "exact" if self._machine.harmonium.can_be_summed else "estimate"
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:

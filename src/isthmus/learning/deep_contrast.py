@@ -37,7 +37,7 @@ class DeepContrast(EnergyContrast):
         term = F_mu(v) - mean over chains of F(h'_odd),   mu and h' held,   F_mu >= F
 
     The first side is made least by the mean field, the second has the even layers, v among them, summed out. Where
-    layers were not `begun` one by one, draws of p(h | v) take the place of mu in the first half of learning: the bound
+    layers did not begin one by one, draws of p(h | v) take the place of mu in the first half of learning: the bound
     of a layer that is still undecided is best with no weights above it, and mean field would take them to zero. With
     `centred` the step is taken for the energy in units less their running means over the rows, which lets all layers
     learn from the start:
@@ -61,7 +61,6 @@ class DeepContrast(EnergyContrast):
         centred: take the centred step.
         weight_decay: w of the term w/2 sum_k ||W_k||^2.
         n_iterations: rounds of mean field, and of draws.
-        begun: whether its layers were learned one by one before, so that it begins where they stand.
 
     Raises:
         InputError: fewer than one chain, step or round, a negative weight.
@@ -79,6 +78,9 @@ class DeepContrast(EnergyContrast):
 
     particles: Tensor
 
+    is_begun: Tensor
+    """Whether its layers have begun one by one, so that they are joined where they stand."""
+
     is_joined: Tensor
     """Whether its layers have begun to learn together."""
 
@@ -91,19 +93,19 @@ class DeepContrast(EnergyContrast):
         centred: bool = True,
         weight_decay: float = 0.0,
         n_iterations: int = 10,
-        begun: bool = False,
     ) -> None:
         check_count("n_iterations", n_iterations)
         super().__init__(
             MeanField(machine, n_iterations), Unfolding(machine), "sigmoid", machine.likelihood, n_steps=n_steps,
             centred=centred, weight_decay=weight_decay,
         )  # fmt: skip
-        self.n_iterations, self.begun = n_iterations, begun
+        self.n_iterations = n_iterations
+        self.register_buffer("is_begun", torch.zeros((), dtype=torch.bool))
         self.register_buffer("is_joined", torch.zeros((), dtype=torch.bool))
         self.register_buffer("particles", torch.zeros(check_chains(n_chains), sum(machine.odd_sizes)))
         for k, size in enumerate(machine.sizes):
             self.register_buffer(f"offset_{k}", torch.zeros(size))
-            if begun and 0 < k < machine.n_layers:
+            if 0 < k < machine.n_layers:
                 self.register_buffer(f"from_above_{k}", torch.zeros(size))
 
     @property
@@ -131,7 +133,7 @@ class DeepContrast(EnergyContrast):
     @torch.no_grad()
     def prepare(self, rows: Rows) -> None:
         """Begin at the rate of each column, unless the layers stand already; the chains begin where some rows are."""
-        if self.begun:
+        if self.is_begun:
             self._join()
         else:
             super().prepare(rows)
@@ -169,7 +171,7 @@ class DeepContrast(EnergyContrast):
     @torch.no_grad()
     def _settled(self, v: Tensor, progress: float, generator: Generator) -> Units:
         """What the hidden units make of rows: their rates, or draws of them while layers that begin together begin."""
-        if self.begun or progress >= DRAWN_UNTIL:
+        if self.is_begun or progress >= DRAWN_UNTIL:
             return self.machine.mean_field(v, self.n_iterations)
         return self.machine.draw_hidden(v, self.n_iterations, generator)
 
@@ -277,6 +279,11 @@ class CopiedContrast(Contrast):
         super().__init__(CopiedHarmonium(whole.machine, k), method="cd", **options)  # type: ignore[arg-type]
         # In a tuple, nn.Module does not register it; the layer is a part of it.
         self._whole, self._below = (whole,), k - 1
+
+    def prepare(self, rows: Rows) -> None:
+        """As of every machine; from here on the whole begins where its layers stand."""
+        super().prepare(rows)
+        self._whole[0].is_begun.fill_(True)
 
     @torch.no_grad()
     def finish(self, rows: Rows) -> None:

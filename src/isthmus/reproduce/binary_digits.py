@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from isthmus.evaluation.partition import PartitionEstimate
-from isthmus.reproduce.drawing import COLOURS, TILE, axes
+from isthmus.reproduce.drawing import TILE
 from isthmus.reproduce.experiment import Result, Settings
 from isthmus.reproduce.learning import as_bytes, as_units, fitted, opened, rows_of
 
@@ -134,23 +133,4 @@ def grey_lines(lines: Mapping[str, Float[np.ndarray, "images pixels"]], shape: S
             place.spines[:].set_visible(False)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
     figure.suptitle(title, fontsize=11)
-    return figure
-
-
-def nats_by_epoch(
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, up: str, title: str,
-    levels: Mapping[str, float] | None = None,
-) -> Figure:  # fmt: skip
-    """Curves over epochs on a scale that need not hold zero."""
-    figure, place = axes(7.6)
-    colours = list(COLOURS)
-    for name, level in (levels or {}).items():
-        place.axhline(level, color=colours.pop(0), ls="--", lw=1.4, label=name)
-    for name, (x, y) in lines.items():
-        place.plot(x, y, color=colours.pop(0), lw=1.6, label=name)
-    place.set_xlabel("epoch")
-    place.set_ylabel(up)
-    place.xaxis.set_major_locator(MaxNLocator(integer=True))
-    place.legend(frameon=False, fontsize=9)
-    place.set_title(title, fontsize=11, loc="left")
     return figure

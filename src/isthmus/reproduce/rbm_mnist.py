@@ -17,9 +17,9 @@ from isthmus.reproduce.binary_digits import (
     chain_picture,
     core_minutes,
     drawn,
-    nats_by_epoch,
     probability,
 )
+from isthmus.reproduce.drawing import curves
 from isthmus.reproduce.experiment import Cell, Experiment, Published, Result, Results, Row, Settings
 from isthmus.reproduce.learning import fitted, history
 
@@ -151,8 +151,8 @@ def _pictures(results: Results, quick: bool) -> dict[str, Figure]:
     return {
         "filters": filters(np.array(best["filters"]), (1, *shape), n=48, title="What hidden units look for"),
         **pictures,
-        "pseudo-likelihood": nats_by_epoch(
-            lines, up="log pseudo-likelihood of training digits, nats",
+        "pseudo-likelihood": curves(
+            lines, across="epoch", up="log pseudo-likelihood of training digits, nats", from_zero=False,
             title="The pseudo-likelihood cannot tell which density is the better one",
         ),
     }  # fmt: skip
