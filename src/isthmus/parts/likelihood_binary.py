@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from isthmus.parts.draws import uniforms
+from isthmus.parts.draws import switched_on, uniforms
 from isthmus.parts.likelihood_base import (
     UNIT_INTERVAL,
     UNIT_INTERVAL_ADVICE,
@@ -63,7 +63,7 @@ class Bernoulli(Likelihood):
         self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
     ) -> Float[Tensor, "*draws batch columns"]:
         """1 where a uniform number falls below sigma(l), else 0."""
-        return (uniforms(parameters, generator) < torch.sigmoid(parameters)).to(parameters.dtype)
+        return switched_on(torch.sigmoid(parameters), generator)
 
     def admits(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
         """The numbers from 0 to 1."""
