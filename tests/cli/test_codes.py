@@ -211,3 +211,9 @@ def test_what_cannot_be_drawn_is_refused(shop, densities, refused):
     refused(("sample", densities / "linear.isthmus", "-o", densities / "x.npy", "--steps", "3"), "--steps", "linear")
     refused(("sample", densities / "rbm.isthmus", "-o", densities / "x.csv"), "images are no table")
     refused(("sample", densities / "rbm.isthmus", "-o", densities / "rbm.isthmus"), "the file exists")
+
+
+def test_texts_in_place_of_codes_are_refused(shop, tmp_path, refused):
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"text": "red wine"}\n{"text": "apple pie"}\n')
+    refused(("decode", shop / "array.isthmus", texts, "-o", tmp_path / "rows.npy"), "holds texts; codes are in a .npy")

@@ -37,3 +37,27 @@ def test_every_phase_is_told_and_layers_learn_from_the_labels_that_the_data_brin
         assert line in told.stderr
     history = json.loads(fine("info", model, "--json").stdout)["history"]
     assert [line.split(":")[0] for line in history["pretraining"]] == ["layer 1 of 3", "layer 2 of 3", "layer 3 of 3"]
+
+
+def test_labels_of_a_table_are_a_column_that_is_named_and_no_part_of_the_rows(shop, tmp_path, fine, refused):
+    model, rows = tmp_path / "m.isthmus", shop / "table.csv"
+    refused(
+        ("fit", rows, "-o", model, *SMALL, "--set", "training=supervised"),
+        "has no labels; name them by --labels, a column or a .npy file",
+    )
+    asked = ("-o", model, *SMALL, "--set", "training=supervised", "--labels", "species", "--validation", rows)
+    assert "layer 3 of 3: 2 epochs" in fine("fit", rows, *asked).stderr
+    assert "species" not in isthmus.load(model).feature_names_in_
+    assert json.loads(fine("evaluate", model, rows, "--json").stdout)["rows"] == 60  # the column is left out again
+    fine("classify", "fit", rows, "--labels", "species", "--encoder", model, "-o", tmp_path / "clf", "--epochs", "2")
+
+
+def test_layers_learn_from_the_labels_of_a_file(shop, tmp_path, fine, refused):
+    np.save(tmp_path / "labels.npy", np.arange(60) % 2)
+    asked = (*SMALL, "--set", "training=supervised", "--labels")
+    fine("fit", shop / "array.npy", "-o", tmp_path / "m.isthmus", *asked, tmp_path / "labels.npy")
+    np.save(tmp_path / "few.npy", np.arange(6))
+    refused(
+        ("fit", shop / "array.npy", "-o", tmp_path / "n.isthmus", *asked, tmp_path / "few.npy"),
+        "shape (6,) for 60 rows; one label a row is needed",
+    )

@@ -121,6 +121,17 @@ def test_units_and_categories_overrule_what_a_column_looks_like():
     assert {c.name: c.unit for c in learned.table}["children"] == "real"
 
 
+def test_one_category_may_be_named_alone_and_columns_may_have_numbers_for_names():
+    assert {c.name: c.unit for c in Preprocessor.learn(table(), categories="year").table}["year"] == "categorical"
+    numbered = pd.DataFrame({0: [1.5, 2.5, 2.5, 1.5], 1: [7, 0, 8, 7]})
+    assert [c.unit for c in Preprocessor.learn(numbered, categories=[0], units={1: "real"}).table] == [
+        "categorical",
+        "real",
+    ]
+    with pytest.raises(InputError, match="no column '2'"):
+        Preprocessor.learn(numbered, categories=[2])
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -201,6 +212,15 @@ def test_sparse_rows_are_scaled_by_their_maximum_and_zeros_stay_zeros():
     np.testing.assert_allclose(preprocessor.restore(x), dense, rtol=1e-6)
     with pytest.raises(InputError, match="would centre sparse rows"):
         Preprocessor.learn(X, scaling="standard")
+
+
+def test_sparse_rows_are_never_made_dense_as_a_whole_where_the_model_was_fitted_on_an_array():
+    dense = RNG.normal(size=(3, 200_000))
+    parts = [scipy.sparse.csr_matrix(dense), scipy.sparse.csr_matrix((1_000_000, 200_000))]
+    many = scipy.sparse.vstack(parts, format="csr")  # 1.5 TiB, if it were dense
+    preprocessor = Preprocessor.learn(dense)
+    expected = preprocessor.rows(dense).batch(torch.arange(3)).x
+    torch.testing.assert_close(preprocessor.rows(many).batch(torch.arange(3)).x, expected)
 
 
 def test_texts_become_tf_idf_as_scikit_learn_has_it():

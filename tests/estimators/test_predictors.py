@@ -17,7 +17,15 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import isthmus
-from isthmus import Autoencoder, CodeClassifier, CodeRegressor, InputError, InputWarning, LinearAutoencoder
+from isthmus import (
+    Autoencoder,
+    CodeClassifier,
+    CodeRegressor,
+    InputError,
+    InputWarning,
+    LinearAutoencoder,
+    StackedAutoencoder,
+)
 from isthmus.data import Documents
 from isthmus.files import read_tensors
 
@@ -127,6 +135,13 @@ def test_a_random_start_has_the_same_network_and_learns_no_code_first():
     fresh = CodeClassifier(encoder=clone(KINDS["deep"]), start="random", **QUICK).fit(X, Y)
     assert len(fresh.encoder_.history_["epochs"]) == 1
     assert fresh.encoder_.get_params() == KINDS["deep"].get_params()
+
+
+def test_an_unfitted_stack_whose_layers_learn_from_labels_is_given_them():
+    stack = StackedAutoencoder(hidden_sizes=(12,), code_size=6, training="supervised", max_epochs=2, random_state=0)
+    found = CodeClassifier(encoder=stack, **QUICK).fit(X, Y)
+    alone = CodeClassifier(encoder=clone(stack).fit(X, Y), **QUICK).fit(X, Y)
+    np.testing.assert_array_equal(found.predict(X), alone.predict(X))
 
 
 def test_an_unfitted_encoder_is_fitted_on_all_rows_and_a_path_is_read(tmp_path):

@@ -158,7 +158,9 @@ def test_a_loss_that_falls_to_the_end_is_told_with_how_much() -> None:
     falling = replace(HEALTHY, epochs=epochs([100.0 - 10 * i for i in range(10)]))
     found = say("still-improving", falling)
     assert found.startswith("the held-out loss was still falling: 44.4% of its whole way down since the first epoch")
-    assert "in the last 4 epochs of 10 | learn for longer: max_epochs=20" in found
+    assert "in the last 4 epochs of 10 | learn for longer: max_epochs=20 (--epochs 20)" in found
+    tuned = say("still-improving", replace(falling, epochs_argument="fine_tuning_epochs"))
+    assert "learn for longer: fine_tuning_epochs=20 (--set fine_tuning_epochs=20)" in tuned
 
 
 def test_a_flat_end_under_a_rate_that_decays_to_zero_does_not_hide_what_was_left_to_learn() -> None:
@@ -351,6 +353,8 @@ def test_an_interrupted_fit_and_a_spent_time_limit_are_noted() -> None:
     assert say("interrupted", stopped).startswith("learning was interrupted after 7 epochs; what was learned")
     spent = replace(stopped, stopped="time_limit")
     assert say("time-limit", spent).startswith("the time limit ended learning in epoch 7, before the learning rate")
+    assert "plan fewer epochs (max_epochs=7) so that" in say("time-limit", spent)
+    assert "plan fewer epochs of its phases so that" in say("time-limit", replace(spent, n_phases=3))
     assert [f.severity for f in examine(stopped) + examine(spent)] == ["note", "note"]
 
 

@@ -344,6 +344,10 @@ def test_unknown_devices_and_precisions_are_refused():
         resolve_precision("fp8", torch.device("cpu"))
     with pytest.raises(ValueError, match="device='abacus' is no device"):
         resolve_device("abacus")
+    with pytest.raises(ValueError, match="device='mps': models live on 'cpu' or 'cuda'"):
+        resolve_device("mps")
+    with pytest.raises(ValueError, match="device='cuda:99': torch sees .*; use 'cpu' or 'auto'"):
+        resolve_device("cuda:99")
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="torch sees no CUDA device on this machine"):
             resolve_device("cuda")

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from isthmus import InputError
 from isthmus.parts.deep_energies import JoinedUnits
+from isthmus.parts.draws import switched_on
 from isthmus.parts.energies import Downward, Harmonium
 from isthmus.parts.hidden_units import RectifiedHidden, hidden_units, integrated_softplus
 from isthmus.parts.likelihoods import likelihood_from
@@ -273,6 +274,18 @@ def test_a_machine_too_large_to_sum_says_how_large_and_what_to_do():
                        r"than 2\^20 states; estimate it by annealed importance sampling"):  # fmt: skip
         large.log_partition()
     assert not large.can_be_summed
+    visible = likelihood_from({"name": "bernoulli"}, 784)
+    rectified = Harmonium(visible, 500, hidden="rectified", generator=torch.Generator().manual_seed(0))
+    with pytest.raises(InputError, match="annealing needs binary hidden units that are independent given the rows"):
+        rectified.log_partition()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_a_rare_unit_is_as_rare_in_every_precision(dtype):
+    rate = torch.full((1_000_000,), 1e-3, dtype=dtype)
+    drawn = switched_on(rate, torch.Generator().manual_seed(0))
+    assert drawn.dtype == dtype
+    assert drawn.double().mean().item() == pytest.approx(1e-3, rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["gaussian-unit", "continuous-bernoulli", "poisson", "mixture-density"])

@@ -9,7 +9,7 @@ import torch
 
 from isthmus.errors import InputError
 from isthmus.parts.passes import Batch, Pass
-from isthmus.parts.penalties import LaplacePrior, LogPenalty, StudentTPrior, TargetRate
+from isthmus.parts.penalties import LaplacePrior, LogPenalty, StudentTPrior, TargetRate, check_rate, check_weight
 
 RATES = [0.1, 1.0, 7.5]
 
@@ -111,3 +111,8 @@ def test_numbers_that_cannot_be_meant_are_refused(build, text):
     with pytest.raises(InputError) as refused:
         build()
     assert text in str(refused.value)
+
+
+def test_numpys_numbers_weigh_as_others_do():
+    assert (check_weight("L1", np.float32(0.5)), check_weight("L1", np.int64(2))) == (0.5, 2.0)
+    assert check_rate("target_rate", np.float32(0.25)) == 0.25

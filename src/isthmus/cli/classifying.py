@@ -25,11 +25,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )  # fmt: skip
 
-Labels = Annotated[
-    str | None,
-    typer.Option(metavar="COLUMN|FILE.npy", help="The class of each row; without it those that the data bring along."),
-]
-
 
 @app.command()
 def fit(
@@ -40,7 +35,7 @@ def fit(
     output: Annotated[
         str, typer.Option("-o", "--output", metavar="CLF", show_default=False, help="The classifier file to write.")
     ],
-    labels: Labels = None,
+    labels: options.Labels = None,
     unlabeled: Annotated[
         str | None,
         typer.Option(
@@ -68,7 +63,7 @@ def fit(
     voice = Voice(quiet)
     destination = destinations.claim(output, force=force)
     coder = sources.load_coder(encoder)
-    rows = _labelled(sources.open_for(coder, data, voice, labels=labels))
+    rows = sources.labelled(sources.open_for(coder, data, voice, labels=labels))
     voice.say(f"data: {sources.described(rows)}")
     given = {
         "frozen": frozen or None, "max_epochs": epochs, "random_state": seed, "device": device, "precision": precision,
@@ -79,7 +74,7 @@ def fit(
     model = _classifier(coder, set_ or [], given, quiet)
     held_out = None
     if validation is not None and arguments.fraction(validation) is None:
-        looked_at = _labelled(sources.open_for(coder, validation, voice, labels=labels))
+        looked_at = sources.labelled(sources.open_for(coder, validation, voice, labels=labels))
         voice.say(f"validation: {sources.described(looked_at)}")
         held_out = (looked_at.X, looked_at.labels)
     model.fit(rows.X, rows.labels, validation=held_out)
@@ -93,19 +88,6 @@ def fit(
             f"the loss was no finite number in epoch {model.history_['nan_epoch'] + 1}; the last good weights were "
             f"written to {destination}; try a smaller learning_rate"
         )
-
-
-def _labelled(rows: Dataset) -> Dataset:
-    """The rows, which must have labels.
-
-    Raises:
-        InputError: there are none, or several a row.
-    """
-    if rows.labels is None:
-        raise InputError(f"{rows.name}: has no labels; name them by --labels, a column or a .npy file")
-    if any(isinstance(label, list) for label in rows.labels[:100]):
-        raise InputError(f"{rows.name}: its labels are lists of classes, and a classifier takes one class a row")
-    return rows
 
 
 def _as_label(text: str, labels: np.ndarray | None) -> Any:
@@ -180,7 +162,7 @@ def predict(
         str,
         typer.Option("-o", "--output", metavar="FILE", show_default=False, help=f"Where to: {', '.join(SUFFIXES)}."),
     ],
-    labels: Labels = None,
+    labels: options.Labels = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -233,7 +215,7 @@ def _right(
     if rows.labels is None:
         return None
     try:
-        told = np.asarray(_labelled(rows).labels)
+        told = np.asarray(sources.labelled(rows).labels)
         has_label = known(told, model.unlabeled)
         refuse_unseen(told[has_label], model.classes_)
     except InputError as error:

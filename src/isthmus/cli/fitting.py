@@ -64,6 +64,14 @@ def fit(
             help="Fill missing values in, or mask them; else refused.",
         ),
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN|FILE.npy",
+            rich_help_panel=_DATA,
+            help="The class of each row: a column that is no part of it; learned from by training=supervised alone.",
+        ),
+    ] = None,
     resize: Annotated[
         str | None, typer.Option(metavar="HxW", rich_help_panel=_DATA, help="Bring images to one size.")
     ] = None,
@@ -96,13 +104,16 @@ def fit(
     every = arguments.seconds(checkpoint_every) if checkpoint_every is not None else 60.0
     shape = arguments.size(resize) if resize is not None else None
     model = _estimator(kind, set_ or [], given, quiet)
-    rows, held_out = _open(data, validation, exclude or [], shape, voice)
+    rows, held_out = _open(data, validation, voice, labels=labels, exclude=exclude or [], resize=shape)
+    if _learns_labels(model):
+        sources.labelled(rows)
     keeping: dict[str, Any] = {}
     if resume or checkpoint_every is not None:
         keeping = {"checkpoint": destination, "checkpoint_every": every, "resume": resume}
         _say_where_from(destination, resume, voice)
     model.fit(rows.X, rows.labels, validation=_looked_at(model, held_out), **keeping)
-    sources.remember(model, exclude or [], shape)
+    column = [] if labels is None or sources.is_file(labels) else [labels]
+    sources.remember(model, [*(exclude or []), *column], shape)
     model.save(destination)
     summary = _summary(model, held_out or rows, destination)
     _tell(model, summary, voice)
@@ -130,15 +141,13 @@ def _estimator(kind: str, assignments: list[str], given: dict[str, Any], quiet: 
 
 
 def _open(
-    data: str, validation: str | None, exclude: list[str], resize: tuple[int, int] | None, voice: Voice
+    data: str, validation: str | None, voice: Voice, *, labels: str | None, **reading: Any
 ) -> tuple[Dataset, Dataset | None]:
-    """The rows, and the held-out ones where data were named for them."""
-    import isthmus.data
-
-    rows = isthmus.data.open(data, resize=resize, exclude=exclude)
+    """The rows, and the held-out ones where data were named for them; labels of a file are those of the rows alone."""
+    rows = sources.open_labelled(data, labels, **reading)
     held_out = None
     if validation is not None and arguments.fraction(validation) is None:
-        held_out = isthmus.data.open(validation, resize=resize, exclude=exclude)
+        held_out = sources.open_labelled(validation, None if sources.is_file(labels) else labels, **reading)
         sources.refuse_other_form(rows, held_out)
     for part, name in ((rows, "data"), (held_out, "validation")):
         if part is not None:
@@ -152,7 +161,11 @@ def _looked_at(model: BaseAutoencoder, held_out: Dataset | None) -> Any:
     """The held-out rows as `fit` takes them: with their labels where layers learn from labels."""
     if held_out is None:
         return None
-    return (held_out.X, held_out.labels) if getattr(model, "training", None) == "supervised" else held_out.X
+    return (held_out.X, sources.labelled(held_out).labels) if _learns_labels(model) else held_out.X
+
+
+def _learns_labels(model: BaseAutoencoder) -> bool:
+    return getattr(model, "training", None) == "supervised"
 
 
 def _say_where_from(destination: Path, resume: bool, voice: Voice) -> None:

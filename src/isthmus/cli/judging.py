@@ -13,18 +13,11 @@ from isthmus.errors import InputError
 if TYPE_CHECKING:
     from isthmus.data import Dataset
 
-Labels = Annotated[
-    str | None,
-    typer.Option(
-        metavar="COLUMN|FILE.npy", help="The class of each row; without it those that the data bring along, if any."
-    ),
-]
-
 
 def evaluate(
     model: options.Model,
     data: options.Data,
-    labels: Labels = None,
+    labels: options.Labels = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -113,7 +106,7 @@ def report(
         str,
         typer.Option("-o", "--output", metavar="FILE.html", show_default=False, help="Where to, such as report.html."),
     ],
-    labels: Labels = None,
+    labels: options.Labels = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:

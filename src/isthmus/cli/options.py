@@ -27,6 +27,12 @@ Rows = Annotated[
         help="Where to: .npy, .csv, .parquet, or a folder for images.",
     ),
 ]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN|FILE.npy", help="The class of each row; without it those that the data bring along, if any."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]

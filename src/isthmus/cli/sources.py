@@ -52,26 +52,52 @@ def open_for(model: BaseAutoencoder, source: str, voice: Voice, *, labels: str |
     Raises:
         InputError: data that cannot be read, or whose columns, width or size the model does not know.
     """
-    import isthmus.data
-
     history: dict[str, Any] = model.history_
     reading = history.get(READING) or {"exclude": [], "resize": None}
     names = set(getattr(model, "feature_names_in_", ()))
-    from_file = labels is not None and labels.lower().endswith(".npy")
-    column = labels if not from_file and labels not in names else None
+    seen = labels in names
     size = tuple(reading["resize"]) if reading["resize"] else None
-    data = isthmus.data.open(source, resize=size, label_column=column)
+    data = open_labelled(source, None if seen else labels, resize=size)
     for note in data.notes:
         voice.note(note)
-    if from_file:
-        data = replace(data, labels=_labels_of_file(str(labels), data.n_rows))
-    elif labels is not None and labels in names and hasattr(data.X, "columns") and labels in data.X.columns:
+    if labels is not None and seen and hasattr(data.X, "columns") and labels in data.X.columns:
         voice.note(f"the model was fitted on the column of labels {labels!r} too; its codes have seen the labels")
         data = replace(data, labels=data.X[labels].to_numpy())
     if hasattr(data.X, "columns"):
         dropped = [name for name in data.X.columns if str(name) in reading["exclude"]]
         data = replace(data, X=data.X.drop(columns=dropped))
     return replace(data, X=_fitting(model, data))
+
+
+def open_labelled(source: str, labels: str | None, **reading: Any) -> Dataset:
+    """What `isthmus.data.open` reads, with the labels that a column or a .npy file holds.
+
+    Raises:
+        InputError: data or labels that cannot be read; another number of them.
+    """
+    import isthmus.data
+
+    column = None if is_file(labels) else labels
+    data = isthmus.data.open(source, label_column=column, **reading)
+    return replace(data, labels=_labels_of_file(str(labels), data.n_rows)) if is_file(labels) else data
+
+
+def is_file(labels: str | None) -> bool:
+    """Whether labels are named by a file, not by a column."""
+    return labels is not None and labels.lower().endswith(".npy")
+
+
+def labelled(rows: Dataset) -> Dataset:
+    """The rows, which must have labels.
+
+    Raises:
+        InputError: there are none, or several a row.
+    """
+    if rows.labels is None:
+        raise InputError(f"{rows.name}: has no labels; name them by --labels, a column or a .npy file")
+    if any(isinstance(label, list) for label in rows.labels[:100]):
+        raise InputError(f"{rows.name}: its labels are lists of classes, and a classifier takes one class a row")
+    return rows
 
 
 def _labels_of_file(path: str, n_rows: int) -> np.ndarray:
@@ -198,6 +224,8 @@ def open_codes(model: BaseAutoencoder, source: str, voice: Voice) -> Any:
         here = [str(name) for name in X.columns]
         X = X.set_axis(here, axis=1)[names] if sorted(here) == sorted(names) else X
         X = _numbers(X, source)
+    if not hasattr(X, "ndim"):
+        raise InputError(f"{source}: holds texts; codes are in a .npy, .csv or .parquet file that encode wrote")
     if X.ndim != 2 or X.shape[1] != model.code_size_:
         raise InputError(f"{source}: {_shaped(X.shape[1:])}; this model's codes have {model.code_size_} columns")
     return X

@@ -23,13 +23,3 @@ def hint(name: str, known: Sequence[str]) -> str:
     if near:
         return f"did you mean {by_case[near[0]]!r}?"
     return "it has " + ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
-
-
-def count(n: int, word: str) -> str:
-    """The number and its noun.
-
-    Example:
-        >>> count(1, "row"), count(2000, "row")
-        ('1 row', '2,000 rows')
-    """
-    return f"{n:,} {word}" if n == 1 else f"{n:,} {word}s"

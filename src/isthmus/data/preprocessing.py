@@ -146,7 +146,7 @@ class Preprocessor:
             self._check_shape(tuple(X.shape[1:]))
             refuse_missing_values(X.data, None)
             matrix = X.tocsr()
-            return DenseRows(matrix.toarray(), affine) if self.source == "array" else SparseRows(matrix, affine)
+            return SparseRows(matrix, affine)
         array = tables.encode_table(self.table, X) if kind == "table" else X
         if kind == "array":
             self._check_shape(tuple(array.shape[1:]))

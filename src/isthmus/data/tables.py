@@ -53,11 +53,11 @@ def learn_columns(
     Raises:
         InputError: dates, free text, too many levels, an unknown column or unit: all offenders by name.
     """
-    wanted = dict(units or {})
-    if categories is not None and not isinstance(categories, str):
-        wanted |= {str(name): "categorical" for name in categories}
+    wanted = {str(name): unit for name, unit in (units or {}).items()}
+    named = (categories,) if isinstance(categories, str) else categories or ()
+    wanted |= {str(name): "categorical" for name in named}
     for name, unit in wanted.items():
-        _known(name, list(table.columns))
+        _known(name, [str(column) for column in table.columns])
         if unit not in UNITS:
             raise InputError(f"column {name!r}: unit {unit!r} is not one of {', '.join(UNITS)}")
     columns, refused = [], []
@@ -73,7 +73,7 @@ def learn_columns(
 
 def _known(name: str, names: Sequence[str]) -> None:
     if name not in names:
-        near = difflib.get_close_matches(name, [str(n) for n in names], 1)
+        near = difflib.get_close_matches(name, names, 1)
         raise InputError(f"no column {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
-from isthmus.data.messages import count, one_line
-from isthmus.errors import InputError
+from isthmus.data.messages import one_line
+from isthmus.errors import InputError, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +110,7 @@ def _as_table(path: Path, array: Any, names: Sequence[str] | None) -> pyarrow.Ta
     default = values.columns if _is_table(values) else [f"x{i}" for i in range(values.shape[1])]
     names = [str(name) for name in (default if names is None else names)]
     if len(names) != values.shape[1]:
-        raise InputError(f"{path}: {count(len(names), 'name')} for {count(values.shape[1], 'column')}")
+        raise InputError(f"{path}: {counted(len(names), 'name')} for {counted(values.shape[1], 'column')}")
     if _is_table(values):
         return pa.Table.from_pandas(cast("pd.DataFrame", values).set_axis(names, axis=1), preserve_index=False)
     return pa.table({name: np.ascontiguousarray(values[:, i]) for i, name in enumerate(names)})

@@ -85,7 +85,7 @@ class BaseAutoencoder(ReadsFeatures, ClassNamePrefixFeaturesOutMixin, Transforme
     time_limit: float | None = None
     scaling: str = "auto"
     missing: str = "refuse"
-    categories: Sequence[str] | None = None
+    categories: str | Sequence[str] | None = None
     random_state: Any = None
     device: str = "auto"
     precision: str = "auto"
@@ -106,6 +106,11 @@ class BaseAutoencoder(ReadsFeatures, ClassNamePrefixFeaturesOutMixin, Transforme
     def _phases(self, settings: Settings) -> list[Phase]:
         """What is learned, in order: by default the whole, once."""
         return [Phase("learning", self.objective_, settings)]
+
+    @property
+    def _epochs_argument(self) -> str:
+        """What plans the epochs of the last phase."""
+        return "max_epochs"
 
     def _finish(self, rows: Rows) -> None:
         """What is fitted in closed form after learning; nothing by default."""

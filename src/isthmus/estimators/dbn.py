@@ -115,6 +115,10 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
         return phases
 
     @property
+    def _epochs_argument(self) -> str:
+        return "fine_tuning_epochs" if self.fine_tuning_epochs else "max_epochs"
+
+    @property
     def _machine(self) -> Contrast:
         return cast(DeepBelief, self.objective_).top
 
@@ -149,7 +153,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
                 "missing='mask': the lowest machine completes missing entries, and the network of rates alone would "
                 "give other codes; keep the deep belief network, or fit with missing='mean'"
             )
-        network = cast(DeepBelief, self.objective_)
+        network = cast(DeepBelief, self.objective_).to("cpu")
         model = Autoencoder(
             code_size=self.code_size_, hidden_sizes=self.hidden_sizes_, activation="sigmoid", code_activation="sigmoid",
             likelihood=self.likelihood, scaling=self.scaling, missing=self.missing, categories=self.categories,

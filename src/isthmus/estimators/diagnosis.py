@@ -49,6 +49,8 @@ def examine_fit(model: Any, rows: Rows, held_out: Rows | None) -> None:
         column_names=model.preprocessing_.columns,
         kind=model.kind,
         images=model.preprocessing_.image_shape is not None,
+        epochs_argument=model._epochs_argument,
+        n_phases=1 + len(history["pretraining"]),
     )
     history["findings"] = [finding.to_dict() for finding in examine(facts)]
 

@@ -56,7 +56,10 @@ def _array(estimator: Any, X: Any) -> np.ndarray:
     except ValueError:
         raise InputError("X holds rows of different lengths, or several arrays; give one array of equal rows") from None
     if array.dtype.kind in "US":
-        raise InputError(f"X holds text (such as {array.ravel()[0]!r}), not numbers; give a table or texts instead")
+        raise InputError(
+            f"X holds text (such as {array.ravel()[0]!r}), not numbers; give a data frame, documents as "
+            "isthmus.data.Documents(X), or what isthmus.data.open(PATH) reads"
+        )
     if array.ndim < 2:
         raise InputError(
             f"Expected 2D array, got {array.ndim}D array instead: give one row as X.reshape(1, -1) "
@@ -150,7 +153,8 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         "a whole number, 0 or more",
     ),
     (
-        ("learning_rate", "pretraining_learning_rate", "fine_tuning_learning_rate", "head_learning_rate", "clip_norm"),
+        ("learning_rate", "pretraining_learning_rate", "fine_tuning_learning_rate", "head_learning_rate", "clip_norm",
+            "noise_scale"),
         lambda value: _is_number(value) and 0 < value < math.inf,
         "a number above 0",
     ),

@@ -147,6 +147,11 @@ class LinearAutoencoder(BaseAutoencoder):
     def _pair(self) -> LinearReconstruction:
         return cast(LinearReconstruction, self.objective_)
 
+    @property
+    def _density(self) -> SubspaceDensity:
+        """Where rows and draws are; reading may have left the whole elsewhere."""
+        return self._pair.density.to("cpu")
+
     def _finish(self, rows: Rows) -> None:
         if self.likelihood_ == _GAUSSIAN:
             self._pair.density.fit(self._pair.decoder.affine_maps[0].weight, rows)
@@ -157,7 +162,7 @@ class LinearAutoencoder(BaseAutoencoder):
         """log p(x) of each row under probabilistic PCA on the learned subspace, nats, in model space."""
         rows = self._rows(X)
         with torch.no_grad():
-            return np.concatenate([self._pair.density.log_prob(b.x).numpy() for b in blocks(rows, BLOCK)])
+            return np.concatenate([self._density.log_prob(b.x).numpy() for b in blocks(rows, BLOCK)])
 
     @available_if(_is_gaussian)
     def sample(self, n: int, random_state: Any = None) -> Any:
@@ -168,4 +173,4 @@ class LinearAutoencoder(BaseAutoencoder):
         """
         check_count("n", n)
         generator = torch.Generator().manual_seed(seed_of(random_state))
-        return self.preprocessing_.restore(self._pair.density.sample(n, generator).numpy())
+        return self.preprocessing_.restore(self._density.sample(n, generator).numpy())

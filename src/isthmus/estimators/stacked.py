@@ -285,6 +285,11 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
             return planned if self.training in self._fine_tuned else 0
         return self.fine_tuning_epochs
 
+    @property
+    def _epochs_argument(self) -> str:
+        name = "fine_tuning_epochs" if self._fine_tuning_epochs(1) else "pretraining_epochs"
+        return name if getattr(self, name) is not None else "max_epochs"
+
     def _learned(self, layer: Reconstruction, n_units: int, generator: torch.Generator) -> Objective:
         """What a layer minimises."""
         if self.training == "greedy":

@@ -148,7 +148,7 @@ class CodePredictor(BaseEstimator):
         labels = self._learn_labels(one_a_row(self, y, len_of(X)))
         self.seed_ = seed_of(self.random_state)
         generator = torch.Generator().manual_seed(self.seed_)
-        self.encoder_ = self._begin(X)
+        self.encoder_ = self._begin(X, y)
         rows, held_out, notes = self._split(Labelled(self.encoder_._rows(X), labels), validation, generator)
         self.n_rows_ = len(rows.index.unique())
         self.objective_ = self._build(self._coder(rows, generator), generator)
@@ -177,8 +177,11 @@ class CodePredictor(BaseEstimator):
         if self.frozen and self.start == "random":
             raise InputError("frozen=True with start='random' would keep random weights; choose one of the two")
 
-    def _begin(self, X: Any) -> BaseAutoencoder:
-        """A fitted autoencoder of our own: a copy of the one that was given, or one that is fitted now."""
+    def _begin(self, X: Any, y: Any) -> BaseAutoencoder:
+        """A fitted autoencoder of our own: a copy of the one that was given, or one that is fitted now.
+
+        Labels are for a stack that learns its layers from them; other kinds take no notice.
+        """
         given = self._given()
         if hasattr(given, "objective_"):
             return copy.deepcopy(given)
@@ -187,7 +190,7 @@ class CodePredictor(BaseEstimator):
             fresh.set_params(random_state=self.seed_)
         if self.start == "random":
             fresh.set_params(max_epochs=1)  # it learns how rows are read; its weights are drawn anew
-        return fresh.fit(X).set_params(max_epochs=given.max_epochs)
+        return fresh.fit(X, y).set_params(max_epochs=given.max_epochs)
 
     def _given(self) -> BaseAutoencoder:
         """The autoencoder that the argument means.

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from isthmus.errors import counted
 from isthmus.evaluation.facts import ColumnScales, Finding, FitFacts, column_scales, shuffled_columns
 from isthmus.evaluation.residuals import leaves_none
 
@@ -182,11 +183,13 @@ def still_improving(facts: FitFacts) -> Finding | None:
     # Where a short run has no epoch boundary near the last tenth, its share of a longer stretch counts.
     if whole <= 0 or fall / whole * LAST_TENTH / max(left[start], LAST_TENTH) < STILL_IMPROVING:
         return None
+    longer = f"{facts.epochs_argument}={2 * n_epochs}"
+    typed = f"--epochs {2 * n_epochs}" if facts.epochs_argument == "max_epochs" else f"--set {longer}"
     return Finding(
         "still-improving",
         f"the {facts.watched_rows} loss was still falling: {fall / whole:.1%} of its whole way down since the first "
-        f"epoch came in the last {_counted(n_epochs - 1 - start, 'epoch')} of {n_epochs}",
-        f"learn for longer: max_epochs={2 * n_epochs} (--epochs {2 * n_epochs})",
+        f"epoch came in the last {counted(n_epochs - 1 - start, 'epoch')} of {n_epochs}",
+        f"learn for longer: {longer} ({typed})",
     )
 
 
@@ -200,7 +203,7 @@ def over_fitting(facts: FitFacts) -> Finding | None:
             message = (
                 f"held-out rows have {gap:.1f} times the squared error of training rows "
                 f"({facts.held_out_error:.4g} against {facts.train_error:.4g}); the network has "
-                f"{facts.n_parameters:,} parameters for {_counted(facts.n_rows, 'row')}"
+                f"{facts.n_parameters:,} parameters for {counted(facts.n_rows, 'row')}"
             )
             return Finding("over-fitting", message, advice, "warning" if gap > LARGE_GAP else "note")
     watched = facts.watched
@@ -212,7 +215,7 @@ def over_fitting(facts: FitFacts) -> Finding | None:
         return None
     since = f"by {rise / whole:.1%} of what it had come down" if whole > 0 else "ever since"
     kept = "" if facts.best_epoch is None else f"; the weights of epoch {facts.best_epoch + 1} were kept"
-    message = f"the held-out loss was lowest after {_counted(best + 1, 'epoch')} and rose {since}{kept}"
+    message = f"the held-out loss was lowest after {counted(best + 1, 'epoch')} and rose {since}{kept}"
     return Finding("over-fitting", message, advice, "note")
 
 
@@ -221,7 +224,7 @@ def memorised_rows(facts: FitFacts) -> Finding | None:
     told = _memorised_weights(facts) or _memorised_course(facts)
     if not told:
         return None
-    parameters, rows = f"{facts.n_parameters:,} parameters", _counted(facts.n_rows, "row")
+    parameters, rows = f"{facts.n_parameters:,} parameters", counted(facts.n_rows, "row")
     return Finding(
         "memorised-rows",
         f"{told}: the {parameters} learn the {rows} by heart",
@@ -301,7 +304,7 @@ def copies_input(facts: FitFacts) -> Finding | None:
         return None
     return Finding(
         "copies-input",
-        f"the code ({facts.code_size} units for {_counted(n_varying, 'varying column')}) copies its input: rows are "
+        f"the code ({facts.code_size} units for {counted(n_varying, 'varying column')}) copies its input: rows are "
         f"reconstructed to {100 * data:.2g}% of their variance, and rows with shuffled columns, which share nothing "
         f"with them, to {100 * shuffled:.2g}%",
         "strengthen what keeps it from copying: sparsity_weight, corruption_rate or contraction_weight"
@@ -336,7 +339,7 @@ def interrupted(facts: FitFacts) -> Finding | None:
         return None
     return Finding(
         "interrupted",
-        f"learning was interrupted after {_counted(len(facts.epochs), 'epoch')}; what was learned until then is kept",
+        f"learning was interrupted after {counted(len(facts.epochs), 'epoch')}; what was learned until then is kept",
         "fit again, or go on from a checkpoint with resume=True (--resume)",
         "note",
     )
@@ -347,10 +350,11 @@ def time_limit(facts: FitFacts) -> Finding | None:
     if facts.stopped != "time_limit":
         return None
     done = len(facts.epochs)
+    fewer = f" ({facts.epochs_argument}={max(1, done)})" if facts.n_phases == 1 else " of its phases"
     return Finding(
         "time-limit",
         f"the time limit ended learning in epoch {done}, before the learning rate had come down",
-        f"give a longer time_limit, or plan fewer epochs (max_epochs={max(1, done)}) so that the rate ends at zero",
+        f"give a longer time_limit, or plan fewer epochs{fewer} so that the rate ends at zero",
         "note",
     )
 
@@ -387,7 +391,3 @@ def _listed(items: Sequence[Any], most: int = 8) -> str:
     """Some items, and how many there are besides."""
     rest = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(map(str, items[:most])) + rest
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -88,6 +88,8 @@ class FitFacts:
         column_names: for the messages; columns are told by number without.
         kind: of autoencoder.
         images: whether rows are images.
+        epochs_argument: what plans the epochs of the phase that ended last.
+        n_phases: of learning, one after the other.
     """
 
     epochs: Sequence[Mapping[str, Any]]
@@ -111,6 +113,8 @@ class FitFacts:
     column_names: Sequence[str] | None = None
     kind: str = "deep"
     images: bool = False
+    epochs_argument: str = "max_epochs"
+    n_phases: int = 1
 
     @property
     def watched(self) -> list[float]:

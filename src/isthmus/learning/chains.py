@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 
 from isthmus.errors import InputError
 from isthmus.parts.energies import Harmonium
+from isthmus.parts.layers import is_count
 
 State = TypeVar("State")
 
@@ -122,6 +123,6 @@ def check_chains(n_chains: int) -> int:
         ...
         isthmus.errors.InputError: n_chains=0: a model is sampled by at least one chain; give 1 or more
     """
-    if isinstance(n_chains, bool) or not hasattr(n_chains, "__index__") or int(n_chains) < 1:
+    if not is_count(n_chains):
         raise InputError(f"n_chains={n_chains!r}: a model is sampled by at least one chain; give 1 or more")
     return int(n_chains)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from isthmus.learning.objectives import Objective
 from isthmus.learning.rows import Rows
-from isthmus.learning.training import Learning, Progress, Settings, State
+from isthmus.learning.training import Learning, Progress, Settings, State, under
 
 SaveState = Callable[[dict[str, Tensor], dict[str, Any]], None]
 
@@ -69,7 +69,7 @@ def run_phases(
     records: list[dict[str, Any]] = []
     if resumed is not None:
         records = list(resumed[1]["records"])
-        whole.load_state_dict({**whole.state_dict(), **_whole(resumed[0])})
+        whole.load_state_dict({**whole.state_dict(), **under(_WHOLE, resumed[0])})
     for number, phase in enumerate(phases):
         if number < len(records):
             continue
@@ -135,7 +135,3 @@ def _with_whole(
         save_state(tensors, {"phase": number, "records": records, "learning": data})
 
     return save
-
-
-def _whole(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(_WHOLE): value for name, value in tensors.items() if name.startswith(_WHOLE)}

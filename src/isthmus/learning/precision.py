@@ -31,8 +31,12 @@ def resolve_device(device: str) -> torch.device:
         found = torch.device(device)
     except RuntimeError:
         raise InputError(f"device={device!r} is no device; use 'auto', 'cpu' or 'cuda'") from None
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device={device!r}: torch sees no CUDA device on this machine; use 'cpu' or 'auto'")
+    if found.type not in ("cpu", "cuda"):
+        raise InputError(f"device={device!r}: models live on 'cpu' or 'cuda'; use one of them, or 'auto'")
+    n_here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if found.type == "cuda" and (found.index or 0) >= n_here:
+        seen = f"{n_here} CUDA device{'s' if n_here > 1 else ''}, counted from 0," if n_here else "no CUDA device"
+        raise InputError(f"device={device!r}: torch sees {seen} on this machine; use 'cpu' or 'auto'")
     return found
 
 

@@ -169,7 +169,8 @@ class Learning:
         self.device = resolve_device(settings.device)
         self.precision = resolve_precision(settings.precision, self.device)
         accelerator = {"cuda": "gpu"}.get(self.device.type, self.device.type)
-        fabric = Fabric(accelerator=accelerator, devices=1, precision=FABRIC[self.precision])
+        where = [self.device.index or 0] if self.device.type == "cuda" else 1
+        fabric = Fabric(accelerator=accelerator, devices=where, precision=FABRIC[self.precision])
         self.fabric = fabric
         self.module, self.optimizer = fabric.setup(objective, optimizer_for(objective, settings, self.device))
         self.module.mark_forward_method("terms")
@@ -350,12 +351,12 @@ class Learning:
 
     def restore(self, tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
         """Go on where `snapshot` was taken."""
-        self.objective.load_state_dict(_under("objective.", tensors))
-        self.kept = _under("kept.", tensors)
+        self.objective.load_state_dict(under("objective.", tensors))
+        self.kept = under("kept.", tensors)
         # Each step moves the average by weights that are on the device.
-        self.average = {name: value.to(self.device) for name, value in _under("average.", tensors).items()}
+        self.average = {name: value.to(self.device) for name, value in under("average.", tensors).items()}
         slots: dict[int, dict[str, Tensor]] = {}
-        for name, value in _under("optimizer.", tensors).items():
+        for name, value in under("optimizer.", tensors).items():
             number, slot = name.split(".", 1)
             slots.setdefault(int(number), {})[slot] = value
         current = self.optimizer.state_dict()
@@ -365,7 +366,8 @@ class Learning:
         self.state = replace(State(**data), stopped="")
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix, without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 

@@ -17,9 +17,14 @@ from isthmus.parts.sparse_activations import SparseActivation
 
 SQUASHES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "tanh": (torch.tanh, lambda mean: torch.atanh(mean.clamp(EDGE - 1, 1 - EDGE))),
-    "softplus": (F.softplus, lambda mean: torch.log(torch.expm1(mean.clamp(min=EDGE).double())).to(mean)),
+    "softplus": (F.softplus, lambda mean: _inverse_softplus(mean.clamp(min=EDGE).double()).to(mean)),
 }
 """s, and its inverse away from the edges of its range."""
+
+
+def _inverse_softplus(mean: Tensor) -> Tensor:
+    """log(exp(m) - 1), without the exponential of a large m."""
+    return mean + torch.log(-torch.expm1(-mean))
 
 
 class SquashedGaussian(Gaussian):

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from isthmus.errors import InputError
+from isthmus.parts.draws import normals
 from isthmus.parts.hits import Groups, Hits, as_lists, drawn
 from isthmus.parts.layers import check_choice
 
@@ -87,8 +88,7 @@ class GaussianNoise(Corruption):
 
     def forward(self, x: Float[Tensor, "batch columns"], generator: Generator, progress: float = 0.0) -> Corrupted:
         """Add the noise."""
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=generator.device)
-        return Corrupted(x + noise.to(x.device).mul_(self.scale), None)
+        return Corrupted(x + normals(x, generator).mul_(self.scale), None)
 
     def extra_repr(self) -> str:
         """What `repr` says of it."""

@@ -9,8 +9,12 @@ from torch import Generator, Tensor
 
 
 def uniforms(like: Tensor, generator: Generator) -> Tensor:
-    """Numbers from [0, 1) in the shape of another tensor, drawn where the generator lives."""
-    return torch.rand(like.shape, generator=generator, dtype=like.dtype, device=generator.device).to(like.device)
+    """Numbers from [0, 1) in the shape of another tensor, drawn where the generator lives; of fp32 or more.
+
+    In bf16 there are 256 of them, and a rate of one in a thousand would be met by one draw in 256.
+    """
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    return torch.rand(like.shape, generator=generator, dtype=dtype, device=generator.device).to(like.device)
 
 
 def normals(like: Tensor, generator: Generator) -> Tensor:
@@ -20,7 +24,7 @@ def normals(like: Tensor, generator: Generator) -> Tensor:
 
 def switched_on(rate: Tensor, generator: Generator) -> Tensor:
     """1 where a uniform number falls below the rate, else 0: several times faster than `torch.bernoulli`."""
-    return uniforms(rate, generator).lt_(rate.detach())
+    return uniforms(rate, generator).lt_(rate.detach()).to(rate.dtype)
 
 
 def grid(sizes: Sequence[int], start: int, stop: int) -> Tensor:

@@ -219,10 +219,12 @@ class Harmonium(nn.Module):
         """
         hidden, visible = self._n_states()
         if min(hidden, visible) > MOST_STATES:
+            other = "; estimate it by annealed importance sampling: isthmus.evaluation.partition.annealed"
+            if not (self.factorial and self.hidden.exact_draws):
+                other = ", and annealing needs binary hidden units that are independent given the rows; make it smaller"
             raise InputError(
                 f"log Z of {self.n_visible} visible and {self.n_hidden} hidden units would be a sum over "
-                f"{_power(min(hidden, visible))}, more than 2^20 states; estimate it by annealed importance sampling: "
-                "isthmus.evaluation.partition.annealed"
+                f"{_power(min(hidden, visible))}, more than 2^20 states{other}"
             )
         words = None if total is None else self.visible_bias.new_tensor([float(total)])
         if hidden <= visible:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from numbers import Real
 from typing import Protocol
 
 import torch
@@ -82,7 +83,7 @@ def check_weight(what: str, weight: float) -> float:
         ...
         isthmus.errors.InputError: L1: weight -1.0 cannot weigh a term; give a finite number of at least 0
     """
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0.0 <= weight < math.inf:
+    if isinstance(weight, bool) or not isinstance(weight, Real) or not 0.0 <= weight < math.inf:
         raise InputError(f"{what}: weight {weight!r} cannot weigh a term; give a finite number of at least 0")
     return float(weight)
 
@@ -99,7 +100,7 @@ def check_rate(what: str, rate: float) -> float:
         ...
         isthmus.errors.InputError: target_rate 1.5 is not a rate between 0 and 1; give e.g. 0.05
     """
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0.0 < rate < 1.0:
+    if isinstance(rate, bool) or not isinstance(rate, Real) or not 0.0 < rate < 1.0:
         raise InputError(f"{what} {rate!r} is not a rate between 0 and 1; give e.g. 0.05")
     return float(rate)
 

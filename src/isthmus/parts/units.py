@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from isthmus.errors import InputError
-from isthmus.parts.draws import digits, normals, switched_on, uniforms
+from isthmus.parts.draws import digits, uniforms
 from isthmus.parts.likelihood_base import Likelihood
 from isthmus.parts.likelihood_binary import Bernoulli
 from isthmus.parts.likelihood_counts import Categorical, Multinomial
@@ -58,7 +58,6 @@ class VisibleUnits(ABC):
     ) -> Float[Tensor, "*draws batch"]:
         """log Z(r), what summing v out leaves; `total` words where that is given rather than modelled."""
 
-    @abstractmethod
     def sample(
         self,
         parameters: Float[Tensor, "*draws batch columns"],
@@ -66,6 +65,7 @@ class VisibleUnits(ABC):
         total: Float[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "*draws batch columns"]:
         """One draw of v a row."""
+        return self.likelihood.sample(parameters, generator)
 
     def mean(
         self, parameters: Float[Tensor, "*draws batch columns"], total: Float[Tensor, " batch"] | None = None
@@ -108,11 +108,6 @@ class BinaryUnits(VisibleUnits):
         """sum_j softplus(r_j)."""
         return F.softplus(parameters).sum(-1)
 
-    @torch.no_grad()
-    def sample(self, parameters: Tensor, generator: Generator, total: Tensor | None = None) -> Tensor:
-        """1 with the rate sigma(r)."""
-        return switched_on(torch.sigmoid(parameters), generator)
-
     def states_at(self, number: Int[Tensor, " states"]) -> Float[Tensor, "states columns"]:
         """Rows of zeros and ones."""
         return digits(self.sizes or (), number).float()
@@ -145,12 +140,6 @@ class GaussianUnits(VisibleUnits):
             squares = squares / variance
         return 0.5 * (squares + constant + LOG_2_PI).sum(-1)
 
-    @torch.no_grad()
-    def sample(self, parameters: Tensor, generator: Generator, total: Tensor | None = None) -> Tensor:
-        """r plus sigma times standard normal noise."""
-        noise, variance = normals(parameters, generator), self._variance
-        return parameters + (noise if variance is None else variance.sqrt() * noise)
-
     def statistic(self, v: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
         """v / sigma^2."""
         return v if self._variance is None else v / self._variance
@@ -174,17 +163,6 @@ class ChoiceUnits(VisibleUnits):
     def log_normalizer(self, parameters: Tensor, bias: Tensor, total: Tensor | None = None) -> Tensor:
         """sum over groups of log sum_j exp(r_j)."""
         return torch.stack([parameters[..., group].logsumexp(-1) for group in self.groups], -1).sum(-1)
-
-    @torch.no_grad()
-    def sample(self, parameters: Tensor, generator: Generator, total: Tensor | None = None) -> Tensor:
-        """One-hot where r plus Gumbel noise is largest in its group."""
-        noisy = parameters - torch.log(-torch.log(uniforms(parameters, generator).clamp(min=1e-30)))
-        v = torch.zeros_like(parameters)
-        for group in self.groups:
-            columns = torch.as_tensor(group, device=v.device)
-            chosen = columns[noisy[..., columns].argmax(-1, keepdim=True)]
-            v.scatter_(-1, chosen, 1.0)
-        return v
 
     def states_at(self, number: Int[Tensor, " states"]) -> Float[Tensor, "states columns"]:
         """Combinations of choices."""
@@ -261,12 +239,6 @@ class TableUnits(VisibleUnits):
         """The sum of the units' own."""
         blocks = zip(self.units, self.blocks.split(parameters), self.blocks.split(bias), strict=True)
         return torch.stack([unit.log_normalizer(r, b) for unit, r, b in blocks]).sum(0)
-
-    @torch.no_grad()
-    def sample(self, parameters: Tensor, generator: Generator, total: Tensor | None = None) -> Tensor:
-        """Each unit's draw, in its place."""
-        blocks = zip(self.units, self.blocks.split(parameters), strict=True)
-        return self.blocks.join([unit.sample(r, generator) for unit, r in blocks])
 
     def states_at(self, number: Int[Tensor, " states"]) -> Float[Tensor, "states columns"]:
         """Combinations of the units' states."""

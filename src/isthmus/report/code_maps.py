@@ -39,7 +39,6 @@ def map_codes(
     codes: Float[np.ndarray, "rows code_size"],
     error: Float[np.ndarray, " rows"],
     *,
-    method: str = "auto",
     random_state: int = 0,
 ) -> CodeMap:
     """Two coordinates for each code.
@@ -51,7 +50,6 @@ def map_codes(
     Args:
         codes: (rows, code_size).
         error: squared error of each row, (rows,); the second axis where the code has one unit.
-        method: "auto", "PCA" or "t-SNE"; one or two units are shown as they are in any case.
         random_state: seed of t-SNE.
 
     Source: van der Maaten & Hinton, Visualizing data using t-SNE (2008); Kobak & Berens, The art of using
@@ -74,7 +72,7 @@ def map_codes(
     standard = standardised(codes)
     if not standard.shape[1]:
         return CodeMap(np.zeros((n_rows, 2)), "none", ("", ""), "Every row has the same code.")
-    if method == "PCA" or (method == "auto" and n_rows < FEWEST_FOR_TSNE) or standard.shape[1] < 2:
+    if n_rows < FEWEST_FOR_TSNE or standard.shape[1] < 2:
         points, share = principal_plane(standard)
         return CodeMap(points, "PCA", ("component 1", "component 2"), "The first two principal components of "
                        f"the standardised codes, which carry {share:.0%} of their variance.")  # fmt: skip

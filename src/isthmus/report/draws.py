@@ -61,7 +61,8 @@ def _explained(chained: bool, pictured: bool) -> str:
         return f"{first} from its density."
     means = ", shown as means given the last codes" if pictured else ""
     return (
-        f"{first}: the ends of chains that go on for 200 Gibbs steps from where learning left them{means}. "
+        f"{first}: the ends of chains of 200 Gibbs steps, from where learning left its own or, where it had none, "
+        f"from columns drawn one by one{means}. "
         "Draws that are all alike, or noise, are of a model that is no density of these rows yet."
     )
 

@@ -30,6 +30,9 @@ TABLE_ROWS = 3
 CELLS, MORE_CELLS = 12, 60
 """Columns of a row that are shown at once, and at most."""
 
+SCREEN_ROWS = 256
+"""Rows that say how the small pictures are shown, all on one scale."""
+
 HOVER_COLUMNS = 6
 """Columns of a row that are shown on hover."""
 
@@ -198,14 +201,12 @@ class _Values:
         return text if len(text) <= 220 else f"{text[:219]}…"
 
 
-def hover_pictures(
-    model: BaseAutoencoder, X: Any, rows: Int[np.ndarray, " picked"], screen_rows: int = 256
-) -> dict[str, Any]:
+def hover_pictures(model: BaseAutoencoder, X: Any, rows: Int[np.ndarray, " picked"]) -> dict[str, Any]:
     """Small pictures of rows and of their reconstructions, on two contact sheets."""
     originals, reconstructions = [], []
     screen = None
     for _, reading in read_rows(model, X, rows):
-        screen = screen or Screen.of(model.preprocessing_, reading.x[:screen_rows].numpy())
+        screen = screen or Screen.of(model.preprocessing_, reading.x[:SCREEN_ROWS].numpy())
         originals.append(shrunk(screen.show(reading.x.numpy()), THUMBNAIL_SIDE))
         reconstructions.append(shrunk(screen.show(reading.reconstruction.numpy()), THUMBNAIL_SIDE))
     pictures = np.concatenate(originals)

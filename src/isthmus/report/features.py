@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from isthmus.errors import counted
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.evaluation.features import Activity, activity, effects, first_weights, n_maps, strongest
 from isthmus.report.examples import Names, hover_values
 from isthmus.report.gathering import Gathered, read_rows, take
 from isthmus.report.pictures import THUMBNAIL_SIDE, Screen, filter_pictures, png_uri, sheet_uri, shrunk
-from isthmus.report.words import counted, number, percent
+from isthmus.report.words import number, percent
 
 MOST_UNITS = 32
 """Units that are shown, the most used first."""

@@ -13,7 +13,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from isthmus.errors import InputError
+from isthmus.errors import InputError, counted
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.evaluation.codes import unit_statistics
 from isthmus.evaluation.reconstruction import evaluate
@@ -28,7 +28,7 @@ from isthmus.report.layers import first_layer
 from isthmus.report.recipe import STOPPED, phases, recipe
 from isthmus.report.saving import refuse_existing, save_whole
 from isthmus.report.summary import comparison_rows, headline, histograms, summary_cards
-from isthmus.report.words import Labels, counted, number, percent, read_labels, read_row_names
+from isthmus.report.words import Labels, number, percent, read_labels, read_row_names
 
 MOST_COLUMNS = 30
 """Columns whose error is drawn."""

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from isthmus import __version__
+from isthmus.errors import counted
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.report.layers import network_in_words
-from isthmus.report.words import counted, duration, number
+from isthmus.report.words import duration, number
 
 STOPPED = {
     "max_epochs": "all epochs were done",

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from isthmus.errors import counted
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.evaluation.codes import UnitStatistics
 from isthmus.report.gathering import Gathered
-from isthmus.report.words import counted, number, percent
+from isthmus.report.words import number, percent
 
 HISTOGRAMS = 16
 """Units whose histogram is drawn, the widest first."""

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from isthmus.errors import InputError
+from isthmus.errors import InputError, counted
 from isthmus.files import write_whole
 from isthmus.reproduce.experiment import Cell
 
@@ -118,12 +118,8 @@ def machine() -> str:
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = torch.get_num_threads()
-    used = f", {_counted(threads, 'thread')}" if threads != cores else ""
-    return f"{_counted(cores, 'core')} of {_processor()}{used}, torch {torch.__version__}"
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+    used = f", {counted(threads, 'thread')}" if threads != cores else ""
+    return f"{counted(cores, 'core')} of {_processor()}{used}, torch {torch.__version__}"
 
 
 def _processor() -> str:
