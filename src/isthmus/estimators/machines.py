@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 CODES = {"sigmoid": "bernoulli", "linear": "gaussian", "softplus": "rectified"}
 """The hidden units of the top machine by the activation of the code."""
 
+ARGUMENTS = ("method", "n_steps", "n_chains")
+"""Of a stack, which are of machines alone."""
+
 LEARNING_RATE = 0.1
 """Of the plain steps of a machine with binary units on both sides."""
 

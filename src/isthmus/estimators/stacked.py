@@ -180,6 +180,7 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
                 check_choice(name, getattr(self, name), tuple(ACTIVATIONS))
         if self.layers == "rbm":
             machines.refuse_for_machines(self)
+        self._refuse_idle()
         if self.corruption in ("groups", "missing"):
             raise InputError(
                 f"corruption={self.corruption!r} has no meaning for the codes that the upper layers are given; take "
@@ -189,6 +190,16 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
             raise InputError("corruption_groups name columns, which the codes of upper layers are not; leave them out")
         if self.pretraining_epochs == 0 and self._fine_tuning_epochs(1) == 0:
             raise InputError("pretraining_epochs=0 without fine-tuning learns nothing; give epochs to one of the two")
+
+    def _refuse_idle(self) -> None:
+        """Refuse arguments of machines where there are none, and a weight beside labels where none are learned from."""
+        idle = [] if self.layers == "rbm" else [(name, "machines (layers='rbm')") for name in machines.ARGUMENTS]
+        if self.training != "supervised":
+            idle.append(("reconstruction_weight", "layers that learn from labels (training='supervised')"))
+        for name, of in idle:
+            value = getattr(self, name)
+            if value != getattr(type(self), name):
+                raise InputError(f"{name}={value!r} is of {of}, which there are none of here; leave it out")
 
     # -- learning -----------------------------------------------------------------------------------
 
