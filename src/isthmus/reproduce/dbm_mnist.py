@@ -130,7 +130,6 @@ def _pictures(results: Results, quick: bool) -> dict[str, Figure]:
     return {
         "bound-by-minutes": curves(
             lines, across="core-minutes of learning", up="bound on log p of a test digit, nats", from_zero=False,
-            levels={} if quick else {"published": PUBLISHED["bound"].value},
             title="What more time brings",
         ),
         **{
