@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import isthmus.data
-from benchmarks import contraction, rbm, reading, sparse, stacking, training
+from benchmarks import contraction, kinds, rbm, reading, sparse, stacking, training
 from isthmus import InputError
 
 
@@ -38,6 +38,7 @@ def main() -> None:
         lambda: sparse.run(repeats),
         lambda: stacking.run(x, repeats),
         lambda: rbm.run(x[:n_rows], test, repeats),
+        lambda: kinds.run(x, repeats),
     ):
         print(*table(), sep="\n", flush=True)
 
