@@ -188,7 +188,7 @@ REFUSED = [
     ({"fine_tuning_learning_rate": 0}, "fine_tuning_learning_rate=0: it must be a number above 0"),
     ({"n_chains": 50}, r"n_chains=50 is of machines .layers='rbm'., which there are none of here; leave it out"),
     ({"reconstruction_weight": 0.1}, "reconstruction_weight=0.1 is of layers that learn from labels"),
-    ({"training": "supervised", "reconstruction_weight": -1}, "reconstruction_weight=-1: it must be a number, 0 or more"),
+    ({"training": "supervised", "reconstruction_weight": -1}, "reconstruction_weight=-1: it must be a number, 0"),
     ({"corruption": "masking", "corruption_rate": 2.0}, "rate"),
     ({"sparsity": "topk", "k": 9}, "k=9 active units cannot be kept of a code of 8"),
 ]
