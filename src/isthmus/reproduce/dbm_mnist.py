@@ -120,7 +120,7 @@ def _remarks(results: Results, quick: bool) -> list[str]:
         remarks.append(
             "How the densities learn (rates, draws, half of the epochs) was settled by a dozen short runs and a "
             "long one, looked at on the test digits; how much shorter the steps between hidden layers are, the weight "
-            "decay (2e-5 was worse by .3 nats after 30 epochs, about the error of log Z), and how labels are learned, "
+            "decay (2e-5 was a little worse after 30 epochs), and how labels are learned, "
             "on the last training digits."
         )
     return remarks
