@@ -20,8 +20,8 @@ def run(x: np.ndarray, repeats: int) -> list[str]:
     """Seconds of one core for one pass through every phase of a kind, and the width of its code."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    _fitted("deep", x[:100], 1)  # what a process does once
     try:
+        _fitted("deep", x[:100], 1)  # what a process does once
         lines = [_line(name, x[:N_ROWS], repeats) for name in KINDS]
     finally:
         torch.set_num_threads(threads)

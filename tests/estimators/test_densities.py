@@ -129,6 +129,7 @@ def test_tables_take_a_unit_for_each_column_and_counts_as_real():
         ({"momentum": 1.5}, X, "momentum=1.5: it must be a share, at least 0 and below 1"),
         ({"momentum": -1}, X, "momentum=-1: it must be a share, at least 0 and below 1"),
         ({"n_steps": 0}, X, "n_steps=0: it must be a whole number of at least 1"),
+        ({"method": "denoising-score", "noise_scale": None}, X, "noise_scale=None: it must be a number above 0"),
         ({"target_rate": 2.0, "sparsity_weight": 1.0}, X, "target_rate 2.0 is not a rate between 0 and 1"),
     ],
 )

@@ -60,7 +60,7 @@ def open_for(model: BaseAutoencoder, source: str, voice: Voice, *, labels: str |
     data = open_labelled(source, None if seen else labels, resize=size)
     for note in data.notes:
         voice.note(note)
-    if labels is not None and seen and hasattr(data.X, "columns") and labels in data.X.columns:
+    if seen and hasattr(data.X, "columns") and labels in data.X.columns:
         voice.note(f"the model was fitted on the column of labels {labels!r} too; its codes have seen the labels")
         data = replace(data, labels=data.X[labels].to_numpy())
     if hasattr(data.X, "columns"):

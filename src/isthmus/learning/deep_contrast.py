@@ -171,7 +171,7 @@ class DeepContrast(EnergyContrast):
     @torch.no_grad()
     def _settled(self, v: Tensor, progress: float, generator: Generator) -> Units:
         """What the hidden units make of rows: their rates, or draws of them while layers that begin together begin."""
-        if self.is_begun or progress >= DRAWN_UNTIL:
+        if progress >= DRAWN_UNTIL or self.is_begun:
             return self.machine.mean_field(v, self.n_iterations)
         return self.machine.draw_hidden(v, self.n_iterations, generator)
 
