@@ -19,20 +19,12 @@ from isthmus import InputError
 from isthmus.estimators.registry import KINDS as REGISTERED
 from isthmus.parts.sparsity import DeadUnits
 
+from .fitted import X, fitted
 from .kinds import KINDS
 
-X = load_digits().data[:300]
 IMAGES = load_digits().images[:120]
 
 every_kind = pytest.mark.parametrize("name", KINDS)
-FITTED: dict = {}
-
-
-def fitted(name):
-    """The kind fitted once on `X`, shared by the tests that only read it."""
-    if name not in FITTED:
-        FITTED[name] = clone(KINDS[name]).fit(X)
-    return FITTED[name]
 
 
 def weights(model):
