@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test lint docs reproduce bench clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,9 @@ lint: $(INSTALLED)  ## style, order of imports, types
 
 docs: $(INSTALLED)  ## run every example of the guide
 	$(BIN)/pytest tests/test_docs.py
+
+reproduce: $(INSTALLED)  ## run a published experiment: make reproduce NAME=deep-ae-mnist [QUICK=1]; without NAME list them
+	$(BIN)/python -m experiments $(NAME) $(if $(QUICK),--quick)
 
 bench: $(INSTALLED)  ## side-by-side timings, as ratios
 	$(BIN)/python -m benchmarks

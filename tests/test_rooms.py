@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "isthmus"
 ROOMS = [
     "errors", "parts", "learning", "geometry", "evaluation", "files", "data",
-    "estimators", "report", "reproduce", "cli",
+    "estimators", "report", "cli",
 ]  # fmt: skip
 """From the ground up: a room may import those before it and itself."""
 

@@ -280,7 +280,6 @@ def test_a_full_disk_leaves_nothing_and_is_told_in_one_line(command, output, sho
         (("--wrong",), "No such option: --wrong"),
         (("fit",), "Missing argument 'DATA'"),
         (("fit", "mnist-sample"), "Missing option '-o' / '--output'"),
-        (("reproduce", "linear-is-pac"), "did you mean 'linear-is-pca'?"),
     ],
 )
 def test_wrong_usage_is_one_line(command, told, tmp_path, monkeypatch, refused):

@@ -1,4 +1,4 @@
-"""`isthmus demo` and `reproduce`."""
+"""`isthmus demo`."""
 
 import pytest
 
@@ -41,37 +41,3 @@ def test_ctrl_c_in_the_demo_ends_with_130(few_digits, tmp_path, monkeypatch):
     result = run("demo", "--folder", tmp_path / "demo", "--quiet")
     assert (result.exit_code, result.stderr) == (130, "isthmus: error: interrupted\n")
     assert list((tmp_path / "demo").iterdir()) == []
-
-
-@pytest.fixture
-def experiments(monkeypatch):
-    """Two experiments, of which the second misses a figure; what was asked of them."""
-    import isthmus.reproduce
-
-    asked = []
-
-    def run_one(name, *, quick, folder, force):
-        asked.append((name, quick, folder, force))
-        return name == "first"
-
-    monkeypatch.setattr(isthmus.reproduce, "EXPERIMENTS", {"first": None, "second": None})
-    monkeypatch.setattr(isthmus.reproduce, "run", run_one)
-    return asked
-
-
-def test_reproduce_runs_the_named_experiment(experiments, tmp_path, fine):
-    fine("reproduce", "first", "--quick", "--folder", tmp_path, "--force")
-    assert experiments == [("first", True, str(tmp_path), True)]
-
-
-def test_reproduce_without_a_name_lists_the_experiments(tmp_path, fine):
-    printed = fine("reproduce", "--folder", tmp_path).stdout
-    assert "linear-is-pca" in printed
-    assert printed.count("not run yet") > 3
-
-
-def test_the_quick_forms_run_together_and_a_missed_figure_is_a_failure(experiments):
-    result = run("reproduce", "--quick")
-    assert result.exit_code == 1
-    assert result.stderr == "isthmus: error: figures were missed in second\n"
-    assert experiments == [("first", True, "reproductions", False), ("second", True, "reproductions", False)]

@@ -75,7 +75,6 @@ for _command in (
     looking.info,
     looking.kinds,
     demonstration.demo,
-    demonstration.reproduce,
 ):
     app.command()(_command)
 app.add_typer(classifying.app, name="classify")

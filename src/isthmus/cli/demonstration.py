@@ -1,4 +1,4 @@
-"""`isthmus demo` and `reproduce`: real data judged before your eyes, and published experiments run again."""
+"""`isthmus demo`: fit, evaluate and report on digits that the package ships."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli import destinations, options
-from isthmus.cli.terminal import JobFailed, Voice, print_table
+from isthmus.cli.terminal import Voice, print_table
 
 if TYPE_CHECKING:
     from isthmus.data import Dataset
@@ -111,25 +111,3 @@ def _print_judgement(found: _Judgement, seconds: float) -> None:
     table.add_row("10-class linear probe", f"{found.accuracy:.1%}", f"{found.raw_accuracy:.1%}", "the 784 pixels")
     table.add_row("seconds", f"{found.learning_seconds:.1f}", f"{seconds:.1f}", "learning; with judging and the report")
     print_table(table)
-
-
-def reproduce(
-    name: Annotated[
-        str | None,
-        typer.Argument(metavar="NAME", help="An experiment; without it they are listed, or all run with --quick."),
-    ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A form of seconds, on data that the package ships.")] = False,
-    folder: Annotated[str, typer.Option(metavar="FOLDER", help="Where tables and pictures go.")] = "reproductions",
-    force: Annotated[bool, typer.Option("--force", help="Run again what was kept of an earlier run.")] = False,
-) -> None:
-    """Run a published experiment again and compare: published, obtained, tolerance, verdict."""
-    import isthmus.reproduce
-
-    if name is None and not quick:
-        print_table(isthmus.reproduce.listing(folder))
-        return
-    names = [name] if name is not None else list(isthmus.reproduce.EXPERIMENTS)
-    verdicts = {one: isthmus.reproduce.run(one, quick=quick, folder=folder, force=force) for one in names}
-    missed = [one for one, passed in verdicts.items() if not passed]
-    if missed:
-        raise JobFailed(f"figures were missed in {', '.join(missed)}")

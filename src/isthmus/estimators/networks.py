@@ -18,7 +18,7 @@ SHARE_ALONE = {"sigmoid": 0.5}
 """Of the spread that carries signals through many layers of an activation, what a layer that learns alone begins with.
 
 With all of it sigmoid units are settled before they have learned: with half, the contractive code of MNIST
-reconstructs better, and its features tell digits apart better (`isthmus reproduce contraction` and `few-labels`).
+reconstructs better, and its features tell digits apart better (`python -m experiments contraction` and `few-labels`).
 """
 
 

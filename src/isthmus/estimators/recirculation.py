@@ -33,7 +33,7 @@ class RecirculationAutoencoder(BaseAutoencoder):
     do, and the ancestor of contrastive Hebbian learning and of contrastive divergence. It follows the gradient of the
     reconstruction error where the two passes are near each other (l near 1) and W and V' alike: on small problems
     learning brings that about and the error is back-propagation's; on digits it does not, and the error stays well
-    above (`isthmus reproduce recirculation`). `tied=True` makes them alike from the start.
+    above (`python -m experiments recirculation`). `tied=True` makes them alike from the start.
 
     There is one layer of hidden units. Plain steps with momentum are how the rule is stated.
 

@@ -288,3 +288,16 @@ def unit_statistics(codes: Codes) -> UnitStatistics:
     # One row alone shows no variation, which says nothing.
     collapsed = quiet if len(values) > 1 else np.zeros_like(quiet)
     return UnitStatistics(mean, std, rate, rate == 0, collapsed, len(values))
+
+
+def covariance_eigenvalues(codes: Float[np.ndarray, "rows code_size"]) -> Float[np.ndarray, " code_size"]:
+    """Eigenvalues of the covariance of the codes, the largest first, none below zero; divisor n - 1.
+
+    Example:
+        >>> covariance_eigenvalues(np.array([[1.0, 0.0], [-1.0, 0.0]])).tolist()
+        [2.0, 0.0]
+    """
+    codes = np.asarray(codes, np.float64)
+    centred = codes - codes.mean(0)
+    scatter = centred.T @ centred / max(1, len(codes) - 1)
+    return np.clip(np.linalg.eigvalsh(scatter)[::-1], 0, None)

@@ -85,7 +85,7 @@ class GaussianUnit(Gaussian):
         -log p(x | l) = 1/2 ||x - sigma(l)||^2 + d/2 log(2 pi)
 
     The squared error of the Gaussian with the sigmoid's range: ink and paper, which most pixels are, cost the
-    decoder no precision. How much it gains on digits, `isthmus reproduce depth` tells (linear maps with either output).
+    decoder no precision. `python -m experiments depth` measures the gain on digits (linear maps with either output).
 
     Shapes:
         parameters l (*draws, batch, n_columns); x and weight (batch, n_columns); nll (*draws, batch).

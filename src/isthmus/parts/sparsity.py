@@ -103,7 +103,7 @@ class DeadUnits(Penalty):
         InputError: a count below 1.
 
     Source: after Gao et al., Scaling and evaluating sparse autoencoders (2024), appendix A.2 (AuxK). There the dead
-    units see x (which left 23% of them dead where this left 0.4%, see `isthmus reproduce dictionary-recovery`), and
+    units see x (which left 23% of them dead where this left 0.4%, see `python -m experiments dictionary-recovery`), and
     none is lifted.
 
     Example:

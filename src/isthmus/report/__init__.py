@@ -2,7 +2,7 @@
 
     write(model, X, "report.html")
 
-See `isthmus.report.figures` for the figures alone, as matplotlib has them.
+`isthmus.report.figures` has the figures as matplotlib draws them (extra `figures`).
 """
 
 from isthmus.report.page import write

@@ -1,4 +1,6 @@
-"""Figures for papers and pages, as matplotlib has them: each function returns a `Figure`, `save` writes it whole.
+"""Matplotlib figures for papers and pages: each function returns a `Figure`, `save` writes it atomically.
+
+They need the extra `figures`: `pip install 'isthmus[figures]'`.
 
 No function touches matplotlib's global state, and none opens a window.
 """
@@ -13,13 +15,18 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from isthmus.errors import InputError
+from isthmus.evaluation.codes import covariance_eigenvalues
 from isthmus.report.pictures import filter_pictures, visible_channels
 from isthmus.report.saving import refuse_existing, save_whole
 from isthmus.report.words import read_labels
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("isthmus.report.figures needs matplotlib: pip install 'isthmus[figures]'") from error
 
 OURS, PCA, HELD_OUT, QUIET = "#2a6fbb", "#d9822b", "#a8438f", "#6b7280"
 GROUPS = (
@@ -285,19 +292,6 @@ def spectrum(
     place.legend(frameon=False)
     _entitle(place, title)
     return figure
-
-
-def covariance_eigenvalues(codes: Float[np.ndarray, "rows code_size"]) -> Float[np.ndarray, " code_size"]:
-    """Eigenvalues of the covariance of the codes, the largest first, none below zero; divisor n - 1.
-
-    Example:
-        >>> covariance_eigenvalues(np.array([[1.0, 0.0], [-1.0, 0.0]])).tolist()
-        [2.0, 0.0]
-    """
-    codes = np.asarray(codes, np.float64)
-    centred = codes - codes.mean(0)
-    scatter = centred.T @ centred / max(1, len(codes) - 1)
-    return np.clip(np.linalg.eigvalsh(scatter)[::-1], 0, None)
 
 
 def save(figure: Figure, path: str | os.PathLike[str], *, force: bool = False, dpi: int = 160) -> Path:

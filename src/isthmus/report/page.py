@@ -15,14 +15,13 @@ from markupsafe import Markup
 
 from isthmus.errors import InputError, counted
 from isthmus.estimators.base import BaseAutoencoder
-from isthmus.evaluation.codes import unit_statistics
+from isthmus.evaluation.codes import covariance_eigenvalues, unit_statistics
 from isthmus.evaluation.reconstruction import evaluate
 from isthmus.report import charts
 from isthmus.report.code_maps import MOST_POINTS, map_codes
 from isthmus.report.draws import draws
 from isthmus.report.examples import Names, example_groups, hover_pictures, hover_values
 from isthmus.report.features import feature_report
-from isthmus.report.figures import covariance_eigenvalues
 from isthmus.report.gathering import Gathered, gather, sample, take, user_columns
 from isthmus.report.layers import first_layer
 from isthmus.report.recipe import STOPPED, phases, recipe

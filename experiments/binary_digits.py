@@ -1,0 +1,136 @@
+"""Digits of black and white, so that nats are comparable; how probable a density finds them; lines of what it draws."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from experiments.drawing import TILE
+from experiments.experiment import Result, Settings
+from experiments.learning import as_bytes, as_units, fitted, opened, rows_of
+from isthmus.evaluation.partition import PartitionEstimate
+
+SEED = 0
+
+DRAW = "Each pixel is drawn once, 1 with its grey value as the rate (seed 0), for training and test digits alike."
+"""Of the rows, for protocols."""
+
+
+@functools.lru_cache(maxsize=4)
+def binary(source: str) -> Float[np.ndarray, "rows height width"]:
+    """The images of a named set in black and white: one seeded Bernoulli draw of each pixel.
+
+    Example:
+        >>> digits = binary("digits:test")
+        >>> digits.shape, sorted(set(digits.ravel().tolist()))
+        ((539, 8, 8), [0.0, 1.0])
+    """
+    grey = rows_of(source)
+    rate = torch.from_numpy(grey.astype(np.float32) / (255 if grey.dtype == np.uint8 else 1))
+    generator = torch.Generator().manual_seed(SEED)
+    return (torch.rand(rate.shape, generator=generator) < rate).float().numpy()
+
+
+def probability(model: Any, settings: Settings, train: np.ndarray, test: np.ndarray) -> dict[str, Any]:
+    """log Z by annealing, and the mean of what the model knows of log p(x) under it: by how much it may be off, too.
+
+    Args:
+        model: of a kind with `estimate_log_partition` and `score_samples`.
+        settings: of a cell, with n_chains and n_temperatures of the annealing, and its seed.
+        train, test: rows.
+    """
+    estimate: PartitionEstimate = model.estimate_log_partition(
+        settings["n_chains"], settings["n_temperatures"], random_state=settings["seed"]
+    )
+    known = model.log_partition_
+    means = [float(model.score_samples(part).mean()) + known - estimate.log_partition for part in (train, test)]
+    low, high = estimate.interval
+    return {
+        "train": means[0], "test": means[1], "low": means[1] + estimate.log_partition - high,
+        "high": means[1] + estimate.log_partition - low, "log_partition": estimate.log_partition, "known": known,
+        "standard_error": estimate.standard_error, "effective": estimate.effective_sample_size,
+    }  # fmt: skip
+
+
+def core_minutes(work: Callable[[], Any]) -> tuple[Any, float]:
+    """What came out of some work, and the minutes of processor time it took: not by the clock, which others share."""
+    start = time.process_time()
+    return work(), (time.process_time() - start) / 60
+
+
+def density(settings: Settings) -> Result:
+    """A model of binary digits: what it gives test digits, what independent pixels give them, and its chains."""
+    train, test = binary(settings["train"]), binary(settings["test"])
+    model, minutes = core_minutes(lambda: fitted(settings, rows=train))
+    return {
+        **probability(model, settings, train[: len(test)], test),
+        "independent": independent(train, test),
+        "minutes": minutes,
+        "chains": drawn(model, settings["lengths"]),
+        "shape": list(train.shape[1:]),
+    }
+
+
+def independent(train: np.ndarray, test: np.ndarray) -> float:
+    """The mean log-likelihood of test rows where each pixel is drawn by itself at its rate among training rows.
+
+    Example:
+        >>> bool(independent(np.array([[0.0], [1.0]]), np.array([[1.0]])) == np.log(0.5))
+        True
+    """
+    rate = (train.sum(0) + 1) / (len(train) + 2)
+    return float(np.where(test > 0.5, np.log(rate), np.log1p(-rate)).reshape(len(test), -1).sum(1).mean())
+
+
+def error(settings: Settings) -> Result:
+    """The same kind of model on grey digits, fine-tuned from their labels: errors on test digits, %."""
+    model, before = core_minutes(lambda: fitted(settings))
+    classifier = model.to_classifier(**settings["tuning"], random_state=settings["seed"], verbose=1)
+    labels = [opened(settings[part]).labels for part in ("train", "test")]
+    _, after = core_minutes(lambda: classifier.fit(rows_of(settings["train"]), labels[0]))
+    wrong = 100 * (1 - classifier.score(rows_of(settings["test"]), labels[1]))
+    return {"error": wrong, "minutes": before + after, "epochs": len(classifier.history_["epochs"])}
+
+
+def chain_picture(cell: Result, title: str) -> Figure:
+    """The chains of a `density`, a line for each length."""
+    lines = {f"{n} step{'' if n == '1' else 's'}": as_units(images) for n, images in cell["chains"].items()}
+    return grey_lines(lines, cell["shape"], title=title)
+
+
+def drawn(model: Any, lengths: Sequence[int], n: int = 12) -> dict[str, list[list[int]]]:
+    """Chains of the model after so many Gibbs steps, n images each: the means given the last codes."""
+    return {
+        f"{length:,}": as_bytes(model.sample(n, random_state=SEED, n_steps=length, mean=True).reshape(n, -1))
+        for length in lengths
+    }
+
+
+def grey_lines(lines: Mapping[str, Float[np.ndarray, "images pixels"]], shape: Sequence[int], *, title: str) -> Figure:
+    """Lines of images from black to white, with the name of each.
+
+    Example:
+        >>> len(grey_lines({"a": np.eye(4), "b": np.eye(4)}, (2, 2), title="two lines").axes)
+        8
+    """
+    height, width = shape
+    across = max(len(images) for images in lines.values())
+    figure = Figure(figsize=(TILE * across + 1.6, TILE * len(lines) * height / width + 0.4), layout="constrained")
+    places = figure.subplots(len(lines), across, squeeze=False)
+    for line, (name, images) in zip(places, lines.items(), strict=True):
+        for place, image in zip(line, np.asarray(images).reshape(-1, height, width), strict=False):
+            place.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        for place in line:
+            place.set_xticks([])
+            place.set_yticks([])
+            place.spines[:].set_visible(False)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
+    figure.suptitle(title, fontsize=11)
+    return figure

@@ -1,0 +1,127 @@
+"""What the experiment on contraction measures of an autoencoder: how its code moves with the input, and what for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from experiments.experiment import Settings
+from experiments.learning import refuse_half
+from isthmus.estimators.base import BaseAutoencoder
+from isthmus.estimators.classifier import CodeClassifier
+from isthmus.learning.objectives import Reconstruction
+from isthmus.parts.jacobians import Contraction, singular_values
+from isthmus.parts.passes import Batch
+
+SATURATED = 0.05
+"""A sigmoid unit within this of 0 or 1 is saturated."""
+
+N_BINS = 20
+N_PROBES = 50
+ROWS_AT_ONCE = 10
+"""Rows whose Jacobian is a matrix at the same time."""
+
+
+def rows_in_model_space(model: BaseAutoencoder, X: np.ndarray) -> Float[Tensor, "rows columns"]:
+    """The rows as the model takes them."""
+    return torch.cat([reading.x for reading in model.read(X)])
+
+
+@torch.no_grad()
+def jacobian_norms(model: BaseAutoencoder, X: np.ndarray, of: str = "encoder") -> Float[np.ndarray, " rows"]:
+    """||J||_F of each row, in closed form for one layer, else from `N_PROBES` probes."""
+    objective, norms = _objective(model), []
+    penalty, generator = Contraction(of=of, n_probes=N_PROBES), torch.Generator().manual_seed(0)
+    for x in rows_in_model_space(model, X).split(250):
+        norms.append(penalty(objective(Batch(x)), objective, generator).sqrt())
+    return torch.cat(norms).numpy()
+
+
+@torch.no_grad()
+def spectrum(model: BaseAutoencoder, X: np.ndarray) -> Float[np.ndarray, " directions"]:
+    """The mean over rows of the encoder's singular values, largest first."""
+    objective = _objective(model)
+    parts = rows_in_model_space(model, X).split(ROWS_AT_ONCE)
+    values = [singular_values(objective.encoder, objective.code_activation, x) for x in parts]
+    return torch.cat(values).mean(0).numpy()
+
+
+@torch.no_grad()
+def contraction_ratios(
+    model: BaseAutoencoder, X: np.ndarray, distances: Sequence[float], seed: int
+) -> Float[np.ndarray, " distances"]:
+    """||f(x) - f(x + d u)|| / d for each distance d, u of length 1 in a random direction, the mean over rows."""
+    objective, generator = _objective(model), torch.Generator().manual_seed(seed)
+    x = rows_in_model_space(model, X)
+    direction = torch.randn(x.shape, generator=generator)
+    direction /= direction.norm(dim=1, keepdim=True)
+    code = objective.encode(Batch(x))[1]
+    moved = (objective.encode(Batch(x + d * direction))[1] - code for d in distances)
+    return np.array([float(m.norm(dim=1).mean()) / d for m, d in zip(moved, distances, strict=True)])
+
+
+def measured(model: BaseAutoencoder, test: np.ndarray, settings: Settings) -> dict[str, Any]:
+    """All of it for one model, on the first test rows; the codes on all of them."""
+    some, few = test[: settings["rows_measured"]], test[: settings["rows_of_matrices"]]
+    codes, norms = model.transform(test), jacobian_norms(model, some)
+    share, _ = np.histogram(codes, N_BINS, (0.0, 1.0))
+    far = (codes < SATURATED) | (codes > 1 - SATURATED)
+    return {
+        "norm": float(norms.mean()),
+        "squared_norm": float((norms.astype(np.float64) ** 2).mean()),
+        "reconstruction_norm": float(jacobian_norms(model, some[:250], "reconstruction").mean()),
+        "saturated": float(far.mean()),
+        "histogram": (share / share.sum()).round(6).tolist(),
+        "spectrum": [float(f"{value:.4g}") for value in spectrum(model, few)],
+        "ratios": contraction_ratios(model, some, settings["distances"], settings["seed"]).round(6).tolist(),
+        "nll": float(model.nll(test).mean(dtype=np.float64)),
+    }
+
+
+def fine_tuned_error(
+    model: BaseAutoencoder,
+    rows: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    settings: Settings,
+) -> dict[str, Any]:
+    """Errors in percent of classifiers that start from the encoder: a softmax on the code, all weights learned.
+
+    The weights that did best on the validation rows are kept; the test rows are looked at once. It is learned
+    settings["tunings"] times, from other draws: one digit in a hundred is few to tell two codes apart by.
+    """
+    fits = [_fine_tuned(model, rows, validation, settings, seed) for seed in range(settings["tunings"])]
+    test_errors = [100 * (1 - one.score(*test)) for one in fits]
+    return {
+        "validation_error": float(np.mean([100 * (1 - one.score(*validation)) for one in fits])),
+        "test_error": float(np.mean(test_errors)),
+        "test_errors": test_errors,
+        "tuning_epochs": [one.history_["best_epoch"] + 1 for one in fits],
+    }
+
+
+def _fine_tuned(
+    model: BaseAutoencoder, rows: tuple[np.ndarray, np.ndarray], validation: Any, settings: Settings, seed: int
+) -> CodeClassifier:
+    classifier = CodeClassifier(encoder=model, random_state=settings["seed"] + seed, verbose=1, **settings["tuning"])
+    refuse_half(classifier.fit(*rows, validation=validation))
+    return classifier
+
+
+def _objective(model: BaseAutoencoder) -> Reconstruction:
+    """The parts of a fitted model, here and as they are read."""
+    return model.objective_.to("cpu").eval()
+
+
+def weight_norms(model: BaseAutoencoder) -> dict[str, float]:
+    """The norm of all weight matrices of the encoder, and of those that the decoder has besides."""
+    objective = _objective(model)
+    return {
+        name: float(sum(w.detach().square().sum() for w in part.parameters() if w.ndim > 1)) ** 0.5
+        for name, part in (("encoder", objective.encoder), ("decoder", cast(Any, objective.decoder)))
+    }
