@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.jacobians import Contraction
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import MLP
-from isthmus.parts.passes import Batch, Pass
 
 ROWS = 128
 ONE_LAYER = (784, 1000)
@@ -34,10 +34,10 @@ class Model(nn.Module):
         """The code."""
         return self.code_activation(self.encoder(x))
 
-    def trip(self, x: Tensor) -> Pass:
+    def output(self, x: Tensor) -> ForwardPass:
         """Where the penalty is looked at."""
         a = self.encoder(x)
-        return Pass(Batch(x), x, a, self.code_activation(a), a)
+        return ForwardPass(Batch(x), x, a, self.code_activation(a), a)
 
 
 def medians(calls: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, float]:
@@ -57,7 +57,7 @@ def closed_form(x: Tensor, repeats: int) -> list[str]:
     model = Model(ONE_LAYER, "sigmoid", nn.Sigmoid())
     weight = model.encoder.affine_maps[0].weight
     a = model.encoder(x).detach().requires_grad_()
-    trip = Pass(Batch(x), x, a, torch.sigmoid(a), a)
+    output = ForwardPass(Batch(x), x, a, torch.sigmoid(a), a)
 
     def einsum() -> Tensor:
         h = torch.sigmoid(a)
@@ -67,9 +67,9 @@ def closed_form(x: Tensor, repeats: int) -> list[str]:
     took = medians(
         {
             "bare einsum": einsum,
-            "isthmus": lambda: penalty(trip, model, None),
+            "isthmus": lambda: penalty(output, model, None),
             "encoder": lambda: model(x).square(),
-            "order=2": lambda: second(trip, model, None),
+            "order=2": lambda: second(output, model, None),
         },
         10 * repeats,
     )
@@ -87,16 +87,16 @@ def deep(x: Tensor, repeats: int) -> list[str]:
     for sizes, way in ((DEEP, "pulled by reverse mode"), (WIDE, "pushed by forward mode")):
         model = Model(sizes, "silu", nn.Sigmoid())
         generator = torch.Generator().manual_seed(0)
-        trip = model.trip(x)
+        output = model.output(x)
         probe, exact = Contraction(method="hutchinson"), Contraction(method="exact")
-        calls = {"pass": lambda: model(x).square(), "probe": lambda: probe(trip, model, generator)}  # noqa: B023
+        calls = {"pass": lambda: model(x).square(), "probe": lambda: probe(output, model, generator)}  # noqa: B023
         took = medians(calls, 3 * repeats)
         line = (
             f"one probe of {'-'.join(map(str, sizes))}, {way}: {took['probe']:.1f} ms, "
             f"{took['probe'] / took['pass']:.2f} forward and backward passes (aim 4)"
         )
         if way.startswith("pulled"):
-            whole = medians({"exact": lambda: exact(trip, model, generator)}, 1)["exact"]  # noqa: B023
+            whole = medians({"exact": lambda: exact(output, model, generator)}, 1)["exact"]  # noqa: B023
             line += f"; exact, {sizes[-1]} directions: {whole:.0f} ms, {whole / took['pass']:.1f} passes"
         lines.append(line)
     return lines

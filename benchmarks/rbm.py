@@ -12,21 +12,21 @@ import torch.nn.functional as F
 from sklearn.neural_network import BernoulliRBM
 from torch import Tensor
 
-from isthmus.evaluation.partition import annealed, log_pseudo_likelihood
-from isthmus.learning.chains import Particles
-from isthmus.learning.contrast import Contrast
-from isthmus.learning.training import Learning, Settings, batch_bounds, rate
-from isthmus.parts.energies import Harmonium
+from isthmus.evaluation.partition import annealed_importance_sampling, log_pseudo_likelihood
+from isthmus.learning.chains import ChainState
+from isthmus.learning.contrastive_divergence import ContrastiveDivergence
+from isthmus.learning.trainer import Trainer, TrainingConfig, batch_bounds, learning_rate_at
+from isthmus.parts.energies import RBMEnergy
+from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import Bernoulli
-from isthmus.parts.passes import Batch
 
 N_HIDDEN, BATCH, EPOCHS = 256, 100, 2
-SETTINGS = Settings(
+SETTINGS = TrainingConfig(
     max_epochs=EPOCHS, batch_size=BATCH, optimizer="sgd", learning_rate=0.1, precision="fp32", device="cpu"
 )
 
 
-class InOrder:
+class SequentialRows:
     """Rows that learning sees from the first to the last, whatever order it asks for: scikit-learn does not shuffle."""
 
     def __init__(self, x: Tensor) -> None:
@@ -44,21 +44,21 @@ class InOrder:
         return Batch(self.x[start : self.served])
 
 
-def machine() -> Harmonium:
+def machine() -> RBMEnergy:
     """Untrained, as scikit-learn begins: small weights, no biases."""
-    return Harmonium(Bernoulli(784), N_HIDDEN, weight_scale=0.01, generator=torch.Generator().manual_seed(0))
+    return RBMEnergy(Bernoulli(784), N_HIDDEN, weight_scale=0.01, generator=torch.Generator().manual_seed(0))
 
 
-def ours(x: Tensor) -> tuple[float, Harmonium]:
+def run_isthmus(x: Tensor) -> tuple[float, RBMEnergy]:
     """The loop with plain steps, persistent chains, no centring and no decay: the algorithm of scikit-learn."""
-    objective = Contrast(machine(), n_chains=BATCH, centred=False)
-    learning = Learning(objective, InOrder(x), None, SETTINGS, torch.Generator().manual_seed(1))
+    objective = ContrastiveDivergence(machine(), n_chains=BATCH, centred=False)
+    learning = Trainer(objective, SequentialRows(x), None, SETTINGS, torch.Generator().manual_seed(1))
     start = time.perf_counter()
     learning.run()
-    return time.perf_counter() - start, objective.harmonium
+    return time.perf_counter() - start, objective.rbm
 
 
-def scikit_learns(x: Tensor, dtype: type = np.float64) -> tuple[float, Harmonium]:
+def run_scikit_learn(x: Tensor, dtype: type = np.float64) -> tuple[float, RBMEnergy]:
     """Its own step on slices of the rows, as its `fit` calls it, at the same learning rates."""
     array, bounds = x.numpy().astype(dtype), batch_bounds(len(x), BATCH)
     planned = len(bounds) * EPOCHS
@@ -69,7 +69,7 @@ def scikit_learns(x: Tensor, dtype: type = np.float64) -> tuple[float, Harmonium
     model.h_samples_ = np.zeros((BATCH, N_HIDDEN), dtype)
     draws, start = np.random.RandomState(1), time.perf_counter()
     for step in range(planned):
-        model.learning_rate = rate(step, planned, SETTINGS)
+        model.learning_rate = learning_rate_at(step, planned, SETTINGS)
         model._fit(array[slice(*bounds[step % len(bounds)])], draws)
     took, learned = time.perf_counter() - start, machine()
     with torch.no_grad():
@@ -80,7 +80,7 @@ def scikit_learns(x: Tensor, dtype: type = np.float64) -> tuple[float, Harmonium
 
 
 @torch.no_grad()
-def judged(learned: Harmonium, test: Tensor) -> str:
+def scores(learned: RBMEnergy, test: Tensor) -> str:
     """The error of one mean-field trip and the pseudo-likelihood, on test rows."""
     some = test[:500]
     error = float((learned.mean_field(some) - some).square().sum(1).mean())
@@ -89,10 +89,10 @@ def judged(learned: Harmonium, test: Tensor) -> str:
 
 def learning(x: Tensor, test: Tensor, repeats: int) -> list[str]:
     """The two loops, taking turns."""
-    loops: dict[str, Callable[[Tensor], tuple[float, Harmonium]]] = {
-        "scikit-learn": scikit_learns,
-        "scikit-learn, float32": lambda x: scikit_learns(x, np.float32),
-        "isthmus": ours,
+    loops: dict[str, Callable[[Tensor], tuple[float, RBMEnergy]]] = {
+        "scikit-learn": run_scikit_learn,
+        "scikit-learn, float32": lambda x: run_scikit_learn(x, np.float32),
+        "isthmus": run_isthmus,
     }
     spent: dict[str, list[float]] = {name: [] for name in loops}
     learned = {}
@@ -105,22 +105,22 @@ def learning(x: Tensor, test: Tensor, repeats: int) -> list[str]:
              f"{EPOCHS} epochs, same order", "loop                   rows/s  over scikit-learn  reconstruction error  "
              "pseudo-likelihood"]  # fmt: skip
     return lines + [
-        f"{name:21s} {speed[name]:7.0f}  {speed[name] / speed['scikit-learn']:17.2f}  {judged(learned[name], test)}"
+        f"{name:21s} {speed[name]:7.0f}  {speed[name] / speed['scikit-learn']:17.2f}  {scores(learned[name], test)}"
         for name in loops
     ]
 
 
 def phases(x: Tensor, repeats: int) -> list[str]:
     """What moving the chains costs beside the positive phase: the data's product, its rates and its gradient."""
-    objective, batch = Contrast(machine(), n_chains=BATCH), x[:BATCH]
-    learned, generator = objective.harmonium, torch.Generator().manual_seed(0)
+    objective, batch = ContrastiveDivergence(machine(), n_chains=BATCH), x[:BATCH]
+    learned, generator = objective.rbm, torch.Generator().manual_seed(0)
 
     def positive() -> None:
         learned.free_energy(batch).mean().backward()
 
     def chain() -> None:
         with torch.no_grad():
-            objective.gibbs(Particles(objective.particles), generator)
+            objective.gibbs(ChainState(objective.particles), generator)
 
     spent = {
         "positive phase": milliseconds(positive, 20 * repeats),
@@ -142,7 +142,7 @@ def milliseconds(call: Callable[[], None], repeats: int) -> float:
 
 
 @torch.no_grad()
-def bare_annealing(learned: Harmonium, betas: list[float], n_chains: int, generator: torch.Generator) -> float:
+def bare_annealing(learned: RBMEnergy, betas: list[float], n_chains: int, generator: torch.Generator) -> float:
     """Annealed importance sampling of a binary machine from its own biases, written out: what one would type."""
     W, b, c = learned.weight, learned.visible_bias, learned.hidden_bias
     v = (torch.rand(n_chains, len(b), generator=generator) < torch.sigmoid(b)).float()
@@ -159,11 +159,11 @@ def bare_annealing(learned: Harmonium, betas: list[float], n_chains: int, genera
 def annealing(repeats: int) -> list[str]:
     """log Z of a machine of 784 x 500 by both, over equal temperatures."""
     generator = torch.Generator().manual_seed(0)
-    learned = Harmonium(Bernoulli(784), 500, weight_scale=0.1, generator=generator)
+    learned = RBMEnergy(Bernoulli(784), 500, weight_scale=0.1, generator=generator)
     betas = torch.linspace(0, 1, 1000, dtype=torch.float64)
     calls: dict[str, Callable[[], float]] = {
         "bare loop": lambda: bare_annealing(learned, betas.tolist(), 100, generator),
-        "isthmus": lambda: annealed(learned, generator, n_chains=100, betas=betas).log_partition,
+        "isthmus": lambda: annealed_importance_sampling(learned, generator, n_chains=100, betas=betas).log_partition,
     }
     spent: dict[str, list[float]] = {name: [] for name in calls}
     found = {}
@@ -184,5 +184,7 @@ def run(x: np.ndarray, test: np.ndarray, repeats: int) -> list[str]:
     """Lines of the tables."""
     draws = torch.Generator().manual_seed(0)
     rates = [torch.from_numpy(rows.reshape(len(rows), -1)).float() / 255 for rows in (x, test)]
-    binary, held_out = ((torch.rand(rate.shape, generator=draws) < rate).float() for rate in rates)
+    binary, held_out = (
+        (torch.rand(learning_rate_at.shape, generator=draws) < learning_rate_at).float() for learning_rate_at in rates
+    )
     return [*learning(binary, held_out, repeats), *phases(binary, repeats), *annealing(repeats)]

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.learning.objectives import Reconstruction
+from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import MLP
-from isthmus.parts.passes import Batch
-from isthmus.parts.sparse_activations import TopK, gathered
+from isthmus.parts.sparse_activations import TopK, with_gathered_weights
 
 N_COLUMNS, K, BATCH = 784, 32, 256
 
@@ -20,7 +20,7 @@ N_COLUMNS, K, BATCH = 784, 32, 256
 def _pair(code_size: int) -> dict[str, nn.Module]:
     """A dense and a gathering decoder of the same weights."""
     dense = MLP((code_size, N_COLUMNS), generator=torch.Generator().manual_seed(0))
-    gathering = gathered(MLP((code_size, N_COLUMNS), generator=torch.Generator().manual_seed(0)))
+    gathering = with_gathered_weights(MLP((code_size, N_COLUMNS), generator=torch.Generator().manual_seed(0)))
     return {"dense": dense, "gathered": gathering}
 
 
@@ -28,7 +28,7 @@ def _rows() -> Tensor:
     return torch.randn(BATCH, N_COLUMNS, generator=torch.Generator().manual_seed(1))
 
 
-def _decoding(decoder: nn.Module, code_size: int) -> Callable[[], None]:
+def _decoder_and_likelihood(decoder: nn.Module, code_size: int) -> Callable[[], None]:
     """The decoder alone: forward, and backward to code and weights."""
     generator = torch.Generator().manual_seed(2)
     code = TopK(K, code_size)(torch.randn(BATCH, code_size, generator=generator)).requires_grad_()
@@ -75,7 +75,7 @@ def run(repeats: int = 5) -> list[str]:
     lines = [f"TopK, k = {K}, {N_COLUMNS} columns, batches of {BATCH}, fp32, thousand rows/s",
              "units  what              dense  gathered  ratio"]  # fmt: skip
     for code_size in (1024, 4096, 16384):
-        for what, build in (("decoding", _decoding), ("a step of learning", _training)):
+        for what, build in (("decoding", _decoder_and_likelihood), ("a step of learning", _training)):
             steps = {name: build(decoder, code_size) for name, decoder in _pair(code_size).items()}
             speed = {name: BATCH / taken / 1e3 for name, taken in _seconds(steps, repeats).items()}
             ratio = speed["gathered"] / speed["dense"]

@@ -15,7 +15,7 @@ from isthmus.data.streams import Affine, DenseRows
 from isthmus.estimators.records import Shape
 from isthmus.learning.phases import run_phases
 from isthmus.learning.precision import resolve_precision
-from isthmus.learning.training import Settings
+from isthmus.learning.trainer import TrainingConfig
 
 SIZES = (784, 1000, 1000, 1000)
 BATCH = 128
@@ -56,10 +56,12 @@ def ours(x: np.ndarray, bf16: bool) -> tuple[float, float]:
     model = StackedAutoencoder(hidden_sizes=SIZES[1:-1], fine_tuning_epochs=0)
     model.code_size_, model.seed_, generator = SIZES[-1], 0, torch.Generator().manual_seed(0)
     rows = DenseRows(x, Affine(np.zeros(SIZES[0]), np.full(SIZES[0], 255.0)))
-    settings = Settings(max_epochs=1, batch_size=BATCH, learning_rate=1e-3, precision="bf16" if bf16 else "fp32")
+    training_config = TrainingConfig(
+        max_epochs=1, batch_size=BATCH, learning_rate=1e-3, precision="bf16" if bf16 else "fp32"
+    )
     start = time.perf_counter()
-    model.objective_ = model._recipe(Shape(SIZES[0], SIZES[-1], None, {"name": "bernoulli"}), generator)
-    records = run_phases(model.objective_, model._phases(settings), rows, None, generator)
+    model.objective_ = model._build_objective(Shape(SIZES[0], SIZES[-1], None, {"name": "bernoulli"}), generator)
+    records = run_phases(model.objective_, model._phases(training_config), rows, None, generator)
     return time.perf_counter() - start, records[0]["epochs"][-1]["terms"]["reconstruction"]
 
 

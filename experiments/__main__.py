@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import experiments
-from isthmus.cli.terminal import JobFailed, guarded, print_table
+from isthmus.cli.terminal import JobFailed, print_table, run_command
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -37,4 +37,4 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    sys.exit(run_command(lambda: app(standalone_mode=False)))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from experiments.drawing import COLOURS, axes, curves
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings
-from isthmus.parts.energies import Harmonium
+from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.likelihoods import Bernoulli
 
 _THEOREM = "Bengio & Delalleau (2009): CD-k is the first 2k terms of the gradient"
@@ -76,7 +76,7 @@ class Enumerated:
         data: the share of the rows that each state of v is.
     """
 
-    machine: Harmonium
+    machine: RBMEnergy
     v: Float[Tensor, "states columns"]
     h: Float[Tensor, "states hidden"]
     data: Float[Tensor, " states"]
@@ -110,7 +110,7 @@ def enumerated(settings: Settings) -> Enumerated:
     """The machine before learning, and the distribution it is to learn."""
     rows = bars_and_stripes(settings["side"])
     generator = torch.Generator().manual_seed(settings["seed"] + settings["machine"])
-    machine = Harmonium(Bernoulli(rows.shape[1]), settings["hidden"], weight_scale=0.1, generator=generator).double()
+    machine = RBMEnergy(Bernoulli(rows.shape[1]), settings["hidden"], weight_scale=0.1, generator=generator).double()
     v, h = (torch.tensor(list(product([0.0, 1.0], repeat=n)), dtype=torch.float64)
             for n in (rows.shape[1], settings["hidden"]))  # fmt: skip
     data = (v[:, None] == rows).all(2).any(1).double()

@@ -15,8 +15,8 @@ from experiments.learning import refuse_half
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
 from isthmus.learning.objectives import Reconstruction
+from isthmus.parts.forward import Batch
 from isthmus.parts.jacobians import Contraction, singular_values
-from isthmus.parts.passes import Batch
 
 SATURATED = 0.05
 """A sigmoid unit within this of 0 or 1 is saturated."""
@@ -95,7 +95,7 @@ def fine_tuned_error(
     The weights that did best on the validation rows are kept; the test rows are looked at once. It is learned
     settings["tunings"] times, from other draws: one digit in a hundred is few to tell two codes apart by.
     """
-    fits = [_fine_tuned(model, rows, validation, settings, seed) for seed in range(settings["tunings"])]
+    fits = [_fine_tuned_after(model, rows, validation, settings, seed) for seed in range(settings["tunings"])]
     test_errors = [100 * (1 - one.score(*test)) for one in fits]
     return {
         "validation_error": float(np.mean([100 * (1 - one.score(*validation)) for one in fits])),
@@ -105,7 +105,7 @@ def fine_tuned_error(
     }
 
 
-def _fine_tuned(
+def _fine_tuned_after(
     model: BaseAutoencoder, rows: tuple[np.ndarray, np.ndarray], validation: Any, settings: Settings, seed: int
 ) -> CodeClassifier:
     classifier = CodeClassifier(encoder=model, random_state=settings["seed"] + seed, verbose=1, **settings["tuning"])

@@ -14,7 +14,7 @@ from experiments.drawing import COLOURS, axes
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings
 from experiments.learning import rows_of
 from isthmus.learning.score_matching import ScoreMatching
-from isthmus.parts.energies import Harmonium
+from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.likelihoods import GaussianLearned
 
 _VINCENT = "Vincent (2011), section 4.3: the criteria are proportional, by 1 / (2 s^4)"
@@ -65,11 +65,11 @@ def _beside(settings: Settings, state: Path) -> Result:
     return {"ratios": found, "swersky": swersky(machine(x, settings, 1.0), x)}
 
 
-def machine(x: Float[Tensor, "rows columns"], settings: Settings, deviation: float) -> Harmonium:
+def machine(x: Float[Tensor, "rows columns"], settings: Settings, deviation: float) -> RBMEnergy:
     """A machine of one variance for all columns, with weights like those of one that has learned."""
     generator = torch.Generator().manual_seed(settings["seed"])
     likelihood = GaussianLearned(x.shape[1])
-    made = Harmonium(likelihood, settings["hidden"], weight_scale=0.3, generator=generator).double()
+    made = RBMEnergy(likelihood, settings["hidden"], weight_scale=0.3, generator=generator).double()
     with torch.no_grad():
         for bias in (made.visible_bias, made.hidden_bias):
             bias.copy_(0.3 * torch.randn(bias.shape, generator=generator))
@@ -83,13 +83,13 @@ def noisy(x: Float[Tensor, "rows columns"], scale: float, seed: int) -> Float[Te
     return x + scale * torch.randn(x.shape, generator=generator, dtype=x.dtype)
 
 
-def score(made: Harmonium, x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+def score(made: RBMEnergy, x: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     """d log p / dx, by autograd on the free energy."""
     x = x.clone().requires_grad_()
     return -torch.autograd.grad(made.free_energy(x).sum(), x)[0]
 
 
-def ratio(made: Harmonium, x: Float[Tensor, "rows columns"], scale: float, seed: int) -> float:
+def ratio(made: RBMEnergy, x: Float[Tensor, "rows columns"], scale: float, seed: int) -> float:
     """Denoising score matching of the machine over the squared error of the denoising autoencoder of its weights."""
     seen = noisy(x, scale, seed)
     matching = 0.5 * (score(made, seen) - (x - seen) / scale**2).square().sum(1).mean()
@@ -97,7 +97,7 @@ def ratio(made: Harmonium, x: Float[Tensor, "rows columns"], scale: float, seed:
     return float((matching / error).detach())
 
 
-def paper_ratio(made: Harmonium, x: Float[Tensor, "rows columns"], scale: float, seed: int) -> float:
+def paper_ratio(made: RBMEnergy, x: Float[Tensor, "rows columns"], scale: float, seed: int) -> float:
     """The same of the paper's energy, -(c' x - 1/2 ||x||^2 + sum_j softplus(W_j x + b_j)) / s^2."""
     seen = noisy(x, scale, seed).requires_grad_()
     a = torch.nn.functional.linear(seen, made.weight, made.hidden_bias)
@@ -108,7 +108,7 @@ def paper_ratio(made: Harmonium, x: Float[Tensor, "rows columns"], scale: float,
     return float((matching / error).detach())
 
 
-def swersky(made: Harmonium, x: Float[Tensor, "rows columns"]) -> dict[str, float]:
+def swersky(made: RBMEnergy, x: Float[Tensor, "rows columns"]) -> dict[str, float]:
     """Score matching by autograd beside 1/2 ||r - x||^2 + sum_i h_i (1 - h_i) ||W_i||^2 - columns, unit variance."""
     few = x[:20]
     rows = few.clone().requires_grad_()
@@ -137,7 +137,7 @@ def _recover(settings: Settings, state: Path) -> Result:
     means = torch.where(second, TRUE_MEANS[1], TRUE_MEANS[0]).double()
     x = means + math.sqrt(TRUE_VARIANCE) * torch.randn(means.shape, generator=generator, dtype=torch.float64)
     likelihood = GaussianLearned(1)
-    made = Harmonium(likelihood, 1, generator=generator).double()
+    made = RBMEnergy(likelihood, 1, generator=generator).double()
     with torch.no_grad():  # two densities to begin with: one alone has no slope towards two
         made.visible_bias.fill_(float(x.mean()) - 0.5)
         made.weight.fill_(1.0)
@@ -161,12 +161,12 @@ def _grid() -> Float[Tensor, " points"]:
 
 
 @torch.no_grad()
-def _density(made: Harmonium) -> Float[Tensor, " points"]:
+def _density(made: RBMEnergy) -> Float[Tensor, " points"]:
     return (-made.free_energy(_grid()[:, None]) - made.log_partition()).exp()
 
 
 @torch.no_grad()
-def _parts(made: Harmonium) -> dict[str, float]:
+def _parts(made: RBMEnergy) -> dict[str, float]:
     """The means of the two densities and the share of the second."""
     states = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
     share = torch.softmax(-made.hidden_free_energy(states), 0)

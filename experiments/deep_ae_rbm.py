@@ -17,7 +17,7 @@ from experiments.learning import as_bytes, as_units, opened, refuse_half, rows_o
 from isthmus import Autoencoder, StackedAutoencoder
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.learning.phases import Phase, run_phases
-from isthmus.learning.training import Settings as Learning
+from isthmus.learning.trainer import TrainingConfig
 
 _HINTON = "Hinton & Salakhutdinov (2006)"
 
@@ -103,9 +103,9 @@ def _order(settings: Settings, state: Path) -> Result:
 
 def fine_tune(model: BaseAutoencoder, X: np.ndarray, *, epochs: int, learning_rate: float) -> None:
     """Let the whole of a fitted autoencoder learn on, as the last phase of its recipe would have."""
-    settings = Learning(max_epochs=epochs, batch_size=int(model.batch_size or 100), learning_rate=learning_rate)
+    settings = TrainingConfig(max_epochs=epochs, batch_size=int(model.batch_size or 100), learning_rate=learning_rate)
     generator = torch.Generator().manual_seed(model.seed_)
-    phase = Phase("fine-tuning", model.objective_, settings, fresh=False)
+    phase = Phase("fine-tuning", model.objective_, settings, initialize=False)
     (record,) = run_phases(model.objective_, [phase], model.preprocessing_.rows(X), None, generator)
     if record["stopped"] == "interrupted":
         raise KeyboardInterrupt

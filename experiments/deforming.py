@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from isthmus.parts.passes import Batch
+from isthmus.parts.forward import Batch
 
 
 def deformed(images: Float[Tensor, "n height width"], generator: Generator) -> Float[Tensor, "n height width"]:

@@ -16,7 +16,7 @@ from experiments.drawing import axes
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings
 from experiments.fields import cosines, draw_field, lattice
 from experiments.learning import fitted, learning_seconds
-from isthmus.geometry.scores import GaussianMixture, Map, denoising_score, optimal_linear_map, reconstruction_map
+from isthmus.geometry.scores import GaussianMixture, Map, denoising_score, optimal_linear_denoiser, reconstruction_map
 from isthmus.report.figures import OURS, PCA
 
 _EXACT = "the closed form mu + S (S + s^2 I)^-1 (x - mu)"
@@ -120,11 +120,11 @@ def _gaussian(settings: Settings, state: Path) -> Result:
     density, scale = gaussian_density(settings["columns"], generator), settings["scale"]
     reconstruct, _, seconds = _learned(density, settings)
     mean, covariance = density.means[0], density.covariances[0]
-    best = optimal_linear_map(mean, covariance, scale)
+    best = optimal_linear_denoiser(mean, covariance, scale)
     eye = torch.eye(len(mean), dtype=torch.float64)
     slope, best_slope = (r(mean + eye) - r(mean + 0 * eye) for r in (reconstruct, best))
-    x = density.smoothed(scale).sample(20000, generator)
-    score, exact = denoising_score(reconstruct, x, scale), density.smoothed(scale).score(x)
+    x = density.with_noise(scale).sample(20000, generator)
+    score, exact = denoising_score(reconstruct, x, scale), density.with_noise(scale).score(x)
     variances, directions = torch.linalg.eigh(covariance)
     return {
         "map_error": float((slope - best_slope).norm() / best_slope.norm()),
@@ -140,7 +140,7 @@ def _mixture(settings: Settings, state: Path) -> Result:
     """The learned score of a mixture beside the exact one of the noisy density."""
     density, scale = mixture_density(), settings["scale"]
     reconstruct, rows, seconds = _learned(density, settings)
-    noisy = density.smoothed(scale)
+    noisy = density.with_noise(scale)
     x = noisy.sample(5000, torch.Generator().manual_seed(settings["seed"] + 1))
     at = lattice([-3.6, -3.2], [3.4, 3.2], N_ARROWS)
     return {
@@ -149,7 +149,7 @@ def _mixture(settings: Settings, state: Path) -> Result:
         "shown": rows[:N_SHOWN].round(3).tolist(),
         "at": at.round(4).tolist(),
         "learned": (reconstruct(torch.from_numpy(at)).numpy() - at).round(4).tolist(),
-        "exact": (density.optimal_map(scale)(torch.from_numpy(at)).numpy() - at).round(4).tolist(),
+        "exact": (density.optimal_denoiser(scale)(torch.from_numpy(at)).numpy() - at).round(4).tolist(),
     }
 
 
@@ -170,7 +170,7 @@ def _spiral(settings: Settings, state: Path) -> Result:
     """The field around a spiral, and whether its arrows end nearer to it than they begin."""
     density, scale = spiral_density(settings["scatter"]), settings["scale"]
     reconstruct, rows, seconds = _learned(density, settings)
-    noisy = density.smoothed(scale)
+    noisy = density.with_noise(scale)
     x = noisy.sample(5000, torch.Generator().manual_seed(settings["seed"] + 1))
     at = lattice([-1.1, -1.1], [1.1, 1.1], N_ARROWS + 6)
     points = torch.from_numpy(at)

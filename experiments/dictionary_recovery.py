@@ -14,7 +14,7 @@ from experiments.experiment import Cell, Experiment, Published, Result, Results,
 from experiments.learning import fitted, learning_seconds
 from isthmus.evaluation.dictionaries import compare_dictionaries
 from isthmus.parts.constraints import dictionary_weight
-from isthmus.report.figures import QUIET
+from isthmus.report.figures import GREY
 
 _SHARKEY = "Sharkey et al. (2022): L1, a known dictionary"
 _GAO = "Gao et al. (2024): TopK is on the better side of L1's curve"
@@ -205,7 +205,7 @@ def _error_curves(results: Results, n_active: float) -> Figure:
         place.plot(
             [c["active"] for c in points], [c["error"] for c in points], color=colour, marker="o", ms=4, label=way
         )
-    place.axvline(n_active, color=QUIET, ls=":", lw=1.4, label="the truth")
+    place.axvline(n_active, color=GREY, ls=":", lw=1.4, label="the truth")
     place.set_xlabel("active units of a row")
     place.set_ylabel("share of the variance lost")
     place.set_ylim(bottom=0)
@@ -223,7 +223,7 @@ def _cosines(results: Results, n_active: float) -> Figure:
         often = [float(np.exp(np.log(p).mean())) for p in np.array_split(frequencies(len(cosines), n_active), 16)]
         place.plot(often, [np.median(group) for group in groups], color=colour, marker="o", ms=4, label=way)
     untrained = float(np.median(results["untrained"]["cosines"]))
-    place.axhline(untrained, color=QUIET, ls="--", lw=1.4, label="untrained")
+    place.axhline(untrained, color=GREY, ls="--", lw=1.4, label="untrained")
     place.set_xscale("log")
     place.set_xticks(SHARES, [f"{share:.1%}" for share in SHARES])
     place.minorticks_off()

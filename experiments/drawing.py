@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from isthmus.report.figures import OURS, PCA, QUIET
+from isthmus.report.figures import GREY, OURS, PCA
 from isthmus.report.pictures import signed_colours
 
-COLOURS = (PCA, OURS, "#a8438f", "#59a14f", QUIET, "#17a2a2", "#e15759")
+COLOURS = (PCA, OURS, "#a8438f", "#59a14f", GREY, "#17a2a2", "#e15759")
 """Of curves: the first for what others are compared with."""
 
 TILE = 0.72

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from isthmus.report.figures import OURS, QUIET
+from isthmus.report.figures import GREY, OURS
 
 Points = Float[np.ndarray, "points columns"]
 
@@ -47,7 +47,7 @@ def draw_field(place: Axes, at: Points, arrows: Points, *, rows: Points, title: 
     """
     place.scatter(rows[:, 0], rows[:, 1], s=7, color=OURS, lw=0, alpha=0.8, zorder=2)
     place.quiver(
-        *at.T, *(share * arrows).T, angles="xy", scale_units="xy", scale=1, color=QUIET, width=0.0024, headwidth=4,
+        *at.T, *(share * arrows).T, angles="xy", scale_units="xy", scale=1, color=GREY, width=0.0024, headwidth=4,
         headlength=4.6, headaxislength=4.2, zorder=1,
     )  # fmt: skip
     place.set_aspect("equal")

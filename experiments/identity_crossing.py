@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings
 from experiments.learning import fitted, learning_seconds
 from isthmus.geometry.scores import GaussianMixture, Map, reconstruction_map
-from isthmus.report.figures import OURS, QUIET
+from isthmus.report.figures import GREY, OURS
 
 _BOOK = "Deep Learning, figure 14.7"
 _MEAN = "the mean value theorem: flat at two points, r climbs faster than the identity somewhere between"
@@ -141,7 +141,7 @@ def _best(x: Float[np.ndarray, " n"], quick: bool) -> Float[np.ndarray, " n"]:
         torch.ones(len(POINTS)).double(), torch.tensor(POINTS).double()[:, None],
         torch.full((len(POINTS), 1, 1), 1e-12).double(),
     )  # fmt: skip
-    return points.optimal_map(scale)(torch.from_numpy(x)[:, None])[:, 0].numpy()
+    return points.optimal_denoiser(scale)(torch.from_numpy(x)[:, None])[:, 0].numpy()
 
 
 def _off(cell: Result, quick: bool) -> float:
@@ -175,13 +175,13 @@ def _panel(place: Any, name: str, cell: Result, quick: bool) -> None:
     x, value = np.array(cell["x"]), np.array(cell["r"])
     place.plot([LOW, HIGH], [LOW, HIGH], color="black", lw=1.0, ls="--", label="identity")
     if name == "denoising":
-        place.plot(x, _best(x, quick), color=QUIET, lw=3.0, alpha=0.4, label="best map under the noise")
+        place.plot(x, _best(x, quick), color=GREY, lw=3.0, alpha=0.4, label="best map under the noise")
     place.plot(x, value, color=OURS, lw=1.8, label="r(x)")
     place.plot(POINTS, POINTS, color="#c0392b", ls="", marker="o", ms=7, label="data")
     starts = np.linspace(LOW + 0.2, HIGH - 0.2, 19)
     moves = np.interp(starts, x, value) - starts
     place.quiver(starts, np.full_like(starts, LOW + 0.25), moves, 0 * moves, angles="xy", scale_units="xy", scale=2.5,
-                 color=QUIET, width=0.007, headwidth=3.6, minlength=0.3)  # fmt: skip
+                 color=GREY, width=0.007, headwidth=3.6, minlength=0.3)  # fmt: skip
     for point in POINTS:
         place.plot([point, point], [LOW, point], color="#c0392b", lw=0.8, ls=":")
     place.set_xlim(LOW, HIGH)

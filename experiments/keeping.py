@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.experiment import Cell
-from isthmus.errors import InputError, counted
-from isthmus.files import write_whole
+from isthmus.errors import InputError, pluralize
+from isthmus.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,13 @@ def _path(folder: Path, cell: Cell) -> Path:
 
 def write_json(path: Path, value: Any) -> None:
     """Write plain data, whole or not at all."""
-    with write_whole(made(path)) as temporary:
+    with atomic_write(made(path)) as temporary:
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text, whole or not at all."""
-    with write_whole(made(path)) as temporary:
+    with atomic_write(made(path)) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -118,8 +118,8 @@ def machine() -> str:
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = torch.get_num_threads()
-    used = f", {counted(threads, 'thread')}" if threads != cores else ""
-    return f"{counted(cores, 'core')} of {_processor()}{used}, torch {torch.__version__}"
+    used = f", {pluralize(threads, 'thread')}" if threads != cores else ""
+    return f"{pluralize(cores, 'core')} of {_processor()}{used}, torch {torch.__version__}"
 
 
 def _processor() -> str:

@@ -16,7 +16,7 @@ from experiments.drawing import COLOURS, axes
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings
 from experiments.learning import opened, refuse_half, squared_errors
 from isthmus import CodeClassifier, StackedAutoencoder
-from isthmus.data.streams import Labelled
+from isthmus.data.streams import LabelledRows
 from isthmus.learning.stacking import Stack
 from isthmus.learning.supervision import CrossEntropy, Supervision
 from isthmus.parts.networks import MLP
@@ -140,7 +140,7 @@ def started(settings: Settings, X: np.ndarray, y: np.ndarray) -> StackedAutoenco
 def redraw(model: StackedAutoencoder, X: np.ndarray, *, small: bool) -> None:
     """Random weights in place of learned ones: small, or square ones of spectral radius `RADIUS`."""
     generator = torch.Generator().manual_seed(model.seed_)
-    stack = model._recipe(model._shape(), generator)
+    stack = model._build_objective(model._shape(), generator)
     for weight in weights_of(stack):
         if small:
             weight.normal_(0.0, SMALL, generator=generator)
@@ -163,7 +163,7 @@ def gradient_norms(model: StackedAutoencoder, X: np.ndarray, y: np.ndarray, seed
     head = MLP((model.code_size_, len(np.unique(y))), generator=generator)
     objective = Supervision(stack, head, CrossEntropy())
     numbers = torch.from_numpy(np.unique(y, return_inverse=True)[1])
-    batch = Labelled(model.preprocessing_.rows(X), numbers).batch(torch.arange(len(X)))
+    batch = LabelledRows(model.preprocessing_.rows(X), numbers).batch(torch.arange(len(X)))
     weights = weights_of(stack)
     loss = objective.terms(batch, 0.0, None)["classification"].mean()
     return [float(gradient.norm()) for gradient in torch.autograd.grad(loss, weights)]

@@ -16,10 +16,9 @@ from experiments.drawing import COLOURS, axes
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings
 from experiments.learning import as_bytes, as_units, fitted, opened
 from isthmus.learning.supervision import CrossEntropy, Supervision
-from isthmus.learning.training import Learning
-from isthmus.learning.training import Settings as LearningSettings
+from isthmus.learning.trainer import Trainer, TrainingConfig
+from isthmus.parts.forward import Batch
 from isthmus.parts.networks import MLP
-from isthmus.parts.passes import Batch
 
 _ERHAN = "Erhan et al. (2010), the online setting: the advantage of pretraining does not vanish"
 
@@ -90,11 +89,11 @@ def _stream(settings: Settings, state: Path) -> Result:
     head = MLP((settings["parameters"]["code_size"], N_CLASSES), generator=generator)
     objective = Watched(stack.objective_, head, CrossEntropy())
     rows = digits(settings["rows"], 2)
-    learning = LearningSettings(
+    learning = TrainingConfig(
         max_epochs=1, batch_size=batch_size, learning_rate=settings["learning_rate"],
         precision=settings["parameters"]["precision"],
     )  # fmt: skip
-    record = Learning(objective, rows, None, learning, generator).run()
+    record = Trainer(objective, rows, None, learning, generator).run()
     if record.stopped == "interrupted":
         raise KeyboardInterrupt
     return {
@@ -126,7 +125,7 @@ def _error(objective: Supervision, images: np.ndarray, labels: np.ndarray) -> fl
     return float((output.argmax(-1).numpy() != labels).mean())
 
 
-def _chosen(results: Results) -> dict[str, Result]:
+def _contrast_options(results: Results) -> dict[str, Result]:
     """Each start at the rate at which it erred less, over all rows before the last block."""
     chosen = {}
     for start in STARTS:
@@ -137,7 +136,7 @@ def _chosen(results: Results) -> dict[str, Result]:
 
 def _rows(results: Results, quick: bool) -> list[Row]:
     published = QUICK if quick else PUBLISHED
-    edges, chosen = dict(_cells(quick)[0].settings)["edges"], _chosen(results)
+    edges, chosen = dict(_cells(quick)[0].settings)["edges"], _contrast_options(results)
     errors = {start: 100 * np.array(cell["errors"]) for start, cell in chosen.items()}
     gain = errors["random"] - errors["denoising"]
     rows = []
@@ -158,13 +157,13 @@ def _rows(results: Results, quick: bool) -> list[Row]:
 def standard_error(results: Results, quick: bool) -> float:
     """Of the last advantage, in points, from the number of rows alone."""
     edges = dict(_cells(quick)[0].settings)["edges"]
-    shares = [cell["errors"][-1] for cell in _chosen(results).values()]
+    shares = [cell["errors"][-1] for cell in _contrast_options(results).values()]
     return float(100 * np.sqrt(sum(p * (1 - p) for p in shares) / (edges[-1] - edges[-2])))
 
 
 def _remarks(results: Results, quick: bool) -> list[str]:
     last = "; ".join(f"{name} {100 * cell['errors'][-1]:.2f}%" for name, cell in results.items())
-    chosen = _chosen(results)
+    chosen = _contrast_options(results)
     gain = 100 * (chosen["random"]["errors"][-1] - chosen["denoising"]["errors"][-1])
     spread = standard_error(results, quick)
     verdict = "has not vanished" if gain > 2 * spread else "has turned" if gain < -2 * spread else "has vanished"
@@ -198,7 +197,7 @@ def _by_rows(results: Results, quick: bool) -> Figure:
     edges = np.array(dict(_cells(quick)[0].settings)["edges"], np.float64)
     middles = np.sqrt(np.maximum(edges[:-1], edges[1] / 4) * edges[1:])
     figure, place = axes(7.6, 4.2)
-    for colour, (start, cell) in zip(COLOURS, reversed(_chosen(results).items()), strict=False):
+    for colour, (start, cell) in zip(COLOURS, reversed(_contrast_options(results).items()), strict=False):
         place.plot(middles, 100 * np.array(cell["errors"]), color=colour, lw=1.8, marker="o", ms=4, label=STARTS[start])
     place.set_xscale("log")
     place.set_yscale("log")

@@ -17,7 +17,7 @@ from experiments.experiment import Experiment
 from experiments.keeping import made, write_text
 from experiments.running import FOLDER, result_folder
 from isthmus.errors import InputError
-from isthmus.files import write_whole
+from isthmus.files import atomic_write
 
 PICTURES = "images/reproductions"
 """Where pictures go, from the folder of the page."""
@@ -66,7 +66,7 @@ def _part(experiment: Experiment, place: Path, root: Path) -> str:
     table = (place / "table.md").read_text(encoding="utf-8")
     for picture in json.loads((place / "result.json").read_text(encoding="utf-8"))["pictures"]:
         path = made(root / PICTURES / f"{experiment.name}-{picture}")
-        with write_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             shutil.copyfile(place / picture, temporary)
         table = table.replace(f"]({picture})", f"]({PICTURES}/{path.name})")
     return f"\n**{experiment.claim}**\n\nSource: {experiment.source}.\n\nProtocol: {experiment.protocol}\n\n{table}"

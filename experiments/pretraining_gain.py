@@ -19,10 +19,10 @@ from experiments.drawing import COLOURS, axes
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings
 from experiments.learning import drawn_rows, opened, refuse_half
 from isthmus import CodeClassifier, StackedAutoencoder
-from isthmus.learning.contrast import Contrast
-from isthmus.learning.stacking import Codes, Stack
+from isthmus.learning.contrastive_divergence import ContrastiveDivergence
+from isthmus.learning.stacking import CodeRows, Stack
+from isthmus.parts.forward import Batch
 from isthmus.parts.networks import MLP
-from isthmus.parts.passes import Batch
 
 _RBM = (
     "published accuracy from machines against random weights, which were not tuned: 98.73 against 98.20 with 60,000 "
@@ -158,16 +158,16 @@ def begun(machines: StackedAutoencoder, kept: Collection[int], X: np.ndarray, se
         seed: of the random weights.
     """
     model = copy.deepcopy(machines).set_params(layers="ordinary", pretraining_epochs=0, fine_tuning_epochs=1)
-    stack = model._recipe(model._shape(), torch.Generator().manual_seed(seed))
-    units = Codes(model.preprocessing_.rows(X).batch(torch.arange(len(X))).x)
+    stack = model._build_objective(model._shape(), torch.Generator().manual_seed(seed))
+    units = CodeRows(model.preprocessing_.rows(X).batch(torch.arange(len(X))).x)
     pairs = zip(stack.layers, cast(Stack, machines.objective_).layers, strict=True)
     for number, (layer, machine) in enumerate(pairs, 1):
         layer.prepare(units)
         if number in kept:
-            harmonium, (affine,) = cast(Contrast, machine).harmonium, cast(MLP, layer.encoder).affine_maps
-            affine.weight.copy_(harmonium.weight)
-            affine.bias.copy_(harmonium.hidden_bias)
-        units = Codes(layer.encode(Batch(units.codes))[1])
+            rbm, (affine,) = cast(ContrastiveDivergence, machine).rbm, cast(MLP, layer.encoder).affine_maps
+            affine.weight.copy_(rbm.weight)
+            affine.bias.copy_(rbm.hidden_bias)
+        units = CodeRows(layer.encode(Batch(units.codes))[1])
     model.objective_ = stack.eval()
     return model
 

@@ -21,7 +21,7 @@ from experiments.binary_digits import (
 from experiments.drawing import curves
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings
 from experiments.learning import fitted, history
-from isthmus.evaluation.partition import reverse_annealed
+from isthmus.evaluation.partition import reverse_annealed_importance_sampling
 
 _MURRAY = "Salakhutdinov & Murray (2008), table 1: 500 hidden units, average test log-probability"
 _ORDER = "Salakhutdinov & Murray (2008), table 1: longer chains, higher probability"
@@ -79,10 +79,10 @@ def _fit(settings: Settings, state: Path) -> Result:
     model, minutes = core_minutes(lambda: fitted(settings, rows=train))
     machine, generator = model.objective_, torch.Generator().manual_seed(settings["seed"])
     ends = machine.sample(settings["n_chains"], LENGTHS[-1], generator)
-    above = reverse_annealed(
-        machine.harmonium, ends, generator, n_temperatures=settings["n_temperatures"], base=machine.independent_columns
+    above = reverse_annealed_importance_sampling(
+        machine.rbm, ends, generator, n_temperatures=settings["n_temperatures"], base=machine.independent_columns
     )
-    weight = machine.harmonium.weight.detach().numpy()
+    weight = machine.rbm.weight.detach().numpy()
     strongest = np.argsort(-np.linalg.norm(weight, axis=1), kind="stable")[:48]
     return {
         **probability(model, settings, train[: len(test)], test),

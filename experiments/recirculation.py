@@ -18,9 +18,9 @@ from isthmus.estimators.recirculation import RecirculationAutoencoder
 from isthmus.estimators.records import Shape
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.recirculation import Recirculation
-from isthmus.learning.rows import Rows, spread
+from isthmus.learning.rows import Rows, evenly_spaced
+from isthmus.parts.forward import Batch
 from isthmus.parts.networks import MLP
-from isthmus.parts.passes import Batch
 
 _CODES = "Hinton & McClelland (1988): it usually converges rapidly on a good set of codes"
 _DESCENT = "Hinton & McClelland (1988): in restricted cases it is gradient descent in the reconstruction error"
@@ -67,7 +67,7 @@ class Watched(Recirculation):
         """Begin, and keep some rows to compare by."""
         super().prepare(rows)
         self.looks: list[dict[str, float]] = []
-        self.seen, self.step = rows.batch(spread(len(rows), LOOKED_AT)), 0
+        self.seen, self.step = rows.batch(evenly_spaced(len(rows), LOOKED_AT)), 0
 
     def project_gradient(self) -> None:
         """Compare, now and then; it is called once a step."""
@@ -101,8 +101,8 @@ class _ByRule(RecirculationAutoencoder):
 
     at: Sequence[int] = ()
 
-    def _recipe(self, shape: Shape, generator: torch.Generator) -> Watched:
-        plain = super()._recipe(shape, generator)
+    def _build_objective(self, shape: Shape, generator: torch.Generator) -> Watched:
+        plain = super()._build_objective(shape, generator)
         watched = Watched(plain.encoder, plain.decoder, plain.likelihood, plain.code_activation,
                           regression=plain.regression)  # fmt: skip
         watched.at = self.at
@@ -112,8 +112,8 @@ class _ByRule(RecirculationAutoencoder):
 class _ByGradient(RecirculationAutoencoder):
     """The same network and the same plain steps, along the gradient."""
 
-    def _recipe(self, shape: Shape, generator: torch.Generator) -> Any:
-        plain = super()._recipe(shape, generator)
+    def _build_objective(self, shape: Shape, generator: torch.Generator) -> Any:
+        plain = super()._build_objective(shape, generator)
         return Reconstruction(plain.encoder, plain.decoder, plain.likelihood, plain.code_activation)
 
 

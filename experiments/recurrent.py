@@ -87,12 +87,12 @@ def _fit(settings: Settings, state: Path) -> Result:
     stack: Any = model.objective_
     trained_at, n_sweeps = settings["parameters"]["corruption_rate"], stack.encoder.n_sweeps
     x, noisy = torch.from_numpy(clean), corrupted(clean, trained_at)
-    by_sweep = each_sweep(stack, noisy, LOOKED_AT_SWEEPS if n_sweeps else 0)
+    by_sweep = codes_by_sweep(stack, noisy, LOOKED_AT_SWEEPS if n_sweeps else 0)
     return {
         "model": settings["model"], "parameters": n_weights(model), "minutes": learning_seconds(model) / 60,
-        "by_level": {str(level): _error(each_sweep(stack, corrupted(clean, level), n_sweeps)[-1], x)
+        "by_level": {str(level): _error(codes_by_sweep(stack, corrupted(clean, level), n_sweeps)[-1], x)
                      for level in LEVELS},
-        "clean": _error(each_sweep(stack, x, n_sweeps)[-1], x),
+        "clean": _error(codes_by_sweep(stack, x, n_sweeps)[-1], x),
         "by_sweep": [_error(r, x) for r in by_sweep],
         "learned_with": n_sweeps,
         "shown": {"clean": as_bytes(clean[:SHOWN]), "corrupted": as_bytes(noisy[:SHOWN]),
@@ -106,13 +106,13 @@ def corrupted(clean: Float[np.ndarray, "n pixels"], level: float) -> Float[torch
 
 
 @torch.no_grad()
-def each_sweep(
+def codes_by_sweep(
     stack: RecurrentStack, x: Float[torch.Tensor, "n pixels"], n_sweeps: int
 ) -> list[Float[torch.Tensor, "n pixels"]]:
     """The reconstructions at the beginning and after each of so many sweeps."""
     stack = copy.deepcopy(stack)
     stack.encoder.n_sweeps = n_sweeps
-    return [stack.likelihood.mean(stack.decoder(code)) for code in stack.each_sweep(x)]
+    return [stack.likelihood.mean(stack.decoder(code)) for code in stack.codes_by_sweep(x)]
 
 
 def _error(r: Float[torch.Tensor, "n pixels"], x: Float[torch.Tensor, "n pixels"]) -> float:

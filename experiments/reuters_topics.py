@@ -150,7 +150,7 @@ def _machine(settings: Settings, state: Path) -> Result:
         "method": settings["method"], "learning_rate": settings["learning_rate"],
         "held_out": _judged(coder, settings["data"], fitted_on=fitted_on, held_out=True)[JUDGED],
         "test": _judged(coder, settings["data"], fitted_on=fitted_on),
-        "topics": topics_of(Vocabulary.learn(fitted_on[0], counts=True).rows(fitted_on[0]), codes, columns),
+        "topics": topics_of(Vocabulary.from_data(fitted_on[0], counts=True).rows(fitted_on[0]), codes, columns),
         "rates": [float(codes.mean()), float(codes.std(0).mean())], "minutes": learning_seconds(model) / 60,
     }  # fmt: skip
 
@@ -177,7 +177,7 @@ def _lda(settings: Settings, state: Path) -> Result:
     from sklearn.decomposition import LatentDirichletAllocation
 
     fitted_on, _ = _split(settings["data"])
-    vocabulary = Vocabulary.learn(fitted_on[0], counts=True)
+    vocabulary = Vocabulary.from_data(fitted_on[0], counts=True)
     model = LatentDirichletAllocation(
         settings["code_size"], max_iter=settings["iterations"], learning_method="online", random_state=settings["seed"]
     ).fit(vocabulary.rows(fitted_on[0]))
@@ -190,7 +190,7 @@ def _others(settings: Settings, state: Path) -> Result:
     from sklearn.decomposition import TruncatedSVD
 
     fitted_on, _ = _split(settings["data"])
-    vocabulary, generator = Vocabulary.learn(fitted_on[0], counts=False), np.random.default_rng(settings["seed"])
+    vocabulary, generator = Vocabulary.from_data(fitted_on[0], counts=False), np.random.default_rng(settings["seed"])
     leading = TruncatedSVD(settings["code_size"], random_state=settings["seed"]).fit(vocabulary.rows(fitted_on[0]))
     coders: dict[str, Coder] = {
         "tfidf": vocabulary.rows,

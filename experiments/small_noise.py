@@ -17,7 +17,7 @@ from experiments.drawing import COLOURS
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings
 from experiments.learning import fitted, learning_seconds, rows_of
 from isthmus.geometry.scores import Map, reconstruction_map
-from isthmus.parts.jacobians import pulled, unit_vectors
+from isthmus.parts.jacobians import standard_basis, vjp
 
 _TAYLOR = "s^2 (||dr/dx||_F^2 + (r - x) . Laplacian r), by Taylor's theorem"
 _ALAIN = "Alain & Bengio (2013), proposition 1: the second term vanishes as r goes to x"
@@ -71,7 +71,7 @@ def contraction_and_curvature(
         >>> [part.item() for part in square]
         [20.0, 4.0]
     """
-    contraction = pulled(r, x, unit_vectors(x.shape[1], x)).square().sum((1, 2)).detach()
+    contraction = vjp(r, x, standard_basis(x.shape[1], x)).square().sum((1, 2)).detach()
     rows = x.detach().requires_grad_()
     value = r(rows)
     (slope,) = torch.autograd.grad(((value - rows).detach() * value).sum(), rows, create_graph=True)

@@ -19,7 +19,7 @@ from experiments.learning import as_bytes, as_units, fitted, learning_seconds, r
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.phases import Phase, run_phases
-from isthmus.learning.training import Settings as LearningSettings
+from isthmus.learning.trainer import TrainingConfig
 from isthmus.parts.constraints import dictionary_weight
 from isthmus.parts.sparsity import sparse_parts
 
@@ -158,7 +158,7 @@ def with_second_layer(model: BaseAutoencoder, train: np.ndarray, settings: Setti
         SecondLayer(coder.encoder, code_size), decoder, coder.likelihood, parts.code_activation,
         penalties=parts.penalties, centre=lambda rows: bias,
     )  # fmt: skip
-    how = LearningSettings(
+    how = TrainingConfig(
         max_epochs=settings["more_epochs"], batch_size=parameters["batch_size"],
         learning_rate=parameters["learning_rate"] / 4, precision=parameters["precision"], device="cpu",
     )  # fmt: skip

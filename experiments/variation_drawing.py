@@ -9,7 +9,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from experiments.drawing import COLOURS, TILE
-from isthmus.report.figures import QUIET
+from isthmus.report.figures import GREY
 
 
 def sheet(lines: Mapping[str, Sequence[Float[np.ndarray, "_ 784"]]], *, heads: Sequence[str], title: str) -> Figure:
@@ -30,7 +30,7 @@ def sheet(lines: Mapping[str, Sequence[Float[np.ndarray, "_ 784"]]], *, heads: S
             place.set_yticks([])
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
     for head, first in zip(heads, np.cumsum([0, *counts[:-1]]), strict=True):
-        places[0, first].set_title(head, fontsize=9, color=QUIET, loc="left")
+        places[0, first].set_title(head, fontsize=9, color=GREY, loc="left")
     figure.suptitle(title, fontsize=11)
     return figure
 

@@ -24,7 +24,7 @@ from experiments import variation_pictures as pictures
 from experiments.keeping import made
 from experiments.learning import opened
 from isthmus.errors import InputError
-from isthmus.files import write_whole
+from isthmus.files import atomic_write
 
 SETS = ("basic", "rot", "bg-rand", "bg-img", "bg-img-rot", "rect", "rect-img")
 """The seven sets, as the table of Rifai et al. (2011) has them."""
@@ -124,7 +124,7 @@ def kept(
     arrays = {
         f"{part}_{what}": getattr(getattr(made_now, part), what) for part in PARTS for what in ("images", "labels")
     }
-    with write_whole(made(path)) as temporary, temporary.open("wb") as file:
+    with atomic_write(made(path)) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
     return made_now
 

@@ -74,7 +74,7 @@ class _Trial:
         cls, data: VariationSet, coder: BaseAutoencoder, stack: Arguments, classifier: Arguments, seed: int
     ) -> _Trial:
         """A classifier that starts from a stack."""
-        predictor = _fine_tuned(data, coder, classifier, seed)
+        predictor = _fine_tuned_after(data, coder, classifier, seed)
         return cls(coder, predictor, stack, classifier, error_of(predictor, data.validation))
 
     def told(self) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _pretrained(part: Part, arguments: Arguments, seed: int) -> BaseAutoencoder:
     return stack
 
 
-def _fine_tuned(data: VariationSet, stack: BaseAutoencoder, arguments: Arguments, seed: int) -> CodeClassifier:
+def _fine_tuned_after(data: VariationSet, stack: BaseAutoencoder, arguments: Arguments, seed: int) -> CodeClassifier:
     classifier = CodeClassifier(encoder=stack, **arguments, precision="fp32", random_state=seed, verbose=1)
     validation = data.validation.rows, data.validation.labels
     refuse_half(classifier.fit(data.train.rows, data.train.labels, validation=validation))

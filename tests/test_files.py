@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from isthmus.errors import InputError
-from isthmus.files import read_tensors, write_tensors, write_whole
+from isthmus.files import atomic_write, read_tensors, write_tensors
 
 TENSORS = {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3), "f": torch.zeros(2, dtype=torch.float64)}
 
@@ -22,7 +22,7 @@ def test_tensors_and_header_come_back_as_they_went(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     (tmp_path / "a").write_text("old")
-    with pytest.raises(RuntimeError), write_whole(tmp_path / "a") as temporary:
+    with pytest.raises(RuntimeError), atomic_write(tmp_path / "a") as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert (tmp_path / "a").read_text() == "old"

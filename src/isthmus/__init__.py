@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __version__: str  # read from the installed package when asked for: importlib.metadata takes longer than all else here
 
-_HOMES = {
+_MODULES = {
     "Autoencoder": "isthmus.estimators.deep",
     "CodeClassifier": "isthmus.estimators.classifier",
     "CodeRegressor": "isthmus.estimators.regressor",
@@ -75,8 +75,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("isthmus")
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'isthmus' has no attribute {name!r}")
 
 

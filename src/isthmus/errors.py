@@ -18,11 +18,11 @@ class InputWarning(UserWarning):
     """Input that is taken, though what is made of it can mean little: one line, as of an `InputError`."""
 
 
-def counted(n: int, noun: str) -> str:
+def pluralize(n: int, noun: str) -> str:
     """A number of things, in words.
 
     Example:
-        >>> counted(1, "row"), counted(2000, "row")
+        >>> pluralize(1, "row"), pluralize(2000, "row")
         ('1 row', '2,000 rows')
     """
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

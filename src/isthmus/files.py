@@ -25,7 +25,7 @@ _KEY = "isthmus"
 
 
 @contextmanager
-def write_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
 
     A reader sees the old file or the new one, never a part: the bytes reach the disk before the name does.
@@ -36,7 +36,7 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> with write_whole(folder / "a.txt") as temporary:
+        >>> with atomic_write(folder / "a.txt") as temporary:
         ...     _ = temporary.write_text("whole")
         >>> [p.name for p in folder.iterdir()]
         ['a.txt']
@@ -87,7 +87,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], h
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {"schema": SCHEMA, **header}
     text = json.dumps({**header, "digest": _digest(stored, header)})
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             save_file(stored, temporary, {_KEY: text})
         except Exception as error:

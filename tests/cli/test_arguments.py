@@ -44,7 +44,7 @@ def test_what_is_no_size_is_refused(typed):
 
 
 @pytest.mark.parametrize("typed", ["1", "1.5", "-0.1", "nan", "inf"])
-def test_a_number_that_is_no_share_is_refused(typed):
+def test_a_number_that_is_not_a_fraction_raises(typed):
     with pytest.raises(InputError, match="a share is at least 0 and below 1"):
         arguments.fraction(typed)
 

@@ -114,7 +114,7 @@ def test_an_existing_model_is_replaced_only_with_force(shop, tmp_path, fine, ref
     assert isthmus.load(tmp_path / "m.isthmus").kind == "deep"
 
 
-def test_the_state_of_an_unfinished_run_is_given_up_only_when_that_was_said(shop, tmp_path, fine, refused):
+def test_an_unfinished_checkpoint_is_deleted_only_with_force(shop, tmp_path, fine, refused):
     state = tmp_path / "m.isthmus.checkpoint"
     state.write_text("hours of work")
     arguments = ("fit", shop / "array.npy", "-o", tmp_path / "m.isthmus", *SMALL)

@@ -163,7 +163,7 @@ def test_help_waits_for_nothing_heavy(arguments):
     assert "isthmus" in done.stdout
 
 
-def test_a_reader_that_goes_away_is_no_reason_to_complain():
+def test_a_closed_pipe_gives_no_traceback():
     command = [*ISTHMUS, "--help"]
     with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()

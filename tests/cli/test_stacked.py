@@ -9,7 +9,7 @@ import isthmus
 SMALL = ("--kind", "stacked", "--set", "hidden_sizes=12,8", "--code-size", "4", "--epochs", "2", "--seed", "0")
 
 
-def test_a_stack_is_fitted_and_told_of_like_any_kind(shop, tmp_path, fine):
+def test_the_command_line_fits_and_describes_a_stack(shop, tmp_path, fine):
     model, X = tmp_path / "m.isthmus", shop / "array.npy"
     told = fine("fit", X, "-o", model, *SMALL, "--set", "layers=denoising", "--set", "corruption_rate=0.4")
     assert "model: stacked, 5-12-8-4" in told.stderr

@@ -251,7 +251,7 @@ def test_an_existing_folder_is_replaced_only_by_force_and_only_if_it_holds_image
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_place_that_cannot_be_written_is_refused(tmp_path, refused):
+def test_an_unwritable_folder_raises(tmp_path, refused):
     with refused("out: could not be written (No such file or directory)"):
         data.write_images(tmp_path / "missing" / "out", np.zeros((1, 2, 2), np.uint8))
     (tmp_path / "file").write_text("")

@@ -140,5 +140,5 @@ def test_a_dataset_cannot_be_changed():
     read = data.open(np.zeros((2, 2)))
     with pytest.raises(AttributeError):
         read.X = None
-    assert read.noting("seen").notes == ("seen",)
+    assert read.with_notes("seen").notes == ("seen",)
     assert read.n_rows == 2

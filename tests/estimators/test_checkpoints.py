@@ -10,7 +10,7 @@ from isthmus.estimators import checkpoints
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.stacked import StackedAutoencoder
 
-from .cutting import kill
+from .interruptions import kill
 
 X = np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32)
 HELD, OTHER = X[:20] + 0.1, X[:20] - 0.1
@@ -23,7 +23,7 @@ def killed(model, path, monkeypatch, *labels, **options):
 
 
 @pytest.mark.parametrize(("then", "now"), [(HELD, OTHER), (HELD, HELD[:19]), (HELD, None), (None, HELD)])
-def test_a_run_is_not_resumed_while_looking_at_other_rows(then, now, tmp_path, monkeypatch):
+def test_resume_refuses_other_validation_rows(then, now, tmp_path, monkeypatch):
     killed(Autoencoder(**SMALL), tmp_path / "m", monkeypatch, validation=then)
     with pytest.raises(InputError, match=r"m.checkpoint is of a run with other arguments: validation \(\d+ rows \w+ "
                        r"then, \d+ rows \w+ now\); repeat them, or remove it to start afresh$"):  # fmt: skip
@@ -31,7 +31,7 @@ def test_a_run_is_not_resumed_while_looking_at_other_rows(then, now, tmp_path, m
 
 
 @pytest.mark.parametrize(("validation", "fraction"), [(HELD, 0.1), (None, 0.1), (None, 0.0)])
-def test_a_run_that_looks_at_the_same_rows_is_resumed(validation, fraction, tmp_path, monkeypatch):
+def test_resume_accepts_the_same_validation_rows(validation, fraction, tmp_path, monkeypatch):
     options = {**SMALL, "validation_fraction": fraction}
     killed(Autoencoder(**options), tmp_path / "m", monkeypatch, validation=validation)
     again = Autoencoder(**options).fit(X, validation=validation, checkpoint=tmp_path / "m", resume=True)
@@ -39,7 +39,7 @@ def test_a_run_that_looks_at_the_same_rows_is_resumed(validation, fraction, tmp_
     np.testing.assert_array_equal(again.transform(X), uncut.transform(X))
 
 
-def test_a_run_is_not_resumed_with_other_classes_of_the_rows_it_looks_at(tmp_path, monkeypatch):
+def test_resume_refuses_other_validation_classes(tmp_path, monkeypatch):
     stack = StackedAutoencoder(
         code_size=2, hidden_sizes=(4,), training="supervised", max_epochs=2, random_state=0, precision="fp32"
     )
@@ -49,7 +49,7 @@ def test_a_run_is_not_resumed_with_other_classes_of_the_rows_it_looks_at(tmp_pat
         stack.fit(X, y, validation=(HELD, y[1:21]), checkpoint=tmp_path / "m", resume=True)
 
 
-def test_a_state_of_before_the_rows_that_are_looked_at_were_noted_is_gone_on_with(tmp_path, monkeypatch):
+def test_resume_accepts_a_checkpoint_without_validation_digest(tmp_path, monkeypatch):
     killed(Autoencoder(**SMALL), tmp_path / "m", monkeypatch, validation=HELD)
     tensors, header = checkpoints.read_tensors(tmp_path / "m.checkpoint")
     del header["checkpoint"]["validation"]

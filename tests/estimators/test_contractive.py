@@ -143,14 +143,14 @@ def test_it_composes_with_sparsity_corruption_and_convolutions():
     assert ((model.transform(TEST) != 0).sum(1) <= 4).all()
 
 
-def test_the_encoder_that_is_told_what_is_missing_is_contracted_in_the_rows_alone():
+def test_a_mask_aware_encoder_is_contracted_with_respect_to_the_rows_only():
     model = fitted(max_epochs=2, corruption="missing", tied=False)
     batch = model.preprocessing_.rows(TEST).batch(torch.arange(8))
-    trip = model.objective_(batch)
+    output = model.objective_(batch)
     W = model.objective_.encoder.affine_maps[0].weight[:, :64]
-    s = trip.code * (1 - trip.code)
+    s = output.code * (1 - output.code)
     expected = (s.square() * W.square().sum(1)).sum(1)
-    torch.testing.assert_close(Contraction()(trip, model.objective_, None), expected)
+    torch.testing.assert_close(Contraction()(output, model.objective_, None), expected)
 
 
 @pytest.mark.parametrize(

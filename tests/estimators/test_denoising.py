@@ -59,7 +59,7 @@ def test_gaussian_noise_is_taken_off():
     assert error(model.reconstruct(noisy), TEST) < 0.5 * error(noisy, TEST)
 
 
-def test_what_a_model_was_spoilt_with_is_not_done_when_it_reads(cleaner):
+def test_corruption_is_off_after_training(cleaner):
     np.testing.assert_array_equal(cleaner.reconstruct(TEST), cleaner.reconstruct(TEST))
     assert error(cleaner.reconstruct(TEST), TEST) < error(cleaner.reconstruct(np.where(hidden(TEST), 0, TEST)), TEST)
 
@@ -67,9 +67,11 @@ def test_what_a_model_was_spoilt_with_is_not_done_when_it_reads(cleaner):
 def test_patches_of_an_image_are_hidden_together_where_no_groups_are_given():
     model = DenoisingAutoencoder(code_size=8, corruption="groups", max_epochs=1, random_state=0).fit(TRAIN)
     x = torch.ones(100, 64)
-    hit = model.objective_.corruption(x, torch.Generator().manual_seed(0)).hit.view(100, 4, 2, 4, 2)
-    assert (hit == hit[:, :, :1, :, :1]).all()
-    assert 0.2 < hit.mean() < 0.3
+    corruption_mask = model.objective_.corruption(x, torch.Generator().manual_seed(0)).corruption_mask.view(
+        100, 4, 2, 4, 2
+    )
+    assert (corruption_mask == corruption_mask[:, :, :1, :, :1]).all()
+    assert 0.2 < corruption_mask.mean() < 0.3
 
 
 def test_the_columns_of_a_category_are_hidden_together():
@@ -78,7 +80,7 @@ def test_the_columns_of_a_category_are_hidden_together():
         {"size": generator.normal(size=200), "colour": generator.choice(["red", "green", "blue"], 200)}
     )
     model = DenoisingAutoencoder(code_size=8, corruption="groups", max_epochs=1, random_state=0).fit(table)
-    assert model.objective_.corruption.hits.group.bincount().tolist() == [1, 3]
+    assert model.objective_.corruption.corruption_masks.group.bincount().tolist() == [1, 3]
 
 
 # Gaps
@@ -93,7 +95,7 @@ def test_missing_entries_are_filled_in_better_than_by_the_column_mean():
     assert error(filled, wanted, holes) < 0.25 * error(mean, wanted, holes)
 
 
-def test_a_zero_that_was_measured_is_told_from_a_gap():
+def test_an_observed_zero_differs_from_a_missing_entry():
     model = DenoisingAutoencoder(corruption="missing", missing="mask", scaling="none", code_size=8, **QUICK)
     model.fit(np.where(hidden(curve(300), 0.1), np.nan, curve(300)))
     row = curve(1)
@@ -107,14 +109,14 @@ def test_a_zero_that_was_measured_is_told_from_a_gap():
 
 def test_emphasis_on_what_was_hidden_lowers_the_error_there_and_raises_it_elsewhere():
     rows, wanted = curve(800), curve(200, seed=1)
-    hit = hidden(wanted)
+    corruption_mask = hidden(wanted)
     learned = {
         weights: DenoisingAutoencoder(corrupted_weight=weights[0], clean_weight=weights[1], scaling="none", **FILLING)
-        .fit(rows).reconstruct(np.where(hit, 0.0, wanted))
+        .fit(rows).reconstruct(np.where(corruption_mask, 0.0, wanted))
         for weights in ((1.0, 0.0), (0.0, 1.0))
     }  # fmt: skip
-    assert error(learned[1.0, 0.0], wanted, hit) < 0.7 * error(learned[0.0, 1.0], wanted, hit)
-    assert error(learned[1.0, 0.0], wanted, ~hit) > error(learned[0.0, 1.0], wanted, ~hit)
+    assert error(learned[1.0, 0.0], wanted, corruption_mask) < 0.7 * error(learned[0.0, 1.0], wanted, corruption_mask)
+    assert error(learned[1.0, 0.0], wanted, ~corruption_mask) > error(learned[0.0, 1.0], wanted, ~corruption_mask)
 
 
 def test_the_emphasised_criterion_is_the_weighted_sum_of_both_parts():
@@ -126,10 +128,10 @@ def test_the_emphasised_criterion_is_the_weighted_sum_of_both_parts():
     batch = models[0].preprocessing_.rows(TEST).batch(torch.arange(32))
     for model in models[1:]:
         model.objective_.load_state_dict(models[0].objective_.state_dict())
-    hit, clean, both = (
+    corruption_mask, clean, both = (
         model.objective_.terms(batch, 0.5, torch.Generator().manual_seed(3))["reconstruction"] for model in models
     )
-    torch.testing.assert_close(both, 2 * hit + 0.5 * clean)
+    torch.testing.assert_close(both, 2 * corruption_mask + 0.5 * clean)
 
 
 # A corruption of one's own

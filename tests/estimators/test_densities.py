@@ -17,9 +17,9 @@ from isthmus import (
     RestrictedBoltzmannMachine,
     StackedAutoencoder,
 )
-from isthmus.parts.passes import Batch
+from isthmus.parts.forward import Batch
 
-from .cutting import press_ctrl_c
+from .interruptions import press_ctrl_c
 
 X = (load_digits().data[:300] > 7).astype(float)
 SMALL = {"max_epochs": 3, "random_state": 0}
@@ -45,7 +45,7 @@ def test_a_large_machine_scores_by_its_free_energy_until_log_z_is_estimated(tmp_
     assert model.score_kind_ == "unnormalised"
     assert not hasattr(model, "log_partition_")
     before = model.score_samples(X)
-    machine, x = model.objective_.harmonium, torch.from_numpy(X).float()
+    machine, x = model.objective_.rbm, torch.from_numpy(X).float()
     np.testing.assert_allclose(before, -machine.free_energy(x).detach().numpy(), rtol=1e-5)
     estimate = model.estimate_log_partition(n_chains=20, n_temperatures=50)
     assert model.score_kind_ == "estimate"
@@ -72,7 +72,7 @@ def test_draws_come_in_the_users_units_and_repeat_with_their_seed():
 
 
 @pytest.mark.parametrize("method", ["cd", "pcd"])
-def test_word_counts_are_learned_and_drawn_with_as_many_words_as_rows_have(method):
+def test_word_count_samples_keep_the_row_totals(method):
     words = np.random.default_rng(0).poisson(2.0, (60, 10)).astype(float)
     model = RestrictedBoltzmannMachine(
         code_size=4, likelihood="multinomial", scaling="none", method=method, **SMALL
@@ -161,9 +161,9 @@ def test_a_network_of_small_machines_has_a_bound_and_draws(tmp_path):
     np.testing.assert_array_equal(isthmus.load(tmp_path / "m").score_samples(X), model.score_samples(X))
 
 
-def test_a_network_without_fine_tuning_goes_down_by_the_weights_it_went_up_by():
+def test_without_fine_tuning_generative_and_recognition_weights_are_equal():
     model = network()
-    first = model.objective_.layers[0].harmonium
+    first = model.objective_.layers[0].rbm
     torch.testing.assert_close(model.objective_.generation.maps[0].weight, first.weight.t())
     large_top = network(hidden_sizes=(30,), code_size=24, max_epochs=1)
     assert large_top.score_kind_ == "unnormalised"
@@ -189,7 +189,7 @@ def test_a_network_becomes_a_classifier():
     assert classifier.predict(X).shape == (300,)
 
 
-def test_a_network_that_completes_rows_itself_stays_one_for_labels_too():
+def test_a_network_that_imputes_rows_becomes_a_classifier_as_it_is():
     holes = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X)
     model = DeepBeliefNetwork(hidden_sizes=(12,), code_size=6, missing="mask", **SMALL).fit(holes)
     with pytest.raises(InputError, match="missing='mask': the lowest machine completes missing entries"):
@@ -216,13 +216,13 @@ def test_networks_that_cannot_be_meant_are_refused(changes, text):
         network(**changes)
 
 
-def test_ctrl_c_before_up_down_leaves_a_network_whose_way_down_is_its_machines(monkeypatch):
+def test_ctrl_c_before_up_down_keeps_the_rbm_weights_as_generative_weights(monkeypatch):
     options = {"hidden_sizes": (12,), "code_size": 6, "fine_tuning_epochs": 5, "batch_size": 30, **SMALL}
     press_ctrl_c(monkeypatch, at=28)
     model = DeepBeliefNetwork(**options).fit(X)
     assert (model.history_["stopped"], model.history_["name"]) == ("interrupted", "layer 2 of 2")
     network = model.objective_
-    assert torch.equal(network.generation.maps[0].weight, network.layers[0].harmonium.weight.t())
+    assert torch.equal(network.generation.maps[0].weight, network.layers[0].rbm.weight.t())
 
 
 def test_an_interrupted_network_sums_the_z_that_is_within_reach(monkeypatch):
@@ -232,19 +232,20 @@ def test_an_interrupted_network_sums_the_z_that_is_within_reach(monkeypatch):
 
 
 @pytest.mark.parametrize(("n_held_out", "chosen"), [(10, False), (40, True)])
-def test_a_look_at_few_rows_does_not_choose_the_weights(n_held_out, chosen, monkeypatch):
+def test_best_weights_need_enough_validation_rows(n_held_out, chosen, monkeypatch):
     risen = itertools.count()
     monkeypatch.setattr(
-        "isthmus.learning.contrast.Contrast.monitor", lambda self, batch: torch.full((len(batch.x),), 1.0 + next(risen))
+        "isthmus.learning.contrastive_divergence.ContrastiveDivergence.monitor",
+        lambda self, batch: torch.full((len(batch.x),), 1.0 + next(risen)),
     )
     model = RestrictedBoltzmannMachine(code_size=4, **SMALL | {"max_epochs": 3}).fit(X, validation=X[:n_held_out])
     assert (model.history_["best_epoch"] == 0) == chosen
     alone = RestrictedBoltzmannMachine(code_size=4, **SMALL | {"max_epochs": 3, "validation_fraction": 0.0}).fit(X)
-    same = torch.equal(alone.objective_.harmonium.weight, model.objective_.harmonium.weight)
+    same = torch.equal(alone.objective_.rbm.weight, model.objective_.rbm.weight)
     assert same != chosen
 
 
-def test_what_an_energy_has_no_units_for_is_told():
+def test_columns_without_matching_visible_units_are_noted():
     frame = pd.DataFrame({"kids": np.arange(60) % 5, "size": np.linspace(0.0, 1.7, 60)})
     assert any("kids" in note for note in RestrictedBoltzmannMachine(**SMALL).fit(frame).history_["notes"])
     texts = isthmus.data.Documents(["a word", "another word", "no word at all"] * 10)
@@ -274,13 +275,13 @@ def test_sparsity_is_refused_where_no_term_would_ask_for_it():
 
 
 @pytest.mark.parametrize("kind", [DeepBeliefNetwork, StackedAutoencoder])
-def test_a_stack_of_machines_reads_rows_with_holes_as_its_lowest_machine_completes_them(kind):
+def test_an_rbm_stack_imputes_missing_entries_with_its_first_layer(kind):
     holes = np.where(np.random.default_rng(0).random(X.shape) < 0.3, np.nan, X)
     more = {"layers": "rbm"} if kind is StackedAutoencoder else {}
     model = kind(hidden_sizes=(12,), code_size=6, missing="mask", likelihood="bernoulli", **more, **SMALL).fit(holes)
     lowest = model.objective_.layers[0]
     (batch,) = (Batch(reading.x, mask=reading.mask) for reading in model.read(holes[:20]))
-    completed = lowest.complete(batch)
+    completed = lowest.impute(batch)
     assert not torch.equal(completed, batch.x)
     np.testing.assert_allclose(
         model.transform(holes[:20]), model.objective_.encode(Batch(completed))[1].detach().numpy(), rtol=1e-4

@@ -72,7 +72,7 @@ def test_what_stands_at_a_missing_entry_when_it_is_read_changes_no_error(name):
     )
 
 
-def test_the_yardstick_is_found_of_means_and_read_at_means_where_something_is_missing():
+def test_the_pca_baseline_imputes_missing_entries_by_column_means():
     model = fitted("deep")
     x = ma.masked_array(in_model_space(model, X), ~SEEN)
     complete = x.filled(np.nan)

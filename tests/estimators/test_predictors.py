@@ -85,13 +85,13 @@ def test_a_frozen_encoder_gives_the_same_codes_after_learning():
 
 
 def test_the_head_may_learn_alone_first_and_the_encoder_joins_it_after():
-    settings = {"encoder": coder(), "head_epochs": 3, "head_learning_rate": 0.1, **QUICK}
-    still = CodeClassifier(**{**settings, "learning_rate": 1e-12}).fit(X, Y)
+    training_config = {"encoder": coder(), "head_epochs": 3, "head_learning_rate": 0.1, **QUICK}
+    still = CodeClassifier(**{**training_config, "learning_rate": 1e-12}).fit(X, Y)
     assert [record["name"] for record in still.history_["pretraining"]] == ["head"]
     np.testing.assert_allclose(still.encoder_.transform(X), coder().transform(X), rtol=1e-5, atol=1e-6)
     alone = CodeClassifier(encoder=coder(), frozen=True, **{**QUICK, "max_epochs": 3, "learning_rate": 0.1}).fit(X, Y)
     np.testing.assert_allclose(still.predict_proba(X), alone.predict_proba(X), rtol=1e-3, atol=1e-5)
-    moved = CodeClassifier(**settings).fit(X, Y)
+    moved = CodeClassifier(**training_config).fit(X, Y)
     assert not np.allclose(moved.encoder_.transform(X), coder().transform(X))
 
 
@@ -120,9 +120,9 @@ def test_a_head_on_frozen_codes_is_least_squares():
 def test_few_labels_go_further_with_a_start_than_without():
     rest, labels = DIGITS.data[300:], DIGITS.target[300:]
     start = Autoencoder(code_size=32, hidden_sizes=(64,), max_epochs=15, random_state=0).fit(rest)
-    settings = {"encoder": start, "max_epochs": 15, "random_state": 0, "learning_rate": 2e-3}
+    training_config = {"encoder": start, "max_epochs": 15, "random_state": 0, "learning_rate": 2e-3}
     accuracy = {
-        how: CodeClassifier(start=how, **settings).fit(X[:100], Y[:100]).score(rest, labels)
+        how: CodeClassifier(start=how, **training_config).fit(X[:100], Y[:100]).score(rest, labels)
         for how in ("encoder", "random")
     }
     assert accuracy["encoder"] > accuracy["random"] + 0.03
@@ -167,9 +167,9 @@ def test_rows_without_label_change_nothing_where_the_reconstruction_counts_nothi
 
 def test_rows_without_label_shape_the_code_where_the_reconstruction_counts():
     y = np.where(np.arange(300) < 60, Y, -1)
-    settings = {"encoder": coder("deep"), "unlabeled": -1, **QUICK}
-    kept = CodeClassifier(reconstruction_weight=0.1, **settings).fit(X, y)
-    left = CodeClassifier(**settings).fit(X, y)
+    training_config = {"encoder": coder("deep"), "unlabeled": -1, **QUICK}
+    kept = CodeClassifier(reconstruction_weight=0.1, **training_config).fit(X, y)
+    left = CodeClassifier(**training_config).fit(X, y)
     assert (kept.n_rows_, left.n_rows_) == (300, 60)  # in an epoch the labelled ones come four times
     assert kept.history_["epochs"][0]["terms"].keys() == {"classification", "reconstruction"}
     assert -1 not in kept.classes_
@@ -319,7 +319,7 @@ def test_what_cannot_be_learned_is_refused_in_one_line(changes, y, text):
 
 @both
 @pytest.mark.parametrize("validation", [X, (X,), "X", 3])
-def test_rows_without_labels_are_refused_where_labels_are_looked_at(predictor, y, validation):
+def test_supervised_training_requires_labels(predictor, y, validation):
     with pytest.raises(InputError, match=r"looks at labels too; give validation=\(rows, labels\)"):
         predictor(encoder=coder(), **QUICK).fit(X, y, validation=validation)
 

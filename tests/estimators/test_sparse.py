@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from isthmus import InputError, SparseAutoencoder
-from isthmus.parts.centring import CentredMLP
+from isthmus.parts.centred_encoder import CentredMLP
 from isthmus.parts.constraints import dictionary_weight
 from isthmus.parts.sparse_activations import GatheredLinear
 
@@ -109,7 +109,7 @@ def test_the_dictionary_is_overcomplete_unless_told_and_says_so():
     ]
 
 
-def test_what_was_learned_is_held_in_the_activity_of_its_units():
+def test_activity_matches_the_codes():
     model = fitted(sparsity="topk", k=6)
     activity = model.objective_.penalties["dead_units"].activity
     rates = (model.transform(TRAIN) != 0).mean(0)
@@ -129,6 +129,6 @@ def test_what_was_learned_is_held_in_the_activity_of_its_units():
         ({"hidden_sizes": (32,), "unit_columns": True}, "unit columns need a linear decoder.*network of 2 affine maps"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(options, text):
+def test_invalid_options_are_refused(options, text):
     with pytest.raises(InputError, match=text):
         SparseAutoencoder(**{**QUICK, **options}).fit(TRAIN)

@@ -17,7 +17,7 @@ from isthmus.parts.jacobians import Contraction
 from isthmus.parts.networks import TiedMLP
 from isthmus.parts.penalties import LaplacePrior
 
-from .cutting import kill, press_ctrl_c
+from .interruptions import kill, press_ctrl_c
 
 DIGITS = load_digits()
 X, Y = DIGITS.data[:300], DIGITS.target[:300]
@@ -157,7 +157,7 @@ def test_the_reconstruction_counts_beside_the_labels_where_asked():
     assert blind.history_["epochs"][0]["terms"].keys() == {"classification"}
 
 
-def test_rows_that_are_looked_at_bring_their_classes():
+def test_validation_rows_carry_their_classes():
     model = stack(training="supervised").fit(X[:200], Y[:200], validation=(X[200:], Y[200:]))
     assert model.history_["epochs"][-1]["held_out"] > 0
     assert not hasattr(model, "_y")

@@ -84,8 +84,8 @@ def test_the_size_of_the_blocks_changes_nothing() -> None:
 @pytest.mark.parametrize("decay", [0.9, 0.98])
 def test_the_krylov_subspace_of_wide_data_gives_the_exact_error(monkeypatch: pytest.MonkeyPatch, decay: float) -> None:
     # The limits are lowered so that small data takes the way of large; 0.98 is a spectrum that hardly decays.
-    monkeypatch.setattr(baseline, "WIDEST_COVARIANCE", 100)
-    monkeypatch.setattr(baseline, "LARGEST_GRAM", 50)
+    monkeypatch.setattr(baseline, "MAX_COVARIANCE_COLUMNS", 100)
+    monkeypatch.setattr(baseline, "MAX_GRAM_ROWS", 50)
     x = rows(700, 300, decay=decay)
     found, expected = principal_components(blocks_of(x), 300, 12), reference(x, 12)
     np.testing.assert_allclose(found.mean, expected.mean_, rtol=1e-5)
@@ -97,8 +97,8 @@ def test_the_krylov_subspace_of_wide_data_gives_the_exact_error(monkeypatch: pyt
 
 
 def test_wide_data_gives_the_same_components_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baseline, "WIDEST_COVARIANCE", 10)
-    monkeypatch.setattr(baseline, "LARGEST_GRAM", 10)
+    monkeypatch.setattr(baseline, "MAX_COVARIANCE_COLUMNS", 10)
+    monkeypatch.setattr(baseline, "MAX_GRAM_ROWS", 10)
     x = rows(60, 30)
     first, second = (principal_components(blocks_of(x), 30, 3) for _ in range(2))
     assert torch.equal(first.components, second.components)
@@ -161,7 +161,7 @@ def test_the_suggested_size_is_at_most_the_largest_and_at_least_one() -> None:
 
 
 def test_the_suggested_size_of_wide_data_reads_its_first_rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baseline, "WIDEST_COVARIANCE", 50)
+    monkeypatch.setattr(baseline, "MAX_COVARIANCE_COLUMNS", 50)
     x, read = rows(2600, 80), []
 
     def blocks() -> Iterator[Tensor]:

@@ -158,7 +158,7 @@ def test_more_rows_than_the_limit_are_sampled_in_order_without_repeats() -> None
 
 def test_the_sample_is_what_the_probe_sees(monkeypatch: pytest.MonkeyPatch) -> None:
     x, labels = clouds(300)
-    monkeypatch.setattr(codes_module, "LARGEST_PROBE_ROWS", 100)
+    monkeypatch.setattr(codes_module, "MAX_PROBE_ROWS", 100)
     sampled = probe_rows(300, 4, 0)
     assert knn_accuracy(x, labels) == knn_accuracy(x[sampled], labels[sampled])
 

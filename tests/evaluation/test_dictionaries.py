@@ -78,7 +78,7 @@ def test_noise_lowers_the_cosine_by_as_much_as_its_size_says() -> None:
     found = compare_dictionaries(true, true + 0.5 * noise)
     assert found.mean_max_cosine == pytest.approx(1 / np.sqrt(1.25), abs=0.01)
     assert found.mean_matched_cosine == pytest.approx(found.mean_max_cosine, rel=1e-12)
-    assert found.recovered == pytest.approx(np.mean(found.cosines > dictionaries.RECOVERED))
+    assert found.recovered == pytest.approx(np.mean(found.cosines > dictionaries.RECOVERY_COSINE))
 
 
 def test_two_true_atoms_may_share_a_learned_one_only_in_the_mean_of_the_largest() -> None:

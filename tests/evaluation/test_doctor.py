@@ -14,13 +14,13 @@ import torch
 
 from isthmus.errors import InputError
 from isthmus.estimators.registry import KINDS
-from isthmus.evaluation.doctor import RULES, ColumnScales, FitFacts, column_scales, examine, shuffled_columns
+from isthmus.evaluation.doctor import RULES, ColumnStatistics, FitFacts, column_statistics, diagnose, shuffled_columns
 
 
-def scales(std: Sequence[float], reach: float = 1.0) -> ColumnScales:
+def scales(std: Sequence[float], reach: float = 1.0) -> ColumnStatistics:
     spread = np.asarray(std, float)
     bound = np.where(spread > 0, reach, 0.0)
-    return ColumnScales(np.zeros_like(spread), spread, -bound, bound)
+    return ColumnStatistics(np.zeros_like(spread), spread, -bound, bound)
 
 
 def epochs(
@@ -47,7 +47,7 @@ HEALTHY = FitFacts(
     best_epoch=49,
     codes=torch.randn(500, 4, generator=torch.Generator().manual_seed(0)),
     train_error=5.0,
-    held_out_error=6.0,
+    validation_error=6.0,
     pca_error=13.0,
     shuffled_error=60.0,
     column_names=[f"x{i}" for i in range(50)],
@@ -67,17 +67,17 @@ def silent(name: str, facts: FitFacts) -> bool:
 
 
 def test_a_healthy_fit_has_no_findings() -> None:
-    assert examine(HEALTHY) == []
+    assert diagnose(HEALTHY) == []
     assert all(silent(name, HEALTHY) for name in RULES)
 
 
 def test_a_fit_that_never_began_is_examined_without_trouble() -> None:
     bare = FitFacts([], "max_epochs", scales([1.0, 1.0]), 3, 2, 1, 5)
-    assert examine(bare) == []
+    assert diagnose(bare) == []
 
 
 def test_findings_are_json_with_warnings_first() -> None:
-    found = examine(replace(HEALTHY, columns=scales([1.0] * 49 + [0.0]), pca_error=1.0))
+    found = diagnose(replace(HEALTHY, columns=scales([1.0] * 49 + [0.0]), pca_error=1.0))
     assert [(f.name, f.severity) for f in found] == [("worse-than-pca", "warning"), ("constant-columns", "note")]
     assert set(json.loads(json.dumps(found[0].to_dict()))) == {"name", "message", "advice", "severity"}
 
@@ -182,7 +182,7 @@ def test_a_loss_that_comes_down_from_a_rise_but_was_better_before_is_not_called_
     assert silent("still-improving", replace(HEALTHY, epochs=course))
 
 
-def test_without_held_out_rows_the_training_loss_is_watched() -> None:
+def test_without_validation_rows_the_training_loss_is_monitored() -> None:
     course = epochs([None] * 10, train=[100.0 - 10 * i for i in range(10)])
     assert "the training loss was still falling" in say("still-improving", replace(HEALTHY, epochs=course))
 
@@ -196,18 +196,18 @@ def test_learning_that_was_stopped_on_purpose_is_not_called_unfinished() -> None
 
 
 def test_a_gap_between_held_out_and_training_rows_is_a_note_and_a_large_one_a_warning() -> None:
-    gap = replace(HEALTHY, held_out_error=8.0)
+    gap = replace(HEALTHY, validation_error=8.0)
     assert say("over-fitting", gap).startswith(
         "held-out rows have 1.6 times the squared error of training rows (8 against 5); "
         "the network has 10,000 parameters for 5,000 rows | give more rows"
     )
-    assert [f.severity for f in examine(gap)] == ["note"]
-    assert [f.severity for f in examine(replace(gap, held_out_error=16.0, pca_error=20.0))] == ["warning"]
-    assert silent("over-fitting", replace(gap, held_out_error=7.4))
+    assert [f.severity for f in diagnose(gap)] == ["note"]
+    assert [f.severity for f in diagnose(replace(gap, validation_error=16.0, pca_error=20.0))] == ["warning"]
+    assert silent("over-fitting", replace(gap, validation_error=7.4))
 
 
 def test_a_gap_of_nearly_nothing_is_none() -> None:
-    assert silent("over-fitting", replace(HEALTHY, train_error=1e-6, held_out_error=1e-4))
+    assert silent("over-fitting", replace(HEALTHY, train_error=1e-6, validation_error=1e-4))
 
 
 def test_a_held_out_loss_that_rises_from_its_best_is_noted_with_the_epoch_that_was_kept() -> None:
@@ -220,13 +220,13 @@ def test_a_held_out_loss_that_rises_from_its_best_is_noted_with_the_epoch_that_w
 
 
 def test_rows_learned_by_heart_are_named_and_over_fitting_goes_without_saying() -> None:
-    by_heart = replace(HEALTHY, n_rows=60, train_error=0.1, held_out_error=65.0, pca_error=70.0)
+    by_heart = replace(HEALTHY, n_rows=60, train_error=0.1, validation_error=65.0, pca_error=70.0)
     assert say("memorised-rows", by_heart).startswith(
         "training rows are reconstructed to 0.2% of their variance, held-out rows only to 130%: "
         "the 10,000 parameters learn the 60 rows by heart | give many more rows"
     )
-    assert [f.name for f in examine(by_heart)] == ["memorised-rows"]
-    assert silent("memorised-rows", replace(by_heart, held_out_error=20.0))
+    assert [f.name for f in diagnose(by_heart)] == ["memorised-rows"]
+    assert silent("memorised-rows", replace(by_heart, validation_error=20.0))
     assert silent("memorised-rows", replace(by_heart, train_error=10.0))
 
 
@@ -245,42 +245,42 @@ def test_rows_learned_by_heart_after_the_best_epoch_are_named_too() -> None:
 
 
 def test_a_model_worse_than_pca_is_told_by_how_much() -> None:
-    worse = replace(HEALTHY, held_out_error=6.6, pca_error=6.0)
+    worse = replace(HEALTHY, validation_error=6.6, pca_error=6.0)
     assert say("worse-than-pca", worse).startswith(
         "the squared error per row, 6.6, is 10.0% above that of 4 principal components, 6 | learn for longer"
     )
-    assert [f.severity for f in examine(worse)] == ["warning"]
-    assert [f.severity for f in examine(replace(worse, held_out_error=6.2))] == ["note"]
+    assert [f.severity for f in diagnose(worse)] == ["warning"]
+    assert [f.severity for f in diagnose(replace(worse, validation_error=6.2))] == ["note"]
     assert "linear kind" in say("worse-than-pca", worse)
     assert "linear kind" not in say("worse-than-pca", replace(worse, kind="linear"))
-    assert silent("worse-than-pca", replace(worse, held_out_error=6.1))
+    assert silent("worse-than-pca", replace(worse, validation_error=6.1))
     assert silent("worse-than-pca", replace(worse, pca_error=None))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_arguments_that_the_kind_takes_are_advised(kind: str) -> None:
     taken = KINDS[kind]().get_params(deep=False)
-    facts = replace(HEALTHY, kind=kind, held_out_error=16.0, pca_error=6.0)
-    by_heart = replace(facts, n_rows=60, train_error=0.1, held_out_error=65.0)
+    facts = replace(HEALTHY, kind=kind, validation_error=16.0, pca_error=6.0)
+    by_heart = replace(facts, n_rows=60, train_error=0.1, validation_error=65.0)
     advised = [
         say("worse-than-pca", facts), say("over-fitting", facts), say("memorised-rows", by_heart),
-        say("over-fitting", replace(facts, held_out_error=None, epochs=epochs([20.0, 12.0, 10.0, 10.5, 11.0]))),
+        say("over-fitting", replace(facts, validation_error=None, epochs=epochs([20.0, 12.0, 10.0, 10.5, 11.0]))),
     ]  # fmt: skip
     for argument in ("hidden_sizes", "dropout"):
         assert any(argument in text for text in advised) == (argument in taken)
 
 
 def test_a_code_that_was_asked_for_more_than_a_small_error_only_gets_a_note() -> None:
-    facts = replace(HEALTHY, held_out_error=6.6, pca_error=6.0, penalised=True)
-    assert [f.severity for f in examine(facts)] == ["note"]
+    facts = replace(HEALTHY, validation_error=6.6, pca_error=6.0, penalised=True)
+    assert [f.severity for f in diagnose(facts)] == ["note"]
     assert "weaken the penalty or corruption" in say("worse-than-pca", facts)
 
 
-def test_an_overcomplete_penalised_code_is_not_held_against_a_copy() -> None:
-    facts = replace(HEALTHY, held_out_error=6.6, pca_error=2.0, code_size=50)
+def test_copies_input_is_silent_for_an_overcomplete_penalised_code() -> None:
+    facts = replace(HEALTHY, validation_error=6.6, pca_error=2.0, code_size=50)
     assert not silent("worse-than-pca", facts)
     assert silent("worse-than-pca", replace(facts, penalised=True))
-    copy = replace(facts, train_error=0.01, held_out_error=0.01, shuffled_error=0.05, penalised=True)
+    copy = replace(facts, train_error=0.01, validation_error=0.01, shuffled_error=0.05, penalised=True)
     assert "strengthen what keeps it from copying" in say("copies-input", copy)
 
 
@@ -292,27 +292,27 @@ def test_dead_units_of_a_sparse_code_are_told_what_helps() -> None:
 
 
 def test_without_held_out_rows_training_rows_are_compared_with_pca() -> None:
-    assert not silent("worse-than-pca", replace(HEALTHY, held_out_error=None, train_error=9.0, pca_error=6.0))
+    assert not silent("worse-than-pca", replace(HEALTHY, validation_error=None, train_error=9.0, pca_error=6.0))
 
 
 def test_another_likelihood_than_the_squared_error_only_gets_a_note() -> None:
-    found = examine(replace(HEALTHY, held_out_error=6.6, pca_error=6.0, likelihood="mixed"))
+    found = diagnose(replace(HEALTHY, validation_error=6.6, pca_error=6.0, likelihood="mixed"))
     assert [(f.name, f.severity) for f in found] == [("worse-than-pca", "note")]
     assert "likelihood='mixed' does not minimise the squared error" in found[0].advice
 
 
-def test_where_pca_leaves_nearly_nothing_over_a_tiny_excess_is_no_matter() -> None:
-    assert silent("worse-than-pca", replace(HEALTHY, held_out_error=0.01, pca_error=1e-6))
-    assert not silent("worse-than-pca", replace(HEALTHY, held_out_error=1.0, pca_error=1e-6))
+def test_worse_than_pca_ignores_a_tiny_excess() -> None:
+    assert silent("worse-than-pca", replace(HEALTHY, validation_error=0.01, pca_error=1e-6))
+    assert not silent("worse-than-pca", replace(HEALTHY, validation_error=1.0, pca_error=1e-6))
 
 
-def test_where_pca_leaves_none_but_rounding_nothing_is_held_against_it() -> None:
-    assert silent("worse-than-pca", replace(HEALTHY, held_out_error=30.0, pca_error=2.5e-13, code_size=64))
-    assert silent("worse-than-pca", replace(HEALTHY, held_out_error=30.0, pca_error=0.0))
+def test_worse_than_pca_is_silent_where_pca_is_exact() -> None:
+    assert silent("worse-than-pca", replace(HEALTHY, validation_error=30.0, pca_error=2.5e-13, code_size=64))
+    assert silent("worse-than-pca", replace(HEALTHY, validation_error=30.0, pca_error=0.0))
 
 
 def test_a_wide_code_that_rebuilds_shuffled_rows_as_well_as_data_copies() -> None:
-    copy = replace(HEALTHY, code_size=60, train_error=0.01, held_out_error=0.01, pca_error=0.0, shuffled_error=0.05)
+    copy = replace(HEALTHY, code_size=60, train_error=0.01, validation_error=0.01, pca_error=0.0, shuffled_error=0.05)
     assert say("copies-input", copy).startswith(
         "the code (60 units for 50 varying columns) copies its input: rows are reconstructed to 0.02% of their "
         "variance, and rows with shuffled columns, which share nothing with them, to 0.1% | take a narrower code: "
@@ -327,7 +327,7 @@ def test_a_wide_code_that_rebuilds_shuffled_rows_as_well_as_data_copies() -> Non
 # -- how it ended
 
 
-def test_a_loss_that_was_lost_is_told_with_the_epoch_and_the_likely_cause() -> None:
+def test_a_nan_loss_reports_epoch_and_likely_cause() -> None:
     lost = replace(HEALTHY, stopped="nan", nan_epoch=2, epochs=epochs([700.0, 600.0]))
     found = say("nan", lost)
     assert found.startswith("the loss was no longer a finite number in epoch 3; the last good weights were kept | ")
@@ -337,15 +337,15 @@ def test_a_loss_that_was_lost_is_told_with_the_epoch_and_the_likely_cause() -> N
     assert "the logarithm of zero" in say("nan", replace(lost, likelihood="bernoulli"))
     both = replace(lost, columns=scales([1.0], reach=5e4), epochs=epochs([1.0, 1.0], rates=[0.5, 0.5]))
     assert say("nan", both).count(";") == 2
-    assert [f.name for f in examine(replace(lost, held_out_error=70.0))] == ["nan"]
+    assert [f.name for f in diagnose(replace(lost, validation_error=70.0))] == ["nan"]
 
 
 def test_a_loss_that_is_nan_troubles_no_other_rule() -> None:
     lost = replace(
         HEALTHY, stopped="nan", nan_epoch=1, epochs=epochs([700.0, math.nan]), train_error=math.nan,
-        held_out_error=math.nan, shuffled_error=math.nan, codes=torch.full((5, 4), math.nan),
+        validation_error=math.nan, shuffled_error=math.nan, codes=torch.full((5, 4), math.nan),
     )  # fmt: skip
-    assert [f.name for f in examine(lost)] == ["nan"]
+    assert [f.name for f in diagnose(lost)] == ["nan"]
 
 
 def test_an_interrupted_fit_and_a_spent_time_limit_are_noted() -> None:
@@ -355,7 +355,7 @@ def test_an_interrupted_fit_and_a_spent_time_limit_are_noted() -> None:
     assert say("time-limit", spent).startswith("the time limit ended learning in epoch 7, before the learning rate")
     assert "plan fewer epochs (max_epochs=7) so that" in say("time-limit", spent)
     assert "plan fewer epochs of its phases so that" in say("time-limit", replace(spent, n_phases=3))
-    assert [f.severity for f in examine(stopped) + examine(spent)] == ["note", "note"]
+    assert [f.severity for f in diagnose(stopped) + diagnose(spent)] == ["note", "note"]
 
 
 # -- the measurements
@@ -365,7 +365,7 @@ def test_column_scales_leave_out_what_is_missing() -> None:
     x = np.random.default_rng(0).normal(5, 2, size=(90, 4)).astype(np.float32)
     x[np.random.default_rng(1).random(x.shape) < 0.4] = np.nan
     x[:40, 1], x[:, 3] = np.nan, np.nan
-    found = column_scales(torch.from_numpy(x).split(20))
+    found = column_statistics(torch.from_numpy(x).split(20))
     seen = x[:, :3].astype(np.float64)
     for name, of in (("mean", np.nanmean), ("std", np.nanstd), ("minimum", np.nanmin), ("maximum", np.nanmax)):
         np.testing.assert_allclose(getattr(found, name)[:3], of(seen, axis=0), rtol=1e-12)
@@ -374,7 +374,7 @@ def test_column_scales_leave_out_what_is_missing() -> None:
 
 def test_column_scales_agree_with_numpy_and_lose_nothing_far_from_zero() -> None:
     x = np.random.default_rng(0).normal(size=(200, 4)) * [1, 10, 0.1, 0] + [0, 5, 1e6, 0.1]
-    found = column_scales(torch.from_numpy(x).split(33))
+    found = column_statistics(torch.from_numpy(x).split(33))
     np.testing.assert_allclose(found.mean, x.mean(0), rtol=1e-12)
     np.testing.assert_allclose(found.std, [*x[:, :3].std(0), 0.0], rtol=1e-9)
     np.testing.assert_array_equal(found.minimum, x.min(0))
@@ -384,7 +384,7 @@ def test_column_scales_agree_with_numpy_and_lose_nothing_far_from_zero() -> None
 
 def test_scales_of_no_rows_are_refused() -> None:
     with pytest.raises(InputError, match="there are no rows to take the scales of columns from; give at least one"):
-        column_scales([torch.zeros(0, 3)])
+        column_statistics([torch.zeros(0, 3)])
 
 
 def test_shuffled_columns_keep_the_values_of_each_column_and_break_what_goes_together() -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from isthmus.errors import InputError
 from isthmus.evaluation import features
 from isthmus.evaluation.codes import unit_statistics
-from isthmus.evaluation.features import Activity, activity, as_images, atoms, effects, is_linear, strongest
+from isthmus.evaluation.features import Activity, activity, as_images, atoms, effects, is_linear, top_activating_rows
 from isthmus.parts.layers import ACTIVATIONS
 from isthmus.parts.networks import MLP, ConvolutionalDecoder, ConvolutionalEncoder, TiedMLP
 
@@ -52,12 +52,12 @@ def test_no_rows_show_no_units() -> None:
 
 def test_no_row_is_stronger_than_the_strongest_and_equals_keep_their_order() -> None:
     h = np.random.default_rng(0).integers(0, 5, 40).astype(np.float32)
-    rows = strongest(h, 9)
+    rows = top_activating_rows(h, 9)
     assert sorted(h, reverse=True)[:9] == h[rows].tolist()
     assert rows.tolist() == sorted(range(40), key=lambda i: (-h[i], i))[:9]
-    assert len(strongest(h, 99)) == 40
+    assert len(top_activating_rows(h, 99)) == 40
     with pytest.raises(InputError, match="n=0: ask for at least one row"):
-        strongest(h, 0)
+        top_activating_rows(h, 0)
 
 
 LINEAR = {
@@ -120,14 +120,14 @@ def test_the_effect_of_a_unit_in_a_curved_decoder_is_taken_about_the_mean_code()
 
 def test_first_weights_are_those_of_the_first_map_and_kernels_are_told_apart() -> None:
     mlp = MLP((5, 4, 3), generator=generator())
-    found = features.first_weights(mlp)
+    found = features.first_layer_weights(mlp)
     assert found is not None
     np.testing.assert_array_equal(found[0], mlp.affine_maps[0].weight.detach().double())
-    assert (found[1], features.n_maps(mlp)) == (False, 2)
-    found = features.first_weights(ConvolutionalEncoder((3, 8, 8), 2, channels=(4,), generator=generator()))
+    assert (found[1], features.n_weight_layers(mlp)) == (False, 2)
+    found = features.first_layer_weights(ConvolutionalEncoder((3, 8, 8), 2, channels=(4,), generator=generator()))
     assert found is not None
     assert (found[0].shape, found[1]) == ((4, 3, 3, 3), True)
-    assert features.first_weights(nn.Identity()) is None
+    assert features.first_layer_weights(nn.Identity()) is None
 
 
 def test_weights_of_images_come_back_as_images_with_channels_last() -> None:

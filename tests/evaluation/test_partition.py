@@ -7,14 +7,14 @@ import torch
 
 from isthmus import InputError
 from isthmus.evaluation.partition import (
-    Path,
-    annealed,
-    chosen_betas,
+    AnnealingPath,
+    adaptive_betas,
+    annealed_importance_sampling,
     free_energy_gap,
     log_pseudo_likelihood,
-    reverse_annealed,
+    reverse_annealed_importance_sampling,
 )
-from isthmus.parts.energies import Harmonium
+from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.likelihoods import likelihood_from
 
 CATEGORICAL = {"name": "categorical", "groups": [[0, 1, 2], [3, 4], [5, 6, 7, 8]]}
@@ -26,7 +26,7 @@ def machine(seed, config=None, n_columns=None, hidden="bernoulli", scale=None):
     wide, tall = (int(torch.randint(4, 13, (), generator=generator)) for _ in range(2))
     config = config or {"name": "bernoulli"}
     scale = scale or (0.3, 0.7, 1.2, 2.0)[seed % 4]
-    made = Harmonium(
+    made = RBMEnergy(
         likelihood_from(config, n_columns or wide), tall, hidden=hidden, weight_scale=scale, generator=generator
     )
     with torch.no_grad():
@@ -46,8 +46,8 @@ def model_draws(made, n, generator):
 def test_log_z_is_estimated_within_a_tenth_of_a_nat_and_bracketed_by_the_reverse(seed):
     made, generator = machine(seed)
     exact = float(made.log_partition())
-    below = annealed(made, generator, n_chains=100, n_temperatures=150)
-    above = reverse_annealed(made, model_draws(made, 100, generator), generator, betas=below.betas)
+    below = annealed_importance_sampling(made, generator, n_chains=100, n_temperatures=150)
+    above = reverse_annealed_importance_sampling(made, model_draws(made, 100, generator), generator, betas=below.betas)
     assert below.log_partition == pytest.approx(exact, abs=0.1)
     assert above.log_partition == pytest.approx(exact, abs=0.1)
     assert below.interval[0] <= exact <= above.interval[1]
@@ -60,21 +60,21 @@ def test_log_z_is_estimated_within_a_tenth_of_a_nat_and_bracketed_by_the_reverse
 def test_every_visible_unit_has_a_path_to_independent_columns(config, n_columns):
     made, generator = machine(2, config, n_columns, scale=0.4)
     base = 0.5 * made.visible_bias.detach()
-    estimate = annealed(made, generator, n_chains=200, n_temperatures=200, base=base)
+    estimate = annealed_importance_sampling(made, generator, n_chains=200, n_temperatures=200, base=base)
     assert estimate.log_partition == pytest.approx(float(made.log_partition()), abs=0.1)
 
 
 def test_word_counts_have_a_log_z_for_each_number_of_words():
     made, generator = machine(1, {"name": "multinomial"}, 6)
     for total in (1, 7):
-        estimate = annealed(made, generator, n_chains=200, n_temperatures=200, total=total)
+        estimate = annealed_importance_sampling(made, generator, n_chains=200, n_temperatures=200, total=total)
         assert estimate.log_partition == pytest.approx(float(made.log_partition(total)), abs=0.1)
 
 
 def test_the_standard_error_tells_the_scatter_of_the_estimates():
     made, generator = machine(3)
     betas = torch.linspace(0, 1, 15)
-    runs = [annealed(made, generator, n_chains=50, betas=betas) for _ in range(60)]
+    runs = [annealed_importance_sampling(made, generator, n_chains=50, betas=betas) for _ in range(60)]
     scatter = torch.tensor([run.log_partition for run in runs]).std()
     told = torch.tensor([run.standard_error for run in runs]).mean()
     assert 0.6 < scatter / told < 1.7
@@ -84,10 +84,10 @@ def test_few_temperatures_err_below_and_backwards_above():
     made, generator = machine(3, scale=3.0)
     exact, betas = float(made.log_partition()), torch.linspace(0, 1, 4)
     draws = model_draws(made, 30 * 20, generator).split(20)
-    below = [annealed(made, generator, n_chains=20, betas=betas).log_partition for _ in draws]
-    above = [reverse_annealed(made, v, generator, betas=betas).log_partition for v in draws]
+    below = [annealed_importance_sampling(made, generator, n_chains=20, betas=betas).log_partition for _ in draws]
+    above = [reverse_annealed_importance_sampling(made, v, generator, betas=betas).log_partition for v in draws]
     assert sum(below) / 30 < exact < sum(above) / 30
-    estimate = annealed(made, generator, n_chains=20, betas=betas)
+    estimate = annealed_importance_sampling(made, generator, n_chains=20, betas=betas)
     assert 1 <= estimate.effective_sample_size <= 20
     assert estimate.interval[0] < estimate.log_partition < estimate.interval[1]
 
@@ -96,13 +96,13 @@ def test_chosen_temperatures_scatter_no_more_than_even_ones_where_the_path_is_st
     made, generator = machine(7, scale=1.0)
     with torch.no_grad():
         made.weight.mul_(4)
-    chosen = chosen_betas(Path(made), 60, generator)
+    chosen = adaptive_betas(AnnealingPath(made), 60, generator)
     assert len(chosen) == 60
     assert chosen[0] == 0
     assert chosen[-1] == 1
     assert (chosen.diff() > 0).all()
     variance = {
-        name: annealed(made, generator, n_chains=2000, betas=betas).log_weights.var()
+        name: annealed_importance_sampling(made, generator, n_chains=2000, betas=betas).log_weights.var()
         for name, betas in (("chosen", chosen), ("even", torch.linspace(0, 1, 60)))
     }
     assert variance["chosen"] < variance["even"]
@@ -111,12 +111,12 @@ def test_chosen_temperatures_scatter_no_more_than_even_ones_where_the_path_is_st
 def test_units_that_are_drawn_approximately_are_refused():
     made, generator = machine(0, hidden="rectified")
     with pytest.raises(InputError, match="hidden_units='rectified' are drawn by an approximation, which anneal"):
-        annealed(made, generator)
+        annealed_importance_sampling(made, generator)
 
 
 def test_one_draw_is_an_estimate_without_an_error():
     made, generator = machine(0)
-    assert annealed(made, generator, n_chains=1, n_temperatures=50).standard_error == math.inf
+    assert annealed_importance_sampling(made, generator, n_chains=1, n_temperatures=50).standard_error == math.inf
 
 
 def test_the_pseudo_likelihood_is_that_of_each_column_given_the_others():
@@ -157,4 +157,4 @@ def test_the_free_energy_gap_is_positive_for_rows_that_the_model_finds_less_prob
 def test_paths_that_cannot_be_meant_are_refused(arguments, text):
     made, generator = machine(0)
     with pytest.raises(InputError, match=text):
-        annealed(made, generator, **arguments)
+        annealed_importance_sampling(made, generator, **arguments)

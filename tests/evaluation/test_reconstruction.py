@@ -22,7 +22,7 @@ from isthmus.evaluation.reconstruction import compare_with_pca, evaluate, square
 
 
 @dataclass(frozen=True)
-class Reading:
+class ModelOutput:
     x: Tensor
     code: Tensor
     reconstruction: Tensor
@@ -41,12 +41,12 @@ class Plane:
         self.code_size_ = model.code_size
         self.passes = 0
 
-    def read(self, X: np.ndarray) -> Iterator[Reading]:
+    def read(self, X: np.ndarray) -> Iterator[ModelOutput]:
         self.passes += 1
         for x in torch.from_numpy(X).split(64):
             code = self.model.encode(x)
             r = self.model.decode(code) + self.offset
-            yield Reading(x, code, r, 0.5 * (x - r).square().sum(1))
+            yield ModelOutput(x, code, r, 0.5 * (x - r).square().sum(1))
 
 
 def digits(n: int = 300) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +160,7 @@ def test_where_there_are_more_rows_than_the_probes_take_codes_and_labels_stay_to
     x, labels = digits()
     model = plane(x)
     every = torch.cat([reading.code for reading in model.read(x)])
-    monkeypatch.setattr(codes, "LARGEST_PROBE_ROWS", 170)
+    monkeypatch.setattr(codes, "MAX_PROBE_ROWS", 170)
     found = evaluate(model, x, labels)
     assert found["rows"] == 300
     assert found["probe_rows"] == 170

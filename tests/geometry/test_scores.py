@@ -12,7 +12,7 @@ import torch
 
 from isthmus import LinearAutoencoder
 from isthmus.errors import InputError
-from isthmus.geometry.scores import GaussianMixture, denoising_score, optimal_linear_map, reconstruction_map
+from isthmus.geometry.scores import GaussianMixture, denoising_score, optimal_linear_denoiser, reconstruction_map
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -49,7 +49,7 @@ def test_log_density_of_a_mixture_is_scipys():
 
 @pytest.mark.parametrize("scale", [None, 0.1, 2.0])
 def test_score_of_a_mixture_is_the_gradient_of_its_log_density(scale):
-    p = mixture() if scale is None else mixture().smoothed(scale)
+    p = mixture() if scale is None else mixture().with_noise(scale)
     x = 3 * normal(20, 4, seed=2)
 
     def log_density(x: torch.Tensor) -> torch.Tensor:
@@ -66,7 +66,7 @@ def test_smoothing_is_the_convolution_with_the_noise():
         kernel = scipy.stats.norm(at, 0.5)
         clean = lambda y: float(p.log_prob(torch.tensor([[y]], dtype=torch.float64)).exp())
         expected = scipy.integrate.quad(lambda y: clean(y) * kernel.pdf(y), -10, 10, points=[at])[0]  # noqa: B023
-        got = p.smoothed(0.5).log_prob(torch.tensor([[at]], dtype=torch.float64)).exp()
+        got = p.with_noise(0.5).log_prob(torch.tensor([[at]], dtype=torch.float64)).exp()
         assert float(got) == pytest.approx(expected, rel=1e-8)
 
 
@@ -80,18 +80,18 @@ def test_the_optimal_map_is_the_mean_of_the_clean_row_given_the_noisy_one():
     for at in (-2.0, 0.5, 1.0, 3.0):
         posterior = prior * torch.exp(-0.5 * ((at - grid[:, 0]) / 0.6) ** 2)
         expected = (posterior * grid[:, 0]).sum() / posterior.sum()
-        got = p.optimal_map(0.6)(torch.tensor([[at]], dtype=torch.float64))
+        got = p.optimal_denoiser(0.6)(torch.tensor([[at]], dtype=torch.float64))
         assert float(got) == pytest.approx(float(expected), rel=1e-9)
 
 
 def test_the_optimal_map_gives_the_smoothed_score_exactly():
     p, x = mixture(), 3 * normal(20, 4, seed=2)
-    torch.testing.assert_close(denoising_score(p.optimal_map(0.7), x, 0.7), p.smoothed(0.7).score(x))
+    torch.testing.assert_close(denoising_score(p.optimal_denoiser(0.7), x, 0.7), p.with_noise(0.7).score(x))
 
 
 def test_the_optimal_linear_map_is_what_least_squares_finds():
     S, mean, scale = covariances(1, 4)[0], normal(4), 0.8
-    weight = optimal_linear_map(mean, S, scale)
+    weight = optimal_linear_denoiser(mean, S, scale)
     # The expected loss of x -> A x + b in closed form, and its minimum by solving for A and b.
     d = len(mean)
     second = torch.zeros(d + 1, d + 1, dtype=torch.float64)
@@ -108,7 +108,7 @@ def test_for_one_gaussian_the_linear_map_is_the_optimal_one():
     S, mean = covariances(1, 4), normal(1, 4)
     x = normal(10, 4, seed=3)
     p = GaussianMixture(torch.ones(1).double(), mean, S)
-    torch.testing.assert_close(optimal_linear_map(mean[0], S[0], 0.8)(x), p.optimal_map(0.8)(x))
+    torch.testing.assert_close(optimal_linear_denoiser(mean[0], S[0], 0.8)(x), p.optimal_denoiser(0.8)(x))
 
 
 def test_samples_of_a_mixture_have_its_mean_and_covariance():
@@ -144,8 +144,8 @@ def test_noise_that_tells_no_score_is_refused(scale):
     said = "tells no score; give a standard deviation above 0"
     for call in (
         lambda: denoising_score(lambda x: x, torch.zeros(1, 1), scale),
-        lambda: optimal_linear_map(torch.zeros(1), torch.eye(1), scale),
-        lambda: mixture().smoothed(scale),
+        lambda: optimal_linear_denoiser(torch.zeros(1), torch.eye(1), scale),
+        lambda: mixture().with_noise(scale),
     ):
         with pytest.raises(InputError, match=said):
             call()

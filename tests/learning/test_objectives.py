@@ -5,9 +5,9 @@ import torch
 
 from isthmus.learning.objectives import Reconstruction
 from isthmus.parts.corruptions import GaussianNoise, Masking, MissingEntries
+from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import MLP
-from isthmus.parts.passes import Batch
 from isthmus.parts.penalties import Penalty
 
 
@@ -18,8 +18,8 @@ class Size(Penalty):
         super().__init__(weight)
         self.whole = whole
 
-    def forward(self, trip, coder, generator):
-        by_row = 0.5 * trip.code.square().sum(-1)
+    def forward(self, output, coder, generator):
+        by_row = 0.5 * output.code.square().sum(-1)
         return by_row.mean() if self.whole else by_row
 
 
@@ -34,14 +34,14 @@ def model(n_inputs=6, **options):
 X = torch.randn(50, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-def squares(objective, trip):
-    return 0.5 * (X - objective.likelihood.mean(trip.parameters)).square()
+def squares(objective, output):
+    return 0.5 * (X - objective.likelihood.mean(output.parameters)).square()
 
 
 CONSTANT = 0.5 * torch.log(torch.tensor(2 * torch.pi, dtype=torch.float64))
 
 
-def test_rows_are_corrupted_while_learning_and_read_as_they_are():
+def test_rows_are_corrupted_in_training_and_not_in_evaluation():
     objective = model(corruption=GaussianNoise(1.0))
     learning = objective(Batch(X), 0.0, torch.Generator().manual_seed(3))
     reading = objective(Batch(X))
@@ -51,20 +51,22 @@ def test_rows_are_corrupted_while_learning_and_read_as_they_are():
     torch.testing.assert_close(objective.nll(learning), (squares(objective, learning) + CONSTANT).sum(1))
 
 
-@pytest.mark.parametrize(("hit_weight", "other_weight"), [(1.0, 0.0), (0.0, 1.0), (2.0, 0.5)])
-def test_entries_count_by_whether_they_were_hit(hit_weight, other_weight):
-    objective = model(corruption=Masking(0.4), corrupted_weight=hit_weight, clean_weight=other_weight)
-    trip = objective(Batch(X), 0.0, torch.Generator().manual_seed(3))
-    by_entry = squares(objective, trip) + CONSTANT
-    expected = torch.where(trip.hit > 0, hit_weight * by_entry, other_weight * by_entry).sum(1)
-    torch.testing.assert_close(objective.nll(trip), expected)
+@pytest.mark.parametrize(("corrupted_weight", "clean_weight"), [(1.0, 0.0), (0.0, 1.0), (2.0, 0.5)])
+def test_corrupted_and_clean_entries_have_their_own_weights(corrupted_weight, clean_weight):
+    objective = model(corruption=Masking(0.4), corrupted_weight=corrupted_weight, clean_weight=clean_weight)
+    output = objective(Batch(X), 0.0, torch.Generator().manual_seed(3))
+    by_entry = squares(objective, output) + CONSTANT
+    expected = torch.where(output.corruption_mask > 0, corrupted_weight * by_entry, clean_weight * by_entry).sum(1)
+    torch.testing.assert_close(objective.nll(output), expected)
     mask = (torch.rand(X.shape, generator=torch.Generator().manual_seed(4)) < 0.5).double()
-    trip = objective(Batch(X, mask=mask), 0.0, torch.Generator().manual_seed(3))
-    expected = (torch.where(trip.hit > 0, hit_weight * by_entry, other_weight * by_entry) * mask).sum(1)
-    torch.testing.assert_close(objective.nll(trip), expected)
+    output = objective(Batch(X, mask=mask), 0.0, torch.Generator().manual_seed(3))
+    expected = (
+        torch.where(output.corruption_mask > 0, corrupted_weight * by_entry, clean_weight * by_entry) * mask
+    ).sum(1)
+    torch.testing.assert_close(objective.nll(output), expected)
 
 
-def test_an_encoder_that_sees_the_mask_is_told_what_is_missing_when_reading_too():
+def test_a_mask_aware_encoder_gets_the_mask_in_eval_mode_too():
     objective = model(n_inputs=12, corruption=MissingEntries(0.5, n_columns=6))
     mask = torch.ones_like(X)
     mask[:, 2] = 0.0
@@ -91,7 +93,7 @@ def test_a_penalty_is_a_term_of_its_own_times_its_weight():
     torch.testing.assert_close(objective.monitor(Batch(X)), whole)
 
 
-def test_what_is_looked_at_is_the_criterion_under_the_same_draws_every_time():
+def test_monitor_is_the_criterion_with_fixed_noise():
     objective = model(corruption=Masking(0.4)).eval()
     first = objective.monitor(Batch(X))
     assert torch.equal(objective.monitor(Batch(X)), first)

@@ -4,41 +4,41 @@ import pytest
 import torch
 
 from isthmus.learning.phases import Phase, run_phases
-from isthmus.learning.rows import mean_row, spread
-from isthmus.parts.passes import Batch
+from isthmus.learning.rows import evenly_spaced, mean_row
+from isthmus.parts.forward import Batch
 
-from .test_training import Killed, Memory, _copied, data, equal, pair, settings
+from .test_trainer import Killed, Memory, _copied, data, equal, pair, training_config
 
 
-class Doubled(Memory):
+class ScaledRows(Memory):
     """A view: the rows times two."""
 
 
 def doubled(rows):
-    return Doubled(rows.x * 2)
+    return ScaledRows(rows.x * 2)
 
 
 def phases(whole, n=3, **changes):
     """All of the model on doubled rows, its decoder alone on the rows as they are, then all of it again."""
-    how = settings(max_epochs=2, **changes)
+    how = training_config(max_epochs=2, **changes)
     each = [
         Phase("first", whole, how, view=doubled),
-        Phase("second", whole, how, fresh=False),
-        Phase("third", whole, how, fresh=False),
+        Phase("second", whole, how, initialize=False),
+        Phase("third", whole, how, initialize=False),
     ]
     return each[:n]
 
 
-def learned(whole, *, n=3, save_state=None, resumed=None, emit=None, held_out=None, **changes):
+def learned(whole, *, n=3, save_state=None, resumed=None, on_progress=None, validation=None, **changes):
     generator = torch.Generator().manual_seed(2)
     return run_phases(
-        whole, phases(whole, n, **changes), data(), held_out, generator,
-        save_state=save_state, resumed=resumed, emit=emit,
+        whole, phases(whole, n, **changes), data(), validation, generator,
+        save_state=save_state, resumed=resumed, on_progress=on_progress,
     )  # fmt: skip
 
 
 def test_every_phase_has_its_record_in_order():
-    records = learned(pair(), held_out=data(40, seed=5))
+    records = learned(pair(), validation=data(40, seed=5))
     assert [record["name"] for record in records] == ["first", "second", "third"]
     for record in records:
         assert [line["epoch"] for line in record["epochs"]] == [0, 1]
@@ -46,30 +46,30 @@ def test_every_phase_has_its_record_in_order():
         assert record["nan_epoch"] is None
 
 
-def test_a_phase_sees_its_own_view_and_a_later_one_does_not_begin_anew():
-    looked_at = []
+def test_a_phase_uses_its_own_view_and_a_later_one_is_not_reinitialized():
+    viewed_rows = []
 
     def view(rows):
-        looked_at.append(rows)
+        viewed_rows.append(rows)
         return doubled(rows)
 
     objective, rows = pair(), data()
     prepared = []
     objective.prepare = lambda seen: prepared.append(seen)
-    how = settings(max_epochs=1)
+    how = training_config(max_epochs=1)
     run_phases(
-        objective, [Phase("a", objective, how, view=view), Phase("b", objective, how, fresh=False)], rows, None,
+        objective, [Phase("a", objective, how, view=view), Phase("b", objective, how, initialize=False)], rows, None,
         torch.Generator().manual_seed(0),
     )  # fmt: skip
-    assert looked_at == [rows]
-    assert [type(seen) for seen in prepared] == [Doubled]
+    assert viewed_rows == [rows]
+    assert [type(seen) for seen in prepared] == [ScaledRows]
 
 
-def test_ctrl_c_while_a_later_phase_looks_at_its_rows_keeps_what_the_earlier_ones_learned():
+def test_interrupt_while_a_later_phase_prepares_keeps_the_earlier_phases():
     def interrupted(rows):
         raise KeyboardInterrupt
 
-    objective, how = pair(), settings(max_epochs=1)
+    objective, how = pair(), training_config(max_epochs=1)
     steps = [Phase("first", objective, how), Phase("second", objective, how, view=interrupted)]
     (record,) = run_phases(objective, steps, data(), None, torch.Generator().manual_seed(0))
     assert record["name"] == "first"
@@ -106,7 +106,7 @@ def test_the_state_of_a_part_carries_the_whole():
     saved = []
     generator = torch.Generator().manual_seed(0)
     run_phases(
-        whole, [Phase("part", part, settings(max_epochs=1, checkpoint_every=0.0))], data(), None, generator,
+        whole, [Phase("part", part, training_config(max_epochs=1, checkpoint_every=0.0))], data(), None, generator,
         save_state=lambda tensors, state: saved.append(tensors),
     )  # fmt: skip
     names = {name.removeprefix("whole.") for name in saved[0] if name.startswith("whole.")}
@@ -126,19 +126,19 @@ def test_a_phase_that_turned_nan_is_the_last():
 
 
 def test_progress_names_the_phase_where_there_are_several():
-    told = []
-    learned(pair(), emit=told.append)
-    assert {progress.phase for progress in told} == {"first", "second", "third"}
-    told.clear()
-    learned(pair(), n=1, emit=told.append)
-    assert {progress.phase for progress in told} == {""}
+    events = []
+    learned(pair(), on_progress=events.append)
+    assert {progress.phase for progress in events} == {"first", "second", "third"}
+    events.clear()
+    learned(pair(), n=1, on_progress=events.append)
+    assert {progress.phase for progress in events} == {""}
 
 
-def test_rows_are_surveyed_evenly():
-    assert spread(5).tolist() == [0, 1, 2, 3, 4]
-    assert spread(100, 3).tolist() == [0, 33, 66]
+def test_sampled_rows_are_evenly_spaced():
+    assert evenly_spaced(5).tolist() == [0, 1, 2, 3, 4]
+    assert evenly_spaced(100, 3).tolist() == [0, 33, 66]
     x = torch.randn(9000, 4, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(mean_row(Memory(x)), x[spread(9000)].mean(0))
+    torch.testing.assert_close(mean_row(Memory(x)), x[evenly_spaced(9000)].mean(0))
 
 
 def test_the_mean_row_is_of_what_was_observed():

@@ -6,9 +6,9 @@ import torch
 
 from isthmus import InputError, RecirculationAutoencoder
 from isthmus.learning.recirculation import Recirculation
+from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import MLP, TiedMLP
-from isthmus.parts.passes import Batch
 
 CANONICAL = ("gaussian", "bernoulli", "categorical", "poisson", "multinomial")
 """Likelihoods whose parameters' gradient is r - x."""
@@ -118,6 +118,6 @@ def test_the_encoder_problem_is_solved_without_back_propagation():
         ({"optimizer": "sgdd"}, "optimizer 'sgdd' is unknown; did you mean 'sgd'"),
     ],
 )
-def test_what_does_not_recirculate_is_refused(changes, text):
+def test_unsupported_recirculation_arguments_are_refused(changes, text):
     with pytest.raises(InputError, match=text):
         RecirculationAutoencoder(code_size=2, max_epochs=1, **changes).fit(np.random.default_rng(0).normal(size=(9, 3)))

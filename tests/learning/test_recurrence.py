@@ -11,10 +11,10 @@ from isthmus import DeepRecurrentAutoencoder, InputError
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.recurrence import RecurrentStack
 from isthmus.learning.stacking import Stack
-from isthmus.parts.corruptions import corruption_named
+from isthmus.parts.corruptions import build_corruption
+from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import MLP, TiedMLP
-from isthmus.parts.passes import Batch
 
 SIZES = (7, 5, 4, 3)
 
@@ -25,7 +25,7 @@ def layers(sizes=SIZES, *, tied=False, rate=None):
     for n, m in pairwise(sizes):
         encoder = MLP((n, m), generator=generator)
         decoder = TiedMLP(encoder) if tied else MLP((m, n), generator=generator)
-        corruption = None if rate is None or made else corruption_named("masking", rate=rate, scale=1.0, n_columns=n)
+        corruption = None if rate is None or made else build_corruption("masking", rate=rate, scale=1.0, n_columns=n)
         likelihood = likelihood_from({"name": "bernoulli"}, n)
         made.append(Reconstruction(encoder, decoder, likelihood, "sigmoid", corruption=corruption).double())
     return made
@@ -62,7 +62,7 @@ def written_out(made, x, n_sweeps):
 def test_the_sweeps_are_those_written_out(sizes):
     made = layers(sizes)
     stack = RecurrentStack(made, n_sweeps=4)
-    np.testing.assert_allclose(stack.each_sweep(rows()).detach().numpy(), written_out(made, rows(), 4), atol=1e-12)
+    np.testing.assert_allclose(stack.codes_by_sweep(rows()).detach().numpy(), written_out(made, rows(), 4), atol=1e-12)
     np.testing.assert_allclose(stack.encode(Batch(rows()))[1].detach(), written_out(made, rows(), 4)[-1], atol=1e-12)
 
 
@@ -85,7 +85,9 @@ def test_where_nothing_comes_from_above_and_below_is_doubled_a_sweep_is_the_way_
             parameter.zero_()
         for parameter in made[0].encoder.parameters():
             parameter.mul_(2)
-    torch.testing.assert_close(RecurrentStack(made, n_sweeps=1).each_sweep(rows())[1], plain.encode(Batch(rows()))[1])
+    torch.testing.assert_close(
+        RecurrentStack(made, n_sweeps=1).codes_by_sweep(rows())[1], plain.encode(Batch(rows()))[1]
+    )
 
 
 def test_layers_that_agree_stay_where_they_are():
@@ -94,7 +96,7 @@ def test_layers_that_agree_stay_where_they_are():
         for parameter in (*made[1].decoder.parameters(), made[0].encoder.affine_maps[0].weight):
             parameter.zero_()
         made[1].decoder.affine_maps[0].bias.copy_(made[0].encoder.affine_maps[0].bias)
-    codes = RecurrentStack(made, n_sweeps=3).each_sweep(rows())
+    codes = RecurrentStack(made, n_sweeps=3).codes_by_sweep(rows())
     torch.testing.assert_close(codes, codes[:1].expand_as(codes))
 
 
@@ -102,7 +104,7 @@ def test_the_criterion_is_the_mean_over_sweeps_of_the_clean_rows_under_the_corru
     stack = RecurrentStack(layers(rate=0.4), n_sweeps=2)
     corrupted = stack.corruption(rows(), torch.Generator().manual_seed(3)).x
     assert not torch.equal(corrupted, rows())
-    nlls = [stack.likelihood.nll(stack.decoder(code), rows()) for code in stack.each_sweep(corrupted)[1:]]
+    nlls = [stack.likelihood.nll(stack.decoder(code), rows()) for code in stack.codes_by_sweep(corrupted)[1:]]
     found = stack.terms(Batch(rows()), 0.0, torch.Generator().manual_seed(3))["reconstruction"]
     torch.testing.assert_close(found, torch.stack(nlls).mean(0))
 
@@ -140,7 +142,7 @@ def test_the_whole_learns_after_its_layers_and_a_copy_is_its_own():
         ({"layers": "rbm"}, "is the mean field of a deep Boltzmann machine; take kind 'dbm' for that"),
     ],
 )
-def test_what_cannot_settle_is_refused(changes, text):
+def test_invalid_recurrence_arguments_are_refused(changes, text):
     with pytest.raises(InputError, match=text):
         DeepRecurrentAutoencoder(code_size=2, max_epochs=1, **changes).fit(np.random.default_rng(0).random((9, 3)))
 

@@ -7,10 +7,10 @@ import torch
 
 from isthmus import InputError, RestrictedBoltzmannMachine
 from isthmus.learning.score_matching import ScoreMatching
-from isthmus.parts.energies import Harmonium
-from isthmus.parts.lateral import LateralHarmonium
+from isthmus.parts.energies import RBMEnergy
+from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import likelihood_from
-from isthmus.parts.passes import Batch
+from isthmus.parts.semi_restricted import SemiRestrictedRBMEnergy
 
 every_variance = pytest.mark.parametrize("name", ["gaussian", "gaussian-learned", "gaussian-per-column"])
 
@@ -18,7 +18,7 @@ every_variance = pytest.mark.parametrize("name", ["gaussian", "gaussian-learned"
 def machine(name="gaussian", hidden="bernoulli", n_columns=4, n_hidden=3):
     generator = torch.Generator().manual_seed(0)
     likelihood = likelihood_from({"name": name}, n_columns)
-    made = Harmonium(likelihood, n_hidden, hidden=hidden, weight_scale=0.8, generator=generator).double()
+    made = RBMEnergy(likelihood, n_hidden, hidden=hidden, weight_scale=0.8, generator=generator).double()
     with torch.no_grad():
         for bias in (made.visible_bias, made.hidden_bias, *made.likelihood.parameters()):
             bias.copy_(0.5 * torch.randn(bias.shape, generator=generator))
@@ -86,10 +86,12 @@ def test_the_estimator_learns_by_score_matching():
 
 
 def test_units_and_scales_that_cannot_be_matched_are_refused():
-    binary = Harmonium(likelihood_from({"name": "bernoulli"}, 4), 2, generator=torch.Generator().manual_seed(0))
+    binary = RBMEnergy(likelihood_from({"name": "bernoulli"}, 4), 2, generator=torch.Generator().manual_seed(0))
     with pytest.raises(InputError, match="score matching is of real columns; likelihood='bernoulli' has others; take"):
         ScoreMatching(binary)
-    lateral = LateralHarmonium(likelihood_from({"name": "gaussian"}, 4), 2, generator=torch.Generator().manual_seed(0))
+    lateral = SemiRestrictedRBMEnergy(
+        likelihood_from({"name": "gaussian"}, 4), 2, generator=torch.Generator().manual_seed(0)
+    )
     with pytest.raises(InputError, match="score matching takes the score in closed form, which lateral weights do not"):
         ScoreMatching(lateral)
     with pytest.raises(InputError, match="noise_scale=0: it must be a number above 0"):

@@ -14,16 +14,16 @@ from isthmus.errors import InputError
 from isthmus.learning import stacking
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.phases import Phase, run_phases
-from isthmus.learning.stacking import Codes, CodesBelow, JointStack, Stack, SupervisedLayer, encoded
+from isthmus.learning.stacking import CodeRows, JointStack, LayerInputs, Stack, SupervisedLayer, encode_rows
 from isthmus.learning.supervision import CrossEntropy
-from isthmus.parts.code_units import units_for
+from isthmus.parts.code_likelihoods import code_likelihood
 from isthmus.parts.corruptions import Masking
+from isthmus.parts.forward import Batch
 from isthmus.parts.jacobians import Contraction
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import ACTIVATIONS, MLP, TiedMLP
-from isthmus.parts.passes import Batch
 
-from .test_training import Memory, data, settings
+from .test_trainer import Memory, data, training_config
 
 CPU = torch.device("cpu")
 
@@ -40,7 +40,7 @@ def layers(sizes=(8, 6, 5, 3), activation="sigmoid", tied=True, rate=0.0, contra
                 penalties={"contraction": Contraction(contraction)} if contraction else None,
             )
         )  # fmt: skip
-        likelihood = units_for(ACTIVATIONS[activation](), n_out)
+        likelihood = code_likelihood(ACTIVATIONS[activation](), n_out)
     return made
 
 
@@ -94,10 +94,10 @@ def test_the_stack_has_the_parameters_of_its_layers_each_under_one_name_and_so_h
 
 def test_a_layer_learns_its_own_weights_and_changes_no_other():
     parts = layers()
-    stack, below = Stack(parts), CodesBelow(parts, CPU)
-    learn(stack, [Phase("layer 1", parts[0], settings(), below.view(0))])
+    stack, below = Stack(parts), LayerInputs(parts, CPU)
+    learn(stack, [Phase("layer 1", parts[0], training_config(), below.view(0))])
     before = [weights(layer) for layer in parts]
-    learn(stack, [Phase("layer 2", parts[1], settings(), below.view(1))])
+    learn(stack, [Phase("layer 2", parts[1], training_config(), below.view(1))])
     after = [weights(layer) for layer in parts]
     assert same(before[0], after[0])
     assert moved(before[1], after[1])
@@ -108,11 +108,11 @@ def test_a_layer_learns_its_own_weights_and_changes_no_other():
 
 def test_a_layer_learns_from_the_codes_below_what_it_would_learn_from_them_alone():
     parts = layers(rate=0.3)
-    phase = Phase("layer 2", parts[1], settings(), CodesBelow(parts, CPU).view(1))
+    phase = Phase("layer 2", parts[1], training_config(), LayerInputs(parts, CPU).view(1))
     (record,) = learn(Stack(parts), [phase])
     again = layers(rate=0.3)
     rows = Memory(parts[0].encode(Batch(data().x))[1].detach())
-    (alone,) = learn(again[1], [Phase("alone", again[1], settings())], rows)
+    (alone,) = learn(again[1], [Phase("alone", again[1], training_config())], rows)
     assert same(weights(parts[1]), weights(again[1]))
     assert [line["train"] for line in record["epochs"]] == [line["train"] for line in alone["epochs"]]
 
@@ -145,23 +145,23 @@ def test_joint_learning_has_the_error_of_the_whole_and_every_layers_penalty():
 def test_joint_learning_corrupts_the_input_of_every_layer_and_moves_all_of_them():
     parts = layers(rate=0.4)
     joint, batch = JointStack(parts), data(50)
-    trips = joint.climb(Batch(batch.x), 0.0, torch.Generator().manual_seed(0))
-    for trip in trips:
-        assert 0.3 < float(trip.hit.mean()) < 0.5
-        assert torch.equal(trip.corrupted, trip.batch.x * (1 - trip.hit))
+    outputs = joint.climb(Batch(batch.x), 0.0, torch.Generator().manual_seed(0))
+    for output in outputs:
+        assert 0.3 < float(output.corruption_mask.mean()) < 0.5
+        assert torch.equal(output.corrupted, output.batch.x * (1 - output.corruption_mask))
     before = weights(Stack(parts))
-    learn(Stack(parts), [Phase("joint", joint, settings())])
+    learn(Stack(parts), [Phase("joint", joint, training_config())])
     assert moved(before, weights(Stack(parts)))
 
 
 def test_joint_learning_without_regularisation_is_that_of_the_whole():
     parts, others = layers(), layers()
-    learn(Stack(parts), [Phase("joint", JointStack(parts), settings())])
-    learn(Stack(others), [Phase("whole", Stack(others), settings())])
+    learn(Stack(parts), [Phase("joint", JointStack(parts), training_config())])
+    learn(Stack(others), [Phase("whole", Stack(others), training_config())])
     assert same(weights(Stack(parts)), weights(Stack(others)))
 
 
-class Told(Memory):
+class LabelledRows(Memory):
     """Rows with a class each."""
 
     def batch(self, index):
@@ -169,12 +169,12 @@ class Told(Memory):
 
 
 def test_supervised_layers_learn_the_classes_and_labels_go_with_the_codes():
-    parts, rows = layers(), Told(data(400).x)
+    parts, rows = layers(), LabelledRows(data(400).x)
     heads = [MLP((n, 2), generator=torch.Generator().manual_seed(0)) for n in (6, 5, 3)]
     objectives = [SupervisedLayer(layer, head, CrossEntropy()) for layer, head in zip(parts, heads, strict=True)]
-    below = CodesBelow(parts, CPU)
+    below = LayerInputs(parts, CPU)
     phases = [
-        Phase(f"layer {k + 1}", objective, settings(max_epochs=30, learning_rate=0.02), below.view(k))
+        Phase(f"layer {k + 1}", objective, training_config(max_epochs=30, learning_rate=0.02), below.view(k))
         for k, objective in enumerate(objectives)
     ]
     records = learn(Stack(parts), phases, rows)
@@ -190,7 +190,7 @@ def test_what_regularises_a_layer_does_so_beside_labels_too(weight):
     (layer,) = layers(sizes=(8, 6), rate=0.5, contraction=0.2)
     head = MLP((6, 2), generator=torch.Generator().manual_seed(0))
     objective = SupervisedLayer(layer, head, CrossEntropy(), reconstruction_weight=weight)
-    batch = Told(data(50).x).batch(torch.arange(50))
+    batch = LabelledRows(data(50).x).batch(torch.arange(50))
     terms = objective.terms(batch, 0.0, None)
     alone = layer.terms(batch, 0.0, None)
     torch.testing.assert_close(terms["contraction"], alone["contraction"])
@@ -212,7 +212,7 @@ def test_what_regularises_a_layer_does_so_beside_labels_too(weight):
 
 @pytest.fixture
 def small_memory(monkeypatch):
-    monkeypatch.setattr(stacking, "CODES_IN_MEMORY", 2**20)
+    monkeypatch.setattr(stacking, "MAX_CODE_BYTES", 2**20)
 
 
 def wide_layer():
@@ -221,17 +221,17 @@ def wide_layer():
 
 
 @pytest.mark.usefixtures("small_memory")
-def test_codes_that_are_too_many_are_mapped_from_a_file_that_is_gone_with_them(tmp_path, monkeypatch):
+def test_large_codes_are_memory_mapped_from_a_temporary_file(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     layer, rows = wide_layer(), data(20000)
-    encoded(layer, data(100), CPU)  # what is set up once is not counted
+    encode_rows(layer, data(100), CPU)  # what is set up once is not counted
     tracemalloc.start()
-    mapped = encoded(layer, rows, CPU)
+    mapped = encode_rows(layer, rows, CPU)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**20 < mapped.codes.nbytes
-    monkeypatch.setattr(stacking, "CODES_IN_MEMORY", 2**30)
-    held = encoded(layer, rows, CPU)
+    monkeypatch.setattr(stacking, "MAX_CODE_BYTES", 2**30)
+    held = encode_rows(layer, rows, CPU)
     assert torch.equal(mapped.codes, held.codes)
     index = torch.tensor([19999, 0, 7])
     assert torch.equal(mapped.batch(index).x, held.codes[index])
@@ -239,25 +239,25 @@ def test_codes_that_are_too_many_are_mapped_from_a_file_that_is_gone_with_them(t
 
 
 def test_codes_of_two_layers_at_most_are_kept_at_a_time(monkeypatch):
-    parts, rows, held_out = layers(), data(), data(40, seed=5)
-    below = CodesBelow(parts, CPU)
+    parts, rows, validation = layers(), data(), data(40, seed=5)
+    below = LayerInputs(parts, CPU)
     calls = []
-    monkeypatch.setattr(stacking, "encoded", lambda layer, *a: calls.append(layer) or encoded(layer, *a))
+    monkeypatch.setattr(stacking, "encode_rows", lambda layer, *a: calls.append(layer) or encode_rows(layer, *a))
     for n_below in (0, 1, 2):
         below.view(n_below)(rows)
-        below.view(n_below)(held_out)
-        kept = [codes for _, _, codes in below._kept.values()]
+        below.view(n_below)(validation)
+        kept = [codes for _, _, codes in below._cached.values()]
         assert [len(codes) for codes in kept] == [200, 40]
-        assert all(isinstance(codes, Codes) == (n_below > 0) for codes in kept)
+        assert all(isinstance(codes, CodeRows) == (n_below > 0) for codes in kept)
     assert calls == [parts[0], parts[0], parts[1], parts[1]]  # each once for each part: the codes below are reused
     assert below.view(0)(rows) is rows
 
 
 @pytest.mark.usefixtures("small_memory")
-def test_a_disk_without_room_is_told_in_one_line(monkeypatch):
+def test_a_full_disk_gives_a_one_line_error(monkeypatch):
     def full(*_):
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     with pytest.raises(InputError, match=r"codes of a layer take 0.15 GiB, which .* has no room for .*; set TMPDIR"):
-        stacking.room_for(200000, 200)
+        stacking.allocate_codes(200000, 200)

@@ -9,10 +9,10 @@ from sklearn.metrics import log_loss
 
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.supervision import UNLABELLED, CrossEntropy, SquaredError, Supervision
-from isthmus.parts.corruptions import corruption_named
+from isthmus.parts.corruptions import build_corruption
+from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import MLP
-from isthmus.parts.passes import Batch
 
 LABELS = torch.tensor([0, 2, UNLABELLED, 1, 1, UNLABELLED, 0, 2])
 KNOWN = (LABELS != UNLABELLED).numpy()
@@ -27,7 +27,7 @@ def supervision(loss=None, hidden=(5,), outputs=3, normalization=None, corruptio
     decoder = MLP((3, 4), generator=seeded(2))
     coder = Reconstruction(
         encoder, decoder, likelihood_from({"name": "gaussian"}, 4), code,
-        corruption=corruption and corruption_named(corruption, rate=0.5, scale=0.3),
+        corruption=corruption and build_corruption(corruption, rate=0.5, scale=0.3),
     )  # fmt: skip
     head = MLP((3, outputs), generator=seeded(3))
     return Supervision(coder, head, loss or CrossEntropy(), **options).double()
@@ -61,7 +61,7 @@ def test_rows_without_label_change_no_gradient():
     assert all(torch.equal(a, b) for a, b in zip(gradients(x), gradients(others), strict=True))
 
 
-def test_a_batch_without_any_label_teaches_nothing():
+def test_a_batch_without_labels_has_zero_gradient():
     term = supervision().terms(batch(torch.full_like(LABELS, UNLABELLED)), 0.0, None)["classification"]
     assert term.tolist() == [0.0] * len(LABELS)
 
@@ -77,7 +77,7 @@ def test_the_squared_error_is_minus_the_log_density_of_a_unit_gaussian():
     assert term[3] == 0
 
 
-def test_what_is_looked_at_is_the_error_and_a_tenth_of_the_cross_entropy():
+def test_monitor_is_the_error_plus_a_tenth_of_the_cross_entropy():
     objective = supervision().eval()
     o, y = outputs(objective)[KNOWN], LABELS.numpy()[KNOWN]
     expected = (o.argmax(1) != y).mean() + 0.1 * log_loss(y, softmax(o, axis=1))
@@ -94,7 +94,7 @@ def test_the_coders_criterion_is_kept_with_its_weight_and_its_corruption():
     assert terms["classification"].mean().item() == pytest.approx(log_loss(LABELS.numpy()[KNOWN], clean))
 
 
-def test_rows_weigh_in_the_reconstruction_as_they_are_told_to():
+def test_sample_weights_apply_to_the_reconstruction():
     weight = torch.arange(1.0, 9.0, dtype=torch.float64)
     objective = supervision(reconstruction_weight=2.0)
     term = objective.terms(batch(weight=weight), 0.0, None)["reconstruction"]
@@ -102,16 +102,16 @@ def test_rows_weigh_in_the_reconstruction_as_they_are_told_to():
     assert term.mean().item() == pytest.approx(2 * np.average(own, weights=weight.numpy()), rel=1e-12)
 
 
-def disturbed(objective, n=4000):
+def noisy_outputs(objective, n=4000):
     """Outputs of one row under many draws, (n, outputs)."""
     row = Batch(batch().x[:1].expand(n, 4), label=torch.zeros(n, dtype=torch.long))
-    with torch.no_grad(), objective._disturbed(seeded()):
+    with torch.no_grad(), objective._noise_injection(seeded()):
         return objective(row, seeded(1))
 
 
 def test_noise_on_a_linear_code_gives_outputs_the_variance_that_the_head_says():
     objective = supervision(hidden=(), code="linear", hidden_noise=0.3)
-    drawn = disturbed(objective)
+    drawn = noisy_outputs(objective)
     weight = objective.head.affine_maps[0].weight.detach()
     torch.testing.assert_close(drawn.var(0), 0.09 * weight.square().sum(1), rtol=0.1, atol=0)
     torch.testing.assert_close(drawn.mean(0), objective(batch())[0].detach(), rtol=0, atol=0.02)
@@ -119,7 +119,7 @@ def test_noise_on_a_linear_code_gives_outputs_the_variance_that_the_head_says():
 
 def test_dropout_keeps_the_mean_of_a_linear_code():
     objective = supervision(hidden=(), code="linear", dropout=0.5)
-    drawn = disturbed(objective)
+    drawn = noisy_outputs(objective)
     assert len(drawn.unique(dim=0)) == 8
     torch.testing.assert_close(drawn.mean(0), objective(batch())[0].detach(), rtol=0, atol=0.05)
 
@@ -134,13 +134,13 @@ def test_input_dropout_hides_columns_only_while_learning():
 def test_noise_enters_every_hidden_layer_and_leaves_no_hook_behind():
     objective = supervision(hidden=(5, 6), hidden_noise=0.1)
     seen = []
-    objective._disturb = lambda generator: lambda module, inputs, units: seen.append(units.shape[-1])
+    objective._noise_hook = lambda generator: lambda module, inputs, units: seen.append(units.shape[-1])
     objective.terms(batch(), 0.0, seeded())
     assert seen == [5, 6, 3]
     assert not any(module._forward_hooks for module in objective.modules())
 
 
-def test_nothing_is_disturbed_without_a_generator_or_when_read():
+def test_no_noise_without_a_generator_or_in_eval_mode():
     objective = supervision(hidden_noise=0.5, dropout=0.5)
     still = objective.terms(batch(), 0.0, None)["classification"]
     assert not torch.equal(objective.terms(batch(), 0.0, seeded())["classification"], still)

@@ -10,12 +10,12 @@ import torch
 from isthmus.errors import InputError
 from isthmus.parts.constraints import UnitColumns, dictionary_weight
 from isthmus.parts.networks import MLP, TiedMLP
-from isthmus.parts.sparse_activations import gathered
+from isthmus.parts.sparse_activations import with_gathered_weights
 
 
 def coder(*sizes: int, gather: bool = False) -> SimpleNamespace:
     decoder = MLP(sizes, generator=torch.Generator().manual_seed(0))
-    return SimpleNamespace(decoder=gathered(decoder) if gather else decoder)
+    return SimpleNamespace(decoder=with_gathered_weights(decoder) if gather else decoder)
 
 
 @pytest.mark.parametrize("gather", [False, True])

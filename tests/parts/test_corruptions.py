@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from isthmus.errors import InputError
-from isthmus.parts.corruptions import CORRUPTIONS, SaltAndPepper, corruption_named
-from isthmus.parts.hits import group_of_columns, patch_groups, pixel_groups
+from isthmus.parts.corruption_masks import group_of_columns, patch_groups, pixel_groups
+from isthmus.parts.corruptions import CORRUPTIONS, SaltAndPepper, build_corruption
 
 GROUPS = [[0, 2, 5], [1, 3]]
 N_ROWS, N_COLUMNS = 4000, 7
@@ -27,7 +27,7 @@ def rows(n_rows: int = N_ROWS, n_columns: int = N_COLUMNS) -> torch.Tensor:
 
 
 def named(name, *, rate=0.3, scale=0.5, groups=GROUPS, n_columns=N_COLUMNS):
-    return corruption_named(name, rate=rate, scale=scale, groups=groups, n_columns=n_columns)
+    return build_corruption(name, rate=rate, scale=scale, groups=groups, n_columns=n_columns)
 
 
 def within(share: torch.Tensor, rate: float, n: int) -> bool:
@@ -49,25 +49,25 @@ def test_gaussian_noise_is_isotropic_of_the_scale_asked_for():
 
 @by_rated
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
-def test_every_column_is_hit_at_the_rate_asked_for(name, rate):
-    hit = named(name, rate=rate)(rows(), seeded()).hit
-    assert within(hit.mean(0), rate, N_ROWS)
+def test_every_column_is_corrupted_at_the_given_rate(name, rate):
+    corruption_mask = named(name, rate=rate)(rows(), seeded()).corruption_mask
+    assert within(corruption_mask.mean(0), rate, N_ROWS)
 
 
 @pytest.mark.parametrize("name", ["masking", "salt-and-pepper"])
-def test_entries_are_hit_independently(name):
-    hit = named(name, rate=0.3)(rows(), seeded()).hit
-    both = hit.T @ hit / N_ROWS
+def test_entries_are_corrupted_independently(name):
+    corruption_mask = named(name, rate=0.3)(rows(), seeded()).corruption_mask
+    both = corruption_mask.T @ corruption_mask / N_ROWS
     off = both[~torch.eye(N_COLUMNS, dtype=torch.bool)]
     assert within(off, 0.09, N_ROWS)
 
 
 @pytest.mark.parametrize("name", ["groups", "missing"])
-def test_columns_of_a_group_are_hit_together_and_groups_independently(name):
-    hit = named(name, rate=0.3)(rows(), seeded()).hit
+def test_columns_of_a_group_are_corrupted_together_and_groups_independently(name):
+    corruption_mask = named(name, rate=0.3)(rows(), seeded()).corruption_mask
     for columns in GROUPS:
-        assert (hit[:, columns] == hit[:, columns[:1]]).all()
-    heads = hit[:, [0, 1, 4, 6]]
+        assert (corruption_mask[:, columns] == corruption_mask[:, columns[:1]]).all()
+    heads = corruption_mask[:, [0, 1, 4, 6]]
     both = (heads.T @ heads / N_ROWS)[~torch.eye(4, dtype=torch.bool)]
     assert within(both, 0.09, N_ROWS)
 
@@ -102,49 +102,49 @@ def test_salt_and_pepper_keeps_its_ends_in_its_state():
 
 
 @by_name
-def test_what_is_not_hit_stays_and_the_input_is_not_written_to(name):
+def test_clean_entries_are_unchanged_and_the_input_is_not_modified(name):
     x = rows()
     before = x.clone()
     out = named(name)(x, seeded())
     assert torch.equal(x, before)
     assert out.x.dtype == x.dtype
-    if out.hit is not None:
-        assert torch.equal(out.x[out.hit == 0], x[out.hit == 0])
+    if out.corruption_mask is not None:
+        assert torch.equal(out.x[out.corruption_mask == 0], x[out.corruption_mask == 0])
 
 
 @pytest.mark.parametrize("name", ["masking", "groups", "missing"])
-def test_a_hit_is_exactly_what_changed_where_no_entry_is_zero(name):
+def test_the_corruption_mask_marks_the_changed_entries(name):
     x = rows().abs() + 1
     out = named(name)(x, seeded())
-    assert torch.equal(out.hit, (out.x != x).double())
-    assert (out.x[out.hit == 1] == 0).all()
+    assert torch.equal(out.corruption_mask, (out.x != x).double())
+    assert (out.x[out.corruption_mask == 1] == 0).all()
 
 
-def test_a_zero_that_is_masked_is_hit():
+def test_a_masked_zero_is_in_the_corruption_mask():
     out = named("masking")(torch.zeros(N_ROWS, N_COLUMNS), seeded())
-    assert within(out.hit.mean(0), 0.3, N_ROWS)
+    assert within(out.corruption_mask.mean(0), 0.3, N_ROWS)
 
 
-def test_gaussian_noise_hits_everything():
-    assert named("gaussian")(rows(), seeded()).hit is None
+def test_gaussian_noise_corrupts_every_entry():
+    assert named("gaussian")(rows(), seeded()).corruption_mask is None
 
 
-def test_only_missing_entries_come_with_a_mask_and_it_is_what_was_not_hit():
+def test_only_missing_entries_returns_a_mask_of_the_clean_entries():
     for name in CORRUPTIONS:
         corruption = named(name)
         out = corruption(rows(), seeded())
-        assert corruption.sees_mask == (name == "missing") == (out.mask is not None)
-    assert torch.equal(out.mask, 1 - out.hit)
+        assert corruption.mask_aware == (name == "missing") == (out.mask is not None)
+    assert torch.equal(out.mask, 1 - out.corruption_mask)
     assert torch.equal(out.x, rows() * out.mask)
 
 
 @by_rated
-def test_rate_zero_changes_nothing_and_rate_one_hits_everything(name):
+def test_rate_zero_changes_nothing_and_rate_one_corrupts_every_entry(name):
     x = rows()
     none, every = named(name, rate=0.0)(x, seeded()), named(name, rate=1)(x, seeded())
     assert torch.equal(none.x, x)
-    assert none.hit.sum() == 0
-    assert every.hit.all()
+    assert none.corruption_mask.sum() == 0
+    assert every.corruption_mask.all()
 
 
 # Randomness
@@ -168,7 +168,7 @@ def test_the_global_generator_is_left_alone(name):
 # Callables
 
 
-def test_a_callable_draws_from_the_generator_and_is_told_by_what_it_changed():
+def test_a_callable_uses_the_generator_and_its_mask_marks_the_changes():
     def flip_some(x, generator):
         return torch.where(torch.rand(x.shape, generator=generator) < 0.2, -x, x)
 
@@ -176,8 +176,8 @@ def test_a_callable_draws_from_the_generator_and_is_told_by_what_it_changed():
     corruption = named(flip_some)
     out = corruption(x, seeded())
     assert torch.equal(out.x, corruption(x, seeded()).x)
-    assert torch.equal(out.hit, (out.x == -x).double())
-    assert within(out.hit.mean(0), 0.2, N_ROWS)
+    assert torch.equal(out.corruption_mask, (out.x == -x).double())
+    assert within(out.corruption_mask.mean(0), 0.2, N_ROWS)
 
 
 def test_a_callable_that_works_in_place_leaves_the_rows_as_they_were():
@@ -185,7 +185,7 @@ def test_a_callable_that_works_in_place_leaves_the_rows_as_they_were():
     before = x.clone()
     out = named(lambda x, generator: x.zero_())(x, seeded())
     assert torch.equal(x, before)
-    assert out.hit.all()
+    assert out.corruption_mask.all()
 
 
 def narrow(x, generator):
@@ -209,7 +209,7 @@ def spoil(x, generator):
         (leave, "corruption leave returned ndarray; return a torch tensor of the rows' shape"),
     ],
 )
-def test_a_callable_that_returns_what_cannot_stand_for_the_rows_is_refused(function, said):
+def test_invalid_output_of_a_callable_is_refused(function, said):
     with pytest.raises(InputError, match=said):
         named(function)(rows(), seeded())
 
@@ -287,7 +287,7 @@ def test_patches_part_the_columns_and_hold_every_channel_of_their_pixels(shape, 
 def test_the_channels_of_a_pixel_are_a_group():
     x = torch.ones(100, 3 * 4 * 4)
     groups = pixel_groups((3, 4, 4))
-    out = corruption_named("groups", rate=0.5, scale=0, groups=groups, n_columns=48)(x, seeded())
+    out = build_corruption("groups", rate=0.5, scale=0, groups=groups, n_columns=48)(x, seeded())
     images = out.x.view(100, 3, 16)
     assert torch.equal(images[:, 0], images[:, 1])
     assert torch.equal(images[:, 0], images[:, 2])

@@ -10,11 +10,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from isthmus import InputError
-from isthmus.parts.deep_energies import JoinedUnits
-from isthmus.parts.draws import switched_on
-from isthmus.parts.energies import Downward, Harmonium
+from isthmus.parts.deep_energies import EvenLayerUnits
+from isthmus.parts.energies import RBMDecoder, RBMEnergy
 from isthmus.parts.hidden_units import RectifiedHidden, hidden_units, integrated_softplus
 from isthmus.parts.likelihoods import likelihood_from
+from isthmus.parts.sampling import bernoulli
 
 CONFIGS = {
     "bernoulli": {"name": "bernoulli"},
@@ -47,7 +47,7 @@ every_discrete = pytest.mark.parametrize("config", DISCRETE.values(), ids=DISCRE
 
 def machine(config, n_columns=5, n_hidden=3, hidden="bernoulli", seed=0):
     generator = torch.Generator().manual_seed(seed)
-    made = Harmonium(
+    made = RBMEnergy(
         likelihood_from(config, n_columns), n_hidden, hidden=hidden, weight_scale=0.8, generator=generator
     ).double()
     with torch.no_grad():
@@ -62,17 +62,17 @@ def rows(made, n=6, seed=1):
 
 
 def total(made, n):
-    return torch.full((n,), 4.0).double() if made.counts_words else None
+    return torch.full((n,), 4.0).double() if made.models_word_counts else None
 
 
-def every(n_units):
+def all_states(n_units):
     return torch.tensor(list(itertools.product([0.0, 1.0], repeat=n_units))).double()
 
 
 @every_unit
 def test_the_free_energy_is_what_summing_every_hidden_state_leaves(config):
     made = machine(config)
-    v, h = rows(made), every(3)
+    v, h = rows(made), all_states(3)
     enumerated = -torch.stack([-made.energy(v, state.expand(len(v), -1)) for state in h]).logsumexp(0)
     torch.testing.assert_close(made.free_energy(v), enumerated)
 
@@ -80,7 +80,7 @@ def test_the_free_energy_is_what_summing_every_hidden_state_leaves(config):
 @every_unit
 def test_the_hidden_mean_is_that_of_every_hidden_state(config):
     made = machine(config)
-    v, h = rows(made), every(3)
+    v, h = rows(made), all_states(3)
     weight = torch.softmax(torch.stack([-made.energy(v, state.expand(len(v), -1)) for state in h]), 0)
     torch.testing.assert_close(made.hidden_mean(v), torch.einsum("sb,sh->bh", weight, h))
 
@@ -89,7 +89,7 @@ def test_the_hidden_mean_is_that_of_every_hidden_state(config):
 def test_log_z_is_the_same_summed_over_either_side_and_over_both(config):
     made = machine(config)
     v = torch.cat(list(made._visible_states()))
-    h = every(3)
+    h = all_states(3)
     both = torch.stack([-made.energy(v, state.expand(len(v), -1)) for state in h]).flatten().logsumexp(0)
     torch.testing.assert_close((-made.free_energy(v)).logsumexp(0), both)
     torch.testing.assert_close((-made.hidden_free_energy(h)).logsumexp(0), both)
@@ -99,7 +99,7 @@ def test_log_z_is_the_same_summed_over_either_side_and_over_both(config):
 @every_discrete
 def test_the_visible_mean_is_that_of_every_visible_state(config):
     made = machine(config)
-    v, h = torch.cat(list(made._visible_states())), every(3)
+    v, h = torch.cat(list(made._visible_states())), all_states(3)
     for state in h:
         weight = torch.softmax(-made.energy(v, state.expand(len(v), -1)), 0)
         torch.testing.assert_close(made.visible_mean(state[None])[0], weight @ v)
@@ -124,11 +124,11 @@ def test_log_z_of_gaussian_units_is_the_integral_over_the_plane(name):
 @every_unit
 def test_the_conditional_of_v_is_the_likelihood_at_the_parameters_from_above(config):
     made = machine(config)
-    v, h = rows(made), every(3)[:6]
+    v, h = rows(made), all_states(3)[:6]
     joint = -made.energy(v, h)
     ours = joint + made.hidden_free_energy(h, total(made, len(h)))
-    nll = made.likelihood.nll(Downward(made)(h), v)
-    if made.counts_words:  # the likelihood is of the counts, the energy of the words in their order
+    nll = made.likelihood.nll(RBMDecoder(made)(h), v)
+    if made.models_word_counts:  # the likelihood is of the counts, the energy of the words in their order
         nll = nll + torch.lgamma(v.sum(-1) + 1) - torch.lgamma(v + 1).sum(-1)
     torch.testing.assert_close(-ours, nll)
 
@@ -145,7 +145,7 @@ def test_the_gradient_of_the_free_energy_is_minus_the_mean_statistics(config):
     made = machine(config)
     v = rows(made)
     made.free_energy(v).sum().backward()
-    torch.testing.assert_close(made.weight.grad, -made.hidden_mean(v).t() @ made.visible.statistic(v))
+    torch.testing.assert_close(made.weight.grad, -made.hidden_mean(v).t() @ made.visible.sufficient_statistic(v))
     n = torch.ones(len(v)).double() if total(made, 6) is None else v.sum(1)
     torch.testing.assert_close(made.hidden_bias.grad, -(n[:, None] * made.hidden_mean(v)).sum(0))
 
@@ -177,7 +177,7 @@ def test_the_logit_of_a_column_given_the_others_is_the_free_energy_of_its_flip(c
 def test_draws_of_either_layer_have_its_mean(config):
     made = machine(config)
     generator = torch.Generator().manual_seed(3)
-    h = every(3)[5].expand(20000, -1)
+    h = all_states(3)[5].expand(20000, -1)
     drawn = made.sample_visible(h, generator, total(made, len(h)))
     expected = made.visible_mean(h[:1], total(made, 1))[0]
     torch.testing.assert_close(drawn.mean(0), expected, atol=0.06, rtol=0)
@@ -188,7 +188,7 @@ def test_draws_of_either_layer_have_its_mean(config):
 def test_draws_leave_the_global_generator_alone_and_repeat_with_their_own():
     made = machine(CONFIGS["mixed"])
     before = torch.random.get_rng_state()
-    first, again = (made.sample_visible(every(3), torch.Generator().manual_seed(5)) for _ in range(2))
+    first, again = (made.sample_visible(all_states(3), torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(first, again)
     assert torch.equal(before, torch.random.get_rng_state())
 
@@ -218,13 +218,13 @@ def test_a_rectified_unit_is_many_binary_copies_with_falling_biases():
 
 def test_rectified_units_over_binary_ones_sum_over_the_visible_side():
     made = machine(CONFIGS["bernoulli"], hidden="rectified")
-    v = every(5)
+    v = all_states(5)
     torch.testing.assert_close(made.log_partition(), (-made.free_energy(v)).logsumexp(0))
 
 
 def test_gaussian_hidden_units_integrate_to_their_free_energy_and_their_mean():
     made = machine(CONFIGS["bernoulli"], n_hidden=2, hidden="gaussian")
-    v, axis = every(5), torch.linspace(-14, 14, 561, dtype=torch.float64)
+    v, axis = all_states(5), torch.linspace(-14, 14, 561, dtype=torch.float64)
     plane = torch.cartesian_prod(axis, axis)
     log_joint = -made.energy(v[:, None, :].expand(-1, len(plane), -1), plane.expand(len(v), -1, -1))
     torch.testing.assert_close(-made.free_energy(v), log_joint.logsumexp(1) + 2 * math.log(28 / 560))
@@ -254,9 +254,9 @@ TABLE = {
 
 
 @pytest.mark.parametrize("joined", [False, True])
-def test_a_stretch_of_the_states_of_a_table_costs_what_a_stretch_is_long(joined):
+def test_enumerating_a_chunk_of_states_takes_memory_of_the_chunk(joined):
     units = machine(TABLE, n_columns=6).visible
-    units = JoinedUnits(units, 6 + 2) if joined else units
+    units = EvenLayerUnits(units, 6 + 2) if joined else units
     n = math.prod(units.sizes)
     bits = list(itertools.product([0.0, 1.0], repeat=5 if joined else 3))
     expected = {(*choice, *others) for choice in np.eye(3).tolist() for others in bits}
@@ -268,14 +268,14 @@ def test_a_stretch_of_the_states_of_a_table_costs_what_a_stretch_is_long(joined)
     assert n == len(expected)
 
 
-def test_a_machine_too_large_to_sum_says_how_large_and_what_to_do():
-    large = Harmonium(likelihood_from({"name": "bernoulli"}, 784), 500, generator=torch.Generator().manual_seed(0))
+def test_a_partition_function_too_large_to_enumerate_gives_an_error_with_advice():
+    large = RBMEnergy(likelihood_from({"name": "bernoulli"}, 784), 500, generator=torch.Generator().manual_seed(0))
     with pytest.raises(InputError, match=r"log Z of 784 visible and 500 hidden units would be a sum over 2\^500, more "
                        r"than 2\^20 states; estimate it by annealed importance sampling"):  # fmt: skip
         large.log_partition()
-    assert not large.can_be_summed
+    assert not large.is_enumerable
     visible = likelihood_from({"name": "bernoulli"}, 784)
-    rectified = Harmonium(visible, 500, hidden="rectified", generator=torch.Generator().manual_seed(0))
+    rectified = RBMEnergy(visible, 500, hidden="rectified", generator=torch.Generator().manual_seed(0))
     with pytest.raises(InputError, match="annealing needs binary hidden units that are independent given the rows"):
         rectified.log_partition()
 
@@ -283,7 +283,7 @@ def test_a_machine_too_large_to_sum_says_how_large_and_what_to_do():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_a_rare_unit_is_as_rare_in_every_precision(dtype):
     rate = torch.full((1_000_000,), 1e-3, dtype=dtype)
-    drawn = switched_on(rate, torch.Generator().manual_seed(0))
+    drawn = bernoulli(rate, torch.Generator().manual_seed(0))
     assert drawn.dtype == dtype
     assert drawn.double().mean().item() == pytest.approx(1e-3, rel=0.1)
 
@@ -291,14 +291,14 @@ def test_a_rare_unit_is_as_rare_in_every_precision(dtype):
 @pytest.mark.parametrize("name", ["gaussian-unit", "continuous-bernoulli", "poisson", "mixture-density"])
 def test_a_likelihood_without_a_visible_unit_is_refused(name):
     with pytest.raises(InputError, match=f"likelihood='{name}' has no visible unit of an energy; choose one of: bern"):
-        Harmonium(likelihood_from({"name": name}, 4), 2, generator=torch.Generator())
+        RBMEnergy(likelihood_from({"name": name}, 4), 2, generator=torch.Generator())
 
 
-def test_other_things_that_cannot_be_meant_are_refused():
+def test_other_invalid_arguments_are_refused():
     with pytest.raises(InputError, match="hidden_units 'bernouli' is unknown; did you mean 'bernoulli'"):
         hidden_units("bernouli")
-    with pytest.raises(InputError, match="Harmonium: size 0 at position 0"):
-        Harmonium(likelihood_from({"name": "bernoulli"}, 4), 0, generator=torch.Generator())
+    with pytest.raises(InputError, match="RBMEnergy: size 0 at position 0"):
+        RBMEnergy(likelihood_from({"name": "bernoulli"}, 4), 0, generator=torch.Generator())
     words = machine(CONFIGS["multinomial"])
     with pytest.raises(InputError, match="does not model how many words a row has; say how many with total="):
         words.log_partition()

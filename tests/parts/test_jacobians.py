@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from isthmus.errors import InputError
 from isthmus.parts import jacobians
 from isthmus.parts.convolutions import ConvolutionalDecoder, ConvolutionalEncoder
-from isthmus.parts.jacobians import Contraction, code_jacobian, pulled, pushed, singular_values, slopes
+from isthmus.parts.forward import Batch, ForwardPass
+from isthmus.parts.jacobians import Contraction, activation_derivative, code_jacobian, jvp, singular_values, vjp
 from isthmus.parts.layers import ACTIVATIONS
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import MLP, TiedMLP
-from isthmus.parts.passes import Batch, Pass
 from isthmus.parts.sparse_activations import JumpReLU, TopK
 
 N, COLUMNS, UNITS = 5, 7, 4
@@ -46,10 +46,10 @@ class Model(nn.Module):
     def reconstruction(self, x: Tensor) -> Tensor:
         return torch.sigmoid(self.decoder(self.code(x)))
 
-    def trip(self, x: Tensor, **more) -> Pass:
+    def output(self, x: Tensor, **more) -> ForwardPass:
         preactivation = self.encoder(more.pop("given", x))
         code = self.code_activation(preactivation)
-        return Pass(Batch(x), x, preactivation, code, self.decoder(code), **more)
+        return ForwardPass(Batch(x), x, preactivation, code, self.decoder(code), **more)
 
 
 def shallow(activation: str = "sigmoid", **decoding) -> Model:
@@ -60,17 +60,17 @@ def deep(activation: str = "silu", code_activation: str = "tanh", *, code_size: 
     encoder = MLP((COLUMNS, 9, 6, code_size), activation, generator=seeded(), **options)
     model = Model(encoder, ACTIVATIONS[code_activation](), COLUMNS)
     model.decoder = MLP((code_size, 5, COLUMNS), "tanh", generator=seeded(2)).double()
-    return settled(model)
+    return with_running_moments(model)
 
 
 def convolutional(normalization: str | None = None) -> Model:
     options = {"channels": (3, 4), "dense_sizes": (6,), "normalization": normalization, "generator": seeded()}
     encoder = ConvolutionalEncoder((1, 5, 4), UNITS, activation="silu", **options)
     decoder = ConvolutionalDecoder((1, 5, 4), UNITS, activation="silu", **options)
-    return settled(Model(encoder, nn.Sigmoid(), 20, decoder=decoder))
+    return with_running_moments(Model(encoder, nn.Sigmoid(), 20, decoder=decoder))
 
 
-def settled(model: Model) -> Model:
+def with_running_moments(model: Model) -> Model:
     """After some batches, so that running moments are not those of the beginning."""
     n_columns = model.likelihood.n_columns
     for seed in range(3):
@@ -82,7 +82,7 @@ def jacobian_by_torch(f, x: Tensor) -> Tensor:
     return torch.stack([torch.autograd.functional.jacobian(f, row[None]).squeeze((0, 2)) for row in x])
 
 
-def squared(J: Tensor) -> Tensor:
+def squared_norm(J: Tensor) -> Tensor:
     return J.square().sum((-2, -1))
 
 
@@ -106,8 +106,10 @@ by_model = pytest.mark.parametrize("build", DEEP.values(), ids=DEEP.keys())
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_closed_form_contraction_equals_the_jacobian(activation):
     model, x = shallow(activation), rows()
-    assert Contraction().chosen(model, COLUMNS, UNITS) == "closed"
-    torch.testing.assert_close(Contraction()(model.trip(x), model, None), squared(jacobian_by_torch(model.code, x)))
+    assert Contraction().resolve_method(model, COLUMNS, UNITS) == "closed"
+    torch.testing.assert_close(
+        Contraction()(model.output(x), model, None), squared_norm(jacobian_by_torch(model.code, x))
+    )
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -119,10 +121,10 @@ def test_gradients_of_the_closed_form_are_those_of_finite_differences_twice(acti
 
     def omega(weight: Tensor, bias: Tensor) -> Tensor:
         changed = copy.deepcopy(model)
-        held = changed.encoder.affine_maps[0]
-        del held.weight, held.bias
-        held.weight, held.bias = weight, bias
-        return penalty(changed.trip(x), changed, seeded())
+        fixed = changed.encoder.affine_maps[0]
+        del fixed.weight, fixed.bias
+        fixed.weight, fixed.bias = weight, bias
+        return penalty(changed.output(x), changed, seeded())
 
     point = (layer.weight.detach().requires_grad_(), layer.bias.detach().requires_grad_())
     assert torch.autograd.gradcheck(omega, point)
@@ -132,40 +134,40 @@ def test_gradients_of_the_closed_form_are_those_of_finite_differences_twice(acti
 @pytest.mark.parametrize("activation", [TopK(2, UNITS), JumpReLU(UNITS, threshold=0.05)], ids=["TopK", "JumpReLU"])
 def test_sparse_activations_have_the_closed_form_too(activation):
     model, x = Model(MLP((COLUMNS, UNITS), generator=seeded()), activation, COLUMNS), rows()
-    expected = squared(jacobian_by_torch(model.code, x))
+    expected = squared_norm(jacobian_by_torch(model.code, x))
     assert expected.max() > 0
-    torch.testing.assert_close(Contraction(method="closed")(model.trip(x), model, None), expected)
+    torch.testing.assert_close(Contraction(method="closed")(model.output(x), model, None), expected)
 
 
 def test_draws_are_leading_axes_of_the_closed_form():
     model, x = shallow(), rows()
-    trip = model.trip(torch.stack([x, x + 1]))
-    trip = Pass(Batch(x), x, trip.preactivation, trip.code, trip.parameters)
-    penalty = Contraction()(trip, model, None)
-    torch.testing.assert_close(penalty[0], Contraction()(model.trip(x), model, None))
-    torch.testing.assert_close(penalty[1], Contraction()(model.trip(x + 1), model, None))
+    output = model.output(torch.stack([x, x + 1]))
+    output = ForwardPass(Batch(x), x, output.preactivation, output.code, output.parameters)
+    penalty = Contraction()(output, model, None)
+    torch.testing.assert_close(penalty[0], Contraction()(model.output(x), model, None))
+    torch.testing.assert_close(penalty[1], Contraction()(model.output(x + 1), model, None))
 
 
-def test_a_mask_beside_the_rows_is_held_constant():
-    x, hit = rows(), (rows() > 0.7).double()
+def test_a_mask_appended_to_the_rows_is_constant():
+    x, corruption_mask = rows(), (rows() > 0.7).double()
     for sizes in ((2 * COLUMNS, UNITS), (2 * COLUMNS, 6, UNITS)):
         model = Model(MLP(sizes, "tanh", generator=seeded()), nn.Sigmoid(), COLUMNS)
-        given = torch.cat([x * (1 - hit), 1 - hit], -1)
-        trip = model.trip(x * (1 - hit), given=given, hit=hit)
-        expected = squared(jacobian_by_torch(model.code, given)[..., :COLUMNS])
-        torch.testing.assert_close(Contraction()(trip, model, None), expected)
+        given = torch.cat([x * (1 - corruption_mask), 1 - corruption_mask], -1)
+        output = model.output(x * (1 - corruption_mask), given=given, corruption_mask=corruption_mask)
+        expected = squared_norm(jacobian_by_torch(model.code, given)[..., :COLUMNS])
+        torch.testing.assert_close(Contraction()(output, model, None), expected)
 
 
 # Deep maps
 
 
 @by_model
-def test_the_exact_norm_equals_the_jacobian_as_it_is_read(build):
+def test_the_exact_norm_equals_the_jacobian_in_eval_mode(build):
     model = build()
     x = rows(model.likelihood.n_columns)
-    penalty = Contraction(method="exact")(model.trip(x), model, seeded())
+    penalty = Contraction(method="exact")(model.output(x), model, seeded())
     read = copy.deepcopy(model).eval()
-    torch.testing.assert_close(penalty, squared(jacobian_by_torch(read.code, x)))
+    torch.testing.assert_close(penalty, squared_norm(jacobian_by_torch(read.code, x)))
     torch.testing.assert_close(code_jacobian(model.encoder, model.code_activation, x), jacobian_by_torch(read.code, x))
 
 
@@ -173,9 +175,9 @@ def test_the_exact_norm_equals_the_jacobian_as_it_is_read(build):
 def test_the_exact_norm_of_the_reconstruction_equals_its_jacobian(build):
     model = build()
     x = rows(model.likelihood.n_columns)
-    penalty = Contraction(method="exact", of="reconstruction")(model.trip(x), model, seeded())
+    penalty = Contraction(method="exact", of="reconstruction")(model.output(x), model, seeded())
     read = copy.deepcopy(model).eval()
-    torch.testing.assert_close(penalty, squared(jacobian_by_torch(read.reconstruction, x)))
+    torch.testing.assert_close(penalty, squared_norm(jacobian_by_torch(read.reconstruction, x)))
 
 
 @by_model
@@ -183,9 +185,9 @@ def test_the_exact_norm_of_the_reconstruction_equals_its_jacobian(build):
 def test_the_mean_over_many_probes_tends_to_the_exact_norm(build, of):
     model = build()
     x = rows(model.likelihood.n_columns)
-    trip = model.trip(x)
-    exact = Contraction(method="exact", of=of)(trip, model, None)
-    probed = [Contraction(method="hutchinson", of=of, n_probes=40)(trip, model, seeded(i)) for i in range(5)]
+    output = model.output(x)
+    exact = Contraction(method="exact", of=of)(output, model, None)
+    probed = [Contraction(method="hutchinson", of=of, n_probes=40)(output, model, seeded(i)) for i in range(5)]
     error = torch.stack(probed).mean(0) / exact - 1
     # 200 probes: a probe's relative deviation is below sqrt 2, so that of the mean below .1.
     assert error.abs().max() < 0.35
@@ -199,61 +201,61 @@ def test_gradients_of_deep_contractions_are_those_of_finite_differences(build, m
     model = build()
     x = rows(model.likelihood.n_columns)[:3]
     penalty = Contraction(method=method, order=order, n_corruptions=2, hessian_scale=0.3)
-    weight, trip = next(model.encoder.parameters()), model.trip(x)
-    (gradient,) = torch.autograd.grad(penalty(trip, model, seeded()).sum(), weight)
+    weight, output = next(model.encoder.parameters()), model.output(x)
+    (gradient,) = torch.autograd.grad(penalty(output, model, seeded()).sum(), weight)
     direction = torch.randn(weight.shape, generator=seeded(3), dtype=torch.float64)
     values, step = [], 1e-5
     for sign in (1, -1):
         with torch.no_grad():
             weight.add_(direction, alpha=sign * step)
-            values.append(float(penalty(trip, model, seeded()).sum()))
+            values.append(float(penalty(output, model, seeded()).sum()))
             weight.sub_(direction, alpha=sign * step)
     assert float((gradient * direction).sum()) == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-5)
 
 
-def test_probes_are_pulled_where_the_code_is_narrow_and_pushed_where_it_is_wide():
-    for f, size in ((pulled, UNITS), (pushed, COLUMNS)):
+def test_probes_use_vjp_for_narrow_codes_and_jvp_for_wide_codes():
+    for f, size in ((vjp, UNITS), (jvp, COLUMNS)):
         model, x = deep(), rows()
         directions = torch.randn(3, N, size, generator=seeded(), dtype=torch.float64)
         J = jacobian_by_torch(copy.deepcopy(model).eval().code, x)
-        expected = torch.stack([((J.mT if f is pulled else J) @ d[..., None])[..., 0] for d in directions], -1)
-        with jacobians.as_read(model):
+        expected = torch.stack([((J.mT if f is vjp else J) @ d[..., None])[..., 0] for d in directions], -1)
+        with jacobians.eval_mode(model):
             torch.testing.assert_close(f(model.code, x, directions), expected)
-    assert jacobians.by_forward_mode(MLP((3, 8, 9), generator=seeded()), 3, 9)
-    assert not jacobians.by_forward_mode(MLP((3, 8, 3), generator=seeded()), 3, 3)
+    assert jacobians.use_forward_mode(MLP((3, 8, 9), generator=seeded()), 3, 9)
+    assert not jacobians.use_forward_mode(MLP((3, 8, 3), generator=seeded()), 3, 3)
 
 
 def test_probes_are_the_generators_and_scatter_less_where_there_are_more():
     model = deep()
-    trip, one = model.trip(rows()), Contraction(method="hutchinson")
-    torch.testing.assert_close(one(trip, model, seeded(4)), one(trip, model, seeded(4)), rtol=0, atol=0)
-    assert not torch.equal(one(trip, model, seeded(4)), one(trip, model, seeded(5)))
+    output, one = model.output(rows()), Contraction(method="hutchinson")
+    torch.testing.assert_close(one(output, model, seeded(4)), one(output, model, seeded(4)), rtol=0, atol=0)
+    assert not torch.equal(one(output, model, seeded(4)), one(output, model, seeded(5)))
     spread = [
-        torch.stack([Contraction(method="hutchinson", n_probes=n)(trip, model, seeded(i)) for i in range(60)]).std(0)
+        torch.stack([Contraction(method="hutchinson", n_probes=n)(output, model, seeded(i)) for i in range(60)]).std(0)
         for n in (1, 16)
     ]
     assert (spread[0] / spread[1]).mean().item() == pytest.approx(4, rel=0.25)
 
 
-def test_looking_without_gradients_gives_the_same_values():
+def test_values_are_the_same_under_no_grad():
     for model in (shallow(), deep(), convolutional()):
         x = rows(model.likelihood.n_columns)
         for order in (1, 2):
             penalty = Contraction(order=order)
-            value = penalty(model.trip(x), model, seeded())
+            value = penalty(model.output(x), model, seeded())
             with torch.no_grad():
-                looked = penalty(model.trip(x), model, seeded())
+                looked = penalty(model.output(x), model, seeded())
             assert not looked.requires_grad
             torch.testing.assert_close(looked, value)
 
 
-def test_modules_are_left_learning_and_running_moments_as_they_were():
+def test_training_mode_and_running_statistics_are_restored():
     model = deep(normalization="batch", dropout=0.3).train()
     before = copy.deepcopy(model.state_dict())
-    trip = model.trip(rows())
+    output = model.output(rows())
     after_trip = copy.deepcopy(model.state_dict())
     assert any(not torch.equal(before[name], after_trip[name]) for name in before)
-    Contraction(order=2, method="exact")(trip, model, seeded())
+    Contraction(order=2, method="exact")(output, model, seeded())
     assert all(torch.equal(after_trip[name], value) for name, value in model.state_dict().items())
     assert all(module.training for module in model.modules())
 
@@ -267,16 +269,16 @@ def test_the_second_order_is_the_mean_squared_difference_of_jacobians(method):
     penalty = Contraction(order=2, hessian_weight=0.7, hessian_scale=0.4, n_corruptions=3, method=method)
     noise = torch.randn(3, N, COLUMNS, generator=seeded(), dtype=torch.float64)
     J = jacobian_by_torch(model.code, x)
-    around = [squared(J - jacobian_by_torch(model.code, x + 0.4 * e)) for e in noise]
-    expected = squared(J) + 0.7 * torch.stack(around).mean(0)
-    torch.testing.assert_close(penalty(model.trip(x), model, seeded()), expected)
+    around = [squared_norm(J - jacobian_by_torch(model.code, x + 0.4 * e)) for e in noise]
+    expected = squared_norm(J) + 0.7 * torch.stack(around).mean(0)
+    torch.testing.assert_close(penalty(model.output(x), model, seeded()), expected)
 
 
 def test_the_second_order_by_probes_tends_to_its_exact_value():
     model, x = deep(), rows()
     options = {"order": 2, "hessian_weight": 5.0, "hessian_scale": 0.4, "n_corruptions": 100}
-    exact = Contraction(method="exact", **options)(model.trip(x), model, seeded())
-    probed = Contraction(method="hutchinson", n_probes=100, **options)(model.trip(x), model, seeded(9))
+    exact = Contraction(method="exact", **options)(model.output(x), model, seeded())
+    probed = Contraction(method="hutchinson", n_probes=100, **options)(model.output(x), model, seeded(9))
     torch.testing.assert_close(probed, exact, rtol=0.3, atol=0)
 
 
@@ -288,7 +290,7 @@ def test_the_second_order_over_the_variance_tends_to_the_hessian_norm():
     hessian = (curvature.square() * layer.weight.square().sum(1).square()).sum(1)
     scale = 1e-3
     penalty = Contraction(order=2, hessian_weight=scale**-2, hessian_scale=scale, n_corruptions=20_000)
-    second = penalty(model.trip(x), model, seeded()) - Contraction()(model.trip(x), model, None)
+    second = penalty(model.output(x), model, seeded()) - Contraction()(model.output(x), model, None)
     torch.testing.assert_close(second, hessian, rtol=0.05, atol=0)
 
 
@@ -302,16 +304,16 @@ def test_one_layer_has_its_jacobian_in_closed_form_and_the_spectrum_sums_to_the_
     spectrum = singular_values(model.encoder, model.code_activation, x)
     assert spectrum.shape == (N, min(UNITS, COLUMNS))
     assert (spectrum.diff(dim=1) <= 0).all()
-    torch.testing.assert_close(spectrum.square().sum(1), Contraction()(model.trip(x), model, None))
+    torch.testing.assert_close(spectrum.square().sum(1), Contraction()(model.output(x), model, None))
 
 
 def test_slopes_are_differentiable_where_gradients_are_on_and_given_where_they_are_off():
     a = torch.linspace(-2, 2, 9, dtype=torch.float64).requires_grad_()
-    (curvature,) = torch.autograd.grad(slopes(nn.Tanh(), a).sum(), a)
+    (curvature,) = torch.autograd.grad(activation_derivative(nn.Tanh(), a).sum(), a)
     torch.testing.assert_close(curvature, -2 * a.tanh() * (1 - a.tanh().square()))
     with torch.no_grad():
-        torch.testing.assert_close(slopes(nn.Tanh(), a), 1 - a.tanh().square())
-    torch.testing.assert_close(slopes(nn.Identity(), a), torch.ones_like(a))
+        torch.testing.assert_close(activation_derivative(nn.Tanh(), a), 1 - a.tanh().square())
+    torch.testing.assert_close(activation_derivative(nn.Identity(), a), torch.ones_like(a))
 
 
 # Under lower precision, and tied
@@ -323,9 +325,9 @@ def test_under_autocast_the_penalty_is_near_that_of_single_precision(method, ord
     for model in (shallow().float(), deep().float(), convolutional().float()):
         x = rows(model.likelihood.n_columns).float()
         penalty = Contraction(method=method, order=order)
-        expected = penalty(model.trip(x), model, seeded())
+        expected = penalty(model.output(x), model, seeded())
         with torch.autocast("cpu", torch.bfloat16):
-            value = penalty(model.trip(x), model, seeded())
+            value = penalty(model.output(x), model, seeded())
         assert value.dtype == torch.float32
         torch.testing.assert_close(value, expected, rtol=0.05, atol=0.01)
 
@@ -335,9 +337,9 @@ def test_tied_weights_are_reached_through_both_maps():
     model = Model(encoder, nn.Sigmoid(), COLUMNS, decoder=TiedMLP(encoder))
     for of in ("encoder", "reconstruction"):
         x = rows()
-        penalty = Contraction(of=of, method="exact")(model.trip(x), model, None)
+        penalty = Contraction(of=of, method="exact")(model.output(x), model, None)
         f = model.code if of == "encoder" else model.reconstruction
-        torch.testing.assert_close(penalty, squared(jacobian_by_torch(f, x)))
+        torch.testing.assert_close(penalty, squared_norm(jacobian_by_torch(f, x)))
         (gradient,) = torch.autograd.grad(penalty.sum(), encoder.affine_maps[0].weight)
         assert gradient.abs().sum() > 0
 
@@ -349,10 +351,10 @@ def test_the_method_is_chosen_by_layers_and_sizes():
     sizes = {(40, 30, 16): "exact", (40, 30, 17): "hutchinson", (16, 30, 40): "exact", (40, 50): "closed"}
     for layers, method in sizes.items():
         model = Model(MLP(layers, generator=seeded()), nn.Sigmoid(), layers[0])
-        assert Contraction().chosen(model, layers[0], layers[-1]) == method
+        assert Contraction().resolve_method(model, layers[0], layers[-1]) == method
     model = Model(MLP((40, 50), generator=seeded()), nn.Softmax(-1), 40)
-    assert Contraction().chosen(model, 40, 50) == "hutchinson"
-    assert Contraction(of="reconstruction").chosen(shallow(), COLUMNS, UNITS) == "exact"
+    assert Contraction().resolve_method(model, 40, 50) == "hutchinson"
+    assert Contraction(of="reconstruction").resolve_method(shallow(), COLUMNS, UNITS) == "exact"
 
 
 @pytest.mark.parametrize(
@@ -375,7 +377,7 @@ def test_the_method_is_chosen_by_layers_and_sizes():
 def test_the_closed_form_is_refused_where_there_is_none(model, options, text):
     built = model()
     with pytest.raises(InputError) as error:
-        Contraction(method="closed", **options)(built.trip(rows(built.likelihood.n_columns)), built, None)
+        Contraction(method="closed", **options)(built.output(rows(built.likelihood.n_columns)), built, None)
     assert text in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -395,6 +397,6 @@ def test_the_closed_form_is_refused_where_there_is_none(model, options, text):
         ({"method": "hutchison"}, "contraction_method 'hutchison' is unknown; did you mean 'hutchinson'?"),
     ],
 )
-def test_arguments_that_cannot_be_meant_are_refused(options, text):
+def test_invalid_arguments_are_refused(options, text):
     with pytest.raises(InputError, match=text):
         Contraction(**options)

@@ -217,7 +217,7 @@ MISUSES: list[tuple[Callable[[], Any], str]] = [
 
 
 @pytest.mark.parametrize(("misuse", "text"), MISUSES)
-def test_a_misuse_is_told_in_one_line_with_what_to_do(misuse: Callable[[], Any], text: str) -> None:
+def test_a_misuse_gives_a_one_line_error_with_advice(misuse: Callable[[], Any], text: str) -> None:
     with pytest.raises(InputError) as refusal:
         misuse()
     assert str(refusal.value) == text

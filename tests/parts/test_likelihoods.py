@@ -166,7 +166,7 @@ class Case:
     space: Callable[[], Block]
     dropped: list[int]
     left: tuple[dict[str, Any], list[int]]
-    told: dict[str, Any] = field(default_factory=dict)
+    sample_arguments: dict[str, Any] = field(default_factory=dict)
 
     def likelihood(self, seed: int = 0) -> Likelihood:
         """In float64, with what it learns moved off its first value."""
@@ -183,7 +183,7 @@ class Case:
         shape = (*draws, n_rows, likelihood.n_parameters)
         parameters = torch.randn(shape, generator=generator, dtype=torch.float64)
         first = parameters.reshape(-1, *shape[-2:])[0]
-        return parameters, likelihood.sample(first, generator, **self.told)
+        return parameters, likelihood.sample(first, generator, **self.sample_arguments)
 
 
 def over_the_plane(label: str, log_prob: Any, kept: list[int], name: str = "", **options: Any) -> Case:
@@ -244,7 +244,7 @@ CASES = [
         lambda: compositions(5, 4),
         dropped=[2],
         left=({"name": "multinomial"}, [0, 1, 3]),
-        told={"total": 5},
+        sample_arguments={"total": 5},
     ),
     Case(
         "poisson",
@@ -306,9 +306,9 @@ def test_mean_and_draws_have_the_moments_of_the_density(case: Case) -> None:
     points, volume = case.space()
     share = torch.exp(-likelihood.nll(parameters.expand(len(points), -1), points).detach()) * volume
     mean, square = share @ points, share @ points.square()
-    torch.testing.assert_close(likelihood.mean(parameters, **case.told)[0], mean, rtol=0, atol=1e-6)
+    torch.testing.assert_close(likelihood.mean(parameters, **case.sample_arguments)[0], mean, rtol=0, atol=1e-6)
 
-    draws = likelihood.sample(parameters.expand(20_000, -1), torch.Generator().manual_seed(0), **case.told)
+    draws = likelihood.sample(parameters.expand(20_000, -1), torch.Generator().manual_seed(0), **case.sample_arguments)
     for moment, values in ((mean, draws), (square, draws.square())):
         sampling_error = values.std(0) / len(draws) ** 0.5
         assert bool(((values.mean(0) - moment).abs() < 4.5 * sampling_error).all())
@@ -357,7 +357,7 @@ def test_draws_are_leading_axes(case: Case) -> None:
         assert together.shape == (3, 2, 4)
         torch.testing.assert_close(together, apart)
     assert likelihood.mean(parameters).shape == (3, 2, 4, case.n_columns)
-    assert likelihood.sample(parameters, torch.Generator(), **case.told).shape == (3, 2, 4, case.n_columns)
+    assert likelihood.sample(parameters, torch.Generator(), **case.sample_arguments).shape == (3, 2, 4, case.n_columns)
     assert likelihood.mean_given(parameters, x).shape == (3, 2, 4, case.n_columns)
 
 
@@ -431,7 +431,9 @@ def test_the_same_generator_gives_the_same_draws_and_the_global_one_is_not_touch
     likelihood = case.likelihood()
     parameters, _ = case.rows(likelihood)
     before = torch.get_rng_state()
-    first, second = (likelihood.sample(parameters, torch.Generator().manual_seed(5), **case.told) for _ in range(2))
+    first, second = (
+        likelihood.sample(parameters, torch.Generator().manual_seed(5), **case.sample_arguments) for _ in range(2)
+    )
     assert torch.equal(first, second)
     assert torch.equal(before, torch.get_rng_state())
     assert not likelihood.sample(parameters.requires_grad_(), torch.Generator()).requires_grad
@@ -464,7 +466,7 @@ def test_draws_are_made_where_the_generator_lives_and_brought_to_the_parameters(
 def test_its_own_draws_are_admitted(case: Case) -> None:
     likelihood = likelihood_from(case.config, case.n_columns)
     parameters = torch.randn(500, likelihood.n_parameters, generator=torch.Generator().manual_seed(0))
-    likelihood.check(likelihood.sample(parameters, torch.Generator().manual_seed(1), **case.told))
+    likelihood.check(likelihood.sample(parameters, torch.Generator().manual_seed(1), **case.sample_arguments))
 
 
 @every_case

@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 
 from isthmus.errors import InputError
-from isthmus.parts.passes import Batch, Pass
+from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.penalties import LaplacePrior, LogPenalty, StudentTPrior, TargetRate, check_rate, check_weight
 
 RATES = [0.1, 1.0, 7.5]
@@ -81,9 +81,9 @@ def test_the_rate_penalty_of_units_that_are_always_off_or_on_is_finite():
 @pytest.mark.parametrize("penalty", [LaplacePrior(), StudentTPrior(), LogPenalty()])
 def test_draws_are_leading_axes(penalty):
     h = codes(4, 5, 3)
-    trip = Pass(Batch(torch.zeros(5, 2)), torch.zeros(5, 2), h, h, h)
-    assert penalty(trip, None, None).shape == (4, 5)
-    torch.testing.assert_close(penalty(trip, None, None)[2], penalty.of(h[2]))
+    output = ForwardPass(Batch(torch.zeros(5, 2)), torch.zeros(5, 2), h, h, h)
+    assert penalty(output, None, None).shape == (4, 5)
+    torch.testing.assert_close(penalty(output, None, None)[2], penalty.of(h[2]))
 
 
 @pytest.mark.parametrize("penalty", [LaplacePrior(0.1), StudentTPrior(), LogPenalty(), TargetRate()])
@@ -107,7 +107,7 @@ def test_codes_in_half_precision_are_summed_in_full(penalty):
         (lambda: TargetRate(target_rate=1), "target_rate 1 is not a rate between 0 and 1; give e.g. 0.05"),
     ],
 )
-def test_numbers_that_cannot_be_meant_are_refused(build, text):
+def test_invalid_numbers_are_refused(build, text):
     with pytest.raises(InputError) as refused:
         build()
     assert text in str(refused.value)

@@ -11,7 +11,7 @@ from torch import nn
 
 from isthmus.errors import InputError
 from isthmus.parts.networks import MLP
-from isthmus.parts.sparse_activations import BatchTopK, Gated, GatheredLinear, JumpReLU, TopK, gathered
+from isthmus.parts.sparse_activations import BatchTopK, Gated, GatheredLinear, JumpReLU, TopK, with_gathered_weights
 
 
 def normals(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -98,7 +98,7 @@ def test_the_jacobian_is_diagonal(build):
     activation, a = wide(build(6)).eval(), normals(6)
     full = torch.autograd.functional.jacobian(lambda row: activation(row[None])[0], a)
     torch.testing.assert_close(full, full.diagonal().diag_embed())
-    assert activation.by_unit
+    assert activation.elementwise
 
 
 # Straight-through derivatives
@@ -146,7 +146,7 @@ def test_gated_is_a_gate_and_a_magnitude_of_shared_weights():
 
 def pair(*sizes: int) -> tuple[MLP, MLP]:
     dense = MLP(sizes, generator=torch.Generator().manual_seed(0)).double()
-    return dense, gathered(copy.deepcopy(dense))
+    return dense, with_gathered_weights(copy.deepcopy(dense))
 
 
 @pytest.mark.parametrize("sizes", [(40, 6), (40, 8, 6)])

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from isthmus.errors import InputError
-from isthmus.parts.centring import CentredMLP
+from isthmus.parts.centred_encoder import CentredMLP
 from isthmus.parts.constraints import UnitColumns
+from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import ACTIVATIONS, MLP, TiedMLP
-from isthmus.parts.passes import Batch, Pass
 from isthmus.parts.penalties import LaplacePrior, StudentTPrior
 from isthmus.parts.sparse_activations import Gated, JumpReLU
 from isthmus.parts.sparsity import (
@@ -41,11 +41,11 @@ def coder(activation: nn.Module | None = None) -> SimpleNamespace:
     return SimpleNamespace(**parts)
 
 
-def trip_through(model: SimpleNamespace, n_rows: int = 6) -> Pass:
+def forward_pass(model: SimpleNamespace, n_rows: int = 6) -> ForwardPass:
     x = torch.randn(n_rows, N_COLUMNS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     a = model.encoder(x).detach().requires_grad_()
     h = model.code_activation(a)
-    return Pass(Batch(x), x, a, h, model.decoder(h))
+    return ForwardPass(Batch(x), x, a, h, model.decoder(h))
 
 
 # Activity and dead units
@@ -73,58 +73,60 @@ def dead_units(*, dead: list[int], n_revived: int = 2) -> DeadUnits:
     return penalty
 
 
-def of_the_residual(model: SimpleNamespace, trip: Pass) -> np.ndarray:
+def of_the_residual(model: SimpleNamespace, output: ForwardPass) -> np.ndarray:
     """What the encoder makes of x - r seen from the decoder's bias."""
     encoder, decoder = model.encoder.affine_maps[0], model.decoder.affine_maps[0]
-    error = (trip.batch.x - trip.parameters + decoder.bias).detach().numpy()
+    error = (output.batch.x - output.parameters + decoder.bias).detach().numpy()
     return error @ encoder.weight.detach().numpy().T + encoder.bias.detach().numpy()
 
 
-def lifted(a: np.ndarray) -> np.ndarray:
+def shifted(a: np.ndarray) -> np.ndarray:
     """What the units would be if each of them were on in one row of the six at least."""
     second = np.sort(a, axis=0)[-2]
     return np.maximum(a - np.minimum(second, 0), 0)
 
 
-def test_dead_units_are_given_what_is_left_of_the_row():
+def test_dead_units_reconstruct_the_residual():
     model, dead = coder(), [1, 4, 6]
-    trip = trip_through(model)
+    output = forward_pass(model)
     weight = model.decoder.affine_maps[0].weight.detach().numpy()
-    error = (trip.batch.x - trip.parameters).detach().numpy()
+    error = (output.batch.x - output.parameters).detach().numpy()
     expected = []
-    for a, e in zip(lifted(of_the_residual(model, trip)), error, strict=True):
+    for a, e in zip(shifted(of_the_residual(model, output)), error, strict=True):
         units = sorted(dead, key=lambda j: -a[j])[:2]
         left = e - sum(weight[:, j] * a[j] for j in units)
         expected.append(0.5 * (left @ left) - 0.5 * (e @ e))
-    np.testing.assert_allclose(dead_units(dead=dead)(trip, model, None).detach().numpy(), expected)
+    np.testing.assert_allclose(dead_units(dead=dead)(output, model, None).detach().numpy(), expected)
 
 
 def test_the_gradient_goes_to_the_revived_units_alone():
     model = coder()
-    trip = trip_through(model)
+    output = forward_pass(model)
     penalty = dead_units(dead=[1, 4])
-    penalty(trip, model, None).sum().backward()
+    penalty(output, model, None).sum().backward()
     weight = model.decoder.affine_maps[0].weight
-    z = penalty.revived(trip, model, penalty.dead).detach()
-    error = (trip.batch.x - trip.parameters - z @ weight.t()).detach()
-    pushed = -(error @ weight.detach()) * (z > 0)
-    torch.testing.assert_close(model.encoder.affine_maps[0].bias.grad, pushed.sum(0))
+    z = penalty.auxiliary_code(output, model, penalty.dead).detach()
+    error = (output.batch.x - output.parameters - z @ weight.t()).detach()
+    expected_gradient = -(error @ weight.detach()) * (z > 0)
+    torch.testing.assert_close(model.encoder.affine_maps[0].bias.grad, expected_gradient.sum(0))
     torch.testing.assert_close(weight.grad, -(error.t() @ z))
-    assert trip.preactivation.grad is None
+    assert output.preactivation.grad is None
     torch.testing.assert_close(model.decoder.affine_maps[0].bias.grad, torch.zeros(N_COLUMNS, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", ["gaussian-learned", "gaussian-per-column"])
-def test_a_learned_variance_is_held_while_units_are_revived(name):
+def test_a_learned_variance_is_frozen_in_the_dead_unit_term(name):
     model = coder()
     model.likelihood = likelihood_from({"name": name}, N_COLUMNS).double()
-    trip, likelihood = trip_through(model), model.likelihood
+    output, likelihood = forward_pass(model), model.likelihood
     with torch.no_grad():
         likelihood.free_log_variance.fill_(-0.5)
     penalty = dead_units(dead=[1, 4])
-    term = penalty(trip, model, None)
-    shift = penalty.revived(trip, model, penalty.dead) @ model.decoder.affine_maps[0].weight.t()
-    expected = likelihood.nll(trip.parameters + shift, trip.batch.x) - likelihood.nll(trip.parameters, trip.batch.x)
+    term = penalty(output, model, None)
+    shift = penalty.auxiliary_code(output, model, penalty.dead) @ model.decoder.affine_maps[0].weight.t()
+    expected = likelihood.nll(output.parameters + shift, output.batch.x) - likelihood.nll(
+        output.parameters, output.batch.x
+    )
     torch.testing.assert_close(term, expected)
     term.sum().backward()
     assert likelihood.free_log_variance.grad is None
@@ -133,45 +135,47 @@ def test_a_learned_variance_is_held_while_units_are_revived(name):
 
 def test_fewer_dead_units_than_may_be_revived_are_all_revived_and_no_other():
     model = coder()
-    trip = trip_through(model)
+    output = forward_pass(model)
     penalty = dead_units(dead=[3], n_revived=5)
-    z = penalty.revived(trip, model, penalty.dead)
+    z = penalty.auxiliary_code(output, model, penalty.dead)
     assert z[:, [0, 1, 2, 4, 5, 6, 7]].abs().sum() == 0
-    np.testing.assert_allclose(z[:, 3].detach().numpy(), lifted(of_the_residual(model, trip))[:, 3])
+    np.testing.assert_allclose(z[:, 3].detach().numpy(), shifted(of_the_residual(model, output))[:, 3])
 
 
 def test_a_batch_of_one_row_lifts_nothing_above_zero():
     model = coder()
-    trip = trip_through(model, n_rows=1)
-    z = dead_units(dead=list(range(CODE_SIZE)), n_revived=CODE_SIZE).revived(trip, model, torch.ones(CODE_SIZE) > 0)
-    np.testing.assert_allclose(z.detach().numpy(), of_the_residual(model, trip).clip(0))
+    output = forward_pass(model, n_rows=1)
+    z = dead_units(dead=list(range(CODE_SIZE)), n_revived=CODE_SIZE).auxiliary_code(
+        output, model, torch.ones(CODE_SIZE) > 0
+    )
+    np.testing.assert_allclose(z.detach().numpy(), of_the_residual(model, output).clip(0))
 
 
 def test_while_none_is_dead_the_term_is_zero_and_only_learning_counts_the_rows():
     model = coder()
-    trip, penalty = trip_through(model), DeadUnits(code_size=CODE_SIZE, dead_after=10**6, n_revived=2)
-    assert penalty.eval()(trip, model, None).tolist() == [0.0] * 6
+    output, penalty = forward_pass(model), DeadUnits(code_size=CODE_SIZE, dead_after=10**6, n_revived=2)
+    assert penalty.eval()(output, model, None).tolist() == [0.0] * 6
     assert int(penalty.activity.n_batches) == 0
-    penalty.train()(trip, model, None)
+    penalty.train()(output, model, None)
     assert int(penalty.activity.n_batches) == 1
 
 
-def test_an_encoder_that_shares_the_decoders_bias_is_shown_the_residual_itself_and_one_that_is_told_sees_everything():
+def test_residual_input_of_centred_and_of_mask_aware_encoders():
     model, every = coder(), torch.ones(CODE_SIZE) > 0
-    trip, penalty = trip_through(model), dead_units(dead=[], n_revived=CODE_SIZE)
-    plain = penalty.revived(trip, model, every)
+    output, penalty = forward_pass(model), dead_units(dead=[], n_revived=CODE_SIZE)
+    plain = penalty.auxiliary_code(output, model, every)
     encoder, bias = model.encoder, model.decoder.affine_maps[0].bias.detach()
     model.encoder = CentredMLP(encoder, model.decoder, model.likelihood)
     with torch.no_grad():
         encoder.affine_maps[0].bias.add_(encoder.affine_maps[0].weight @ bias)
-    torch.testing.assert_close(penalty.revived(trip, model, every), plain)
-    told = MLP((2 * N_COLUMNS, CODE_SIZE), generator=torch.Generator().manual_seed(0)).double()
+    torch.testing.assert_close(penalty.auxiliary_code(output, model, every), plain)
+    mask_aware_encoder = MLP((2 * N_COLUMNS, CODE_SIZE), generator=torch.Generator().manual_seed(0)).double()
     with torch.no_grad():
         weight = encoder.affine_maps[0].weight
-        told.affine_maps[0].weight.copy_(torch.cat([weight, torch.zeros_like(weight)], 1))
-        told.affine_maps[0].bias.copy_(encoder.affine_maps[0].bias - weight @ bias)
-    model.encoder = told
-    torch.testing.assert_close(penalty.revived(trip, model, every), plain)
+        mask_aware_encoder.affine_maps[0].weight.copy_(torch.cat([weight, torch.zeros_like(weight)], 1))
+        mask_aware_encoder.affine_maps[0].bias.copy_(encoder.affine_maps[0].bias - weight @ bias)
+    model.encoder = mask_aware_encoder
+    torch.testing.assert_close(penalty.auxiliary_code(output, model, every), plain)
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0])
@@ -185,8 +189,8 @@ def test_a_unit_that_is_negative_on_every_row_comes_back_with_the_term_and_not_w
     for _ in range(60):
         a = model.encoder(x)
         h = a.relu()
-        trip = Pass(Batch(x), x, a, h, model.decoder(h))
-        loss = model.likelihood.nll(trip.parameters, x).mean() + penalty.weight * penalty(trip, model, None).mean()
+        output = ForwardPass(Batch(x), x, a, h, model.decoder(h))
+        loss = model.likelihood.nll(output.parameters, x).mean() + penalty.weight * penalty(output, model, None).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -208,17 +212,17 @@ def test_terms_of_other_codes_read_the_running_moments_and_do_not_move_them(term
     for module in (encoder, model.decoder):
         for name, buffer in module.named_buffers():
             buffer.copy_(torch.rand(len(buffer), generator=generator) + (0.5 if "variance" in name else -0.5))
-    trip = trip_through(model)
+    output = forward_pass(model)
     if isinstance(term, DeadUnits):
         term.eval().activity.idle.fill_(1)
     before = [buffer.clone() for module in (encoder, model.decoder) for buffer in module.buffers()]
-    learning = term(trip, model, None)
+    learning = term(output, model, None)
     after = [buffer for module in (encoder, model.decoder) for buffer in module.buffers()]
     assert len(before) == 4
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert all(module.training for part in (encoder, model.decoder) for module in part.modules())
     encoder.eval(), model.decoder.eval()
-    torch.testing.assert_close(term(trip, model, None), learning)
+    torch.testing.assert_close(term(output, model, None), learning)
 
 
 # JumpReLU's and Gated's
@@ -226,49 +230,49 @@ def test_terms_of_other_codes_read_the_running_moments_and_do_not_move_them(term
 
 def test_active_units_are_counted():
     model = coder(JumpReLU(CODE_SIZE, threshold=0.2))
-    trip = trip_through(model)
-    count = ActiveUnits()(trip, model, None)
-    np.testing.assert_array_equal(count.detach().numpy(), (trip.code.detach().numpy() != 0).sum(1))
+    output = forward_pass(model)
+    count = ActiveUnits()(output, model, None)
+    np.testing.assert_array_equal(count.detach().numpy(), (output.code.detach().numpy() != 0).sum(1))
 
 
 def test_counting_the_gates_of_another_activation_is_refused():
     model = coder()
     with pytest.raises(InputError, match="ActiveUnits counts the open gates of a JumpReLU, not of ReLU"):
-        ActiveUnits()(trip_through(model), model, None)
+        ActiveUnits()(forward_pass(model), model, None)
 
 
-def test_the_gates_are_penalised_and_must_reconstruct_through_a_decoder_that_is_held():
+def test_gates_are_penalised_and_reconstruct_through_a_frozen_decoder():
     model = coder(Gated(CODE_SIZE))
     with torch.no_grad():
         model.code_activation.bias.fill_(0.3)
-    trip = trip_through(model)
-    gates = trip.preactivation.detach().numpy().clip(0)
-    np.testing.assert_allclose(GateL1()(trip, model, None).detach().numpy(), gates.sum(1))
-    term = GateReconstruction()(trip, model, None)
+    output = forward_pass(model)
+    gates = output.preactivation.detach().numpy().clip(0)
+    np.testing.assert_allclose(GateL1()(output, model, None).detach().numpy(), gates.sum(1))
+    term = GateReconstruction()(output, model, None)
     affine = model.decoder.affine_maps[0]
     r = gates @ affine.weight.detach().numpy().T + affine.bias.detach().numpy()
-    expected = 0.5 * np.square(trip.batch.x.numpy() - r).sum(1) + N_COLUMNS / 2 * np.log(2 * np.pi)
+    expected = 0.5 * np.square(output.batch.x.numpy() - r).sum(1) + N_COLUMNS / 2 * np.log(2 * np.pi)
     np.testing.assert_allclose(term.detach().numpy(), expected)
     term.sum().backward()
-    assert trip.preactivation.grad.abs().sum() > 0
+    assert output.preactivation.grad.abs().sum() > 0
     assert [p.grad for p in model.decoder.parameters()] == [None, None]
 
 
 @pytest.mark.parametrize("centred", [False, True])
-def test_a_decoder_is_held_whose_weights_are_the_encoders_and_so_is_its_variance(centred):
+def test_a_tied_decoder_and_its_variance_are_frozen(centred):
     model = coder(Gated(CODE_SIZE))
     encoder, decoder = model.encoder, TiedMLP(model.encoder).double()
     likelihood = likelihood_from({"name": "gaussian-learned"}, N_COLUMNS).double()
     model.decoder, model.likelihood = decoder, likelihood
     model.encoder = CentredMLP(encoder, decoder, likelihood) if centred else encoder
-    trip = trip_through(model)
-    GateReconstruction()(trip, model, None).sum().backward()
-    assert trip.preactivation.grad.abs().sum() > 0
+    output = forward_pass(model)
+    GateReconstruction()(output, model, None).sum().backward()
+    assert output.preactivation.grad.abs().sum() > 0
     assert [p.grad for part in (encoder, decoder, likelihood) for p in part.parameters()] == [None] * 4
-    x, a = trip.batch.x, trip.preactivation.detach().requires_grad_()
+    x, a = output.batch.x, output.preactivation.detach().requires_grad_()
     weight, bias = encoder.affine_maps[0].weight.detach(), decoder.biases[0].detach()
     (0.5 * (x - a.relu() @ weight - bias).square()).sum().backward()
-    torch.testing.assert_close(trip.preactivation.grad, a.grad)
+    torch.testing.assert_close(output.preactivation.grad, a.grad)
 
 
 # The names
@@ -296,11 +300,11 @@ def test_every_name_gives_a_code_and_terms_that_can_be_learned(name):
     x = torch.randn(20, 16, generator=generator)
     a = model.encoder(x)
     h = model.code_activation(a)
-    trip = Pass(Batch(x), x, a, h, model.decoder(h))
-    terms = {term: penalty(trip, model, None) for term, penalty in parts.penalties.items()}
+    output = ForwardPass(Batch(x), x, a, h, model.decoder(h))
+    terms = {term: penalty(output, model, None) for term, penalty in parts.penalties.items()}
     assert terms
     assert all(term.shape in ((20,), ()) and torch.isfinite(term).all() for term in terms.values())
-    sum(term.mean() for term in terms.values()).add(trip.parameters.square().mean()).backward()
+    sum(term.mean() for term in terms.values()).add(output.parameters.square().mean()).backward()
     assert model.encoder.affine_maps[0].weight.grad.abs().sum() > 0
     assert all(p.grad.abs().sum() > 0 for p in model.code_activation.parameters())
 
@@ -351,7 +355,7 @@ def test_a_unit_is_dead_after_a_hundred_times_what_its_rate_lets_expect():
         ("l1", {"code_activation": "rleu"}, "code_activation 'rleu' is unknown; did you mean 'relu'?"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(name, asked, text):
+def test_invalid_options_are_refused(name, asked, text):
     with pytest.raises(InputError) as refused:
         parts_of(name, **asked)
     assert str(refused.value).startswith(text)

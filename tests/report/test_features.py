@@ -9,10 +9,10 @@ from PIL import Image
 
 from isthmus import Autoencoder, LinearAutoencoder
 from isthmus.report import features, write
-from isthmus.report.examples import Names
+from isthmus.report.examples import RowInfo
 from isthmus.report.features import code_filters, feature_report
-from isthmus.report.gathering import gather
-from isthmus.report.words import read_labels
+from isthmus.report.formatting import read_labels
+from isthmus.report.report_data import collect_report_data
 
 from .cases import CASES, NASTY
 from .pages import Page
@@ -21,9 +21,11 @@ RNG = np.random.default_rng(0)
 
 
 def told(model, X, labels=None, spread=None):
-    gathered = gather(model, X)
-    names = Names([f"row {i}" for i in range(gathered.n_rows)], read_labels(labels, gathered.n_rows), gathered.nll)
-    return feature_report(model, X, gathered, names, spread)
+    report_data = collect_report_data(model, X)
+    names = RowInfo(
+        [f"row {i}" for i in range(report_data.n_rows)], read_labels(labels, report_data.n_rows), report_data.nll
+    )
+    return feature_report(model, X, report_data, names, spread)
 
 
 def rectified(X, code_size, dead=()):
@@ -119,11 +121,11 @@ def test_a_wide_code_and_large_images_leave_the_section_small():
     X = RNG.integers(0, 256, size=(120, 60, 70, 3), dtype=np.uint8)  # noise packs worst of all
     model = LinearAutoencoder(code_size=40, max_epochs=1, random_state=0).fit(X)
     report = told(model, X)
-    assert len(report.units) == features.MOST_UNITS
-    assert f"Here are the {features.MOST_UNITS} of 40 units that vary most" in report.use
+    assert len(report.units) == features.MAX_UNITS
+    assert f"Here are the {features.MAX_UNITS} of 40 units that vary most" in report.use
     uris = [uri for unit in report.units for _, uri in unit.pictures]
     uris += [driver.picture for unit in report.units for driver in (*unit.highest, *unit.lowest)]
-    assert len(uris) == features.MOST_UNITS * (2 + features.STRONGEST)
+    assert len(uris) == features.MAX_UNITS * (2 + features.TOP_ROWS_AS_PICTURES)
     assert sum(map(len, uris)) < 1_200_000
     assert max(pixels(uri).shape[1] for uri in uris) == features.FILTER_SIDE
 

@@ -321,7 +321,7 @@ def test_what_cannot_be_reported_on_is_refused_in_one_line(small, tmp_path):
 
 def test_the_same_seed_draws_the_same_rows(small, tmp_path, monkeypatch):
     model, X = small
-    monkeypatch.setattr(isthmus.report.page, "MOST_POINTS", 10)
+    monkeypatch.setattr(isthmus.report.page, "MAX_MAP_ROWS", 10)
     rows = [
         Page(write(model, X, tmp_path / f"{i}.html", random_state=seed)).data["points"]["row"]
         for i, seed in enumerate((1, 1, 2))
@@ -331,6 +331,6 @@ def test_the_same_seed_draws_the_same_rows(small, tmp_path, monkeypatch):
 
 
 def test_json_inside_a_script_cannot_end_it():
-    text = isthmus.report.page.as_script({"a": "</script><!-- & \u2028"})
+    text = isthmus.report.page.json_for_script({"a": "</script><!-- & \u2028"})
     assert not set("<>&\u2028") & set(text)
     assert json.loads(text) == {"a": "</script><!-- & \u2028"}

@@ -14,17 +14,17 @@ from torch.nn.functional import mse_loss
 from isthmus import DeepBoltzmannMachine, DenoisingAutoencoder, InputError, LinearAutoencoder
 from isthmus.evaluation import reconstruction
 from isthmus.evaluation.codes import unit_statistics
-from isthmus.evaluation.features import first_weights
+from isthmus.evaluation.features import first_layer_weights
 from isthmus.report import figures
 from isthmus.report.charts import map_chart, pixel_chart
 from isthmus.report.code_maps import map_codes, standardised
 from isthmus.report.examples import hover_values
-from isthmus.report.gathering import best_typical_worst, gather, read_rows, sample, user_columns
+from isthmus.report.formatting import MAX_GROUPS, read_labels, value_text
 from isthmus.report.layers import first_layer
 from isthmus.report.page import _pixel_map
-from isthmus.report.pictures import Screen, contact_sheet, png_uri, shrunk, signed_colours
+from isthmus.report.pictures import BrightnessScale, contact_sheet, downsample, png_uri, signed_colours
+from isthmus.report.report_data import best_typical_worst, collect_report_data, read_rows, sample, user_columns
 from isthmus.report.summary import histograms
-from isthmus.report.words import MOST_GROUPS, read_labels, value_text
 
 from .cases import colour_case, image_case, table_case
 
@@ -46,29 +46,29 @@ def table():
 
 def test_gathered_errors_agree_with_the_estimator_and_with_evaluation(table):
     model, X = table.model, table.X
-    found = gather(model, X)
+    found = collect_report_data(model, X)
     np.testing.assert_allclose(found.squared_error, model.reconstruction_error(X), rtol=1e-5)
     np.testing.assert_allclose(found.nll, model.nll(X), rtol=1e-5)
     np.testing.assert_allclose(found.codes, model.transform(X), rtol=1e-5)
-    judged = reconstruction.evaluate(model, X)
-    assert found.squared_error.mean() == pytest.approx(judged["squared_error_per_row"])
-    assert found.pca_squared_error.mean() == pytest.approx(judged["pca_squared_error_per_row"])
+    scores = reconstruction.evaluate(model, X)
+    assert found.squared_error.mean() == pytest.approx(scores["squared_error_per_row"])
+    assert found.pca_squared_error.mean() == pytest.approx(scores["pca_squared_error_per_row"])
     np.testing.assert_allclose(found.column_error, reconstruction.squared_error_by_column(model, X), rtol=1e-6)
     x = torch.cat([reading.x for reading in model.read(X)]).double()
     np.testing.assert_allclose(found.column_mean, x.mean(0), atol=1e-6)
     np.testing.assert_allclose(found.column_variance, x.var(0, unbiased=False), rtol=1e-5, atol=1e-9)
 
 
-def test_what_is_missing_counts_in_nothing_that_is_gathered_and_does_not_stand_out():
+def test_missing_entries_do_not_count_in_report_data():
     rng = np.random.default_rng(0)
     X = rng.normal(9, 2, size=(60, 5))
     X[rng.random(X.shape) < 0.4] = np.nan
     X[:, 3] = np.nan
     model = LinearAutoencoder(code_size=2, max_epochs=2, missing="mask", scaling="none", random_state=0).fit(X)
-    found = gather(model, X)
-    judged = reconstruction.evaluate(model, X)
+    found = collect_report_data(model, X)
+    scores = reconstruction.evaluate(model, X)
     np.testing.assert_allclose(found.squared_error, model.reconstruction_error(X), rtol=1e-5)
-    assert found.pca_squared_error.mean() == pytest.approx(judged["pca_squared_error_per_row"], rel=1e-5)
+    assert found.pca_squared_error.mean() == pytest.approx(scores["pca_squared_error_per_row"], rel=1e-5)
     np.testing.assert_allclose(found.column_error, reconstruction.squared_error_by_column(model, X), rtol=1e-5)
     seen = [0, 1, 2, 4]
     np.testing.assert_allclose(found.column_mean[seen], np.nanmean(X[:, seen], 0), rtol=1e-5)
@@ -96,7 +96,7 @@ def test_best_typical_and_worst_rows_are_disjoint_and_ordered_by_error(n_rows):
 
 
 def test_picked_rows_are_read_in_the_order_they_are_asked_for(images, monkeypatch):
-    monkeypatch.setattr("isthmus.report.gathering.ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("isthmus.report.report_data.ROWS_AT_ONCE", 3)
     rows = np.array([9, 2, 30, 4, 11])
     read = list(read_rows(images.model, images.X, rows))
     np.testing.assert_array_equal(np.concatenate([raw for raw, _ in read]), images.X[rows])
@@ -121,7 +121,7 @@ def test_user_columns_cover_model_space_once(table):
 def test_pictures_show_the_pixels_of_the_users_images(images, colours):
     for case in (images, colours):
         x = np.concatenate([reading.x.numpy() for reading in case.model.read(case.X)])
-        shown = Screen.of(case.model.preprocessing_, x).show(x)
+        shown = BrightnessScale.of(case.model.preprocessing_, x).show(x)
         expected = case.X if case.X.dtype == np.uint8 else np.rint(255 * case.X)
         np.testing.assert_array_equal(shown.reshape(case.X.shape), expected)
 
@@ -144,9 +144,9 @@ def test_a_contact_sheet_holds_every_image_where_the_page_looks_for_it():
 
 def test_large_images_are_made_smaller_and_small_ones_are_left_alone():
     large = np.full((2, 100, 40, 3), 7, np.uint8)
-    assert shrunk(large, 50).shape == (2, 50, 20, 3)
-    assert (shrunk(large, 50) == 7).all()
-    assert shrunk(large, 100) is large
+    assert downsample(large, 50).shape == (2, 50, 20, 3)
+    assert (downsample(large, 50) == 7).all()
+    assert downsample(large, 100) is large
 
 
 def test_signed_colours_are_white_at_zero_and_red_and_blue_at_the_ends():
@@ -199,7 +199,7 @@ def test_every_row_is_on_the_map_once_for_each_colouring():
 def test_rare_labels_share_a_group_and_measurements_have_none():
     many = [str(i % 20) for i in range(100)] + ["7"] * 10
     found = read_labels(many, 110)
-    assert len(found.names) == MOST_GROUPS
+    assert len(found.names) == MAX_GROUPS
     assert found.names[-1] == "other"
     assert "7" in found.names
     assert read_labels(np.linspace(0, 1, 50), 50).values is not None
@@ -218,7 +218,7 @@ def test_values_are_short_and_never_grouped_by_thousands():
 
 
 def test_the_error_of_a_large_image_is_averaged_by_squares(monkeypatch):
-    monkeypatch.setattr("isthmus.report.page.LARGEST_MAP_SIDE", 3)
+    monkeypatch.setattr("isthmus.report.page.MAX_ERROR_MAP_SIDE", 3)
     error = np.random.default_rng(0).uniform(size=(2, 5, 4))
     found = _pixel_map(error.ravel(), (2, 5, 4))
     assert found.shape == (3, 2)
@@ -232,10 +232,10 @@ def test_pixels_of_two_maps_share_one_scale():
 
 
 def test_filters_of_a_dense_layer_are_its_weights_and_those_of_a_convolution_its_kernels(images, colours):
-    weight, is_kernel = first_weights(images.model.objective_.encoder)
+    weight, is_kernel = first_layer_weights(images.model.objective_.encoder)
     assert not is_kernel
     np.testing.assert_allclose(weight, images.model.objective_.encoder.affine_maps[0].weight.detach(), rtol=1e-6)
-    weight, is_kernel = first_weights(colours.model.objective_.encoder)
+    weight, is_kernel = first_layer_weights(colours.model.objective_.encoder)
     assert is_kernel
     assert weight.shape == (4, 3, 3, 3)
     assert len(first_layer(colours.model, np.ones(90)).pictures) == 4
@@ -243,7 +243,7 @@ def test_filters_of_a_dense_layer_are_its_weights_and_those_of_a_convolution_its
 
 def test_the_strongest_units_of_a_table_come_first(table):
     spread = np.ones(table.model.preprocessing_.n_columns)
-    weight, _ = first_weights(table.model.objective_.encoder)
+    weight, _ = first_layer_weights(table.model.objective_.encoder)
     chart = first_layer(table.model, spread).chart
     strongest = [int(unit) for unit in chart["layout"]["xaxis"]["ticktext"]]
     assert strongest == np.argsort(-np.linalg.norm(weight, axis=1), kind="stable").tolist()

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from isthmus.cli import classifying, codes, demonstration, fitting, judging, looking
-from isthmus.cli.terminal import guarded
+from isthmus.cli import classifying, codes, demo, evaluation, fitting, inspection
+from isthmus.cli.terminal import run_command
 
 
 class _Commands(TyperGroup):
@@ -31,7 +31,7 @@ class _Commands(TyperGroup):
     ) -> Any:
         typed = list(sys.argv[1:] if args is None else args) or ["--help"]
         run = super().main
-        code = guarded(lambda: run(typed, "isthmus", complete_var, standalone_mode=False, **extra))
+        code = run_command(lambda: run(typed, "isthmus", complete_var, standalone_mode=False, **extra))
         if standalone_mode:
             sys.exit(code)
         return code
@@ -70,11 +70,11 @@ for _command in (
     codes.decode,
     codes.reconstruct,
     codes.sample,
-    judging.evaluate,
-    judging.report,
-    looking.info,
-    looking.kinds,
-    demonstration.demo,
+    evaluation.evaluate,
+    evaluation.report,
+    inspection.info,
+    inspection.kinds,
+    demo.demo,
 ):
     app.command()(_command)
 app.add_typer(classifying.app, name="classify")

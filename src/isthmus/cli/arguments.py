@@ -120,15 +120,15 @@ def settings(assignments: Sequence[str], kind: str, constructor: type) -> dict[s
             )
         if name in found:
             raise InputError(f"--set {assignment}: {name} is set twice; set it once")
-        found[name] = _admitted(name, text, hints[name])
+        found[name] = _parse_value(name, text, hints[name])
     return found
 
 
-def _admitted(name: str, text: str, annotation: Any) -> Any:
+def _parse_value(name: str, text: str, annotation: Any) -> Any:
     """The value in the first of the annotated types that admits it."""
     typed = value(text)
     for member in _members(annotation):
-        fits, converted = _as(member, typed, text)
+        fits, converted = _convert(member, typed, text)
         if fits:
             return converted
     wanted = " or ".join(dict.fromkeys(_words(member) for member in _members(annotation)))
@@ -139,7 +139,7 @@ def _members(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
 
-def _as(member: Any, typed: Any, text: str) -> tuple[bool, Any]:
+def _convert(member: Any, typed: Any, text: str) -> tuple[bool, Any]:
     """Whether the value is one of this type, and the value as that type."""
     origin = get_origin(member) or member
     if origin is Any:
@@ -162,7 +162,7 @@ def _as(member: Any, typed: Any, text: str) -> tuple[bool, Any]:
         if isinstance(typed, str) and "," in text:
             entries = tuple(entry.strip() for entry in text.split(","))
         inner = get_args(member)[0] if get_args(member) else Any
-        parts = [_as(inner, entry, str(entry)) for entry in entries]
+        parts = [_convert(inner, entry, str(entry)) for entry in entries]
         return all(fits for fits, _ in parts), tuple(part for _, part in parts)
     return isinstance(typed, origin), typed
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli import arguments, destinations, fitting, options, sources
-from isthmus.cli.terminal import JobFailed, Voice, print_json
+from isthmus.cli.terminal import JobFailed, Log, print_json
 from isthmus.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,11 +60,11 @@ def fit(
     as_json: options.Json = False,
 ) -> None:
     """Learn the classes of DATA from the code of a model, and write the classifier to one file."""
-    voice = Voice(quiet)
-    destination = destinations.claim(output, force=force)
-    coder = sources.load_coder(encoder)
-    rows = sources.labelled(sources.open_for(coder, data, voice, labels=labels))
-    voice.say(f"data: {sources.described(rows)}")
+    log = Log(quiet)
+    destination = destinations.check_output_file(output, force=force)
+    coder = sources.load_autoencoder(encoder)
+    rows = sources.require_labels(sources.open_for_model(coder, data, log, labels=labels))
+    log.info(f"data: {sources.describe(rows)}")
     given = {
         "frozen": frozen or None, "max_epochs": epochs, "random_state": seed, "device": device, "precision": precision,
         "time_limit": arguments.seconds(time_limit) if time_limit is not None else None,
@@ -74,13 +74,13 @@ def fit(
     model = _classifier(coder, set_ or [], given, quiet)
     held_out = None
     if validation is not None and arguments.fraction(validation) is None:
-        looked_at = sources.labelled(sources.open_for(coder, validation, voice, labels=labels))
-        voice.say(f"validation: {sources.described(looked_at)}")
-        held_out = (looked_at.X, looked_at.labels)
+        validation_dataset = sources.require_labels(sources.open_for_model(coder, validation, log, labels=labels))
+        log.info(f"validation: {sources.describe(validation_dataset)}")
+        held_out = (validation_dataset.X, validation_dataset.labels)
     model.fit(rows.X, rows.labels, validation=held_out)
     model.save(destination)
     summary = _summary(model, destination)
-    _tell(model, summary, voice)
+    _log_summary(model, summary, log)
     if as_json:
         print_json(summary)
     if summary["stopped"] == fitting.NAN:
@@ -136,19 +136,22 @@ def _summary(model: CodeClassifier, destination: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _tell(model: CodeClassifier, summary: dict[str, Any], voice: Voice) -> None:
+def _log_summary(model: CodeClassifier, summary: dict[str, Any], log: Log) -> None:
     """What was learned, how it went, and where the classifier is."""
     how = "frozen" if model.frozen else "fine-tuned"
-    voice.say(
+    log.info(
         f"classifier: {len(summary['classes'])} classes from a code of {summary['code_size']} "
         f"({summary['encoder']}, {how}), {summary['rows']:,} rows a pass, seed {summary['seed']}"
     )
     for note in summary["notes"]:
-        voice.note(note)
-    voice.say(f"learning: {summary['epochs']} epochs in {summary['seconds']:.1f} s, {fitting.ENDS[summary['stopped']]}")
+        log.note(note)
+    log.info(
+        f"learning: {summary['epochs']} epochs in {summary['seconds']:.1f} s, "
+        f"{fitting.STOP_REASONS[summary['stopped']]}"
+    )
     if summary["held_out"] is not None:
-        voice.say(f"error of the rows held out, and a tenth of their cross-entropy: {summary['held_out']:.3f}")
-    voice.say(f"classifier written to {summary['model']}")
+        log.info(f"error of the rows held out, and a tenth of their cross-entropy: {summary['held_out']:.3f}")
+    log.info(f"classifier written to {summary['model']}")
 
 
 @app.command()
@@ -168,40 +171,40 @@ def predict(
     as_json: options.Json = False,
 ) -> None:
     """Write the class of each row of DATA and the probability of every class; with labels, tell how many are right."""
-    destination = _claim(output, force)
+    destination = _check_predictions_output(output, force)
     import isthmus
 
-    voice = Voice(quiet)
+    log = Log(quiet)
     model = isthmus.load(classifier)
     if not hasattr(model, "predict_proba"):
         raise InputError(f"{classifier}: holds no classifier but a {model.kind!r}; make one by isthmus classify fit")
-    rows = sources.open_for(model.encoder_, data, voice, labels=labels)
+    rows = sources.open_for_model(model.encoder_, data, log, labels=labels)
     probabilities = model.predict_proba(rows.X)
     classes = model.classes_[probabilities.argmax(1)]
     summary: dict[str, Any] = {
         "model": classifier, "data": rows.name, "rows": rows.n_rows, "classes": model.classes_.tolist(),
         "written_to": str(destination),
     }  # fmt: skip
-    right = _right(model, rows, classes, labels, voice)
-    if right is not None:
-        summary["accuracy"] = float(right.mean())
-        voice.say(f"accuracy: {right.mean():.4f} ({len(right):,} rows)")
+    correct = _correct(model, rows, classes, labels, log)
+    if correct is not None:
+        summary["accuracy"] = float(correct.mean())
+        log.info(f"accuracy: {correct.mean():.4f} ({len(correct):,} rows)")
     _write(destination, model.classes_, classes, probabilities, rows.row_names, force)
-    voice.say(f"{rows.n_rows:,} predictions written to {output}")
+    log.info(f"{rows.n_rows:,} predictions written to {output}")
     if as_json:
         print_json(summary)
 
 
-def _claim(output: str, force: bool) -> Path:
-    target = destinations.claim(output, force=force)
+def _check_predictions_output(output: str, force: bool) -> Path:
+    target = destinations.check_output_file(output, force=force)
     if target.suffix.lower() not in SUFFIXES:
         found = f"the suffix {target.suffix}" if target.suffix else "a name without suffix"
         raise InputError(f"{output}: {found} is no format of predictions; use {', '.join(SUFFIXES)}")
     return target
 
 
-def _right(
-    model: CodeClassifier, rows: Dataset, classes: np.ndarray, labels: str | None, voice: Voice
+def _correct(
+    model: CodeClassifier, rows: Dataset, classes: np.ndarray, labels: str | None, log: Log
 ) -> np.ndarray | None:
     """Whether the label of each row that has one is predicted; None where there are none, or of other classes, unasked.
 
@@ -210,21 +213,21 @@ def _right(
     """
     import numpy as np
 
-    from isthmus.estimators.labels import known, refuse_unseen
+    from isthmus.estimators.labels import check_known_classes, labelled_mask
 
     if rows.labels is None:
         return None
     try:
-        told = np.asarray(sources.labelled(rows).labels)
-        has_label = known(told, model.unlabeled)
-        refuse_unseen(told[has_label], model.classes_)
+        true_labels = np.asarray(sources.require_labels(rows).labels)
+        has_label = labelled_mask(true_labels, model.unlabeled)
+        check_known_classes(true_labels[has_label], model.classes_)
     except InputError as error:
         if labels is not None:
             raise
-        voice.note(f"not compared with the data's own labels: {error}")
+        log.note(f"not compared with the data's own labels: {error}")
         return None
-    right: np.ndarray = classes[has_label] == told[has_label]
-    return right
+    correct: np.ndarray = classes[has_label] == true_labels[has_label]
+    return correct
 
 
 def _write(
@@ -240,12 +243,12 @@ def _write(
     import pandas as pd
 
     from isthmus.data import write_array
-    from isthmus.files import write_whole
+    from isthmus.files import atomic_write
 
     if destination.suffix.lower() == ".npz":
         if names.dtype.hasobject:  # .npz holds texts of one width, and no Python objects
             names, classes = names.astype(str), classes.astype(str)
-        with write_whole(destination) as temporary, temporary.open("wb") as file:
+        with atomic_write(destination) as temporary, temporary.open("wb") as file:
             np.savez(file, label=classes, probability=probabilities, classes=names)
         return
     table = pd.DataFrame({} if row_names is None else {"row": list(row_names)})

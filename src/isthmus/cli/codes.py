@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli import destinations, options, sources
-from isthmus.cli.terminal import Voice
+from isthmus.cli.terminal import Log
 from isthmus.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,15 +25,15 @@ def encode(
     quiet: options.Quiet = False,
 ) -> None:
     """Write the codes of DATA, one row a row, in their order."""
-    destination = destinations.claim_rows(output, force=force)
+    destination = destinations.check_rows_output(output, force=force)
     from isthmus.data import write_array
 
-    voice = Voice(quiet)
-    fitted = sources.load_coder(model)
-    rows = sources.open_for(fitted, data, voice)
+    log = Log(quiet)
+    fitted = sources.load_autoencoder(model)
+    rows = sources.open_for_model(fitted, data, log)
     codes = fitted.transform(rows.X)
     write_array(destination, codes, list(fitted.get_feature_names_out()), force=force)
-    voice.say(f"{len(codes):,} codes of {codes.shape[1]} units written to {output}")
+    log.info(f"{len(codes):,} codes of {codes.shape[1]} units written to {output}")
 
 
 def decode(
@@ -46,9 +46,9 @@ def decode(
     quiet: options.Quiet = False,
 ) -> None:
     """Write the rows that CODES stand for, in the units of the data that the model was fitted on."""
-    claimed, voice, fitted = _opened(model, output, force, quiet)
-    rows = fitted.inverse_transform(sources.open_codes(fitted, codes, voice))
-    _write(fitted, rows, output, claimed, force, voice, None, _whole_range(rows))
+    destination, log, fitted = _opened(model, output, force, quiet)
+    rows = fitted.inverse_transform(sources.open_codes(fitted, codes, log))
+    _write(fitted, rows, output, destination, force, log, None, _whole_range(rows))
 
 
 def reconstruct(
@@ -59,10 +59,10 @@ def reconstruct(
     quiet: options.Quiet = False,
 ) -> None:
     """Write what the model makes of DATA, in its own units: a table for a table, images for images."""
-    claimed, voice, fitted = _opened(model, output, force, quiet)
-    rows = sources.open_for(fitted, data, voice)
+    destination, log, fitted = _opened(model, output, force, quiet)
+    rows = sources.open_for_model(fitted, data, log)
     made = fitted.reconstruct(rows.X)
-    _write(fitted, made, output, claimed, force, voice, rows.row_names, _whole_range(rows.X))
+    _write(fitted, made, output, destination, force, log, rows.row_names, _whole_range(rows.X))
 
 
 def sample(
@@ -80,7 +80,7 @@ def sample(
     quiet: options.Quiet = False,
 ) -> None:
     """Write rows that MODEL draws, in the units of the data that it was fitted on: it must be a density of them."""
-    claimed, voice, fitted = _opened(model, output, force, quiet)
+    destination, log, fitted = _opened(model, output, force, quiet)
     draw = getattr(fitted, "sample", None)
     if draw is None:
         raise InputError(
@@ -90,23 +90,25 @@ def sample(
     if chain and not fitted.samples_by_chain:
         raise InputError(f"{model}: kind {fitted.kind} draws rows without a chain; leave --steps and --mean out")
     rows = draw(n, random_state=seed, **chain)
-    _write(fitted, rows, output, claimed, force, voice, None, _whole_range(rows))
+    _write(fitted, rows, output, destination, force, log, None, _whole_range(rows))
 
 
 _DENSITIES = "fit --kind rbm, dbn or dbm, or linear with likelihood=gaussian"
 
 
-def _opened(model: str, output: str, force: bool, quiet: bool) -> tuple[Path, Voice, BaseAutoencoder]:
+def _opened(model: str, output: str, force: bool, quiet: bool) -> tuple[Path, Log, BaseAutoencoder]:
     """Where rows go, what is told of it, and the model that makes them, whose rows have that form."""
-    claimed, voice = _claim_rows_or_folder(output, force), Voice(quiet)
-    fitted = sources.load_coder(model)
+    destination, log = _check_rows_or_folder_output(output, force), Log(quiet)
+    fitted = sources.load_autoencoder(model)
     _refuse_wrong_form(fitted, output)
-    return claimed, voice, fitted
+    return destination, log, fitted
 
 
-def _claim_rows_or_folder(output: str, force: bool) -> Path:
-    claim = destinations.claim_folder if destinations.is_folder_name(output) else destinations.claim_rows
-    return claim(output, force=force)
+def _check_rows_or_folder_output(output: str, force: bool) -> Path:
+    check_output_file = (
+        destinations.check_folder_output if destinations.is_folder_name(output) else destinations.check_rows_output
+    )
+    return check_output_file(output, force=force)
 
 
 def _refuse_wrong_form(model: BaseAutoencoder, output: str) -> None:
@@ -133,9 +135,9 @@ def _write(
     model: BaseAutoencoder,
     rows: Any,
     output: str,
-    claimed: Path,
+    destination: Path,
     force: bool,
-    voice: Voice,
+    log: Log,
     row_names: tuple[str, ...] | None,
     value_range: tuple[float, float],
 ) -> None:
@@ -143,9 +145,9 @@ def _write(
     from isthmus.data import write_array, write_images
 
     if destinations.is_folder_name(output):
-        write_images(claimed, rows, row_names, value_range=value_range, force=force)
-        voice.say(f"{len(rows):,} images written to the folder {output}")
+        write_images(destination, rows, row_names, value_range=value_range, force=force)
+        log.info(f"{len(rows):,} images written to the folder {output}")
         return
     names = None if hasattr(rows, "columns") else model.preprocessing_.columns
-    write_array(claimed, rows, names if not output.lower().endswith(".npy") else None, force=force)
-    voice.say(f"{len(rows):,} rows written to {output}")
+    write_array(destination, rows, names if not output.lower().endswith(".npy") else None, force=force)
+    log.info(f"{len(rows):,} rows written to {output}")

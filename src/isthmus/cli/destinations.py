@@ -8,7 +8,7 @@ from pathlib import Path
 from isthmus.errors import InputError
 
 
-def claim(path: str, *, force: bool = False) -> Path:
+def check_output_file(path: str, *, force: bool = False) -> Path:
     """The path of a file that may and can be written.
 
     Raises:
@@ -16,7 +16,7 @@ def claim(path: str, *, force: bool = False) -> Path:
 
     Example:
         >>> import tempfile
-        >>> claim(f"{tempfile.mkdtemp()}/model.isthmus").name
+        >>> check_output_file(f"{tempfile.mkdtemp()}/model.isthmus").name
         'model.isthmus'
     """
     target = Path(path).expanduser()
@@ -31,8 +31,8 @@ def claim(path: str, *, force: bool = False) -> Path:
     return target
 
 
-def claim_model(path: str, *, force: bool, resume: bool) -> Path:
-    """As `claim`; and the state of an unfinished run is only given up where that was said.
+def check_model_output(path: str, *, force: bool, resume: bool) -> Path:
+    """As `check_output_file`; and the state of an unfinished run is only given up where that was said.
 
     A run that goes on replaces what it left: the model that Ctrl-C ended with.
 
@@ -40,7 +40,7 @@ def claim_model(path: str, *, force: bool, resume: bool) -> Path:
         InputError: also for MODEL.checkpoint, with neither `resume` nor `force`.
     """
     state = Path(f"{Path(path).expanduser()}.checkpoint")
-    target = claim(path, force=force or (resume and state.exists()))
+    target = check_output_file(path, force=force or (resume and state.exists()))
     if state.exists() and not (force or resume):
         raise InputError(
             f"{state}: the state of an unfinished run is kept there; go on with it by --resume, "
@@ -49,11 +49,11 @@ def claim_model(path: str, *, force: bool, resume: bool) -> Path:
     return target
 
 
-def claim_rows(path: str, *, force: bool = False) -> Path:
-    """As `claim`, for a file of rows, whose suffix says its format."""
+def check_rows_output(path: str, *, force: bool = False) -> Path:
+    """As `check_output_file`, for a file of rows, whose suffix says its format."""
     from isthmus.data.writers import ARRAY_SUFFIXES
 
-    target = claim(path, force=force)
+    target = check_output_file(path, force=force)
     if target.suffix.lower() not in ARRAY_SUFFIXES:
         found = f"the suffix {target.suffix}" if target.suffix else "a name without suffix"
         raise InputError(f"{path}: {found} is no format of rows; use {', '.join(ARRAY_SUFFIXES)}")
@@ -70,13 +70,13 @@ def is_folder_name(path: str) -> bool:
     return path.endswith("/") or Path(path).expanduser().is_dir() or not Path(path).suffix
 
 
-def claim_folder(path: str, *, force: bool = False) -> Path:
-    """The path of a folder of PNG files that may and can be made; see `claim`."""
-    from isthmus.data.images import refuse_existing_folder
+def check_folder_output(path: str, *, force: bool = False) -> Path:
+    """The path of a folder of PNG files that may and can be made; see `check_output_file`."""
+    from isthmus.data.images import check_overwrite_folder
 
     target = Path(path).expanduser()
     try:
-        refuse_existing_folder(target, force)
+        check_overwrite_folder(target, force)
         _refuse_unwritable(target.resolve().parent)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli import arguments, destinations, options, sources
-from isthmus.cli.terminal import JobFailed, Voice, print_json
+from isthmus.cli.terminal import JobFailed, Log, print_json
 from isthmus.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ def fit(
     as_json: options.Json = False,
 ) -> None:
     """Learn the code of DATA and write the model to one file."""
-    voice = Voice(quiet)
-    destination = destinations.claim_model(output, force=force, resume=resume)
+    log = Log(quiet)
+    destination = destinations.check_model_output(output, force=force, resume=resume)
     given = {
         "code_size": code_size, "max_epochs": epochs, "random_state": seed, "scaling": scaling, "missing": missing,
         "time_limit": arguments.seconds(time_limit) if time_limit is not None else None,
@@ -104,23 +104,23 @@ def fit(
     every = arguments.seconds(checkpoint_every) if checkpoint_every is not None else 60.0
     shape = arguments.size(resize) if resize is not None else None
     model = _estimator(kind, set_ or [], given, quiet)
-    rows, held_out = _open(data, validation, voice, labels=labels, exclude=exclude or [], resize=shape)
+    rows, held_out = _open(data, validation, log, labels=labels, exclude=exclude or [], resize=shape)
     if _learns_labels(model):
-        sources.labelled(rows)
-    keeping: dict[str, Any] = {}
+        sources.require_labels(rows)
+    checkpoint_options: dict[str, Any] = {}
     if resume or checkpoint_every is not None:
-        keeping = {"checkpoint": destination, "checkpoint_every": every, "resume": resume}
-        _say_where_from(destination, resume, voice)
-    model.fit(rows.X, rows.labels, validation=_looked_at(model, held_out), **keeping)
+        checkpoint_options = {"checkpoint": destination, "checkpoint_every": every, "resume": resume}
+        _log_resume(destination, resume, log)
+    model.fit(rows.X, rows.labels, validation=_validation_data(model, held_out), **checkpoint_options)
     column = [] if labels is None or sources.is_file(labels) else [labels]
-    sources.remember(model, [*(exclude or []), *column], shape)
+    sources.record_read_options(model, [*(exclude or []), *column], shape)
     model.save(destination)
     summary = _summary(model, held_out or rows, destination)
-    _tell(model, summary, voice)
+    _log_summary(model, summary, log)
     if as_json:
         print_json(summary)
     if summary["stopped"] == "nan":
-        raise JobFailed(_why_nan(model, destination))
+        raise JobFailed(_nan_message(model, destination))
 
 
 def _estimator(kind: str, assignments: list[str], given: dict[str, Any], quiet: bool) -> BaseAutoencoder:
@@ -141,39 +141,39 @@ def _estimator(kind: str, assignments: list[str], given: dict[str, Any], quiet: 
 
 
 def _open(
-    data: str, validation: str | None, voice: Voice, *, labels: str | None, **reading: Any
+    data: str, validation: str | None, log: Log, *, labels: str | None, **read_options: Any
 ) -> tuple[Dataset, Dataset | None]:
     """The rows, and the held-out ones where data were named for them; labels of a file are those of the rows alone."""
-    rows = sources.open_labelled(data, labels, **reading)
+    rows = sources.open_labelled(data, labels, **read_options)
     held_out = None
     if validation is not None and arguments.fraction(validation) is None:
-        held_out = sources.open_labelled(validation, None if sources.is_file(labels) else labels, **reading)
-        sources.refuse_other_form(rows, held_out)
+        held_out = sources.open_labelled(validation, None if sources.is_file(labels) else labels, **read_options)
+        sources.check_same_columns(rows, held_out)
     for part, name in ((rows, "data"), (held_out, "validation")):
         if part is not None:
-            voice.say(f"{name}: {sources.described(part)}")
+            log.info(f"{name}: {sources.describe(part)}")
             for note in part.notes:
-                voice.note(note)
+                log.note(note)
     return rows, held_out
 
 
-def _looked_at(model: BaseAutoencoder, held_out: Dataset | None) -> Any:
+def _validation_data(model: BaseAutoencoder, held_out: Dataset | None) -> Any:
     """The held-out rows as `fit` takes them: with their labels where layers learn from labels."""
     if held_out is None:
         return None
-    return (held_out.X, sources.labelled(held_out).labels) if _learns_labels(model) else held_out.X
+    return (held_out.X, sources.require_labels(held_out).labels) if _learns_labels(model) else held_out.X
 
 
 def _learns_labels(model: BaseAutoencoder) -> bool:
     return getattr(model, "training", None) == "supervised"
 
 
-def _say_where_from(destination: Path, resume: bool, voice: Voice) -> None:
+def _log_resume(destination: Path, resume: bool, log: Log) -> None:
     state = Path(f"{destination}.checkpoint")
     if resume and state.exists():
-        voice.say(f"going on from {state}")
+        log.info(f"going on from {state}")
     elif resume:
-        voice.note(f"there is no {state} to go on from; starting afresh")
+        log.note(f"there is no {state} to go on from; starting afresh")
 
 
 def _summary(model: BaseAutoencoder, judged: Dataset, destination: Path) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def _summary(model: BaseAutoencoder, judged: Dataset, destination: Path) -> dict
     from isthmus.evaluation.reconstruction import compare_with_pca
 
     history: dict[str, Any] = model.history_
-    errors = compare_with_pca(model, _some(judged.X))
+    errors = compare_with_pca(model, _subsample(judged.X))
     return {
         "model": str(destination), "kind": model.kind, "rows": model.n_rows_, "columns": model.preprocessing_.n_columns,
         "code_size": model.code_size_, "hidden_sizes": list(getattr(model, "hidden_sizes_", ())),
@@ -199,50 +199,50 @@ def _summary(model: BaseAutoencoder, judged: Dataset, destination: Path) -> dict
     }  # fmt: skip
 
 
-def _some(X: Any, most: int = 5000) -> Any:
+def _subsample(X: Any, most: int = 5000) -> Any:
     """At most so many rows, evenly spread: enough for a line on how well it went."""
-    from isthmus.data.preprocessing import len_of
+    from isthmus.data.preprocessing import n_rows_of
 
-    n = len_of(X)
+    n = n_rows_of(X)
     if n <= most:
         return X
     index = [i * n // most for i in range(most)]
     return X.iloc[index] if hasattr(X, "iloc") else X[index]
 
 
-def _tell(model: BaseAutoencoder, summary: dict[str, Any], voice: Voice) -> None:
+def _log_summary(model: BaseAutoencoder, summary: dict[str, Any], log: Log) -> None:
     """What was chosen, what came of it, what the doctor says, and where the model is."""
     sizes = [summary["columns"], *summary["hidden_sizes"], summary["code_size"]]
-    voice.say(
+    log.info(
         f"model: {model.kind}, {'-'.join(map(str, sizes))}, likelihood {summary['likelihood']}, seed {summary['seed']}"
     )
-    for note in [*summary["notes"], *_about_constants(model)]:
-        voice.note(note)
+    for note in [*summary["notes"], *_constant_column_notes(model)]:
+        log.note(note)
     for phase in summary["pretraining"]:
-        voice.say(f"{phase['name']}: {phase['epochs']} epochs in {phase['seconds']:.1f} s, {ENDS[phase['stopped']]}")
-    voice.say(
+        log.info(
+            f"{phase['name']}: {phase['epochs']} epochs in {phase['seconds']:.1f} s, {STOP_REASONS[phase['stopped']]}"
+        )
+    log.info(
         f"{model.history_['name']}: {summary['epochs']} epochs in {summary['seconds']:.1f} s, "
-        f"{ENDS[summary['stopped']]}"
+        f"{STOP_REASONS[summary['stopped']]}"
     )
-    complete = summary["code_size"] >= summary["columns"]
+    pca_is_exact = summary["code_size"] >= summary["columns"]
     linear = (
         "as many principal components as columns leave none"
-        if complete
+        if pca_is_exact
         else (f"principal components of the same size: {summary['pca_squared_error_per_row']:.4g}")
     )
-    voice.say(
+    log.info(
         f"squared error a row: {summary['squared_error_per_row']:.4g}; {linear} "
         f"(on {summary['rows_judged']:,} rows, in model units)"
     )
     for finding in summary["findings"]:
         if finding["name"] not in (NAN, "constant-columns"):  # the failure itself is told last, the columns above
-            (voice.warn if finding["severity"] == "warning" else voice.note)(
-                f"{finding['message']}; {finding['advice']}"
-            )
-    voice.say(f"model written to {summary['model']}")
+            (log.warn if finding["severity"] == "warning" else log.note)(f"{finding['message']}; {finding['advice']}")
+    log.info(f"model written to {summary['model']}")
 
 
-ENDS = {
+STOP_REASONS = {
     "max_epochs": "all that were planned",
     "patience": "stopped since held-out rows got no better",
     "time_limit": "stopped by the time limit",
@@ -251,7 +251,7 @@ ENDS = {
 }
 
 
-def _about_constants(model: BaseAutoencoder) -> list[str]:
+def _constant_column_notes(model: BaseAutoencoder) -> list[str]:
     """A sentence on columns that never vary, which are kept."""
     names, constant = model.preprocessing_.columns, model.preprocessing_.constant
     if not constant:
@@ -265,9 +265,9 @@ def _about_constants(model: BaseAutoencoder) -> list[str]:
     ]
 
 
-def _why_nan(model: BaseAutoencoder, destination: Path) -> str:
+def _nan_message(model: BaseAutoencoder, destination: Path) -> str:
     """At which epoch the loss stopped being a number, and the likely cause after the doctor."""
     history: dict[str, Any] = model.history_
-    told = [f"{found['message']}; {found['advice']}" for found in history["findings"] if found["name"] == NAN]
-    found = told[0] if told else f"the loss was no finite number in epoch {history['nan_epoch'] + 1}"
+    messages = [f"{found['message']}; {found['advice']}" for found in history["findings"] if found["name"] == NAN]
+    found = messages[0] if messages else f"the loss was no finite number in epoch {history['nan_epoch'] + 1}"
     return f"{found}; the model with the last good weights was written to {destination}"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isthmus.cli.terminal import Voice
+from isthmus.cli.terminal import Log
 from isthmus.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from isthmus.estimators.base import BaseAutoencoder
 
 
-READING = "reading"
+READ_OPTIONS = "reading"
 """The entry of a model's history that keeps how `isthmus fit` read its data: excluded columns, size of images."""
 
 
-def load_coder(path: str) -> BaseAutoencoder:
+def load_autoencoder(path: str) -> BaseAutoencoder:
     """The autoencoder in a model file.
 
     Raises:
@@ -34,42 +34,42 @@ def load_coder(path: str) -> BaseAutoencoder:
     return model
 
 
-def remember(model: BaseAutoencoder, exclude: list[str], resize: tuple[int, int] | None) -> None:
+def record_read_options(model: BaseAutoencoder, exclude: list[str], resize: tuple[int, int] | None) -> None:
     """Keep in the model how its data were read, so that later commands read theirs in the same way."""
     history: dict[str, Any] = model.history_
-    history[READING] = {"exclude": exclude, "resize": list(resize) if resize else None}
+    history[READ_OPTIONS] = {"exclude": exclude, "resize": list(resize) if resize else None}
 
 
-def open_for(model: BaseAutoencoder, source: str, voice: Voice, *, labels: str | None = None) -> Dataset:
+def open_for_model(model: BaseAutoencoder, source: str, log: Log, *, labels: str | None = None) -> Dataset:
     """Rows for a fitted model: the columns it left out are left out again, images brought to its size.
 
     Args:
         model: fitted.
         source: what `isthmus.data.open` takes.
-        voice: where its notes go.
+        log: where its notes go.
         labels: a column of the data, or a .npy file, that becomes the labels.
 
     Raises:
         InputError: data that cannot be read, or whose columns, width or size the model does not know.
     """
     history: dict[str, Any] = model.history_
-    reading = history.get(READING) or {"exclude": [], "resize": None}
+    read_options = history.get(READ_OPTIONS) or {"exclude": [], "resize": None}
     names = set(getattr(model, "feature_names_in_", ()))
     seen = labels in names
-    size = tuple(reading["resize"]) if reading["resize"] else None
+    size = tuple(read_options["resize"]) if read_options["resize"] else None
     data = open_labelled(source, None if seen else labels, resize=size)
     for note in data.notes:
-        voice.note(note)
+        log.note(note)
     if seen and hasattr(data.X, "columns") and labels in data.X.columns:
-        voice.note(f"the model was fitted on the column of labels {labels!r} too; its codes have seen the labels")
+        log.note(f"the model was fitted on the column of labels {labels!r} too; its codes have seen the labels")
         data = replace(data, labels=data.X[labels].to_numpy())
     if hasattr(data.X, "columns"):
-        dropped = [name for name in data.X.columns if str(name) in reading["exclude"]]
+        dropped = [name for name in data.X.columns if str(name) in read_options["exclude"]]
         data = replace(data, X=data.X.drop(columns=dropped))
-    return replace(data, X=_fitting(model, data))
+    return replace(data, X=_match_columns(model, data))
 
 
-def open_labelled(source: str, labels: str | None, **reading: Any) -> Dataset:
+def open_labelled(source: str, labels: str | None, **read_options: Any) -> Dataset:
     """What `isthmus.data.open` reads, with the labels that a column or a .npy file holds.
 
     Raises:
@@ -78,7 +78,7 @@ def open_labelled(source: str, labels: str | None, **reading: Any) -> Dataset:
     import isthmus.data
 
     column = None if is_file(labels) else labels
-    data = isthmus.data.open(source, label_column=column, **reading)
+    data = isthmus.data.open(source, label_column=column, **read_options)
     return replace(data, labels=_labels_of_file(str(labels), data.n_rows)) if is_file(labels) else data
 
 
@@ -87,7 +87,7 @@ def is_file(labels: str | None) -> bool:
     return labels is not None and labels.lower().endswith(".npy")
 
 
-def labelled(rows: Dataset) -> Dataset:
+def require_labels(rows: Dataset) -> Dataset:
     """The rows, which must have labels.
 
     Raises:
@@ -115,7 +115,7 @@ def _labels_of_file(path: str, n_rows: int) -> np.ndarray:
     return labels
 
 
-def _fitting(model: BaseAutoencoder, data: Dataset) -> Any:
+def _match_columns(model: BaseAutoencoder, data: Dataset) -> Any:
     """The rows with their columns in the model's order.
 
     Raises:
@@ -129,9 +129,9 @@ def _fitting(model: BaseAutoencoder, data: Dataset) -> Any:
         missing = [name for name in known if name not in here]
         unknown = [name for name in here if name not in known]
         if missing or unknown:
-            told = [f"misses {_listed(missing)}"] if missing else []
-            told += [f"has {_listed(unknown)}, which the model does not know"] if unknown else []
-            raise InputError(f"{data.name}: {' and '.join(told)}; give it the columns that the model was fitted on")
+            problems = [f"misses {_listed(missing)}"] if missing else []
+            problems += [f"has {_listed(unknown)}, which the model does not know"] if unknown else []
+            raise InputError(f"{data.name}: {' and '.join(problems)}; give it the columns that the model was fitted on")
         return X.set_axis(here, axis=1)[known]
     if hasattr(X, "shape") and model.preprocessing_.source == "table":
         raise InputError(
@@ -158,7 +158,7 @@ def _numbers(table: Any, name: str) -> Any:
     return table.to_numpy()
 
 
-def refuse_other_form(rows: Dataset, other: Dataset) -> None:
+def check_same_columns(rows: Dataset, other: Dataset) -> None:
     """Refuse data that do not go with the rows: other columns, another width or size.
 
     Raises:
@@ -185,13 +185,13 @@ def _shaped(shape: tuple[int, ...]) -> str:
     return f"rows of {shape[0]} columns" if len(shape) == 1 else "images of " + "x".join(map(str, shape))
 
 
-def described(data: Dataset) -> str:
+def describe(data: Dataset) -> str:
     """The rows in words: how many, and what one is.
 
     Example:
         >>> import numpy as np
         >>> from isthmus.data import Dataset
-        >>> described(Dataset(np.zeros((3, 28, 28), np.uint8), name="digits"))
+        >>> describe(Dataset(np.zeros((3, 28, 28), np.uint8), name="digits"))
         'digits: 3 rows, images of 28x28 uint8'
     """
     X = data.X
@@ -206,7 +206,7 @@ def described(data: Dataset) -> str:
     return f"{rows}, texts"
 
 
-def open_codes(model: BaseAutoencoder, source: str, voice: Voice) -> Any:
+def open_codes(model: BaseAutoencoder, source: str, log: Log) -> Any:
     """Codes from a file, units in the model's order where they are named.
 
     Raises:
@@ -218,7 +218,7 @@ def open_codes(model: BaseAutoencoder, source: str, voice: Voice) -> Any:
         raise InputError(f"{source}: no such file; codes are in a .npy, .csv or .parquet file that encode wrote")
     data = isthmus.data.open(source)
     for note in data.notes:
-        voice.note(note)
+        log.note(note)
     X, names = data.X, list(model.get_feature_names_out())
     if hasattr(X, "columns"):
         here = [str(name) for name in X.columns]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DEBUG = "ISTHMUS_DEBUG"
 """The variable that, set to 1, lets an unexpected exception show where it came from."""
 
-FINE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 PIPED_WIDTH = 200
 """Columns of a table that no terminal bounds: nothing is cut off for a program that reads it."""
 
@@ -30,7 +30,7 @@ class JobFailed(Exception):
     """The job ran and did not succeed: one line, exit code 1."""
 
 
-class Voice:
+class Log:
     """What a command tells beside its result, on stderr; a quiet one tells nothing.
 
     Args:
@@ -40,9 +40,9 @@ class Voice:
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
         if quiet:
-            warnings.simplefilter("ignore", InputWarning)  # until the command ends: `guarded` keeps what was before
+            warnings.simplefilter("ignore", InputWarning)  # until the command ends: `run_command` keeps what was before
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """A line of the log."""
         self._print(text, "")
 
@@ -99,55 +99,57 @@ def print_table(table: Table) -> None:
     Console(highlight=False, markup=False, emoji=False, width=width).print(table)
 
 
-def guarded(work: Callable[[], Any]) -> int:
+def run_command(work: Callable[[], Any]) -> int:
     """Run a command and turn what it raises into one line on stderr and an exit code."""
     try:
-        with _warnings_told():
+        with _input_warnings_once():
             code = work()
         sys.stdout.flush()
-        if code == INTERRUPTED:  # typer has turned Ctrl-C into this already
+        if code == EXIT_INTERRUPTED:  # typer has turned Ctrl-C into this already
             raise KeyboardInterrupt
-        return code if isinstance(code, int) else FINE
+        return code if isinstance(code, int) else EXIT_OK
     except (KeyboardInterrupt, Abort):
-        return _fail("interrupted", INTERRUPTED)
+        return _fail("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
-        _let_go_of_stdout()
-        return FAILED
+        _redirect_stdout_to_null()
+        return EXIT_FAILURE
     except JobFailed as error:
-        return _fail(str(error), FAILED)
+        return _fail(str(error), EXIT_FAILURE)
     except InputError as error:
-        return _fail(str(error), WRONG)
+        return _fail(str(error), EXIT_USAGE)
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's own: wrong usage
-            return _fail(error.format_message().rstrip(".") + _see(error), getattr(error, "exit_code", WRONG))
+            return _fail(
+                error.format_message().rstrip(".") + _help_hint(error), getattr(error, "exit_code", EXIT_USAGE)
+            )
         if os.environ.get(DEBUG) == "1":
             raise
-        return _fail(_unexpected(error), FAILED)
+        return _fail(_unexpected(error), EXIT_FAILURE)
 
 
 @contextmanager
-def _warnings_told() -> Iterator[None]:
+def _input_warnings_once() -> Iterator[None]:
     """What is first said of the input in one line on stderr, however often it is read; other warnings as ever."""
-    told: list[str] = []
+    shown: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", InputWarning)
         show = warnings.showwarning
 
-        def tell(
+        def show_once(
             message: Warning | str, category: type[Warning], filename: str, lineno: int,
             file: TextIO | None = None, line: str | None = None,
         ) -> None:  # fmt: skip
             if not issubclass(category, InputWarning):
                 show(message, category, filename, lineno, file, line)
-            elif not told:
-                told.append(str(message))
-                Voice().warn(str(message))
+            elif not shown:
+                shown.append(str(message))
+                Log().warn(str(message))
 
-        warnings.showwarning = tell
+        warnings.showwarning = show_once
         yield
 
 
-def _see(error: Exception) -> str:
+def _help_hint(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     return f"; see: {context.command_path} --help" if context is not None else ""
 
@@ -165,7 +167,7 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _let_go_of_stdout() -> None:
+def _redirect_stdout_to_null() -> None:
     """Nobody reads any more: the flush at the interpreter's end must not complain about it either."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

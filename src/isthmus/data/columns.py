@@ -45,14 +45,14 @@ def moments(
     assert count is not None
     mean = total / np.maximum(count, 1)
     square = np.zeros_like(mean)
-    complete = True
+    all_finite = True
     for part in read():
         seen = np.isfinite(part)
-        complete &= bool(seen.all())
+        all_finite &= bool(seen.all())
         square += (np.where(seen, part - mean, 0) ** 2).sum(0)
     empty = count == 0
     low, high = np.where(empty, 0, low), np.where(empty, 0, high)
-    return low, high, mean, np.sqrt(square / np.maximum(count, 1)), complete
+    return low, high, mean, np.sqrt(square / np.maximum(count, 1)), all_finite
 
 
 def medians(array: np.ndarray, channels_last: bool) -> np.ndarray:

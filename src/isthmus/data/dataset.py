@@ -102,6 +102,6 @@ class Dataset:
         """The number of rows."""
         return int(self.X.shape[0]) if hasattr(self.X, "shape") else len(self.X)
 
-    def noting(self, *notes: str) -> Dataset:
+    def with_notes(self, *notes: str) -> Dataset:
         """The same data with more notes."""
         return replace(self, notes=(*self.notes, *notes))

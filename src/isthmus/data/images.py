@@ -19,7 +19,7 @@ import numpy as np
 
 from isthmus.data.dataset import Dataset
 from isthmus.data.messages import one_line
-from isthmus.errors import InputError, counted
+from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -61,7 +61,7 @@ def read_image_folder(folder: Path, resize: tuple[int, int] | None = None) -> Da
     """
     paths, others = _find(folder)
     if not paths:
-        beside = f" (but {counted(len(others), 'other file')}, such as {others[0]})" if others else ""
+        beside = f" (but {pluralize(len(others), 'other file')}, such as {others[0]})" if others else ""
         raise InputError(
             f"{folder}: no images in this folder{beside}; it needs files that end in {', '.join(IMAGE_SUFFIXES)}"
         )
@@ -138,8 +138,8 @@ def _refuse_wide(folder: Path, headers: list[_Header]) -> None:
     wide = [header for header in headers if header.mode in _WIDE_MODES]
     if wide:
         raise InputError(
-            f"{folder}: {wide[0].name} has pixels of 32 bits ({counted(len(wide), 'such image')}), which bytes cannot "
-            "hold; save them with 8 bits, or all as one .npy array (n, h, w)"
+            f"{folder}: {wide[0].name} has pixels of 32 bits ({pluralize(len(wide), 'such image')}), which bytes "
+            "cannot hold; save them with 8 bits, or all as one .npy array (n, h, w)"
         )
 
 
@@ -152,7 +152,7 @@ def _refuse_sizes(folder: Path, headers: list[_Header]) -> None:
         named = ", ".join(f"{header.name} {header.size[1]}x{header.size[0]}" for header in odd[:5])
         more = f" and {len(odd) - 5:,} more" if len(odd) > 5 else ""
         raise InputError(
-            f"{folder}: {len(odd):,} of {counted(len(headers), 'image')} are not {height}x{width} (height x width) "
+            f"{folder}: {len(odd):,} of {pluralize(len(headers), 'image')} are not {height}x{width} (height x width) "
             f"like the other {most:,}: {named}{more}; bring all to one size with resize=({height}, {width}) "
             f"(--resize {height}x{width}), or take them out"
         )
@@ -195,11 +195,11 @@ def _notes(folder: Path, headers: list[_Header], others: list[str], colour: bool
     clear = sum(header.transparent for header in headers)
     moving = sum(header.frames > 1 for header in headers)
     said = (
-        (len(others), f"{counted(len(others), 'file')} passed over, such as {others[0] if others else ''}"),
-        (grey, f"{grey:,} of {counted(n, 'image')} without colours, repeated in red, green and blue"),
-        (deep, f"{counted(deep, 'image')} of 16 bits, cut to the upper 8"),
-        (clear, f"{counted(clear, 'image')} with transparency, put on white"),
-        (moving, f"{counted(moving, 'file')} with several pictures, of which the first was read"),
+        (len(others), f"{pluralize(len(others), 'file')} passed over, such as {others[0] if others else ''}"),
+        (grey, f"{grey:,} of {pluralize(n, 'image')} without colours, repeated in red, green and blue"),
+        (deep, f"{pluralize(deep, 'image')} of 16 bits, cut to the upper 8"),
+        (clear, f"{pluralize(clear, 'image')} with transparency, put on white"),
+        (moving, f"{pluralize(moving, 'file')} with several pictures, of which the first was read"),
     )
     return tuple(f"{folder.name}: {note}" for happened, note in said if happened)
 
@@ -276,7 +276,7 @@ def write_images(
     folder = Path(folder).resolve()
     pixels = _bytes(np.asarray(images), value_range)
     files = _file_names(names, len(pixels))
-    refuse_existing_folder(folder, force)
+    check_overwrite_folder(folder, force)
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
     try:
         temporary.mkdir()
@@ -295,7 +295,7 @@ def write_images(
     return folder
 
 
-def refuse_existing_folder(folder: Path, force: bool) -> None:
+def check_overwrite_folder(folder: Path, force: bool) -> None:
     """Raise where `folder` exists, unless `force` is given and it holds nothing but PNG files."""
     if not folder.exists():
         return
@@ -355,7 +355,7 @@ def _file_names(names: Sequence[str] | None, n: int) -> list[str]:
     if names is None:
         return [f"{row:0{len(str(max(n - 1, 1)))}d}.png" for row in range(n)]
     if len(names) != n:
-        raise InputError(f"{counted(len(names), 'name')} for {counted(n, 'image')}; one name an image is needed")
+        raise InputError(f"{pluralize(len(names), 'name')} for {pluralize(n, 'image')}; one name an image is needed")
     paths = [PurePosixPath(name) for name in names]
     for path in paths:
         if path.is_absolute() or ".." in path.parts or not path.name:

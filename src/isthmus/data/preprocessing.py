@@ -30,7 +30,7 @@ MISSING = ("refuse", "mean", "median", "mask")
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """What was learned of the rows, and the two ways: `rows` into model space, `restore` out of it.
+    """What was learned of the rows, and the two ways: `rows` into model space, `inverse_transform` out of it.
 
     Attributes:
         source: "array", "table", "sparse" or "text".
@@ -64,7 +64,7 @@ class Preprocessor:
     n_rows: int = 0
 
     @classmethod
-    def learn(
+    def from_data(
         cls,
         X: Any,
         *,
@@ -79,13 +79,13 @@ class Preprocessor:
             InputError: an unknown option, no rows, values that are no finite numbers where none may be
                 missing (with row and column), dates, free text, a shape that is no matrix and no image.
         """
-        _one_of("scaling", scaling, SCALINGS)
-        _one_of("missing", missing, MISSING)
-        kind = source_of(X)
-        if len_of(X) == 0:
+        _check_choice("scaling", scaling, SCALINGS)
+        _check_choice("missing", missing, MISSING)
+        kind = input_type(X)
+        if n_rows_of(X) == 0:
             raise InputError("there are no rows; 0 sample(s) cannot be learned from (a minimum of 1 is required.)")
         if kind == "text":
-            vocabulary = Vocabulary.learn(list(X), counts=scaling == "none")
+            vocabulary = Vocabulary.from_data(list(X), counts=scaling == "none")
             width = len(vocabulary.terms)
             return cls("text", (width,), "float32", np.zeros(width), np.ones(width), names=vocabulary.terms,
                        vocabulary=vocabulary, n_rows=len(X))  # fmt: skip
@@ -95,7 +95,7 @@ class Preprocessor:
             columns = tables.learn_columns(X, categories, units)
             array = tables.encode_table(columns, X.set_axis([str(c) for c in X.columns], axis=1))
             names = [c.name for c in columns]
-            start = cls("table", (len(columns),), "float64", _none, _none, names=names, table=columns)
+            start = cls("table", (len(columns),), "float64", _EMPTY, _EMPTY, names=names, table=columns)
         else:
             array = X
             start = _shape_of(array)
@@ -134,7 +134,7 @@ class Preprocessor:
         Raises:
             InputError: other columns, another width, missing or infinite values that may not be there.
         """
-        kind = source_of(X)
+        kind = input_type(X)
         if kind == "table" and self.source != "table":
             X, kind = X.to_numpy(), "array"
         if kind != self.source and not {kind, self.source} <= {"array", "sparse"}:
@@ -169,9 +169,9 @@ class Preprocessor:
                 "give it the columns (or the image size) it was fitted on"
             )
 
-    def restore(self, x: np.ndarray) -> Any:
+    def inverse_transform(self, x: np.ndarray) -> Any:
         """Rows of model space (n, columns) in the user's units: a table for a table, images for images."""
-        raw = Affine(self.offset, self.scale).undo(x)
+        raw = Affine(self.offset, self.scale).inverse(x)
         if self.source == "table":
             return tables.decode_table(self.table, raw)
         if self.image_shape is not None:
@@ -210,16 +210,16 @@ class Preprocessor:
         return cls(**settings, **arrays)
 
 
-_none = np.empty(0)
+_EMPTY = np.empty(0)
 _SOURCES = {"array": "an array", "table": "a table", "sparse": "a sparse matrix", "text": "texts"}
 
 
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise InputError(f"{name}={value!r} is not one of {', '.join(allowed)}")
 
 
-def source_of(X: Any) -> str:
+def input_type(X: Any) -> str:
     """What kind of rows these are: "table", "sparse", "text" or "array"."""
     if hasattr(X, "columns") and hasattr(X, "dtypes"):
         return "table"
@@ -230,7 +230,7 @@ def source_of(X: Any) -> str:
     return "array"
 
 
-def len_of(X: Any) -> int:
+def n_rows_of(X: Any) -> int:
     """The number of rows."""
     return int(X.shape[0]) if hasattr(X, "shape") else len(X)
 
@@ -238,7 +238,7 @@ def len_of(X: Any) -> int:
 def _shape_of(array: np.ndarray) -> Preprocessor:
     """A preprocessor that knows the shape of a row: a vector, or an image and where its channels stand."""
     shape = tuple(int(n) for n in array.shape[1:])
-    start = Preprocessor("array", shape, str(array.dtype), _none, _none)
+    start = Preprocessor("array", shape, str(array.dtype), _EMPTY, _EMPTY)
     if len(shape) == 1:
         return start
     if len(shape) == 2:
@@ -272,21 +272,21 @@ def _learn_dense(start: Preprocessor, array: np.ndarray, scaling: str, missing: 
     if start.fill is None and missing == "refuse":
         start.refuse_missing(array)
     read = flat_chunks(array, start.channels_last)
-    low, high, mean, std, complete = moments(read)
+    low, high, mean, std, all_finite = moments(read)
     if scaling == "auto":
-        scaling = _automatic(start, array, low, high)
+        scaling = _auto_scaling(start, array, low, high)
     offset, scale = _scaling(start, scaling, low, high, mean, std)
     constant = np.flatnonzero(high <= low).tolist()
     learned = replace(start, offset=offset, scale=scale, constant=constant)
-    if missing == "refuse" or (complete and array.dtype.kind in "iub"):
+    if missing == "refuse" or (all_finite and array.dtype.kind in "iub"):
         return learned
     fill = {"mean": lambda: mean, "median": lambda: medians(array, start.channels_last), "mask": lambda: offset}[
         missing
     ]()
-    return replace(learned, fill=_plausible(start, fill), masked=missing == "mask")
+    return replace(learned, fill=_valid_fill_values(start, fill), masked=missing == "mask")
 
 
-def _automatic(start: Preprocessor, array: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
+def _auto_scaling(start: Preprocessor, array: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
     """What "auto" means for these rows: bytes and data in [0, 1] keep their zero, other columns are standardised."""
     if array.dtype == np.uint8 and high.max(initial=0) > (1 if start.image_shape else 127):
         return "bytes"  # a matrix of small bytes is of counts and grades, not of grey values
@@ -313,7 +313,7 @@ def _scaling(
     return offset, scale
 
 
-def _plausible(start: Preprocessor, fill: np.ndarray) -> np.ndarray:
+def _valid_fill_values(start: Preprocessor, fill: np.ndarray) -> np.ndarray:
     """Stand-ins that a row could hold: the commoner of two values, the most frequent level, a whole count."""
     fill, at = fill.astype(np.float64).copy(), 0
     for column in start.table:

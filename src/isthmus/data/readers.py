@@ -103,7 +103,7 @@ def _read(source: str | Path, split: str | None, resize: tuple[int, int] | None,
             raise InputError(f"{source}: a named set brings its own labels; leave the column of labels out")
         data = read_named(source, split)
         if Path(source).exists():
-            data = data.noting(f"{source} is the named set; write ./{source} for the file or folder of that name")
+            data = data.with_notes(f"{source} is the named set; write ./{source} for the file or folder of that name")
         return data
     path = Path(source).expanduser()
     if not path.exists() and isinstance(source, str):

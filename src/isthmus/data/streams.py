@@ -12,9 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from isthmus.learning.rows import Rows
-from isthmus.parts.passes import Batch
+from isthmus.parts.forward import Batch
 
-BLOCK = 256
+BLOCK_SIZE = 256
 """Rows read at once outside training: one fixed size, so that a row's code never depends on its neighbours."""
 
 
@@ -41,7 +41,7 @@ class Affine:
             values *= self._factor.astype(values.dtype)
         return torch.from_numpy(values.astype(np.float32, copy=False))
 
-    def undo(self, x: np.ndarray) -> np.ndarray:
+    def inverse(self, x: np.ndarray) -> np.ndarray:
         """Model space back to raw units, in float64."""
         return x.astype(np.float64) * self.scale + self.offset
 
@@ -116,7 +116,7 @@ class Subset:
         return self.rows.batch(self.index[index])
 
 
-class Labelled:
+class LabelledRows:
     """Rows with the label of each, and how much each weighs where they do not weigh the same.
 
     Args:
@@ -125,7 +125,7 @@ class Labelled:
         weights: (n,); None leaves them out.
 
     Example:
-        >>> rows = Labelled(DenseRows(np.zeros((3, 2)), Affine(np.zeros(2), np.ones(2))), torch.tensor([1, 0, 2]))
+        >>> rows = LabelledRows(DenseRows(np.zeros((3, 2)), Affine(np.zeros(2), np.ones(2))), torch.tensor([1, 0, 2]))
         >>> rows.batch(torch.tensor([2, 1])).label
         tensor([2, 0])
     """
@@ -143,7 +143,7 @@ class Labelled:
         return replace(self.rows.batch(index), label=self.labels[index], weight=weight)
 
 
-def blocks(rows: Rows, size: int = BLOCK) -> Iterator[Batch]:
+def blocks(rows: Rows, size: int = BLOCK_SIZE) -> Iterator[Batch]:
     """All rows in order, `size` at a time; the last block may be shorter."""
     for start in range(0, len(rows), size):
         yield rows.batch(torch.arange(start, min(start + size, len(rows))))

@@ -11,7 +11,7 @@ import numpy as np
 
 from isthmus.data.dataset import Dataset
 from isthmus.data.messages import hint, one_line
-from isthmus.errors import InputError, counted
+from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,7 +140,7 @@ def _refuse_ragged(path: Path, delimiter: str) -> None:
         line, found = offenders[0]
         more = f" ({len(offenders) - 1} more lines are ragged)" if len(offenders) > 1 else ""
         raise InputError(
-            f"{path}: line {line} has {counted(found, 'field')} and line 1 has {wanted}{more}; "
+            f"{path}: line {line} has {pluralize(found, 'field')} and line 1 has {wanted}{more}; "
             "give every line the same number of fields, with quotes around text that holds a delimiter"
         )
 

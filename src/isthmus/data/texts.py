@@ -27,7 +27,7 @@ class Vocabulary:
     idf: list[float] = field(default_factory=list)
 
     @classmethod
-    def learn(cls, texts: Sequence[str], *, counts: bool) -> Vocabulary:
+    def from_data(cls, texts: Sequence[str], *, counts: bool) -> Vocabulary:
         """The `MAX_TERMS` most frequent terms that stand in at least two texts.
 
         Raises:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 
 from isthmus.data.messages import one_line
-from isthmus.errors import InputError, counted
+from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,14 +64,14 @@ def write_array(
         >>> print(path.read_text().splitlines()[1])
         1,0
     """
-    from isthmus.files import write_whole
+    from isthmus.files import atomic_write
 
     path = check_destination(path, force=force)
     if hasattr(array, "tocsr"):
         raise InputError(f"{path}: sparse rows are not made dense unasked; hand in .toarray() if that fits in memory")
     suffix = path.suffix.lower()
     ready = _as_array(path, array) if suffix == ".npy" else _as_table(path, array, names)
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             with temporary.open("wb") as file:
                 _WRITERS[suffix](file, ready)
@@ -110,7 +110,7 @@ def _as_table(path: Path, array: Any, names: Sequence[str] | None) -> pyarrow.Ta
     default = values.columns if _is_table(values) else [f"x{i}" for i in range(values.shape[1])]
     names = [str(name) for name in (default if names is None else names)]
     if len(names) != values.shape[1]:
-        raise InputError(f"{path}: {counted(len(names), 'name')} for {counted(values.shape[1], 'column')}")
+        raise InputError(f"{path}: {pluralize(len(names), 'name')} for {pluralize(values.shape[1], 'column')}")
     if _is_table(values):
         return pa.Table.from_pandas(cast("pd.DataFrame", values).set_axis(names, axis=1), preserve_index=False)
     return pa.table({name: np.ascontiguousarray(values[:, i]) for i, name in enumerate(names)})

@@ -1,6 +1,6 @@
 """What every kind of autoencoder shares: scikit-learn's manners around a recipe of parts.
 
-A kind states its recipe in one method, `_recipe`; here is everything else that the design
+A kind states its recipe in one method, `_build_objective`; here is everything else that the design
 promises of it. The constructor of each class is the signature that its dataclass fields make.
 """
 
@@ -18,31 +18,38 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, check_random_state
 
-from isthmus.data.preprocessing import Preprocessor, len_of, source_of
-from isthmus.data.streams import BLOCK, Subset, blocks
+from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
+from isthmus.data.streams import BLOCK_SIZE, Subset, blocks
 from isthmus.errors import InputError
 from isthmus.estimators import checkpoints, inputs
-from isthmus.estimators.diagnosis import examine_fit
-from isthmus.estimators.features import ReadsFeatures
-from isthmus.estimators.planning import planned
+from isthmus.estimators.data_passes import (
+    RangeCheckedRows,
+    block_for_likelihood,
+    fit_baseline,
+    imputed_blocks,
+    padded,
+    x_blocks,
+)
+from isthmus.estimators.diagnosis import diagnose_fit
+from isthmus.estimators.features import FeatureInspectionMixin
 from isthmus.estimators.progress import ProgressBar
-from isthmus.estimators.records import Reading, Shape
-from isthmus.estimators.surveys import HeededRows, blocks_of_x, complete_blocks, fit_baseline, padded, telling_block
+from isthmus.estimators.records import ModelOutput, Shape
+from isthmus.estimators.training_config import training_config_for
 from isthmus.evaluation.baseline import suggested_code_size
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
-from isthmus.learning.training import Settings
+from isthmus.learning.trainer import TrainingConfig
+from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import likelihood_config, likelihood_from
-from isthmus.parts.passes import Batch
 
 DENSE_LIMIT = 2**30
 """Bytes of the largest dense array that sparse rows are reconstructed into."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class BaseAutoencoder(ReadsFeatures, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """The promises that all kinds keep; see `docs/design.md`, section 3.
 
     Args:
@@ -99,25 +106,25 @@ class BaseAutoencoder(ReadsFeatures, ClassNamePrefixFeaturesOutMixin, Transforme
 
     # -- the recipe ---------------------------------------------------------------------------------
 
-    def _recipe(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
+    def _build_objective(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
         """The parts that make this kind, drawn from `generator`."""
         raise NotImplementedError
 
-    def _phases(self, settings: Settings) -> list[Phase]:
+    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
         """What is learned, in order: by default the whole, once."""
-        return [Phase("learning", self.objective_, settings)]
+        return [Phase("learning", self.objective_, training_config)]
 
     @property
     def _epochs_argument(self) -> str:
         """What plans the epochs of the last phase."""
         return "max_epochs"
 
-    def _finish(self, rows: Rows) -> None:
+    def _after_training(self, rows: Rows) -> None:
         """What is fitted in closed form after learning; nothing by default."""
 
     def _suggest_code_size(self, rows: Rows) -> tuple[int, str]:
         """How many units the code has where nobody said, and why."""
-        size = suggested_code_size(complete_blocks(rows), rows.n_columns)
+        size = suggested_code_size(imputed_blocks(rows), rows.n_columns)
         return size, "principal components of 90% of the variance"
 
     def _notes(self) -> list[str]:
@@ -155,48 +162,49 @@ class BaseAutoencoder(ReadsFeatures, ClassNamePrefixFeaturesOutMixin, Transforme
             InputError: rows or arguments that cannot be used, in one line.
         """
         inputs.check_parameters(self)
-        X = inputs.validated(self, X, reset=True)
-        inputs.refuse_too_few(len_of(X))
-        units = self.likelihood if isinstance(self.likelihood, dict) and source_of(X) == "table" else None
+        X = inputs.validate_input(self, X, reset=True)
+        inputs.check_enough_rows(n_rows_of(X))
+        units = self.likelihood if isinstance(self.likelihood, dict) and input_type(X) == "table" else None
         scaling = inputs.scaling_for(self.scaling, self.likelihood)
-        self.preprocessing_ = Preprocessor.learn(
+        self.preprocessing_ = Preprocessor.from_data(
             X, scaling=scaling, missing=self.missing, categories=self.categories, units=units
         )
-        every = self.preprocessing_.rows(X)
-        resumed = checkpoints.read(checkpoint, self, every) if checkpoint and resume else None
+        all_rows = self.preprocessing_.rows(X)
+        resumed = checkpoints.read(checkpoint, self, all_rows) if checkpoint and resume else None
         self.seed_ = resumed.seed if resumed else seed_of(self.random_state)
         generator = torch.Generator().manual_seed(self.seed_)
-        rows, held_out = self._split(every, validation, generator)
+        rows, validation_rows = self._split_validation(all_rows, validation, generator)
         if resumed:
-            resumed.check_validation(held_out)
+            resumed.check_validation(validation_rows)
         self.n_rows_ = len(rows)
         notes = self._choose_code_size(rows)
-        self.likelihood_ = self._choose_likelihood(every, held_out)
-        self.objective_ = self._recipe(self._shape(), generator)
+        self.likelihood_ = self._choose_likelihood(all_rows, validation_rows)
+        self.objective_ = self._build_objective(self._shape(), generator)
         self._n_features_out = self.code_size_
+        phases = self._phases(training_config_for(self, len(rows), checkpoint_every))
         with ProgressBar(f"{self.kind} ({self.code_size_})", self.verbose) as bar:
             *before, last = run_phases(
-                self.objective_, self._phases(planned(self, len(rows), checkpoint_every)), rows, held_out, generator,
-                emit=bar.emit, save_state=checkpoints.writer(checkpoint, self, every, held_out) if checkpoint else None,
+                self.objective_, phases, rows, validation_rows, generator, on_progress=bar.on_progress,
+                save_state=checkpoints.writer(checkpoint, self, all_rows, validation_rows) if checkpoint else None,
                 resumed=(resumed.tensors, resumed.data) if resumed else None,
             )  # fmt: skip
         self.objective_.eval()
         self.baseline_ = fit_baseline(rows, self.code_size_)
-        self._finish(rows)
+        self._after_training(rows)
         self.history_: dict[str, Any] = {**last, "notes": [*notes, *self._notes()], "pretraining": before}
-        examine_fit(self, rows, held_out)
+        diagnose_fit(self, rows, validation_rows)
         return self
 
-    def _split(self, rows: Rows, validation: Any, generator: torch.Generator) -> tuple[Rows, Rows | None]:
+    def _split_validation(self, rows: Rows, validation: Any, generator: torch.Generator) -> tuple[Rows, Rows | None]:
         """The rows that are learned from, and those that are only looked at."""
         if validation is not None:
-            inputs.refuse_labels_beside(validation)
-            return rows, self.preprocessing_.rows(inputs.validated(self, validation, reset=False))
-        n_held = round(self.validation_fraction * len(rows))
-        if n_held == 0:
+            inputs.check_no_labels(validation)
+            return rows, self.preprocessing_.rows(inputs.validate_input(self, validation, reset=False))
+        n_validation = round(self.validation_fraction * len(rows))
+        if n_validation == 0:
             return rows, None
         order = torch.randperm(len(rows), generator=generator)
-        return Subset(rows, order[n_held:].sort().values), Subset(rows, order[:n_held].sort().values)
+        return Subset(rows, order[n_validation:].sort().values), Subset(rows, order[:n_validation].sort().values)
 
     def _choose_code_size(self, rows: Rows) -> list[str]:
         if self.code_size is not None:
@@ -207,34 +215,34 @@ class BaseAutoencoder(ReadsFeatures, ClassNamePrefixFeaturesOutMixin, Transforme
         self.code_size_, why = self._suggest_code_size(rows)
         return [f"code_size was not given: {self.code_size_} chosen ({why})"]
 
-    def _choose_likelihood(self, rows: Rows, held_out: Rows | None) -> dict[str, Any]:
+    def _choose_likelihood(self, rows: Rows, validation_rows: Rows | None) -> dict[str, Any]:
         """The configuration of p_dec, after a look at every row; data outside its domain is refused."""
         groups = self.preprocessing_.groups
         name = "auto" if groups and isinstance(self.likelihood, dict) else self.likelihood
-        config = likelihood_config(name, telling_block(rows), groups)
+        config = likelihood_config(name, block_for_likelihood(rows), groups)
         likelihood = likelihood_from(config, rows.n_columns)
-        for part in (rows, held_out):
-            for x in blocks_of_x(part) if part is not None else ():
+        for part in (rows, validation_rows):
+            for x in x_blocks(part) if part is not None else ():
                 likelihood.check(x, self.preprocessing_.columns)
         return config
 
     def _shape(self) -> Shape:
         return Shape.of(self.preprocessing_, self.code_size_, self.likelihood_)
 
-    def _forget(self) -> None:
+    def _on_weights_changed(self) -> None:
         """Its weights were changed from outside: leave what was known of them; nothing by default."""
 
     # -- reading ------------------------------------------------------------------------------------
 
-    def read(self, X: Any) -> Iterator[Reading]:
+    def read(self, X: Any) -> Iterator[ModelOutput]:
         """The rows of `X`, a block at a time, with all that the model makes of them, in model space."""
         rows = self._rows(X)
 
-        def look(batch: Batch) -> Reading:
-            trip = self.objective_(batch)
-            mean = self.objective_.likelihood.mean_given(trip.parameters, batch.x)
-            nll = self.objective_.nll(trip)
-            return Reading(batch.x, trip.preactivation, trip.code, trip.parameters, mean, nll, batch.mask)
+        def look(batch: Batch) -> ModelOutput:
+            output = self.objective_(batch)
+            mean = self.objective_.likelihood.mean_given(output.parameters, batch.x)
+            nll = self.objective_.nll(output)
+            return ModelOutput(batch.x, output.preactivation, output.code, output.parameters, mean, nll, batch.mask)
 
         for batch, n in self._padded(rows):
             yield look(batch).first(n)
@@ -262,15 +270,15 @@ class BaseAutoencoder(ReadsFeatures, ClassNamePrefixFeaturesOutMixin, Transforme
         check_is_fitted(self)
         codes = inputs.codes(H, self.code_size_)
         mean = np.empty((len(codes), self.preprocessing_.n_columns), np.float32)
-        for start in range(0, len(codes), BLOCK):
-            part = codes[start : start + BLOCK]
+        for start in range(0, len(codes), BLOCK_SIZE):
+            part = codes[start : start + BLOCK_SIZE]
             mean[start : start + len(part)] = self._decode(part)
-        return self.preprocessing_.restore(mean)
+        return self.preprocessing_.inverse_transform(mean)
 
     @torch.no_grad()
     def _decode(self, codes: np.ndarray) -> np.ndarray:
         """One block of codes to model space."""
-        padded = torch.zeros(BLOCK, self.code_size_)
+        padded = torch.zeros(BLOCK_SIZE, self.code_size_)
         padded[: len(codes)] = torch.from_numpy(codes)
         self.objective_.to(resolve_device(self.device)).eval()
         parameters = self.objective_.decoder(padded.to(resolve_device(self.device)))
@@ -283,22 +291,22 @@ class BaseAutoencoder(ReadsFeatures, ClassNamePrefixFeaturesOutMixin, Transforme
             InputError: sparse rows whose dense whole would be larger than `DENSE_LIMIT` bytes.
         """
         check_is_fitted(self)
-        needed = 4 * len_of(X) * self.preprocessing_.n_columns
+        needed = 4 * n_rows_of(X) * self.preprocessing_.n_columns
         if self.preprocessing_.source in ("sparse", "text") and needed > DENSE_LIMIT:
             raise InputError(
-                f"the reconstruction of {len_of(X)} sparse rows would take {needed / 2**30:.1f} GiB dense; "
+                f"the reconstruction of {n_rows_of(X)} sparse rows would take {needed / 2**30:.1f} GiB dense; "
                 "reconstruct fewer rows at a time, or use read(X), which goes block by block"
             )
-        mean = [reading.reconstruction.numpy() for reading in self.read(X)]
-        return self.preprocessing_.restore(np.concatenate(mean))
+        mean = [output.reconstruction.numpy() for output in self.read(X)]
+        return self.preprocessing_.inverse_transform(np.concatenate(mean))
 
     def reconstruction_error(self, X: Any) -> Float[np.ndarray, " n"]:
         """||x - r||^2 of each row, summed over its observed columns, in model space (see `scaling`)."""
-        return np.concatenate([reading.squared_residuals.sum(1).numpy() for reading in self.read(X)])
+        return np.concatenate([output.squared_residuals.sum(1).numpy() for output in self.read(X)])
 
     def nll(self, X: Any) -> Float[np.ndarray, " n"]:
         """-log p_dec(x | f(x)) of each row, in nats, in model space."""
-        return np.concatenate([reading.nll.numpy() for reading in self.read(X)])
+        return np.concatenate([output.nll.numpy() for output in self.read(X)])
 
     def score(self, X: Any, y: Any = None) -> float:
         """Minus the mean of `nll(X)`: larger is better, as scikit-learn's searches want it.
@@ -311,11 +319,11 @@ class BaseAutoencoder(ReadsFeatures, ClassNamePrefixFeaturesOutMixin, Transforme
     def _rows(self, X: Any) -> Rows:
         """`X` in model space; whoever reads values of another scale is warned."""
         check_is_fitted(self)
-        rows = self.preprocessing_.rows(inputs.validated(self, X, reset=False))
-        return HeededRows(rows, self.objective_.likelihood, self.preprocessing_.columns)
+        rows = self.preprocessing_.rows(inputs.validate_input(self, X, reset=False))
+        return RangeCheckedRows(rows, self.objective_.likelihood, self.preprocessing_.columns)
 
     def _padded(self, rows: Rows) -> Iterator[tuple[Batch, int]]:
-        """Blocks of exactly `BLOCK` rows, the last one filled up with zeros, and how many rows are real.
+        """Blocks of exactly `BLOCK_SIZE` rows, the last one filled up with zeros, and how many rows are real.
 
         Without gradient, in fp32: the same row gets the same code whatever stands beside it.
         """

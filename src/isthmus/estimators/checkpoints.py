@@ -13,9 +13,9 @@ from torch import Tensor
 
 from isthmus.errors import InputError
 from isthmus.files import read_tensors, write_tensors
-from isthmus.learning.rows import Rows, spread
+from isthmus.learning.rows import Rows, evenly_spaced
 
-_FREE = ("verbose", "time_limit", "device")
+_RESUMABLE_ARGUMENTS = ("verbose", "time_limit", "device")
 """Arguments that may differ when a run is resumed: they do not change what is learned, only how long and where."""
 
 
@@ -29,7 +29,7 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     data: dict[str, Any]
 
-    def check_validation(self, held_out: Rows | None) -> None:
+    def check_validation(self, validation_rows: Rows | None) -> None:
         """Refuse to go on while looking at other rows: when to stop and what to keep would be judged by two measures.
 
         They are known only once the rows are split, which the seed of the run does.
@@ -37,9 +37,9 @@ class Checkpoint:
         Raises:
             InputError: the run was started with other ones.
         """
-        now = _looked_at(held_out)
+        now = _validation_digest(validation_rows)
         if self.validation not in (now, ""):  # a state that was written before they were noted has none
-            raise _other(self.path, [("validation", self.validation, now)])
+            raise _mismatch_error(self.path, [("validation", self.validation, now)])
 
 
 def path_of(model: str | os.PathLike[str]) -> Path:
@@ -53,10 +53,10 @@ def path_of(model: str | os.PathLike[str]) -> Path:
 
 
 def writer(
-    model: str | os.PathLike[str], estimator: Any, rows: Rows, held_out: Rows | None
+    model: str | os.PathLike[str], estimator: Any, rows: Rows, validation_rows: Rows | None
 ) -> Callable[[dict[str, Tensor], dict[str, Any]], None]:
     """What the loop calls to have its state written; of the rows, some may be held out."""
-    identity = {**_identity(estimator, rows), "validation": _looked_at(held_out)}
+    identity = {**_identity(estimator, rows), "validation": _validation_digest(validation_rows)}
     seed = estimator.seed_
 
     def save_state(tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
@@ -82,7 +82,7 @@ def read(model: str | os.PathLike[str], estimator: Any, rows: Rows) -> Checkpoin
         raise InputError(f"{path} is no checkpoint of a run; remove it to start afresh")
     differing = [(name, then.get(name), now[name]) for name in now if then.get(name) != now[name]]
     if differing:
-        raise _other(path, differing)
+        raise _mismatch_error(path, differing)
     return Checkpoint(path, int(header["seed"]), then.get("validation", ""), tensors, header["state"])
 
 
@@ -91,27 +91,29 @@ def remove(model: str | os.PathLike[str]) -> None:
     path_of(model).unlink(missing_ok=True)
 
 
-def _other(path: Path, differing: list[tuple[str, str | None, str]]) -> InputError:
+def _mismatch_error(path: Path, differing: list[tuple[str, str | None, str]]) -> InputError:
     """What is said of the state of another run, by name what was then and what is now."""
-    told = ", ".join(f"{name} ({then} then, {now} now)" for name, then, now in differing)
-    return InputError(f"{path} is of a run with other arguments: {told}; repeat them, or remove it to start afresh")
+    details = ", ".join(f"{name} ({then} then, {now} now)" for name, then, now in differing)
+    return InputError(f"{path} is of a run with other arguments: {details}; repeat them, or remove it to start afresh")
 
 
 def _identity(estimator: Any, rows: Rows) -> dict[str, str]:
     """What a run depends on: the kind, its arguments, a digest of rows spread over the data and one of all labels."""
-    arguments = {k: repr(v) for k, v in estimator.get_params(deep=False).items() if k not in _FREE}
+    arguments = {k: repr(v) for k, v in estimator.get_params(deep=False).items() if k not in _RESUMABLE_ARGUMENTS}
     labels = getattr(estimator, "_y", None)  # of a fit that looks at them
-    told = {} if labels is None else {"labels": hashlib.sha256("\n".join(map(str, labels)).encode()).hexdigest()[:16]}
-    return {"kind": estimator.kind, **arguments, "rows": str(len(rows)), "data": _digest(rows), **told}
+    details = (
+        {} if labels is None else {"labels": hashlib.sha256("\n".join(map(str, labels)).encode()).hexdigest()[:16]}
+    )
+    return {"kind": estimator.kind, **arguments, "rows": str(len(rows)), "data": _digest(rows), **details}
 
 
-def _looked_at(held_out: Rows | None) -> str:
+def _validation_digest(validation_rows: Rows | None) -> str:
     """What tells rows that are held out from others."""
-    return "none" if held_out is None else f"{len(held_out)} rows {_digest(held_out)}"
+    return "none" if validation_rows is None else f"{len(validation_rows)} rows {_digest(validation_rows)}"
 
 
 def _digest(rows: Rows) -> str:
     """Of rows spread over all of them, and of their labels where they have some."""
-    sample = rows.batch(spread(len(rows), 256))
+    sample = rows.batch(evenly_spaced(len(rows), 256))
     parts = [part for part in (sample.x, sample.label) if part is not None]
     return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()[:16]

@@ -13,7 +13,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from isthmus.data.preprocessing import len_of
+from isthmus.data.preprocessing import n_rows_of
 from isthmus.estimators import labels
 from isthmus.estimators.supervised import CodePredictor
 from isthmus.learning.supervision import UNLABELLED, CrossEntropy, Loss
@@ -56,14 +56,14 @@ class CodeClassifier(ClassifierMixin, CodePredictor):
     kind: ClassVar[str] = "classifier"
     loss: ClassVar[Loss] = CrossEntropy()
 
-    def _learn_labels(self, y: np.ndarray) -> Tensor:
+    def _fit_labels(self, y: np.ndarray) -> Tensor:
         self.classes_ = labels.classes_of(y, self.unlabeled)
         return self._labels(y)
 
     def _labels(self, y: np.ndarray) -> Tensor:
-        return torch.from_numpy(labels.numbered(y, self.classes_, self.unlabeled))
+        return torch.from_numpy(labels.encode_classes(y, self.classes_, self.unlabeled))
 
-    def _first_output(self, numbers: Tensor) -> Float[Tensor, " classes"]:
+    def _initial_output(self, numbers: Tensor) -> Float[Tensor, " classes"]:
         """The logarithm of each class's share: before learning, every row has the classes' shares."""
         return torch.bincount(numbers[numbers != UNLABELLED], minlength=self._n_outputs).float().log()
 
@@ -92,8 +92,8 @@ class CodeClassifier(ClassifierMixin, CodePredictor):
             InputError: labels of another length, or a class that was not learned.
         """
         check_is_fitted(self)
-        found = labels.one_a_row(self, y, len_of(X))
-        labels.refuse_unseen(np.ravel(found), self.classes_)
+        found = labels.validate_labels(self, y, n_rows_of(X))
+        labels.check_known_classes(np.ravel(found), self.classes_)
         return float(super().score(X, found, sample_weight))
 
     def _fitted_labels(self) -> dict[str, Any]:

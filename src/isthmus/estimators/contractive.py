@@ -8,7 +8,7 @@ from typing import ClassVar
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.regularized import Regularized
 from isthmus.learning.rows import Rows
-from isthmus.parts.jacobians import Contraction, only_layer
+from isthmus.parts.jacobians import Contraction, single_affine_layer
 from isthmus.parts.networks import MLP, TiedMLP
 
 
@@ -85,11 +85,11 @@ class ContractiveAutoencoder(Regularized, BaseAutoencoder):
         of_encoder = any(isinstance(p, Contraction) and p.of == "encoder" for p in objective.penalties.values())
         if not of_encoder or objective.constraints or isinstance(objective.decoder, TiedMLP):
             return []
-        encoder, decoder = only_layer(objective.encoder), objective.decoder
+        encoder, decoder = single_affine_layer(objective.encoder), objective.decoder
         norms = ""
         if encoder is not None and isinstance(decoder, MLP) and len(decoder.affine_maps) == 1:
-            told = (float(layer.weight.detach().norm()) for layer in (encoder, decoder.affine_maps[0]))
-            norms = " (norms {:.3g} and {:.3g})".format(*told)
+            weight_norms = (float(layer.weight.detach().norm()) for layer in (encoder, decoder.affine_maps[0]))
+            norms = " (norms {:.3g} and {:.3g})".format(*weight_norms)
         return [
             f"the decoder is not tied: small weights of the encoder beside large ones of the decoder{norms} lower the "
             "contraction and change no reconstruction, so its value says little; take tied=True, or "

@@ -11,21 +11,21 @@ from sklearn.utils.validation import check_is_fitted
 
 from isthmus.errors import InputError
 from isthmus.estimators.base import seed_of
-from isthmus.evaluation.partition import PartitionEstimate, annealed
-from isthmus.learning.contrast import Contrast
+from isthmus.evaluation.partition import PartitionEstimate, annealed_importance_sampling
+from isthmus.learning.contrastive_divergence import ContrastiveDivergence
 from isthmus.learning.rows import Rows
-from isthmus.learning.training import OPTIMIZERS, Settings
+from isthmus.learning.trainer import OPTIMIZERS, TrainingConfig
 from isthmus.parts.hidden_units import BinaryHidden, HiddenUnits
 from isthmus.parts.layers import check_choice, check_count
 
 LEARNING_RATES = {"bernoulli": 0.1, "categorical": 0.1}
 """Of plain steps by visible unit, where it is not .005."""
 
-COUNTS = "multinomial"
+COUNT_LIKELIHOOD = "multinomial"
 """The visible units that are word counts."""
 
 
-def usual_rate(visible: str, hidden: HiddenUnits | None = None) -> float:
+def default_learning_rate(visible: str, hidden: HiddenUnits | None = None) -> float:
     """The learning rate of the steps of a machine, by its units; real ones on either side take the smaller steps.
 
     Args:
@@ -33,23 +33,23 @@ def usual_rate(visible: str, hidden: HiddenUnits | None = None) -> float:
         hidden: None is binary units.
 
     Example:
-        >>> usual_rate("bernoulli"), usual_rate("gaussian")
+        >>> default_learning_rate("bernoulli"), default_learning_rate("gaussian")
         (0.1, 0.005)
     """
     rate = LEARNING_RATES.get(visible, 5e-3)
     return rate if hidden is None or isinstance(hidden, BinaryHidden) else min(rate, 5e-3)
 
 
-def usual_optimizer(visible: str) -> str:
+def default_optimizer(visible: str) -> str:
     """What takes the steps of a machine, by its visible units."""
-    return "adamw" if visible == COUNTS else "sgd"
+    return "adamw" if visible == COUNT_LIKELIHOOD else "sgd"
 
 
-def nearest_visible(config: dict[str, Any]) -> dict[str, Any]:
+def nearest_visible_units(config: dict[str, Any]) -> dict[str, Any]:
     """A likelihood that was chosen by looking at the data, brought to the nearest visible unit that there is.
 
     Example:
-        >>> nearest_visible({"name": "gaussian-unit"})
+        >>> nearest_visible_units({"name": "gaussian-unit"})
         {'name': 'bernoulli'}
     """
     if config["name"] == "gaussian-unit":
@@ -61,13 +61,13 @@ def nearest_visible(config: dict[str, Any]) -> dict[str, Any]:
 
 
 if TYPE_CHECKING:
-    from isthmus.estimators.base import BaseAutoencoder as Beside
+    from isthmus.estimators.base import BaseAutoencoder as _MixinBase
 else:
-    Beside = object
+    _MixinBase = object
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Contrastive(Beside):
+class Contrastive(_MixinBase):
     """The arguments of learning by contrast, and what a density can do besides coding: a mixin for a `BaseAutoencoder`.
 
     Args:
@@ -99,14 +99,14 @@ class Contrastive(Beside):
     patience: int | None = None
 
     @property
-    def _machine(self) -> Contrast:
+    def _energy_model(self) -> ContrastiveDivergence:
         """What has a log Z."""
         raise NotImplementedError
 
     # -- the recipe ---------------------------------------------------------------------------------
 
-    def _chosen(self) -> dict[str, Any]:
-        """What a `Contrast` is told of how to learn."""
+    def _contrast_options(self) -> dict[str, Any]:
+        """What a `ContrastiveDivergence` is told of how to learn."""
         if self.optimizer is not None:
             check_choice("optimizer", self.optimizer, OPTIMIZERS)
         return {
@@ -117,23 +117,27 @@ class Contrastive(Beside):
     def _suggest_code_size(self, rows: Rows) -> tuple[int, str]:
         return min(max(rows.n_columns, 16), 256), "as many as columns, at least 16 and at most 256"
 
-    def _choose_likelihood(self, rows: Rows, held_out: Rows | None) -> dict[str, Any]:
+    def _choose_likelihood(self, rows: Rows, validation_rows: Rows | None) -> dict[str, Any]:
         """As of every kind; what "auto" chose is brought to the nearest visible unit that there is."""
-        config: dict[str, Any] = super()._choose_likelihood(rows, held_out)
-        return nearest_visible(config) if self.likelihood == "auto" else config
+        config: dict[str, Any] = super()._choose_likelihood(rows, validation_rows)
+        return nearest_visible_units(config) if self.likelihood == "auto" else config
 
-    def _plain_steps(self, settings: Settings, visible: str, hidden: HiddenUnits | None = None) -> Settings:
+    def _optimizer_config(
+        self, training_config: TrainingConfig, visible: str, hidden: HiddenUnits | None = None
+    ) -> TrainingConfig:
         """The settings with the optimiser of this kind; the decay of the weights is a term of the criterion."""
-        optimizer = self.optimizer or usual_optimizer(visible)
-        default = 2e-3 if optimizer == "adamw" and visible != COUNTS else usual_rate(visible, hidden)
+        optimizer = self.optimizer or default_optimizer(visible)
+        default = (
+            2e-3 if optimizer == "adamw" and visible != COUNT_LIKELIHOOD else default_learning_rate(visible, hidden)
+        )
         return replace(
-            settings, optimizer=optimizer, momentum=self.momentum, weight_decay=0.0,
+            training_config, optimizer=optimizer, momentum=self.momentum, weight_decay=0.0,
             learning_rate=self.learning_rate or default,
         )  # fmt: skip
 
-    def _forget(self) -> None:
+    def _on_weights_changed(self) -> None:
         """Its weights were changed from outside: log Z, where it is known, is of the machine that it was."""
-        self._machine.log_partition.fill_(torch.inf)
+        self._energy_model.log_partition.fill_(torch.inf)
         self.score_kind_ = self._score_kind()
 
     # -- the density --------------------------------------------------------------------------------
@@ -141,9 +145,9 @@ class Contrastive(Beside):
     @property
     def log_partition_(self) -> float:
         """log Z, nats, where it is known."""
-        if not (hasattr(self, "objective_") and self._machine.is_normalised):
+        if not (hasattr(self, "objective_") and self._energy_model.is_normalised):
             raise AttributeError("log Z is not known; see estimate_log_partition")
-        return float(self._machine.log_partition)
+        return float(self._energy_model.log_partition)
 
     def estimate_log_partition(
         self, n_chains: int = 100, n_temperatures: int = 1000, random_state: Any = 0
@@ -160,28 +164,29 @@ class Contrastive(Beside):
 
         Raises:
             InputError: fewer than one chain or two temperatures; word counts, each number of which has a Z of its own
-                (`isthmus.evaluation.partition.annealed` takes it); rectified units, lateral weights.
+                (`isthmus.evaluation.partition.annealed_importance_sampling` takes it); rectified units, lateral
+                weights.
         """
         check_is_fitted(self)
-        if self.likelihood_["name"] == COUNTS:
+        if self.likelihood_["name"] == COUNT_LIKELIHOOD:
             raise InputError(
                 "each number of words a row has a log Z of its own, so word counts have no single one; estimate it for "
                 "a number of words by isthmus.evaluation.partition.annealed(model.objective_.harmonium, generator, "
                 "total=...)"
             )
-        machine, generator = self._machine.to("cpu").eval(), torch.Generator().manual_seed(seed_of(random_state))
-        estimate = annealed(
-            machine.harmonium, generator, n_chains=n_chains, n_temperatures=n_temperatures,
+        machine, generator = self._energy_model.to("cpu").eval(), torch.Generator().manual_seed(seed_of(random_state))
+        estimate = annealed_importance_sampling(
+            machine.rbm, generator, n_chains=n_chains, n_temperatures=n_temperatures,
             base=machine.independent_columns,
         )  # fmt: skip
-        if not machine.harmonium.can_be_summed:
+        if not machine.rbm.is_enumerable:
             machine.log_partition.fill_(estimate.log_partition)
             self.score_kind_ = self._score_kind()
         return estimate
 
     def _score_kind(self) -> str:
         """What `score_samples` is."""
-        return "bound" if self._machine.is_normalised else "unnormalised"
+        return "bound" if self._energy_model.is_normalised else "unnormalised"
 
     def _notes(self) -> list[str]:
         notes: list[str] = super()._notes()
@@ -196,7 +201,7 @@ class Contrastive(Beside):
             notes.append(f"no unit of an energy is of counts: {', '.join(counts)} read, and drawn, as real numbers")
         return notes
 
-    def _finish(self, rows: Rows) -> None:
+    def _after_training(self, rows: Rows) -> None:
         self.score_kind_ = self._score_kind()
 
     def sample(self, n: int, random_state: Any = None, *, n_steps: int = 200, mean: bool = False) -> Any:
@@ -219,4 +224,4 @@ class Contrastive(Beside):
             check_count(name, value)
         generator = torch.Generator().manual_seed(seed_of(random_state))
         objective: Any = self.objective_.to("cpu").eval()
-        return self.preprocessing_.restore(objective.sample(n, n_steps, generator, mean=mean).numpy())
+        return self.preprocessing_.inverse_transform(objective.sample(n, n_steps, generator, mean=mean).numpy())

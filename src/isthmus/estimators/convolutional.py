@@ -66,7 +66,7 @@ class ConvolutionalAutoencoder(BaseAutoencoder):
 
     kind: ClassVar[str] = "conv"
 
-    def _recipe(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
+    def _build_objective(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         pair = convolutions(
             shape.image_shape or (1, 1, shape.n_columns), shape.code_size, likelihood,

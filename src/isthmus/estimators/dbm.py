@@ -13,15 +13,15 @@ from jaxtyping import Float
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
-from isthmus.estimators.contrastive import Contrastive, usual_rate
+from isthmus.estimators.contrastive import Contrastive, default_learning_rate
 from isthmus.estimators.records import Shape
-from isthmus.learning.deep_contrast import DeepContrast, begun_by_layers
+from isthmus.learning.dbm_objective import DBMObjective, layer_objectives
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
-from isthmus.learning.stacking import CodesBelow
-from isthmus.learning.training import Settings
-from isthmus.parts.deep_energies import DeepHarmonium
+from isthmus.learning.stacking import LayerInputs
+from isthmus.learning.trainer import TrainingConfig
+from isthmus.parts.deep_energies import DBMEnergy
 from isthmus.parts.likelihoods import likelihood_from
 
 
@@ -83,7 +83,7 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
 
     # -- the recipe ---------------------------------------------------------------------------------
 
-    def _recipe(self, shape: Shape, generator: torch.Generator) -> DeepContrast:
+    def _build_objective(self, shape: Shape, generator: torch.Generator) -> DBMObjective:
         if self.method != "pcd":
             raise InputError(
                 f"method={self.method!r}: a deep Boltzmann machine learns by persistent chains, method='pcd'; "
@@ -92,20 +92,20 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
         given = (shape.code_size,) if self.hidden_sizes is None else self.hidden_sizes
         self.hidden_sizes_ = tuple(int(size) for size in given)
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
-        machine = DeepHarmonium(likelihood, (*self.hidden_sizes_, shape.code_size), generator=generator)
-        chosen = self._chosen()
+        machine = DBMEnergy(likelihood, (*self.hidden_sizes_, shape.code_size), generator=generator)
+        chosen = self._contrast_options()
         del chosen["method"]
-        return DeepContrast(machine, n_iterations=self.n_iterations, **chosen)
+        return DBMObjective(machine, n_iterations=self.n_iterations, **chosen)
 
-    def _phases(self, settings: Settings) -> list[Phase]:
-        objective, name = cast(DeepContrast, self.objective_), self.likelihood_["name"]
-        whole = self._plain_steps(settings, name)
+    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
+        objective, name = cast(DBMObjective, self.objective_), self.likelihood_["name"]
+        whole = self._optimizer_config(training_config, name)
         phases: list[Phase] = []
         if self.pretraining_epochs != 0:
-            layers = begun_by_layers(objective, centred=self.centred, weight_decay=self.weight_decay)
-            below = CodesBelow(layers, resolve_device(self.device))
+            layers = layer_objectives(objective, centred=self.centred, weight_decay=self.weight_decay)
+            below = LayerInputs(layers, resolve_device(self.device))
             for k, layer in enumerate(layers):
-                rate = self.pretraining_learning_rate or usual_rate("bernoulli" if k else name)
+                rate = self.pretraining_learning_rate or default_learning_rate("bernoulli" if k else name)
                 how = replace(
                     whole, max_epochs=self.pretraining_epochs or whole.max_epochs, optimizer="sgd", learning_rate=rate
                 )
@@ -113,21 +113,21 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
         return [*phases, Phase("all layers", objective, whole)]
 
     @property
-    def _machine(self) -> Any:
+    def _energy_model(self) -> Any:
         return self.objective_
 
-    def _finish(self, rows: Rows) -> None:
-        objective = cast(DeepContrast, self.objective_)
+    def _after_training(self, rows: Rows) -> None:
+        objective = cast(DBMObjective, self.objective_)
         if not objective.is_joined:  # somebody pressed Ctrl-C while its layers learned one by one
             objective.prepare(rows)
             objective.finish(rows)
-        super()._finish(rows)
+        super()._after_training(rows)
 
     # -- the density, the codes of every layer, and what it becomes -------------------------------------
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
         """A lower bound on log p(x) by row, nats, in model space; without log Z where that is not known."""
-        rows, objective = self._rows(X), cast(DeepContrast, self.objective_)
+        rows, objective = self._rows(X), cast(DBMObjective, self.objective_)
         return np.concatenate([objective.log_bound(batch)[:n].cpu().numpy() for batch, n in self._padded(rows)])
 
     def marginals(self, X: Any) -> list[Float[np.ndarray, "n units"]]:
@@ -135,7 +135,7 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
 
         The last are the codes, but of the `encoder_` of a classifier, whose pass up has left the machine.
         """
-        rows, objective = self._rows(X), cast(DeepContrast, self.objective_)
+        rows, objective = self._rows(X), cast(DBMObjective, self.objective_)
         blocks = [[mu[:n].cpu().numpy() for mu in objective.marginals(batch)] for batch, n in self._padded(rows)]
         return [np.concatenate(layer) for layer in zip(*blocks, strict=True)]
 

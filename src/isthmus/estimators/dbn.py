@@ -14,17 +14,17 @@ from sklearn.utils.validation import check_is_fitted
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
-from isthmus.estimators.contrastive import COUNTS, Contrastive
+from isthmus.estimators.contrastive import COUNT_LIKELIHOOD, Contrastive
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.records import Shape
-from isthmus.learning.contrast import Contrast
+from isthmus.learning.contrastive_divergence import ContrastiveDivergence
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
-from isthmus.learning.stacking import CodesBelow
-from isthmus.learning.training import Settings
-from isthmus.learning.wake_sleep import DeepBelief, UpperContrast
-from isthmus.parts.energies import Harmonium
+from isthmus.learning.stacking import LayerInputs
+from isthmus.learning.trainer import TrainingConfig
+from isthmus.learning.wake_sleep import DBNObjective, UpperRBMObjective
+from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.likelihoods import likelihood_from
 
 
@@ -84,31 +84,31 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
 
     # -- the recipe ---------------------------------------------------------------------------------
 
-    def _recipe(self, shape: Shape, generator: torch.Generator) -> DeepBelief:
+    def _build_objective(self, shape: Shape, generator: torch.Generator) -> DBNObjective:
         given = (shape.code_size,) if self.hidden_sizes is None else self.hidden_sizes
         self.hidden_sizes_ = tuple(int(size) for size in given)
-        if shape.likelihood["name"] == COUNTS:
+        if shape.likelihood["name"] == COUNT_LIKELIHOOD:
             raise InputError(
                 "a deep belief network has no units for word counts; take a restricted machine (kind 'rbm'), or "
                 "likelihood='bernoulli' on which words there are"
             )
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         first, *others = (*self.hidden_sizes_, shape.code_size)
-        layers = [Contrast(Harmonium(likelihood, first, generator=generator), **self._chosen())]
+        layers = [ContrastiveDivergence(RBMEnergy(likelihood, first, generator=generator), **self._contrast_options())]
         for n_units in others:
-            layers.append(UpperContrast(layers[-1], n_units, generator=generator, **self._chosen()))
-        return DeepBelief(layers)
+            layers.append(UpperRBMObjective(layers[-1], n_units, generator=generator, **self._contrast_options()))
+        return DBNObjective(layers)
 
-    def _phases(self, settings: Settings) -> list[Phase]:
-        network = cast(DeepBelief, self.objective_)
-        below = CodesBelow(network.layers, resolve_device(self.device))
+    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
+        network = cast(DBNObjective, self.objective_)
+        below = LayerInputs(network.layers, resolve_device(self.device))
         names = [self.likelihood_["name"], *["bernoulli"] * (len(network.layers) - 1)]
         phases = [
-            Phase(f"layer {k} of {len(names)}", layer, self._plain_steps(settings, name), below.view(k - 1))
+            Phase(f"layer {k} of {len(names)}", layer, self._optimizer_config(training_config, name), below.view(k - 1))
             for k, (layer, name) in enumerate(zip(network.layers, names, strict=True), 1)
         ]
         if self.fine_tuning_epochs:
-            last = phases[0].settings
+            last = phases[0].training_config
             rate = self.fine_tuning_learning_rate or 0.1 * last.learning_rate
             last = replace(last, max_epochs=self.fine_tuning_epochs, learning_rate=rate)
             phases.append(Phase("up-down", network, last, below.view(0)))
@@ -119,22 +119,22 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
         return "fine_tuning_epochs" if self.fine_tuning_epochs else "max_epochs"
 
     @property
-    def _machine(self) -> Contrast:
-        return cast(DeepBelief, self.objective_).top
+    def _energy_model(self) -> ContrastiveDivergence:
+        return cast(DBNObjective, self.objective_).top
 
-    def _finish(self, rows: Rows) -> None:
-        network = cast(DeepBelief, self.objective_)
+    def _after_training(self, rows: Rows) -> None:
+        network = cast(DBNObjective, self.objective_)
         if not network.is_unfolded:
-            network.unfold()  # it was not fine-tuned, or somebody pressed Ctrl-C before
+            network.copy_rbm_weights()  # it was not fine-tuned, or somebody pressed Ctrl-C before
         if not network.is_normalised:
             network.finish(rows)
-        super()._finish(rows)
+        super()._after_training(rows)
 
     # -- the density, and what it becomes -------------------------------------------------------------
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
         """A lower bound on log p(x) by row, nats, in model space; without log Z where that is not known."""
-        rows, network = self._rows(X), cast(DeepBelief, self.objective_)
+        rows, network = self._rows(X), cast(DBNObjective, self.objective_)
         return np.concatenate(
             [network.log_bound(batch, self.n_draws)[:n].cpu().numpy() for batch, n in self._padded(rows)]
         )
@@ -153,7 +153,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
                 "missing='mask': the lowest machine completes missing entries, and the network of rates alone would "
                 "give other codes; keep the deep belief network, or fit with missing='mean'"
             )
-        network = cast(DeepBelief, self.objective_).to("cpu")
+        network = cast(DBNObjective, self.objective_).to("cpu")
         model = Autoencoder(
             code_size=self.code_size_, hidden_sizes=self.hidden_sizes_, activation="sigmoid", code_activation="sigmoid",
             likelihood=self.likelihood, scaling=self.scaling, missing=self.missing, categories=self.categories,
@@ -163,7 +163,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
                      "n_features_in_", "feature_names_in_", "_n_features_out"):  # fmt: skip
             if hasattr(self, name):
                 setattr(model, name, getattr(self, name))
-        model.objective_ = model._recipe(model._shape(), torch.Generator().manual_seed(self.seed_))
+        model.objective_ = model._build_objective(model._shape(), torch.Generator().manual_seed(self.seed_))
         network.copy_into(model.objective_)
         model.objective_.eval()
         return model

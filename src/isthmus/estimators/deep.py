@@ -62,7 +62,7 @@ class Autoencoder(BaseAutoencoder):
 
     kind: ClassVar[str] = "deep"
 
-    def _recipe(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
+    def _build_objective(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         self.hidden_sizes_ = tuple(
             default_hidden_sizes(shape.n_columns, shape.code_size) if self.hidden_sizes is None else self.hidden_sizes

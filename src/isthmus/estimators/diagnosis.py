@@ -9,28 +9,32 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from isthmus.data.streams import blocks
-from isthmus.evaluation.doctor import examine
-from isthmus.evaluation.facts import FitFacts, column_scales, shuffled_columns
+from isthmus.evaluation.doctor import diagnose
+from isthmus.evaluation.facts import FitFacts, column_statistics, shuffled_columns
 from isthmus.evaluation.residuals import squared_residuals
 from isthmus.learning.objectives import Reconstruction
-from isthmus.learning.rows import Rows, spread
-from isthmus.parts.passes import Batch
+from isthmus.learning.rows import Rows, evenly_spaced
+from isthmus.parts.forward import Batch
 from isthmus.parts.sparse_activations import SparseActivation
 
-LOOKED_AT = 1024
+MAX_DIAGNOSIS_ROWS = 1024
 """Rows of each part that the doctor looks at, evenly spread."""
 
 
 @torch.no_grad()
-def examine_fit(model: Any, rows: Rows, held_out: Rows | None) -> None:
+def diagnose_fit(model: Any, rows: Rows, validation_rows: Rows | None) -> None:
     """Write the doctor's findings on a model that was just fitted into its history."""
     history, objective = model.history_, model.objective_
-    some = rows.batch(spread(len(rows), LOOKED_AT))
-    others = some if held_out is None else held_out.batch(spread(len(held_out), LOOKED_AT))
+    some = rows.batch(evenly_spaced(len(rows), MAX_DIAGNOSIS_ROWS))
+    others = (
+        some
+        if validation_rows is None
+        else validation_rows.batch(evenly_spaced(len(validation_rows), MAX_DIAGNOSIS_ROWS))
+    )
     facts = FitFacts(
         epochs=history["epochs"],
         stopped=history["stopped"],
-        columns=column_scales(_with_gaps(batch) for batch in blocks(rows, 1024)),
+        columns=column_statistics(_with_gaps(batch) for batch in blocks(rows, 1024)),
         n_rows=len(rows),
         n_columns=rows.n_columns,
         code_size=model.code_size_,
@@ -43,7 +47,7 @@ def examine_fit(model: Any, rows: Rows, held_out: Rows | None) -> None:
         nan_epoch=history["nan_epoch"],
         codes=objective(some).code,
         train_error=_error(objective, some),
-        held_out_error=None if held_out is None else _error(objective, others),
+        validation_error=None if validation_rows is None else _error(objective, others),
         pca_error=float(model.baseline_.squared_error(others.x, others.mask).mean()),
         shuffled_error=_error(objective, _shuffled(some)),
         column_names=model.preprocessing_.columns,
@@ -52,7 +56,7 @@ def examine_fit(model: Any, rows: Rows, held_out: Rows | None) -> None:
         epochs_argument=model._epochs_argument,
         n_phases=1 + len(history["pretraining"]),
     )
-    history["findings"] = [finding.to_dict() for finding in examine(facts)]
+    history["findings"] = [finding.to_dict() for finding in diagnose(facts)]
 
 
 def _error(objective: Reconstruction, batch: Batch) -> float:

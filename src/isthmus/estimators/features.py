@@ -18,9 +18,9 @@ from isthmus.evaluation.features import (
     as_images,
     atoms,
     effects,
-    first_weights,
+    first_layer_weights,
     is_linear,
-    strongest,
+    top_activating_rows,
 )
 from isthmus.parts.likelihoods import Likelihood
 
@@ -28,7 +28,7 @@ from isthmus.parts.likelihoods import Likelihood
 def _has_filters(model: Any) -> bool:
     """Whether the encoder begins with an affine map or a convolution."""
     check_is_fitted(model)
-    return first_weights(model.objective_.encoder) is not None
+    return first_layer_weights(model.objective_.encoder) is not None
 
 
 def _has_dictionary(model: Any) -> bool:
@@ -47,7 +47,7 @@ def _has_dictionary(model: Any) -> bool:
     return True
 
 
-class ReadsFeatures:
+class FeatureInspectionMixin:
     """What every fitted autoencoder tells of its units; those of the code are numbered as its columns, from 0."""
 
     code_size_: int
@@ -77,7 +77,7 @@ class ReadsFeatures:
             >>> LinearAutoencoder(code_size=3, max_epochs=1, random_state=0).fit(X).filters().shape
             (3, 5, 4)
         """
-        found = first_weights(self.objective_.encoder)
+        found = first_layer_weights(self.objective_.encoder)
         assert found is not None
         weight, is_kernel = found
         if is_kernel:
@@ -159,7 +159,7 @@ class ReadsFeatures:
         if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
             raise InputError(f"n={n!r}: ask for at least one row, by a whole number")
         values = np.concatenate([code[:, unit].numpy() for code in self._codes(X)])
-        rows = strongest(values, n)
+        rows = top_activating_rows(values, n)
         return rows, values[rows]
 
     def unit_effects(self, X: Any, units: Any = None) -> Float[np.ndarray, "units ..."]:

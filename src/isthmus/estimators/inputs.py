@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_array, validate_data
 
-from isthmus.data.preprocessing import source_of
+from isthmus.data.preprocessing import input_type
 from isthmus.errors import InputError
 
 
-def validated(estimator: Any, X: Any, *, reset: bool) -> Any:
+def validate_input(estimator: Any, X: Any, *, reset: bool) -> Any:
     """`X` as an array, a data frame, a CSR matrix or texts; `n_features_in_` and names are kept or compared.
 
     Raises:
@@ -25,7 +25,7 @@ def validated(estimator: Any, X: Any, *, reset: bool) -> Any:
         X = X.X
     if hasattr(X, "to_pandas") and not hasattr(X, "iloc"):
         X = X.to_pandas()
-    source = source_of(X)
+    source = input_type(X)
     if source == "text":
         return X
     if source == "table":
@@ -78,13 +78,13 @@ def scaling_for(scaling: str, likelihood: Any) -> str:
     return "none" if scaling == "auto" and likelihood in ("poisson", "multinomial") else scaling
 
 
-def refuse_too_few(n_rows: int) -> None:
+def check_enough_rows(n_rows: int) -> None:
     """One row cannot be learned from."""
     if n_rows < 2:
         raise InputError(f"n_samples={n_rows}: one row cannot be learned from; give at least two rows")
 
 
-def refuse_labels_beside(validation: Any) -> None:
+def check_no_labels(validation: Any) -> None:
     """A model that learns from rows alone looks at rows alone; two rows of numbers are no pair of rows and labels."""
     if not (isinstance(validation, tuple) and len(validation) == 2):
         return

@@ -14,14 +14,14 @@ from isthmus.errors import InputError
 from isthmus.learning.supervision import UNLABELLED
 
 
-def one_a_row(estimator: Any, y: Any, n_rows: int) -> np.ndarray:
+def validate_labels(estimator: Any, y: Any, n_rows: int) -> np.ndarray:
     """The labels as an array, one a row.
 
     Raises:
         InputError: none, or of another length.
 
     Example:
-        >>> one_a_row(None, ["cat", "dog"], 3)
+        >>> validate_labels(None, ["cat", "dog"], 3)
         Traceback (most recent call last):
         ...
         isthmus.errors.InputError: X has 3 rows and y has 2 labels; give one label a row
@@ -36,7 +36,7 @@ def one_a_row(estimator: Any, y: Any, n_rows: int) -> np.ndarray:
     return labels
 
 
-def known(y: np.ndarray, unlabeled: Any) -> Bool[np.ndarray, " n"]:
+def labelled_mask(y: np.ndarray, unlabeled: Any) -> Bool[np.ndarray, " n"]:
     """Which rows have a label, (n,).
 
     Args:
@@ -47,7 +47,7 @@ def known(y: np.ndarray, unlabeled: Any) -> Bool[np.ndarray, " n"]:
         InputError: a missing or infinite label that does not mean none; no row with a label.
 
     Example:
-        >>> known(np.array([3, -1, 4]), -1), known(np.array([0.5, np.nan]), float("nan"))
+        >>> labelled_mask(np.array([3, -1, 4]), -1), labelled_mask(np.array([0.5, np.nan]), float("nan"))
         (array([ True, False,  True]), array([ True, False]))
     """
     missing = _missing(y)
@@ -98,7 +98,7 @@ def classes_of(y: np.ndarray, unlabeled: Any) -> np.ndarray:
         >>> classes_of(np.array(["dog", "cat", "dog"]), None)
         array(['cat', 'dog'], dtype='<U3')
     """
-    rows = known(y, unlabeled)
+    rows = labelled_mask(y, unlabeled)
     try:
         y = column_or_1d(y, warn=True)
         check_classification_targets(y[rows])
@@ -112,25 +112,25 @@ def classes_of(y: np.ndarray, unlabeled: Any) -> np.ndarray:
     return classes
 
 
-def numbered(y: np.ndarray, classes: np.ndarray, unlabeled: Any) -> Int[np.ndarray, " n"]:
+def encode_classes(y: np.ndarray, classes: np.ndarray, unlabeled: Any) -> Int[np.ndarray, " n"]:
     """The number of the class of each row, `UNLABELLED` where it has none.
 
     Raises:
         InputError: a class that is not among `classes`.
 
     Example:
-        >>> numbered(np.array(["b", "?", "a"]), np.array(["a", "b"]), "?")
+        >>> encode_classes(np.array(["b", "?", "a"]), np.array(["a", "b"]), "?")
         array([ 1, -1,  0])
     """
-    rows = known(y, unlabeled)
+    rows = labelled_mask(y, unlabeled)
     labels = np.ravel(y)
-    refuse_unseen(labels[rows], classes)
+    check_known_classes(labels[rows], classes)
     numbers = np.full(len(labels), UNLABELLED, np.int64)
     numbers[rows] = np.searchsorted(classes, labels[rows])
     return numbers
 
 
-def refuse_unseen(labels: np.ndarray, classes: np.ndarray) -> None:
+def check_known_classes(labels: np.ndarray, classes: np.ndarray) -> None:
     """Raise for a label that is none of the classes.
 
     Raises:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from sklearn.utils.metaestimators import available_if
 from torch import Tensor, nn
 
-from isthmus.data.streams import BLOCK, blocks
+from isthmus.data.streams import BLOCK_SIZE, blocks
 from isthmus.estimators.base import BaseAutoencoder, seed_of
 from isthmus.estimators.records import Shape
 from isthmus.learning.objectives import Reconstruction
@@ -57,11 +57,11 @@ class SubspaceDensity(nn.Module):
             projected = centred @ basis
             inner += projected.T @ projected / n
             total += float(centred.square().sum()) / n
-        variances, turn = torch.linalg.eigh(inner)
+        variances, rotation = torch.linalg.eigh(inner)
         tiny = 1e-9 * max(total, 1e-9)
         others = basis.shape[0] - basis.shape[1]
         self.mean.copy_(mean)
-        self.basis.copy_(basis @ turn)
+        self.basis.copy_(basis @ rotation)
         self.variances.copy_(variances.clamp(min=tiny))
         self.noise.fill_(max((total - float(variances.sum())) / others, tiny) if others else 1.0)
 
@@ -137,7 +137,7 @@ class LinearAutoencoder(BaseAutoencoder):
 
     kind: ClassVar[str] = "linear"
 
-    def _recipe(self, shape: Shape, generator: torch.Generator) -> LinearReconstruction:
+    def _build_objective(self, shape: Shape, generator: torch.Generator) -> LinearReconstruction:
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         encoder = MLP((shape.n_columns, shape.code_size), "linear", generator=generator)
         decoder = MLP((shape.code_size, likelihood.n_parameters), "linear", generator=generator)
@@ -152,7 +152,7 @@ class LinearAutoencoder(BaseAutoencoder):
         """Where rows and draws are; reading may have left the whole elsewhere."""
         return self._pair.density.to("cpu")
 
-    def _finish(self, rows: Rows) -> None:
+    def _after_training(self, rows: Rows) -> None:
         if self.likelihood_ == _GAUSSIAN:
             self._pair.density.fit(self._pair.decoder.affine_maps[0].weight, rows)
             self.score_kind_ = "exact"
@@ -162,7 +162,7 @@ class LinearAutoencoder(BaseAutoencoder):
         """log p(x) of each row under probabilistic PCA on the learned subspace, nats, in model space."""
         rows = self._rows(X)
         with torch.no_grad():
-            return np.concatenate([self._density.log_prob(b.x).numpy() for b in blocks(rows, BLOCK)])
+            return np.concatenate([self._density.log_prob(b.x).numpy() for b in blocks(rows, BLOCK_SIZE)])
 
     @available_if(_is_gaussian)
     def sample(self, n: int, random_state: Any = None) -> Any:
@@ -173,4 +173,4 @@ class LinearAutoencoder(BaseAutoencoder):
         """
         check_count("n", n)
         generator = torch.Generator().manual_seed(seed_of(random_state))
-        return self.preprocessing_.restore(self._density.sample(n, generator).numpy())
+        return self.preprocessing_.inverse_transform(self._density.sample(n, generator).numpy())

@@ -9,12 +9,12 @@ from torch import nn
 
 from isthmus.errors import InputError
 from isthmus.learning.objectives import Decoder
-from isthmus.parts.convolutions import chosen_sizes
-from isthmus.parts.layers import SCHEMES, initialise
+from isthmus.parts.convolutions import resolve_sizes
+from isthmus.parts.layers import INIT_SCHEMES, initialise
 from isthmus.parts.likelihoods import Likelihood
 from isthmus.parts.networks import MLP, ConvolutionalDecoder, ConvolutionalEncoder, TiedMLP
 
-SHARE_ALONE = {"sigmoid": 0.5}
+SINGLE_LAYER_INIT_SCALE = {"sigmoid": 0.5}
 """Of the spread that carries signals through many layers of an activation, what a layer that learns alone begins with.
 
 With all of it sigmoid units are settled before they have learned: with half, the contractive code of MNIST
@@ -23,7 +23,7 @@ reconstructs better, and its features tell digits apart better (`python -m exper
 
 
 @dataclass(frozen=True)
-class Pair:
+class EncoderDecoder:
     """An encoder, its decoder, and the sizes of their hidden layers."""
 
     encoder: nn.Module
@@ -40,13 +40,14 @@ def perceptrons(
     *,
     tied: bool = False,
     code_activation: str = "linear",
-    alone: bool = True,
+    single_layer: bool = True,
     **options: Any,
-) -> Pair:
+) -> EncoderDecoder:
     """An MLP and its mirror, or the MLP's own weights transposed.
 
-    The code of a single layer is drawn for its own activation, for sigmoids with `SHARE_ALONE`: units that begin with
-    the weights of linear ones are all about a half, and the first epochs pass with telling them apart.
+    The weights of a single layer are initialised for its own activation, for sigmoids scaled by
+    `SINGLE_LAYER_INIT_SCALE`: with the weights of linear units all sigmoids start near a half, and the first epochs
+    are spent on separating them.
 
     Args:
         n_inputs: what the encoder is given; twice the columns where it is told which entries it may look at.
@@ -55,7 +56,7 @@ def perceptrons(
         likelihood: whose parameters the decoder gives.
         tied: whether the decoder shares the encoder's weights.
         code_activation: what follows the last map; a name that has no scheme of its own is as "linear".
-        alone: whether a single layer learns by itself, and not as one of many at once.
+        single_layer: whether a single layer learns by itself, and not as one of many at once.
         options: activation, normalization, dropout and generator, as `MLP` takes them.
 
     Raises:
@@ -63,15 +64,15 @@ def perceptrons(
             input too.
     """
     encoder = MLP((n_inputs, *hidden_sizes, code_size), **options)
-    if not hidden_sizes and code_activation in SCHEMES:
+    if not hidden_sizes and code_activation in INIT_SCHEMES:
         weight = encoder.affine_maps[0].weight
         initialise(weight, n_inputs, code_size, code_activation, options["generator"])
-        weight.data.mul_(SHARE_ALONE.get(code_activation, 1.0) if alone else 1.0)
+        weight.data.mul_(SINGLE_LAYER_INIT_SCALE.get(code_activation, 1.0) if single_layer else 1.0)
     if tied:
-        refuse_wide_output(likelihood, n_inputs)
-        return Pair(encoder, TiedMLP(encoder), hidden_sizes)
+        check_tied_output(likelihood, n_inputs)
+        return EncoderDecoder(encoder, TiedMLP(encoder), hidden_sizes)
     sizes = (code_size, *reversed(hidden_sizes), likelihood.n_parameters)
-    return Pair(encoder, MLP(sizes, **options), hidden_sizes)
+    return EncoderDecoder(encoder, MLP(sizes, **options), hidden_sizes)
 
 
 def convolutions(
@@ -82,7 +83,7 @@ def convolutions(
     hidden_sizes: Any,
     dense_sizes: Any,
     **options: Any,
-) -> Pair:
+) -> EncoderDecoder:
     """A convolutional encoder and its mirror.
 
     Args:
@@ -96,7 +97,7 @@ def convolutions(
     Raises:
         InputError: a likelihood with parameters of the whole row.
     """
-    channels, dense = chosen_sizes(image_shape, code_size, hidden_sizes, dense_sizes)
+    channels, dense = resolve_sizes(image_shape, code_size, hidden_sizes, dense_sizes)
     per_pixel, rest = divmod(likelihood.n_parameters, likelihood.n_columns)
     if rest:
         raise InputError(
@@ -106,10 +107,10 @@ def convolutions(
     options |= {"channels": channels, "dense_sizes": dense}
     encoder = ConvolutionalEncoder(image_shape, code_size, **options)
     decoder = ConvolutionalDecoder(image_shape, code_size, per_pixel, **options)
-    return Pair(encoder, decoder, channels, dense)
+    return EncoderDecoder(encoder, decoder, channels, dense)
 
 
-def refuse_wide_output(likelihood: Likelihood, n_inputs: int) -> None:
+def check_tied_output(likelihood: Likelihood, n_inputs: int) -> None:
     """A transposed encoder gives one parameter for each input, no more and no less."""
     if n_inputs != likelihood.n_columns:
         raise InputError(

@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable
 from types import TracebackType
 
-from isthmus.learning.training import Progress
+from isthmus.learning.trainer import Progress
 
 
 class ProgressBar:
     """A bar on stderr while a terminal is there to show it; silent when piped or when `verbose` is 0.
 
-    Used as a context manager; `emit` is None where nothing is shown, so that the loop does no work for it.
+    Used as a context manager; `on_progress` is None where nothing is shown, so that the loop does no work for it.
     """
 
     def __init__(self, title: str, verbose: int) -> None:
@@ -43,7 +43,7 @@ class ProgressBar:
             self._bar.stop()
 
     @property
-    def emit(self) -> Callable[[Progress], None] | None:
+    def on_progress(self) -> Callable[[Progress], None] | None:
         """What the loop calls, or None where nothing is shown."""
         return self._update if self._shown else None
 
@@ -53,7 +53,7 @@ class ProgressBar:
             self._task,
             visible=True,
             description=f"{self.title}: {progress.phase}" if progress.phase else self.title,
-            total=progress.planned,
+            total=progress.total_steps,
             completed=progress.step,
             epoch=progress.epoch + 1,
             loss=progress.loss,

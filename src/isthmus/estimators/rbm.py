@@ -13,17 +13,17 @@ from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.contrastive import Contrastive
 from isthmus.estimators.records import Shape
-from isthmus.learning.contrast import METHODS, Contrast
+from isthmus.learning.contrastive_divergence import METHODS, ContrastiveDivergence
 from isthmus.learning.phases import Phase
 from isthmus.learning.score_matching import ScoreMatching
-from isthmus.learning.training import Settings
-from isthmus.parts.energies import Harmonium
-from isthmus.parts.lateral import LateralHarmonium
+from isthmus.learning.trainer import TrainingConfig
+from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.layers import check_choice
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
 from isthmus.parts.penalties import Penalty, TargetRate
+from isthmus.parts.semi_restricted import SemiRestrictedRBMEnergy
 
-SCORES = ("score", "denoising-score")
+SCORE_MATCHING_METHODS = ("score", "denoising-score")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -91,45 +91,45 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
 
     # -- the recipe ---------------------------------------------------------------------------------
 
-    def _recipe(self, shape: Shape, generator: torch.Generator) -> Contrast:
-        harmonium = self._harmonium(likelihood_from(shape.likelihood, shape.n_columns), shape.code_size, generator)
-        if self.method in SCORES:
+    def _build_objective(self, shape: Shape, generator: torch.Generator) -> ContrastiveDivergence:
+        rbm = self._rbm(likelihood_from(shape.likelihood, shape.n_columns), shape.code_size, generator)
+        if self.method in SCORE_MATCHING_METHODS:
             if self.sparsity_weight:
                 raise InputError(
                     f"sparsity_weight={self.sparsity_weight!r}: method={self.method!r} has no term for it; take 'pcd' "
                     "or 'cd', or leave it 0"
                 )
             scale = None if self.method == "score" else self.noise_scale
-            return ScoreMatching(harmonium, noise_scale=scale, weight_decay=self.weight_decay)
-        check_choice("method", self.method, (*METHODS, *SCORES))
+            return ScoreMatching(rbm, noise_scale=scale, weight_decay=self.weight_decay)
+        check_choice("method", self.method, (*METHODS, *SCORE_MATCHING_METHODS))
         penalties: dict[str, Penalty] = {}
         if self.sparsity_weight:
             penalties["sparsity"] = TargetRate(self.sparsity_weight, target_rate=self.target_rate)
-        return Contrast(harmonium, penalties=penalties, **self._chosen())
+        return ContrastiveDivergence(rbm, penalties=penalties, **self._contrast_options())
 
-    def _harmonium(self, likelihood: Likelihood, n_hidden: int, generator: torch.Generator) -> Harmonium:
+    def _rbm(self, likelihood: Likelihood, n_hidden: int, generator: torch.Generator) -> RBMEnergy:
         """The energy."""
         if not self.lateral:
-            return Harmonium(likelihood, n_hidden, hidden=self.hidden_units, generator=generator)
-        if self.hidden_units != "bernoulli" or self.method in SCORES:
+            return RBMEnergy(likelihood, n_hidden, hidden=self.hidden_units, generator=generator)
+        if self.hidden_units != "bernoulli" or self.method in SCORE_MATCHING_METHODS:
             raise InputError(
                 f"lateral=True has binary hidden units and learns by chains; found hidden_units={self.hidden_units!r} "
                 f"and method={self.method!r}; use 'bernoulli' with 'pcd' or 'cd'"
             )
-        return LateralHarmonium(likelihood, n_hidden, generator=generator)
+        return SemiRestrictedRBMEnergy(likelihood, n_hidden, generator=generator)
 
-    def _phases(self, settings: Settings) -> list[Phase]:
-        units = self.likelihood_["name"], self._machine.harmonium.hidden
-        return [Phase("learning", self.objective_, self._plain_steps(settings, *units))]
+    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
+        units = self.likelihood_["name"], self._energy_model.rbm.hidden
+        return [Phase("learning", self.objective_, self._optimizer_config(training_config, *units))]
 
     @property
-    def _machine(self) -> Contrast:
-        return cast(Contrast, self.objective_)
+    def _energy_model(self) -> ContrastiveDivergence:
+        return cast(ContrastiveDivergence, self.objective_)
 
     def _score_kind(self) -> str:
-        if self.lateral or not self._machine.is_normalised:
+        if self.lateral or not self._energy_model.is_normalised:
             return super()._score_kind()
-        return "exact" if self._machine.harmonium.can_be_summed else "estimate"
+        return "exact" if self._energy_model.rbm.is_enumerable else "estimate"
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
         """log p(v) by row, nats, in model space; minus the free energy where log Z is not known (`score_kind_`).
@@ -137,4 +137,4 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
         Of a row with missing entries it is that of the row as its observed entries let expect it.
         """
         rows = self._rows(X)
-        return np.concatenate([self._machine.log_prob(batch)[:n].cpu().numpy() for batch, n in self._padded(rows)])
+        return np.concatenate([self._energy_model.log_prob(batch)[:n].cpu().numpy() for batch, n in self._padded(rows)])

@@ -12,7 +12,7 @@ from isthmus.estimators.networks import perceptrons
 from isthmus.estimators.records import Shape
 from isthmus.learning.phases import Phase
 from isthmus.learning.recirculation import Recirculation
-from isthmus.learning.training import OPTIMIZERS, Settings
+from isthmus.learning.trainer import OPTIMIZERS, TrainingConfig
 from isthmus.parts.layers import check_choice
 from isthmus.parts.likelihoods import likelihood_from
 
@@ -75,7 +75,7 @@ class RecirculationAutoencoder(BaseAutoencoder):
 
     kind: ClassVar[str] = "recirculation"
 
-    def _recipe(self, shape: Shape, generator: torch.Generator) -> Recirculation:
+    def _build_objective(self, shape: Shape, generator: torch.Generator) -> Recirculation:
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         pair = perceptrons(
@@ -84,11 +84,14 @@ class RecirculationAutoencoder(BaseAutoencoder):
         )  # fmt: skip
         return Recirculation(pair.encoder, pair.decoder, likelihood, self.code_activation, regression=self.regression)
 
-    def _phases(self, settings: Settings) -> list[Phase]:
+    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
         default = 2e-3
         if self.optimizer == "sgd":
             default = min(LARGEST_STEP, 4.0 / self.code_size_) / (1.0 - self.regression)
         changed = replace(
-            settings, optimizer=self.optimizer, momentum=self.momentum, learning_rate=self.learning_rate or default
+            training_config,
+            optimizer=self.optimizer,
+            momentum=self.momentum,
+            learning_rate=self.learning_rate or default,
         )
         return [Phase("learning", self.objective_, changed)]

@@ -13,7 +13,7 @@ from isthmus.evaluation.residuals import squared_residuals
 
 
 @dataclass(frozen=True)
-class Reading:
+class ModelOutput:
     """A block of rows as the model sees them, float32, in model space.
 
     Attributes:
@@ -35,11 +35,11 @@ class Reading:
     nll: Float[Tensor, " block"]
     mask: Float[Tensor, "block columns"] | None = None
 
-    def first(self, n: int) -> Reading:
+    def first(self, n: int) -> ModelOutput:
         """The first n rows, on the CPU."""
         parts: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
         parts = {name: part if part is None else part[:n].cpu() for name, part in parts.items()}
-        return Reading(**parts)
+        return ModelOutput(**parts)
 
     @property
     def squared_residuals(self) -> Float[Tensor, "block columns"]:

@@ -53,15 +53,15 @@ class DeepRecurrentAutoencoder(StackedAutoencoder):
         ((200, 8), (200, 64))
     """
 
-    _fine_tuned: ClassVar[tuple[str, ...]] = TRAININGS  # the sweeps are learned there and nowhere else
+    _fine_tuned_after: ClassVar[tuple[str, ...]] = TRAININGS  # the sweeps are learned there and nowhere else
 
     layers: str = "denoising"
     n_sweeps: int = 3
 
     kind: ClassVar[str] = "recurrent"
 
-    def _recipe(self, shape: Shape, generator: torch.Generator) -> RecurrentStack:
-        return RecurrentStack(super()._recipe(shape, generator).layers, n_sweeps=self.n_sweeps)
+    def _build_objective(self, shape: Shape, generator: torch.Generator) -> RecurrentStack:
+        return RecurrentStack(super()._build_objective(shape, generator).layers, n_sweeps=self.n_sweeps)
 
     def _check(self) -> None:
         super()._check()

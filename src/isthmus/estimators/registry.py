@@ -30,7 +30,7 @@ from isthmus.estimators.stacked import StackedAutoencoder
 from isthmus.estimators.supervised import CodePredictor
 from isthmus.evaluation.baseline import PrincipalComponents
 from isthmus.files import read_tensors, write_tensors
-from isthmus.learning.training import under
+from isthmus.learning.trainer import strip_prefix
 from isthmus.parts.likelihoods import nearest
 
 KINDS: dict[str, type[BaseAutoencoder]] = {
@@ -152,25 +152,25 @@ def _unpacked(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> BaseA
     """The autoencoder that `_packed` took apart."""
     model = kind_named(header["kind"])(**_parameters(header))
     _set_fitted(model, header)
-    model.preprocessing_ = Preprocessor.from_file(under("preprocessing.", tensors), header["preprocessing"])
-    model.baseline_ = PrincipalComponents.from_file(under("baseline.", tensors), header["baseline"])
+    model.preprocessing_ = Preprocessor.from_file(strip_prefix("preprocessing.", tensors), header["preprocessing"])
+    model.baseline_ = PrincipalComponents.from_file(strip_prefix("baseline.", tensors), header["baseline"])
     model._n_features_out = model.code_size_
-    model.objective_ = model._recipe(model._shape(), torch.Generator().manual_seed(0))
-    model.objective_.load_state_dict(under("objective.", tensors))
+    model.objective_ = model._build_objective(model._shape(), torch.Generator().manual_seed(0))
+    model.objective_.load_state_dict(strip_prefix("objective.", tensors))
     model.objective_.eval()
     return model
 
 
 def _predictor_unpacked(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> CodePredictor:
     """What `_predictor_packed` took apart; its argument `encoder` is an unfitted one of the same settings."""
-    encoder = _unpacked(under("encoder.", tensors), header["encoder"])
+    encoder = _unpacked(strip_prefix("encoder.", tensors), header["encoder"])
     model = PREDICTORS[header["kind"]](encoder=clone(encoder), **_parameters(header))
     _set_fitted(model, header)
     for name, array in header["labels"].items():
         setattr(model, name, np.asarray(array["values"], dtype=array["dtype"]))
     model.encoder_ = encoder
     model.objective_ = model._build(encoder.objective_, torch.Generator().manual_seed(0))
-    model.objective_.head.load_state_dict(under("head.", tensors))
+    model.objective_.head.load_state_dict(strip_prefix("head.", tensors))
     model.objective_.eval()
     return model
 

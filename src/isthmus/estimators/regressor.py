@@ -45,21 +45,21 @@ class CodeRegressor(RegressorMixin, CodePredictor):
     kind: ClassVar[str] = "regressor"
     loss: ClassVar[Loss] = SquaredError()
 
-    def _learn_labels(self, y: np.ndarray) -> Tensor:
-        y, rows = _numbers(y), labels.known(y, self.unlabeled)
+    def _fit_labels(self, y: np.ndarray) -> Tensor:
+        y, rows = _numbers(y), labels.labelled_mask(y, self.unlabeled)
         self.mean_, self.scale_ = y[rows].mean(0), y[rows].std(0)
         self.scale_ = np.where(self.scale_ > 0, self.scale_, 1.0)
         return self._labels(y)
 
     def _labels(self, y: np.ndarray) -> Tensor:
-        y, rows = _numbers(y), labels.known(y, self.unlabeled)
+        y, rows = _numbers(y), labels.labelled_mask(y, self.unlabeled)
         if y.shape[1:] != self.mean_.shape:
             raise InputError(f"y has the shape {y.shape}; it was fitted with labels of the shape {self.mean_.shape}")
         scaled = ((y - self.mean_) / self.scale_).reshape(len(y), -1)
         scaled[~rows] = np.nan
         return torch.from_numpy(scaled).float()
 
-    def _first_output(self, scaled: Tensor) -> Float[Tensor, " outputs"]:
+    def _initial_output(self, scaled: Tensor) -> Float[Tensor, " outputs"]:
         """The mean of the labels."""
         return torch.zeros(self._n_outputs)
 

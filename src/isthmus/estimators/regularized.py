@@ -14,20 +14,20 @@ import torch
 from jaxtyping import Float
 
 from isthmus.errors import InputError
-from isthmus.estimators.networks import Pair, convolutions, perceptrons
+from isthmus.estimators.networks import EncoderDecoder, convolutions, perceptrons
 from isthmus.estimators.records import Shape
 from isthmus.learning.objectives import Reconstruction
-from isthmus.learning.rows import Rows, mean_row, surveyed
-from isthmus.parts.centring import CentredMLP, geometric_median, start_dictionary
+from isthmus.learning.rows import Rows, mean_row, sampled_batches
+from isthmus.parts.centred_encoder import CentredMLP, geometric_median, initialize_dictionary
 from isthmus.parts.constraints import dictionary_weight
-from isthmus.parts.corruptions import Corruption, corruption_named
-from isthmus.parts.hits import patch_groups
+from isthmus.parts.corruption_masks import patch_groups
+from isthmus.parts.corruptions import Corruption, build_corruption
 from isthmus.parts.jacobians import Contraction
 from isthmus.parts.layers import check_count
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
 from isthmus.parts.networks import MLP, Normalization, check_choice
 from isthmus.parts.penalties import Penalty, check_weight
-from isthmus.parts.sparse_activations import gathered
+from isthmus.parts.sparse_activations import with_gathered_weights
 from isthmus.parts.sparsity import SparseParts, sparse_parts
 
 NETWORKS = ("mlp", "conv")
@@ -80,9 +80,9 @@ class Regularization:
     contraction_method: str = "auto"
     n_probes: int = 1
 
-    def _around(
+    def _build_reconstruction(
         self,
-        pair: Pair,
+        pair: EncoderDecoder,
         likelihood: Likelihood,
         shape: Shape,
         corruption: Corruption | None,
@@ -91,9 +91,9 @@ class Regularization:
         """The pair's criterion, with all that the arguments want of its code."""
         sparse = self._sparse(shape, pair, code_activation)
         if sparse.constraints:
-            pair = dictionary(pair, likelihood, told=corruption is not None and corruption.sees_mask)
+            pair = make_dictionary(pair, likelihood, mask_aware=corruption is not None and corruption.mask_aware)
         if sparse.gather and isinstance(pair.decoder, MLP):
-            pair = replace(pair, decoder=gathered(pair.decoder))
+            pair = replace(pair, decoder=with_gathered_weights(pair.decoder))
         return Reconstruction(
             pair.encoder, pair.decoder, likelihood, sparse.code_activation, corruption=corruption,
             corrupted_weight=self.corrupted_weight, clean_weight=self.clean_weight,
@@ -101,14 +101,14 @@ class Regularization:
             centre=median_row if sparse.constraints else mean_row,
         )  # fmt: skip
 
-    def _scheme(self, code_activation: str | None) -> str:
+    def _init_activation(self, code_activation: str | None) -> str:
         """The activation that the code's units are drawn for."""
         return code_activation or ("relu" if self.sparsity else "sigmoid")
 
-    def _sparse(self, shape: Shape, pair: Pair, code_activation: str | None) -> SparseParts:
+    def _sparse(self, shape: Shape, pair: EncoderDecoder, code_activation: str | None) -> SparseParts:
         """The activation of the code, and what keeps the code sparse."""
         if self.sparsity is None:
-            return SparseParts(self._scheme(code_activation), {})
+            return SparseParts(self._init_activation(code_activation), {})
         linear = dictionary_weight(pair.decoder) is not None
         return sparse_parts(
             self.sparsity, code_size=shape.code_size, weight=self.sparsity_weight,
@@ -148,7 +148,7 @@ class Regularization:
             groups = shape.groups
         if groups is None and shape.image_shape is not None and self.corruption == "groups":
             groups = patch_groups(shape.image_shape)
-        return corruption_named(
+        return build_corruption(
             self.corruption, rate=self.corruption_rate, scale=self.corruption_scale, groups=groups,
             n_columns=shape.n_columns,
         )  # fmt: skip
@@ -179,32 +179,32 @@ class Regularized(Regularization):
     normalization: Normalization | None = None
     dropout: float = 0.0
 
-    def _recipe(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
+    def _build_objective(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
         """Every part that the arguments ask for, around one pair of maps."""
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         corruption = self._corruption(shape)
         pair = self._pair(shape, likelihood, corruption, generator)
         self.hidden_sizes_, self.dense_sizes_ = pair.hidden_sizes, pair.dense_sizes
-        return self._around(pair, likelihood, shape, corruption, self.code_activation)
+        return self._build_reconstruction(pair, likelihood, shape, corruption, self.code_activation)
 
     def _pair(
         self, shape: Shape, likelihood: Likelihood, corruption: Corruption | None, generator: torch.Generator
-    ) -> Pair:
+    ) -> EncoderDecoder:
         """Encoder and decoder."""
         check_choice("network", self.network, NETWORKS)
         options: dict[str, Any] = {
             "activation": self.activation, "normalization": self.normalization, "dropout": self.dropout,
             "generator": generator,
         }  # fmt: skip
-        told = corruption is not None and corruption.sees_mask
+        mask_aware = corruption is not None and corruption.mask_aware
         if self.network == "mlp":
             return perceptrons(
-                shape.n_columns * (2 if told else 1), tuple(self.hidden_sizes or ()), shape.code_size, likelihood,
-                tied=self.tied, code_activation=self._scheme(self.code_activation), **options,
+                shape.n_columns * (2 if mask_aware else 1), tuple(self.hidden_sizes or ()), shape.code_size, likelihood,
+                tied=self.tied, code_activation=self._init_activation(self.code_activation), **options,
             )  # fmt: skip
         if self.tied:
             raise InputError("network='conv' has no transposed weights to tie; give tied=False, or network='mlp'")
-        if told:
+        if mask_aware:
             raise InputError("network='conv' has no corruption='missing'; use network='mlp' with it")
         return convolutions(
             shape.image_shape or (1, 1, shape.n_columns), shape.code_size, likelihood,
@@ -212,13 +212,13 @@ class Regularized(Regularization):
         )  # fmt: skip
 
 
-def dictionary(pair: Pair, likelihood: Likelihood, *, told: bool) -> Pair:
+def make_dictionary(pair: EncoderDecoder, likelihood: Likelihood, *, mask_aware: bool) -> EncoderDecoder:
     """The pair as a dictionary and what looks for its atoms: unit columns, rows seen from the decoder's bias.
 
     An encoder that is told which entries it may look at sees them as they are.
     """
-    start_dictionary(pair.encoder, pair.decoder)
-    if told or not isinstance(pair.encoder, MLP):
+    initialize_dictionary(pair.encoder, pair.decoder)
+    if mask_aware or not isinstance(pair.encoder, MLP):
         return pair
     return replace(pair, encoder=CentredMLP(pair.encoder, pair.decoder, likelihood))
 
@@ -226,5 +226,7 @@ def dictionary(pair: Pair, likelihood: Likelihood, *, told: bool) -> Pair:
 def median_row(rows: Rows) -> Float[torch.Tensor, " columns"]:
     """The geometric median of at most `SURVEYED` rows, with the column's mean where nothing was observed."""
     mean = mean_row(rows)
-    whole = (batch.x if batch.mask is None else torch.where(batch.mask > 0, batch.x, mean) for batch in surveyed(rows))
+    whole = (
+        batch.x if batch.mask is None else torch.where(batch.mask > 0, batch.x, mean) for batch in sampled_batches(rows)
+    )
     return geometric_median(torch.cat(list(whole)))

@@ -70,9 +70,9 @@ class SparseAutoencoder(Regularized, BaseAutoencoder):
     kind: ClassVar[str] = "sparse"
     overcomplete: ClassVar[bool] = True
 
-    def _choose_likelihood(self, rows: Rows, held_out: Rows | None) -> dict[str, Any]:
+    def _choose_likelihood(self, rows: Rows, validation_rows: Rows | None) -> dict[str, Any]:
         """An atom of norm 1 is a piece of a row, so "auto" has no sigmoid between it and values in [0, 1]."""
-        config = super()._choose_likelihood(rows, held_out)
+        config = super()._choose_likelihood(rows, validation_rows)
         linear = self.network == "mlp" and not self.hidden_sizes and not self.tied
         behind_sigmoid = self.likelihood == "auto" and config["name"] == "gaussian-unit"
         return {"name": "gaussian"} if linear and behind_sigmoid else config

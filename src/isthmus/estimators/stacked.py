@@ -10,24 +10,24 @@ from typing import Any, ClassVar, cast
 
 import torch
 
-from isthmus.data.streams import Labelled
+from isthmus.data.streams import LabelledRows
 from isthmus.errors import InputError
-from isthmus.estimators import inputs, labels, machines
+from isthmus.estimators import inputs, labels, rbm_layers
 from isthmus.estimators.base import BaseAutoencoder
-from isthmus.estimators.contrastive import nearest_visible
+from isthmus.estimators.contrastive import nearest_visible_units
 from isthmus.estimators.networks import perceptrons
 from isthmus.estimators.records import Shape
 from isthmus.estimators.regularized import Regularization
-from isthmus.learning.contrast import METHODS, Contrast
+from isthmus.learning.contrastive_divergence import METHODS, ContrastiveDivergence
 from isthmus.learning.objectives import Objective, Reconstruction
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
-from isthmus.learning.stacking import CodesBelow, JointStack, Stack, SupervisedLayer, Together
+from isthmus.learning.stacking import JointStack, LayerInputs, SimultaneousLayers, Stack, SupervisedLayer
 from isthmus.learning.supervision import CrossEntropy, Loss
-from isthmus.learning.training import Settings
-from isthmus.learning.unrolling import Unrolled
-from isthmus.parts.code_units import units_for
+from isthmus.learning.trainer import TrainingConfig
+from isthmus.learning.unrolling import UnrolledAutoencoder
+from isthmus.parts.code_likelihoods import code_likelihood
 from isthmus.parts.layers import ACTIVATIONS, check_choice
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
 from isthmus.parts.networks import MLP, default_hidden_sizes
@@ -112,7 +112,7 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         (['layer 1 of 2', 'layer 2 of 2'], 'fine-tuning')
     """
 
-    _fine_tuned: ClassVar[tuple[str, ...]] = ("greedy", "together")
+    _fine_tuned_after: ClassVar[tuple[str, ...]] = ("greedy", "together")
     """What training fine-tunes after, where nothing is said."""
 
     layers: str = "ordinary"
@@ -134,23 +134,23 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
 
     # -- the recipe ---------------------------------------------------------------------------------
 
-    def _recipe(self, shape: Shape, generator: torch.Generator) -> Stack:
-        wanted = self._wanted()
+    def _build_objective(self, shape: Shape, generator: torch.Generator) -> Stack:
+        wanted = self._with_layer_defaults()
         default = default_hidden_sizes(shape.n_columns, shape.code_size)
         self.hidden_sizes_ = tuple(default if self.hidden_sizes is None else self.hidden_sizes)
         if self.layers == "rbm":
-            return machines.unrolled(self, shape, generator)
+            return rbm_layers.build_rbm_stack(self, shape, generator)
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         layers: list[Reconstruction] = []
         for n_inputs, n_units in pairwise((shape.n_columns, *self.hidden_sizes_, shape.code_size)):
             top = len(layers) == len(self.hidden_sizes_)
             activation = self.code_activation if top else self.activation
-            layers.append(wanted._layer(n_inputs, n_units, likelihood, activation, generator))
+            layers.append(wanted._build_layer(n_inputs, n_units, likelihood, activation, generator))
             if not top:
-                likelihood = units_for(layers[-1].code_activation, n_units)
+                likelihood = code_likelihood(layers[-1].code_activation, n_units)
         return Stack(layers)
 
-    def _wanted(self) -> StackedAutoencoder:
+    def _with_layer_defaults(self) -> StackedAutoencoder:
         """Itself, with what the kind of layer wants where nothing was said."""
         self._check()
         filled = copy.copy(self)
@@ -158,17 +158,17 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
             setattr(filled, name, getattr(self, name) or value)
         return filled
 
-    def _layer(
+    def _build_layer(
         self, n_inputs: int, n_units: int, likelihood: Likelihood, activation: str | None, generator: torch.Generator
     ) -> Reconstruction:
         """An autoencoder of one layer, drawn for its activation, with all that the arguments want of its code."""
         tied = likelihood.n_parameters == n_inputs if self.tied is None else self.tied
         pair = perceptrons(
-            n_inputs, (), n_units, likelihood, tied=tied, code_activation=self._scheme(activation),
-            alone=self.pretraining_epochs != 0, generator=generator,
+            n_inputs, (), n_units, likelihood, tied=tied, code_activation=self._init_activation(activation),
+            single_layer=self.pretraining_epochs != 0, generator=generator,
         )  # fmt: skip
         shape = Shape(n_inputs, n_units, None, likelihood.config())
-        return self._around(pair, likelihood, shape, self._corruption(shape), activation)
+        return self._build_reconstruction(pair, likelihood, shape, self._corruption(shape), activation)
 
     def _check(self) -> None:
         """Refuse what a stack has no use for."""
@@ -179,8 +179,8 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
             if getattr(self, name) is not None:
                 check_choice(name, getattr(self, name), tuple(ACTIVATIONS))
         if self.layers == "rbm":
-            machines.refuse_for_machines(self)
-        self._refuse_idle()
+            rbm_layers.check_rbm_arguments(self)
+        self._check_unused_arguments()
         if self.corruption in ("groups", "missing"):
             raise InputError(
                 f"corruption={self.corruption!r} has no meaning for the codes that the upper layers are given; take "
@@ -191,9 +191,9 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         if self.pretraining_epochs == 0 and self._fine_tuning_epochs(1) == 0:
             raise InputError("pretraining_epochs=0 without fine-tuning learns nothing; give epochs to one of the two")
 
-    def _refuse_idle(self) -> None:
+    def _check_unused_arguments(self) -> None:
         """Refuse arguments of machines where there are none, and a weight beside labels where none are learned from."""
-        idle = [] if self.layers == "rbm" else [(name, "machines (layers='rbm')") for name in machines.ARGUMENTS]
+        idle = [] if self.layers == "rbm" else [(name, "machines (layers='rbm')") for name in rbm_layers.RBM_ARGUMENTS]
         if self.training != "supervised":
             idle.append(("reconstruction_weight", "layers that learn from labels (training='supervised')"))
         for name, of in idle:
@@ -203,14 +203,14 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
 
     # -- learning -----------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None, *, validation: Any = None, **keeping: Any) -> StackedAutoencoder:
+    def fit(self, X: Any, y: Any = None, *, validation: Any = None, **checkpoint_options: Any) -> StackedAutoencoder:
         """Learn the layers on `X`, and then the whole.
 
         Args:
             X: rows, as every kind takes them.
             y: the class of each row, for `training="supervised"` alone.
             validation: rows that are held out instead of a share of `X`; (rows, classes) in supervised training.
-            keeping: checkpoint, checkpoint_every and resume: see `BaseAutoencoder.fit`.
+            checkpoint_options: checkpoint, checkpoint_every and resume: see `BaseAutoencoder.fit`.
 
         Returns:
             The estimator itself.
@@ -221,40 +221,40 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         self._check()
         self._y = y
         try:
-            super().fit(X, validation=validation, **keeping)
+            super().fit(X, validation=validation, **checkpoint_options)
         finally:
             del self._y
         return self
 
-    def _split(self, rows: Rows, validation: Any, generator: torch.Generator) -> tuple[Rows, Rows | None]:
+    def _split_validation(self, rows: Rows, validation: Any, generator: torch.Generator) -> tuple[Rows, Rows | None]:
         if self.training != "supervised":
-            return super()._split(rows, validation, generator)
-        y = labels.one_a_row(self, self._y, len(rows))
+            return super()._split_validation(rows, validation, generator)
+        y = labels.validate_labels(self, self._y, len(rows))
         labels.refuse_missing(y)
         classes = labels.classes_of(y, None)
         self._n_classes = len(classes)
 
-        def labelled(rows: Rows, y: Any) -> Labelled:
-            y = labels.one_a_row(self, y, len(rows))
+        def labelled(rows: Rows, y: Any) -> LabelledRows:
+            y = labels.validate_labels(self, y, len(rows))
             labels.refuse_missing(y)
-            return Labelled(rows, torch.from_numpy(labels.numbered(y, classes, None)))
+            return LabelledRows(rows, torch.from_numpy(labels.encode_classes(y, classes, None)))
 
         if validation is None:
-            return super()._split(labelled(rows, self._y), None, generator)
+            return super()._split_validation(labelled(rows, self._y), None, generator)
         if not (isinstance(validation, tuple) and len(validation) == 2):
             raise InputError("training='supervised' looks at labels too; give validation=(rows, classes)")
         X, y = validation
-        held_out = self.preprocessing_.rows(inputs.validated(self, X, reset=False))
-        return labelled(rows, self._y), labelled(held_out, y)
+        validation_rows = self.preprocessing_.rows(inputs.validate_input(self, X, reset=False))
+        return labelled(rows, self._y), labelled(validation_rows, y)
 
-    def _phases(self, settings: Settings) -> list[Phase]:
+    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
         assert isinstance(self.objective_, Stack)
         stack, layers = self.objective_, self.objective_.layers
-        below = CodesBelow(layers, resolve_device(self.device))
-        first = _changed(settings, self.pretraining_epochs, self.pretraining_learning_rate)
+        below = LayerInputs(layers, resolve_device(self.device))
+        first = _stage_config(training_config, self.pretraining_epochs, self.pretraining_learning_rate)
         phases: list[Phase] = []
         if first.max_epochs and self.training == "together":
-            phases = [self._all_at_once(first)]
+            phases = [self._together_phase(first)]
         elif first.max_epochs and self.training == "joint":
             phases = [Phase("joint", JointStack(layers), first)]
         elif first.max_epochs:
@@ -262,38 +262,44 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
             sizes = (*self.hidden_sizes_, self.code_size_)
             phases = [
                 Phase(
-                    f"layer {k} of {len(layers)}", self._learned(layer, size, generator), self._of(layer, first),
-                    below.view(k - 1),
+                    f"layer {k} of {len(layers)}", self._layer_objective(layer, size, generator),
+                    self._layer_config(layer, first), below.view(k - 1),
                 )
                 for k, (layer, size) in enumerate(zip(layers, sizes, strict=True), 1)
             ]  # fmt: skip
-        last = _changed(settings, self._fine_tuning_epochs(settings.max_epochs), self.fine_tuning_learning_rate)
+        last = _stage_config(
+            training_config, self._fine_tuning_epochs(training_config.max_epochs), self.fine_tuning_learning_rate
+        )
         if last.max_epochs:
-            fresh = not phases or isinstance(stack, Unrolled)  # which begins by taking over what its machines learned
-            phases.append(Phase("fine-tuning", stack, last, below.view(0), fresh=fresh))
+            initialize = not phases or isinstance(
+                stack, UnrolledAutoencoder
+            )  # which begins by taking over what its machines learned
+            phases.append(Phase("fine-tuning", stack, last, below.view(0), initialize=initialize))
         return phases
 
-    def _all_at_once(self, settings: Settings) -> Phase:
+    def _together_phase(self, training_config: TrainingConfig) -> Phase:
         """The phase in which every layer learns on what those below give at the time."""
         assert isinstance(self.objective_, Stack)
         layers = self.objective_.layers
         if self.layers != "rbm":
-            return Phase("together", Together(layers), settings)
-        shares = [machines.share_of_rate(cast(Contrast, layer)) for layer in layers]
+            return Phase("together", SimultaneousLayers(layers), training_config)
+        shares = [rbm_layers.learning_rate_factor(cast(ContrastiveDivergence, layer)) for layer in layers]
         return Phase(
-            "together", Together(layers, shares), machines.plain_steps(settings, self.pretraining_learning_rate)
+            "together",
+            SimultaneousLayers(layers, shares),
+            rbm_layers.rbm_training_config(training_config, self.pretraining_learning_rate),
         )
 
-    def _of(self, layer: Reconstruction, settings: Settings) -> Settings:
+    def _layer_config(self, layer: Reconstruction, training_config: TrainingConfig) -> TrainingConfig:
         """The settings of the first stage as a layer takes them."""
-        if not isinstance(layer, Contrast):
-            return settings
-        return machines.layer_steps(layer, settings, self.pretraining_learning_rate)
+        if not isinstance(layer, ContrastiveDivergence):
+            return training_config
+        return rbm_layers.layer_training_config(layer, training_config, self.pretraining_learning_rate)
 
-    def _fine_tuning_epochs(self, planned: int) -> int:
-        """How many, where `planned` are the passes of a phase."""
+    def _fine_tuning_epochs(self, default_epochs: int) -> int:
+        """How many, where `default_epochs` are the passes of a phase."""
         if self.fine_tuning_epochs is None:
-            return planned if self.training in self._fine_tuned else 0
+            return default_epochs if self.training in self._fine_tuned_after else 0
         return self.fine_tuning_epochs
 
     @property
@@ -301,33 +307,37 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         name = "fine_tuning_epochs" if self._fine_tuning_epochs(1) else "pretraining_epochs"
         return name if getattr(self, name) is not None else "max_epochs"
 
-    def _learned(self, layer: Reconstruction, n_units: int, generator: torch.Generator) -> Objective:
+    def _layer_objective(self, layer: Reconstruction, n_units: int, generator: torch.Generator) -> Objective:
         """What a layer minimises."""
         if self.training == "greedy":
             return layer
         head, loss = MLP((n_units, self._n_classes), generator=generator), cast(Loss, CrossEntropy())
         return SupervisedLayer(layer, head, loss, reconstruction_weight=self.reconstruction_weight)
 
-    def _choose_likelihood(self, rows: Rows, held_out: Rows | None) -> dict[str, Any]:
+    def _choose_likelihood(self, rows: Rows, validation_rows: Rows | None) -> dict[str, Any]:
         """As of every kind; machines have the nearest visible unit that there is."""
-        config = super()._choose_likelihood(rows, held_out)
-        return nearest_visible(config) if self.layers == "rbm" and self.likelihood == "auto" else config
+        config = super()._choose_likelihood(rows, validation_rows)
+        return nearest_visible_units(config) if self.layers == "rbm" and self.likelihood == "auto" else config
 
-    def _finish(self, rows: Rows) -> None:
-        super()._finish(rows)
-        if isinstance(self.objective_, Unrolled) and not self.objective_.is_unrolled:
+    def _after_training(self, rows: Rows) -> None:
+        super()._after_training(rows)
+        if isinstance(self.objective_, UnrolledAutoencoder) and not self.objective_.is_unrolled:
             self.objective_.unroll()  # it was not fine-tuned, or somebody pressed Ctrl-C before
 
     def _notes(self) -> list[str]:
-        blind = self.training == "supervised" and self.reconstruction_weight == 0 and self._fine_tuning_epochs(1) == 0
+        decoder_untrained = (
+            self.training == "supervised" and self.reconstruction_weight == 0 and self._fine_tuning_epochs(1) == 0
+        )
         note = "the decoder was not learned: its layers looked at the labels alone (reconstruction_weight=0)"
-        return [*super()._notes(), *([note] if blind else [])]
+        return [*super()._notes(), *([note] if decoder_untrained else [])]
 
 
-def _changed(settings: Settings, max_epochs: int | None, learning_rate: float | None) -> Settings:
+def _stage_config(
+    training_config: TrainingConfig, max_epochs: int | None, learning_rate: float | None
+) -> TrainingConfig:
     """The settings with what was said of a stage."""
     return replace(
-        settings,
-        max_epochs=settings.max_epochs if max_epochs is None else max_epochs,
-        learning_rate=learning_rate or settings.learning_rate,
+        training_config,
+        max_epochs=training_config.max_epochs if max_epochs is None else max_epochs,
+        learning_rate=learning_rate or training_config.learning_rate,
     )

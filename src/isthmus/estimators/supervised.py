@@ -16,27 +16,27 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from isthmus.data.preprocessing import len_of
-from isthmus.data.streams import Labelled, Subset, blocks
+from isthmus.data.preprocessing import n_rows_of
+from isthmus.data.streams import LabelledRows, Subset, blocks
 from isthmus.errors import InputError
 from isthmus.estimators import inputs
 from isthmus.estimators.base import BaseAutoencoder, seed_of
+from isthmus.estimators.data_passes import padded
 from isthmus.estimators.deep import Autoencoder
-from isthmus.estimators.labels import one_a_row
-from isthmus.estimators.planning import planned
+from isthmus.estimators.labels import validate_labels
 from isthmus.estimators.progress import ProgressBar
-from isthmus.estimators.surveys import padded
+from isthmus.estimators.training_config import training_config_for
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
 from isthmus.learning.supervision import Loss, Supervision
-from isthmus.learning.training import Settings
+from isthmus.learning.trainer import TrainingConfig
 from isthmus.parts.networks import MLP, check_choice
 
 STARTS = ("encoder", "random")
 
-FEWEST_HELD_OUT = 20
+MIN_LABELLED_VALIDATION_ROWS = 20
 """Labelled rows below which none is held out: the error of so few says nothing about when to stop."""
 
 
@@ -104,15 +104,15 @@ class CodePredictor(BaseEstimator):
 
     # -- what a classifier and a regressor do differently -------------------------------------------
 
-    def _learn_labels(self, y: Any) -> Tensor:
+    def _fit_labels(self, y: Any) -> Tensor:
         """The labels as the loss takes them, after looking at which there are."""
         raise NotImplementedError
 
     def _labels(self, y: Any) -> Tensor:
-        """More labels, of those that `_learn_labels` has seen."""
+        """More labels, of those that `_fit_labels` has seen."""
         raise NotImplementedError
 
-    def _first_output(self, labels: Tensor) -> Float[Tensor, " outputs"]:
+    def _initial_output(self, labels: Tensor) -> Float[Tensor, " outputs"]:
         """What the head gives before learning, whatever the code."""
         raise NotImplementedError
 
@@ -122,7 +122,7 @@ class CodePredictor(BaseEstimator):
         raise NotImplementedError
 
     def _fitted_labels(self) -> dict[str, Any]:
-        """What `_learn_labels` has learned."""
+        """What `_fit_labels` has learned."""
         raise NotImplementedError
 
     # -- learning -----------------------------------------------------------------------------------
@@ -144,32 +144,36 @@ class CodePredictor(BaseEstimator):
         self._check_parameters()
         if validation is not None and not (isinstance(validation, tuple | list) and len(validation) == 2):
             raise InputError(f"{type(self).__name__} looks at labels too; give validation=(rows, labels)")
-        X = inputs.validated(self, X, reset=True)
-        labels = self._learn_labels(one_a_row(self, y, len_of(X)))
+        X = inputs.validate_input(self, X, reset=True)
+        labels = self._fit_labels(validate_labels(self, y, n_rows_of(X)))
         self.seed_ = seed_of(self.random_state)
         generator = torch.Generator().manual_seed(self.seed_)
-        self.encoder_ = self._begin(X, y)
-        rows, held_out, notes = self._split(Labelled(self.encoder_._rows(X), labels), validation, generator)
+        self.encoder_ = self._initial_encoder(X, y)
+        rows, validation_rows, notes = self._split_validation(
+            LabelledRows(self.encoder_._rows(X), labels), validation, generator
+        )
         self.n_rows_ = len(rows.index.unique())
-        self.objective_ = self._build(self._coder(rows, generator), generator)
-        self.objective_.head.start_at(self._first_output(labels))
+        self.objective_ = self._build(self._prepare_encoder(rows, generator), generator)
+        self.objective_.head.start_at(self._initial_output(labels))
         with ProgressBar(f"{self.kind} on {self.encoder_.kind}", self.verbose) as bar:
-            phases = self._phases(planned(self, len(rows)))
-            *before, last = run_phases(self.objective_, phases, rows, held_out, generator, emit=bar.emit)
+            phases = self._phases(training_config_for(self, len(rows)))
+            *before, last = run_phases(
+                self.objective_, phases, rows, validation_rows, generator, on_progress=bar.on_progress
+            )
         self.objective_.eval()
         if not self.frozen:
-            self.encoder_._forget()
+            self.encoder_._on_weights_changed()
         self.history_: dict[str, Any] = {**last, "notes": notes, "pretraining": before}
         return self
 
-    def _phases(self, settings: Settings) -> list[Phase]:
+    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
         """The head alone, where that was asked for; then what was asked for."""
-        last = Phase(self.loss.name, self.objective_, settings)
+        last = Phase(self.loss.name, self.objective_, training_config)
         if self.head_epochs == 0:
             return [last]
         rate = self.head_learning_rate or self.learning_rate
         alone = self._supervision(self.objective_.coder, self.objective_.head, frozen=True)
-        return [Phase("head", alone, replace(settings, max_epochs=self.head_epochs, learning_rate=rate)), last]
+        return [Phase("head", alone, replace(training_config, max_epochs=self.head_epochs, learning_rate=rate)), last]
 
     def _check_parameters(self) -> None:
         inputs.check_parameters(self)
@@ -177,12 +181,12 @@ class CodePredictor(BaseEstimator):
         if self.frozen and self.start == "random":
             raise InputError("frozen=True with start='random' would keep random weights; choose one of the two")
 
-    def _begin(self, X: Any, y: Any) -> BaseAutoencoder:
+    def _initial_encoder(self, X: Any, y: Any) -> BaseAutoencoder:
         """A fitted autoencoder of our own: a copy of the one that was given, or one that is fitted now.
 
         Labels are for a stack that learns its layers from them; other kinds take no notice.
         """
-        given = self._given()
+        given = self._encoder_argument()
         if hasattr(given, "objective_"):
             return copy.deepcopy(given)
         fresh = clone(given)
@@ -192,7 +196,7 @@ class CodePredictor(BaseEstimator):
             fresh.set_params(max_epochs=1)  # it learns how rows are read; its weights are drawn anew
         return fresh.fit(X, y).set_params(max_epochs=given.max_epochs)
 
-    def _given(self) -> BaseAutoencoder:
+    def _encoder_argument(self) -> BaseAutoencoder:
         """The autoencoder that the argument means.
 
         Raises:
@@ -207,41 +211,45 @@ class CodePredictor(BaseEstimator):
             given = load(given)
         if not isinstance(given, BaseAutoencoder):
             what = type(given).__name__
-            told = f"{what}(...)" if isinstance(given, BaseEstimator) else " ".join(repr(given).split())[:60]
-            told = told if given is self.encoder else f"{self.encoder!r} holds a {what}"
-            raise InputError(f"encoder={told}, which is no autoencoder; give one of isthmus, or the path of its file")
+            description = f"{what}(...)" if isinstance(given, BaseEstimator) else " ".join(repr(given).split())[:60]
+            description = description if given is self.encoder else f"{self.encoder!r} holds a {what}"
+            raise InputError(
+                f"encoder={description}, which is no autoencoder; give one of isthmus, or the path of its file"
+            )
         return given
 
-    def _split(
-        self, every: Labelled, validation: Any, generator: torch.Generator
+    def _split_validation(
+        self, all_rows: LabelledRows, validation: Any, generator: torch.Generator
     ) -> tuple[Subset, Rows | None, list[str]]:
         """The rows that are learned from, those that are only looked at, and what the user should know of it."""
-        known = self.loss.known(every.labels)
+        known = self.loss.known(all_rows.labels)
         labelled, others = (torch.nonzero(part).flatten() for part in (known, ~known))
         notes: list[str] = []
-        held = labelled[:0]
+        validation_index = labelled[:0]
         if validation is None:
-            held = self._held_out(every.labels, labelled, generator)
+            validation_index = self._draw_validation_index(all_rows.labels, labelled, generator)
             n_wanted = round(self.validation_fraction * len(labelled))
-            if 0 < n_wanted < FEWEST_HELD_OUT:
+            if 0 < n_wanted < MIN_LABELLED_VALIDATION_ROWS:
                 notes = [f"no rows were held out: {n_wanted} would say too little; every epoch was learned"]
-        labelled = labelled[~torch.isin(labelled, held)]
+        labelled = labelled[~torch.isin(labelled, validation_index)]
         if validation is not None:
             X, y = validation
-            X = inputs.validated(self, X, reset=False)
-            looked_at: Rows | None = Labelled(self.encoder_._rows(X), self._labels(one_a_row(self, y, len_of(X))))
+            X = inputs.validate_input(self, X, reset=False)
+            validation_rows: Rows | None = LabelledRows(
+                self.encoder_._rows(X), self._labels(validate_labels(self, y, n_rows_of(X)))
+            )
         else:
-            looked_at = Subset(every, held) if len(held) else None
+            validation_rows = Subset(all_rows, validation_index) if len(validation_index) else None
         if self.reconstruction_weight == 0.0 or len(others) == 0:
-            return Subset(every, labelled), looked_at, notes
-        return _side_by_side(every, labelled, others), looked_at, notes
+            return Subset(all_rows, labelled), validation_rows, notes
+        return _balance_labelled(all_rows, labelled, others), validation_rows, notes
 
-    def _held_out(
+    def _draw_validation_index(
         self, labels: Tensor, labelled: Int[Tensor, " labelled"], generator: torch.Generator
     ) -> Int[Tensor, " held"]:
         """The same share of the rows of each class (of all, where there are no classes)."""
         n_wanted = round(self.validation_fraction * len(labelled))
-        if n_wanted < FEWEST_HELD_OUT:
+        if n_wanted < MIN_LABELLED_VALIDATION_ROWS:
             return labelled[:0]
         shuffled = labelled[torch.randperm(len(labelled), generator=generator)]
         if labels.is_floating_point():
@@ -249,13 +257,13 @@ class CodePredictor(BaseEstimator):
         own = [shuffled[labels[shuffled] == number] for number in labels[labelled].unique()]
         return torch.cat([rows[: round(self.validation_fraction * len(rows))] for rows in own])
 
-    def _coder(self, rows: Rows, generator: torch.Generator) -> Reconstruction:
+    def _prepare_encoder(self, rows: Rows, generator: torch.Generator) -> Reconstruction:
         """The parts that are started from; drawn anew where that was asked for."""
         if self.start == "random":
-            self.encoder_.objective_ = self.encoder_._recipe(self.encoder_._shape(), generator)
+            self.encoder_.objective_ = self.encoder_._build_objective(self.encoder_._shape(), generator)
             self.encoder_.objective_.prepare(rows)
         if not self.frozen and self.reconstruction_weight == 0.0:
-            self.encoder_.objective_.leave_model()
+            self.encoder_.objective_.separate_encoder()
         return self.encoder_.objective_
 
     def _build(self, coder: Reconstruction, generator: torch.Generator) -> Supervision:
@@ -275,7 +283,7 @@ class CodePredictor(BaseEstimator):
     def _outputs(self, X: Any) -> Float[np.ndarray, "n outputs"]:
         """What the head gives, in padded blocks of one size: a row's output depends on its row alone."""
         check_is_fitted(self)
-        rows = self.encoder_._rows(inputs.validated(self, X, reset=False))
+        rows = self.encoder_._rows(inputs.validate_input(self, X, reset=False))
         device = resolve_device(self.device)
         self.objective_.to(device).eval()
         with torch.no_grad():
@@ -311,12 +319,12 @@ class CodePredictor(BaseEstimator):
         return tags
 
 
-def _side_by_side(every: Labelled, labelled: Int[Tensor, " n"], others: Int[Tensor, " m"]) -> Subset:
+def _balance_labelled(all_rows: LabelledRows, labelled: Int[Tensor, " n"], others: Int[Tensor, " m"]) -> Subset:
     """Labelled and unlabelled rows in about equal numbers, so that each batch has both.
 
     The labelled ones are repeated; in the reconstruction a repeated row weighs so much less.
     """
     repeats = max(1, len(others) // len(labelled))
-    weights = torch.ones(len(every))
+    weights = torch.ones(len(all_rows))
     weights[labelled] = 1 / repeats
-    return Subset(Labelled(every.rows, every.labels, weights), torch.cat([labelled.repeat(repeats), others]))
+    return Subset(LabelledRows(all_rows.rows, all_rows.labels, weights), torch.cat([labelled.repeat(repeats), others]))

@@ -25,23 +25,23 @@ from torch import Tensor
 from isthmus.errors import InputError
 from isthmus.evaluation.residuals import squared_residuals
 
-WIDEST_COVARIANCE = 2048
+MAX_COVARIANCE_COLUMNS = 2048
 """Columns up to which the covariance is formed: 32 MiB, and a second or two for its eigenvectors."""
 
-LARGEST_GRAM = 2048
+MAX_GRAM_ROWS = 2048
 """Rows up to which the Gram matrix is formed instead, where there are fewer rows than columns."""
 
-HELD_NUMBERS = 2**24
+MAX_GRAM_ENTRIES = 2**24
 """Numbers of x that may be held at once for a Gram matrix: 128 MiB in float64."""
 
-POWERS = 3
+KRYLOV_POWERS = 3
 """Multiplications by the covariance that span the Krylov subspace. On photographs and texts the squared error
 is then within 0.1% of the exact one; see the tests."""
 
 OVERSAMPLING = 10
 """Directions drawn beyond those asked for, as Halko, Martinsson & Tropp (2011), section 4.2, advise (5 or 10)."""
 
-FIRST_ROWS = 1024
+SHIFT_ROWS = 1024
 """Rows whose mean all sums are taken around."""
 
 ROWS_AT_ONCE = 4096
@@ -123,13 +123,13 @@ class PrincipalComponents:
 
     def truncated(self, code_size: int) -> PrincipalComponents:
         """The first `code_size` components alone: what `principal_components` gives for that size."""
-        kept = min(code_size, self.code_size)
-        dropped = float(self.explained_variance[kept:].double().sum())
-        n_left_out = len(self.mean) - kept
+        n_components = min(code_size, self.code_size)
+        dropped = float(self.explained_variance[n_components:].double().sum())
+        n_left_out = len(self.mean) - n_components
         left_out = dropped + (len(self.mean) - self.code_size) * self.noise_variance
         noise = left_out / n_left_out if n_left_out else 0.0
         return PrincipalComponents(
-            self.mean, self.components[:kept], self.explained_variance[:kept], noise, self.n_rows
+            self.mean, self.components[:n_components], self.explained_variance[:n_components], noise, self.n_rows
         )
 
     def size_for(self, share: float) -> int:
@@ -176,10 +176,11 @@ class _Spectrum:
 def principal_components(blocks: Blocks, n_columns: int, code_size: int) -> PrincipalComponents:
     """The first principal components of rows that are read block by block.
 
-    Exact for up to `WIDEST_COVARIANCE` columns, and for wider data of up to `LARGEST_GRAM` rows (fewer where these
-    would be more than `HELD_NUMBERS` numbers). Beyond that a randomised Krylov method, always with the same draws,
-    reads the rows `POWERS` + 1 times, and holds about `POWERS` * (code_size + `OVERSAMPLING`) vectors of a row's
-    width. Sums are taken in float64 around the mean of the first rows, so that columns far from zero lose nothing.
+    Exact for up to `MAX_COVARIANCE_COLUMNS` columns, and for wider data of up to `MAX_GRAM_ROWS` rows (fewer where
+    these would be more than `MAX_GRAM_ENTRIES` numbers). Beyond that a randomised Krylov method, always with the same
+    random vectors, reads the rows `KRYLOV_POWERS` + 1 times, and holds about `KRYLOV_POWERS` * (code_size +
+    `OVERSAMPLING`) vectors of a row's width. Sums are taken in float64 around the mean of the first rows, so that
+    columns far from zero lose nothing.
 
     Args:
         blocks: gives the rows anew at each call, in blocks (block, columns) of any size.
@@ -195,21 +196,21 @@ def principal_components(blocks: Blocks, n_columns: int, code_size: int) -> Prin
     Source: Halko, Martinsson & Tropp, Finding structure with randomness (2011), section 4.5; Musco & Musco,
         Randomized block Krylov methods for stronger and faster approximate SVD (2015), algorithm 2.
     """
-    n_held = min(n_columns, LARGEST_GRAM, max(1, HELD_NUMBERS // n_columns))
-    held = _first_rows(blocks(), n_columns, n_held + 1)
-    if len(held) == 0:
+    n_gram_rows = min(n_columns, MAX_GRAM_ROWS, max(1, MAX_GRAM_ENTRIES // n_columns))
+    first_rows = _first_rows(blocks(), n_columns, n_gram_rows + 1)
+    if len(first_rows) == 0:
         raise InputError("there are no rows to find principal components of; give at least one")
-    if len(held) <= n_held:
-        return _components(_from_gram(held, code_size), code_size)
-    shift = _centre(held[:FIRST_ROWS])
-    find = _from_covariance if n_columns <= WIDEST_COVARIANCE else _from_krylov
+    if len(first_rows) <= n_gram_rows:
+        return _components(_from_gram(first_rows, code_size), code_size)
+    shift = _centre(first_rows[:SHIFT_ROWS])
+    find = _from_covariance if n_columns <= MAX_COVARIANCE_COLUMNS else _from_krylov
     return _components(find(blocks, shift, min(code_size, n_columns)), code_size)
 
 
 def suggested_code_size(blocks: Blocks, n_columns: int, share: float = 0.9, largest: int = 32) -> int:
     """The fewest principal components that carry `share` of the variance, between 1 and min(largest, columns).
 
-    Wider data than `WIDEST_COVARIANCE` columns is judged by its first rows, at most 2,000 of them: a spectrum's
+    Wider data than `MAX_COVARIANCE_COLUMNS` columns is judged by its first rows, at most 2,000 of them: a spectrum's
     bulk needs no more, and their Gram matrix costs one short pass.
 
     Args:
@@ -228,8 +229,8 @@ def suggested_code_size(blocks: Blocks, n_columns: int, share: float = 0.9, larg
         2
     """
     largest = min(largest, n_columns)
-    if n_columns > WIDEST_COVARIANCE:
-        first = _first_rows(blocks(), n_columns, min(2000, max(1, HELD_NUMBERS // n_columns)))
+    if n_columns > MAX_COVARIANCE_COLUMNS:
+        first = _first_rows(blocks(), n_columns, min(2000, max(1, MAX_GRAM_ENTRIES // n_columns)))
         return principal_components(lambda: iter([first]), n_columns, largest).size_for(share)
     return principal_components(blocks, n_columns, largest).size_for(share)
 
@@ -289,14 +290,14 @@ def _largest(matrix: Array, n_wanted: int) -> tuple[Array, Array]:
     return values[::-1].clip(min=0), vectors[:, ::-1]
 
 
-def _from_gram(held: Tensor, code_size: int) -> _Spectrum:
+def _from_gram(first_rows: Tensor, code_size: int) -> _Spectrum:
     """X X^T = U S U^T, so X^T X has the values S, and vectors along X^T U."""
-    mean = _centre(held)
-    x = _shifted(held, mean)
+    mean = _centre(first_rows)
+    x = _shifted(first_rows, mean)
     gram = x @ x.T
     total = float(np.trace(gram))
     values, left = _largest(gram, code_size)
-    return _Spectrum(mean, values, x.T @ left, total, len(held))
+    return _Spectrum(mean, values, x.T @ left, total, len(first_rows))
 
 
 def _from_covariance(blocks: Blocks, shift: Array, code_size: int) -> _Spectrum:
@@ -323,7 +324,7 @@ def _from_krylov(blocks: Blocks, shift: Array, code_size: int) -> _Spectrum:
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(len(shift), code_size + OVERSAMPLING, generator=generator)
     krylov: list[Tensor] = []
-    for _ in range(POWERS):
+    for _ in range(KRYLOV_POWERS):
         mean, total, n_rows, products = _times_scatter(blocks, shift, directions)
         directions = torch.linalg.qr(products)[0].float()
         krylov.append(directions)
@@ -360,13 +361,13 @@ def _times_scatter(
 def _components(spectrum: _Spectrum, code_size: int) -> PrincipalComponents:
     """The record: at most min(rows, columns) components, orthonormal, each with a sign of its own."""
     n_rows, n_columns = spectrum.n_rows, len(spectrum.mean)
-    kept = min(code_size, n_rows, n_columns, len(spectrum.values))
+    n_components = min(code_size, n_rows, n_columns, len(spectrum.values))
     # Directions without variance have no vector of their own: the factorisation completes the basis there.
-    vectors = np.linalg.qr(spectrum.vectors[:, :kept])[0]
-    largest = vectors[np.abs(vectors).argmax(0), np.arange(kept)]
+    vectors = np.linalg.qr(spectrum.vectors[:, :n_components])[0]
+    largest = vectors[np.abs(vectors).argmax(0), np.arange(n_components)]
     vectors = vectors * np.where(largest < 0, -1.0, 1.0)
-    variances = spectrum.values[:kept] / max(n_rows - 1, 1)
-    n_left_out = n_columns - kept
+    variances = spectrum.values[:n_components] / max(n_rows - 1, 1)
+    n_left_out = n_columns - n_components
     left_out = max(spectrum.total / max(n_rows - 1, 1) - float(variances.sum()), 0.0)
     return PrincipalComponents(
         mean=_float32(spectrum.mean),

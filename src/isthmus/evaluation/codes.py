@@ -25,17 +25,17 @@ FOLDS = 5
 NEIGHBOURS = 5
 """Rows that vote in `knn_accuracy`."""
 
-LARGEST_PROBE_ROWS = 10_000
+MAX_PROBE_ROWS = 10_000
 """More rows are not looked at: the standard error of an accuracy is below 0.5% by then."""
 
-LARGEST_PROBE_NUMBERS = 2**23
+MAX_PROBE_ENTRIES = 2**23
 """Rows times columns that are looked at: photographs in colour would take minutes otherwise."""
 
 LOGIT_VARIANCE = 32.0
 """Prior variance of a logit of the linear probe. Shared out among the columns it makes the ridge penalty equally
 strong for a code of 2 and an image of 784 columns; at 32 columns it is scikit-learn's default, C = 1."""
 
-COLLAPSED_SHARE = 1e-3
+COLLAPSED_STD_RATIO = 1e-3
 """A unit whose spread is below this share of the widest unit's says nothing that the decoder could hear."""
 
 ROUNDING = 1e-6
@@ -115,15 +115,15 @@ def knn_accuracy(
         1.0
     """
 
-    def voters(n_rows: int, n_columns: int) -> Classifier:
+    def neighbours_classifier(n_rows: int, n_columns: int) -> Classifier:
         return KNeighborsClassifier(min(NEIGHBOURS, n_rows), algorithm="brute")
 
-    return _accuracy(voters, np.float32, codes, labels, test_codes, test_labels, random_state)
+    return _accuracy(neighbours_classifier, np.float32, codes, labels, test_codes, test_labels, random_state)
 
 
 def probe_rows(n_rows: int, n_columns: int, random_state: int) -> Int[np.ndarray, " probed"]:
     """The numbers of the rows that a probe of so many columns looks at, in order: all, or as many as the limits let."""
-    n_probed = min(n_rows, LARGEST_PROBE_ROWS, max(1, LARGEST_PROBE_NUMBERS // max(n_columns, 1)))
+    n_probed = min(n_rows, MAX_PROBE_ROWS, max(1, MAX_PROBE_ENTRIES // max(n_columns, 1)))
     if n_probed == n_rows:
         return np.arange(n_rows)
     return np.sort(np.random.default_rng(random_state).choice(n_rows, n_probed, replace=False))
@@ -155,8 +155,8 @@ def _accuracy(
         raise InputError("give test_codes and test_labels together, or neither to cross-validate")
     x = _finite(codes, dtype, "codes")
     classes, names = _classes(labels, len(x), "labels")
-    looked_at = probe_rows(len(x), x.shape[1], random_state)
-    x, classes = x[looked_at], classes[looked_at]
+    probed = probe_rows(len(x), x.shape[1], random_state)
+    x, classes = x[probed], classes[probed]
     classifier = classifier_for(*x.shape)
     # One thread for BLAS: the products are small, and threads that wait for a busy core take fifteen times as long.
     with threadpool_limits(1, user_api="blas"):
@@ -169,11 +169,11 @@ def _accuracy(
         test_classes, test_names = _classes(test_labels, len(test), "test_labels", several=False)
         # A class that no training row has is an answer that cannot be found: it counts as missed.
         expected = np.array([known.get(name, -1) for name in test_names])[test_classes]
-        looked_at = probe_rows(len(test), test.shape[1], random_state)
+        probed = probe_rows(len(test), test.shape[1], random_state)
         if len(np.unique(classes)) < 2:
             raise InputError(f"every labelled row has class {names[classes[0]]!r}; a probe needs two classes")
-        found = classifier.fit(x, classes).predict(test[looked_at])
-        return float(np.mean(found == expected[looked_at]))
+        found = classifier.fit(x, classes).predict(test[probed])
+        return float(np.mean(found == expected[probed]))
 
 
 def _cross_validated(
@@ -284,7 +284,7 @@ def unit_statistics(codes: Codes) -> UnitStatistics:
     values = _finite(codes, np.float64, "codes")
     mean, std = values.mean(0), values.std(0)
     rate = (values != 0).mean(0)
-    quiet = (std < COLLAPSED_SHARE * std.max()) | (std <= ROUNDING * np.abs(mean))
+    quiet = (std < COLLAPSED_STD_RATIO * std.max()) | (std <= ROUNDING * np.abs(mean))
     # One row alone shows no variation, which says nothing.
     collapsed = quiet if len(values) > 1 else np.zeros_like(quiet)
     return UnitStatistics(mean, std, rate, rate == 0, collapsed, len(values))

@@ -18,7 +18,7 @@ from isthmus.errors import InputError
 ATOMS_AT_ONCE = 1024
 """True atoms whose cosines with all learned ones are held at once by `mean_max_cosine`."""
 
-RECOVERED = 0.9
+RECOVERY_COSINE = 0.9
 """The cosine from which a true atom counts as found, as Sharkey et al. count it."""
 
 Dictionary = ArrayLike | Float[Tensor, "atoms columns"]
@@ -31,7 +31,7 @@ class Comparison:
     Attributes:
         mean_max_cosine: see `mean_max_cosine`: several true atoms may share one learned atom.
         mean_matched_cosine: the mean of `cosines`: each learned atom serves one true atom (the "MCC" of the field).
-        recovered: the share of true atoms whose nearest learned atom has a cosine above `RECOVERED`.
+        recovered: the share of true atoms whose nearest learned atom has a cosine above `RECOVERY_COSINE`.
         pairs: numbers of a true and of a learned atom, (matched, 2), in the order of the true ones.
         cosines: of these pairs, (matched,).
     """
@@ -68,7 +68,7 @@ def mean_max_cosine(true: Dictionary, learned: Dictionary, *, signed: bool = Tru
         >>> mean_max_cosine([[1.0, 0.0], [0.0, 1.0]], [[0.0, 3.0], [2.0, 0.0], [1.0, 1.0]])
         1.0
     """
-    return float(_nearest(*_both(true, learned), signed).mean())
+    return float(_nearest(*_unit_norm_atoms(true, learned), signed).mean())
 
 
 def match(
@@ -99,7 +99,7 @@ def match(
         >>> pairs.tolist(), cosines.tolist()
         ([[0, 1], [1, 0]], [1.0, 1.0])
     """
-    found = _cosines(*_both(true, learned), signed)
+    found = _cosines(*_unit_norm_atoms(true, learned), signed)
     rows, columns = linear_sum_assignment(found, maximize=True)
     return np.stack([rows, columns], axis=1), found[rows, columns]
 
@@ -114,9 +114,9 @@ def compare_dictionaries(true: Dictionary, learned: Dictionary, *, signed: bool 
         >>> found.recovered, f"{found.mean_max_cosine:.3f}", f"{found.mean_matched_cosine:.3f}"
         (0.5, '0.550', '0.550')
     """
-    nearest = _nearest(*_both(true, learned), signed)
+    nearest = _nearest(*_unit_norm_atoms(true, learned), signed)
     pairs, cosines = match(true, learned, signed=signed)
-    recovered = float((nearest > RECOVERED).mean())
+    recovered = float((nearest > RECOVERY_COSINE).mean())
     return Comparison(float(nearest.mean()), float(cosines.mean()), recovered, pairs, cosines)
 
 
@@ -163,7 +163,7 @@ def used_atoms(dictionary: Dictionary, rates: ArrayLike, least: float = 0.0) -> 
     return (_uses(rates, len(atoms)) > least) & (np.abs(atoms).max(1) > 0)
 
 
-def _both(true: Dictionary, learned: Dictionary) -> tuple[np.ndarray, np.ndarray]:
+def _unit_norm_atoms(true: Dictionary, learned: Dictionary) -> tuple[np.ndarray, np.ndarray]:
     """Both dictionaries as unit atoms, in float64."""
     first, second = _matrix(true, "the true dictionary"), _matrix(learned, "the learned dictionary")
     if first.shape[1] != second.shape[1]:

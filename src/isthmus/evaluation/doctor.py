@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.errors import counted
-from isthmus.evaluation.facts import ColumnScales, Finding, FitFacts, column_scales, shuffled_columns
-from isthmus.evaluation.residuals import leaves_none
+from isthmus.errors import pluralize
+from isthmus.evaluation.facts import ColumnStatistics, Finding, FitFacts, column_statistics, shuffled_columns
+from isthmus.evaluation.residuals import is_zero_error
 
-__all__ = ["RULES", "ColumnScales", "Finding", "FitFacts", "column_scales", "examine", "shuffled_columns"]
+__all__ = ["RULES", "ColumnStatistics", "Finding", "FitFacts", "column_statistics", "diagnose", "shuffled_columns"]
 
 LARGEST_INPUT = 10.0
 """Weights are drawn for inputs of spread one; ten spreads away a unit saturates or explodes."""
@@ -33,20 +33,20 @@ STILL_IMPROVING = 0.02
 LAST_TENTH = 0.1
 """Of the summed learning rate, not of the epochs: a rate that decays to zero ends every curve flat, finished or not."""
 
-RISE = 0.02
+VALIDATION_LOSS_RISE = 0.02
 """Share of the whole fall by which the held-out loss may rise from its best: what noise and patience do."""
 
-GAP, LARGE_GAP = 1.5, 3.0
+GENERALIZATION_GAP, LARGE_GENERALIZATION_GAP = 1.5, 3.0
 """Squared error of held-out rows over that of training rows. A healthy fit of the 5,000 rows of the MNIST sample ends
 near 1.6, which is worth a note; of 1,000 rows at 4."""
 
 MEMORISED, FORGOTTEN = 0.1, 0.5
 """Shares of the variance that are left over: training rows are known nearly by heart, while of others half is lost."""
 
-WORSE, MUCH_WORSE = 0.02, 0.05
+PCA_EXCESS_NOTE, PCA_EXCESS_WARNING = 0.02, 0.05
 """Excess over the PCA's error. A linear fit of MNIST by gradients ends within 2.4%; from 5% something is wrong."""
 
-WORSE_OF_VARIANCE = 1e-3
+PCA_EXCESS_OF_VARIANCE = 1e-3
 """Where principal components leave nearly nothing over, an excess below this share of the variance is no matter."""
 
 COPIED_DATA, COPIED_NOISE = 0.01, 0.05
@@ -63,20 +63,20 @@ LOGARITHMIC = frozenset({"bernoulli", "continuous-bernoulli", "categorical", "mu
 """Likelihoods that take the logarithm of a probability."""
 
 
-def examine(facts: FitFacts) -> list[Finding]:
+def diagnose(facts: FitFacts) -> list[Finding]:
     """All that the rules find, warnings first, without what another finding explains.
 
     Example:
-        >>> columns = ColumnScales(*(np.array(v) for v in ([0.0, 5.0], [1.0, 0.0], [-3.0, 5.0], [3.0, 5.0])))
+        >>> columns = ColumnStatistics(*(np.array(v) for v in ([0.0, 5.0], [1.0, 0.0], [-3.0, 5.0], [3.0, 5.0])))
         >>> facts = FitFacts(epochs=[], stopped="interrupted", columns=columns, n_rows=9, n_columns=2, code_size=1,
         ...                  n_parameters=9)
-        >>> for finding in examine(facts):
+        >>> for finding in diagnose(facts):
         ...     print(f"{finding.name} ({finding.severity}): {finding.message}")
         constant-columns (note): 1 of 2 columns never varies: 1
         interrupted (note): learning was interrupted after 0 epochs; what was learned until then is kept
     """
     found = [finding for rule in RULES.values() if (finding := rule(facts)) is not None]
-    explained = {name for finding in found for name in EXPLAINS.get(finding.name, ())}
+    explained = {name for finding in found for name in SUPPRESSED_BY.get(finding.name, ())}
     left = [finding for finding in found if finding.name not in explained]
     return sorted(left, key=lambda finding: finding.severity != "warning")
 
@@ -92,14 +92,14 @@ def unscaled_input(facts: FitFacts) -> Finding | None:
     # A multinomial is of counts, which scaling would spoil. Within [-1, 1] the rare pixel of an image is no fault.
     if facts.scaling != "none" or facts.likelihood == "multinomial" or reach <= 1:
         return None
-    said = [_spreads(facts)]
+    messages = [_spreads(facts)]
     if reach > LARGEST_INPUT:
-        said.insert(0, f"column {_column(facts, int(largest.argmax()))} reaches {reach:.4g}")
-    if not any(said):
+        messages.insert(0, f"column {_column(facts, int(largest.argmax()))} reaches {reach:.4g}")
+    if not any(messages):
         return None
     return Finding(
         "unscaled-input",
-        f"the input is not scaled: {'; '.join(filter(None, said))}",
+        f"the input is not scaled: {'; '.join(filter(None, messages))}",
         "let scaling='auto' (--scaling auto) take the columns to a common scale, or scale them before",
     )
 
@@ -170,123 +170,130 @@ def dead_units(facts: FitFacts) -> Finding | None:
 
 def still_improving(facts: FitFacts) -> Finding | None:
     """The watched loss was still falling when the epochs ran out."""
-    watched, n_epochs = facts.watched, len(facts.epochs)
-    if facts.stopped != "max_epochs" or n_epochs < 2 or not all(map(math.isfinite, watched)):
+    monitored_loss, n_epochs = facts.monitored_loss, len(facts.epochs)
+    if facts.stopped != "max_epochs" or n_epochs < 2 or not all(map(math.isfinite, monitored_loss)):
         return None
     rates = np.array([float(epoch["learning_rate"]) for epoch in facts.epochs])
     spent = (rates + np.concatenate([rates[:1], rates[:-1]])) / 2
     left = 1 - np.cumsum(spent) / max(spent.sum(), np.finfo(float).tiny)
     start = int(np.flatnonzero(left >= LAST_TENTH - 1e-9).max(initial=0))
-    if watched[-1] > min(watched[: start + 1]):
+    if monitored_loss[-1] > min(monitored_loss[: start + 1]):
         return None  # it was better before: what falls now comes down from a rise
-    whole, fall = watched[0] - min(watched), watched[start] - watched[-1]
+    whole, fall = monitored_loss[0] - min(monitored_loss), monitored_loss[start] - monitored_loss[-1]
     # Where a short run has no epoch boundary near the last tenth, its share of a longer stretch counts.
     if whole <= 0 or fall / whole * LAST_TENTH / max(left[start], LAST_TENTH) < STILL_IMPROVING:
         return None
     longer = f"{facts.epochs_argument}={2 * n_epochs}"
-    typed = f"--epochs {2 * n_epochs}" if facts.epochs_argument == "max_epochs" else f"--set {longer}"
+    cli_option = f"--epochs {2 * n_epochs}" if facts.epochs_argument == "max_epochs" else f"--set {longer}"
     return Finding(
         "still-improving",
-        f"the {facts.watched_rows} loss was still falling: {fall / whole:.1%} of its whole way down since the first "
-        f"epoch came in the last {counted(n_epochs - 1 - start, 'epoch')} of {n_epochs}",
-        f"learn for longer: {longer} ({typed})",
+        f"the {facts.monitored_rows} loss was still falling: {fall / whole:.1%} of its whole way down since the first "
+        f"epoch came in the last {pluralize(n_epochs - 1 - start, 'epoch')} of {n_epochs}",
+        f"learn for longer: {longer} ({cli_option})",
     )
 
 
 def over_fitting(facts: FitFacts) -> Finding | None:
     """Held-out rows fare much worse than training rows, or fared better before."""
     advice = f"give more rows, a {_smaller(facts)}"
-    advice += ", weight_decay or dropout" if facts.takes("dropout") else " or more weight_decay"
-    if facts.held_out_error is not None and facts.train_error:
-        gap = facts.held_out_error / facts.train_error
-        if gap > GAP and facts.held_out_error - facts.train_error > WORSE_OF_VARIANCE * facts.columns.variance:
+    advice += ", weight_decay or dropout" if facts.has_argument("dropout") else " or more weight_decay"
+    if facts.validation_error is not None and facts.train_error:
+        gap = facts.validation_error / facts.train_error
+        if (
+            gap > GENERALIZATION_GAP
+            and facts.validation_error - facts.train_error > PCA_EXCESS_OF_VARIANCE * facts.columns.variance
+        ):
             message = (
                 f"held-out rows have {gap:.1f} times the squared error of training rows "
-                f"({facts.held_out_error:.4g} against {facts.train_error:.4g}); the network has "
-                f"{facts.n_parameters:,} parameters for {counted(facts.n_rows, 'row')}"
+                f"({facts.validation_error:.4g} against {facts.train_error:.4g}); the network has "
+                f"{facts.n_parameters:,} parameters for {pluralize(facts.n_rows, 'row')}"
             )
-            return Finding("over-fitting", message, advice, "warning" if gap > LARGE_GAP else "note")
-    watched = facts.watched
-    if facts.watched_rows != "held-out" or not all(map(math.isfinite, watched)):
+            return Finding("over-fitting", message, advice, "warning" if gap > LARGE_GENERALIZATION_GAP else "note")
+    monitored_loss = facts.monitored_loss
+    if facts.monitored_rows != "held-out" or not all(map(math.isfinite, monitored_loss)):
         return None
-    best = int(np.argmin(watched))
-    whole, rise = watched[0] - watched[best], watched[-1] - watched[best]
-    if rise <= RISE * whole or rise <= 0:
+    best = int(np.argmin(monitored_loss))
+    whole, rise = monitored_loss[0] - monitored_loss[best], monitored_loss[-1] - monitored_loss[best]
+    if rise <= VALIDATION_LOSS_RISE * whole or rise <= 0:
         return None
     since = f"by {rise / whole:.1%} of what it had come down" if whole > 0 else "ever since"
     kept = "" if facts.best_epoch is None else f"; the weights of epoch {facts.best_epoch + 1} were kept"
-    message = f"the held-out loss was lowest after {counted(best + 1, 'epoch')} and rose {since}{kept}"
+    message = f"the held-out loss was lowest after {pluralize(best + 1, 'epoch')} and rose {since}{kept}"
     return Finding("over-fitting", message, advice, "note")
 
 
 def memorised_rows(facts: FitFacts) -> Finding | None:
     """A powerful decoder has learned the training rows by heart: the code only says which row it is (14.1)."""
-    told = _memorised_weights(facts) or _memorised_course(facts)
-    if not told:
+    description = _memorised_by_error(facts) or _memorised_by_loss_curve(facts)
+    if not description:
         return None
-    parameters, rows = f"{facts.n_parameters:,} parameters", counted(facts.n_rows, "row")
+    parameters, rows = f"{facts.n_parameters:,} parameters", pluralize(facts.n_rows, "row")
     return Finding(
         "memorised-rows",
-        f"{told}: the {parameters} learn the {rows} by heart",
+        f"{description}: the {parameters} learn the {rows} by heart",
         f"give many more rows, or a much {_smaller(facts)}"
         + (", or the linear kind" if facts.kind != "linear" else ""),
     )
 
 
-def _memorised_weights(facts: FitFacts) -> str:
+def _memorised_by_error(facts: FitFacts) -> str:
     """The weights that were kept know the training rows and nothing else."""
     variance = facts.columns.variance
-    if facts.held_out_error is None or facts.train_error is None or variance == 0:
+    if facts.validation_error is None or facts.train_error is None or variance == 0:
         return ""
-    train, held_out = facts.train_error / variance, facts.held_out_error / variance
+    train, held_out = facts.train_error / variance, facts.validation_error / variance
     if not (train <= MEMORISED and held_out >= FORGOTTEN):
         return ""
     return f"training rows are reconstructed to {train:.1%} of their variance, held-out rows only to {held_out:.0%}"
 
 
-def _memorised_course(facts: FitFacts) -> str:
+def _memorised_by_loss_curve(facts: FitFacts) -> str:
     """Later weights did: the training loss fell on and on while the held-out loss came back to where it began."""
-    watched = facts.watched
-    if facts.watched_rows != "held-out" or not all(map(math.isfinite, watched)):
+    monitored_loss = facts.monitored_loss
+    if facts.monitored_rows != "held-out" or not all(map(math.isfinite, monitored_loss)):
         return ""
     trained = [float(epoch["train"]) for epoch in facts.epochs]
-    best = int(np.argmin(watched))
-    if watched[-1] < watched[0] or trained[best] - trained[-1] <= watched[0] - watched[best]:
+    best = int(np.argmin(monitored_loss))
+    if (
+        monitored_loss[-1] < monitored_loss[0]
+        or trained[best] - trained[-1] <= monitored_loss[0] - monitored_loss[best]
+    ):
         return ""
     return (
         f"after epoch {best + 1} the training loss fell on, from {trained[best]:.5g} to {trained[-1]:.5g} nats, while "
-        f"the held-out loss rose from {watched[best]:.5g} to {watched[-1]:.5g}, no better than at the first epoch"
+        f"the held-out loss rose from {monitored_loss[best]:.5g} to {monitored_loss[-1]:.5g}, no better than at the "
+        "first epoch"
     )
 
 
 def worse_than_pca(facts: FitFacts) -> Finding | None:
     """Principal components of the same number do better: the network, or its learning, is no use yet."""
-    error = facts.train_error if facts.held_out_error is None else facts.held_out_error
+    error = facts.train_error if facts.validation_error is None else facts.validation_error
     if error is None or facts.pca_error is None or (facts.penalised and facts.code_size >= facts.n_varying):
         return None  # as many components as columns copy, and nobody asked for that
-    if leaves_none(facts.pca_error, facts.columns.squares):
+    if is_zero_error(facts.pca_error, facts.columns.squares):
         return None
     excess = error - facts.pca_error
-    if not excess > max(WORSE * facts.pca_error, WORSE_OF_VARIANCE * facts.columns.variance):
+    if not excess > max(PCA_EXCESS_NOTE * facts.pca_error, PCA_EXCESS_OF_VARIANCE * facts.columns.variance):
         return None
     minimises = facts.likelihood in SQUARED and not facts.penalised
     advice = "learn for longer (max_epochs) or with a larger learning_rate"
     if facts.kind != "linear":
-        advice += ", try other hidden_sizes" if facts.takes("hidden_sizes") else ""
+        advice += ", try other hidden_sizes" if facts.has_argument("hidden_sizes") else ""
         advice += ", or take the linear kind"
-    much = excess > MUCH_WORSE * facts.pca_error
+    much = excess > PCA_EXCESS_WARNING * facts.pca_error
     times = error / facts.pca_error
-    told = f"{times - 1:.1%} above" if times < 10 else f"{times:.0f} times" if times < 1e6 else "far above"
+    description = f"{times - 1:.1%} above" if times < 10 else f"{times:.0f} times" if times < 1e6 else "far above"
     return Finding(
         "worse-than-pca",
-        f"the squared error per row, {error:.4g}, is {told} that of {facts.code_size} principal components, "
+        f"the squared error per row, {error:.4g}, is {description} that of {facts.code_size} principal components, "
         f"{facts.pca_error:.4g}",
-        advice if minimises else _what_else_was_wanted(facts),
+        advice if minimises else _other_objective_advice(facts),
         "warning" if much and minimises else "note",
     )
 
 
-def _what_else_was_wanted(facts: FitFacts) -> str:
+def _other_objective_advice(facts: FitFacts) -> str:
     """Why a larger squared error than PCA's may be no fault."""
     if facts.penalised:
         return "the code was asked for more than a small error: weaken the penalty or corruption if this is too much"
@@ -304,7 +311,7 @@ def copies_input(facts: FitFacts) -> Finding | None:
         return None
     return Finding(
         "copies-input",
-        f"the code ({facts.code_size} units for {counted(n_varying, 'varying column')}) copies its input: rows are "
+        f"the code ({facts.code_size} units for {pluralize(n_varying, 'varying column')}) copies its input: rows are "
         f"reconstructed to {100 * data:.2g}% of their variance, and rows with shuffled columns, which share nothing "
         f"with them, to {100 * shuffled:.2g}%",
         "strengthen what keeps it from copying: sparsity_weight, corruption_rate or contraction_weight"
@@ -339,7 +346,7 @@ def interrupted(facts: FitFacts) -> Finding | None:
         return None
     return Finding(
         "interrupted",
-        f"learning was interrupted after {counted(len(facts.epochs), 'epoch')}; what was learned until then is kept",
+        f"learning was interrupted after {pluralize(len(facts.epochs), 'epoch')}; what was learned until then is kept",
         "fit again, or go on from a checkpoint with resume=True (--resume)",
         "note",
     )
@@ -375,12 +382,12 @@ RULES: dict[str, Callable[[FitFacts], Finding | None]] = {
 }
 """Every rule by the name of what it finds."""
 
-EXPLAINS = {"memorised-rows": ("over-fitting",), "nan": ("memorised-rows", "worse-than-pca", "over-fitting")}
+SUPPRESSED_BY = {"memorised-rows": ("over-fitting",), "nan": ("memorised-rows", "worse-than-pca", "over-fitting")}
 """What need not be said besides, by the finding that explains it."""
 
 
 def _smaller(facts: FitFacts) -> str:
-    return "smaller network (hidden_sizes)" if facts.takes("hidden_sizes") else "smaller code_size"
+    return "smaller network (hidden_sizes)" if facts.has_argument("hidden_sizes") else "smaller code_size"
 
 
 def _column(facts: FitFacts, number: int) -> str:

@@ -19,7 +19,7 @@ Severity = Literal["note", "warning"]
 
 _ONE_LAYER = frozenset({"linear", "recirculation", "rbm"})
 
-LACKS: Mapping[str, frozenset[str]] = {
+UNSUPPORTED_ARGUMENTS: Mapping[str, frozenset[str]] = {
     "hidden_sizes": _ONE_LAYER,
     "dropout": _ONE_LAYER | {"stacked", "recurrent", "dbn", "dbm"},
 }
@@ -41,7 +41,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class ColumnScales:
+class ColumnStatistics:
     """Of each column of model space over the training rows, (columns,): mean, std (divisor n), smallest, largest."""
 
     mean: Float[np.ndarray, " columns"]
@@ -82,7 +82,7 @@ class FitFacts:
         nan_epoch: number from 0 of the epoch in which the loss was lost, if it was.
         codes: codes of some training rows, (rows, code_size).
         train_error: over some training rows.
-        held_out_error: over held-out rows, if there are any.
+        validation_error: over held-out rows, if there are any.
         pca_error: that of principal components of the same number, over held-out rows if any, else training rows.
         shuffled_error: over training rows whose columns were shuffled apart (`shuffled_columns`).
         column_names: for the messages; columns are told by number without.
@@ -94,7 +94,7 @@ class FitFacts:
 
     epochs: Sequence[Mapping[str, Any]]
     stopped: str
-    columns: ColumnScales
+    columns: ColumnStatistics
     n_rows: int
     n_columns: int
     code_size: int
@@ -107,7 +107,7 @@ class FitFacts:
     nan_epoch: int | None = None
     codes: Float[Tensor, "rows code_size"] | None = None
     train_error: float | None = None
-    held_out_error: float | None = None
+    validation_error: float | None = None
     pca_error: float | None = None
     shuffled_error: float | None = None
     column_names: Sequence[str] | None = None
@@ -117,18 +117,18 @@ class FitFacts:
     n_phases: int = 1
 
     @property
-    def watched(self) -> list[float]:
+    def monitored_loss(self) -> list[float]:
         """The loss that was watched after each epoch: of held-out rows if any, else of training rows."""
         return [float(e["train"] if e["held_out"] is None else e["held_out"]) for e in self.epochs]
 
     @property
-    def watched_rows(self) -> str:
+    def monitored_rows(self) -> str:
         """Whose loss was watched."""
         return "held-out" if self.epochs and self.epochs[-1]["held_out"] is not None else "training"
 
-    def takes(self, argument: str) -> bool:
+    def has_argument(self, argument: str) -> bool:
         """Whether this kind has an argument that is advised."""
-        return self.kind not in LACKS[argument]
+        return self.kind not in UNSUPPORTED_ARGUMENTS[argument]
 
     @property
     def n_varying(self) -> int:
@@ -142,7 +142,7 @@ class FitFacts:
         return unit_statistics(self.codes) if seen and self.codes is not None else None
 
 
-def column_scales(blocks: Iterable[Float[Tensor, "block columns"]]) -> ColumnScales:
+def column_statistics(blocks: Iterable[Float[Tensor, "block columns"]]) -> ColumnStatistics:
     """Mean, standard deviation, smallest and largest of each column, in one pass over blocks of rows.
 
     An entry that is missing is NaN, and left out; a column that was never observed is told as constant at 0.
@@ -151,7 +151,7 @@ def column_scales(blocks: Iterable[Float[Tensor, "block columns"]]) -> ColumnSca
         InputError: no rows.
 
     Example:
-        >>> scales = column_scales([torch.tensor([[1.0, 4.0]]), torch.tensor([[3.0, float("nan")]])])
+        >>> scales = column_statistics([torch.tensor([[1.0, 4.0]]), torch.tensor([[3.0, float("nan")]])])
         >>> scales.mean.tolist(), scales.std.tolist()
         ([2.0, 4.0], [1.0, 0.0])
     """
@@ -172,7 +172,7 @@ def column_scales(blocks: Iterable[Float[Tensor, "block columns"]]) -> ColumnSca
     variance = np.maximum(squares / seen - np.square(total / seen), 0.0)
     smallest, largest = np.where(n > 0, low, 0.0), np.where(n > 0, high, 0.0)
     std = np.where(smallest == largest, 0.0, np.sqrt(variance))
-    return ColumnScales(shift + total / seen, std, smallest, largest)
+    return ColumnStatistics(shift + total / seen, std, smallest, largest)
 
 
 def shuffled_columns(x: Float[Tensor, "batch columns"], generator: torch.Generator) -> Float[Tensor, "batch columns"]:

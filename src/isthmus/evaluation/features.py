@@ -16,12 +16,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.parts.settling import MeanField
+from isthmus.parts.mean_field import MeanField
 
 CODES_AT_ONCE = 256
 """Codes that are decoded at once."""
 
-LINEAR = 1e-4
+LINEARITY_TOLERANCE = 1e-4
 """Defect of additivity, as a share of what the decoder varies by, up to which it is linear: float32 gives 1e-6."""
 
 Decode = Callable[[Float[Tensor, "batch code_size"]], Float[Tensor, "batch outputs"]]
@@ -94,14 +94,14 @@ def activity(codes: Iterable[Float[Tensor, "block units"]]) -> Activity:
     return Activity(n_rows, rates, mean, mean_square, low.numpy(), high.numpy())
 
 
-def strongest(activations: Float[np.ndarray, " rows"], n: int) -> Int[np.ndarray, " strongest"]:
+def top_activating_rows(activations: Float[np.ndarray, " rows"], n: int) -> Int[np.ndarray, " strongest"]:
     """Numbers of the n rows with the largest activations, the largest first; of equals the first.
 
     Raises:
         InputError: n below 1.
 
     Example:
-        >>> strongest(np.array([0.0, 3.0, -5.0, 3.0]), 2).tolist()
+        >>> top_activating_rows(np.array([0.0, 3.0, -5.0, 3.0]), 2).tolist()
         [1, 3]
     """
     if n < 1:
@@ -109,22 +109,22 @@ def strongest(activations: Float[np.ndarray, " rows"], n: int) -> Int[np.ndarray
     return np.argsort(-activations, kind="stable")[:n]
 
 
-def first_weights(encoder: nn.Module) -> tuple[np.ndarray, bool] | None:
+def first_layer_weights(encoder: nn.Module) -> tuple[np.ndarray, bool] | None:
     """The weights of the encoder's first map, float64, (units, ...), and whether they are kernels of a convolution.
 
     None where the encoder has neither an affine map nor a convolution.
     """
-    for weight, is_kernel in _maps(encoder):
+    for weight, is_kernel in _layer_weights(encoder):
         return weight.detach().cpu().double().numpy(), is_kernel
     return None
 
 
-def n_maps(encoder: nn.Module) -> int:
+def n_weight_layers(encoder: nn.Module) -> int:
     """How many affine maps and convolutions an encoder has: with one, its filters are those of the code's units."""
-    return len(list(_maps(encoder)))
+    return len(list(_layer_weights(encoder)))
 
 
-def _maps(encoder: nn.Module) -> Iterator[tuple[Tensor, bool]]:
+def _layer_weights(encoder: nn.Module) -> Iterator[tuple[Tensor, bool]]:
     """The weights of each map, the first first, and whether they are kernels."""
     for layer in encoder.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
@@ -167,7 +167,7 @@ def is_linear(decode: Decode, code_size: int, like: Tensor | None = None) -> boo
         both, one, other = (decode(codes) - origin for codes in (u + v, u, v))
         varies = float(torch.stack([both, one, other]).abs().max())
         rounding = 1e-6 * float(origin.abs().max())
-        if not float((both - one - other).abs().max()) <= LINEAR * varies + rounding:
+        if not float((both - one - other).abs().max()) <= LINEARITY_TOLERANCE * varies + rounding:
             return False
     return True
 
@@ -188,7 +188,7 @@ def atoms(decode: Decode, code_size: int, like: Tensor | None = None) -> Float[n
 
 
 def effects(
-    mean_of: Callable[[Float[np.ndarray, "batch code_size"]], Float[np.ndarray, "batch columns"]],
+    decode_mean: Callable[[Float[np.ndarray, "batch code_size"]], Float[np.ndarray, "batch columns"]],
     seen: Activity,
     units: Int[np.ndarray, " units"],
 ) -> Float[np.ndarray, "units columns"]:
@@ -212,5 +212,5 @@ def effects(
         codes = np.tile(seen.mean.astype(np.float32), (2, len(some), 1))
         codes[0, np.arange(len(some)), some] = seen.largest[some]
         codes[1, np.arange(len(some)), some] = seen.smallest[some]
-        parts.append(mean_of(codes[0]) - mean_of(codes[1]))
+        parts.append(decode_mean(codes[0]) - decode_mean(codes[1]))
     return np.concatenate(parts)

@@ -14,11 +14,11 @@ from torch import Generator, Tensor
 
 from isthmus.errors import InputError
 from isthmus.learning.chains import check_chains
-from isthmus.parts.energies import Harmonium
+from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.layers import is_count
-from isthmus.parts.units import BinaryUnits
+from isthmus.parts.visible_units import BinaryUnits
 
-FEWEST_TEMPERATURES = 2
+MIN_TEMPERATURES = 2
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class PartitionEstimate:
         return self.log_partition + low, self.log_partition + high
 
 
-class Path:
+class AnnealingPath:
     r"""The distributions between independent columns and a harmonium.
 
         p_beta(v) ~ exp( -(1 - beta) V(v; b_0) - beta V(v; b) + sum_j A(beta a_j(v)) )
@@ -59,7 +59,7 @@ class Path:
     machine's own distribution.
 
     Args:
-        harmonium: the machine.
+        rbm: the machine.
         base: b_0, (columns,): best the parameters of the rows' mean; None takes the machine's own visible biases.
         total: words a row, for word counts.
 
@@ -70,39 +70,39 @@ class Path:
     """
 
     def __init__(
-        self, harmonium: Harmonium, base: Float[Tensor, " columns"] | None = None, total: float | None = None
+        self, rbm: RBMEnergy, base: Float[Tensor, " columns"] | None = None, total: float | None = None
     ) -> None:
-        if not harmonium.hidden.exact_draws:
+        if not rbm.hidden.exact_sampling:
             raise InputError(
-                f"hidden_units={harmonium.hidden.name!r} are drawn by an approximation, which annealing would mistake "
+                f"hidden_units={rbm.hidden.name!r} are drawn by an approximation, which annealing would mistake "
                 "for the model; take hidden_units='bernoulli', or sum Z where one side is small (log_partition)"
             )
-        if not harmonium.factorial:
+        if not rbm.factorial:
             raise InputError(
                 "annealing sums hidden units out, which lateral weights tie to each other; sum Z over at most 20 of "
                 "them (log_partition), or take lateral=False"
             )
-        self.harmonium = harmonium
-        self.base = harmonium.visible_bias.detach().clone() if base is None else base.to(harmonium.visible_bias)
+        self.rbm = rbm
+        self.base = rbm.visible_bias.detach().clone() if base is None else base.to(rbm.visible_bias)
         self.total = None if total is None else self.base.new_tensor([float(total)])
-        idle = harmonium.hidden.log_normalizer(self.base.new_zeros(harmonium.n_hidden)).sum()
-        outer = harmonium.visible.log_normalizer(self.base[None], self.base, self.total)[0]
+        idle = rbm.hidden.log_normalizer(self.base.new_zeros(rbm.n_hidden)).sum()
+        outer = rbm.visible.log_normalizer(self.base[None], self.base, self.total)[0]
         self.log_base = float((idle + outer).double())
 
     def log_ratio(self, v: Tensor, a: Tensor, before: float, after: float) -> Float[Tensor, " chains"]:
         """log p*_after(v) - log p*_before(v), where the input a of the hidden units is there; float64."""
-        machine = self.harmonium
+        machine = self.rbm
         hidden = (machine.hidden.log_normalizer(after * a) - machine.hidden.log_normalizer(before * a)).sum(-1)
         energy = machine.visible.energy(v, machine.visible_bias) - machine.visible.energy(v, self.base)
         return hidden.double() - (after - before) * energy.double()
 
     def start(self, n_chains: int, generator: Generator) -> Float[Tensor, "chains columns"]:
         """Draws at beta = 0."""
-        return self.harmonium.visible.sample(self.base.expand(n_chains, -1), generator, self._totals(n_chains))
+        return self.rbm.visible.sample(self.base.expand(n_chains, -1), generator, self._totals(n_chains))
 
     def step(self, v: Tensor, a: Tensor, beta: float, generator: Generator) -> Float[Tensor, "chains columns"]:
         """A step of block Gibbs sampling that leaves p_beta as it is."""
-        machine = self.harmonium
+        machine = self.rbm
         h = machine.hidden.sample(beta * a, generator)
         parameters = torch.lerp(self.base.expand_as(v), machine.down(h), beta)
         return machine.visible.sample(parameters, generator, self._totals(len(v)))
@@ -112,8 +112,8 @@ class Path:
 
 
 @torch.no_grad()
-def annealed(
-    harmonium: Harmonium,
+def annealed_importance_sampling(
+    rbm: RBMEnergy,
     generator: Generator,
     *,
     n_chains: int = 100,
@@ -127,7 +127,7 @@ def annealed(
         w = prod_k p*_(k+1)(v_k) / p*_k(v_k),   Z = Z_0 E[w],   v_0 ~ p_0,  v_k from v_(k-1) by a step at beta_k
 
     Args:
-        harmonium: the machine.
+        rbm: the machine.
         generator: of every draw.
         n_chains: independent chains.
         n_temperatures: how many distributions, the first and the last included; a pilot run spaces them so that each
@@ -147,21 +147,22 @@ def annealed(
     Example:
         >>> from isthmus.parts.likelihoods import Bernoulli
         >>> generator = torch.Generator().manual_seed(0)
-        >>> machine = Harmonium(Bernoulli(6), 4, weight_scale=1.0, generator=generator)
-        >>> abs(annealed(machine, generator, n_temperatures=100).log_partition - float(machine.log_partition())) < 0.1
+        >>> machine = RBMEnergy(Bernoulli(6), 4, weight_scale=1.0, generator=generator)
+        >>> estimate = annealed_importance_sampling(machine, generator, n_temperatures=100)
+        >>> abs(estimate.log_partition - float(machine.log_partition())) < 0.1
         True
     """
-    path = Path(harmonium, base, total)
+    path = AnnealingPath(rbm, base, total)
     n_chains = check_chains(n_chains)
-    betas = chosen_betas(path, n_temperatures, generator) if betas is None else check_betas(betas)
+    betas = adaptive_betas(path, n_temperatures, generator) if betas is None else check_betas(betas)
     v = path.start(n_chains, generator)
     log_weights = _anneal(path, v, betas.tolist(), generator)
     return _estimate(path.log_base, log_weights, betas, from_above=False)
 
 
 @torch.no_grad()
-def reverse_annealed(
-    harmonium: Harmonium,
+def reverse_annealed_importance_sampling(
+    rbm: RBMEnergy,
     v: Float[Tensor, "chains columns"],
     generator: Generator,
     *,
@@ -174,36 +175,37 @@ def reverse_annealed(
 
         1 / Z = E[1 / w] / Z_0,   v_K ~ p, heated step by step to independent columns
 
-    With `annealed` it brackets log Z, as far as `v` are draws of the model: exact ones, or the ends of long chains.
+    With `annealed_importance_sampling` it brackets log Z, as far as `v` are samples of the model: exact ones, or the
+    ends of long chains.
 
     Args:
-        harmonium: the machine.
+        rbm: the machine.
         v: draws of the model, one for each chain.
-        generator, n_temperatures, betas, base, total: as in `annealed`; betas rise here too.
+        generator, n_temperatures, betas, base, total: as in `annealed_importance_sampling`; betas rise here too.
 
     Raises:
-        InputError: as in `annealed`.
+        InputError: as in `annealed_importance_sampling`.
 
     Source: Burda, Grosse & Salakhutdinov, Accurate and conservative estimates of MRF log-likelihood using reverse
     annealing (2015), section 3; Grosse, Ghahramani & Adams, Sandwiching the marginal likelihood using bidirectional
     Monte Carlo (2015).
     """
-    path = Path(harmonium, base, total)
+    path = AnnealingPath(rbm, base, total)
     check_chains(len(v))
-    betas = chosen_betas(path, n_temperatures, generator) if betas is None else check_betas(betas)
+    betas = adaptive_betas(path, n_temperatures, generator) if betas is None else check_betas(betas)
     log_weights = -_anneal(path, v, betas.flip(0).tolist(), generator)
     return _estimate(path.log_base, log_weights, betas, from_above=True)
 
 
-def _anneal(path: Path, v: Tensor, betas: list[float], generator: Generator) -> Float[Tensor, " chains"]:
+def _anneal(path: AnnealingPath, v: Tensor, betas: list[float], generator: Generator) -> Float[Tensor, " chains"]:
     """log w of chains that are taken through the temperatures in the order given."""
     log_weights = torch.zeros(len(v), dtype=torch.float64, device=v.device)
-    a = path.harmonium(v)
+    a = path.rbm(v)
     for before, after in pairwise(betas):
         log_weights += path.log_ratio(v, a, before, after)
         if after != betas[-1]:
             v = path.step(v, a, after, generator)
-            a = path.harmonium(v)
+            a = path.rbm(v)
     return log_weights
 
 
@@ -232,7 +234,7 @@ def check_betas(betas: Float[Tensor, " temperatures"]) -> Float[Tensor, " temper
 
 
 @torch.no_grad()
-def chosen_betas(path: Path, n_temperatures: int, generator: Generator) -> Float[Tensor, " temperatures"]:
+def adaptive_betas(path: AnnealingPath, n_temperatures: int, generator: Generator) -> Float[Tensor, " temperatures"]:
     """Inverse temperatures with as much between each two of them: the spread of d log p*_beta / d beta, by a pilot run.
 
     The variance of log w from beta to beta + d is about d^2 times the variance of that derivative, and the sum of
@@ -243,14 +245,14 @@ def chosen_betas(path: Path, n_temperatures: int, generator: Generator) -> Float
 
     Source: Gelman & Meng, Simulating normalizing constants (1998), section 4.3 (the optimal path); Neal (2001), 4.
     """
-    if not is_count(n_temperatures, FEWEST_TEMPERATURES):
+    if not is_count(n_temperatures, MIN_TEMPERATURES):
         raise InputError(f"n_temperatures={n_temperatures!r}: a path has two ends; give 2 or more")
     pilot = max(10, n_temperatures // 10)
     grid = torch.linspace(0, 1, pilot + 1, dtype=torch.float64)
     v = path.start(20, generator)
     spreads = []
     for beta, after in pairwise(grid.tolist()):
-        a = path.harmonium(v)
+        a = path.rbm(v)
         spreads.append((path.log_ratio(v, a, beta, after) / (after - beta)).std())
         v = path.step(v, a, after, generator)
     spread = torch.stack(spreads).double().cpu()
@@ -269,12 +271,12 @@ def chosen_betas(path: Path, n_temperatures: int, generator: Generator) -> Float
 
 @torch.no_grad()
 def log_pseudo_likelihood(
-    harmonium: Harmonium, v: Float[Tensor, "batch columns"], block: int = 64
+    rbm: RBMEnergy, v: Float[Tensor, "batch columns"], block: int = 64
 ) -> Float[Tensor, " batch"]:
     """sum_j log p(v_j | the other columns) by row, every column of binary units; rates between count as mixtures.
 
     Args:
-        harmonium: the machine.
+        rbm: the machine.
         v: rows.
         block: rows at once.
 
@@ -283,16 +285,16 @@ def log_pseudo_likelihood(
 
     Source: DL book, section 18.3, eq. 18.20.
     """
-    if not isinstance(harmonium.visible, BinaryUnits):
+    if not isinstance(rbm.visible, BinaryUnits):
         raise InputError(
-            f"the pseudo-likelihood is of binary columns; these are of likelihood={harmonium.likelihood.name!r}; use "
+            f"the pseudo-likelihood is of binary columns; these are of likelihood={rbm.likelihood.name!r}; use "
             "the reconstruction (nll)"
         )
     found = []
     for part in v.split(block):
         total = part.new_zeros(len(part))
         for j in range(part.shape[1]):
-            logits = harmonium.conditional_logits(part, torch.full((len(part),), j, device=part.device))
+            logits = rbm.conditional_logits(part, torch.full((len(part),), j, device=part.device))
             total -= F.binary_cross_entropy_with_logits(logits, part[:, j], reduction="none")
         found.append(total)
     return torch.cat(found)

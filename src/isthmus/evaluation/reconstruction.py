@@ -15,10 +15,10 @@ from torch import Tensor
 from isthmus.errors import InputError
 from isthmus.evaluation.baseline import PrincipalComponents
 from isthmus.evaluation.codes import Labels, knn_accuracy, label_array, linear_probe_accuracy, probe_rows, rare_classes
-from isthmus.evaluation.residuals import count_observed, leaves_none, squared_residuals
+from isthmus.evaluation.residuals import count_observed, is_zero_error, squared_residuals
 
 
-class Reading(Protocol):
+class ModelOutput(Protocol):
     """A block of rows as a model sees them, in model space."""
 
     @property
@@ -53,7 +53,7 @@ class Model(Protocol):
     baseline_: PrincipalComponents
     objective_: Any
 
-    def read(self, X: Any) -> Iterable[Reading]:
+    def read(self, X: Any) -> Iterable[ModelOutput]:
         """The rows of `X`, block by block."""
 
 
@@ -72,7 +72,7 @@ def _nothing() -> Tensor:
 
 
 @dataclass
-class _Sums:
+class _RunningSums:
     """What one pass over the rows adds up, in float64; and what the probes need of the rows that they look at.
 
     Sums over rows are of observed entries alone, and each column's mean is over the rows in which it was observed.
@@ -90,19 +90,19 @@ class _Sums:
     codes: list[Tensor] = field(default_factory=list)
     raw: list[Tensor] = field(default_factory=list)
 
-    def add(self, reading: Reading, baseline: PrincipalComponents) -> None:
+    def add(self, output: ModelOutput, baseline: PrincipalComponents) -> None:
         """Add a block."""
-        x, mask = reading.x.double(), reading.mask
+        x, mask = output.x.double(), output.mask
         if self.n_rows == 0:
             # Squares about a row near the mean, not about zero: the difference of two large sums would cancel.
             self.shift = x.mean(0)
         shifted = x - self.shift if mask is None else (x - self.shift).masked_fill(mask == 0, 0.0)
         self.n_rows += len(x)
-        self.by_column = self.by_column + squared_residuals(x, reading.reconstruction.double(), mask).sum(0)
+        self.by_column = self.by_column + squared_residuals(x, output.reconstruction.double(), mask).sum(0)
         self.observed = self.observed + count_observed(x, mask)
-        self.pca_squared_error += float(baseline.squared_error(reading.x, mask).sum(dtype=torch.float64))
-        self.nll += float(reading.nll.sum(dtype=torch.float64))
-        self.active = self.active + (reading.code != 0).double().sum(0)
+        self.pca_squared_error += float(baseline.squared_error(output.x, mask).sum(dtype=torch.float64))
+        self.nll += float(output.nll.sum(dtype=torch.float64))
+        self.active = self.active + (output.code != 0).double().sum(0)
         self.about_shift = self.about_shift + shifted.sum(0)
         self.squares_about_shift = self.squares_about_shift + shifted.square().sum(0)
 
@@ -216,29 +216,31 @@ def squared_error_by_column(model: Model, X: Any) -> Float[np.ndarray, " columns
     return (sums.by_column / sums.observed.clamp(min=1)).numpy()
 
 
-def _errors(model: Model, sums: _Sums) -> dict[str, Any]:
+def _errors(model: Model, sums: _RunningSums) -> dict[str, Any]:
     own, linear = sums.squared_error / sums.n_rows, sums.pca_squared_error / sums.n_rows
-    complete = leaves_none(sums.pca_squared_error, sums.squares)
+    pca_is_exact = is_zero_error(sums.pca_squared_error, sums.squares)
     return {
         "rows": sums.n_rows,
         "code_size": int(model.code_size_),
         "squared_error_per_row": own,
         "pca_squared_error_per_row": linear,
-        "below_pca": None if complete else 1 - own / linear,
+        "below_pca": None if pca_is_exact else 1 - own / linear,
     }
 
 
-def _read(model: Model, X: Any, labels: Labels | None, random_state: int) -> tuple[_Sums, Int[np.ndarray, " probed"]]:
+def _read(
+    model: Model, X: Any, labels: Labels | None, random_state: int
+) -> tuple[_RunningSums, Int[np.ndarray, " probed"]]:
     """One pass over the rows; with labels the rows that the probes look at are kept."""
-    sums, probed = _Sums(), np.arange(0)
-    for reading in (block for block in model.read(X) if len(block.x)):
+    sums, probed = _RunningSums(), np.arange(0)
+    for output in (block for block in model.read(X) if len(block.x)):
         if labels is not None and sums.n_rows == 0:
-            probed = probe_rows(len(labels), reading.x.shape[1], random_state)
-        first, last = np.searchsorted(probed, [sums.n_rows, sums.n_rows + len(reading.x)])
+            probed = probe_rows(len(labels), output.x.shape[1], random_state)
+        first, last = np.searchsorted(probed, [sums.n_rows, sums.n_rows + len(output.x)])
         kept = torch.from_numpy(probed[first:last] - sums.n_rows)
-        sums.codes.append(reading.code[kept])
-        sums.raw.append(reading.x[kept])
-        sums.add(reading, model.baseline_)
+        sums.codes.append(output.code[kept])
+        sums.raw.append(output.x[kept])
+        sums.add(output, model.baseline_)
     if sums.n_rows == 0:
         raise InputError("there are no rows to evaluate on; give at least one")
     if labels is not None and len(labels) != sums.n_rows:

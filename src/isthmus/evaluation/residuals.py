@@ -34,14 +34,14 @@ def count_observed(
     return len(x) if mask is None else mask.double().sum(0)
 
 
-def leaves_none(error: float, squares: float) -> bool:
+def is_zero_error(error: float, squares: float) -> bool:
     """Whether a squared error is zero up to rounding, beside the squares of the rows themselves about zero.
 
     Principal components leave none where they are as many as the directions in which rows vary: nothing can then be
     told as a multiple of what they leave.
 
     Example:
-        >>> leaves_none(2.5e-13, 15.0), leaves_none(2.5e-3, 15.0), leaves_none(0.0, 0.0)
+        >>> is_zero_error(2.5e-13, 15.0), is_zero_error(2.5e-3, 15.0), is_zero_error(0.0, 0.0)
         (True, False, True)
     """
     return error <= ROUNDING * squares

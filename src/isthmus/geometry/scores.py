@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from isthmus.errors import InputError
 from isthmus.learning.objectives import Reconstruction
-from isthmus.parts.passes import Batch
+from isthmus.parts.forward import Batch
 
 Map = Callable[[Float[Tensor, "batch columns"]], Float[Tensor, "batch columns"]]
 """r: rows in model space to their reconstructions."""
@@ -64,10 +64,10 @@ def denoising_score(
         >>> denoising_score(lambda x: x / 2, torch.ones(1, 2), scale=1.0)  # the best r for N(0, I): p_s = N(0, 2 I)
         tensor([[-0.5000, -0.5000]])
     """
-    return (reconstruct(x) - x) / _checked(scale) ** 2
+    return (reconstruct(x) - x) / _check_scale(scale) ** 2
 
 
-def optimal_linear_map(
+def optimal_linear_denoiser(
     mean: Float[Tensor, " columns"], covariance: Float[Tensor, "columns columns"], scale: float
 ) -> Map:
     """r(x) = mu + S (S + s^2 I)^-1 (x - mu): no linear map denoises rows of this mean and covariance better.
@@ -87,10 +87,10 @@ def optimal_linear_map(
     Source: the normal equations of E ||r(x + s e) - x||^2; the Wiener filter.
 
     Example:
-        >>> optimal_linear_map(torch.zeros(2), torch.diag(torch.tensor([3.0, 0.0])), 1.0)(torch.ones(1, 2))
+        >>> optimal_linear_denoiser(torch.zeros(2), torch.diag(torch.tensor([3.0, 0.0])), 1.0)(torch.ones(1, 2))
         tensor([[0.7500, 0.0000]])
     """
-    noisy = covariance + _checked(scale) ** 2 * torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
+    noisy = covariance + _check_scale(scale) ** 2 * torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
     weight = torch.linalg.solve(noisy, covariance)  # (S + s^2 I)^-1 S, the transpose of S (S + s^2 I)^-1
 
     def reconstruct(x: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
@@ -133,10 +133,10 @@ class GaussianMixture:
         if not bool((self.weights > 0).all()):
             raise InputError(f"a weight of the mixture is {float(self.weights.min())}; leave such components out")
 
-    def smoothed(self, scale: float) -> GaussianMixture:
+    def with_noise(self, scale: float) -> GaussianMixture:
         """p_s = p * N(0, s^2 I): the density of x + s e, a mixture with covariances S_k + s^2 I."""
         eye = torch.eye(self.means.shape[1], dtype=self.means.dtype, device=self.means.device)
-        return replace(self, covariances=self.covariances + _checked(scale) ** 2 * eye)
+        return replace(self, covariances=self.covariances + _check_scale(scale) ** 2 * eye)
 
     def log_prob(self, x: Float[Tensor, "batch columns"]) -> Float[Tensor, " batch"]:
         """log p(x), in nats."""
@@ -144,12 +144,12 @@ class GaussianMixture:
 
     def score(self, x: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
         """d log p(x) / dx = sum_k p(k | x) S_k^-1 (mu_k - x)."""
-        joint, pull = self._joint(x)
-        return (joint.softmax(-1)[..., None] * pull).sum(-2)
+        joint, whitened = self._joint(x)
+        return (joint.softmax(-1)[..., None] * whitened).sum(-2)
 
-    def optimal_map(self, scale: float) -> Map:
+    def optimal_denoiser(self, scale: float) -> Map:
         """r(x) = x + s^2 d log p_s(x) / dx: no map denoises rows of this density better."""
-        noisy = self.smoothed(scale)
+        noisy = self.with_noise(scale)
 
         def reconstruct(x: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
             return x + scale**2 * noisy.score(x)
@@ -168,15 +168,15 @@ class GaussianMixture:
     def _joint(self, x: Tensor) -> tuple[Float[Tensor, "batch components"], Float[Tensor, "batch components columns"]]:
         """log w_k N(x; mu_k, S_k), and S_k^-1 (mu_k - x)."""
         roots = torch.linalg.cholesky(self.covariances)
-        away = self.means - x[:, None]
-        pull = torch.cholesky_solve(away[..., None], roots).squeeze(-1)
+        difference = self.means - x[:, None]
+        whitened = torch.cholesky_solve(difference[..., None], roots).squeeze(-1)
         log_root = roots.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         constant = 0.5 * self.means.shape[1] * math.log(2 * math.pi)
         log_weight = (self.weights / self.weights.sum()).log()
-        return log_weight - constant - log_root - 0.5 * (away * pull).sum(-1), pull
+        return log_weight - constant - log_root - 0.5 * (difference * whitened).sum(-1), whitened
 
 
-def _checked(scale: float) -> float:
+def _check_scale(scale: float) -> float:
     """A scale of noise that can be divided by."""
     if not 0.0 < scale < math.inf:
         raise InputError(f"noise of scale {scale!r} tells no score; give a standard deviation above 0")

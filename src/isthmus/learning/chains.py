@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from isthmus.errors import InputError
-from isthmus.parts.energies import Harmonium
+from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.layers import is_count
 
 State = TypeVar("State")
@@ -44,7 +44,7 @@ def run_chain(
 
 
 @dataclass(frozen=True)
-class Particles:
+class ChainState:
     """Where chains of a harmonium stand.
 
     Attributes:
@@ -68,45 +68,45 @@ class BlockGibbs:
     """One step of block Gibbs sampling: v ~ p(v | h), then h ~ p(h | v).
 
     Args:
-        harmonium: the machine.
+        rbm: the machine.
 
     Source: DL book, section 20.2.1 and algorithm 18.2.
 
     Example:
         >>> from isthmus.parts.likelihoods import Bernoulli
         >>> generator = torch.Generator().manual_seed(0)
-        >>> gibbs = BlockGibbs(Harmonium(Bernoulli(4), 3, generator=generator))
-        >>> run_chain(gibbs, Particles(torch.zeros(2, 3)), 10, generator).visible.shape
+        >>> gibbs = BlockGibbs(RBMEnergy(Bernoulli(4), 3, generator=generator))
+        >>> run_chain(gibbs, ChainState(torch.zeros(2, 3)), 10, generator).visible.shape
         torch.Size([2, 4])
     """
 
-    def __init__(self, harmonium: Harmonium) -> None:
-        self.harmonium = harmonium
+    def __init__(self, rbm: RBMEnergy) -> None:
+        self.rbm = rbm
 
-    def down(self, state: Particles, generator: Generator | None) -> Particles:
+    def down(self, state: ChainState, generator: Generator | None) -> ChainState:
         """v ~ p(v | h); E[v | h] without a generator."""
-        machine = self.harmonium
+        rbm = self.rbm
         if generator is None:
-            return replace(state, v=machine.visible_mean(state.h, state.total))
-        return replace(state, v=machine.sample_visible(state.h, generator, state.total))
+            return replace(state, v=rbm.visible_mean(state.h, state.total))
+        return replace(state, v=rbm.sample_visible(state.h, generator, state.total))
 
-    def up(self, state: Particles, generator: Generator | None, a: Tensor | None = None) -> Particles:
+    def up(self, state: ChainState, generator: Generator | None, a: Tensor | None = None) -> ChainState:
         """h ~ p(h | v); E[h | v] without a generator. The input a of the hidden units may be there already."""
-        machine = self.harmonium
-        a = machine(state.visible) if a is None else a
-        h = machine.mean_given(a) if generator is None else machine.sample_given(a, generator, state.h)
+        rbm = self.rbm
+        a = rbm(state.visible) if a is None else a
+        h = rbm.mean_given(a) if generator is None else rbm.sample_given(a, generator, state.h)
         return replace(state, h=h)
 
-    def begin(
+    def start_chains(
         self, v: Float[Tensor, "chains columns"], generator: Generator | None, a: Tensor | None = None
-    ) -> Particles:
+    ) -> ChainState:
         """Chains at rows: h ~ p(h | v); E[h | v] without a generator. The input a may be there already."""
-        machine = self.harmonium
-        a = machine(v) if a is None else a
-        h = machine.mean_given(a) if generator is None else machine.sample_given(a, generator)
-        return Particles(h, v, machine.visible.total(v))
+        rbm = self.rbm
+        a = rbm(v) if a is None else a
+        h = rbm.mean_given(a) if generator is None else rbm.sample_given(a, generator)
+        return ChainState(h, v, rbm.visible.total(v))
 
-    def __call__(self, state: Particles, generator: Generator | None) -> Particles:
+    def __call__(self, state: ChainState, generator: Generator | None) -> ChainState:
         """Down and up."""
         return self.up(self.down(state, generator), generator)
 

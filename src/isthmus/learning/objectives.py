@@ -13,12 +13,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.learning.rows import Rows, mean_row, surveyed
+from isthmus.learning.rows import Rows, mean_row, sampled_batches
 from isthmus.parts.constraints import Constraint
 from isthmus.parts.corruptions import Corrupted, Corruption
+from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.likelihoods import Likelihood
 from isthmus.parts.networks import ACTIVATIONS, MLP, check_choice
-from isthmus.parts.passes import Batch, Pass
 from isthmus.parts.penalties import Penalty
 
 MONITOR_SEED = 0
@@ -45,10 +45,10 @@ class Objective(nn.Module, ABC):
     starts near zero and for a surrogate means nothing.
 
     Attributes:
-        fewest_looked_at: held-out rows below which the last weights are kept, and not those of the best look.
+        min_validation_rows: held-out rows below which the last weights are kept, and not those of the best look.
     """
 
-    fewest_looked_at: ClassVar[int] = 1
+    min_validation_rows: ClassVar[int] = 1
 
     @abstractmethod
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
@@ -130,7 +130,7 @@ class Reconstruction(Objective):
             code_activation = ACTIVATIONS[code_activation]()
         self.code_activation = code_activation
         self.corruption = corruption
-        self.corrupted_weight, self.clean_weight = check_emphasis(corrupted_weight, clean_weight)
+        self.corrupted_weight, self.clean_weight = check_entry_weights(corrupted_weight, clean_weight)
         self.penalties = nn.ModuleDict(penalties or {})
         self.constraints = tuple(constraints)
         self.centre = centre
@@ -139,7 +139,7 @@ class Reconstruction(Objective):
         """Begin where the decoder gives the centre of the rows and the encoder sees centred ones."""
         self.start_at(self.centre(rows))
         if self.corruption is not None:
-            self.corruption.prepare(batch.x for batch in surveyed(rows))
+            self.corruption.prepare(batch.x for batch in sampled_batches(rows))
         for constraint in self.constraints:
             constraint.check(self)
         self.project()
@@ -152,17 +152,17 @@ class Reconstruction(Objective):
         moves each output by some nats, which the first epochs would be spent on taking back: r(centre) = centre there.
         A dictionary's codes are zero at the centre.
         """
-        wanted = self.likelihood.parameters_for(centre)
-        self.decoder.start_at(wanted)
+        desired_output = self.likelihood.parameters_for(centre)
+        self.decoder.start_at(desired_output)
         if not isinstance(self.encoder, MLP):
             return
-        seen = self._seen(Corrupted(centre[None], None), None)
-        self.encoder.centre(seen[0])
+        encoder_input = self._encoder_input(Corrupted(centre[None], None), None)
+        self.encoder.centre(encoder_input[0])
         if len(self.encoder.affine_maps) == 1 and not self.constraints:
-            given = self.decoder(self.code_activation(self.encoder(seen)))[0]
-            self.decoder.start_at(2 * wanted - given)
+            given = self.decoder(self.code_activation(self.encoder(encoder_input)))[0]
+            self.decoder.start_at(2 * desired_output - given)
 
-    def leave_model(self) -> None:
+    def separate_encoder(self) -> None:
         """Before labels alone are learned: part the encoder from what should stay as it is; nothing by default."""
 
     def _corrupt(self, batch: Batch, progress: float, generator: torch.Generator | None) -> Corrupted:
@@ -171,46 +171,54 @@ class Reconstruction(Objective):
             return Corrupted(batch.x, None)
         return self.corruption(batch.x, generator, progress)
 
-    def _seen(self, corrupted: Corrupted, observed: Tensor | None) -> Float[Tensor, "batch inputs"]:
+    def _encoder_input(self, corrupted: Corrupted, observed: Tensor | None) -> Float[Tensor, "batch inputs"]:
         """What the encoder is given: x~, and beside it which entries it may look at, where it is told that."""
-        if self.corruption is None or not self.corruption.sees_mask:
+        if self.corruption is None or not self.corruption.mask_aware:
             return corrupted.x
-        seen = torch.ones_like(corrupted.x)
+        encoder_input = torch.ones_like(corrupted.x)
         for mask in (corrupted.mask, observed):
-            seen = seen if mask is None else seen * mask
-        return torch.cat([corrupted.x * seen, seen], -1)
+            encoder_input = encoder_input if mask is None else encoder_input * mask
+        return torch.cat([corrupted.x * encoder_input, encoder_input], -1)
 
     def encode(self, batch: Batch) -> tuple[Float[Tensor, "batch units"], Float[Tensor, "batch code_size"]]:
         """a and h = f(x), without corruption or any draw."""
-        preactivation = self.encoder(self._seen(Corrupted(batch.x, None), batch.mask))
+        preactivation = self.encoder(self._encoder_input(Corrupted(batch.x, None), batch.mask))
         return preactivation, self.code_activation(preactivation)
 
-    def forward(self, batch: Batch, progress: float = 1.0, generator: torch.Generator | None = None) -> Pass:
+    def forward(self, batch: Batch, progress: float = 1.0, generator: torch.Generator | None = None) -> ForwardPass:
         """One trip of the batch through the model; it is corrupted where a generator is given."""
         corrupted = self._corrupt(batch, progress, generator)
-        preactivation = self.encoder(self._seen(corrupted, batch.mask), generator)
+        preactivation = self.encoder(self._encoder_input(corrupted, batch.mask), generator)
         code = self.code_activation(preactivation)
         parameters = self.decoder(code, generator)
-        return Pass(batch, corrupted.x, preactivation, code, parameters, hit=corrupted.hit, progress=progress)
+        return ForwardPass(
+            batch,
+            corrupted.x,
+            preactivation,
+            code,
+            parameters,
+            corruption_mask=corrupted.corruption_mask,
+            progress=progress,
+        )
 
-    def nll(self, trip: Pass) -> Float[Tensor, "*draws batch"]:
+    def nll(self, output: ForwardPass) -> Float[Tensor, "*draws batch"]:
         """-log p_dec(x | h) by row, over the observed entries."""
-        return self.likelihood.nll(trip.parameters, trip.batch.wanted, self._entry_weight(trip))
+        return self.likelihood.nll(output.parameters, output.batch.desired_output, self._entry_weights(output))
 
-    def _entry_weight(self, trip: Pass) -> Float[Tensor, "batch columns"] | None:
+    def _entry_weights(self, output: ForwardPass) -> Float[Tensor, "batch columns"] | None:
         """What each entry counts: nothing where it was missing, and by whether it was corrupted."""
-        mask = trip.batch.mask
-        if trip.hit is None or self.corrupted_weight == self.clean_weight == 1.0:
+        mask = output.batch.mask
+        if output.corruption_mask is None or self.corrupted_weight == self.clean_weight == 1.0:
             return mask
-        emphasis = self.clean_weight + (self.corrupted_weight - self.clean_weight) * trip.hit
-        return emphasis if mask is None else mask * emphasis
+        entry_weights = self.clean_weight + (self.corrupted_weight - self.clean_weight) * output.corruption_mask
+        return entry_weights if mask is None else mask * entry_weights
 
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The reconstruction term, (batch,), nats, and each penalty times its weight."""
-        trip = self(batch, progress, generator)
-        terms = {"reconstruction": self.nll(trip)}
+        output = self(batch, progress, generator)
+        terms = {"reconstruction": self.nll(output)}
         for name, penalty in self.penalties.items():
-            terms[name] = penalty.weight * penalty(trip, self, generator)
+            terms[name] = penalty.weight * penalty(output, self, generator)
         return terms
 
     def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
@@ -229,14 +237,14 @@ class Reconstruction(Objective):
             constraint.project(self)
 
 
-def check_emphasis(corrupted_weight: float, clean_weight: float) -> tuple[float, float]:
+def check_entry_weights(corrupted_weight: float, clean_weight: float) -> tuple[float, float]:
     """Refuse weights of entries that are negative or no number, and that leave nothing to learn.
 
     Raises:
         InputError: with what was found.
 
     Example:
-        >>> check_emphasis(1, 0)
+        >>> check_entry_weights(1, 0)
         (1.0, 0.0)
     """
     for name, weight in (("corrupted_weight", corrupted_weight), ("clean_weight", clean_weight)):

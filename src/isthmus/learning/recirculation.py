@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from isthmus.errors import InputError
 from isthmus.learning.objectives import Decoder, Reconstruction
+from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import Likelihood
-from isthmus.parts.passes import Batch
 
 
 class Recirculation(Reconstruction):
@@ -81,15 +81,15 @@ class Recirculation(Reconstruction):
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The nll of the first pass, (batch,), nats, with the local rule for its gradient."""
         with torch.no_grad():
-            trip = self(batch)
-            nll, mean = self.nll(trip), self.likelihood.mean_given(trip.parameters, batch.x)
+            output = self(batch)
+            nll, mean = self.nll(output), self.likelihood.mean_given(output.parameters, batch.x)
             change = (1.0 - self.regression) * (batch.x - mean)
             change = change if batch.mask is None else change * batch.mask
-            second = batch.x - change
-        again = self.encoder(second)
+            second_input = batch.x - change
+        second_preactivation = self.encoder(second_input)
         with torch.no_grad():
-            hidden_change = trip.code - self.code_activation(again)
-        surrogate = -_products(change, self.decoder(trip.code)) - _products(hidden_change, again)
+            hidden_change = output.code - self.code_activation(second_preactivation)
+        surrogate = -_products(change, self.decoder(output.code)) - _products(hidden_change, second_preactivation)
         return {"reconstruction": nll + (surrogate - surrogate.detach())}
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.stacking import Stack
-from isthmus.parts.passes import Batch, Pass
+from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.recurrence import RecurrentEncoder
 
 
@@ -38,7 +38,7 @@ class RecurrentStack(Stack):
         ...                    likelihood_from({"name": "bernoulli"}, n), "sigmoid")
         ...     for n, m in ((6, 4), (4, 2))]
         >>> stack, batch = RecurrentStack(layers, n_sweeps=3), Batch(torch.ones(5, 6))
-        >>> stack.each_sweep(batch.x).shape, stack.encode(batch)[1].shape
+        >>> stack.codes_by_sweep(batch.x).shape, stack.encode(batch)[1].shape
         (torch.Size([4, 5, 2]), torch.Size([5, 2]))
     """
 
@@ -56,17 +56,25 @@ class RecurrentStack(Stack):
         self.corruption = lowest.corruption
         self.corrupted_weight, self.clean_weight = lowest.corrupted_weight, lowest.clean_weight
 
-    def each_sweep(
+    def codes_by_sweep(
         self, x: Float[Tensor, "batch columns"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "sweeps batch code_size"]:
         """The codes at the beginning and after each sweep, n_sweeps + 1 in all."""
-        return cast(Tensor, self.code_activation(self.encoder.every(x, generator)))
+        return cast(Tensor, self.code_activation(self.encoder.all_sweeps(x, generator)))
 
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The reconstruction, the mean over the sweeps, (batch,), nats."""
         corrupted = self._corrupt(batch, progress, generator)
-        tops = self.encoder.every(corrupted.x, generator)[min(1, self.encoder.n_sweeps) :]
-        codes = self.code_activation(tops)
+        top_preactivations = self.encoder.all_sweeps(corrupted.x, generator)[min(1, self.encoder.n_sweeps) :]
+        codes = self.code_activation(top_preactivations)
         parameters = self.decoder(codes, generator)
-        trip = Pass(batch, corrupted.x, tops, codes, parameters, hit=corrupted.hit, progress=progress)
-        return {"reconstruction": self.nll(trip).mean(0)}
+        output = ForwardPass(
+            batch,
+            corrupted.x,
+            top_preactivations,
+            codes,
+            parameters,
+            corruption_mask=corrupted.corruption_mask,
+            progress=progress,
+        )
+        return {"reconstruction": self.nll(output).mean(0)}

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from isthmus.parts.passes import Batch
+from isthmus.parts.forward import Batch
 
-SURVEYED = 4096
+MAX_SAMPLED_ROWS = 4096
 """Rows that a survey looks at, evenly spread."""
 
 
@@ -27,25 +27,25 @@ class Rows(Protocol):
         ...
 
 
-def spread(n_rows: int, most: int = SURVEYED) -> Int[Tensor, " rows"]:
-    """At most `most` row numbers, evenly spread.
+def evenly_spaced(n_rows: int, max_rows: int = MAX_SAMPLED_ROWS) -> Int[Tensor, " rows"]:
+    """At most `max_rows` row numbers, evenly spread.
 
     Example:
-        >>> spread(10, 4).tolist()
+        >>> evenly_spaced(10, 4).tolist()
         [0, 2, 5, 7]
     """
-    n = min(n_rows, most)
+    n = min(n_rows, max_rows)
     return torch.arange(n) * n_rows // max(n, 1)
 
 
-def surveyed(rows: Rows) -> Iterator[Batch]:
-    """At most `SURVEYED` rows, a block at a time."""
-    return (rows.batch(part) for part in spread(len(rows)).split(1024))
+def sampled_batches(rows: Rows) -> Iterator[Batch]:
+    """At most `MAX_SAMPLED_ROWS` rows, a block at a time."""
+    return (rows.batch(part) for part in evenly_spaced(len(rows)).split(1024))
 
 
 def mean_row(rows: Rows) -> Float[Tensor, " columns"]:
-    """The mean of at most `SURVEYED` rows, of each column over the entries that were observed; 0 where none was."""
-    sums = [_observed(batch) for batch in surveyed(rows)]
+    """The mean of each column over its observed entries, 0 without any, of at most `MAX_SAMPLED_ROWS` rows."""
+    sums = [_observed(batch) for batch in sampled_batches(rows)]
     total, n_observed = (torch.stack(part).sum(0) for part in zip(*sums, strict=True))
     return total / n_observed.clamp(min=1)
 

@@ -7,14 +7,14 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from isthmus.errors import InputError
-from isthmus.learning.contrast import Contrast
-from isthmus.parts.draws import normals
-from isthmus.parts.energies import Harmonium
-from isthmus.parts.passes import Batch
-from isthmus.parts.units import GaussianUnits
+from isthmus.learning.contrastive_divergence import ContrastiveDivergence
+from isthmus.parts.energies import RBMEnergy
+from isthmus.parts.forward import Batch
+from isthmus.parts.sampling import randn_like
+from isthmus.parts.visible_units import GaussianUnits
 
 
-class ScoreMatching(Contrast):
+class ScoreMatching(ContrastiveDivergence):
     r"""The score psi = d log p / dv of the machine drawn to that of the rows, for Gaussian visible units.
 
         exact:      J = E[ 1/2 ||psi(v)||^2 + tr dpsi(v)/dv ]
@@ -27,10 +27,10 @@ class ScoreMatching(Contrast):
     1/2 ||r(v) - v||^2 + sum_i h_i (1 - h_i) ||W_i||^2 - columns. The second is the criterion of a denoising autoencoder
     over 2 s^4 where sigma = s; it needs no second derivative, and learns the density of the blurred rows v~.
 
-    Shapes: as of `Contrast`.
+    Shapes: as of `ContrastiveDivergence`.
 
     Args:
-        harmonium: of real columns, trained in place.
+        rbm: of real columns, trained in place.
         noise_scale: s, in model units; None takes the exact criterion.
         weight_decay: w of the term w/2 ||W||^2.
 
@@ -43,49 +43,49 @@ class ScoreMatching(Contrast):
     Example:
         >>> from isthmus.parts.likelihoods import Gaussian
         >>> generator = torch.Generator().manual_seed(0)
-        >>> objective = ScoreMatching(Harmonium(Gaussian(4), 3, generator=generator))
+        >>> objective = ScoreMatching(RBMEnergy(Gaussian(4), 3, generator=generator))
         >>> {name: tuple(term.shape) for name, term in objective.terms(Batch(torch.ones(2, 4)), 0.0, generator).items()}
         {'score': (2,)}
     """
 
-    def __init__(self, harmonium: Harmonium, *, noise_scale: float | None = None, weight_decay: float = 0.0) -> None:
-        if not isinstance(harmonium.visible, GaussianUnits):
+    def __init__(self, rbm: RBMEnergy, *, noise_scale: float | None = None, weight_decay: float = 0.0) -> None:
+        if not isinstance(rbm.visible, GaussianUnits):
             raise InputError(
-                f"score matching is of real columns; likelihood={harmonium.likelihood.name!r} has others; take "
+                f"score matching is of real columns; likelihood={rbm.likelihood.name!r} has others; take "
                 "method='pcd' or 'cd', or a Gaussian likelihood"
             )
-        if not harmonium.factorial:
+        if not rbm.factorial:
             raise InputError("score matching takes the score in closed form, which lateral weights do not have")
         if noise_scale is not None and not 0.0 < noise_scale < float("inf"):
             raise InputError(f"noise_scale={noise_scale!r}: it must be a number above 0")
-        super().__init__(harmonium, method="cd", centred=False, weight_decay=weight_decay)
+        super().__init__(rbm, method="cd", centred=False, weight_decay=weight_decay)
         self.noise_scale = noise_scale
 
     def terms(self, batch: Batch, progress: float, generator: Generator | None) -> dict[str, Tensor]:
         """The score term, (batch,), and what weights cost."""
-        v = self.complete(batch)
+        v = self.impute(batch)
         if self.training:
-            self.note_offsets(v)
+            self.update_offsets(v)
         score = self.exact(v) if self.noise_scale is None else self.denoising(v, generator)
-        return {"score": score, **self.decayed()}
+        return {"score": score, **self.weight_decay_term()}
 
     def score(self, v: Float[Tensor, "batch columns"]) -> tuple[Float[Tensor, "batch columns"], Tensor]:
         """psi(v), and the input a of the hidden units."""
-        machine = self.harmonium
-        a = machine(v)
-        return machine.visible.statistic(machine.down(machine.hidden.mean(a)) - v), a
+        rbm = self.rbm
+        a = rbm(v)
+        return rbm.visible.sufficient_statistic(rbm.down(rbm.hidden.mean(a)) - v), a
 
     def exact(self, v: Float[Tensor, "batch columns"]) -> Float[Tensor, " batch"]:
         """1/2 ||psi||^2 + tr dpsi/dv by row."""
-        machine = self.harmonium
+        rbm = self.rbm
         psi, a = self.score(v)
-        precision = machine.visible.statistic(torch.ones_like(v[:1]))
-        norms = (machine.weight.square() * precision.square()).sum(1)
-        return 0.5 * psi.square().sum(1) + machine.hidden.slope(a) @ norms - precision.sum()
+        precision = rbm.visible.sufficient_statistic(torch.ones_like(v[:1]))
+        norms = (rbm.weight.square() * precision.square()).sum(1)
+        return 0.5 * psi.square().sum(1) + rbm.hidden.variance(a) @ norms - precision.sum()
 
     def denoising(self, v: Float[Tensor, "batch columns"], generator: Generator | None) -> Float[Tensor, " batch"]:
         """1/2 ||psi(v~) - (v - v~) / s^2||^2 by row; without a generator the rows as they are, whose score is 0."""
         assert self.noise_scale is not None
-        noise = torch.zeros_like(v) if generator is None else normals(v, generator)
+        noise = torch.zeros_like(v) if generator is None else randn_like(v, generator)
         psi, _ = self.score(v + self.noise_scale * noise)
         return 0.5 * (psi + noise / self.noise_scale).square().sum(1)

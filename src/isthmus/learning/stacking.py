@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from isthmus.errors import InputError
 from isthmus.learning.objectives import Objective, Reconstruction
 from isthmus.learning.precision import fast_products
-from isthmus.learning.rows import Rows, surveyed
+from isthmus.learning.rows import Rows, sampled_batches
 from isthmus.learning.supervision import Supervision
+from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.likelihoods import Likelihood
-from isthmus.parts.passes import Batch, Pass
 
-CODES_IN_MEMORY = 2**28
+MAX_CODE_BYTES = 2**28
 """Bytes of the codes of one layer that may stand in memory; more are mapped from a temporary file."""
 
-ROWS_AT_ONCE = 1024
+ENCODE_BATCH_SIZE = 1024
 """Rows that are encoded at once."""
 
 
@@ -125,7 +125,7 @@ class Stack(Reconstruction):
 
     def prepare(self, rows: Rows) -> None:
         """Begin every layer at the mean of what it will see, the layers below being as they were drawn."""
-        prepare_each(self.layers, rows)
+        prepare_layers(self.layers, rows)
 
     def project_gradient(self) -> None:
         """The constraints of the layers hold while they learn together."""
@@ -163,28 +163,28 @@ class JointStack(Stack):
             }
         )
 
-    def climb(self, batch: Batch, progress: float, generator: torch.Generator | None) -> list[Pass]:
+    def climb(self, batch: Batch, progress: float, generator: torch.Generator | None) -> list[ForwardPass]:
         """The trip of each layer, lowest first, each on the code of the one below."""
-        trips: list[Pass] = []
+        outputs: list[ForwardPass] = []
         for layer in self.layers:
-            trips.append(layer(batch, progress, generator))
-            batch = Batch(trips[-1].code)
-        return trips
+            outputs.append(layer(batch, progress, generator))
+            batch = Batch(outputs[-1].code)
+        return outputs
 
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The reconstruction by the whole, (batch,), nats, and each layer's penalties times their weights."""
-        trips = self.climb(batch, progress, generator)
-        top = trips[-1]
+        outputs = self.climb(batch, progress, generator)
+        top = outputs[-1]
         parameters = self.decoder(top.code, generator)
-        whole = replace(trips[0], preactivation=top.preactivation, code=top.code, parameters=parameters)
+        whole = replace(outputs[0], preactivation=top.preactivation, code=top.code, parameters=parameters)
         terms = {"reconstruction": self.layers[0].nll(whole)}
-        for number, (layer, trip) in enumerate(zip(self.layers, trips, strict=True), 1):
+        for number, (layer, output) in enumerate(zip(self.layers, outputs, strict=True), 1):
             for name, penalty in layer.penalties.items():
-                terms[f"layer_{number}_{name}"] = penalty.weight * penalty(trip, layer, generator)
+                terms[f"layer_{number}_{name}"] = penalty.weight * penalty(output, layer, generator)
         return terms
 
 
-class Together(Objective):
+class SimultaneousLayers(Objective):
     r"""The layers of a stack at the same time, each by its own criterion on the codes of the one below.
 
         J = sum_k r_k J_k(h_(k-1)),   h_k = f_k(h_(k-1)) held,   h_0 = x
@@ -214,7 +214,7 @@ class Together(Objective):
 
     def prepare(self, rows: Rows) -> None:
         """Begin every layer at the mean of what it sees first."""
-        prepare_each([cast(Reconstruction, layer) for layer in self.layers], rows)
+        prepare_layers([cast(Reconstruction, layer) for layer in self.layers], rows)
 
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The terms of each layer times its rate."""
@@ -240,12 +240,12 @@ class Together(Objective):
 
 
 @torch.no_grad()
-def prepare_each(layers: Sequence[Reconstruction], rows: Rows) -> None:
+def prepare_layers(layers: Sequence[Reconstruction], rows: Rows) -> None:
     """Begin every layer at the mean of what it will see, the layers below being as they were drawn."""
     below = rows
     for layer in layers:
         layer.prepare(below)
-        below = Codes(torch.cat([layer.encode(batch)[1] for batch in surveyed(below)]))
+        below = CodeRows(torch.cat([layer.encode(batch)[1] for batch in sampled_batches(below)]))
 
 
 class SupervisedLayer(Supervision):
@@ -273,16 +273,16 @@ class SupervisedLayer(Supervision):
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The cross-entropy, (batch,), the reconstruction times w where it counts, and the penalties."""
         assert batch.label is not None
-        terms = {self.loss.name: self._over_known(self.loss(self(batch, generator), batch.label), batch.label)}
+        terms = {self.loss.name: self._mask_unlabelled(self.loss(self(batch, generator), batch.label), batch.label)}
         if self.reconstruction_weight > 0.0 or self.coder.penalties:
-            own = self.coder.terms(batch, progress, generator)
-            reconstruction = self.reconstruction_weight * own.pop("reconstruction")
+            coder_terms = self.coder.terms(batch, progress, generator)
+            reconstruction = self.reconstruction_weight * coder_terms.pop("reconstruction")
             terms |= {"reconstruction": reconstruction} if self.reconstruction_weight > 0.0 else {}
-            terms |= own
+            terms |= coder_terms
         return terms
 
 
-class Codes:
+class CodeRows:
     """Rows that are codes of a layer.
 
     Args:
@@ -302,11 +302,11 @@ class Codes:
         return Batch(self.codes[index], rows=index, label=None if self.labels is None else self.labels[index])
 
 
-class CodesBelow:
+class LayerInputs:
     """The views of the phases of a stack: the rows as layer k sees them, encoded once by the layers below.
 
     The codes of a layer are made of the kept codes of the layer below, which then go. So of the training rows, and
-    of the held-out ones, there are those of two layers at most at a time; codes of more than `CODES_IN_MEMORY` bytes
+    of the held-out ones, there are those of two layers at most at a time; codes of more than `MAX_CODE_BYTES` bytes
     are mapped from a file without a name in the folder for temporary files, which is gone with them.
 
     Args:
@@ -316,26 +316,26 @@ class CodesBelow:
 
     def __init__(self, layers: Sequence[Reconstruction], device: torch.device) -> None:
         self.layers, self.device = tuple(layers), device
-        self._kept: dict[int, tuple[Rows, int, Rows]] = {}
+        self._cached: dict[int, tuple[Rows, int, Rows]] = {}
 
     def view(self, n_below: int) -> Callable[[Rows], Rows]:
         """The rows as the layer sees them that has `n_below` layers below it; 0 is the rows themselves."""
 
         def seen(rows: Rows) -> Rows:
             # The rows are kept beside their codes: a number is of one object only while that lives.
-            _, level, codes = self._kept.get(id(rows), (rows, 0, rows))
+            _, level, codes = self._cached.get(id(rows), (rows, 0, rows))
             if level > n_below:
                 level, codes = 0, rows
             for layer in self.layers[level:n_below]:
-                codes = encoded(layer, codes, self.device)
-            self._kept[id(rows)] = (rows, n_below, codes)
+                codes = encode_rows(layer, codes, self.device)
+            self._cached[id(rows)] = (rows, n_below, codes)
             return codes
 
         return seen
 
 
 @torch.no_grad()
-def encoded(layer: Reconstruction, rows: Rows, device: torch.device) -> Codes:
+def encode_rows(layer: Reconstruction, rows: Rows, device: torch.device) -> CodeRows:
     """The codes of rows by one layer, without corruption, in fp32; labels go with their rows.
 
     Raises:
@@ -345,25 +345,25 @@ def encoded(layer: Reconstruction, rows: Rows, device: torch.device) -> Codes:
     codes: Tensor | None = None
     labels: list[Tensor] = []
     with fast_products("fp32", device):
-        for index in torch.arange(len(rows)).split(ROWS_AT_ONCE):
+        for index in torch.arange(len(rows)).split(ENCODE_BATCH_SIZE):
             batch = rows.batch(index)
             code = layer.encode(batch.to(device))[1]
-            codes = room_for(len(rows), code.shape[1]) if codes is None else codes
+            codes = allocate_codes(len(rows), code.shape[1]) if codes is None else codes
             codes[index[0] : index[0] + len(index)] = code.cpu()
             labels += [] if batch.label is None else [batch.label]
     layer.to("cpu")
     assert codes is not None
-    return Codes(codes, torch.cat(labels) if labels else None)
+    return CodeRows(codes, torch.cat(labels) if labels else None)
 
 
-def room_for(n_rows: int, n_units: int) -> Float[Tensor, "n_rows n_units"]:
-    """A float32 tensor, mapped from disk where it is larger than `CODES_IN_MEMORY`.
+def allocate_codes(n_rows: int, n_units: int) -> Float[Tensor, "n_rows n_units"]:
+    """A float32 tensor, mapped from disk where it is larger than `MAX_CODE_BYTES`.
 
     Raises:
         InputError: the disk is full.
     """
     n_bytes = 4 * n_rows * n_units
-    if n_bytes <= CODES_IN_MEMORY:
+    if n_bytes <= MAX_CODE_BYTES:
         return torch.empty(n_rows, n_units)
     try:
         with tempfile.TemporaryFile() as file:

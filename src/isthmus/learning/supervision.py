@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from isthmus.learning.objectives import Objective, Reconstruction
 from isthmus.learning.rows import Rows
+from isthmus.parts.forward import Batch
 from isthmus.parts.layers import ACTIVATIONS, Dropout
 from isthmus.parts.networks import MLP
-from isthmus.parts.passes import Batch
 
 UNLABELLED = -1
 """The number of the class of a row whose class is not known; an unknown number is NaN."""
@@ -42,7 +42,7 @@ class Loss(Protocol):
         """Nats by row; any finite number where there is no label."""
         ...
 
-    def watched(self, output: Float[Tensor, "batch outputs"], label: Tensor) -> Float[Tensor, " batch"]:
+    def monitored(self, output: Float[Tensor, "batch outputs"], label: Tensor) -> Float[Tensor, " batch"]:
         """What early stopping looks at, by row."""
         ...
 
@@ -67,9 +67,11 @@ class CrossEntropy:
 
     def __call__(self, output: Float[Tensor, "batch classes"], label: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         """-log softmax(o)_y, in fp32 or better."""
-        return F.cross_entropy(_wide(output), label.clamp(min=0), reduction="none")
+        return F.cross_entropy(_at_least_fp32(output), label.clamp(min=0), reduction="none")
 
-    def watched(self, output: Float[Tensor, "batch classes"], label: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    def monitored(
+        self, output: Float[Tensor, "batch classes"], label: Int[Tensor, " batch"]
+    ) -> Float[Tensor, " batch"]:
         """1 where the likeliest class is another, and a tenth of the cross-entropy."""
         return (output.argmax(-1) != label).float() + TIE_BREAK * self(output, label)
 
@@ -92,17 +94,17 @@ class SquaredError:
         self, output: Float[Tensor, "batch outputs"], label: Float[Tensor, "batch outputs"]
     ) -> Float[Tensor, " batch"]:
         """Half the squared error and its constant, in fp32 or better."""
-        squares = (_wide(output) - label.nan_to_num()).square().sum(-1)
+        squares = (_at_least_fp32(output) - label.nan_to_num()).square().sum(-1)
         return 0.5 * squares + 0.5 * label.shape[-1] * math.log(2 * math.pi)
 
-    def watched(
+    def monitored(
         self, output: Float[Tensor, "batch outputs"], label: Float[Tensor, "batch outputs"]
     ) -> Float[Tensor, " batch"]:
         """The same."""
         return self(output, label)
 
 
-def _wide(output: Tensor) -> Tensor:
+def _at_least_fp32(output: Tensor) -> Tensor:
     """At least fp32, whatever learning computes in."""
     return output if output.dtype == torch.float64 else output.float()
 
@@ -184,30 +186,32 @@ class Supervision(Objective):
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """The loss, (batch,), and each term of the coder's criterion times w."""
         assert batch.label is not None
-        with self._disturbed(generator):
+        with self._noise_injection(generator):
             output = self(batch, generator)
-        terms = {self.loss.name: self._over_known(self.loss(output, batch.label), batch.label)}
+        terms = {self.loss.name: self._mask_unlabelled(self.loss(output, batch.label), batch.label)}
         if self.reconstruction_weight > 0.0:
-            with self._disturbed(None if self.coder.penalties else generator):
-                own = self.coder.terms(batch, progress, generator)
-            terms |= {name: self.reconstruction_weight * _by_weight(term, batch.weight) for name, term in own.items()}
+            with self._noise_injection(None if self.coder.penalties else generator):
+                coder_terms = self.coder.terms(batch, progress, generator)
+            terms |= {
+                name: self.reconstruction_weight * _weighted(term, batch.weight) for name, term in coder_terms.items()
+            }
         return terms
 
     def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
         """What the loss says is to be looked at, over the labelled rows."""
         assert batch.label is not None
-        return self._over_known(self.loss.watched(self(batch), batch.label), batch.label)
+        return self._mask_unlabelled(self.loss.monitored(self(batch), batch.label), batch.label)
 
-    def _over_known(self, values: Float[Tensor, " batch"], label: Tensor) -> Float[Tensor, " batch"]:
+    def _mask_unlabelled(self, values: Float[Tensor, " batch"], label: Tensor) -> Float[Tensor, " batch"]:
         """Zero where there is no label, and scaled so that the mean of the batch is that of its labelled rows."""
         known = self.loss.known(label).to(values.dtype)
         return values * known / known.mean().clamp(min=1 / len(known))
 
     @contextmanager
-    def _disturbed(self, generator: torch.Generator | None) -> Iterator[None]:
+    def _noise_injection(self, generator: torch.Generator | None) -> Iterator[None]:
         """Let noise and dropout into the hidden units, by hooks: so any encoder has them, whatever its layers."""
-        quiet = self.hidden_noise == 0.0 and self.dropout.rate == 0.0
-        if generator is None or quiet or not self.training:
+        no_noise = self.hidden_noise == 0.0 and self.dropout.rate == 0.0
+        if generator is None or no_noise or not self.training:
             yield
             return
         hidden = [
@@ -216,25 +220,25 @@ class Supervision(Objective):
             for module in part.modules()
             if isinstance(module, _ACTIVATIONS)
         ]
-        disturb = self._disturb(generator)
-        hooks = [module.register_forward_hook(disturb) for module in (*hidden, self.coder.code_activation)]
+        add_noise = self._noise_hook(generator)
+        hooks = [module.register_forward_hook(add_noise) for module in (*hidden, self.coder.code_activation)]
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
 
-    def _disturb(self, generator: torch.Generator) -> Callable[[nn.Module, object, Tensor], Tensor]:
+    def _noise_hook(self, generator: torch.Generator) -> Callable[[nn.Module, object, Tensor], Tensor]:
         """u -> u m / (1 - rate) + s e, as a hook of an activation."""
 
-        def disturb(module: nn.Module, inputs: object, units: Tensor) -> Tensor:
+        def add_noise(module: nn.Module, inputs: object, units: Tensor) -> Tensor:
             dropped = self.dropout(units, generator) if self.dropout.rate > 0.0 else units
             if self.hidden_noise == 0.0:
                 return dropped
             noise = torch.randn(units.shape, generator=generator, device=generator.device)
             return dropped + self.hidden_noise * noise.to(units.device, units.dtype)
 
-        return disturb
+        return add_noise
 
     def project_gradient(self) -> None:
         """The coder's constraints hold while it is fine-tuned."""
@@ -247,7 +251,7 @@ class Supervision(Objective):
             self.coder.project()
 
 
-def _by_weight(term: Tensor, weight: Float[Tensor, " batch"] | None) -> Tensor:
+def _weighted(term: Tensor, weight: Float[Tensor, " batch"] | None) -> Tensor:
     """A term by row with the rows' weights, whose mean is made 1; a term over the batch as it is."""
     if weight is None or term.ndim == 0:
         return term

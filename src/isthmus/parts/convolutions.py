@@ -16,15 +16,15 @@ from torch.nn.utils import skip_init
 
 from isthmus.errors import InputError
 from isthmus.parts.layers import (
-    SCHEMES,
+    INIT_SCHEMES,
     Normalization,
     affine,
+    apply_layers,
     check_options,
     check_sizes,
-    finish_layer,
     hidden_layers,
     initialise,
-    run,
+    post_affine_modules,
 )
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d)
@@ -108,7 +108,7 @@ def convolution(
     kernel_size: int,
     activation: str,
     *,
-    fed_by: str,
+    input_activation: str,
     bias: bool,
     generator: Generator,
 ) -> nn.Conv2d:
@@ -119,7 +119,7 @@ def convolution(
     initialise(layer.weight, n_in * taps, n_out * taps / STRIDE**2, activation, generator)
     if bias:
         with torch.no_grad():
-            layer.bias.copy_(-SCHEMES[fed_by].mean * layer.weight.sum((1, 2, 3)))
+            layer.bias.copy_(-INIT_SCHEMES[input_activation].mean * layer.weight.sum((1, 2, 3)))
     return channels_last(layer)
 
 
@@ -130,7 +130,7 @@ def transposed_convolution(
     activation: str,
     *,
     size: tuple[int, int],
-    fed_by: str,
+    input_activation: str,
     bias: bool,
     generator: Generator,
 ) -> nn.ConvTranspose2d:
@@ -150,11 +150,11 @@ def transposed_convolution(
     initialise(layer.weight, n_in * taps / STRIDE**2, n_out * taps, activation, generator)
     if bias:
         with torch.no_grad():
-            layer.bias.copy_(-SCHEMES[fed_by].mean * layer.weight.sum((0, 2, 3)) / STRIDE**2)
+            layer.bias.copy_(-INIT_SCHEMES[input_activation].mean * layer.weight.sum((0, 2, 3)) / STRIDE**2)
     return channels_last(layer)
 
 
-def chosen_sizes(
+def resolve_sizes(
     image_shape: Sequence[int], code_size: int, channels: Sequence[int] | None, dense_sizes: Sequence[int] | None
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Channels and dense sizes, the defaults in the place of None.
@@ -215,33 +215,43 @@ class ConvolutionalEncoder(nn.Module):
         super().__init__()
         check_options(activation, normalization, dropout)
         self.image_shape = check_image_shape(image_shape)
-        channels, dense_sizes = chosen_sizes(self.image_shape, code_size, channels, dense_sizes)
+        channels, dense_sizes = resolve_sizes(self.image_shape, code_size, channels, dense_sizes)
         check_kernel_size(kernel_size)
         n_in, height, width = self.image_shape
         layers: list[nn.Module] = []
-        fed_by = "linear"
+        input_activation = "linear"
         for n_maps in channels:
             bias = normalization != "batch"
             layers.append(
-                convolution(n_in, n_maps, kernel_size, activation, fed_by=fed_by, bias=bias, generator=generator)
+                convolution(
+                    n_in,
+                    n_maps,
+                    kernel_size,
+                    activation,
+                    input_activation=input_activation,
+                    bias=bias,
+                    generator=generator,
+                )
             )
-            layers.extend(finish_layer(n_maps, activation, normalization, dropout, maps=True))
-            n_in, fed_by = n_maps, activation
+            layers.extend(post_affine_modules(n_maps, activation, normalization, dropout, maps=True))
+            n_in, input_activation = n_maps, activation
         self.convolutions = nn.Sequential(*layers)
         last_height, last_width = map_sizes(height, width, len(channels))[-1]
         sizes = (n_in * last_height * last_width, *dense_sizes)
         self.dense = nn.Sequential(
-            *hidden_layers(sizes, activation, normalization, dropout, fed_by=fed_by, generator=generator)
+            *hidden_layers(
+                sizes, activation, normalization, dropout, input_activation=input_activation, generator=generator
+            )
         )
-        fed_by = activation if dense_sizes else fed_by
-        self.output = affine(sizes[-1], code_size, "linear", fed_by=fed_by, generator=generator)
+        input_activation = activation if dense_sizes else input_activation
+        self.output = affine(sizes[-1], code_size, "linear", input_activation=input_activation, generator=generator)
 
     def forward(
         self, x: Float[Tensor, "*draws batch pixels"], generator: Generator | None = None
     ) -> Float[Tensor, "*draws batch code_size"]:
         """Map flat images; dropout applies while training and when a generator is given."""
-        maps = run(self.convolutions, x.reshape(-1, *self.image_shape), generator)
-        return self.output(run(self.dense, maps.flatten(1), generator)).unflatten(0, x.shape[:-1])
+        maps = apply_layers(self.convolutions, x.reshape(-1, *self.image_shape), generator)
+        return self.output(apply_layers(self.dense, maps.flatten(1), generator)).unflatten(0, x.shape[:-1])
 
 
 class ConvolutionalDecoder(nn.Module):
@@ -291,7 +301,7 @@ class ConvolutionalDecoder(nn.Module):
         super().__init__()
         check_options(activation, normalization, dropout)
         self.image_shape = check_image_shape(image_shape)
-        channels, dense_sizes = chosen_sizes(self.image_shape, code_size, channels, dense_sizes)
+        channels, dense_sizes = resolve_sizes(self.image_shape, code_size, channels, dense_sizes)
         check_sizes("n_parameters_per_pixel", (n_parameters_per_pixel,))
         check_kernel_size(kernel_size)
         n_channels, height, width = self.image_shape
@@ -306,12 +316,12 @@ class ConvolutionalDecoder(nn.Module):
             sizes[-1],
             n_maps[-1] * innermost[0] * innermost[1],
             activation if channels else "linear",
-            fed_by=activation if dense_sizes else "linear",
+            input_activation=activation if dense_sizes else "linear",
             generator=generator,
         )
         layers: list[nn.Module] = []
         for depth in reversed(range(len(channels))):
-            layers.extend(finish_layer(n_maps[depth + 1], activation, normalization, dropout, maps=True))
+            layers.extend(post_affine_modules(n_maps[depth + 1], activation, normalization, dropout, maps=True))
             layers.append(
                 transposed_convolution(
                     n_maps[depth + 1],
@@ -319,7 +329,7 @@ class ConvolutionalDecoder(nn.Module):
                     kernel_size,
                     activation if depth else "linear",
                     size=outer[depth],
-                    fed_by=activation,
+                    input_activation=activation,
                     bias=normalization != "batch" or depth == 0,
                     generator=generator,
                 )
@@ -336,6 +346,6 @@ class ConvolutionalDecoder(nn.Module):
         self, code: Float[Tensor, "*draws batch code_size"], generator: Generator | None = None
     ) -> Float[Tensor, "*draws batch parameters"]:
         """Map codes to flat images; dropout applies while training and when a generator is given."""
-        h = run(self.dense, code.reshape(-1, code.shape[-1]), generator)
+        h = apply_layers(self.dense, code.reshape(-1, code.shape[-1]), generator)
         maps = self.input(h).unflatten(1, self.maps_shape)
-        return run(self.convolutions, maps, generator).flatten(1).unflatten(0, code.shape[:-1])
+        return apply_layers(self.convolutions, maps, generator).flatten(1).unflatten(0, code.shape[:-1])

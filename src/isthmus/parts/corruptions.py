@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.parts.draws import normals
-from isthmus.parts.hits import Groups, Hits, as_lists, drawn
+from isthmus.parts.corruption_masks import CorruptionMaskSampler, Groups, bernoulli_mask, group_lists
 from isthmus.parts.layers import check_choice
+from isthmus.parts.sampling import randn_like
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Corrupted:
     """
 
     x: Float[Tensor, "batch columns"]
-    hit: Float[Tensor, "batch columns"] | None
+    corruption_mask: Float[Tensor, "batch columns"] | None
     mask: Float[Tensor, "batch columns"] | None = None
 
 
@@ -43,10 +43,10 @@ class Corruption(nn.Module, ABC):
     deviations. The draws are made where the generator lives, so a generator of the CPU gives every device the same.
 
     Attributes:
-        sees_mask: whether the encoder is given [x * mask, mask], 2 * n_columns wide, in place of x.
+        mask_aware: whether the encoder is given [x * mask, mask], 2 * n_columns wide, in place of x.
     """
 
-    sees_mask: ClassVar[bool] = False
+    mask_aware: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "batch columns"], generator: Generator, progress: float = 0.0) -> Corrupted:
@@ -88,7 +88,7 @@ class GaussianNoise(Corruption):
 
     def forward(self, x: Float[Tensor, "batch columns"], generator: Generator, progress: float = 0.0) -> Corrupted:
         """Add the noise."""
-        return Corrupted(x + normals(x, generator).mul_(self.scale), None)
+        return Corrupted(x + randn_like(x, generator).mul_(self.scale), None)
 
     def extra_repr(self) -> str:
         """What `repr` says of it."""
@@ -125,12 +125,12 @@ class Masking(Corruption):
 
     def __init__(self, rate: float, groups: Groups | None = None, n_columns: int | None = None) -> None:
         super().__init__()
-        self.hits = Hits(rate, groups, n_columns)
+        self.corruption_masks = CorruptionMaskSampler(rate, groups, n_columns)
 
     def forward(self, x: Float[Tensor, "batch columns"], generator: Generator, progress: float = 0.0) -> Corrupted:
         """Mask."""
-        hit = self.hits(x, generator)
-        return Corrupted(x.masked_fill(hit, 0.0), hit.to(x.dtype))
+        corruption_mask = self.corruption_masks(x, generator)
+        return Corrupted(x.masked_fill(corruption_mask, 0.0), corruption_mask.to(x.dtype))
 
 
 class SaltAndPepper(Corruption):
@@ -163,7 +163,7 @@ class SaltAndPepper(Corruption):
 
     def __init__(self, rate: float, n_columns: int | None = None) -> None:
         super().__init__()
-        self.hits = Hits(rate)
+        self.corruption_masks = CorruptionMaskSampler(rate)
         shape = () if n_columns is None else (n_columns,)
         self.register_buffer("low", torch.zeros(shape))
         self.register_buffer("high", torch.ones(shape))
@@ -183,10 +183,10 @@ class SaltAndPepper(Corruption):
 
     def forward(self, x: Float[Tensor, "batch columns"], generator: Generator, progress: float = 0.0) -> Corrupted:
         """Replace."""
-        hit = self.hits(x, generator)
-        salt = drawn(x.shape, 0.5, generator).to(x.device)
+        corruption_mask = self.corruption_masks(x, generator)
+        salt = bernoulli_mask(x.shape, 0.5, generator).to(x.device)
         value = torch.where(salt, self.high.to(x.dtype), self.low.to(x.dtype))
-        return Corrupted(torch.where(hit, value, x), hit.to(x.dtype))
+        return Corrupted(torch.where(corruption_mask, value, x), corruption_mask.to(x.dtype))
 
 
 class MissingEntries(Corruption):
@@ -210,20 +210,22 @@ class MissingEntries(Corruption):
 
     Example:
         >>> out = MissingEntries(0.5)(torch.ones(1, 3), torch.Generator().manual_seed(0))
-        >>> out.x.tolist(), out.mask.tolist(), out.hit.tolist()
+        >>> out.x.tolist(), out.mask.tolist(), out.corruption_mask.tolist()
         ([[0.0, 1.0, 0.0]], [[0.0, 1.0, 0.0]], [[1.0, 0.0, 1.0]])
     """
 
-    sees_mask = True
+    mask_aware = True
 
     def __init__(self, rate: float, groups: Groups | None = None, n_columns: int | None = None) -> None:
         super().__init__()
-        self.hits = Hits(rate, groups, n_columns)
+        self.corruption_masks = CorruptionMaskSampler(rate, groups, n_columns)
 
     def forward(self, x: Float[Tensor, "batch columns"], generator: Generator, progress: float = 0.0) -> Corrupted:
         """Take entries away."""
-        hit = self.hits(x, generator)
-        return Corrupted(x.masked_fill(hit, 0.0), hit.to(x.dtype), (~hit).to(x.dtype))
+        corruption_mask = self.corruption_masks(x, generator)
+        return Corrupted(
+            x.masked_fill(corruption_mask, 0.0), corruption_mask.to(x.dtype), (~corruption_mask).to(x.dtype)
+        )
 
 
 class CustomCorruption(Corruption):
@@ -240,7 +242,7 @@ class CustomCorruption(Corruption):
     Example:
         >>> halve = CustomCorruption(lambda x, generator: x / 2)
         >>> halve(torch.tensor([[4.0, 0.0]]), torch.Generator())
-        Corrupted(x=tensor([[2., 0.]]), hit=tensor([[1., 0.]]), mask=None)
+        Corrupted(x=tensor([[2., 0.]]), corruption_mask=tensor([[1., 0.]]), mask=None)
     """
 
     def __init__(self, function: Callable[[Tensor, Generator], Tensor]) -> None:
@@ -250,10 +252,10 @@ class CustomCorruption(Corruption):
 
     def forward(self, x: Float[Tensor, "batch columns"], generator: Generator, progress: float = 0.0) -> Corrupted:
         """Call it, and look at what it returned."""
-        corrupted = self._checked(self.function(x.clone(), generator), x)
+        corrupted = self._check_output(self.function(x.clone(), generator), x)
         return Corrupted(corrupted, (corrupted != x).to(x.dtype))
 
-    def _checked(self, corrupted: Any, x: Tensor) -> Tensor:
+    def _check_output(self, corrupted: Any, x: Tensor) -> Tensor:
         """What the callable returned, if it can stand for the rows."""
         if not isinstance(corrupted, Tensor):
             raise InputError(
@@ -282,7 +284,7 @@ CORRUPTIONS = ("gaussian", "masking", "salt-and-pepper", "groups", "missing")
 """What users type."""
 
 
-def corruption_named(
+def build_corruption(
     name: str | Callable[[Tensor, Generator], Tensor],
     *,
     rate: float,
@@ -304,9 +306,9 @@ def corruption_named(
         InputError: an unknown name; a rate, a scale or groups that cannot be meant.
 
     Example:
-        >>> corruption_named("masking", rate=0.25, scale=0.1)
+        >>> build_corruption("masking", rate=0.25, scale=0.1)
         Masking(
-          (hits): Hits(rate=0.25)
+          (corruption_masks): CorruptionMaskSampler(rate=0.25)
         )
     """
     if callable(name):
@@ -318,7 +320,7 @@ def corruption_named(
         return SaltAndPepper(rate, n_columns)
     if name == "missing":
         return MissingEntries(rate, groups, n_columns)
-    if name == "groups" and not as_lists(groups):
+    if name == "groups" and not group_lists(groups):
         raise InputError(
             "corruption 'groups' was given no groups; give lists of columns that go together, such as [[0, 1], [2, 3]]"
         )

@@ -1,8 +1,8 @@
 """Deep energies: the deep Boltzmann machine, and the machines of two layers that it is begun with.
 
-How it learns is in `isthmus.learning.deep_contrast`. Layers speak only to their neighbours, so that the even ones are
-independent given the odd ones, and the other way about: the two halves are one `Harmonium` (`joined`), which serves for
-log Z, exactly or by annealing.
+How it learns is in `isthmus.learning.dbm_objective`. Layers speak only to their neighbours, so that the even ones are
+independent given the odd ones, and the other way about: the two halves are one `RBMEnergy` (`as_bipartite_rbm`), which
+serves for log Z, exactly or by annealing.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.parts.draws import digits, switched_on
-from isthmus.parts.energies import Harmonium
+from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.layers import check_sizes
 from isthmus.parts.likelihood_base import Likelihood
 from isthmus.parts.likelihood_binary import Bernoulli
-from isthmus.parts.units import VisibleUnits, visible_units
+from isthmus.parts.sampling import bernoulli, mixed_radix
+from isthmus.parts.visible_units import VisibleUnits, visible_units
 
-Units = list[Tensor]
+LayerStates = list[Tensor]
 """Hidden units by layer, lowest first: each (*draws, batch, n_k)."""
 
 
-class DeepHarmonium(nn.Module):
+class DBMEnergy(nn.Module):
     r"""The deep Boltzmann machine: layers of binary hidden units over visible ones, each speaking to the next.
 
         E(v, h_1 .. h_L) = V(v; b_0) - s(v)' W_1' h_1 - sum_k h_k' W_(k+1)' h_(k+1) - sum_k b_k' h_k
@@ -55,7 +55,7 @@ class DeepHarmonium(nn.Module):
     Source: Salakhutdinov & Hinton, Deep Boltzmann machines (2009), section 2; DL book, section 20.4.
 
     Example:
-        >>> machine = DeepHarmonium(Bernoulli(4), (3, 2), generator=torch.Generator().manual_seed(0))
+        >>> machine = DBMEnergy(Bernoulli(4), (3, 2), generator=torch.Generator().manual_seed(0))
         >>> v = torch.tensor([[0.0, 1.0, 1.0, 0.0]])
         >>> [tuple(mu.shape) for mu in machine.mean_field(v, 10)]
         [(1, 3), (1, 2)]
@@ -72,7 +72,7 @@ class DeepHarmonium(nn.Module):
         generator: Generator,
     ) -> None:
         super().__init__()
-        check_sizes("DeepHarmonium", tuple(hidden_sizes))
+        check_sizes("DBMEnergy", tuple(hidden_sizes))
         if len(hidden_sizes) < 2:
             raise InputError(
                 f"a deep Boltzmann machine has two hidden layers or more; found {len(hidden_sizes)}; give hidden_sizes"
@@ -108,9 +108,9 @@ class DeepHarmonium(nn.Module):
 
     # -- energies -------------------------------------------------------------------------------------
 
-    def energy(self, v: Float[Tensor, "*draws batch columns"], units: Units) -> Float[Tensor, "*draws batch"]:
+    def energy(self, v: Float[Tensor, "*draws batch columns"], units: LayerStates) -> Float[Tensor, "*draws batch"]:
         """E(v, h_1 .. h_L); of rates, its expectation over independent units."""
-        total, below = self.visible.energy(v, self.biases[0]), self.visible.statistic(v)
+        total, below = self.visible.energy(v, self.biases[0]), self.visible.sufficient_statistic(v)
         for k, h in enumerate(units, 1):
             total = total - (h * self.inputs(k, below, None)).sum(-1)
             below = h
@@ -122,12 +122,12 @@ class DeepHarmonium(nn.Module):
             mu = self.mean_field(v, n_iterations)
         return self.bound_given(v, mu)
 
-    def bound_given(self, v: Float[Tensor, "*draws batch columns"], mu: Units) -> Float[Tensor, "*draws batch"]:
+    def bound_given(self, v: Float[Tensor, "*draws batch columns"], mu: LayerStates) -> Float[Tensor, "*draws batch"]:
         """F_mu(v) for any rates."""
         entropies = [(torch.special.entr(rates) + torch.special.entr(1 - rates)).sum(-1) for rates in mu]
         return self.energy(v, mu) - torch.stack(entropies).sum(0)
 
-    def odd_free_energy(self, odd: Units) -> Float[Tensor, "*draws batch"]:
+    def odd_free_energy(self, odd: LayerStates) -> Float[Tensor, "*draws batch"]:
         """-log of the sum over the even layers, v among them, of exp(-E), given h_1, h_3, ..."""
         own = torch.stack([(h * self.biases[k]).sum(-1) for k, h in zip(self._odd, odd, strict=True)]).sum(0)
         r, *others = self._even_inputs(odd)
@@ -136,7 +136,7 @@ class DeepHarmonium(nn.Module):
 
     # -- inference ------------------------------------------------------------------------------------
 
-    def mean_field(self, v: Float[Tensor, "*draws batch columns"], n_iterations: int) -> Units:
+    def mean_field(self, v: Float[Tensor, "*draws batch columns"], n_iterations: int) -> LayerStates:
         """mu_1 .. mu_L by rounds, each of the odd layers, then of the even ones.
 
         Layers of one parity do not speak to each other, so that each half round is the best step there is and F_mu
@@ -145,7 +145,7 @@ class DeepHarmonium(nn.Module):
 
         Source: Salakhutdinov & Hinton (2009), section 2.2; Salakhutdinov & Larochelle (2010) for the pass up.
         """
-        first, mu = self._pass_up(v)
+        first, mu = self._initial_rates(v)
         for _ in range(n_iterations):
             for k in (*self._odd, *self._even):
                 above = mu[k] if k < self.n_layers else None
@@ -155,9 +155,9 @@ class DeepHarmonium(nn.Module):
                     mu[k - 1] = torch.sigmoid(self.inputs(k, mu[k - 2], above))
         return mu
 
-    def _pass_up(self, v: Float[Tensor, "*draws batch columns"]) -> tuple[Tensor, Units]:
+    def _initial_rates(self, v: Float[Tensor, "*draws batch columns"]) -> tuple[Tensor, LayerStates]:
         """b_1 + W_1 s(v), which does not change from round to round, and rates from below alone."""
-        first = self.inputs(1, self.visible.statistic(v), None)
+        first = self.inputs(1, self.visible.sufficient_statistic(v), None)
         mu = [torch.sigmoid(2 * first - self.biases[1])]
         for k in range(2, self.n_layers + 1):
             share = 1 if k == self.n_layers else 2
@@ -165,16 +165,18 @@ class DeepHarmonium(nn.Module):
         return first, mu
 
     @torch.no_grad()
-    def draw_hidden(self, v: Float[Tensor, "batch columns"], n_steps: int, generator: Generator) -> Units:
+    def sample_hidden_layers(
+        self, v: Float[Tensor, "batch columns"], n_steps: int, generator: Generator
+    ) -> LayerStates:
         """h_1 .. h_L of p(h | v) by Gibbs steps from the pass up; the even layers by their rates given the odd ones.
 
         In expectation they give the gradient of -log p(v), which mean field gives that of its bound: there the layers
         below are rates, and what their being drawn would do to the layers above is not seen.
         """
-        first, h = self._pass_up(v)
+        first, h = self._initial_rates(v)
         for _ in range(n_steps):
-            drawn = [switched_on(rates, generator) for rates in h[1::2]]
-            h[0::2] = self._sample_odd(first, drawn, generator)
+            hidden_samples = [bernoulli(rates, generator) for rates in h[1::2]]
+            h[0::2] = self._sample_odd(first, hidden_samples, generator)
             h[1::2] = [torch.sigmoid(a) for a in self._upper_even_inputs(h[0::2])]
         return h
 
@@ -194,28 +196,30 @@ class DeepHarmonium(nn.Module):
     # -- chains ---------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def sample_even(self, odd: Units, generator: Generator) -> tuple[Float[Tensor, "chains columns"], Units]:
+    def sample_even(
+        self, odd: LayerStates, generator: Generator
+    ) -> tuple[Float[Tensor, "chains columns"], LayerStates]:
         """v and h_2, h_4, ... given the odd layers."""
         r, *others = self._even_inputs(odd)
-        return self.visible.sample(r, generator), [switched_on(torch.sigmoid(a), generator) for a in others]
+        return self.visible.sample(r, generator), [bernoulli(torch.sigmoid(a), generator) for a in others]
 
     @torch.no_grad()
-    def sample_odd(self, v: Float[Tensor, "chains columns"], even: Units, generator: Generator) -> Units:
+    def sample_odd(self, v: Float[Tensor, "chains columns"], even: LayerStates, generator: Generator) -> LayerStates:
         """h_1, h_3, ... given the even layers."""
-        return self._sample_odd(self.inputs(1, self.visible.statistic(v), None), even, generator)
+        return self._sample_odd(self.inputs(1, self.visible.sufficient_statistic(v), None), even, generator)
 
-    def _sample_odd(self, first: Tensor, even: Units, generator: Generator) -> Units:
+    def _sample_odd(self, first: Tensor, even: LayerStates, generator: Generator) -> LayerStates:
         """h_1, h_3, ... given b_1 + W_1 s(v) and the even layers."""
         above = [*even[1:], None]
         inputs = [F.linear(even[0], self.weights[1].t()) + first]
         inputs += [self.inputs(k, even[i], above[i]) for i, k in enumerate(self._odd[1:])]
-        return [switched_on(torch.sigmoid(a), generator) for a in inputs]
+        return [bernoulli(torch.sigmoid(a), generator) for a in inputs]
 
-    def _even_inputs(self, odd: Units) -> Units:
+    def _even_inputs(self, odd: LayerStates) -> LayerStates:
         """r of the visible units, and the inputs of h_2, h_4, ..., given the odd layers."""
         return [self.inputs(0, None, odd[0]), *self._upper_even_inputs(odd)]
 
-    def _upper_even_inputs(self, odd: Units) -> Units:
+    def _upper_even_inputs(self, odd: LayerStates) -> LayerStates:
         """The inputs of h_2, h_4, ..., given the odd layers."""
         above = [*odd[1:], None]
         return [self.inputs(k, odd[i], above[i]) for i, k in enumerate(self._even)]
@@ -237,14 +241,14 @@ class DeepHarmonium(nn.Module):
     # -- log Z ----------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def joined(self) -> Harmonium:
+    def as_bipartite_rbm(self) -> RBMEnergy:
         """The same machine as two layers, the even ones (v first) and the odd ones; with weights of its own."""
         even = (0, *self._even)
         n_even = sum(self.sizes[k] for k in even)
-        machine = Harmonium(Bernoulli(n_even), sum(self.odd_sizes), generator=torch.Generator())
+        machine = RBMEnergy(Bernoulli(n_even), sum(self.odd_sizes), generator=torch.Generator())
         machine.to(self.biases[0])
         if not isinstance(self.likelihood, Bernoulli):
-            machine.visible = JoinedUnits(self.visible, n_even)
+            machine.visible = EvenLayerUnits(self.visible, n_even)
         machine.weight.zero_()
         rows = dict(zip(self._odd, _starts(self.odd_sizes), strict=True))
         columns = dict(zip(even, _starts([self.sizes[k] for k in even]), strict=True))
@@ -262,10 +266,10 @@ class DeepHarmonium(nn.Module):
         Raises:
             InputError: more than 2^20 states of either.
         """
-        return self.joined().log_partition()
+        return self.as_bipartite_rbm().log_partition()
 
 
-class JoinedUnits(VisibleUnits):
+class EvenLayerUnits(VisibleUnits):
     """Visible units beside binary ones: v and the even hidden layers as one layer.
 
     Args:
@@ -293,21 +297,21 @@ class JoinedUnits(VisibleUnits):
     def sample(self, parameters: Tensor, generator: Generator, total: Tensor | None = None) -> Tensor:
         """Both drawn."""
         first = self.first.sample(parameters[..., : self.n], generator)
-        return torch.cat([first, switched_on(torch.sigmoid(parameters[..., self.n :]), generator)], -1)
+        return torch.cat([first, bernoulli(torch.sigmoid(parameters[..., self.n :]), generator)], -1)
 
-    def statistic(self, v: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
+    def sufficient_statistic(self, v: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
         """s(v), and the others as they are."""
-        return torch.cat([self.first.statistic(v[..., : self.n]), v[..., self.n :]], -1)
+        return torch.cat([self.first.sufficient_statistic(v[..., : self.n]), v[..., self.n :]], -1)
 
     def states_at(self, number: Int[Tensor, " states"]) -> Float[Tensor, "states columns"]:
         """States of the first with states of the others."""
-        its, other = digits([math.prod(self.first.sizes or ()), 2**self.n_binary], number).T
+        its, other = mixed_radix([math.prod(self.first.sizes or ()), 2**self.n_binary], number).T
         first = self.first.states_at(its)
         bits = other[:, None] >> torch.arange(self.n_binary - 1, -1, -1) & 1
         return torch.cat([first, bits.to(first.dtype)], -1)
 
 
-class CopiedHarmonium(Harmonium):
+class DBMLayerRBM(RBMEnergy):
     r"""Two neighbouring layers of a deep machine as a machine of their own, what is beyond stood for by copies.
 
         p(h = 1 | v) = sigma(c + m W s(v)),   p(v | h): parameters b + n W' h,   m, n in {1, 2}
@@ -326,7 +330,7 @@ class CopiedHarmonium(Harmonium):
 
     factorial: ClassVar[bool] = False
 
-    def __init__(self, deep: DeepHarmonium, k: int) -> None:
+    def __init__(self, deep: DBMEnergy, k: int) -> None:
         likelihood = deep.likelihood if k == 1 else Bernoulli(deep.sizes[k - 1])
         super().__init__(likelihood, deep.sizes[k], generator=torch.Generator())
         self.to(deep.biases[0])
@@ -339,7 +343,7 @@ class CopiedHarmonium(Harmonium):
         self, v: Float[Tensor, "*draws batch columns"], generator: Generator | None = None
     ) -> Float[Tensor, "*draws batch hidden"]:
         """c + m W s(v)."""
-        return self.up(self.below * self.visible.statistic(v))
+        return self.up(self.below * self.visible.sufficient_statistic(v))
 
     def down(self, h: Float[Tensor, "*draws batch hidden"]) -> Float[Tensor, "*draws batch columns"]:
         """b + n W' h."""

@@ -1,8 +1,8 @@
 """Energies: the restricted Boltzmann machine in all its units, exactly where it is small enough to be summed.
 
-Units are in `isthmus.parts.units` and `isthmus.parts.hidden_units`. How such a machine learns is in
-`isthmus.learning.contrast`, how its chains run in `isthmus.learning.chains`, how log Z is estimated where it cannot be
-summed in `isthmus.evaluation.partition`.
+Units are in `isthmus.parts.visible_units` and `isthmus.parts.hidden_units`. How such a machine learns is in
+`isthmus.learning.contrastive_divergence`, how its chains run in `isthmus.learning.chains`, how log Z is estimated where
+it cannot be summed in `isthmus.evaluation.partition`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from torch import Generator, Tensor, nn
 from torch.nn.utils import skip_init
 
 from isthmus.errors import InputError
-from isthmus.parts.draws import grid
 from isthmus.parts.hidden_units import hidden_units
 from isthmus.parts.layers import check_sizes
 from isthmus.parts.likelihood_base import Likelihood
-from isthmus.parts.units import visible_units
+from isthmus.parts.sampling import enumerate_states
+from isthmus.parts.visible_units import visible_units
 
-MOST_STATES = 2**20
+MAX_STATES = 2**20
 """States of the smaller layer that are summed over: some seconds for a machine of ordinary size."""
 
 STATES_AT_ONCE = 2**13
 
 
-class Harmonium(nn.Module):
+class RBMEnergy(nn.Module):
     r"""The restricted Boltzmann machine: two layers of units, each independent given the other.
 
         E(v, h) = V(v; b) - s(v)' W' h - n c' h + B(h),   p(v, h) = exp(-E(v, h)) / Z
@@ -39,7 +39,7 @@ class Harmonium(nn.Module):
 
     V, s, A and B are those of the units: for binary ones V = -b' v, s(v) = v, A = softplus, B = 0. n = 1, but for word
     counts the number of words. As a map, `forward(v)` is a: the machine is the encoder of a tied autoencoder, whose
-    decoder is `Downward`.
+    decoder is `RBMDecoder`.
 
     Shapes: v (*draws, batch, columns); h and a (*draws, batch, n_hidden); energies (*draws, batch), in nats; W
     (n_hidden, columns).
@@ -61,7 +61,7 @@ class Harmonium(nn.Module):
 
     Example:
         >>> from isthmus.parts.likelihoods import Bernoulli
-        >>> machine = Harmonium(Bernoulli(4), 3, generator=torch.Generator().manual_seed(0))
+        >>> machine = RBMEnergy(Bernoulli(4), 3, generator=torch.Generator().manual_seed(0))
         >>> v = torch.tensor([[0.0, 1.0, 1.0, 0.0]])
         >>> h = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3)  # every state, to sum over
         >>> bool(torch.isclose(-torch.logsumexp(-machine.energy(v, h), 0), machine.free_energy(v)))
@@ -73,7 +73,7 @@ class Harmonium(nn.Module):
 
     below, above = 1, 1
     """How often the hidden units count the visible ones, and the visible units the hidden ones: more than once where
-    the machine stands for layers of a deep one (`CopiedHarmonium`)."""
+    the machine stands for layers of a deep one (`DBMLayerRBM`)."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Harmonium(nn.Module):
         generator: Generator,
     ) -> None:
         super().__init__()
-        check_sizes("Harmonium", (n_hidden,))
+        check_sizes("RBMEnergy", (n_hidden,))
         self.likelihood = likelihood
         self.visible, self.hidden = visible_units(likelihood), hidden_units(hidden)
         self.n_visible, self.n_hidden = likelihood.n_columns, int(n_hidden)
@@ -111,8 +111,8 @@ class Harmonium(nn.Module):
         """a = n c + W s(v), the input of the hidden units; nothing is drawn."""
         total = self.visible.total(v)
         if total is None:
-            return self.up(self.visible.statistic(v))
-        return F.linear(self.visible.statistic(v), self.weight) + total.unsqueeze(-1) * self.hidden_bias
+            return self.up(self.visible.sufficient_statistic(v))
+        return F.linear(self.visible.sufficient_statistic(v), self.weight) + total.unsqueeze(-1) * self.hidden_bias
 
     def down(self, h: Float[Tensor, "*draws batch hidden"]) -> Float[Tensor, "*draws batch columns"]:
         """r = b + W' h, the parameters of p(v | h)."""
@@ -198,14 +198,14 @@ class Harmonium(nn.Module):
     # -- exactly ------------------------------------------------------------------------------------
 
     @property
-    def counts_words(self) -> bool:
+    def models_word_counts(self) -> bool:
         """Whether each row has a number of words that is given, not modelled, and with it a Z of its own."""
         return self.visible.total(self.visible_bias) is not None
 
     @property
-    def can_be_summed(self) -> bool:
+    def is_enumerable(self) -> bool:
         """Whether log Z is one number, and within reach."""
-        return not self.counts_words and min(self._n_states()) <= MOST_STATES
+        return not self.models_word_counts and min(self._n_states()) <= MAX_STATES
 
     @torch.no_grad()
     def log_partition(self, total: float | None = None) -> Float[Tensor, ""]:
@@ -215,12 +215,12 @@ class Harmonium(nn.Module):
             total: how many words a row has, for word counts: each number has a Z of its own.
 
         Raises:
-            InputError: more than `MOST_STATES` states on either side, or units that cannot be counted on both.
+            InputError: more than `MAX_STATES` states on either side, or units that cannot be counted on both.
         """
         hidden, visible = self._n_states()
-        if min(hidden, visible) > MOST_STATES:
+        if min(hidden, visible) > MAX_STATES:
             other = "; estimate it by annealed importance sampling: isthmus.evaluation.partition.annealed"
-            if not (self.factorial and self.hidden.exact_draws):
+            if not (self.factorial and self.hidden.exact_sampling):
                 other = ", and annealing needs binary hidden units that are independent given the rows; make it smaller"
             raise InputError(
                 f"log Z of {self.n_visible} visible and {self.n_hidden} hidden units would be a sum over "
@@ -240,14 +240,14 @@ class Harmonium(nn.Module):
 
     def _hidden_states(self) -> Iterator[Float[Tensor, "states hidden"]]:
         sizes = [self.hidden.n_states or 0] * self.n_hidden
-        return (grid(sizes, *bounds).to(self.visible_bias) for bounds in _stretches(math.prod(sizes)))
+        return (enumerate_states(sizes, *bounds).to(self.visible_bias) for bounds in _chunks(math.prod(sizes)))
 
     def _visible_states(self) -> Iterator[Float[Tensor, "states columns"]]:
         n = math.prod(self.visible.sizes or ())
-        return (self.visible.states(*bounds).to(self.visible_bias) for bounds in _stretches(n))
+        return (self.visible.states(*bounds).to(self.visible_bias) for bounds in _chunks(n))
 
 
-class Downward(nn.Module):
+class RBMDecoder(nn.Module):
     """h -> r = b + W' h: a harmonium as the decoder of its own codes, tied to it.
 
     The weights are the harmonium's own and not registered here, so that `parameters()` and `state_dict()` of an
@@ -256,38 +256,38 @@ class Downward(nn.Module):
     Shapes: (*draws, batch, n_hidden) -> (*draws, batch, columns).
 
     Args:
-        harmonium: whose weights it uses.
+        rbm: whose weights it uses.
 
     Example:
         >>> from isthmus.parts.likelihoods import Bernoulli
-        >>> machine = Harmonium(Bernoulli(4), 3, generator=torch.Generator().manual_seed(0))
-        >>> Downward(machine)(torch.zeros(5, 3)).shape
+        >>> machine = RBMEnergy(Bernoulli(4), 3, generator=torch.Generator().manual_seed(0))
+        >>> RBMDecoder(machine)(torch.zeros(5, 3)).shape
         torch.Size([5, 4])
     """
 
-    def __init__(self, harmonium: Harmonium) -> None:
+    def __init__(self, rbm: RBMEnergy) -> None:
         super().__init__()
         # In a tuple, nn.Module does not register it; deepcopy still follows it with the copies already made.
-        self._harmonium = (harmonium,)
+        self._rbm = (rbm,)
 
     @property
-    def harmonium(self) -> Harmonium:
+    def rbm(self) -> RBMEnergy:
         """Whose weights these are."""
-        return self._harmonium[0]
+        return self._rbm[0]
 
     def forward(
         self, code: Float[Tensor, "*draws batch hidden"], generator: Generator | None = None
     ) -> Float[Tensor, "*draws batch columns"]:
         """The parameters of p(v | h); nothing is drawn."""
-        return self.harmonium.down(code)
+        return self.rbm.down(code)
 
     @torch.no_grad()
     def start_at(self, output: Float[Tensor, " columns"]) -> None:
         """Give about `output`, whatever the code, before learning: the visible biases."""
-        self.harmonium.visible_bias.copy_(output)
+        self.rbm.visible_bias.copy_(output)
 
 
-def _stretches(n: int) -> Iterator[tuple[int, int]]:
+def _chunks(n: int) -> Iterator[tuple[int, int]]:
     """The numbers below n, some at a time."""
     return ((start, min(start + STATES_AT_ONCE, n)) for start in range(0, n, STATES_AT_ONCE))
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from isthmus.parts.draws import normals, switched_on
 from isthmus.parts.layers import check_choice
+from isthmus.parts.sampling import bernoulli, randn_like
 
 
 class HiddenUnits(ABC):
@@ -27,7 +27,7 @@ class HiddenUnits(ABC):
     """The mean as a module, h = s(a)."""
     n_states: ClassVar[int | None] = None
     """States of one unit, where they can be counted: 0 to n - 1."""
-    exact_draws: ClassVar[bool] = True
+    exact_sampling: ClassVar[bool] = True
     """Whether draws are from exp(a h - B(h) - A(a)) itself, so that chains keep the model's distribution."""
 
     @abstractmethod
@@ -43,7 +43,7 @@ class HiddenUnits(ABC):
         """A(a), what summing h out leaves, unit by unit."""
 
     @abstractmethod
-    def slope(self, a: Tensor) -> Tensor:
+    def variance(self, a: Tensor) -> Tensor:
         """A''(a), how fast the mean rises."""
 
     def energy(self, h: Tensor) -> Tensor:
@@ -65,13 +65,13 @@ class BinaryHidden(HiddenUnits):
     @torch.no_grad()
     def sample(self, a: Tensor, generator: Generator) -> Tensor:
         """1 with the rate sigma(a)."""
-        return switched_on(torch.sigmoid(a), generator)
+        return bernoulli(torch.sigmoid(a), generator)
 
     def log_normalizer(self, a: Tensor) -> Tensor:
         """softplus(a)."""
         return F.softplus(a)
 
-    def slope(self, a: Tensor) -> Tensor:
+    def variance(self, a: Tensor) -> Tensor:
         """sigma(a) (1 - sigma(a))."""
         return torch.sigmoid(a) * torch.sigmoid(-a)
 
@@ -94,13 +94,13 @@ class GaussianHidden(HiddenUnits):
     @torch.no_grad()
     def sample(self, a: Tensor, generator: Generator) -> Tensor:
         """a plus standard normal noise."""
-        return a + normals(a, generator)
+        return a + randn_like(a, generator)
 
     def log_normalizer(self, a: Tensor) -> Tensor:
         """a^2 / 2."""
         return 0.5 * a.square()
 
-    def slope(self, a: Tensor) -> Tensor:
+    def variance(self, a: Tensor) -> Tensor:
         """1."""
         return torch.ones_like(a)
 
@@ -122,7 +122,7 @@ class RectifiedHidden(HiddenUnits):
 
     name = "rectified"
     activation = nn.Softplus
-    exact_draws = False
+    exact_sampling = False
 
     def mean(self, a: Tensor) -> Tensor:
         """softplus(a)."""
@@ -131,13 +131,13 @@ class RectifiedHidden(HiddenUnits):
     @torch.no_grad()
     def sample(self, a: Tensor, generator: Generator) -> Tensor:
         """max(0, a + e)."""
-        return (a + torch.sigmoid(a).sqrt() * normals(a, generator)).clamp(min=0.0)
+        return (a + torch.sigmoid(a).sqrt() * randn_like(a, generator)).clamp(min=0.0)
 
     def log_normalizer(self, a: Tensor) -> Tensor:
         """The integral of softplus from minus infinity to a."""
         return integrated_softplus(a)
 
-    def slope(self, a: Tensor) -> Tensor:
+    def variance(self, a: Tensor) -> Tensor:
         """sigma(a)."""
         return torch.sigmoid(a)
 
@@ -162,7 +162,9 @@ def integrated_softplus(a: Tensor) -> Tensor:
     return torch.where(a > 0, math.pi**2 / 6 + 0.5 * a.square() - series, series)
 
 
-HIDDEN: dict[str, type[HiddenUnits]] = {unit.name: unit for unit in (BinaryHidden, GaussianHidden, RectifiedHidden)}
+HIDDEN_UNITS: dict[str, type[HiddenUnits]] = {
+    unit.name: unit for unit in (BinaryHidden, GaussianHidden, RectifiedHidden)
+}
 """Hidden units by name."""
 
 
@@ -172,5 +174,5 @@ def hidden_units(name: str) -> HiddenUnits:
     Raises:
         InputError: an unknown name, with the nearest one.
     """
-    check_choice("hidden_units", name, tuple(HIDDEN))
-    return HIDDEN[name]()
+    check_choice("hidden_units", name, tuple(HIDDEN_UNITS))
+    return HIDDEN_UNITS[name]()

@@ -16,12 +16,13 @@ from typing import Literal, cast
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
-from torch.func import jvp, vmap
+from torch.func import jvp as forward_mode_jvp
+from torch.func import vmap
 
 from isthmus.errors import InputError
+from isthmus.parts.forward import ForwardPass
 from isthmus.parts.layers import check_choice, check_count, check_positive
 from isthmus.parts.networks import MLP
-from isthmus.parts.passes import Pass
 from isthmus.parts.penalties import Coder, Penalty, check_weight
 
 Map = Callable[[Tensor], Tensor]
@@ -35,15 +36,15 @@ EXACT_SIZE = 16
 """The exact norm takes a pass for every unit of the code, or for every column if these are fewer: up to this many it
 is what "auto" takes. One probe costs about three forward and backward passes, an exact direction about one."""
 
-BY_UNIT = (nn.Sigmoid, nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU, nn.Softplus, nn.Identity)
-"""Activations whose j-th output depends on the j-th input alone. A module of another class says so by `by_unit`."""
+ELEMENTWISE_ACTIVATIONS = (nn.Sigmoid, nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU, nn.Softplus, nn.Identity)
+"""Activations whose j-th output depends on the j-th input alone. A module of another class says so by `elementwise`."""
 
 
-def slopes(activation: nn.Module, preactivation: Float[Tensor, "*draws batch units"]) -> Tensor:
+def activation_derivative(activation: nn.Module, preactivation: Float[Tensor, "*draws batch units"]) -> Tensor:
     """s'(a_j) of an activation that acts unit by unit; differentiable again, and there where gradients are off.
 
     Example:
-        >>> slopes(nn.Sigmoid(), torch.zeros(1, 2)).detach()
+        >>> activation_derivative(nn.Sigmoid(), torch.zeros(1, 2)).detach()
         tensor([[0.2500, 0.2500]])
     """
     differentiable = torch.is_grad_enabled()
@@ -53,7 +54,7 @@ def slopes(activation: nn.Module, preactivation: Float[Tensor, "*draws batch uni
     return slope
 
 
-def pulled(f: Map, x: Float[Tensor, "*draws batch columns"], u: Float[Tensor, "n _ outputs"]) -> Tensor:
+def vjp(f: Map, x: Float[Tensor, "*draws batch columns"], u: Float[Tensor, "n _ outputs"]) -> Tensor:
     """J_f(x)^T u of every row for each of n directions u, by reverse mode: (*draws, batch, columns, n).
 
     Args:
@@ -62,7 +63,7 @@ def pulled(f: Map, x: Float[Tensor, "*draws batch columns"], u: Float[Tensor, "n
         u: (n, batch, outputs), or (n, 1, outputs) for the same directions at all rows; draws share them.
 
     Example:
-        >>> pulled(torch.square, torch.tensor([[1.0, 2.0]]), torch.ones(1, 1, 2)).squeeze().detach()
+        >>> vjp(torch.square, torch.tensor([[1.0, 2.0]]), torch.ones(1, 1, 2)).squeeze().detach()
         tensor([2., 4.])
     """
     differentiable = torch.is_grad_enabled()
@@ -70,14 +71,14 @@ def pulled(f: Map, x: Float[Tensor, "*draws batch columns"], u: Float[Tensor, "n
         rows = x.detach().requires_grad_()
         outputs = f(rows)
         # One at a time: vmap would gain a tenth to a third, and fails in torch's second derivative of group_norm.
-        pulls = [
+        products = [
             torch.autograd.grad(outputs, rows, each.expand_as(outputs), retain_graph=True, create_graph=differentiable)
             for each in u
         ]
-    return torch.stack([pull for (pull,) in pulls], -1)
+    return torch.stack([product for (product,) in products], -1)
 
 
-def pushed(f: Map, x: Float[Tensor, "*draws batch columns"], v: Float[Tensor, "n _ columns"]) -> Tensor:
+def jvp(f: Map, x: Float[Tensor, "*draws batch columns"], v: Float[Tensor, "n _ columns"]) -> Tensor:
     """J_f(x) v of every row for each of n directions v, by forward mode: (*draws, batch, outputs, n).
 
     Args:
@@ -86,15 +87,15 @@ def pushed(f: Map, x: Float[Tensor, "*draws batch columns"], v: Float[Tensor, "n
         v: (n, batch, columns), or (n, 1, columns) for the same directions at all rows; draws share them.
 
     Example:
-        >>> pushed(torch.square, torch.tensor([[1.0, 2.0]]), torch.ones(1, 1, 2)).squeeze()
+        >>> jvp(torch.square, torch.tensor([[1.0, 2.0]]), torch.ones(1, 1, 2)).squeeze()
         tensor([2., 4.])
     """
     _load_forward_mode()
 
-    def push(each: Tensor) -> Tensor:
-        return cast(Tensor, jvp(f, (x,), (each.expand_as(x),))[1])
+    def product(each: Tensor) -> Tensor:
+        return cast(Tensor, forward_mode_jvp(f, (x,), (each.expand_as(x),))[1])
 
-    return push(v[0])[..., None] if len(v) == 1 else vmap(push, out_dims=-1)(v)
+    return product(v[0])[..., None] if len(v) == 1 else vmap(product, out_dims=-1)(v)
 
 
 @functools.cache
@@ -102,10 +103,10 @@ def _load_forward_mode() -> None:
     """Torch compiles its rules of forward mode when they are first used, and then warns of the compiler it takes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        jvp(torch.square, (torch.zeros(1),), (torch.ones(1),))
+        forward_mode_jvp(torch.square, (torch.zeros(1),), (torch.ones(1),))
 
 
-def by_forward_mode(encoder: nn.Module, n_columns: int, n_outputs: int) -> bool:
+def use_forward_mode(encoder: nn.Module, n_columns: int, n_outputs: int) -> bool:
     """Whether directions are taken in the space of the rows and pushed, or in that of the outputs and pulled.
 
     The narrower space needs fewer directions for all of J, and random ones scatter less there: at 784-512-256-30
@@ -114,15 +115,15 @@ def by_forward_mode(encoder: nn.Module, n_columns: int, n_outputs: int) -> bool:
     return n_columns < n_outputs and isinstance(encoder, MLP)
 
 
-def unit_vectors(n: int, like: Tensor) -> Float[Tensor, "n 1 n"]:
+def standard_basis(n: int, like: Tensor) -> Float[Tensor, "n 1 n"]:
     """Every direction once."""
     return torch.eye(n, dtype=like.dtype, device=like.device)[:, None]
 
 
-def signs(shape: tuple[int, ...], like: Tensor, generator: Generator) -> Tensor:
+def rademacher(shape: tuple[int, ...], like: Tensor, generator: Generator) -> Tensor:
     """Plus or minus one with equal odds, drawn where the generator lives."""
-    drawn = torch.rand(shape, generator=generator, device=generator.device) < 0.5
-    return drawn.to(like.device, like.dtype).mul_(2.0).sub_(1.0)
+    below_half = torch.rand(shape, generator=generator, device=generator.device) < 0.5
+    return below_half.to(like.device, like.dtype).mul_(2.0).sub_(1.0)
 
 
 def code_jacobian(
@@ -149,15 +150,15 @@ def code_jacobian(
     def f(rows: Tensor) -> Tensor:
         return cast(Tensor, code_activation(encoder(rows)))
 
-    layer = only_layer(encoder)
-    with as_read(encoder, code_activation):
-        if layer is not None and acts_by_unit(code_activation):
-            return slopes(code_activation, encoder(x))[..., None] * layer.weight
+    layer = single_affine_layer(encoder)
+    with eval_mode(encoder, code_activation):
+        if layer is not None and is_elementwise(code_activation):
+            return activation_derivative(code_activation, encoder(x))[..., None] * layer.weight
         with torch.no_grad():
             code_size = f(x[:1]).shape[-1]
-        if by_forward_mode(encoder, x.shape[-1], code_size):
-            return pushed(f, x, unit_vectors(x.shape[-1], x))
-        return pulled(f, x, unit_vectors(code_size, x)).mT
+        if use_forward_mode(encoder, x.shape[-1], code_size):
+            return jvp(f, x, standard_basis(x.shape[-1], x))
+        return vjp(f, x, standard_basis(code_size, x)).mT
 
 
 def singular_values(
@@ -180,19 +181,19 @@ def singular_values(
     return torch.linalg.svdvals(code_jacobian(encoder, code_activation, x))
 
 
-def only_layer(encoder: nn.Module) -> nn.Linear | None:
+def single_affine_layer(encoder: nn.Module) -> nn.Linear | None:
     """The affine map of an encoder that has one layer and nothing else; None of any other."""
     maps = encoder.affine_maps if isinstance(encoder, MLP) else []
     return maps[0] if len(maps) == 1 else None
 
 
-def acts_by_unit(activation: nn.Module) -> bool:
+def is_elementwise(activation: nn.Module) -> bool:
     """Whether an activation's Jacobian is diagonal."""
-    return isinstance(activation, BY_UNIT) or bool(getattr(activation, "by_unit", False))
+    return isinstance(activation, ELEMENTWISE_ACTIVATIONS) or bool(getattr(activation, "elementwise", False))
 
 
 @contextmanager
-def as_read(*parts: object) -> Iterator[None]:
+def eval_mode(*parts: object) -> Iterator[None]:
     """The modules among the parts as they are when they are read, and as they were before afterwards."""
     modules = [module for part in parts if isinstance(part, nn.Module) for module in part.modules()]
     learning = [module for module in modules if module.training]
@@ -251,11 +252,11 @@ class Contraction(Penalty):
 
     Example:
         >>> from types import SimpleNamespace
-        >>> from isthmus.parts.passes import Batch
+        >>> from isthmus.parts.forward import Batch
         >>> encoder = MLP((3, 2), generator=torch.Generator().manual_seed(0))
         >>> x, a = torch.ones(4, 3), encoder(torch.ones(4, 3))
         >>> coder = SimpleNamespace(encoder=encoder, code_activation=nn.Sigmoid(), decoder=None)
-        >>> penalty = Contraction()(Pass(Batch(x), x, a, a.sigmoid(), a), coder, None)
+        >>> penalty = Contraction()(ForwardPass(Batch(x), x, a, a.sigmoid(), a), coder, None)
         >>> torch.allclose(penalty, code_jacobian(encoder, nn.Sigmoid(), x).square().sum((1, 2)))
         True
     """
@@ -284,26 +285,26 @@ class Contraction(Penalty):
         self.hessian_scale = check_positive("hessian_scale", hessian_scale)
         self.n_corruptions, self.n_probes = int(n_corruptions), int(n_probes)
 
-    def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
+    def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
         """Omega of the trip's rows; where no generator is given, what is drawn is the same every time."""
         generator = torch.Generator().manual_seed(0) if generator is None else generator
-        method = self.chosen(coder, trip.corrupted.shape[-1], trip.code.shape[-1])
+        method = self.resolve_method(coder, output.corrupted.shape[-1], output.code.shape[-1])
         closed = method == "closed"
         # The closed form costs nothing in single precision. And a difference of Jacobians is small beside either:
         # half precision would leave nothing of it but rounding.
         whole = (
-            torch.autocast(trip.corrupted.device.type, enabled=False) if closed or self.order == 2 else nullcontext()
+            torch.autocast(output.corrupted.device.type, enabled=False) if closed or self.order == 2 else nullcontext()
         )
-        with whole, as_read(coder.encoder, coder.code_activation, coder.decoder):
+        with whole, eval_mode(coder.encoder, coder.code_activation, coder.decoder):
             if closed:
-                return self._by_slopes(trip, coder, generator)
-            first, *others = self._views(method, trip, coder, generator)
-            penalty = _squares(first)
+                return self._closed_form(output, coder, generator)
+            first, *others = self._jacobian_entries(method, output, coder, generator)
+            penalty = _squared_norm(first)
             if self.order == 2:
-                penalty = penalty + self.hessian_weight * _squares(torch.stack(others) - first).mean(0)
+                penalty = penalty + self.hessian_weight * _squared_norm(torch.stack(others) - first).mean(0)
             return penalty
 
-    def chosen(self, coder: Coder, n_columns: int, code_size: int) -> Method:
+    def resolve_method(self, coder: Coder, n_columns: int, code_size: int) -> Method:
         """The method that is used for a model of these sizes: see `method`.
 
         Raises:
@@ -321,75 +322,79 @@ class Contraction(Penalty):
         """Why there is no closed form; nothing where there is."""
         if self.of == "reconstruction":
             return "the reconstruction takes two"
-        if only_layer(coder.encoder) is None:
+        if single_affine_layer(coder.encoder) is None:
             n_layers = len(coder.encoder.affine_maps) if isinstance(coder.encoder, MLP) else 0
             return f"this encoder has {n_layers}" if n_layers else f"this encoder is a {type(coder.encoder).__name__}"
-        if not acts_by_unit(coder.code_activation):
+        if not is_elementwise(coder.code_activation):
             return f"{type(coder.code_activation).__name__} does not act on each unit of the code by itself"
         return ""
 
-    def _near(self, x: Float[Tensor, "batch columns"], generator: Generator) -> Float[Tensor, "points batch columns"]:
+    def _evaluation_points(
+        self, x: Float[Tensor, "batch columns"], generator: Generator
+    ) -> Float[Tensor, "points batch columns"]:
         """The points that are looked at: x, and for the second order its neighbours x + e."""
         n_draws = self.n_corruptions if self.order == 2 else 0
         noise = torch.randn((n_draws, *x.shape), generator=generator, dtype=x.dtype, device=generator.device)
         return torch.cat([x[None], x + self.hessian_scale * noise.to(x.device)])
 
-    def _by_slopes(self, trip: Pass, coder: Coder, generator: Generator) -> Float[Tensor, "*draws batch"]:
+    def _closed_form(self, output: ForwardPass, coder: Coder, generator: Generator) -> Float[Tensor, "*draws batch"]:
         """The closed form: ||W_j||^2 once for all rows, and s'(a) at each point."""
-        x, mask = _given(coder.encoder, trip)
-        weight = cast(nn.Linear, only_layer(coder.encoder)).weight
+        x, mask = _encoder_input(coder.encoder, output)
+        weight = cast(nn.Linear, single_affine_layer(coder.encoder)).weight
         # The norm and its square read W once each way; W^2 summed writes it three times more.
         norms = torch.linalg.vector_norm(weight if mask is None else weight[:, : x.shape[-1]], dim=1).square()
         if self.order == 1:
-            return slopes(coder.code_activation, _whole(trip.preactivation)).square() @ norms
-        first, *others = slopes(coder.code_activation, coder.encoder(_beside(self._near(x, generator), mask)))
+            return activation_derivative(coder.code_activation, _at_least_fp32(output.preactivation)).square() @ norms
+        first, *others = activation_derivative(
+            coder.code_activation, coder.encoder(_append_mask(self._evaluation_points(x, generator), mask))
+        )
         change = (torch.stack(others) - first).square().mean(0)
         return (first.square() + self.hessian_weight * change) @ norms
 
-    def _views(
-        self, method: Method, trip: Pass, coder: Coder, generator: Generator
+    def _jacobian_entries(
+        self, method: Method, output: ForwardPass, coder: Coder, generator: Generator
     ) -> Float[Tensor, "points batch entries"]:
         """J at the points, whole or along the probes: its squares sum to the squared norm."""
-        x, mask = _given(coder.encoder, trip)
+        x, mask = _encoder_input(coder.encoder, output)
 
         def f(rows: Tensor) -> Tensor:
-            code = coder.code_activation(coder.encoder(_beside(rows, mask)))
+            code = coder.code_activation(coder.encoder(_append_mask(rows, mask)))
             return code if self.of == "encoder" else coder.likelihood.mean(coder.decoder(code))
 
-        n_columns, n_outputs = x.shape[-1], trip.code.shape[-1] if self.of == "encoder" else x.shape[-1]
-        forward = by_forward_mode(coder.encoder, n_columns, n_outputs)
+        n_columns, n_outputs = x.shape[-1], output.code.shape[-1] if self.of == "encoder" else x.shape[-1]
+        forward = use_forward_mode(coder.encoder, n_columns, n_outputs)
         n = n_columns if forward else n_outputs
         if method == "exact":
-            directions = unit_vectors(n, x)
+            directions = standard_basis(n, x)
         else:
-            directions = signs((self.n_probes, len(x), n), x, generator) / math.sqrt(self.n_probes)
-        return (pushed if forward else pulled)(f, self._near(x, generator), directions).flatten(2)
+            directions = rademacher((self.n_probes, len(x), n), x, generator) / math.sqrt(self.n_probes)
+        return (jvp if forward else vjp)(f, self._evaluation_points(x, generator), directions).flatten(2)
 
     def extra_repr(self) -> str:
         """What `repr` says of it."""
         return f"weight={self.weight:g}, order={self.order}, of={self.of!r}, method={self.method!r}"
 
 
-def _squares(view: Float[Tensor, "*draws batch entries"]) -> Float[Tensor, "*draws batch"]:
+def _squared_norm(view: Float[Tensor, "*draws batch entries"]) -> Float[Tensor, "*draws batch"]:
     """The squares of a view of the Jacobian, summed over its entries."""
-    return _whole(view).square().sum(-1)
+    return _at_least_fp32(view).square().sum(-1)
 
 
-def _whole(x: Tensor) -> Tensor:
+def _at_least_fp32(x: Tensor) -> Tensor:
     """At least single precision, whatever learning computes in."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
-def _given(encoder: nn.Module, trip: Pass) -> tuple[Tensor, Tensor | None]:
+def _encoder_input(encoder: nn.Module, output: ForwardPass) -> tuple[Tensor, Tensor | None]:
     """x~ as the encoder was given it, and the mask beside it where it was given one: 1 where it may look."""
-    x = trip.corrupted
+    x = output.corrupted
     if not isinstance(encoder, MLP) or encoder.sizes[0] == x.shape[-1]:
         return x, None
-    mask = torch.ones_like(x) if trip.hit is None else 1.0 - trip.hit
-    mask = mask if trip.batch.mask is None else mask * trip.batch.mask
+    mask = torch.ones_like(x) if output.corruption_mask is None else 1.0 - output.corruption_mask
+    mask = mask if output.batch.mask is None else mask * output.batch.mask
     return x * mask, mask
 
 
-def _beside(x: Float[Tensor, "*draws batch columns"], mask: Tensor | None) -> Tensor:
+def _append_mask(x: Float[Tensor, "*draws batch columns"], mask: Tensor | None) -> Tensor:
     """x, and the mask beside it where there is one."""
     return x if mask is None else torch.cat([x, mask.expand_as(x)], -1)

@@ -37,7 +37,7 @@ NORMALIZATIONS = ("batch", "layer")
 
 
 @dataclass(frozen=True)
-class Scheme:
+class InitScheme:
     """How the weights before an activation are drawn, and what the next layer has to expect of it.
 
     Attributes:
@@ -55,14 +55,14 @@ class Scheme:
 # He's argument asks for 1 / sqrt(E[f(z)^2]) with z ~ N(0, 1): sqrt(2) for the ReLU, integrals for its smooth
 # relatives (softplus by its variance, since its mean is taken away). Glorot's asks for 1 / f'(0): 4 for the
 # sigmoid.
-SCHEMES: dict[str, Scheme] = {
-    "sigmoid": Scheme(4.0, "mean", mean=0.5),
-    "tanh": Scheme(1.0, "mean"),
-    "relu": Scheme(math.sqrt(2.0), "in"),
-    "gelu": Scheme(1.5335304, "in"),
-    "silu": Scheme(1.6765325, "in"),
-    "softplus": Scheme(1.9191260, "in", mean=0.8060592),
-    "linear": Scheme(1.0, "mean"),
+INIT_SCHEMES: dict[str, InitScheme] = {
+    "sigmoid": InitScheme(4.0, "mean", mean=0.5),
+    "tanh": InitScheme(1.0, "mean"),
+    "relu": InitScheme(math.sqrt(2.0), "in"),
+    "gelu": InitScheme(1.5335304, "in"),
+    "silu": InitScheme(1.6765325, "in"),
+    "softplus": InitScheme(1.9191260, "in", mean=0.8060592),
+    "linear": InitScheme(1.0, "mean"),
 }
 
 
@@ -145,7 +145,7 @@ def initialise(weight: Tensor, fan_in: float, fan_out: float, activation: str, g
 
     Source: Glorot & Bengio (2010), eq. 16; He et al. (2015), eq. 10; DL book 8.4.
     """
-    scheme = SCHEMES[activation]
+    scheme = INIT_SCHEMES[activation]
     fan = fan_in if scheme.fan == "in" else (fan_in + fan_out) / 2
     nn.init.normal_(weight, 0.0, scheme.gain / math.sqrt(fan), generator=generator)
 
@@ -155,13 +155,13 @@ def affine(
     n_out: int,
     activation: str,
     *,
-    fed_by: str = "linear",
+    input_activation: str = "linear",
     bias: bool = True,
     generator: Generator,
 ) -> nn.Linear:
     """a = W x + b with W drawn for the activation that follows, and b taking away the mean of what feeds it.
 
-    W is (n_out, n_in), b is (n_out,); `fed_by` is the activation whose output x is.
+    W is (n_out, n_in), b is (n_out,); `input_activation` is the activation whose output x is.
 
     Example:
         >>> affine(3, 2, "relu", generator=torch.Generator().manual_seed(0)).weight.shape
@@ -171,7 +171,7 @@ def affine(
     initialise(layer.weight, n_in, n_out, activation, generator)
     if bias:
         with torch.no_grad():
-            layer.bias.copy_(-SCHEMES[fed_by].mean * layer.weight.sum(1))
+            layer.bias.copy_(-INIT_SCHEMES[input_activation].mean * layer.weight.sum(1))
     return layer
 
 
@@ -200,8 +200,8 @@ class Dropout(nn.Module):
             return x
         shape = (*x.shape[:2], 1, 1) if self.whole_maps else x.shape
         # Drawn where the generator lives: a generator of the CPU gives every device the same masks.
-        kept = torch.rand(shape, generator=generator, device=generator.device) >= self.rate
-        return x * kept.to(x.device, x.dtype).div_(1.0 - self.rate)
+        keep_mask = torch.rand(shape, generator=generator, device=generator.device) >= self.rate
+        return x * keep_mask.to(x.device, x.dtype).div_(1.0 - self.rate)
 
     def extra_repr(self) -> str:
         """What `repr` says of it."""
@@ -241,7 +241,7 @@ class BatchNormalization(nn.Module):
         return y if self.maps else y.view(x.shape)
 
 
-def finish_layer(
+def post_affine_modules(
     n_units: int, activation: str, normalization: str | None, dropout: float, *, maps: bool = False
 ) -> list[nn.Module]:
     """What follows a hidden layer's affine map: normalisation, activation, dropout, each only where it acts."""
@@ -257,7 +257,7 @@ def finish_layer(
     return layers
 
 
-def run(layers: Iterable[nn.Module], x: Tensor, generator: Generator | None) -> Tensor:
+def apply_layers(layers: Iterable[nn.Module], x: Tensor, generator: Generator | None) -> Tensor:
     """Pass x through the layers, handing the generator to those that draw."""
     for layer in layers:
         x = layer(x, generator) if isinstance(layer, Dropout) else layer(x)
@@ -270,15 +270,17 @@ def hidden_layers(
     normalization: str | None,
     dropout: float,
     *,
-    fed_by: str = "linear",
+    input_activation: str = "linear",
     generator: Generator,
 ) -> list[nn.Module]:
-    """The layers between sizes[0] inputs and sizes[-1] hidden units; `fed_by` is the activation of the inputs."""
+    """The layers from sizes[0] inputs to sizes[-1] hidden units; `input_activation` is the one of the inputs."""
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
         # Batch normalisation takes the bias away again: it would be a parameter without a gradient.
         bias = normalization != "batch"
-        layers.append(affine(n_in, n_out, activation, fed_by=fed_by, bias=bias, generator=generator))
-        layers.extend(finish_layer(n_out, activation, normalization, dropout))
-        fed_by = activation
+        layers.append(
+            affine(n_in, n_out, activation, input_activation=input_activation, bias=bias, generator=generator)
+        )
+        layers.extend(post_affine_modules(n_out, activation, normalization, dropout))
+        input_activation = activation
     return layers

@@ -17,13 +17,13 @@ from isthmus.errors import InputError
 ROWS_CHECKED_AT_ONCE = 8192
 UNIT_INTERVAL = "values in [0, 1]"
 UNIT_INTERVAL_ADVICE = "use scaling='minmax' or likelihood='gaussian'"
-EDGE = 0.01
+MEAN_MARGIN = 0.01
 """How near to the edge of its range a mean may start: a unit that starts saturated does not learn."""
 
 LINKS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda mean: mean,
-    "logit": lambda mean: torch.logit(mean.clamp(EDGE, 1 - EDGE)),
-    "log": lambda mean: mean.clamp(min=EDGE).log(),
+    "logit": lambda mean: torch.logit(mean.clamp(MEAN_MARGIN, 1 - MEAN_MARGIN)),
+    "log": lambda mean: mean.clamp(min=MEAN_MARGIN).log(),
 }
 """From a mean to the parameter that stands for it."""
 
@@ -43,7 +43,7 @@ class Likelihood(nn.Module, ABC):
     Attributes:
         name: what users type.
         title: what errors call it.
-        wants: the values it admits, in words.
+        domain: the values it admits, in words.
         advice: what to do about a value that it does not admit.
         bounds: where its mean lies; values far outside are of another unit.
         link: the map of LINKS from a mean to the parameter that stands for it, column by column.
@@ -51,7 +51,7 @@ class Likelihood(nn.Module, ABC):
 
     name: str
     title: ClassVar[str]
-    wants: ClassVar[str] = "finite numbers"
+    domain: ClassVar[str] = "finite numbers"
     advice: str = "correct it"
     bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     link: ClassVar[str] = "identity"
@@ -88,7 +88,7 @@ class Likelihood(nn.Module, ABC):
     ) -> Float[Tensor, "*draws batch columns"]:
         """One draw of x a row; no gradient flows through it. The generator lives on the parameters' device."""
 
-    def admits(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
+    def in_support(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
         """Which entries this likelihood has a density for: every finite number, unless a likelihood wants less."""
         return x.isfinite()
 
@@ -131,7 +131,7 @@ class Likelihood(nn.Module, ABC):
             )
         for start in range(0, len(x), ROWS_CHECKED_AT_ONCE):
             rows = x[start : start + ROWS_CHECKED_AT_ONCE]
-            admitted = self.admits(rows)
+            admitted = self.in_support(rows)
             if not bool(admitted.all()):
                 first = int((~admitted).flatten().to(torch.uint8).argmax())
                 row, column = divmod(first, self.n_columns)
@@ -140,14 +140,14 @@ class Likelihood(nn.Module, ABC):
     def _refuse(self, values: Float[Tensor, " columns"], row: int, column: int, names: Sequence[str | int]) -> None:
         missing = not bool(values[column].isfinite())
         advice = "fill or drop missing and infinite values first, e.g. missing='mean'" if missing else self.advice
-        found = f"{float(values[column])}" if missing else self._found(values, column)
+        found = f"{float(values[column])}" if missing else self._describe_value(values, column)
         # A name may be NumPy's string, whose repr says so.
         name = repr(str(names[column]) if isinstance(names[column], str) else names[column])
         raise InputError(
-            f"{self.title} likelihood wants {self.wants}; found {found} at row {row}, column {name}; {advice}"
+            f"{self.title} likelihood wants {self.domain}; found {found} at row {row}, column {name}; {advice}"
         )
 
-    def _found(self, values: Float[Tensor, " columns"], column: int) -> str:
+    def _describe_value(self, values: Float[Tensor, " columns"], column: int) -> str:
         return f"{float(values[column]):.6g}"
 
 
@@ -217,6 +217,6 @@ def observed(
     return x if weight is None else x.masked_fill(weight == 0, 0.0)
 
 
-def softly_bounded(value: Tensor, bound: float) -> Tensor:
+def soft_clip(value: Tensor, bound: float) -> Tensor:
     """bound * tanh(value / bound): the value itself near zero, never outside (-bound, bound)."""
     return bound * torch.tanh(value / bound)

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from isthmus.parts.draws import switched_on, uniforms
 from isthmus.parts.likelihood_base import (
     UNIT_INTERVAL,
     UNIT_INTERVAL_ADVICE,
     Likelihood,
 )
+from isthmus.parts.sampling import bernoulli, rand_like
 
 
 class Bernoulli(Likelihood):
@@ -40,7 +40,7 @@ class Bernoulli(Likelihood):
     name = "bernoulli"
     link = "logit"
     title = "Bernoulli"
-    wants = UNIT_INTERVAL
+    domain = UNIT_INTERVAL
     advice = UNIT_INTERVAL_ADVICE
     bounds = (0.0, 1.0)
 
@@ -63,9 +63,9 @@ class Bernoulli(Likelihood):
         self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
     ) -> Float[Tensor, "*draws batch columns"]:
         """1 where a uniform number falls below sigma(l), else 0."""
-        return switched_on(torch.sigmoid(parameters), generator)
+        return bernoulli(torch.sigmoid(parameters), generator)
 
-    def admits(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
+    def in_support(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
         """The numbers from 0 to 1."""
         return (x >= 0) & (x <= 1)
 
@@ -97,7 +97,7 @@ class ContinuousBernoulli(Likelihood):
     name = "continuous-bernoulli"
     link = "logit"
     title = "Continuous Bernoulli"
-    wants = UNIT_INTERVAL
+    domain = UNIT_INTERVAL
     advice = UNIT_INTERVAL_ADVICE
     bounds = (0.0, 1.0)
 
@@ -120,12 +120,12 @@ class ContinuousBernoulli(Likelihood):
         self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
     ) -> Float[Tensor, "*draws batch columns"]:
         """The distribution function inverted at a uniform number: -log(1 - u (1 - exp(-|l|))) / |l|, or 1 minus it."""
-        u = uniforms(parameters, generator)
+        u = rand_like(parameters, generator)
         rate = parameters.abs().clamp_min(1e-6)  # as good as uniform there, and not 0/0
         x = -torch.log1p(u * torch.expm1(-rate)) / rate
         return torch.where(parameters > 0, 1 - x, x).clamp(0, 1)
 
-    def admits(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
+    def in_support(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
         """The numbers from 0 to 1."""
         return (x >= 0) & (x <= 1)
 

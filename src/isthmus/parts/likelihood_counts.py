@@ -11,13 +11,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from isthmus.errors import InputError
-from isthmus.parts.draws import uniforms
 from isthmus.parts.likelihood_base import (
     ColumnBlocks,
     Likelihood,
     observed,
-    softly_bounded,
+    soft_clip,
 )
+from isthmus.parts.sampling import rand_like
 
 LOG_RATE_BOUND = 20.0
 
@@ -53,7 +53,7 @@ class Categorical(Likelihood):
     name = "categorical"
     link = "log"
     title = "Categorical"
-    wants = "shares in [0, 1] that sum to 1 in each group of one-hot columns"
+    domain = "shares in [0, 1] that sum to 1 in each group of one-hot columns"
     advice = "encode the column as one-hot, or use likelihood='bernoulli' or 'gaussian'"
 
     def __init__(self, n_columns: int, groups: Sequence[Sequence[int]] | None = None) -> None:
@@ -96,14 +96,14 @@ class Categorical(Likelihood):
         self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
     ) -> Float[Tensor, "*draws batch columns"]:
         """One-hot where l plus Gumbel noise is largest in its group."""
-        noise = -torch.log(-torch.log(uniforms(parameters, generator)))
+        noise = -torch.log(-torch.log(rand_like(parameters, generator)))
         blocks = []
         for block in self._grouped(parameters + noise):
             one_hot = torch.zeros_like(block)
             blocks.append(one_hot.scatter_(-1, block.argmax(-1, keepdim=True), 1.0))
         return self._ungrouped(blocks)
 
-    def admits(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
+    def in_support(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
         """Shares between 0 and 1, in a group that sums to one within 1e-4."""
         blocks = []
         for block in self._grouped(x):
@@ -113,7 +113,7 @@ class Categorical(Likelihood):
             blocks.append((block >= 0) & (block <= 1) & ~broken)
         return self._ungrouped(blocks)
 
-    def _found(self, values: Float[Tensor, " columns"], column: int) -> str:
+    def _describe_value(self, values: Float[Tensor, " columns"], column: int) -> str:
         total = float(next(values[group].sum() for group in self.groups if column in group))
         return f"{float(values[column]):.6g} in a group that sums to {total:.6g}"
 
@@ -150,7 +150,7 @@ class Multinomial(Likelihood):
     name = "multinomial"
     link = "log"
     title = "Multinomial"
-    wants = "counts, whole numbers from 0"
+    domain = "counts, whole numbers from 0"
     advice = "use scaling='none' on counts, or likelihood='gaussian'"
 
     def __init__(self, n_columns: int) -> None:
@@ -194,22 +194,22 @@ class Multinomial(Likelihood):
     ) -> Float[Tensor, "*draws batch columns"]:
         """Counts of `total` words a row, each drawn from softmax(l); without a total, of one word."""
         rates = torch.softmax(parameters, dim=-1).flatten(end_dim=-2)
-        wanted = torch.as_tensor(total, device=rates.device).expand(parameters.shape[:-1]).flatten()
-        longest = int(wanted.max()) if len(wanted) else 0
+        n_words = torch.as_tensor(total, device=rates.device).expand(parameters.shape[:-1]).flatten()
+        longest = int(n_words.max()) if len(n_words) else 0
         counts = torch.zeros_like(rates)
         if longest > 0:
             words = torch.multinomial(rates, longest, replacement=True, generator=generator)
-            kept = torch.arange(longest, device=rates.device) < wanted.unsqueeze(-1)
-            counts.scatter_add_(-1, words, kept.to(rates.dtype))
+            word_mask = torch.arange(longest, device=rates.device) < n_words.unsqueeze(-1)
+            counts.scatter_add_(-1, words, word_mask.to(rates.dtype))
         return counts.view_as(parameters)
 
-    def admits(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
+    def in_support(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
         """Whole numbers from 0."""
         return (x >= 0) & (x == x.round()) & x.isfinite()
 
     def far_outside(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
         """What is no count."""
-        return ~self.admits(x)
+        return ~self.in_support(x)
 
 
 class Poisson(Likelihood):
@@ -245,7 +245,7 @@ class Poisson(Likelihood):
     name = "poisson"
     link = "log"
     title = "Poisson"
-    wants = "counts, whole numbers from 0"
+    domain = "counts, whole numbers from 0"
     advice = "use likelihood='gaussian'"
     scale: Tensor
 
@@ -268,12 +268,12 @@ class Poisson(Likelihood):
     ) -> Float[Tensor, "*draws batch columns"]:
         """lambda_j - k_j log lambda_j + log k_j!."""
         count = x * self.scale
-        log_rate = self.scale.log() + softly_bounded(parameters.to(x.dtype), LOG_RATE_BOUND)
+        log_rate = self.scale.log() + soft_clip(parameters.to(x.dtype), LOG_RATE_BOUND)
         return torch.exp(log_rate) - count * log_rate + torch.lgamma(count + 1)
 
     def mean(self, parameters: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
         """exp(b), in model units."""
-        return torch.exp(softly_bounded(parameters, LOG_RATE_BOUND))
+        return torch.exp(soft_clip(parameters, LOG_RATE_BOUND))
 
     @torch.no_grad()
     def sample(
@@ -282,7 +282,7 @@ class Poisson(Likelihood):
         """Poisson counts of rate lambda, divided by the scale."""
         return torch.poisson(self.scale * self.mean(parameters), generator=generator) / self.scale
 
-    def admits(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
+    def in_support(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
         """Entries whose count is whole and not negative, as well as float32 can tell after the division."""
         count = x * self.scale
         slack = (1e-6 * count).clamp(min=1e-3)
@@ -290,7 +290,7 @@ class Poisson(Likelihood):
 
     def far_outside(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
         """What is no count."""
-        return ~self.admits(x)
+        return ~self.in_support(x)
 
-    def _found(self, values: Float[Tensor, " columns"], column: int) -> str:
+    def _describe_value(self, values: Float[Tensor, " columns"], column: int) -> str:
         return f"{float(values[column] * self.scale[column]):.6g}"

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.parts.draws import normals, uniforms
-from isthmus.parts.likelihood_base import Likelihood, observed, softly_bounded, weighted_sum
+from isthmus.parts.likelihood_base import Likelihood, observed, soft_clip, weighted_sum
+from isthmus.parts.sampling import rand_like, randn_like
 
 LOG_2_PI = math.log(2 * math.pi)
 LOG_VARIANCE_BOUND = 10.0
@@ -76,7 +76,7 @@ class Gaussian(Likelihood):
         self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
     ) -> Float[Tensor, "*draws batch columns"]:
         """The mean r plus standard normal noise."""
-        return parameters + normals(parameters, generator)
+        return parameters + randn_like(parameters, generator)
 
 
 class GaussianUnit(Gaussian):
@@ -169,7 +169,7 @@ class GaussianLearned(Likelihood):
     @property
     def log_variance(self) -> Float[Tensor, "*columns"]:
         """s = log sigma^2, within its bounds."""
-        return softly_bounded(self.free_log_variance, LOG_VARIANCE_BOUND)
+        return soft_clip(self.free_log_variance, LOG_VARIANCE_BOUND)
 
     @property
     def variance(self) -> Float[Tensor, "*columns"]:
@@ -204,7 +204,7 @@ class GaussianLearned(Likelihood):
         self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
     ) -> Float[Tensor, "*draws batch columns"]:
         """The mean r plus sigma times standard normal noise."""
-        return parameters + self.variance.sqrt() * normals(parameters, generator)
+        return parameters + self.variance.sqrt() * randn_like(parameters, generator)
 
 
 class GaussianPredicted(Likelihood):
@@ -243,7 +243,7 @@ class GaussianPredicted(Likelihood):
     ) -> Float[Tensor, "*draws batch columns"]:
         """1/2 [ (x_j - r_j)^2 exp(-s_j) + s_j + log(2 pi) ]."""
         r, a = parameters.to(x.dtype).chunk(2, dim=-1)
-        s = softly_bounded(a, LOG_VARIANCE_BOUND)
+        s = soft_clip(a, LOG_VARIANCE_BOUND)
         return 0.5 * (_squares(r, x) * torch.exp(-s) + (s + LOG_2_PI))
 
     def mean(self, parameters: Float[Tensor, "*draws batch parameters"]) -> Float[Tensor, "*draws batch columns"]:
@@ -256,7 +256,7 @@ class GaussianPredicted(Likelihood):
     ) -> Float[Tensor, "*draws batch columns"]:
         """The mean r plus sigma times standard normal noise."""
         r, a = parameters.chunk(2, dim=-1)
-        return r + torch.exp(0.5 * softly_bounded(a, LOG_VARIANCE_BOUND)) * normals(r, generator)
+        return r + torch.exp(0.5 * soft_clip(a, LOG_VARIANCE_BOUND)) * randn_like(r, generator)
 
 
 class MixtureDensity(Likelihood):
@@ -310,7 +310,7 @@ class MixtureDensity(Likelihood):
     def _components(self, parameters: Float[Tensor, "*draws batch parameters"]) -> tuple[Tensor, Tensor, Tensor]:
         """log pi (..., k), means (..., k, columns), log-variances (..., k, columns or 1)."""
         a, m, b = parameters.split(self.sizes, dim=-1)
-        s = softly_bounded(b, LOG_VARIANCE_BOUND)
+        s = soft_clip(b, LOG_VARIANCE_BOUND)
         by_component = (self.n_components, -1)
         return F.log_softmax(a, dim=-1), m.unflatten(-1, by_component), s.unflatten(-1, by_component)
 
@@ -343,8 +343,8 @@ class MixtureDensity(Likelihood):
     ) -> Float[Tensor, "*draws batch columns"]:
         """A component by the inverse of its distribution function, then a draw from its Gaussian."""
         log_pi, m, s = self._components(parameters)
-        u = uniforms(log_pi[..., :1], generator)
+        u = rand_like(log_pi[..., :1], generator)
         # Rounding may leave the last cumulative share below u.
         component = (u >= log_pi.exp().cumsum(-1)).sum(-1).clamp(max=self.n_components - 1)
         r, log_variance = (values.take_along_dim(component[..., None, None], dim=-2).squeeze(-2) for values in (m, s))
-        return r + torch.exp(0.5 * log_variance) * normals(r, generator)
+        return r + torch.exp(0.5 * log_variance) * randn_like(r, generator)

@@ -49,7 +49,7 @@ class Mixed(Likelihood):
 
     name = "mixed"
     title = "Mixed"
-    wants = "what the unit of each column admits"
+    domain = "what the unit of each column admits"
     advice = "give the column another unit"
 
     def __init__(self, n_columns: int, groups: Sequence[Group]) -> None:
@@ -107,9 +107,9 @@ class Mixed(Likelihood):
         """Each unit's parameters, in its place."""
         return self.blocks.join([unit.parameters_for(its_mean) for unit, its_mean in self._by_unit(mean)])
 
-    def admits(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
+    def in_support(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
         """What each unit admits, in its place."""
-        return self.blocks.join([unit.admits(values) for unit, values in self._by_unit(x)])
+        return self.blocks.join([unit.in_support(values) for unit, values in self._by_unit(x)])
 
     def far_outside(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
         """What each unit says, in its place."""

@@ -17,15 +17,15 @@ from isthmus.errors import InputError
 from isthmus.parts.convolutions import ConvolutionalDecoder, ConvolutionalEncoder
 from isthmus.parts.layers import (
     ACTIVATIONS,
-    SCHEMES,
+    INIT_SCHEMES,
     Normalization,
     affine,
+    apply_layers,
     check_choice,
     check_options,
     check_sizes,
-    finish_layer,
     hidden_layers,
-    run,
+    post_affine_modules,
 )
 
 __all__ = [
@@ -83,10 +83,10 @@ class MLP(nn.Module):
         self.normalization = normalization
         self.dropout = float(dropout)
         *inner, n_out = self.sizes
-        fed_by = activation if len(inner) > 1 else "linear"
+        input_activation = activation if len(inner) > 1 else "linear"
         self.layers = nn.Sequential(
             *hidden_layers(inner, activation, normalization, self.dropout, generator=generator),
-            affine(inner[-1], n_out, "linear", fed_by=fed_by, generator=generator),
+            affine(inner[-1], n_out, "linear", input_activation=input_activation, generator=generator),
         )
 
     @torch.no_grad()
@@ -112,7 +112,7 @@ class MLP(nn.Module):
         """Map x; dropout applies while training and when a generator is given."""
         if self.dropout == 0.0 or generator is None:
             return self.layers(x)
-        return run(self.layers, x, generator)
+        return apply_layers(self.layers, x, generator)
 
 
 class TiedMLP(nn.Module):
@@ -143,15 +143,16 @@ class TiedMLP(nn.Module):
         normalization, activation = encoder.normalization, encoder.activation
         hidden = reversed(encoder.sizes[1:-1])
         self.finishes = nn.ModuleList(
-            nn.Sequential(*finish_layer(n_units, activation, normalization, encoder.dropout)) for n_units in hidden
+            nn.Sequential(*post_affine_modules(n_units, activation, normalization, encoder.dropout))
+            for n_units in hidden
         )
         # Batch normalisation would take a hidden layer's bias away again: then only the last layer has one.
         self.biases = nn.ParameterList()
-        fed_by = "linear"
+        input_activation = "linear"
         for depth, weight in enumerate(self._weights()):
             if normalization != "batch" or depth == len(self.finishes):
-                self.biases.append(nn.Parameter(-SCHEMES[fed_by].mean * weight.detach().sum(1)))
-            fed_by = activation
+                self.biases.append(nn.Parameter(-INIT_SCHEMES[input_activation].mean * weight.detach().sum(1)))
+            input_activation = activation
 
     @torch.no_grad()
     def start_at(self, output: Float[Tensor, " outputs"]) -> None:
@@ -171,7 +172,7 @@ class TiedMLP(nn.Module):
         for weight, bias, finish in zip(weights, biases, [*self.finishes, None], strict=True):
             h = F.linear(h, weight, bias)
             if finish is not None:
-                h = run(finish, h, generator)
+                h = apply_layers(finish, h, generator)
         return h
 
 

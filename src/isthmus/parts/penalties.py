@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from isthmus.errors import InputError
+from isthmus.parts.forward import ForwardPass
 from isthmus.parts.likelihoods import Likelihood
-from isthmus.parts.passes import Pass
 
 
 class Coder(Protocol):
@@ -63,7 +63,7 @@ class Penalty(nn.Module, ABC):
         self.weight = check_weight(type(self).__name__, weight)
 
     @abstractmethod
-    def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Tensor:
+    def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Tensor:
         """The unweighted penalty of a trip, (*draws, batch) where it is over rows or () where it is over the batch."""
 
     def extra_repr(self) -> str:
@@ -105,12 +105,12 @@ def check_rate(what: str, rate: float) -> float:
     return float(rate)
 
 
-def summable(code: Tensor) -> Tensor:
+def at_least_fp32(code: Tensor) -> Tensor:
     """The same numbers in fp32 at least: under autocast codes are bf16, in which a sum over units keeps two digits.
 
     Example:
-        >>> summable(torch.ones(1, dtype=torch.bfloat16)).dtype, summable(torch.ones(1, dtype=torch.float64)).dtype
-        (torch.float32, torch.float64)
+        >>> [at_least_fp32(torch.ones(1, dtype=dtype)).dtype for dtype in (torch.bfloat16, torch.float64)]
+        [torch.float32, torch.float64]
     """
     return code.to(torch.promote_types(code.dtype, torch.float32))
 
@@ -144,15 +144,15 @@ class LaplacePrior(Penalty):
 
     def of(self, code: Float[Tensor, "*draws batch code_size"]) -> Float[Tensor, "*draws batch"]:
         """Omega of codes."""
-        norm = summable(code).abs().sum(-1)
+        norm = at_least_fp32(code).abs().sum(-1)
         if self.weight == 0.0:
             return norm
         density_at_zero = self.weight if self.non_negative else self.weight / 2
         return norm - code.shape[-1] * math.log(density_at_zero) / self.weight
 
-    def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
+    def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
         """Omega of the trip's code."""
-        return self.of(trip.code)
+        return self.of(output.code)
 
 
 class StudentTPrior(Penalty):
@@ -193,12 +193,12 @@ class StudentTPrior(Penalty):
         nu = self.degrees
         log_beta = math.lgamma(0.5) + math.lgamma(nu / 2) - math.lgamma((nu + 1) / 2)
         constant = math.log(self.scale) + math.log(nu) / 2 + log_beta - (math.log(2.0) if self.non_negative else 0.0)
-        energy = (nu + 1) / 2 * torch.log1p((summable(code) / self.scale).square() / nu).sum(-1)
+        energy = (nu + 1) / 2 * torch.log1p((at_least_fp32(code) / self.scale).square() / nu).sum(-1)
         return energy + code.shape[-1] * constant
 
-    def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
+    def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
         """Omega of the trip's code."""
-        return self.of(trip.code)
+        return self.of(output.code)
 
 
 class LogPenalty(Penalty):
@@ -228,11 +228,11 @@ class LogPenalty(Penalty):
 
     def of(self, code: Float[Tensor, "*draws batch code_size"]) -> Float[Tensor, "*draws batch"]:
         """Omega of codes."""
-        return torch.log1p((summable(code) / self.scale).square()).sum(-1)
+        return torch.log1p((at_least_fp32(code) / self.scale).square()).sum(-1)
 
-    def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
+    def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
         """Omega of the trip's code."""
-        return self.of(trip.code)
+        return self.of(output.code)
 
 
 class TargetRate(Penalty):
@@ -265,7 +265,7 @@ class TargetRate(Penalty):
 
     def of(self, code: Float[Tensor, "*draws batch code_size"]) -> Float[Tensor, ""]:
         """Omega of the codes of a batch."""
-        code = summable(code)
+        code = at_least_fp32(code)
         rho, tiny = self.target_rate, torch.finfo(code.dtype).eps
         # A unit that is wholly off (or on) is infinitely far; the clamp keeps the loss finite.
         rate = code.flatten(0, -2).mean(0).clamp(tiny, 1.0 - tiny)
@@ -273,6 +273,6 @@ class TargetRate(Penalty):
         off = (1.0 - rho) * (math.log1p(-rho) - torch.log1p(-rate))
         return (on + off).sum()
 
-    def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Float[Tensor, ""]:
+    def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, ""]:
         """Omega of the trip's codes."""
-        return self.of(trip.code)
+        return self.of(output.code)

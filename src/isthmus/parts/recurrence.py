@@ -20,7 +20,7 @@ class RecurrentEncoder(nn.Module):
     of each, which is to halve the weights and biases of a stack. The top layer hears one, and the layers have none
     from above when they begin. Without sweeps this is the feed-forward encoder, with the same parameters.
 
-    Shapes: (*draws, batch, columns) -> (*draws, batch, code_size); `every` puts the sweeps before.
+    Shapes: (*draws, batch, columns) -> (*draws, batch, code_size); `all_sweeps` puts the sweeps before.
 
     Args:
         ups: up_k, lowest first.
@@ -37,7 +37,7 @@ class RecurrentEncoder(nn.Module):
         >>> generator = torch.Generator().manual_seed(0)
         >>> up, upper, down = (MLP(sizes, generator=generator) for sizes in ((6, 4), (4, 2), (2, 4)))
         >>> encoder = RecurrentEncoder([up, upper], [down], [nn.Sigmoid(), nn.Sigmoid()], n_sweeps=3)
-        >>> encoder(torch.zeros(5, 6)).shape, encoder.every(torch.zeros(5, 6)).shape
+        >>> encoder(torch.zeros(5, 6)).shape, encoder.all_sweeps(torch.zeros(5, 6)).shape
         (torch.Size([5, 2]), torch.Size([4, 5, 2]))
     """
 
@@ -63,7 +63,7 @@ class RecurrentEncoder(nn.Module):
         *_, last = self._sweeps(x, generator)
         return last
 
-    def every(
+    def all_sweeps(
         self, x: Float[Tensor, "*draws batch columns"], generator: Generator | None = None
     ) -> Float[Tensor, "sweeps *draws batch units"]:
         """The top layer's pre-activation at the beginning and after each sweep, n_sweeps + 1 in all."""

@@ -21,7 +21,7 @@ class SparseActivation(nn.Module, ABC):
     Shapes: (*draws, batch, code_size) -> the same.
     """
 
-    by_unit = True
+    elementwise = True
     """Its Jacobian is diagonal wherever there is one: a unit's value is a function of its own a, which others only
     switch on and off."""
 
@@ -121,11 +121,11 @@ class BatchTopK(SparseActivation):
             return value * (value >= self.threshold)
         n_kept = self.k * math.prod(value.shape[:-1])
         smallest = value.detach().flatten().topk(n_kept, sorted=False).values.min()
-        self._move(value.detach(), smallest)
+        self._update_threshold(value.detach(), smallest)
         return value * (value >= smallest)
 
     @torch.no_grad()
-    def _move(self, value: Tensor, smallest: Tensor) -> None:
+    def _update_threshold(self, value: Tensor, smallest: Tensor) -> None:
         # Fewer than k n may be positive; then the smallest of those was kept.
         reached = smallest if smallest > 0 else value[value > 0].min() if bool((value > 0).any()) else smallest
         self.threshold.lerp_(reached.to(self.threshold.dtype), 0.01 if self.threshold > 0 else 1.0)
@@ -166,14 +166,16 @@ class JumpReLU(SparseActivation):
 
     def gate(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
         """H(a - theta), with its straight-through derivative by theta."""
-        return (preactivation > self.log_threshold.exp()).to(preactivation.dtype) + self._through(preactivation)
+        return (preactivation > self.log_threshold.exp()).to(preactivation.dtype) + self._straight_through(
+            preactivation
+        )
 
     def forward(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
         """The code."""
         threshold = self.log_threshold.exp()
-        return preactivation * (preactivation > threshold) + threshold.detach() * self._through(preactivation)
+        return preactivation * (preactivation > threshold) + threshold.detach() * self._straight_through(preactivation)
 
-    def _through(self, preactivation: Tensor) -> Tensor:
+    def _straight_through(self, preactivation: Tensor) -> Tensor:
         """Zero, whose derivative by theta is -K((a - theta) / w) / w: a ramp of width w less its own value."""
         ramp = ((preactivation.detach() - self.log_threshold.exp()) / self.bandwidth + 0.5).clamp(0.0, 1.0)
         return ramp - ramp.detach()
@@ -221,7 +223,7 @@ class GatheredLinear(nn.Linear):
     Source: Gao et al. (2024), section 4.2 and appendix D.
 
     Example:
-        >>> decoder = gathered(MLP((64, 3), generator=torch.Generator().manual_seed(0)))
+        >>> decoder = with_gathered_weights(MLP((64, 3), generator=torch.Generator().manual_seed(0)))
         >>> decoder(torch.zeros(5, 64)).shape
         torch.Size([5, 3])
     """
@@ -237,7 +239,7 @@ class GatheredLinear(nn.Linear):
         return total.view(*code.shape[:-1], self.out_features)
 
 
-def gathered(decoder: MLP) -> MLP:
+def with_gathered_weights(decoder: MLP) -> MLP:
     """The same decoder with its first map, which sees the code, made a `GatheredLinear` of the same weights."""
     first = decoder.affine_maps[0]
     sparse = skip_init(GatheredLinear, first.in_features, first.out_features, bias=first.bias is not None)

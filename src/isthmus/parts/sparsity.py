@@ -13,11 +13,11 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
 from isthmus.errors import InputError
-from isthmus.parts.centring import CentredMLP
+from isthmus.parts.centred_encoder import CentredMLP
 from isthmus.parts.constraints import Constraint, UnitColumns
-from isthmus.parts.jacobians import as_read
+from isthmus.parts.forward import ForwardPass
+from isthmus.parts.jacobians import eval_mode
 from isthmus.parts.networks import ACTIVATIONS, MLP, check_choice
-from isthmus.parts.passes import Pass
 from isthmus.parts.penalties import (
     Coder,
     LaplacePrior,
@@ -25,16 +25,16 @@ from isthmus.parts.penalties import (
     Penalty,
     StudentTPrior,
     TargetRate,
+    at_least_fp32,
     check_rate,
     check_weight,
-    summable,
 )
 from isthmus.parts.sparse_activations import BatchTopK, Gated, JumpReLU, TopK, check_k
 
 NON_NEGATIVE = ("relu", "sigmoid", "softplus")
 """Activations by name whose codes are never negative."""
 
-GATHERED_FROM = 32
+GATHER_MIN_RATIO = 32
 """Columns gathered beat the dense product where the code has at least this many units for each that is on; see
 `benchmarks/sparse.py`."""
 
@@ -125,45 +125,49 @@ class DeadUnits(Penalty):
         """Whether each unit is dead, (code_size,)."""
         return self.activity.idle >= self.dead_after
 
-    def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
+    def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
         """Omega of the trip; while learning the activity of its code is noted."""
         if self.training:
-            self.activity.update(trip.code)
+            self.activity.update(output.code)
         dead = self.dead
         if not bool(dead.any()):
-            return trip.parameters.new_zeros(trip.parameters.shape[:-1])
-        with as_read(coder.encoder, coder.decoder):  # the residual is no row: no running moment is to follow it
-            revived = self.revived(trip, coder, dead)
-            offset = coder.decoder(revived) - coder.decoder(torch.zeros_like(revived[..., :1, :]))
-        given, x, mask = trip.parameters.detach(), trip.batch.wanted, trip.batch.mask
+            return output.parameters.new_zeros(output.parameters.shape[:-1])
+        with eval_mode(coder.encoder, coder.decoder):  # the residual is no row: no running moment is to follow it
+            auxiliary_code = self.auxiliary_code(output, coder, dead)
+            offset = coder.decoder(auxiliary_code) - coder.decoder(torch.zeros_like(auxiliary_code[..., :1, :]))
+        given, x, mask = output.parameters.detach(), output.batch.desired_output, output.batch.mask
 
         def nll(parameters: Tensor) -> Tensor:
             return coder.likelihood.nll(parameters, x, mask)
 
-        return held(lambda d: nll(given + d) - nll(given), offset, of=[coder.likelihood])
+        return frozen(lambda d: nll(given + d) - nll(given), offset, of=[coder.likelihood])
 
-    def revived(self, trip: Pass, coder: Coder, dead: Tensor) -> Float[Tensor, "*draws batch code_size"]:
+    def auxiliary_code(
+        self, output: ForwardPass, coder: Coder, dead: Tensor
+    ) -> Float[Tensor, "*draws batch code_size"]:
         """z."""
-        drive = self._drive(trip, coder)
-        lifted = (drive - self._lift(drive)).masked_fill(~dead, 0.0).relu()
-        largest, units = lifted.topk(self.n_revived, dim=-1, sorted=False)
-        return torch.zeros_like(drive).scatter(-1, units, largest)
+        residual_preactivation = self._residual_preactivation(output, coder)
+        shifted = (
+            (residual_preactivation - self._threshold_shift(residual_preactivation)).masked_fill(~dead, 0.0).relu()
+        )
+        largest, units = shifted.topk(self.n_revived, dim=-1, sorted=False)
+        return torch.zeros_like(residual_preactivation).scatter(-1, units, largest)
 
-    def _drive(self, trip: Pass, coder: Coder) -> Float[Tensor, "*draws batch units"]:
+    def _residual_preactivation(self, output: ForwardPass, coder: Coder) -> Float[Tensor, "*draws batch units"]:
         """a', what the encoder makes of the residual; an encoder that is told where it may look may look anywhere."""
-        encoder, x = coder.encoder, trip.batch.x
+        encoder, x = coder.encoder, output.batch.x
         with torch.no_grad():
-            left = x - coder.likelihood.mean(trip.parameters)
-            left = left if trip.batch.mask is None else left * trip.batch.mask
+            residual = x - coder.likelihood.mean(output.parameters)
+            residual = residual if output.batch.mask is None else residual * output.batch.mask
             if not isinstance(encoder, CentredMLP):
-                left = left + coder.likelihood.mean(coder.decoder(torch.zeros_like(trip.code[..., :1, :])))
+                residual = residual + coder.likelihood.mean(coder.decoder(torch.zeros_like(output.code[..., :1, :])))
             if isinstance(encoder, MLP) and encoder.sizes[0] == 2 * x.shape[-1]:
-                left = torch.cat([left, torch.ones_like(left)], -1)
-        return encoder.of_difference(left) if isinstance(encoder, CentredMLP) else encoder(left)
+                residual = torch.cat([residual, torch.ones_like(residual)], -1)
+        return encoder.encode_centred(residual) if isinstance(encoder, CentredMLP) else encoder(residual)
 
-    def _lift(self, drive: Float[Tensor, "*draws batch units"]) -> Float[Tensor, " units"]:
+    def _threshold_shift(self, residual_preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, " units"]:
         """l: what keeps each unit from being on in the share of the rows that lets it count as dead."""
-        rows = drive.detach().flatten(0, -2)
+        rows = residual_preactivation.detach().flatten(0, -2)
         n_on = min(max(1, round(100 * len(rows) / self.dead_after)), len(rows) - 1)
         return rows.topk(n_on + 1, dim=0).values[-1].clamp_max(0.0)
 
@@ -181,12 +185,12 @@ class ActiveUnits(Penalty):
     Source: Rajamanoharan et al., Jumping ahead (2024), eq. 9.
     """
 
-    def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
+    def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
         """Omega of the trip."""
         activation = coder.code_activation
         if not isinstance(activation, JumpReLU):
             raise InputError(f"ActiveUnits counts the open gates of a JumpReLU, not of {type(activation).__name__}")
-        return activation.gate(trip.preactivation).sum(-1)
+        return activation.gate(output.preactivation).sum(-1)
 
 
 class GateL1(Penalty):
@@ -200,9 +204,9 @@ class GateL1(Penalty):
     Source: Rajamanoharan et al., Improving dictionary learning with gated sparse autoencoders (2024), eq. 8.
     """
 
-    def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
+    def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
         """Omega of the trip."""
-        return summable(trip.preactivation).relu().sum(-1)
+        return at_least_fp32(output.preactivation).relu().sum(-1)
 
 
 class GateReconstruction(Penalty):
@@ -220,34 +224,34 @@ class GateReconstruction(Penalty):
     Source: Rajamanoharan et al., Improving dictionary learning with gated sparse autoencoders (2024), eq. 8, L_aux.
     """
 
-    def forward(self, trip: Pass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
+    def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
         """Omega of the trip."""
 
         def nll(gates: Tensor) -> Tensor:
-            return coder.likelihood.nll(coder.decoder(gates), trip.batch.wanted, trip.batch.mask)
+            return coder.likelihood.nll(coder.decoder(gates), output.batch.desired_output, output.batch.mask)
 
-        with as_read(coder.decoder):
-            return held(nll, trip.preactivation.relu(), of=[coder.encoder, coder.decoder, coder.likelihood])
+        with eval_mode(coder.decoder):
+            return frozen(nll, output.preactivation.relu(), of=[coder.encoder, coder.decoder, coder.likelihood])
 
 
-class _Together(nn.ModuleList):
+class _ModuleFunction(nn.ModuleList):
     """Modules, and a function of them as their own."""
 
     def forward(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return function(x)
 
 
-def held(function: Callable[[Tensor], Tensor], x: Tensor, *, of: Iterable[object]) -> Tensor:
+def frozen(function: Callable[[Tensor], Tensor], x: Tensor, *, of: Iterable[object]) -> Tensor:
     """What a function gives of x, with the parameters of the modules among `of` held constant.
 
     The weights of a tied decoder are named by its encoder alone: then `of` has both.
 
     Example:
         >>> layer = nn.Linear(2, 1)
-        >>> held(layer, torch.ones(3, 2), of=[layer]).requires_grad
+        >>> frozen(layer, torch.ones(3, 2), of=[layer]).requires_grad
         False
     """
-    parts = _Together([part for part in of if isinstance(part, nn.Module)])
+    parts = _ModuleFunction([part for part in of if isinstance(part, nn.Module)])
     constants = {name: parameter.detach() for name, parameter in parts.named_parameters()}
     return cast(Tensor, functional_call(parts, constants, (function, x)))
 
@@ -300,7 +304,7 @@ class SparseOptions:
         return {"dead_units": dead}
 
 
-def _smooth(prior: Callable[[float, bool], Penalty], options: SparseOptions) -> SparseParts:
+def _with_prior(prior: Callable[[float, bool], Penalty], options: SparseOptions) -> SparseParts:
     """A prior on the code that an activation by name gives."""
     activation = "relu" if options.code_activation is None else options.code_activation
     check_choice("code_activation", activation, tuple(ACTIVATIONS))
@@ -327,20 +331,20 @@ def _gated(options: SparseOptions) -> SparseParts:
     return SparseParts(Gated(options.code_size), penalties | options.revival)
 
 
-def _kept(activation: Callable[[int, int], nn.Module], options: SparseOptions) -> SparseParts:
+def _top_k(activation: Callable[[int, int], nn.Module], options: SparseOptions) -> SparseParts:
     """A fixed number of units: nothing is penalised, and the decoder looks at those alone."""
     k = options.n_active
-    gather = options.code_size >= GATHERED_FROM * k
+    gather = options.code_size >= GATHER_MIN_RATIO * k
     return SparseParts(activation(k, options.code_size), options.revival, gather=gather)
 
 
 BUILDERS: dict[str, Callable[[SparseOptions], SparseParts]] = {
-    "l1": lambda o: _smooth(lambda weight, positive: LaplacePrior(weight, non_negative=positive), o),
-    "student-t": lambda o: _smooth(lambda weight, positive: StudentTPrior(weight, non_negative=positive), o),
+    "l1": lambda o: _with_prior(lambda weight, positive: LaplacePrior(weight, non_negative=positive), o),
+    "student-t": lambda o: _with_prior(lambda weight, positive: StudentTPrior(weight, non_negative=positive), o),
     "kl": _target_rate,
-    "log": lambda o: _smooth(lambda weight, positive: LogPenalty(weight), o),
-    "topk": lambda o: _kept(TopK, o),
-    "batch-topk": lambda o: _kept(BatchTopK, o),
+    "log": lambda o: _with_prior(lambda weight, positive: LogPenalty(weight), o),
+    "topk": lambda o: _top_k(TopK, o),
+    "batch-topk": lambda o: _top_k(BatchTopK, o),
     "jumprelu": _jumprelu,
     "gated": _gated,
 }
@@ -348,11 +352,11 @@ BUILDERS: dict[str, Callable[[SparseOptions], SparseParts]] = {
 SPARSITIES = tuple(BUILDERS)
 """The names that `sparse_parts` knows."""
 
-OWN_ACTIVATION = ("topk", "batch-topk", "jumprelu", "gated")
+ACTIVATION_SPARSITIES = ("topk", "batch-topk", "jumprelu", "gated")
 """The names that are themselves the activation of the code."""
 
 
-def sparse_parts(name: str, **asked: Any) -> SparseParts:
+def sparse_parts(name: str, **fields: Any) -> SparseParts:
     """The activation, penalties and constraints that a name stands for.
 
         l1, student-t, log    a prior on the code, ReLU by default      weight is its rate, or its share
@@ -365,7 +369,7 @@ def sparse_parts(name: str, **asked: Any) -> SparseParts:
 
     Args:
         name: one of `SPARSITIES`.
-        asked: the fields of `SparseOptions`: code_size, and what differs from the defaults of
+        fields: the fields of `SparseOptions`: code_size, and what differs from the defaults of
             weight: of the sparsity term, see the class of the penalty for a paper's lambda;
             target_rate: share of the rows on which a unit shall be on;
             k: units of a row that are on, None by target_rate;
@@ -386,10 +390,10 @@ def sparse_parts(name: str, **asked: Any) -> SparseParts:
         (TopK(k=8), ['dead_units'], True)
     """
     check_choice("sparsity", name, SPARSITIES)
-    options = SparseOptions(**asked)
+    options = SparseOptions(**fields)
     check_rate("target_rate", options.target_rate)
     check_weight(f"sparsity {name!r}", options.weight)
-    if name in OWN_ACTIVATION and options.code_activation is not None:
+    if name in ACTIVATION_SPARSITIES and options.code_activation is not None:
         raise InputError(
             f"sparsity {name!r} is itself the activation of the code, beside code_activation "
             f"{options.code_activation!r}; leave code_activation=None"

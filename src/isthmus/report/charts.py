@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from isthmus.report.code_maps import CodeMap
-from isthmus.report.words import Labels, number
+from isthmus.report.formatting import Labels, number
 
 Chart = dict[str, Any]
 
@@ -212,12 +212,14 @@ def column_chart(
     places = list(range(len(order)))
     data = []
     for name, values, colour in (("principal components", pca, PCA), ("autoencoder", ours, OURS)):
-        told = [f"{name}: {number(float(values[i]))}" for i in order]
+        hover_texts = [f"{name}: {number(float(values[i]))}" for i in order]
         if colour == OURS:
-            told = [f"{t}<br>{share_left[i]:.1%} of the variance left" for t, i in zip(told, order, strict=True)]
+            hover_texts = [
+                f"{t}<br>{share_left[i]:.1%} of the variance left" for t, i in zip(hover_texts, order, strict=True)
+            ]
         data.append({
             "type": "bar", "orientation": "h", "name": name, "y": places, "x": numbers(values[order]),
-            "marker": {"color": colour}, "text": told, "textposition": "none", "customdata": ticks,
+            "marker": {"color": colour}, "text": hover_texts, "textposition": "none", "customdata": ticks,
             "hovertemplate": "<b>%{customdata}</b><br>%{text}<extra></extra>",
         })  # fmt: skip
     return _chart(

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
-MOST_POINTS = 2000
+MAX_MAP_ROWS = 2000
 """Rows on the map; t-SNE of this many takes about ten seconds on one core."""
 
-FEWEST_FOR_TSNE = 60
+MIN_TSNE_ROWS = 60
 """With fewer rows neighbourhoods mean little, and principal components say as much."""
 
 ITERATIONS = 750
@@ -72,7 +72,7 @@ def map_codes(
     standard = standardised(codes)
     if not standard.shape[1]:
         return CodeMap(np.zeros((n_rows, 2)), "none", ("", ""), "Every row has the same code.")
-    if n_rows < FEWEST_FOR_TSNE or standard.shape[1] < 2:
+    if n_rows < MIN_TSNE_ROWS or standard.shape[1] < 2:
         points, share = principal_plane(standard)
         return CodeMap(points, "PCA", ("component 1", "component 2"), "The first two principal components of "
                        f"the standardised codes, which carry {share:.0%} of their variance.")  # fmt: skip

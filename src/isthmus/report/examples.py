@@ -11,23 +11,23 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from isthmus.estimators.base import BaseAutoencoder
-from isthmus.estimators.records import Reading
-from isthmus.report.gathering import Column, best_typical_worst, read_rows, user_columns
+from isthmus.estimators.records import ModelOutput
+from isthmus.report.formatting import Labels, number, value_text
 from isthmus.report.pictures import (
-    LARGEST_SIDE,
+    MAX_IMAGE_SIDE,
     THUMBNAIL_SIDE,
-    Screen,
+    BrightnessScale,
     contact_sheet,
+    downsample,
     png_uri,
     sheet_uri,
-    shrunk,
 )
-from isthmus.report.words import Labels, number, value_text
+from isthmus.report.report_data import Column, best_typical_worst, read_rows, user_columns
 
 TABLE_ROWS = 3
 """Rows of a table in each of the three groups: they take more room than images."""
 
-CELLS, MORE_CELLS = 12, 60
+SHOWN_COLUMNS, MORE_CELLS = 12, 60
 """Columns of a row that are shown at once, and at most."""
 
 SCREEN_ROWS = 256
@@ -76,7 +76,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Names:
+class RowInfo:
     """What is known of each row beside its values."""
 
     rows: Sequence[str]
@@ -88,7 +88,7 @@ class Names:
         return self.rows[row], self.labels.text[row] if self.labels else "", number(float(self.error[row]))
 
 
-def example_groups(model: BaseAutoencoder, X: Any, names: Names) -> list[Group]:
+def example_groups(model: BaseAutoencoder, X: Any, names: RowInfo) -> list[Group]:
     """The best, the typical and the worst rows, over their reconstructions."""
     pictured = model.preprocessing_.image_shape is not None
     picked = best_typical_worst(names.error) if pictured else best_typical_worst(names.error, TABLE_ROWS)
@@ -101,45 +101,47 @@ def example_groups(model: BaseAutoencoder, X: Any, names: Names) -> list[Group]:
     return groups
 
 
-def _pictured(model: BaseAutoencoder, X: Any, rows: Int[np.ndarray, " picked"], names: Names) -> list[Example]:
+def _pictured(model: BaseAutoencoder, X: Any, rows: Int[np.ndarray, " picked"], names: RowInfo) -> list[Example]:
     """Each row as a picture, above what the model and what principal components make of it."""
-    readings = [reading for _, reading in read_rows(model, X, rows)]
-    screen = Screen.of(model.preprocessing_, np.concatenate([reading.x.numpy() for reading in readings]))
+    outputs = [output for _, output in read_rows(model, X, rows)]
+    brightness = BrightnessScale.of(model.preprocessing_, np.concatenate([output.x.numpy() for output in outputs]))
     examples: list[Example] = []
-    for reading in readings:
-        pca = model.baseline_.decode(model.baseline_.encode(reading.x, reading.mask))
-        lines = {"original": reading.x, "reconstruction": reading.reconstruction, "PCA": pca}
-        shown = {name: shrunk(screen.show(x.numpy()), LARGEST_SIDE) for name, x in lines.items()}
-        for i in range(len(reading.x)):
+    for output in outputs:
+        pca = model.baseline_.decode(model.baseline_.encode(output.x, output.mask))
+        lines = {"original": output.x, "reconstruction": output.reconstruction, "PCA": pca}
+        shown = {name: downsample(brightness.show(x.numpy()), MAX_IMAGE_SIDE) for name, x in lines.items()}
+        for i in range(len(output.x)):
             pictures = {name: png_uri(pixels[i]) for name, pixels in shown.items()}
             examples.append(Example(*names.of(int(rows[len(examples)])), pictures=pictures))
     return examples
 
 
-def _tabled(model: BaseAutoencoder, X: Any, rows: Int[np.ndarray, " picked"], names: Names) -> list[Example]:
+def _tabled(model: BaseAutoencoder, X: Any, rows: Int[np.ndarray, " picked"], names: RowInfo) -> list[Example]:
     """Each row as a table of values; deviations are measured in model units, against the largest of them all."""
     blocks = list(read_rows(model, X, rows))
-    apart = _deviations(user_columns(model.preprocessing_), [reading for _, reading in blocks])
+    apart = _deviations(user_columns(model.preprocessing_), [output for _, output in blocks])
     largest = max((float(np.nanmax(block, initial=0)) for block in apart), default=0.0) or 1.0
     examples: list[Example] = []
-    for (raw, reading), distance in zip(blocks, apart, strict=True):
-        values = _Values(model, raw, reading)
-        for i in range(len(reading.x)):
-            order = values.telling(i, distance[i], MORE_CELLS)
+    for (raw, output), distance in zip(blocks, apart, strict=True):
+        values = _Values(model, raw, output)
+        for i in range(len(output.x)):
+            order = values.most_informative(i, distance[i], MORE_CELLS)
             cells = [
                 Cell(values.columns[j].name, values.original(i, j), values.reconstruction(i, j),
                      0.0 if values.missing(i, j) else float(distance[i, j]) / largest)
                 for j in order
             ]  # fmt: skip
             row = names.of(int(rows[len(examples)]))
-            examples.append(Example(*row, cells=cells[:CELLS], more=cells[CELLS:], excerpt=values.excerpt(i)))
+            examples.append(
+                Example(*row, cells=cells[:SHOWN_COLUMNS], more=cells[SHOWN_COLUMNS:], excerpt=values.excerpt(i))
+            )
     return examples
 
 
-def _deviations(columns: Sequence[Column], readings: Sequence[Reading]) -> list[np.ndarray]:
+def _deviations(columns: Sequence[Column], outputs: Sequence[ModelOutput]) -> list[np.ndarray]:
     """How far a row and its reconstruction are apart in each of the user's columns, (rows, columns) a block."""
     starts = [column.members[0] for column in columns]
-    squares = (reading.squared_residuals.numpy() for reading in readings)
+    squares = (output.squared_residuals.numpy() for output in outputs)
     return [np.sqrt(np.add.reduceat(block, starts, axis=1)) for block in squares]
 
 
@@ -155,14 +157,14 @@ def matrix(values: Any) -> np.ndarray:
 class _Values:
     """A block of rows in the user's units: what they hold and what the model makes of them."""
 
-    def __init__(self, model: BaseAutoencoder, raw: Any, reading: Reading) -> None:
+    def __init__(self, model: BaseAutoencoder, raw: Any, output: ModelOutput) -> None:
         preprocessing = model.preprocessing_
         self.columns = user_columns(preprocessing)
         self.sparse = preprocessing.source in ("sparse", "text")
         self.texts = preprocessing.source == "text"
         self._raw = raw
-        self._restored = matrix(preprocessing.restore(reading.reconstruction.numpy()))
-        self._original = matrix(preprocessing.restore(reading.x.numpy()) if self.sparse else raw)
+        self._restored = matrix(preprocessing.inverse_transform(output.reconstruction.numpy()))
+        self._original = matrix(preprocessing.inverse_transform(output.x.numpy()) if self.sparse else raw)
 
     def original(self, i: int, j: int) -> str:
         """A value that was given."""
@@ -180,16 +182,16 @@ class _Values:
         """Whether nothing was given, so that nothing can deviate."""
         return bool(pd.isna(self._original[i, j]))
 
-    def telling(self, i: int, distance: Float[np.ndarray, " columns"], most: int) -> np.ndarray:
+    def most_informative(self, i: int, distance: Float[np.ndarray, " columns"], most: int) -> np.ndarray:
         """The columns to show: of sparse rows those that hold the most, of others the farthest apart.
 
         A row that is shown whole keeps the order of its columns.
         """
         if self.sparse:
             size = np.maximum(np.abs(self._original[i]), np.abs(self._restored[i]))
-            order = np.argsort(-size, kind="stable")[: 2 * CELLS]
+            order = np.argsort(-size, kind="stable")[: 2 * SHOWN_COLUMNS]
             return order[size[order] > 0]
-        if len(distance) <= CELLS:
+        if len(distance) <= SHOWN_COLUMNS:
             return np.arange(len(distance))
         return np.argsort(-distance, kind="stable")[:most]
 
@@ -204,11 +206,11 @@ class _Values:
 def hover_pictures(model: BaseAutoencoder, X: Any, rows: Int[np.ndarray, " picked"]) -> dict[str, Any]:
     """Small pictures of rows and of their reconstructions, on two contact sheets."""
     originals, reconstructions = [], []
-    screen = None
-    for _, reading in read_rows(model, X, rows):
-        screen = screen or Screen.of(model.preprocessing_, reading.x[:SCREEN_ROWS].numpy())
-        originals.append(shrunk(screen.show(reading.x.numpy()), THUMBNAIL_SIDE))
-        reconstructions.append(shrunk(screen.show(reading.reconstruction.numpy()), THUMBNAIL_SIDE))
+    brightness = None
+    for _, output in read_rows(model, X, rows):
+        brightness = brightness or BrightnessScale.of(model.preprocessing_, output.x[:SCREEN_ROWS].numpy())
+        originals.append(downsample(brightness.show(output.x.numpy()), THUMBNAIL_SIDE))
+        reconstructions.append(downsample(brightness.show(output.reconstruction.numpy()), THUMBNAIL_SIDE))
     pictures = np.concatenate(originals)
     height, width = pictures.shape[1:3]
     sheet = contact_sheet(pictures)
@@ -233,14 +235,14 @@ def hover_values(
     columns = user_columns(model.preprocessing_)
     starts = [column.members[0] for column in columns]
     scale = np.sqrt(np.where(variance > 0, variance, 1))
-    told = []
-    for raw, reading in read_rows(model, X, rows):
-        values = _Values(model, raw, reading)
-        x = reading.x.numpy()
-        seen = np.ones_like(x) if reading.mask is None else reading.mask.numpy()
+    hover_rows = []
+    for raw, output in read_rows(model, X, rows):
+        values = _Values(model, raw, output)
+        x = output.x.numpy()
+        seen = np.ones_like(x) if output.mask is None else output.mask.numpy()
         size = np.abs(x) if values.sparse else np.add.reduceat(np.abs((x - mean) / scale) * seen, starts, axis=1)
         for i in range(len(x)):
             order = np.argsort(-size[i], kind="stable")[:HOVER_COLUMNS]
             order = order[size[i, order] > 0] if values.sparse else order
-            told.append([[columns[j].name, values.original(i, j), values.reconstruction(i, j)] for j in order])
-    return told
+            hover_rows.append([[columns[j].name, values.original(i, j), values.reconstruction(i, j)] for j in order])
+    return hover_rows

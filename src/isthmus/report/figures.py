@@ -18,9 +18,9 @@ from jaxtyping import Float
 
 from isthmus.errors import InputError
 from isthmus.evaluation.codes import covariance_eigenvalues
+from isthmus.report.formatting import read_labels
 from isthmus.report.pictures import filter_pictures, visible_channels
-from isthmus.report.saving import refuse_existing, save_whole
-from isthmus.report.words import read_labels
+from isthmus.report.saving import check_overwrite, save_atomically
 
 try:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("isthmus.report.figures needs matplotlib: pip install 'isthmus[figures]'") from error
 
-OURS, PCA, HELD_OUT, QUIET = "#2a6fbb", "#d9822b", "#a8438f", "#6b7280"
+OURS, PCA, HELD_OUT, GREY = "#2a6fbb", "#d9822b", "#a8438f", "#6b7280"
 GROUPS = (
     "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#17a2a2",
     "#edb92e", "#9c755f", "#ff7fa8", "#7f8fa6", "#2f4b9c", "#8a8a8a",
@@ -87,21 +87,21 @@ def originals_over_reconstructions(
     for line, (name, rows) in zip(axes, lines.items(), strict=True):
         images = np.moveaxis(np.asarray(rows, np.float64).reshape(-1, channels, height, width), 1, -1)
         bright = np.clip((visible_channels(images) - low) / (high - low), 0, 1)
-        for place, image in zip(line, bright, strict=True):
-            _draw_image(place, image.repeat(3, -1) if image.shape[-1] == 1 else image)
+        for ax, image in zip(line, bright, strict=True):
+            _draw_image(ax, image.repeat(3, -1) if image.shape[-1] == 1 else image)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
-    for place, caption in zip(axes[0], captions or (), strict=False):
-        place.set_title(caption, fontsize=8, color=QUIET, pad=3)
+    for ax, caption in zip(axes[0], captions or (), strict=False):
+        ax.set_title(caption, fontsize=8, color=GREY, pad=3)
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
 
 
-def _draw_image(place: Axes, image: np.ndarray) -> None:
-    place.imshow(image, interpolation="nearest")
-    place.set_xticks([])
-    place.set_yticks([])
-    for spine in place.spines.values():
+def _draw_image(ax: Axes, image: np.ndarray) -> None:
+    ax.imshow(image, interpolation="nearest")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
         spine.set_visible(False)
 
 
@@ -124,21 +124,21 @@ def loss_curves(history: Mapping[str, Any], *, title: str | None = None) -> Figu
     epochs = history["epochs"]
     if not epochs:
         raise InputError("no epoch was finished, so there is no loss to draw; raise max_epochs or time_limit")
-    figure, place = _figure()
+    figure, ax = _figure()
     steps = [epoch["epoch"] + 1 for epoch in epochs]
     marker = "o" if len(epochs) < 10 else None
     terms = list(epochs[-1]["terms"])
     for name in terms if len(terms) > 1 else ():
         values = [epoch["terms"].get(name, math.nan) for epoch in epochs]
-        place.plot(steps, values, lw=1, ls=":", marker=marker, ms=3, label=name)
-    place.plot(steps, _values(epochs, "train"), color=OURS, lw=1.8, marker=marker, ms=4, label="training rows")
+        ax.plot(steps, values, lw=1, ls=":", marker=marker, ms=3, label=name)
+    ax.plot(steps, _values(epochs, "train"), color=OURS, lw=1.8, marker=marker, ms=4, label="training rows")
     if any(epoch["held_out"] is not None for epoch in epochs):
         held_out = _values(epochs, "held_out")
-        place.plot(steps, held_out, color=HELD_OUT, lw=1.8, marker=marker, ms=4, label="held-out rows")
-    place.set_xlabel("epoch")
-    place.set_ylabel("nats a row")
-    place.legend(frameon=False)
-    _entitle(place, title)
+        ax.plot(steps, held_out, color=HELD_OUT, lw=1.8, marker=marker, ms=4, label="held-out rows")
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("nats a row")
+    ax.legend(frameon=False)
+    _set_title(ax, title)
     return figure
 
 
@@ -148,14 +148,14 @@ def _values(epochs: Sequence[Mapping[str, Any]], name: str) -> list[float]:
 
 def _figure(width: float = 6.4, height: float = 4.0) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
-    place = figure.subplots()
-    place.spines[["top", "right"]].set_visible(False)
-    return figure, place
+    ax = figure.subplots()
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure, ax
 
 
-def _entitle(place: Axes, title: str | None) -> None:
+def _set_title(ax: Axes, title: str | None) -> None:
     if title:
-        place.set_title(title, fontsize=11, loc="left")
+        ax.set_title(title, fontsize=11, loc="left")
 
 
 def code_map(
@@ -186,24 +186,24 @@ def code_map(
     """
     points = np.asarray(points, np.float64)
     seen = read_labels(labels, len(points))
-    figure, place = _figure(6.4, 5.2)
+    figure, ax = _figure(6.4, 5.2)
     values = error if seen is None else seen.values
     if seen is not None and values is None:
         for i, name in enumerate(seen.names):
             members = points[seen.group == i]
-            place.scatter(members[:, 0], members[:, 1], s=9, color=GROUPS[i % len(GROUPS)], label=name, linewidths=0)
-        place.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
+            ax.scatter(members[:, 0], members[:, 1], s=9, color=GROUPS[i % len(GROUPS)], label=name, linewidths=0)
+        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
     else:
-        drawn = place.scatter(points[:, 0], points[:, 1], s=9, c=OURS if values is None else values, linewidths=0)
+        drawn = ax.scatter(points[:, 0], points[:, 1], s=9, c=OURS if values is None else values, linewidths=0)
         if values is not None:
-            bar = figure.colorbar(drawn, ax=place)
+            bar = figure.colorbar(drawn, ax=ax)
             bar.set_label("squared error" if seen is None else "label")
-    place.set_xlabel(axes[0])
-    place.set_ylabel(axes[1])
+    ax.set_xlabel(axes[0])
+    ax.set_ylabel(axes[1])
     if not any(axes):
-        place.set_xticks([])
-        place.set_yticks([])
-    _entitle(place, title)
+        ax.set_xticks([])
+        ax.set_yticks([])
+    _set_title(ax, title)
     return figure
 
 
@@ -249,11 +249,11 @@ def filters(
     across = min(len(pictures), max(1, math.ceil(math.sqrt(2 * len(pictures)))))
     down = math.ceil(len(pictures) / across)
     figure = Figure(figsize=(0.7 * across, 0.7 * down * height / width + 0.4 * bool(title)), layout="constrained")
-    places = figure.subplots(down, across, squeeze=False).ravel()
-    for place, picture in zip(places, pictures, strict=False):
-        _draw_image(place, picture)
-    for place in places[len(pictures) :]:
-        place.remove()
+    axes_grid = figure.subplots(down, across, squeeze=False).ravel()
+    for ax, picture in zip(axes_grid, pictures, strict=False):
+        _draw_image(ax, picture)
+    for ax in axes_grid[len(pictures) :]:
+        ax.remove()
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
@@ -277,7 +277,7 @@ def spectrum(
         >>> [round(float(y), 3) for y in figure.axes[0].lines[1].get_ydata()]
         [0.5, 0.25, 0.125, 0.125]
     """
-    figure, place = _figure()
+    figure, ax = _figure()
     for name, values, colour in (
         ("code", covariance_eigenvalues(codes), OURS),
         ("principal components", explained_variance, PCA),
@@ -285,12 +285,12 @@ def spectrum(
         if values is not None:
             total = float(np.sum(values))
             shares = np.asarray(values, np.float64) / (total if total > 0 else 1)
-            place.plot(np.arange(1, len(shares) + 1), shares, "o-", ms=4, color=colour, label=name)
-    place.set_xlabel("direction, by falling variance")
-    place.set_ylabel("share of the variance")
-    place.set_ylim(bottom=0)
-    place.legend(frameon=False)
-    _entitle(place, title)
+            ax.plot(np.arange(1, len(shares) + 1), shares, "o-", ms=4, color=colour, label=name)
+    ax.set_xlabel("direction, by falling variance")
+    ax.set_ylabel("share of the variance")
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False)
+    _set_title(ax, title)
     return figure
 
 
@@ -313,7 +313,7 @@ def save(figure: Figure, path: str | os.PathLike[str], *, force: bool = False, d
         b'PNG'
     """
     path = Path(path)
-    refuse_existing(path, force)
+    check_overwrite(path, force)
     options: dict[str, Any] = {"facecolor": "white", "metadata": {"Software": None}}
-    save_whole(path, lambda temporary: figure.savefig(temporary, format="png", dpi=dpi, **options))
+    save_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=dpi, **options))
     return path

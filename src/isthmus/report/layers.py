@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float
 
 from isthmus.estimators.base import BaseAutoencoder
-from isthmus.evaluation.features import first_weights
+from isthmus.evaluation.features import first_layer_weights
 from isthmus.report.charts import Chart, weight_chart
-from isthmus.report.pictures import LARGEST_SIDE, filter_pictures, png_uri, shrunk
+from isthmus.report.pictures import MAX_IMAGE_SIDE, downsample, filter_pictures, png_uri
 
-MOST_FILTERS = 64
+MAX_FILTERS = 64
 HEAT_MAP_COLUMNS, HEAT_MAP_UNITS = 40, 32
 LISTED_UNITS, LISTED_COLUMNS = 12, 8
 
@@ -45,7 +45,7 @@ def first_layer(model: BaseAutoencoder, spread: Float[np.ndarray, " columns"] | 
         model: a fitted estimator.
         spread: the standard deviation of each column of model space; None where it is not known.
     """
-    found = first_weights(model.objective_.encoder)
+    found = first_layer_weights(model.objective_.encoder)
     if found is None:
         return None
     weight, is_kernel = found
@@ -57,14 +57,14 @@ def first_layer(model: BaseAutoencoder, spread: Float[np.ndarray, " columns"] | 
     image_shape = weight.shape[1:] if is_kernel else model.preprocessing_.image_shape
     if image_shape is not None:
         seen = "kernels" if is_kernel else "units"
-        return _pictured(weight.reshape(len(weight), *image_shape), strongest[:MOST_FILTERS], f"{what} of", seen)
+        return _pictured(weight.reshape(len(weight), *image_shape), strongest[:MAX_FILTERS], f"{what} of", seen)
     return _by_column(weight, strongest, what, model.preprocessing_.columns)
 
 
 def _pictured(
     weight: Float[np.ndarray, "units channels height width"], strongest: np.ndarray, what: str, units: str
 ) -> Filters:
-    pictures = shrunk(filter_pictures(weight[strongest]), LARGEST_SIDE)
+    pictures = downsample(filter_pictures(weight[strongest]), MAX_IMAGE_SIDE)
     colours = "Blue is negative, white zero, red positive"
     if weight.shape[1] == 3:
         colours = "In colour, where grey is zero"

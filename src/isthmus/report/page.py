@@ -13,29 +13,29 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from isthmus.errors import InputError, counted
+from isthmus.errors import InputError, pluralize
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.evaluation.codes import covariance_eigenvalues, unit_statistics
 from isthmus.evaluation.reconstruction import evaluate
 from isthmus.report import charts
-from isthmus.report.code_maps import MOST_POINTS, map_codes
-from isthmus.report.draws import draws
-from isthmus.report.examples import Names, example_groups, hover_pictures, hover_values
+from isthmus.report.code_maps import MAX_MAP_ROWS, map_codes
+from isthmus.report.configuration import STOPPED, configuration, phases
+from isthmus.report.examples import RowInfo, example_groups, hover_pictures, hover_values
 from isthmus.report.features import feature_report
-from isthmus.report.gathering import Gathered, gather, sample, take, user_columns
+from isthmus.report.formatting import Labels, number, percent, read_labels, read_row_names
 from isthmus.report.layers import first_layer
-from isthmus.report.recipe import STOPPED, phases, recipe
-from isthmus.report.saving import refuse_existing, save_whole
+from isthmus.report.model_samples import model_samples
+from isthmus.report.report_data import ReportData, collect_report_data, sample, take, user_columns
+from isthmus.report.saving import check_overwrite, save_atomically
 from isthmus.report.summary import comparison_rows, headline, histograms, summary_cards
-from isthmus.report.words import Labels, number, percent, read_labels, read_row_names
 
-MOST_COLUMNS = 30
+MAX_ERROR_COLUMNS = 30
 """Columns whose error is drawn."""
 
 ENOUGH_ROWS = 30
 """Fewer rows do not tell how much their columns vary."""
 
-LARGEST_MAP_SIDE = 96
+MAX_ERROR_MAP_SIDE = 96
 """Pixels of the longer side of the map of errors; those of larger images are averaged."""
 
 
@@ -84,13 +84,13 @@ def write(
         'report.html'
     """
     path = Path(path)
-    refuse_existing(path, force)
+    check_overwrite(path, force)
     if hasattr(X, "X") and hasattr(X, "row_names"):
         labels = X.labels if labels is None else labels
         row_names = X.row_names if row_names is None else row_names
         title, X = title or str(X.name), X.X
     page = render(model, _as_rows(X), labels, row_names, title, random_state)
-    save_whole(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    save_atomically(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
     return path
 
 
@@ -112,77 +112,79 @@ def render(
     random_state: int,
 ) -> str:
     """The page as one string."""
-    gathered = gather(model, X)
-    n = gathered.n_rows
-    names = Names(read_row_names(row_names, X, n), read_labels(labels, n), gathered.squared_error)
+    report_data = collect_report_data(model, X)
+    n = report_data.n_rows
+    names = RowInfo(read_row_names(row_names, X, n), read_labels(labels, n), report_data.squared_error)
     history: dict[str, Any] = model.history_
-    judged, notes = judge(model, X, names.labels, random_state)
-    spread = np.sqrt(gathered.column_variance) if n >= ENOUGH_ROWS else None
+    scores, notes = evaluate_model(model, X, names.labels, random_state)
+    spread = np.sqrt(report_data.column_variance) if n >= ENOUGH_ROWS else None
     filters = first_layer(model, spread)
-    code_map, map_chart, points = map_of_codes(model, X, gathered, names, random_state)
+    code_map, map_chart, points = map_of_codes(model, X, report_data, names, random_state)
     groups = example_groups(model, X, names)
-    drawn = {**measured_charts(model, gathered), "map": map_chart}
+    drawn = {**measured_charts(model, report_data), "map": map_chart}
     if filters is not None and filters.chart is not None:
         drawn["filters"] = filters.chart
     template = _environment().get_template("report.html")
     return template.render(
-        **in_words(model, gathered, judged),
+        **template_values(model, report_data, scores),
         title=title or f"{model.kind} autoencoder",
-        judged=judged,
-        notes=[*history.get("notes", []), *judged["notes"], *notes],
+        scores=scores,
+        notes=[*history.get("notes", []), *scores["notes"], *notes],
         groups=groups,
         few=all(len(group.examples) == 1 for group in groups),
         code_map=code_map,
         n_points=len(points["row"]),
         labelled=names.labels is not None,
-        draws=draws(model, X, gathered.n_rows, random_state),
-        features=feature_report(model, X, gathered, names, spread),
+        model_samples=model_samples(model, X, report_data.n_rows, random_state),
+        features=feature_report(model, X, report_data, names, spread),
         filters=filters,
         drawn=drawn,
-        charts=as_script(drawn),
-        points=as_script(points),
+        charts=json_for_script(drawn),
+        points=json_for_script(points),
         style=_file("report.css"),
         script=_file("report.js"),
         plotly=_plotly(),
     )
 
 
-def in_words(model: BaseAutoencoder, gathered: Gathered, judged: dict[str, Any]) -> dict[str, Any]:
+def template_values(model: BaseAutoencoder, report_data: ReportData, scores: dict[str, Any]) -> dict[str, Any]:
     """What the page says in words, numbers and tables, by the names of the template."""
     history: dict[str, Any] = model.history_
     return {
-        "headline": headline(model, judged),
-        "cards": summary_cards(model, judged),
+        "headline": headline(model, scores),
+        "cards": summary_cards(model, scores),
         "history": history,
         "stopped": STOPPED.get(history["stopped"], history["stopped"]),
         "phases": phases(history),
         "held_out": any(epoch["held_out"] is not None for epoch in history["epochs"]),
         "pictured": model.preprocessing_.image_shape is not None,
         "sparse": model.preprocessing_.source in ("sparse", "text"),
-        "histograms": histograms(gathered.codes, unit_statistics(gathered.codes)),
+        "histograms": histograms(report_data.codes, unit_statistics(report_data.codes)),
         "code_size": model.code_size_,
-        "effective_units": number(effective_units(covariance_eigenvalues(gathered.codes))),
+        "effective_units": number(effective_units(covariance_eigenvalues(report_data.codes))),
         "n_columns": len(user_columns(model.preprocessing_)),
-        "most_columns": MOST_COLUMNS,
-        "comparison": comparison_rows(gathered, judged["below_pca"] is None),
-        "better": percent(float(np.mean(gathered.squared_error < gathered.pca_squared_error))),
-        "recipe": recipe(model, gathered.n_rows),
+        "most_columns": MAX_ERROR_COLUMNS,
+        "comparison": comparison_rows(report_data, scores["below_pca"] is None),
+        "better": percent(float(np.mean(report_data.squared_error < report_data.pca_squared_error))),
+        "recipe": configuration(model, report_data.n_rows),
     }
 
 
-def measured_charts(model: BaseAutoencoder, gathered: Gathered) -> dict[str, charts.Chart]:
+def measured_charts(model: BaseAutoencoder, report_data: ReportData) -> dict[str, charts.Chart]:
     """The charts that need no more than the pass over the rows; one that has nothing to show is not there."""
     explained = model.baseline_.explained_variance.numpy()
     drawn = {
         "loss": charts.loss_chart(model.history_),
-        "spectrum": charts.spectrum_chart(covariance_eigenvalues(gathered.codes), explained),
-        "comparison": charts.comparison_chart(gathered.squared_error, gathered.pca_squared_error),
-        "error": error_chart(model, gathered),
+        "spectrum": charts.spectrum_chart(covariance_eigenvalues(report_data.codes), explained),
+        "comparison": charts.comparison_chart(report_data.squared_error, report_data.pca_squared_error),
+        "error": error_chart(model, report_data),
     }
     return {name: chart for name, chart in drawn.items() if chart is not None}
 
 
-def judge(model: BaseAutoencoder, X: Any, labels: Labels | None, random_state: int) -> tuple[dict[str, Any], list[str]]:
+def evaluate_model(
+    model: BaseAutoencoder, X: Any, labels: Labels | None, random_state: int
+) -> tuple[dict[str, Any], list[str]]:
     """What `evaluate` says; without the probes, and with the reason, where the labels are no classes."""
     if labels is None:
         return evaluate(model, X, random_state=random_state), []
@@ -197,12 +199,12 @@ def judge(model: BaseAutoencoder, X: Any, labels: Labels | None, random_state: i
 
 
 def map_of_codes(
-    model: BaseAutoencoder, X: Any, gathered: Gathered, names: Names, random_state: int
+    model: BaseAutoencoder, X: Any, report_data: ReportData, names: RowInfo, random_state: int
 ) -> tuple[Any, charts.Chart, dict[str, Any]]:
     """The map, its chart, and what stands beside each of its points."""
-    rows = sample(gathered.n_rows, MOST_POINTS, random_state)
-    error = gathered.squared_error[rows]
-    found = map_codes(gathered.codes[rows], error, random_state=random_state)
+    rows = sample(report_data.n_rows, MAX_MAP_ROWS, random_state)
+    error = report_data.squared_error[rows]
+    found = map_codes(report_data.codes[rows], error, random_state=random_state)
     labels = names.labels.take(rows) if names.labels else None
     points: dict[str, Any] = {
         "row": rows.tolist(),
@@ -213,23 +215,23 @@ def map_of_codes(
     if model.preprocessing_.image_shape is not None:
         points["pictures"] = hover_pictures(model, X, rows)
     else:
-        points["values"] = hover_values(model, X, rows, gathered.column_mean, gathered.column_variance)
+        points["values"] = hover_values(model, X, rows, report_data.column_mean, report_data.column_variance)
     if model.preprocessing_.source == "text":
         points["text"] = [" ".join(text.split())[:160] for text in take(X, rows)]  # type: ignore[attr-defined]
     return found, charts.map_chart(found, labels, error), points
 
 
-def error_chart(model: BaseAutoencoder, gathered: Gathered) -> charts.Chart:
+def error_chart(model: BaseAutoencoder, report_data: ReportData) -> charts.Chart:
     """Heat maps of the error by pixel, or bars by column."""
     shape = model.preprocessing_.image_shape
-    ours, pca = gathered.column_error, gathered.pca_column_error
+    ours, pca = report_data.column_error, report_data.pca_column_error
     if shape is not None and min(shape[1:]) > 1:
         by_pixel = {"autoencoder": ours, "principal components": pca}
         return charts.pixel_chart({name: _pixel_map(e, shape) for name, e in by_pixel.items()})
     columns = user_columns(model.preprocessing_)
     starts = [column.members[0] for column in columns]
-    ours, pca, variance = (np.add.reduceat(values, starts) for values in (ours, pca, gathered.column_variance))
-    largest = np.argsort(-ours, kind="stable")[:MOST_COLUMNS]
+    ours, pca, variance = (np.add.reduceat(values, starts) for values in (ours, pca, report_data.column_variance))
+    largest = np.argsort(-ours, kind="stable")[:MAX_ERROR_COLUMNS]
     left = ours / np.where(variance > 0, variance, np.inf)
     names = [columns[i].name for i in largest]
     return charts.column_chart(names, ours[largest], pca[largest], left[largest])
@@ -238,7 +240,7 @@ def error_chart(model: BaseAutoencoder, gathered: Gathered) -> charts.Chart:
 def _pixel_map(error: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """The root of the mean squared error over channels, by pixel or by square of pixels."""
     mean = error.reshape(shape).mean(0)
-    step = -(-max(shape[1:]) // LARGEST_MAP_SIDE)
+    step = -(-max(shape[1:]) // MAX_ERROR_MAP_SIDE)
     if step > 1:
         across, down = np.arange(0, shape[2], step), np.arange(0, shape[1], step)
         sums = np.add.reduceat(np.add.reduceat(mean, down, axis=0), across, axis=1)
@@ -258,7 +260,7 @@ def effective_units(eigenvalues: np.ndarray) -> float:
     return float(eigenvalues.sum() ** 2 / total) if total > 0 else 0.0
 
 
-def as_script(data: Any) -> Markup:
+def json_for_script(data: Any) -> Markup:
     """JSON that can stand inside a script element: nothing in it can end the element."""
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     for character in "<>&\u2028\u2029":
@@ -273,7 +275,7 @@ def _environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"number": number, "percent": percent}
-    environment.globals["counted"] = counted
+    environment.globals["counted"] = pluralize
     return environment
 
 

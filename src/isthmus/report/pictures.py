@@ -14,7 +14,7 @@ from PIL import Image
 
 from isthmus.data.preprocessing import Preprocessor
 
-LARGEST_SIDE = 128
+MAX_IMAGE_SIDE = 128
 """Pixels of the longer side of an image in the page; larger ones are made smaller."""
 
 THUMBNAIL_SIDE = 32
@@ -24,7 +24,7 @@ Pixels = UInt8[np.ndarray, "images height width channels"]
 
 
 @dataclass(frozen=True)
-class Screen:
+class BrightnessScale:
     """How values of the user's pixels become brightness: `low` is black and `high` is white.
 
     Attributes:
@@ -37,9 +37,9 @@ class Screen:
     high: float
 
     @classmethod
-    def of(cls, preprocessing: Preprocessor, x: Float[np.ndarray, "rows columns"]) -> Screen:
+    def of(cls, preprocessing: Preprocessor, x: Float[np.ndarray, "rows columns"]) -> BrightnessScale:
         """[0, 1], the range of bytes, or that of the rows themselves: the first that holds them."""
-        raw = np.asarray(preprocessing.restore(x))
+        raw = np.asarray(preprocessing.inverse_transform(x))
         low, high = float(raw.min()), float(raw.max())
         if low >= -1e-3 and high <= 1.001:
             return cls(preprocessing, 0.0, 1.0)
@@ -49,7 +49,7 @@ class Screen:
 
     def show(self, x: Float[np.ndarray, "rows columns"]) -> Pixels:
         """Rows of model space as bytes; one channel or three."""
-        raw = np.asarray(self.preprocessing.restore(x), np.float64)
+        raw = np.asarray(self.preprocessing.inverse_transform(x), np.float64)
         assert self.preprocessing.image_shape is not None
         channels, height, width = self.preprocessing.image_shape
         if channels > 1 and not self.preprocessing.channels_last:
@@ -77,7 +77,7 @@ def as_image(pixels: UInt8[np.ndarray, "height width channels"]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels))
 
 
-def shrunk(pixels: Pixels, side: int) -> Pixels:
+def downsample(pixels: Pixels, side: int) -> Pixels:
     """Images whose longer side is at most `side`; small ones are handed back as they are."""
     height, width = pixels.shape[1:3]
     factor = max(height, width) / side

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from isthmus.errors import InputError
-from isthmus.files import write_whole
+from isthmus.files import atomic_write
 
 
-def refuse_existing(path: Path, force: bool) -> None:
+def check_overwrite(path: Path, force: bool) -> None:
     """An existing file is replaced only when asked for, and a folder is needed to write in.
 
     Raises:
@@ -23,13 +23,13 @@ def refuse_existing(path: Path, force: bool) -> None:
         raise InputError(f"the folder {path.parent} does not exist; make it first or write elsewhere")
 
 
-def save_whole(path: Path, write: Callable[[Path], object]) -> None:
+def save_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file, which takes the name `path` when it is whole.
 
     Raises:
         InputError: the folder cannot be written to, or the disk is full; nothing is left behind.
     """
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             write(temporary)
         except OSError as error:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from isthmus.errors import counted
+from isthmus.errors import pluralize
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.evaluation.codes import UnitStatistics
-from isthmus.report.gathering import Gathered
-from isthmus.report.words import number, percent
+from isthmus.report.formatting import number, percent
+from isthmus.report.report_data import ReportData
 
 HISTOGRAMS = 16
 """Units whose histogram is drawn, the widest first."""
@@ -33,15 +33,15 @@ class Card:
     bars: tuple[Bar, ...] = ()
 
 
-def headline(model: BaseAutoencoder, judged: Mapping[str, Any]) -> str:
+def headline(model: BaseAutoencoder, scores: Mapping[str, Any]) -> str:
     """What the code keeps, beside principal components of the same size, in one sentence."""
-    ours, pca = judged["squared_error_per_row"], judged["pca_squared_error_per_row"]
-    size = counted(model.code_size_, "unit")
+    ours, pca = scores["squared_error_per_row"], scores["pca_squared_error_per_row"]
+    size = pluralize(model.code_size_, "unit")
     start = (
-        f"A code of {size} stands for {counted(judged['columns'], 'column')} and leaves a squared error of "
+        f"A code of {size} stands for {pluralize(scores['columns'], 'column')} and leaves a squared error of "
         f"{number(ours)} a row"
     )
-    below = judged["below_pca"]
+    below = scores["below_pca"]
     if below is None:
         return f"{start}; as many principal components leave none."
     if abs(below) < 0.005:
@@ -52,23 +52,23 @@ def headline(model: BaseAutoencoder, judged: Mapping[str, Any]) -> str:
     return f"{start}, {percent(abs(below))} {side} the {number(pca)} that principal components of the same size leave."
 
 
-def summary_cards(model: BaseAutoencoder, judged: Mapping[str, Any]) -> list[Card]:
+def summary_cards(model: BaseAutoencoder, scores: Mapping[str, Any]) -> list[Card]:
     """Kind, rows, code size, error beside that of principal components, and what the labels add."""
-    ours = judged["squared_error_per_row"]
-    pca = 0.0 if judged["below_pca"] is None else judged["pca_squared_error_per_row"]
-    ratio = judged["columns"] / model.code_size_
+    ours = scores["squared_error_per_row"]
+    pca = 0.0 if scores["below_pca"] is None else scores["pca_squared_error_per_row"]
+    ratio = scores["columns"] / model.code_size_
     fewer = f"{number(round(ratio, 1))} times fewer than columns" if ratio > 1 else "no fewer than columns"
     cards = [
-        Card("Kind", model.kind, f"{judged['likelihood']} likelihood"),
-        Card("Rows", f"{judged['rows']:,}", f"learned from {model.n_rows_:,}"),
+        Card("Kind", model.kind, f"{scores['likelihood']} likelihood"),
+        Card("Rows", f"{scores['rows']:,}", f"learned from {model.n_rows_:,}"),
         Card("Code size", f"{model.code_size_:,}", fewer),
-        Card("R²", f"{judged['r2']:.3f}", f"{number(judged['nll_per_row'])} nats a row"),
+        Card("R²", f"{scores['r2']:.3f}", f"{number(scores['nll_per_row'])} nats a row"),
         Card("Squared error a row", number(ours), "in model units", _errors(ours, pca)),
     ]
-    if "linear_probe_accuracy" in judged:
-        probe, raw = judged["linear_probe_accuracy"], judged["linear_probe_accuracy_raw"]
+    if "linear_probe_accuracy" in scores:
+        probe, raw = scores["linear_probe_accuracy"], scores["linear_probe_accuracy_raw"]
         cards.append(Card("Linear probe", f"{probe:.1%}", "labels found from the code", _shares(probe, raw)))
-        knn, raw = judged["knn_accuracy"], judged["knn_accuracy_raw"]
+        knn, raw = scores["knn_accuracy"], scores["knn_accuracy_raw"]
         cards.append(
             Card("Nearest neighbours", f"{knn:.1%}", "labels found from the 5 nearest codes", _shares(knn, raw))
         )
@@ -86,21 +86,21 @@ def _shares(code: float, raw: float) -> tuple[Bar, ...]:
     return ("from the code", f"{code:.1%}", code, "ours"), ("from the columns", f"{raw:.1%}", raw, "raw")
 
 
-def comparison_rows(gathered: Gathered, complete: bool) -> list[tuple[str, str, str, str]]:
+def comparison_rows(report_data: ReportData, pca_is_exact: bool) -> list[tuple[str, str, str, str]]:
     """Mean, median, 95th percentile and largest squared error: ours, principal components', and the difference.
 
     Args:
-        gathered: errors by row.
-        complete: principal components leave none but for rounding, beside which no difference is told.
+        report_data: errors by row.
+        pca_is_exact: principal components leave none but for rounding, beside which no difference is told.
     """
-    ours, pca = gathered.squared_error, gathered.pca_squared_error
+    ours, pca = report_data.squared_error, report_data.pca_squared_error
     measures: dict[str, Callable[[np.ndarray], Any]] = {
         "mean": np.mean, "median": np.median, "95th percentile": lambda e: np.percentile(e, 95), "largest": np.max,
     }  # fmt: skip
     rows = []
     for name, measure in measures.items():
         a, b = float(measure(ours)), float(measure(pca))
-        rows.append((name, number(a), *(("0", "–") if complete or b == 0 else (number(b), f"{a / b - 1:+.0%}"))))
+        rows.append((name, number(a), *(("0", "–") if pca_is_exact or b == 0 else (number(b), f"{a / b - 1:+.0%}"))))
     return rows
 
 
@@ -137,6 +137,6 @@ def _histogram(unit: int, values: np.ndarray, statistics: UnitStatistics) -> His
     bars = []
     for i, count in enumerate(counts):
         if count:
-            told = f"{number(float(borders[i]))} to {number(float(borders[i + 1]))}: {counted(int(count), 'row')}"
-            bars.append((100 * i / BINS, 100 * float(count / tallest), told))
+            tooltip = f"{number(float(borders[i]))} to {number(float(borders[i + 1]))}: {pluralize(int(count), 'row')}"
+            bars.append((100 * i / BINS, 100 * float(count / tallest), tooltip))
     return Histogram(f"unit {unit}", bars, 100 / BINS, number(edges[0]), number(edges[1]), remark)

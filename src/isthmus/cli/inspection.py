@@ -1,0 +1,120 @@
+"""`isthmus info` and `kinds`: what a model file holds, and what can be fitted."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from isthmus.cli import options
+from isthmus.cli.sources import READ_OPTIONS
+from isthmus.cli.terminal import print_json, print_table
+
+
+def info(model: options.Model, as_json: options.Json = False) -> None:
+    """Tell what a model file holds: recipe, sizes, preprocessing, history, findings, versions."""
+    contents = _model_contents(model)
+    if as_json:
+        print_json(contents)
+        return
+    from rich.table import Table
+
+    table = Table(title=model, show_header=False, title_justify="left", title_style="bold")
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name in ("kind", "written_by", "code_size", "hidden_sizes", "columns", "rows", "weights", "likelihood", "seed"):
+        table.add_row(name.replace("_", " "), _shown(contents[name]))
+    for section in ("preprocessing", "history", "recipe"):
+        table.add_section()
+        for name, value in contents[section].items():
+            table.add_row(name.replace("_", " ") if section != "recipe" else name, _shown(value))
+    table.add_section()
+    for finding in contents["findings"]:
+        table.add_row("finding", f"{finding['message']}; {finding['advice']}")
+    for note in contents["notes"]:
+        table.add_row("note", note)
+    table.add_row("versions", ", ".join(f"{name} {version}" for name, version in contents["versions"].items()))
+    print_table(table)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
+
+
+def _model_contents(path: str) -> dict[str, Any]:
+    """Everything about a model file, as plain data."""
+    import torch
+
+    import isthmus
+    from isthmus.files import SCHEMA, read_tensors
+
+    written_by = read_tensors(path)[1].get("version")
+    model = isthmus.load(path)
+    coder = getattr(model, "encoder_", model)  # a classifier is told by the autoencoder in it
+    preprocessing = coder.preprocessing_
+    history: dict[str, Any] = model.history_
+    epochs = history["epochs"]
+    last = epochs[-1] if epochs else {}
+    return {
+        "model": path, "kind": model.kind, "written_by": f"isthmus {written_by}", "code_size": coder.code_size_,
+        "hidden_sizes": list(getattr(coder, "hidden_sizes_", ())), "columns": preprocessing.n_columns,
+        "rows": model.n_rows_, "weights": sum(weight.numel() for weight in model.objective_.parameters()),
+        "likelihood": coder.likelihood_["name"], "seed": model.seed_,
+        "preprocessing": {
+            "source": preprocessing.source, "row_shape": list(preprocessing.row_shape), "dtype": preprocessing.dtype,
+            "scaling": coder.scaling, "missing": coder.missing, "constant_columns": len(preprocessing.constant),
+            **(coder.history_.get(READ_OPTIONS) or {}),
+        },
+        "history": {
+            "epochs": len(epochs), "steps": last.get("steps", 0), "seconds": last.get("seconds", 0.0),
+            "train": last.get("train"), "held_out": last.get("held_out"), "best_epoch": history["best_epoch"],
+            "stopped": history["stopped"], "precision": history["precision"],
+            "pretraining": [
+                f"{phase['name']}: {len(phase['epochs'])} epochs in {phase['seconds']:.1f} s"
+                for phase in history.get("pretraining", [])
+            ],
+        },
+        "recipe": model.get_params(deep=False) | ({} if coder is model else {"encoder": coder.kind}),
+        "findings": history.get("findings", []), "notes": history["notes"],
+        "versions": {"schema": SCHEMA, "isthmus": isthmus.__version__, "torch": torch.__version__},
+    }  # fmt: skip
+
+
+def kinds(as_json: options.Json = False) -> None:
+    """List the kinds of autoencoder that `isthmus fit --kind` takes."""
+    from isthmus.estimators.registry import KINDS
+
+    contents = [
+        {"kind": name, "estimator": kind.__name__, **_docstring_summary(kind.__doc__ or "")}
+        for name, kind in KINDS.items()
+    ]
+    if as_json:
+        print_json({"kinds": contents})
+        return
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("kind", no_wrap=True, style="bold")
+    table.add_column("estimator", no_wrap=True)
+    table.add_column("what it is")
+    table.add_column("source")
+    for row in contents:
+        table.add_row(row["kind"], row["estimator"], row["summary"], row["source"])
+    print_table(table)
+
+
+def _docstring_summary(docstring: str) -> dict[str, str]:
+    """The first line and the source of a kind's docstring.
+
+    Example:
+        >>> _docstring_summary("The kind: a line.\\n\\n    Source: A book,\\n    section 1.\\n\\n    Example:")
+        {'summary': 'The kind: a line.', 'source': 'A book, section 1.'}
+    """
+    source = re.search(r"^\s*Source:\s*(.+?)(?:\n\s*\n|\Z)", docstring, re.DOTALL | re.MULTILINE)
+    return {
+        "summary": docstring.strip().split("\n", 1)[0].strip(),
+        "source": " ".join(source[1].split()) if source else "",
+    }

@@ -1,0 +1,103 @@
+"""What is learned of rows by passing over them before and after learning, and how they are read."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from isthmus.data.streams import BLOCK_SIZE, blocks
+from isthmus.errors import InputWarning
+from isthmus.evaluation.baseline import Blocks, PrincipalComponents, principal_components
+from isthmus.learning.rows import Rows
+from isthmus.parts.forward import Batch
+from isthmus.parts.likelihoods import Likelihood
+
+
+def x_blocks(rows: Rows) -> Iterator[Float[Tensor, "block columns"]]:
+    """The rows in model space, a block at a time."""
+    return (batch.x for batch in blocks(rows, 1024))
+
+
+def block_for_likelihood(rows: Rows) -> Float[Tensor, "block columns"]:
+    """The block that tells "auto" all it asks: the first with a value outside [0, 1], else with one inside it."""
+    grey = None
+    for x in x_blocks(rows):
+        if bool(((x < 0) | (x > 1)).any()):
+            return x
+        if grey is None and not bool(((x == 0) | (x == 1)).all()):
+            grey = x
+    return next(x_blocks(rows)) if grey is None else grey
+
+
+def fit_baseline(rows: Rows, code_size: int) -> PrincipalComponents:
+    """The principal components that the model is compared with: of the same rows and of the same code size."""
+    return principal_components(imputed_blocks(rows), rows.n_columns, code_size)
+
+
+def imputed_blocks(rows: Rows) -> Blocks:
+    """The rows in model space, a block at a time, with the mean of its column where an entry is missing.
+
+    This is what principal components do best with: they are a yardstick, so they are not given the stand-in that
+    the encoder reads there, which may lie far from the data.
+    """
+    if rows.batch(torch.arange(1)).mask is None:
+        return lambda: x_blocks(rows)
+    total, observed = torch.zeros(rows.n_columns).double(), torch.zeros(rows.n_columns).double()
+    for x, mask in _masked_blocks(rows):
+        total += (x * mask).sum(0, dtype=torch.float64)
+        observed += mask.sum(0, dtype=torch.float64)
+    mean = (total / observed.clamp(min=1)).float()
+    return lambda: (torch.where(mask != 0, x, mean) for x, mask in _masked_blocks(rows))
+
+
+def _masked_blocks(rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
+    return ((batch.x, batch.mask) for batch in blocks(rows, 1024) if batch.mask is not None)
+
+
+def padded(batch: Batch) -> Batch:
+    """The batch filled up with rows of zeros to `BLOCK_SIZE` rows."""
+    missing = BLOCK_SIZE - len(batch.x)
+    if not missing:
+        return batch
+
+    def fill(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else torch.nn.functional.pad(tensor, (0, 0, 0, missing))
+
+    x = fill(batch.x)
+    assert x is not None
+    return Batch(x, mask=fill(batch.mask))
+
+
+class RangeCheckedRows:
+    """Rows that warn, once, where one is read whose values can only be in another unit than those learned from.
+
+    Args:
+        rows: in model space.
+        likelihood: whose bounds are looked at.
+        names: of the columns.
+    """
+
+    def __init__(self, rows: Rows, likelihood: Likelihood, names: Sequence[str]) -> None:
+        self.rows, self.likelihood, self.names = rows, likelihood, names
+        self.n_columns, self.has_warned = rows.n_columns, False
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, index: Int[Tensor, " batch"]) -> Batch:
+        """The rows `index`."""
+        batch = self.rows.batch(index)
+        if not self.has_warned and bool((far := self.likelihood.far_outside(batch.x)).any()):
+            self.has_warned = True
+            row, column = torch.nonzero(far)[0].tolist()
+            text = (
+                f"row {int(index[row])}, column {self.names[column]!r} is {float(batch.x[row, column]):.6g} in model "
+                f"space, far outside the domain of its likelihood ({self.likelihood.domain}); "
+                "give rows in the units of the training data"
+            )
+            warnings.warn(text, InputWarning, stacklevel=2)
+        return batch

@@ -1,0 +1,286 @@
+"""Contrastive learning of an energy: what the data pull down, chains of the model push up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from isthmus.errors import InputError
+from isthmus.learning.chains import BlockGibbs, ChainState, check_chains, run_chain
+from isthmus.learning.energy_objective import EnergyObjective
+from isthmus.learning.rows import Rows, evenly_spaced
+from isthmus.parts.energies import RBMDecoder, RBMEnergy
+from isthmus.parts.forward import Batch, ForwardPass
+from isthmus.parts.layers import check_choice
+from isthmus.parts.likelihoods import GaussianLearned, Likelihood
+from isthmus.parts.penalties import Penalty
+from isthmus.parts.sampling import bernoulli
+
+METHODS = ("pcd", "cd")
+
+OFFSET_RATE = 0.01
+"""How fast the offsets follow the batches."""
+
+
+class ContrastiveDivergence(EnergyObjective):
+    r"""The gradient of the likelihood of an energy, its model's side taken from chains.
+
+        d/dtheta E[ -log p(v) ] = E_data[ dF(v)/dtheta ] - E_model[ dF(v)/dtheta ]
+        term = F(v) - mean over chains of F(v'),   v' held
+
+    "pcd" (persistent contrastive divergence, stochastic maximum likelihood): the chains go on from one step of
+    learning to the next, so that they stay near the model's distribution. "cd" (contrastive divergence): a chain
+    starts at each row, and its k steps are too few to reach the model; it learns fast and is biased.
+
+    With `centred` the step is taken for the energy written in v - mu and h - lambda, running means over the data: it
+    does not depend on which value of a unit is called 0 (the enhanced gradient),
+
+        dW_c = dW - dc mu' - lambda db',   db_c = db - dW_c' lambda,   dc_c = dc - dW_c mu,
+
+    each mu as often as hidden units count visible ones, each lambda as often as these count hidden ones.
+
+    As a coder it is the tied autoencoder of the same weights: h = E[v's code] = s(c + W v), reconstruction p(v | h).
+    A missing entry is filled with what the observed ones let expect, one trip up and down.
+
+    Shapes: x (batch, columns); h (batch, n_hidden); particles (n_chains, n_hidden).
+
+    Args:
+        rbm: the energy, trained in place.
+        method: "pcd" or "cd".
+        n_steps: k, Gibbs steps between two steps of learning; a pair grows from the first to the second.
+        n_chains: persistent chains, which stand in a buffer.
+        centred: take the centred step.
+        weight_decay: w of the term w/2 ||W||^2, on the weights alone.
+        sampled: rows are rates of binary units, and are sampled at every step. The model is then of the samples, as
+            the bound of a deep belief network needs it, and not of the rates.
+        penalties: of the code, by name, as `Reconstruction` has them.
+
+    Raises:
+        InputError: an unknown method, fewer than one chain, fewer than one step, a negative weight.
+
+    Source: Hinton (2002) for "cd"; Tieleman, Training restricted Boltzmann machines using approximations to the
+    likelihood gradient (2008) for "pcd"; Cho, Raiko & Ilin (2011) and Melchior, Fischer & Wiskott (2016) for the
+    centred step; Hinton, A practical guide to training RBMs (2010); DL book, sections 18.2 and 20.2.
+
+    Example:
+        >>> from isthmus.parts.likelihoods import Bernoulli
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> objective = ContrastiveDivergence(RBMEnergy(Bernoulli(4), 3, generator=generator), n_chains=5)
+        >>> {name: tuple(term.shape) for name, term in objective.terms(Batch(torch.ones(2, 4)), 0.0, generator).items()}
+        {'contrast': (2,)}
+    """
+
+    particles: Tensor
+    totals: Tensor | None
+    visible_offset: Tensor
+    hidden_offset: Tensor
+
+    def __init__(
+        self,
+        rbm: RBMEnergy,
+        *,
+        method: str = "pcd",
+        n_steps: int | Sequence[int] = 1,
+        n_chains: int = 100,
+        centred: bool = True,
+        weight_decay: float = 0.0,
+        sampled: bool = False,
+        penalties: Mapping[str, Penalty] | None = None,
+    ) -> None:
+        check_choice("method", method, METHODS)
+        super().__init__(
+            rbm, RBMDecoder(rbm), rbm.code_activation(), rbm.likelihood, n_steps=n_steps,
+            centred=centred, weight_decay=weight_decay, penalties=penalties,
+        )  # fmt: skip
+        self.method, self.sampled = method, sampled
+        self.gibbs = BlockGibbs(rbm)
+        n_chains = check_chains(n_chains)
+        self.register_buffer("particles", torch.zeros(n_chains if method == "pcd" else 0, rbm.n_hidden))
+        self.register_buffer("totals", torch.ones(n_chains) if rbm.models_word_counts else None)
+        self.register_buffer("visible_offset", torch.zeros(rbm.n_visible))
+        self.register_buffer("hidden_offset", torch.zeros(rbm.n_hidden))
+
+    @property
+    def rbm(self) -> RBMEnergy:
+        """The energy."""
+        return cast(RBMEnergy, self.encoder)
+
+    @property
+    def likelihood(self) -> Likelihood:  # type: ignore[override]
+        """p(v | h)."""
+        return self.rbm.likelihood
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """W."""
+        return [self.rbm.weight]
+
+    @property
+    def monitor_name(self) -> str:
+        """As ever; with lateral weights no conditional has a closed form."""
+        return super().monitor_name if self.rbm.factorial else "reconstruction"
+
+    # -- before and after learning --------------------------------------------------------------------
+
+    @torch.no_grad()
+    def prepare(self, rows: Rows) -> None:
+        """Begin at the rate of each column, with the chains where some rows put the hidden units."""
+        super().prepare(rows)
+        self.initialize_chains(rows)
+
+    @torch.no_grad()
+    def initialize_chains(self, rows: Rows) -> None:
+        """Set the chains where some rows put the hidden units, and the offsets where the rows are."""
+        v = self.impute(rows.batch(evenly_spaced(len(rows))))
+        h = self.rbm.hidden_mean(v)
+        for kept, values in ((self.particles, h), (self.totals, self.rbm.visible.total(v))):
+            if kept is not None and values is not None:
+                kept.copy_(values[torch.arange(len(kept)) * len(values) // max(len(kept), 1)])
+        self.update_offsets(v, rate=1.0)
+
+    # -- the criterion --------------------------------------------------------------------------------
+
+    def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """The contrast, (batch,), nats up to log Z, what weights cost, and each penalty times its weight."""
+        v = self.impute(batch)
+        if self.sampled and generator is not None:
+            v = bernoulli(v, generator)
+        contrast, a, _ = self.contrast(v, progress, generator)
+        terms = {"contrast": contrast, **self.weight_decay_term()}
+        if self.training:
+            self.update_offsets(v, a.detach())
+        if self.penalties:
+            code = self.code_activation(a)
+            output = ForwardPass(batch, v, a, code, self.decoder(code), progress=progress)
+            for name, penalty in self.penalties.items():
+                terms[name] = penalty.weight * penalty(output, self, generator)
+        return terms
+
+    def contrast(
+        self, v: Float[Tensor, "batch columns"], progress: float, generator: torch.Generator | None
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch hidden"], Float[Tensor, "chains columns"]]:
+        """F(v) minus F of where the chains stand after k more steps, by row; the input a of the hidden units; and where
+        the chains stand. Persistent chains count by their mean, others each against its own row.
+        """
+        rbm, gibbs, k, n = self.rbm, self.gibbs, self.steps_at(progress), len(v)
+        if self.method == "cd":
+            a = rbm(v).to(v.dtype)
+            state = self._run_gibbs(gibbs.start_chains(v, generator, a.detach()), k, generator)
+            chain_inputs = rbm(state.visible).to(v.dtype)
+            if not rbm.factorial:  # what follows is of the hidden units as drawn, not summed out
+                state = gibbs.up(state, generator, chain_inputs.detach())
+            model = rbm.chain_energy(state.visible, chain_inputs, state.h)
+            return rbm.free_energy_given(v, a) - model, a, state.visible
+        state = self._run_gibbs(ChainState(self.particles, total=self.totals), k, generator)
+        # Rows and chains are mapped up side by side: one product is had sooner than two of half the rows.
+        inputs = rbm(torch.cat([v, state.visible])).to(v.dtype)
+        state = gibbs.up(state, generator, inputs[n:].detach())
+        model = rbm.chain_energy(state.visible, inputs[n:], state.h).mean()
+        if self.training:
+            self.particles.copy_(state.h)
+        return rbm.free_energy_given(v, inputs[:n]) - model, inputs[:n], state.visible
+
+    def _run_gibbs(self, state: ChainState, k: int, generator: torch.Generator | None) -> ChainState:
+        """The chains with their visible units after k steps, their hidden units those of the step before."""
+        with torch.no_grad():
+            return self.gibbs.down(run_chain(self.gibbs, state, k - 1, generator), generator)
+
+    @torch.no_grad()
+    def sample(self, n: int, n_steps: int, generator: torch.Generator, *, mean: bool = False) -> Tensor:
+        """n rows, (n, columns), after so many Gibbs steps from the persistent chains, or from independent columns.
+
+        Args:
+            n: how many; chains that are fewer are gone on from more than once.
+            n_steps: Gibbs steps.
+            generator: of every draw.
+            mean: give E[v | h] of the last step in place of a draw.
+        """
+        again = torch.arange(n)
+        total = None if self.totals is None else self.totals[again % len(self.totals)]
+        if len(self.particles):
+            start = ChainState(self.particles[again % len(self.particles)], total=total)
+        else:
+            v = self.rbm.visible.sample(self.rbm.visible_bias.expand(n, -1), generator, total)
+            start = self.gibbs.start_chains(v, generator)
+        state = run_chain(self.gibbs, start, max(n_steps - 1, 0), generator)
+        return self.gibbs.down(state, None if mean else generator).visible
+
+    # -- the centred step -----------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def update_offsets(self, v: Tensor, a: Tensor | None = None, rate: float = OFFSET_RATE) -> None:
+        """mu and lambda follow the batch; of words, mu is of one word. The hidden units' input a may be there."""
+        rbm = self.rbm
+        seen, total = rbm.visible.sufficient_statistic(v), rbm.visible.total(v)
+        mu = seen.mean(0) if total is None else seen.sum(0) / total.sum().clamp(min=1)
+        hidden = rbm.mean_given(rbm(v) if a is None else a).mean(0)
+        self.visible_offset.lerp_(mu.to(self.visible_offset.dtype), rate)
+        self.hidden_offset.lerp_(hidden.to(self.hidden_offset.dtype), rate)
+
+    @property
+    def independent_columns(self) -> Float[Tensor, " columns"]:
+        """The parameters under which each column, on its own, has its mean over the rows: where annealing starts."""
+        mean = self.visible_offset
+        if isinstance(self.likelihood, GaussianLearned):
+            mean = mean * self.likelihood.variance.detach()
+        return self.likelihood.parameters_for(mean)
+
+    @torch.no_grad()
+    def project_gradient(self) -> None:
+        """What constraints ask, and the centred step in place of the plain one."""
+        super().project_gradient()
+        rbm = self.rbm
+        weight, visible, hidden = rbm.weight.grad, rbm.visible_bias.grad, rbm.hidden_bias.grad
+        if not self.centred or weight is None or visible is None or hidden is None:
+            return
+        m, n = rbm.below, rbm.above
+        weight.addr_(hidden, self.visible_offset, alpha=-m).addr_(self.hidden_offset, visible, alpha=-n)
+        visible.addmv_(weight.t(), self.hidden_offset, alpha=-n)
+        hidden.addmv_(weight, self.visible_offset, alpha=-m)
+
+    # -- reading --------------------------------------------------------------------------------------
+
+    def impute(self, batch: Batch) -> Float[Tensor, "batch columns"]:
+        """The rows; where an entry is missing, what the others let expect of it."""
+        if batch.mask is None:
+            return batch.x
+        with torch.no_grad():
+            start = self.likelihood.mean_given(self.rbm.visible_bias.expand_as(batch.x), batch.x * batch.mask)
+            expected = self.rbm.mean_field(torch.where(batch.mask != 0, batch.x, start))
+        return torch.where(batch.mask != 0, batch.x, expected)
+
+    def conditional_logits(
+        self, v: Float[Tensor, "batch columns"], columns: Int[Tensor, "looked batch"]
+    ) -> Float[Tensor, "looked batch"]:
+        """Of one column of each row and turn, in closed form."""
+        return torch.stack([self.rbm.conditional_logits(v, some) for some in columns])
+
+    def log_prob(self, batch: Batch) -> Float[Tensor, " batch"]:
+        """-F(v) - log Z by row, nats; minus the free energy where log Z is not known."""
+        return self.subtract_log_partition(-self.rbm.free_energy(self.impute(batch)))
+
+
+def check_chain(layers: Sequence[ContrastiveDivergence]) -> None:
+    """Refuse machines of which one does not see what the one below gives.
+
+    Raises:
+        InputError: two neighbours whose sizes do not match.
+
+    Example:
+        >>> from isthmus.parts.likelihoods import Bernoulli
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> rbms = [RBMEnergy(Bernoulli(n), m, generator=generator) for n, m in ((6, 4), (4, 3))]
+        >>> check_chain([ContrastiveDivergence(rbm) for rbm in rbms])
+    """
+    for k, (below, above) in enumerate(pairwise(layers), 1):
+        given, wanted = below.rbm.n_hidden, above.rbm.n_visible
+        if given != wanted:
+            raise InputError(
+                f"layer {k} has {given} units and layer {k + 1} is made for {wanted}; give each layer as many inputs "
+                "as the one below has units"
+            )

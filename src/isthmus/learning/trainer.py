@@ -1,0 +1,424 @@
+"""The one loop. It follows the gradient of an objective's terms over batches of rows, and knows no kind.
+
+    theta <- optimiser(theta, grad of  sum over terms of  mean over the batch),   learning rate by `learning_rate_at`
+
+Learning can stop, be stopped and go on: the state it hands to `save_state` holds all that the rest
+of the run depends on, so a run that was killed and resumed ends with the same weights, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from isthmus.learning.objectives import Objective
+from isthmus.learning.precision import FABRIC, fast_products, resolve_device, resolve_precision
+from isthmus.learning.rows import Rows, evenly_spaced
+from isthmus.parts.layers import BatchNormalization, check_choice
+
+OPTIMIZERS = ("adamw", "sgd")
+
+MONITOR_ROWS = 1024
+"""Rows of the training part that are looked at after each epoch, and the size of a block when looking."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to learn.
+
+    Attributes:
+        max_epochs: passes over the rows; progress and the learning rate are planned on them.
+        batch_size: rows a step; the rows are cut into nearly equal batches of at most this many.
+        optimizer: "adamw", or "sgd": the plain gradient step that local rules and contrasts are stated for.
+        momentum: share of the last step that "sgd" takes again.
+        learning_rate: the largest of the schedule.
+        warmup: share of the steps over which the rate rises linearly to its largest.
+        weight_decay: AdamW's, decoupled; of "sgd" the weight of 1/2 ||theta||^2.
+        clip_norm: largest norm of the gradient; None does not clip.
+        patience: epochs without a better held-out monitor before learning stops; None never stops.
+        time_limit: seconds after which learning stops; the schedule is not bent to it.
+        averaging: decay of an exponential moving average of the weights that is kept instead of the
+            last ones, with what else persists (chains, counters) as it stands; None keeps the last ones.
+        precision, device: see `isthmus.learning.precision`.
+        checkpoint_every: seconds between two calls of `save_state`.
+    """
+
+    max_epochs: int
+    batch_size: int
+    optimizer: str = "adamw"
+    momentum: float = 0.0
+    learning_rate: float = 1e-3
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    patience: int | None = None
+    time_limit: float | None = None
+    averaging: float | None = None
+    precision: str = "auto"
+    device: str = "auto"
+    checkpoint_every: float = 60.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where learning stands: what a progress bar shows; `phase` names the part of the recipe, if it has several."""
+
+    epoch: int
+    step: int
+    total_steps: int
+    loss: float
+    rows_per_second: float
+    seconds_left: float
+    phase: str = ""
+
+
+@dataclass
+class TrainerState:
+    """All that the rest of a run depends on, besides the weights, the optimiser and the generator."""
+
+    epoch: int = 0
+    position: int = 0
+    step: int = 0
+    epochs_without_improvement: int = 0
+    best: float = math.inf
+    best_epoch: int = -1
+    seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    stopped: str = ""
+
+
+_IN_FILES = {"epochs_without_improvement": "stale"}
+"""Fields of `TrainerState` that have another name in a checkpoint."""
+
+
+def learning_rate_at(step: int, total_steps: int, training_config: TrainingConfig) -> float:
+    """The learning rate of a step: a linear warm-up, then a cosine to zero.
+
+    Example:
+        >>> training_config = TrainingConfig(max_epochs=1, batch_size=1, learning_rate=2.0, warmup=0.1)
+        >>> [round(learning_rate_at(step, 100, training_config), 3) for step in (0, 9, 55, 99)]
+        [0.2, 2.0, 1.0, 0.001]
+    """
+    warmup_steps = max(1, round(training_config.warmup * total_steps))
+    if step < warmup_steps:
+        return training_config.learning_rate * (step + 1) / warmup_steps
+    return (
+        training_config.learning_rate
+        * 0.5
+        * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, total_steps - warmup_steps)))
+    )
+
+
+def batch_bounds(n_rows: int, batch_size: int) -> list[tuple[int, int]]:
+    """Nearly equal batches of at most `batch_size` rows: none is dropped, none is tiny.
+
+    Example:
+        >>> batch_bounds(10, 4)
+        [(0, 3), (3, 6), (6, 10)]
+    """
+    n = math.ceil(n_rows / batch_size)
+    return [(i * n_rows // n, (i + 1) * n_rows // n) for i in range(n)]
+
+
+def build_optimizer(
+    objective: Objective, training_config: TrainingConfig, device: torch.device
+) -> torch.optim.Optimizer:
+    """The optimiser that the settings name, for what of the objective is learned.
+
+    Raises:
+        InputError: an unknown name, with the nearest one.
+    """
+    check_choice("optimizer", training_config.optimizer, OPTIMIZERS)
+    learned = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    shared: dict[str, Any] = {
+        "lr": training_config.learning_rate, "weight_decay": training_config.weight_decay,
+        "fused": device.type in ("cpu", "cuda"),
+    }  # fmt: skip
+    if training_config.optimizer == "sgd":
+        return torch.optim.SGD(learned, momentum=training_config.momentum, **shared)
+    return torch.optim.AdamW(learned, **shared)
+
+
+class Trainer:
+    """One run of the loop: `Trainer(...).run()`; its parts are methods so that each can be read alone.
+
+    Args:
+        objective: what is minimised; trained in place.
+        rows: the training rows.
+        validation: rows that are only looked at; None where there are none.
+        training_config: how.
+        generator: drives the order of rows and every draw of the objective.
+        on_progress: called with the `Progress` a few times a second.
+        save_state: called with (tensors, plain data) every `checkpoint_every` seconds.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        rows: Rows,
+        validation: Rows | None,
+        training_config: TrainingConfig,
+        generator: torch.Generator,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        save_state: Callable[[dict[str, Tensor], dict[str, Any]], None] | None = None,
+    ) -> None:
+        from lightning_fabric import Fabric
+
+        self.objective, self.rows, self.validation = objective, rows, validation
+        self.training_config, self.generator = training_config, generator
+        self.on_progress, self.save_state = on_progress, save_state
+        self.device = resolve_device(training_config.device)
+        self.precision = resolve_precision(training_config.precision, self.device)
+        accelerator = {"cuda": "gpu"}.get(self.device.type, self.device.type)
+        device_ids = [self.device.index or 0] if self.device.type == "cuda" else 1
+        fabric = Fabric(accelerator=accelerator, devices=device_ids, precision=FABRIC[self.precision])
+        self.fabric = fabric
+        self.module, self.optimizer = fabric.setup(objective, build_optimizer(objective, training_config, self.device))
+        self.module.mark_forward_method("terms")
+        self.bounds = batch_bounds(len(rows), training_config.batch_size)
+        self.total_steps = max(1, len(self.bounds) * training_config.max_epochs)
+        self.state, self.order = TrainerState(), torch.empty(0, dtype=torch.long)
+        self.averaged_weights: dict[str, Tensor] = {}
+        self.averaged_names = _averaged_names(objective)
+        self.best_weights: dict[str, Tensor] = {}
+        self._started = self._emitted = self._saved = time.perf_counter()
+
+    def run(self) -> TrainerState:
+        """Learn until the epochs, the patience or the time are spent, or somebody presses Ctrl-C.
+
+        Afterwards the objective holds the best weights on held-out rows, or the last (averaged) ones
+        where nothing was held out; after a NaN, the last good ones.
+        """
+        self._started = self._emitted = self._saved = time.perf_counter() - self.state.seconds
+        if not self.best_weights:
+            self.averaged_weights = _copy_state(self.objective) if self.training_config.averaging is not None else {}
+            self.best_weights = _copy_state(self.objective)
+        try:
+            with fast_products(self.precision, self.device):
+                self.objective.train()
+                while not self.state.stopped:
+                    if self.state.epoch >= self.training_config.max_epochs:
+                        self.state.stopped = "max_epochs"
+                        break
+                    self._epoch()
+        except KeyboardInterrupt:
+            self.state.stopped = "interrupted"
+        self._load_best_weights()
+        return self.state
+
+    def _epoch(self) -> None:
+        state = self.state
+        if state.position == 0:
+            self.order = torch.randperm(len(self.rows), generator=self.generator)
+            state.sums = {}
+        first, began = state.position, time.perf_counter()
+        while state.position < len(self.bounds):
+            loss = self._step(*self.bounds[state.position])
+            state.position += 1
+            state.step += 1
+            if not math.isfinite(loss):
+                state.stopped = "nan"
+                return
+            self._report(loss, began, first)
+            if self.training_config.time_limit is not None and self._seconds() > self.training_config.time_limit:
+                state.stopped = "time_limit"
+                break
+        self._end_epoch(time.perf_counter() - began, self._rows_at(state.position) - self._rows_at(first))
+
+    def _rows_at(self, position: int) -> int:
+        """Rows of the epoch that are done at a position."""
+        return self.bounds[position - 1][1] if position else 0
+
+    def _step(self, start: int, stop: int) -> float:
+        """One step of the optimiser on the rows order[start:stop]; the loss before it."""
+        state, training_config = self.state, self.training_config
+        batch = self.rows.batch(self.order[start:stop]).to(self.device)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(state.step, self.total_steps, training_config)
+        terms = self.module.terms(batch, state.step / self.total_steps, self.generator)
+        means = {name: term.mean() for name, term in terms.items()}
+        loss = torch.stack(list(means.values())).sum() if len(means) > 1 else next(iter(means.values()))
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        self.objective.project_gradient()
+        if training_config.clip_norm is not None:
+            self.fabric.clip_gradients(self.module, self.optimizer, max_norm=training_config.clip_norm)
+        value = float(loss.detach())
+        if math.isfinite(value):
+            self.optimizer.step()
+            self.objective.project()
+            self._average()
+        for name, mean in means.items():
+            state.sums[name] = state.sums.get(name, 0.0) + float(mean.detach()) * (stop - start)
+        return value
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """average <- d average + (1 - d) theta, with a smaller d at the start so that the first weights fade.
+
+        A chain, a counter or a log Z that is not known has no average: it goes with the weights as it stands.
+        """
+        if self.training_config.averaging is None:
+            return
+        decay = min(self.training_config.averaging, (1 + self.state.step) / (10 + self.state.step))
+        for name, value in self.objective.state_dict().items():
+            if name in self.averaged_names:
+                self.averaged_weights[name].lerp_(value, 1 - decay)
+            else:
+                self.averaged_weights[name].copy_(value)
+
+    def _end_epoch(self, seconds: float, n_rows: int) -> None:
+        """Look at held-out and training rows, write the epoch's line, keep the weights if they are the best."""
+        state = self.state
+        with _eval_with_weights(self.objective, self.averaged_weights):
+            training = self._evaluate(self.rows, self._monitored_rows())
+            validation = (
+                None if self.validation is None else self._evaluate(self.validation, torch.arange(len(self.validation)))
+            )
+        monitored = training if validation is None else validation
+        state.epochs.append(
+            {
+                "epoch": state.epoch,
+                "steps": state.step,
+                "seconds": round(self._seconds(), 3),
+                "rows_per_second": round(n_rows / max(seconds, 1e-9), 1),
+                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                "terms": {name: total / self._rows_at(state.position) for name, total in state.sums.items()},
+                "train": training,
+                "held_out": validation,
+            }
+        )
+        if not math.isfinite(monitored):
+            state.stopped = "nan"
+            return
+        better = monitored < state.best
+        selects_by_validation = (
+            self.validation is not None and len(self.validation) >= self.objective.min_validation_rows
+        )
+        if better or not selects_by_validation:
+            self.best_weights = {
+                k: v.clone() for k, v in (self.averaged_weights or self.objective.state_dict()).items()
+            }
+            state.best, state.best_epoch = min(monitored, state.best), state.epoch
+        state.epochs_without_improvement = 0 if better else state.epochs_without_improvement + 1
+        state.epoch, state.position = state.epoch + 1, 0
+        patience = self.training_config.patience
+        if (
+            validation is not None
+            and patience is not None
+            and state.epochs_without_improvement >= patience
+            and not state.stopped
+        ):
+            state.stopped = "patience"
+
+    @torch.no_grad()
+    def _evaluate(self, rows: Rows, index: Int[Tensor, " rows"]) -> float:
+        """The mean of the monitor over some rows, in fp32."""
+        total = 0.0
+        for part in index.split(MONITOR_ROWS):
+            total += float(self.objective.monitor(rows.batch(part).to(self.device)).double().sum())
+        return total / len(index)
+
+    def _monitored_rows(self) -> Int[Tensor, " rows"]:
+        """The training rows that are looked at: evenly spread, the same after every epoch."""
+        return evenly_spaced(len(self.rows), MONITOR_ROWS)
+
+    def _load_best_weights(self) -> None:
+        """Leave the objective with the weights that count, ready to be read."""
+        interrupted_early = self.state.stopped == "interrupted" and not self.state.epochs
+        if not interrupted_early:
+            self.objective.load_state_dict(self.best_weights)
+            self.objective.project()  # an average of projected weights need not be one
+        self.objective.eval()
+        self.objective.to("cpu")
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._started
+
+    def _report(self, loss: float, began: float, first: int) -> None:
+        """Tell the progress bar, and save the state when its time has come."""
+        now, state = time.perf_counter(), self.state
+        if self.on_progress is not None and (now - self._emitted > 0.2 or state.step == self.total_steps):
+            self._emitted = now
+            done = self._rows_at(state.position) - self._rows_at(first)
+            left = self._seconds() / state.step * (self.total_steps - state.step)
+            if self.training_config.time_limit is not None:
+                left = min(left, self.training_config.time_limit - self._seconds())
+            speed = done / max(now - began, 1e-9)
+            self.on_progress(Progress(state.epoch, state.step, self.total_steps, loss, speed, max(left, 0.0)))
+        if self.save_state is not None and now - self._saved >= self.training_config.checkpoint_every:
+            self._saved = now
+            state.seconds = self._seconds()
+            self.save_state(*self.snapshot())
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The whole state: tensors by name, and plain data."""
+        tensors = {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
+        tensors |= {f"kept.{name}": value for name, value in self.best_weights.items()}
+        tensors |= {f"average.{name}": value for name, value in self.averaged_weights.items()}
+        for i, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+        tensors |= {"generator": self.generator.get_state(), "order": self.order}
+        fields = TrainerState.__dataclass_fields__
+        return tensors, {_IN_FILES.get(name, name): getattr(self.state, name) for name in fields}
+
+    def restore(self, tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
+        """Go on where `snapshot` was taken."""
+        self.objective.load_state_dict(strip_prefix("objective.", tensors))
+        self.best_weights = strip_prefix("kept.", tensors)
+        # Each step moves the average by weights that are on the device.
+        self.averaged_weights = {
+            name: value.to(self.device) for name, value in strip_prefix("average.", tensors).items()
+        }
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in strip_prefix("optimizer.", tensors).items():
+            number, slot = name.split(".", 1)
+            slots.setdefault(int(number), {})[slot] = value
+        current = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({**current, "state": slots})
+        self.generator.set_state(tensors["generator"])
+        self.order = tensors["order"]
+        names = {in_file: name for name, in_file in _IN_FILES.items()}
+        state = {names.get(name, name): value for name, value in data.items()}
+        self.state = replace(TrainerState(**state), stopped="")
+
+
+def strip_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _copy_state(objective: Objective) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in objective.state_dict().items()}
+
+
+def _averaged_names(objective: Objective) -> frozenset[str]:
+    """The names of what has an average: the parameters, and the moments that batch normalisation is read by."""
+    names = [name for name, _ in objective.named_parameters(remove_duplicate=False)]
+    for path, module in objective.named_modules(remove_duplicate=False):
+        if isinstance(module, BatchNormalization):
+            names += [f"{path}.{name}" for name, _ in module.named_buffers()]
+    return frozenset(names)
+
+
+@contextmanager
+def _eval_with_weights(objective: Objective, weights: dict[str, Tensor]) -> Iterator[None]:
+    """The objective ready to be looked at, with other weights lent to it if there are any."""
+    original = _copy_state(objective) if weights else {}
+    if weights:
+        objective.load_state_dict(weights)
+    objective.eval()
+    yield
+    objective.train()
+    if original:
+        objective.load_state_dict(original)

@@ -1,0 +1,123 @@
+"""Where a dictionary's rows are seen from: the decoder's own bias, begun at the geometric median of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from isthmus.parts.constraints import dictionary_weight, normalise
+from isthmus.parts.likelihoods import Likelihood
+from isthmus.parts.networks import MLP
+
+MAX_ITERATIONS = 200
+"""Of Weiszfeld's iteration at most; some tens are enough for what a bias begins at."""
+
+
+class CentredMLP(MLP):
+    """a = encoder(x - x_0),   x_0 = E[x | h = 0], what the decoder gives for a code of zeros.
+
+    For a linear decoder and the Gaussian likelihood x_0 is the decoder's bias, which encoder and decoder then share:
+    a code is of the row's difference from it, and a code of zeros is exact at x_0.
+
+    Shapes: (*draws, batch, columns) -> (*draws, batch, code_size).
+
+    Args:
+        encoder: whose layers these are.
+        decoder: h -> parameters of p_dec. It is not registered here, so that an objective that holds both names its
+            parameters once; a deep copy of that objective ties its copies to each other.
+        likelihood: what the parameters mean.
+
+    Source: Bricken et al. (2023), "Sparse autoencoder setup"; Gao et al. (2024), eq. 1 (b_pre).
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> from isthmus.parts.likelihoods import likelihood_from
+        >>> decoder = MLP((5, 3), generator=generator)
+        >>> encoder = CentredMLP(MLP((3, 5), generator=generator), decoder, likelihood_from({"name": "gaussian"}, 3))
+        >>> decoder.start_at(torch.tensor([1.0, 2.0, 3.0]))
+        >>> encoder(torch.tensor([[1.0, 2.0, 3.0]])).detach()
+        tensor([[0., 0., 0., 0., 0.]])
+    """
+
+    def __init__(self, encoder: MLP, decoder: Callable[..., Tensor], likelihood: Likelihood) -> None:
+        nn.Module.__init__(self)
+        self.sizes, self.activation = encoder.sizes, encoder.activation
+        self.normalization, self.dropout = encoder.normalization, encoder.dropout
+        self.layers = encoder.layers
+        # In a tuple, nn.Module does not register them; deepcopy still follows it with the copies already made.
+        self._decoder_and_likelihood = (decoder, likelihood)
+
+    @property
+    def origin(self) -> Float[Tensor, " columns"]:
+        """x_0."""
+        decoder, likelihood = self._decoder_and_likelihood
+        zeros = next(self.parameters()).new_zeros(1, self.sizes[-1])
+        return likelihood.mean(decoder(zeros))[0]
+
+    def centre(self, mean: Float[Tensor, " inputs"]) -> None:
+        """Nothing: x_0 is taken away already."""
+
+    def forward(
+        self, x: Float[Tensor, "*draws batch columns"], generator: Generator | None = None
+    ) -> Float[Tensor, "*draws batch units"]:
+        """Map x - x_0."""
+        return self.encode_centred(x - self.origin, generator)
+
+    def encode_centred(
+        self, difference: Float[Tensor, "*draws batch columns"], generator: Generator | None = None
+    ) -> Float[Tensor, "*draws batch units"]:
+        """Map a difference from x_0."""
+        return super().forward(difference, generator)
+
+
+@torch.no_grad()
+def geometric_median(x: Float[Tensor, "rows columns"]) -> Float[Tensor, " columns"]:
+    r"""The point whose distances to the rows sum to the least: argmin_m sum_i ||x_i - m||.
+
+        m <- sum_i w_i x_i / sum_i w_i,   w_i = 1 / ||x_i - m||    (Weiszfeld)
+
+    Unlike the mean it is not drawn away by a few rows that are far off.
+
+    Shapes: (rows, columns) -> (columns,), of the type of x; reckoned in float64.
+
+    Args:
+        x: the rows, or a sample of them.
+
+    Source: Weiszfeld (1937); for the decoder's bias Bricken et al. (2023), Gao et al. (2024), appendix A.1.
+
+    Example:
+        >>> geometric_median(torch.tensor([[0.0], [1.0], [100.0]]))
+        tensor([1.])
+    """
+    rows = x.double()
+    median = rows.mean(0)
+    mean_distance = float((rows - median).norm(dim=1).mean())
+    for _ in range(MAX_ITERATIONS if mean_distance > 0.0 else 0):
+        # A row on the median itself would weigh infinitely much; the bound is far below what a bias is known to.
+        inverse_distances = 1.0 / (rows - median).norm(dim=1).clamp_min(1e-9 * mean_distance)
+        next_median = inverse_distances @ rows / inverse_distances.sum()
+        step = float((next_median - median).norm())
+        median = next_median
+        if step <= 1e-7 * mean_distance:
+            break
+    return median.to(x.dtype)
+
+
+@torch.no_grad()
+def initialize_dictionary(encoder: nn.Module, decoder: object) -> None:
+    """Begin with unit columns D and, where the encoder is one layer, with W = D^T: each unit looks for what it adds.
+
+    A decoder that is not one affine map is left as it is.
+
+    Source: Gao et al. (2024), section 2.4 and appendix A.1.
+    """
+    weight = dictionary_weight(decoder)
+    if weight is None:
+        return
+    normalise(weight)
+    maps = encoder.affine_maps if isinstance(encoder, MLP) else []
+    if len(maps) == 1 and maps[0].weight.shape == weight.shape[::-1]:
+        maps[0].weight.copy_(weight.t())

@@ -1,0 +1,177 @@
+"""Which entries of a batch are hit: each by itself, or columns that go together.
+
+Together go the one-hot columns of a category, the channels of a pixel, the pixels of a patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from numbers import Real
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor, nn
+
+from isthmus.errors import InputError
+
+Groups = Sequence[Sequence[int]]
+"""Lists of column numbers; a column that no list names is a group of its own."""
+
+
+class CorruptionMaskSampler(nn.Module):
+    """m ~ Bernoulli(rate): which entries of a batch are hit, each by itself or the columns of a group together.
+
+    Shapes: (batch, columns) -> boolean (batch, columns).
+
+    Args:
+        rate: the share of entries or groups that is hit, in expectation.
+        groups: lists of column numbers; None is each column by itself.
+        n_columns: the width of x, needed with groups.
+
+    Raises:
+        InputError: a rate outside [0, 1]; groups that do not fit the columns.
+
+    Example:
+        >>> CorruptionMaskSampler(1.0)(torch.zeros(1, 2), torch.Generator()).tolist()
+        [[True, True]]
+    """
+
+    group: Tensor | None
+
+    def __init__(self, rate: float, groups: Groups | None = None, n_columns: int | None = None) -> None:
+        super().__init__()
+        self.rate = check_rate(rate)
+        listed = group_lists(groups)
+        if listed and n_columns is None:
+            raise InputError("a corruption of groups has to know how wide the rows are; give n_columns")
+        group = group_of_columns(listed, n_columns) if listed and n_columns is not None else None
+        self.n_groups = 0 if group is None else int(group.max()) + 1
+        # Not in the state: it is made again from the groups, which the recipe states.
+        self.register_buffer("group", group, persistent=False)
+
+    def forward(self, x: Float[Tensor, "batch columns"], generator: Generator) -> Bool[Tensor, "batch columns"]:
+        """Draw."""
+        if self.group is None:
+            return bernoulli_mask(x.shape, self.rate, generator).to(x.device)
+        return bernoulli_mask((len(x), self.n_groups), self.rate, generator).to(x.device)[:, self.group]
+
+    def extra_repr(self) -> str:
+        """What `repr` says of it."""
+        return f"rate={self.rate}" + (f", n_groups={self.n_groups}" if self.n_groups else "")
+
+
+def group_lists(groups: Groups | None) -> list[list[int]]:
+    """Groups as lists of whole numbers, from lists, tuples or arrays of them; None is no group.
+
+    Raises:
+        InputError: what is no list of lists of column numbers.
+
+    Example:
+        >>> group_lists(((0, 2), [1])), group_lists(None)
+        ([[0, 2], [1]], [])
+    """
+    if groups is None:
+        return []
+    advice = "give lists of column numbers, such as [[0, 1], [2, 3]]"
+    if isinstance(groups, str) or not isinstance(groups, Iterable):
+        raise InputError(f"corruption_groups={groups!r}: it is no list of groups; {advice}")
+    listed = []
+    for number, group in enumerate(groups):
+        if isinstance(group, str) or not isinstance(group, Iterable) or getattr(group, "ndim", 1) == 0:
+            raise InputError(f"corruption_groups: group {number} is {group!r} and no list; {advice}")
+        listed.append(list(group))
+        if not listed[-1]:
+            raise InputError(f"corruption_groups: group {number} is empty; {advice}")
+        for column in listed[-1]:
+            if isinstance(column, bool) or not hasattr(column, "__index__"):
+                raise InputError(f"corruption_groups: group {number} holds {column!r}, which is no column; {advice}")
+    return listed
+
+
+def group_of_columns(groups: Groups, n_columns: int) -> Int[Tensor, " columns"]:
+    """The number of each column's group; columns that no list names get groups of their own, after the others.
+
+    Raises:
+        InputError: a column that does not exist, or is in two groups.
+
+    Example:
+        >>> group_of_columns([[0, 2]], 4).tolist()
+        [0, 1, 0, 2]
+    """
+    group = [-1] * n_columns
+    for number, columns in enumerate(group_lists(groups)):
+        for column in columns:
+            if not 0 <= column < n_columns:
+                raise InputError(
+                    f"group {number} of the corruption names column {column}, and the rows have {n_columns} columns; "
+                    f"name columns from 0 to {n_columns - 1}"
+                )
+            if group[column] not in (-1, number):
+                raise InputError(
+                    f"column {column} is in groups {group[column]} and {number} of the corruption; put it in one"
+                )
+            group[column] = number
+    singles = iter(range(len(groups), len(groups) + n_columns))
+    return torch.tensor([next(singles) if number < 0 else number for number in group])
+
+
+def pixel_groups(image_shape: tuple[int, int, int]) -> list[list[int]]:
+    """All channels of a pixel together, for images that are flat with the channels first.
+
+    Args:
+        image_shape: (channels, height, width).
+
+    Example:
+        >>> pixel_groups((3, 1, 2))
+        [[0, 2, 4], [1, 3, 5]]
+    """
+    return patch_groups(image_shape, 1)
+
+
+def patch_groups(image_shape: tuple[int, int, int], patch_size: int | None = None) -> list[list[int]]:
+    """All channels of each square patch together; patches at the right and lower edge may be smaller.
+
+    This is what `corruption="groups"` means for images: a lone pixel can be read off its neighbours, a patch cannot.
+
+    Args:
+        image_shape: (channels, height, width), flat with the channels first.
+        patch_size: the side in pixels; None is a seventh of the shorter side of the image, at least 2 pixels.
+
+    Raises:
+        InputError: a patch size below 1.
+
+    Example:
+        >>> patch_groups((1, 2, 4), 2), len(patch_groups((3, 28, 28)))
+        ([[0, 1, 4, 5], [2, 3, 6, 7]], 49)
+    """
+    channels, height, width = image_shape
+    side = max(2, round(min(height, width) / 7)) if patch_size is None else patch_size
+    if side < 1:
+        raise InputError(f"patch size {patch_size!r}: a patch has a side of at least 1 pixel")
+    columns = torch.arange(channels * height * width).view(channels, height, width)
+    return [
+        columns[:, top : top + side, left : left + side].flatten().tolist()
+        for top in range(0, height, side)
+        for left in range(0, width, side)
+    ]
+
+
+def bernoulli_mask(shape: Sequence[int], rate: float, generator: Generator) -> Bool[Tensor, ...]:
+    """m ~ Bernoulli(rate), boolean, on the generator's device; a rate of 1 is always, of 0 never.
+
+    Example:
+        >>> [bernoulli_mask((2, 3), rate, torch.Generator()).float().mean().item() for rate in (1.0, 0.0)]
+        [1.0, 0.0]
+    """
+    return torch.rand(list(shape), generator=generator, device=generator.device) < rate
+
+
+def check_rate(rate: float) -> float:
+    """Refuse what is no share of the entries.
+
+    Raises:
+        InputError: a rate outside [0, 1].
+    """
+    if isinstance(rate, bool) or not isinstance(rate, Real) or not 0.0 <= rate <= 1.0:
+        raise InputError(f"corruption rate {rate!r} is not a share; give a number from 0 (nothing) to 1 (every entry)")
+    return float(rate)

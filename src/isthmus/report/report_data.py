@@ -1,0 +1,148 @@
+"""One pass over the rows: what the report keeps of them by row and by column, and never the rows themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from isthmus.data.preprocessing import Preprocessor, n_rows_of
+from isthmus.errors import InputError
+from isthmus.estimators.base import BaseAutoencoder
+from isthmus.estimators.records import ModelOutput
+from isthmus.evaluation.residuals import count_observed, squared_residuals
+
+ROWS_PER_GROUP = 10
+"""Rows of each of the three groups best, typical and worst."""
+
+ROWS_AT_ONCE = 1024
+"""Picked rows that are taken out of the user's data at once."""
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Errors and codes of the rows, in model space; what was missing in a row counts in nothing here.
+
+    Attributes:
+        codes: h, (rows, code_size).
+        squared_error: ||x - r||^2, (rows,).
+        pca_squared_error: the same of principal components with a code of the same size, (rows,).
+        nll: -log p_dec(x | h), (rows,), nats.
+        column_error: the mean of (x - r)^2 by column over the rows in which it was observed, (columns,).
+        pca_column_error: the same of principal components.
+        column_mean, column_variance: of x, (columns,).
+    """
+
+    codes: Float[np.ndarray, "rows code_size"]
+    squared_error: Float[np.ndarray, " rows"]
+    pca_squared_error: Float[np.ndarray, " rows"]
+    nll: Float[np.ndarray, " rows"]
+    column_error: Float[np.ndarray, " columns"]
+    pca_column_error: Float[np.ndarray, " columns"]
+    column_mean: Float[np.ndarray, " columns"]
+    column_variance: Float[np.ndarray, " columns"]
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows were read."""
+        return len(self.codes)
+
+
+def collect_report_data(model: BaseAutoencoder, X: object) -> ReportData:
+    """Read all rows once.
+
+    Raises:
+        InputError: there are no rows; or rows that the model cannot read.
+    """
+    if n_rows_of(X) == 0:
+        raise InputError("there are no rows to report on; give at least one")
+    pca = model.baseline_
+    by_row: list[list[np.ndarray]] = [[], [], [], []]
+    by_column, observed = np.zeros((4, model.preprocessing_.n_columns)), np.zeros(())
+    for output in model.read(X):
+        x, mask = output.x, output.mask
+        residual = output.squared_residuals.double()
+        pca_residual = squared_residuals(x, pca.decode(pca.encode(x, mask)), mask).double()
+        rows = output.code, residual.sum(1), pca_residual.sum(1), output.nll
+        for kept, values in zip(by_row, rows, strict=True):
+            kept.append(values.numpy())
+        centred = (x - pca.mean).double()
+        centred = centred if mask is None else centred.masked_fill(mask == 0, 0.0)
+        sums = residual.sum(0), pca_residual.sum(0), centred.sum(0), centred.square().sum(0)
+        by_column += torch.stack(sums).numpy()
+        observed = observed + np.asarray(count_observed(x, mask))
+    codes, error, pca_error, nll = (np.concatenate(kept) for kept in by_row)
+    column_error, pca_column_error, offset, square = by_column / np.maximum(observed, 1)
+    return ReportData(
+        codes, error, pca_error, nll, column_error, pca_column_error,
+        column_mean=pca.mean.double().numpy() + offset,
+        column_variance=np.maximum(square - offset**2, 0),
+    )  # fmt: skip
+
+
+def best_typical_worst(
+    error: Float[np.ndarray, " rows"], n: int = ROWS_PER_GROUP
+) -> dict[str, Int[np.ndarray, " picked"]]:
+    """Numbers of the rows with the smallest errors, of those around the median, and of those with the largest.
+
+    No row is in two groups; a group that no row is left for is not there.
+
+    Example:
+        >>> picked = best_typical_worst(np.array([4.0, 1.0, 3.0, 2.0, 5.0]), n=1)
+        >>> {name: rows.tolist() for name, rows in picked.items()}
+        {'best': [1], 'typical': [2], 'worst': [4]}
+    """
+    order = np.argsort(error, kind="stable")
+    n = min(n, -(-len(order) // 3))
+    best, rest = order[:n], order[n:]
+    worst, middle = rest[len(rest) - n :][::-1], rest[: max(0, len(rest) - n)]
+    start = (len(middle) - min(n, len(middle))) // 2
+    groups = {"best": best, "typical": middle[start : start + n], "worst": worst}
+    return {name: rows for name, rows in groups.items() if len(rows)}
+
+
+def sample(n_rows: int, most: int, random_state: int) -> Int[np.ndarray, " picked"]:
+    """Numbers of all rows, or of `most` of them drawn without replacement, in order."""
+    if n_rows <= most:
+        return np.arange(n_rows)
+    return np.sort(np.random.default_rng(random_state).choice(n_rows, most, replace=False))
+
+
+def take(X: object, rows: Int[np.ndarray, " picked"]) -> object:
+    """Some rows of a table, an array, sparse rows or texts."""
+    return X.iloc[rows] if hasattr(X, "iloc") else X[rows]  # type: ignore[index]
+
+
+def read_rows(
+    model: BaseAutoencoder, X: object, rows: Int[np.ndarray, " picked"]
+) -> Iterator[tuple[object, ModelOutput]]:
+    """Picked rows as the user has them and as the model reads them, a block at a time."""
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        raw = take(X, rows[start : start + ROWS_AT_ONCE])
+        done = 0
+        for output in model.read(raw):
+            n = len(output.x)
+            yield take(raw, np.arange(done, done + n)), output
+            done += n
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as the user knows it, and the columns of model space that stand for it."""
+
+    name: str
+    members: list[int]
+
+
+def user_columns(preprocessing: Preprocessor) -> list[Column]:
+    """The user's columns: a category is one of them, whatever it takes in model space."""
+    if not preprocessing.table:
+        return [Column(str(name), [i]) for i, name in enumerate(preprocessing.columns)]
+    columns, start = [], 0
+    for column in preprocessing.table:
+        columns.append(Column(column.name, list(range(start, start + column.width))))
+        start += column.width
+    return columns

@@ -1,0 +1,377 @@
+"""Deep Boltzmann machines against every state of small ones, and their gradients against autograd."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from isthmus import InputError
+from isthmus.evaluation.partition import annealed_importance_sampling
+from isthmus.learning.chains import run_chain
+from isthmus.learning.dbm_objective import DBMObjective, layer_objectives
+from isthmus.learning.trainer import Trainer, TrainingConfig
+from isthmus.parts.deep_energies import DBMEnergy, DBMLayerRBM
+from isthmus.parts.forward import Batch
+from isthmus.parts.likelihoods import likelihood_from
+from isthmus.parts.mean_field import MeanField
+
+from .test_contrastive_divergence import Memory, all_states
+
+BERNOULLI, GAUSSIAN = {"name": "bernoulli"}, {"name": "gaussian-per-column"}
+SHAPES = [(3, 2), (3, 2, 2)]
+
+
+def deep(sizes=SHAPES[0], config=BERNOULLI, n_columns=4, scale=0.8):
+    generator = torch.Generator().manual_seed(0)
+    made = DBMEnergy(likelihood_from(config, n_columns), sizes, weight_scale=scale, generator=generator)
+    with torch.no_grad():
+        for bias in made.biases:
+            bias.copy_(0.5 * torch.randn(bias.shape, generator=generator))
+    return made.double()
+
+
+def rows(n=20, n_columns=4):
+    return (torch.rand(n, n_columns, generator=torch.Generator().manual_seed(7)) < 0.4).double()
+
+
+def hidden(made):
+    """Every state of all hidden layers together, as a list of layers."""
+    return list(all_states(sum(made.sizes[1:])).split(made.sizes[1:], 1))
+
+
+def exact_free_energy(made, v):
+    """-log of the sum over all hidden states, by row, from the energy written out."""
+    units, total = hidden(made), torch.zeros(len(v), len(hidden(made)[0])).double()
+    below = made.visible.sufficient_statistic(v)[:, None]
+    for k, h in enumerate(units):
+        total = total - (below @ made.weights[k].t() * h).sum(-1) - h @ made.biases[k + 1]
+        below = h[None]
+    return made.visible.energy(v, made.biases[0]) - (-total).logsumexp(1)
+
+
+def exact_log_partition(made):
+    return (-exact_free_energy(made, all_states(made.sizes[0]))).logsumexp(0)
+
+
+@pytest.mark.parametrize("config", [BERNOULLI, GAUSSIAN], ids=lambda config: config["name"])
+@pytest.mark.parametrize("sizes", SHAPES)
+def test_the_mean_field_bounds_the_free_energy_from_above_and_closely(sizes, config):
+    made, v = deep(sizes, config), rows()
+    with torch.no_grad():
+        gap = made.free_energy(v, 50) - exact_free_energy(made, v)
+    assert float(gap.min()) >= -1e-12
+    assert float(gap.max()) < 0.25
+
+
+@pytest.mark.parametrize("sizes", SHAPES)
+def test_every_round_of_mean_field_lowers_its_free_energy(sizes):
+    made, v = deep(sizes, scale=2.0), rows()
+    with torch.no_grad():
+        course = torch.stack([made.free_energy(v, n) for n in range(30)])
+    assert float(course.diff(dim=0).max()) <= 1e-12
+    assert float(course[0].sum() - course[-1].sum()) > 0.01
+
+
+@pytest.mark.parametrize("sizes", SHAPES)
+def test_the_mean_field_is_stationary(sizes):
+    made, v = deep(sizes), rows()
+    mu = [rates.clone().requires_grad_() for rates in made.mean_field(v, 300)]
+    for slope in torch.autograd.grad(made.bound_given(v, mu).sum(), mu):
+        torch.testing.assert_close(slope, torch.zeros_like(slope), atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize("sizes", SHAPES)
+def test_the_encoder_reproduces_converged_marginals_and_fine_tunes_its_own_weights(sizes):
+    made, v = deep(sizes), rows()
+    coder = MeanField(made, 200)
+    with torch.no_grad():
+        settled = coder(v)
+        torch.testing.assert_close(settled.sigmoid(), made.mean_field(v, 200)[-1])
+        coder.separate_weights()
+        torch.testing.assert_close(coder(v), settled)
+    coder(v).sum().backward()
+    assert all(weight.grad.abs().sum() > 0 for weight in coder.own.parameters())
+    assert all(weight.grad is None for weight in made.parameters())
+
+
+@pytest.mark.parametrize("sizes", SHAPES)
+def test_the_sum_over_even_layers_is_that_of_the_energy(sizes):
+    made = deep(sizes)
+    states = [all_states(n) for n in made.sizes]
+    grids = [torch.cartesian_prod(*[torch.arange(len(s)) for s in states]).T]
+    v, *units = [s[i] for s, i in zip(states, grids[0], strict=True)]
+    energies = made.energy(v, units)
+    odd = torch.cat(units[::2], 1)
+    given, number = torch.unique(odd, dim=0, return_inverse=True)
+    expected = torch.stack([-(-energies[number == i]).logsumexp(0) for i in range(len(given))])
+    torch.testing.assert_close(made.odd_free_energy(list(given.split(made.odd_sizes, 1))), expected)
+
+
+@pytest.mark.parametrize("sizes", [*SHAPES, (2, 2, 2, 1)])
+def test_the_joined_machine_has_the_same_partition(sizes):
+    made = deep(sizes)
+    torch.testing.assert_close(made.log_partition(), exact_log_partition(made).detach())
+
+
+def test_the_joined_machine_of_choices_counts_every_state():
+    config = {"name": "categorical", "groups": [[0, 1, 2], [3, 4]]}
+    made = deep((9, 2), config, n_columns=5)  # more odd states than even ones, which are then summed over
+    v = torch.zeros(6, 5).double()
+    for i, (a, b) in enumerate(itertools.product(range(3), range(3, 5))):
+        v[i, [a, b]] = 1
+    torch.testing.assert_close(made.log_partition(), (-exact_free_energy(made, v)).logsumexp(0).detach())
+
+
+@pytest.mark.parametrize("config", [BERNOULLI, GAUSSIAN], ids=lambda config: config["name"])
+def test_annealing_finds_the_partition(config):
+    made, generator = deep((3, 2), config), torch.Generator().manual_seed(0)
+    as_bipartite_rbm = made.as_bipartite_rbm()
+    found = annealed_importance_sampling(as_bipartite_rbm, generator, n_chains=200, n_temperatures=300)
+    assert found.log_partition == pytest.approx(float(as_bipartite_rbm.log_partition()), abs=0.1)
+
+
+def drawn_contrast(made, v, pretrained, progress=0.0, n=60000):
+    """Gradients of the contrast by weights and biases, with chains that are draws of the model."""
+    objective = DBMObjective(made, n_chains=n, centred=False, n_iterations=100).double()
+    objective.is_begun.fill_(pretrained)
+    generator = torch.Generator().manual_seed(1)
+    p = torch.softmax(-made.odd_free_energy([all_states(3)]), 0)
+    objective.particles.copy_(all_states(3)[torch.multinomial(p, n, replacement=True, generator=generator)])
+    contrast = objective.terms(Batch(v), progress, generator)["contrast"].mean()
+    return torch.autograd.grad(contrast, [*made.weights, *made.biases])
+
+
+@pytest.mark.parametrize("how", [{"pretrained": True}, {"pretrained": False, "progress": 0.6}], ids=str)
+def test_the_contrast_is_the_gradient_of_the_bound_where_the_chains_are_draws_of_the_model(how):
+    made, v = deep(), rows(64)
+    a = made.mean_field(v, 100)
+    assert all(rates.requires_grad for rates in a)
+    loss = made.bound_given(v, a).mean() + exact_log_partition(made)  # through every round
+    expected = torch.autograd.grad(loss, [*made.weights, *made.biases])
+    for mine, theirs in zip(drawn_contrast(made, v, **how), expected, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=0.015, rtol=0)
+
+
+def test_without_pretraining_the_early_gradient_is_that_of_the_likelihood():
+    made, v = deep(), rows(64)
+    loss = exact_free_energy(made, v).mean() + exact_log_partition(made)
+    expected = torch.autograd.grad(loss, [*made.weights, *made.biases])
+    found = drawn_contrast(made, v.repeat(500, 1), pretrained=False)
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=0.015, rtol=0)
+
+
+@pytest.mark.parametrize("sizes", SHAPES)
+def test_draws_of_hidden_units_are_those_of_the_energy_given_the_row(sizes):
+    made, v, n = deep(sizes), rows(1), 40000
+    h = made.sample_hidden_layers(v.expand(n, -1), 30, torch.Generator().manual_seed(0))
+    states = hidden(made)
+    p = torch.softmax(-made.energy(v.expand(len(states[0]), -1), states), 0).detach()
+    for found, units in zip(h, states, strict=True):
+        torch.testing.assert_close(found.mean(0), p @ units, atol=0.01, rtol=0)
+
+
+def test_steps_between_wide_hidden_layers_are_shorter():
+    made = DBMEnergy(likelihood_from(BERNOULLI, 4), (200, 20, 3), generator=torch.Generator().manual_seed(0))
+    objective, v = DBMObjective(made, centred=False, n_chains=5), rows(30, 4).float()
+    steps = []
+    for project in (False, True):
+        made.zero_grad()
+        objective.eval().terms(Batch(v), 0.0, torch.Generator().manual_seed(1))["contrast"].mean().backward()
+        if project:
+            objective.project_gradient()
+        steps.append([weight.grad.clone() for weight in made.weights])
+    for share, plain, taken in zip((1.0, 0.5, 1.0), *steps, strict=True):
+        torch.testing.assert_close(taken, share * plain)
+
+
+def test_monitored_conditionals_match_the_energy_with_upper_layers_fixed():
+    made, v = deep(), rows()
+    first, above = hidden(made)[0], made.mean_field(v, 10)[1]
+    flipped = [v.clone().index_fill_(1, torch.tensor([1]), value) for value in (1.0, 0.0)]
+
+    def log_sum(v):
+        outer = [h.expand(len(v), -1) for h in first.unique(dim=0)]
+        return torch.stack([-made.energy(v, [h, above]) for h in outer]).logsumexp(0)
+
+    found = made.conditional_logits(v, torch.ones(len(v), dtype=torch.long), above)
+    torch.testing.assert_close(found, log_sum(flipped[0]) - log_sum(flipped[1]))
+
+
+@pytest.mark.parametrize("sizes", SHAPES)
+def test_steps_of_the_chains_leave_the_models_own_distribution_as_it_is(sizes):
+    made, n = deep(sizes), 40000
+    objective, generator = DBMObjective(made).double(), torch.Generator().manual_seed(1)
+    states = all_states(sum(made.odd_sizes))
+    p = torch.softmax(-made.odd_free_energy(list(states.split(made.odd_sizes, 1))), 0).detach()
+    start = states[torch.multinomial(p, n, replacement=True, generator=generator)]
+    reached = torch.cat(run_chain(objective._step, objective._split_layers(start), 3, generator), 1)
+    powers = 2.0 ** torch.arange(states.shape[1] - 1, -1, -1).double()
+    counts = torch.bincount((reached @ powers).long(), minlength=len(states)) / n
+    torch.testing.assert_close(counts, p, atol=0.01, rtol=0, check_dtype=False)
+
+
+@pytest.mark.parametrize("steady", [50, 2])
+@pytest.mark.parametrize("sizes", SHAPES)
+def test_the_centred_step_is_the_plain_step_of_the_energy_in_centred_units(sizes, steady, monkeypatch):
+    """Where layers are wide, with shorter steps of the upper weights of that energy."""
+    monkeypatch.setattr("isthmus.learning.dbm_objective.FULL_STEP_WIDTH", steady)
+    made, v = deep(sizes), rows()
+    objective = DBMObjective(made).double()
+    objective.update_offsets(v, made.mean_field(v, 10), rate=1.0)
+    beta, n = objective.offsets, len(made.sizes)
+    weights = [weight.detach().clone().requires_grad_() for weight in made.weights]
+    with torch.no_grad():  # biases of the energy in u - beta: b_k + W_k beta_(k-1) + W_(k+1)' beta_(k+1)
+        centred = [
+            made.inputs(k, beta[k - 1] if k else None, beta[k + 1] if k + 1 < n else None).clone() for k in range(n)
+        ]
+    centred = [bias.requires_grad_() for bias in centred]
+
+    def plain():
+        biases = []
+        for k in range(n):
+            below = weights[k - 1] @ beta[k - 1] if k else 0.0
+            above = weights[k].t() @ beta[k + 1] if k + 1 < n else 0.0
+            biases.append(centred[k] - below - above)
+        return weights, biases
+
+    def loss(machine_weights, machine_biases):
+        named = {f"weights.{k}": w for k, w in enumerate(machine_weights)}
+        named |= {f"biases.{k}": b for k, b in enumerate(machine_biases)}
+
+        class Reading(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.machine = made
+
+            def forward(self):
+                odd = [all_states(size)[:2] for size in made.odd_sizes]
+                return self.machine.free_energy(v, 50).mean() - self.machine.odd_free_energy(odd).mean()
+
+        return torch.func.functional_call(Reading(), {f"machine.{k}": value for k, value in named.items()}, ())
+
+    steps = torch.autograd.grad(loss(*plain()), [*weights, *centred])
+    shares = [1.0, *(min(1.0, steady / size) for size in sizes[:-1]), *[1.0] * n]
+    with torch.no_grad():
+        for value, share, step in zip([*weights, *centred], shares, steps, strict=True):
+            value -= 0.1 * share * step
+    expected = [value.detach() for part in plain() for value in part]
+    loss(list(made.weights), list(made.biases)).backward()
+    objective.project_gradient()
+    for parameter, value in zip([*made.weights, *made.biases], expected, strict=True):
+        torch.testing.assert_close(parameter - 0.1 * parameter.grad, value)
+
+
+def test_layer_pretraining_doubles_the_input_of_missing_layers():
+    made, v = deep((3, 2, 2)), rows()
+    first, second, last = (DBMLayerRBM(made, k) for k in (1, 2, 3))
+    torch.testing.assert_close(first(v), made.biases[1] + 2 * v @ made.weights[0].t())
+    torch.testing.assert_close(first.down(all_states(3)), made.biases[0] + all_states(3) @ made.weights[0])
+    torch.testing.assert_close(second(all_states(3)), made.biases[2] + 2 * all_states(3) @ made.weights[1].t())
+    torch.testing.assert_close(second.down(all_states(2)) - second.visible_bias, 2 * all_states(2) @ made.weights[1])
+    torch.testing.assert_close(last(all_states(2)), made.biases[3] + all_states(2) @ made.weights[2].t())
+    torch.testing.assert_close(last.down(all_states(2)) - last.visible_bias, 2 * all_states(2) @ made.weights[2])
+    assert first.weight is made.weights[0]
+    assert last.hidden_bias is made.biases[3]
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_the_centred_gradient_of_a_layer_is_invariant_to_flipping_units(k):
+    """Whichever side of the two is turned about: its biases change sign, and the other side's take up the weights."""
+    generator, made = torch.Generator().manual_seed(3), deep((3, 2, 2))
+    layer = DBMLayerRBM(made, k)
+    data, model = (torch.rand(30, layer.n_visible, generator=generator).round().double() for _ in range(2))
+    W, b, c = (part.detach().clone() for part in (layer.weight, layer.visible_bias, layer.hidden_bias))
+
+    def step(weight, visible_bias, hidden_bias, turned):
+        objective = layer_objectives(DBMObjective(made))[k - 1].double()
+        machine = objective.rbm
+        with torch.no_grad():
+            for part, value in zip(
+                (machine.weight, machine.visible_bias, machine.hidden_bias), (weight, visible_bias, hidden_bias),
+                strict=True,
+            ):  # fmt: skip
+                part.copy_(value)
+        machine.zero_grad()
+        v, other = (1 - data, 1 - model) if turned else (data, model)
+        objective.update_offsets(v, rate=1.0)
+        (machine.free_energy_given(v, machine(v)) - machine.free_energy_given(other, machine(other))).mean().backward()
+        objective.project_gradient()
+        return machine.weight.grad.clone()
+
+    plain = step(W, b, c, turned=False)
+    torch.testing.assert_close(step(-W, -b, c + layer.below * W.sum(1), turned=True), -plain)
+    torch.testing.assert_close(step(-W, b + layer.above * W.sum(0), -c, turned=False), -plain)
+
+
+@pytest.mark.parametrize("config", [BERNOULLI, GAUSSIAN], ids=lambda config: config["name"])
+@pytest.mark.parametrize("pretrained", [True, False], ids=["layer by layer", "all at once"])
+def test_learning_raises_the_bound_on_the_likelihood(config, pretrained):
+    generator = torch.Generator().manual_seed(0)
+    first = torch.rand(200, 1, generator=generator) < 0.5
+    x = torch.where(first, torch.tensor([1.0, 0, 0, 1, 0, 0]), torch.tensor([0, 1.0, 0, 0, 1, 0]))
+    if config is GAUSSIAN:
+        x = 2 * x + torch.randn(x.shape, generator=generator)
+    made = DBMEnergy(likelihood_from(config, 6), (5, 3), generator=generator)
+    rate = 0.02 if config is GAUSSIAN else 0.2
+    training_config = TrainingConfig(
+        max_epochs=12 if pretrained else 30, batch_size=20, optimizer="sgd", momentum=0.5, learning_rate=rate
+    )
+    objective = DBMObjective(made, n_chains=50)
+    objective.prepare(Memory(x))
+    objective.finish(Memory(x))
+    before, initial_monitor = (float(value(Batch(x)).mean()) for value in (objective.log_bound, objective.monitor))
+    below = x
+    for layer in layer_objectives(objective) if pretrained else ():
+        layer.prepare(Memory(below))
+        Trainer(layer, Memory(below), None, training_config, generator).run()
+        layer.finish(Memory(below))
+        below = layer.encode(Batch(below))[1].detach()
+    objective.prepare(Memory(x))
+    Trainer(objective, Memory(x), None, training_config, generator).run()
+    objective.finish(Memory(x))
+    after = float(objective.log_bound(Batch(x)).mean())
+    assert after > before + 0.4
+    assert float(objective.monitor(Batch(x)).mean()) < initial_monitor
+    if config is BERNOULLI:
+        assert after < -torch.tensor(2.0).log()  # two rows, each half of the time
+
+
+def test_numpys_whole_numbers_count():
+    counts = {name: np.int64(3) for name in ("n_chains", "n_steps", "n_iterations")}
+    objective = DBMObjective(deep(), **counts).double()
+    assert objective.terms(Batch(rows()), 0.0, None)["contrast"].shape == (20,)
+    generator = torch.Generator().manual_seed(0)
+    assert (
+        annealed_importance_sampling(
+            objective.rbm, generator, n_chains=np.int64(3), n_temperatures=np.int64(5)
+        ).standard_error
+        > 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"n_chains": 0}, "n_chains=0: a model is sampled by at least one chain; give 1 or more"),
+        ({"n_steps": 0}, "n_steps=0: it must be a whole number of at least 1, or a pair of them"),
+        ({"n_iterations": 0}, "n_iterations=0: it must be a whole number of at least 1"),
+        ({"weight_decay": -1.0}, "weight_decay: weight -1.0 cannot weigh a term"),
+    ],
+)
+def test_invalid_arguments_are_refused(arguments, text):
+    with pytest.raises(InputError, match=text):
+        DBMObjective(deep(), **arguments)
+
+
+def test_invalid_dbm_sizes_are_refused():
+    with pytest.raises(InputError, match="a deep Boltzmann machine has two hidden layers or more; found 1"):
+        deep((3,))
+    with pytest.raises(InputError, match="a deep Boltzmann machine has no units for word counts"):
+        deep(config={"name": "multinomial"})
+    wide = deep((25, 24), n_columns=30)
+    with pytest.raises(
+        InputError, match=r"log Z of 54 visible and 25 hidden units would be a sum over 2\^25, more than"
+    ):
+        wide.log_partition()

@@ -1,0 +1,353 @@
+"""The one loop: what it minimises, when it stops, and that it goes on where it was cut."""
+
+import itertools
+
+import pytest
+import torch
+
+from isthmus import InputError
+from isthmus.learning import precision
+from isthmus.learning.contrastive_divergence import ContrastiveDivergence
+from isthmus.learning.objectives import Objective, Reconstruction
+from isthmus.learning.precision import fast_products, resolve_device, resolve_precision
+from isthmus.learning.stacking import encode_rows
+from isthmus.learning.trainer import Trainer, TrainingConfig, batch_bounds, learning_rate_at
+from isthmus.parts.energies import RBMEnergy
+from isthmus.parts.forward import Batch
+from isthmus.parts.layers import BatchNormalization
+from isthmus.parts.likelihoods import Bernoulli, likelihood_from
+from isthmus.parts.networks import MLP
+
+
+class Memory:
+    """Rows in a tensor."""
+
+    def __init__(self, x):
+        self.x = x
+
+    def __len__(self):
+        return len(self.x)
+
+    def batch(self, index):
+        return Batch(self.x[index], rows=index)
+
+
+def data(n=200, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return Memory(torch.randn(n, 3, generator=generator) @ torch.randn(3, 8, generator=generator))
+
+
+def pair(dropout=0.0, normalization=None):
+    generator = torch.Generator().manual_seed(1)
+    options = {"dropout": dropout, "normalization": normalization, "generator": generator}
+    return Reconstruction(
+        MLP((8, 16, 3), **options), MLP((3, 16, 8), **options), likelihood_from({"name": "gaussian"}, 8)
+    )
+
+
+def training_config(**changes):
+    return TrainingConfig(**{"max_epochs": 6, "batch_size": 32, "precision": "fp32", "device": "cpu"} | changes)
+
+
+def learn(objective, validation=None, *, save_state=None, resume=None, **changes):
+    generator = torch.Generator().manual_seed(2)
+    learning = Trainer(objective, data(), validation, training_config(**changes), generator, save_state=save_state)
+    if resume:
+        learning.restore(*resume)
+    return learning.run()
+
+
+def equal(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+class Killed(Exception):
+    """Stands for kill -9: nothing after it runs."""
+
+
+@pytest.mark.parametrize("after", [1, 3, 7, 8, 20])
+def test_a_run_cut_anywhere_and_resumed_ends_with_equal_weights(after):
+    options = {"averaging": 0.9, "patience": 3, "clip_norm": 5.0, "weight_decay": 0.01}
+    whole = pair(dropout=0.1, normalization="batch")
+    learn(whole, data(40, seed=5), **options)
+    saved = []
+
+    def save_state(tensors, data):
+        saved.append(({k: v.clone() for k, v in tensors.items()}, {k: _copied(v) for k, v in data.items()}))
+        if len(saved) == after:
+            raise Killed
+
+    with pytest.raises(Killed):
+        learn(pair(0.1, "batch"), data(40, seed=5), save_state=save_state, checkpoint_every=0.0, **options)
+    resumed = pair(0.1, "batch")
+    state = learn(resumed, data(40, seed=5), resume=saved[-1], **options)
+    assert equal(resumed, whole)
+    assert [line["epoch"] for line in state.epochs] == list(range(len(state.epochs)))
+
+
+def _copied(value):
+    return list(value) if isinstance(value, list) else dict(value) if isinstance(value, dict) else value
+
+
+def test_one_step_is_adamw_on_the_mean_of_the_terms():
+    reference, objective = pair(), pair()
+    learn(objective, max_epochs=1, batch_size=200, learning_rate=0.01, warmup=0.0, weight_decay=0.1)
+    optimizer = torch.optim.AdamW(reference.parameters(), lr=0.01, weight_decay=0.1)
+    reference.nll(reference(Batch(data().x))).mean().backward()
+    optimizer.step()
+    for ours, theirs in zip(objective.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_plain_gradient_steps_are_those_of_sgd_and_go_on_where_they_were_cut(momentum):
+    options = {"optimizer": "sgd", "momentum": momentum, "learning_rate": 0.01, "warmup": 0.0, "batch_size": 100}
+    reference, objective = pair(), pair()
+    saved = []
+
+    def save_state(tensors, data):
+        saved.append(({k: v.clone() for k, v in tensors.items()}, {k: _copied(v) for k, v in data.items()}))
+
+    learn(objective, max_epochs=1, save_state=save_state, checkpoint_every=0.0, **options)
+    optimizer = torch.optim.SGD(reference.parameters(), lr=0.01, momentum=momentum)
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(2))
+    for step, index in enumerate(order.split(100)):
+        optimizer.param_groups[0]["lr"] = learning_rate_at(step, 2, training_config(max_epochs=1, **options))
+        optimizer.zero_grad()
+        reference.nll(reference(Batch(data().x[index]))).mean().backward()
+        optimizer.step()
+    for ours, theirs in zip(objective.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    resumed = pair()
+    learn(resumed, max_epochs=1, resume=saved[0], **options)
+    assert equal(resumed, objective)
+
+
+def test_an_unknown_optimizer_is_refused():
+    with pytest.raises(InputError, match="optimizer 'adam' is unknown; did you mean 'adamw'"):
+        learn(pair(), optimizer="adam")
+
+
+def test_every_row_is_seen_once_an_epoch_and_no_batch_is_tiny():
+    for n, size in itertools.product((1, 2, 31, 200, 513), (1, 16, 512)):
+        bounds = batch_bounds(n, size)
+        assert [i for start, stop in bounds for i in range(start, stop)] == list(range(n))
+        sizes = [stop - start for start, stop in bounds]
+        assert max(sizes) <= size
+        assert min(sizes) >= min(n, max(1, size // 2))
+
+
+def test_the_rate_rises_to_its_largest_and_falls_to_zero():
+    s = training_config(learning_rate=0.5, warmup=0.1)
+    rates = [learning_rate_at(step, 1000, s) for step in range(1000)]
+    assert max(rates) == rates[99] == rates[100] == 0.5
+    assert rates[0] == pytest.approx(0.005)
+    assert rates[-1] < 1e-5
+    assert rates[:100] == sorted(rates[:100])
+    assert rates[100:] == sorted(rates[100:], reverse=True)
+
+
+def test_patience_stops_and_the_best_weights_on_held_out_rows_stay():
+    objective = pair()
+    validation = Memory(torch.randn(30, 8, generator=torch.Generator().manual_seed(9)))  # unlike the training rows
+    state = learn(objective, validation, max_epochs=200, patience=4, learning_rate=0.05)
+    assert state.stopped == "patience"
+    assert len(state.epochs) == state.best_epoch + 1 + 4
+    assert float(objective.monitor(Batch(validation.x)).detach().mean()) == pytest.approx(state.best, rel=1e-6)
+    assert state.best == min(line["held_out"] for line in state.epochs)
+
+
+def test_a_time_limit_stops_and_keeps_what_was_learned():
+    objective = pair()
+    state = learn(objective, max_epochs=10**6, time_limit=0.3)
+    assert state.stopped == "time_limit"
+    assert float(objective.monitor(Batch(data().x)).detach().mean()) == pytest.approx(
+        state.epochs[-1]["train"], rel=1e-5
+    )
+
+
+class Interrupts(Reconstruction):
+    """Somebody presses Ctrl-C at one step, or the loss turns NaN there."""
+
+    at, what = 10, "interrupt"
+
+    def terms(self, batch, progress, generator):
+        if not self.training:
+            return super().terms(batch, progress, generator)
+        self.at -= 1
+        if self.at < 0 and self.what == "interrupt":
+            raise KeyboardInterrupt
+        terms = super().terms(batch, progress, generator)
+        return {name: term * float("nan") if self.at < 0 else term for name, term in terms.items()}
+
+
+@pytest.mark.parametrize(("what", "stopped"), [("interrupt", "interrupted"), ("nan", "nan")])
+def test_ctrl_c_and_nan_stop_learning_and_the_last_good_weights_stay(what, stopped):
+    inner = pair()
+    objective = Interrupts(inner.encoder, inner.decoder, inner.likelihood)
+    objective.what = what
+    state = learn(objective)
+    assert state.stopped == stopped
+    assert len(state.epochs) == 1
+    assert float(objective.monitor(Batch(data().x)).detach().mean()) == pytest.approx(
+        state.epochs[0]["train"], rel=1e-5
+    )
+
+
+def test_the_moving_average_is_what_is_kept_and_looked_at():
+    objective = pair()
+    state = learn(objective, averaging=0.99)
+    assert float(objective.monitor(Batch(data().x)).detach().mean()) == pytest.approx(
+        state.epochs[-1]["train"], rel=1e-5
+    )
+    plain = pair()
+    learn(plain)
+    assert not equal(plain, objective)
+
+
+class Persistent(Objective):
+    """Weights that are normalised by the batch, beside a chain, a counter and a number that is not known."""
+
+    def __init__(self):
+        super().__init__()
+        self.map = MLP((8, 4), generator=torch.Generator().manual_seed(0))
+        self.normalise = BatchNormalization(4)
+        self.register_buffer("chain", torch.zeros(3))
+        self.register_buffer("counter", torch.zeros((), dtype=torch.long))
+        self.register_buffer("log_partition", torch.tensor(torch.inf))
+        self.seen = []
+
+    def terms(self, batch, progress, generator):
+        self.seen.append({name: value.clone() for name, value in self.state_dict().items()})
+        self.chain.copy_(1.0 - self.chain)
+        self.counter += 1
+        return {"squares": (self.normalise(self.map(batch.x)) - 1.0).square().sum(1)}
+
+    def monitor(self, batch):
+        return (self.normalise(self.map(batch.x)) - 1.0).square().sum(1)
+
+
+def test_the_average_is_of_weights_and_running_moments_and_what_else_persists_is_as_it_stands():
+    objective, plain = Persistent(), Persistent()
+    for one, averaging in ((objective, 0.5), (plain, None)):
+        learn(one, max_epochs=1, batch_size=40, learning_rate=0.05, averaging=averaging)
+    expected, *after = [*plain.seen, plain.state_dict()]
+    for step, values in enumerate(after):
+        d = min(0.5, (1 + step) / (10 + step))
+        expected = {name: d * expected[name] + (1 - d) * values[name] for name in values}
+    for name in ("map.layers.0.weight", "normalise.weight", "normalise.running_mean", "normalise.running_variance"):
+        torch.testing.assert_close(objective.state_dict()[name], expected[name])
+    assert objective.chain.tolist() == [1.0, 1.0, 1.0]
+    assert int(objective.counter) == 5
+    assert float(objective.log_partition) == torch.inf
+
+
+def test_an_average_of_a_machine_keeps_its_chains_and_a_log_z_that_is_not_known():
+    rows = Memory(torch.rand(64, 24, generator=torch.Generator().manual_seed(0)).round())
+    machine = RBMEnergy(Bernoulli(24), 22, generator=torch.Generator().manual_seed(1))  # neither layer can be summed
+    objective = ContrastiveDivergence(machine, n_chains=5)
+    objective.prepare(rows)
+    generator = torch.Generator().manual_seed(2)
+    Trainer(objective, rows, None, training_config(max_epochs=3, averaging=0.9), generator).run()
+    objective.finish(rows)
+    assert float(objective.log_partition) == torch.inf
+    assert ((objective.particles == 0) | (objective.particles == 1)).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")  # as values go to a device that keeps none
+def test_an_average_is_resumed_on_the_device_of_the_weights():
+    saved = []
+
+    def save_state(tensors, data):
+        saved.append(({k: v.clone() for k, v in tensors.items()}, data))
+
+    learn(pair(), max_epochs=1, averaging=0.9, save_state=save_state, checkpoint_every=0.0)
+    learning = Trainer(pair(), data(), None, training_config(averaging=0.9), torch.Generator())
+    learning.device = torch.device("meta")
+    learning.objective.to("meta")
+    learning.restore(*saved[0])
+    learning._average()
+    assert {value.device.type for value in learning.averaged_weights.values()} == {"meta"}
+
+
+class Two(Objective):
+    """A term over rows and one over the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.ones(8))
+
+    def terms(self, batch, progress, generator):
+        return {"rows": (batch.x * self.w).square().sum(1), "batch": self.w.square().sum()}
+
+    def monitor(self, batch):
+        return (batch.x * self.w).square().sum(1)
+
+
+def test_terms_over_rows_and_over_the_batch_are_added_and_named():
+    objective = Two()
+    state = learn(objective, max_epochs=1, batch_size=200, learning_rate=1e-12)
+    assert state.epochs[0]["terms"]["rows"] == pytest.approx(float(data().x.square().sum(1).mean()), rel=1e-5)
+    assert state.epochs[0]["terms"]["batch"] == pytest.approx(8.0)
+    expected = 2 * data().x.square().mean(0) + 2
+    torch.testing.assert_close(objective.w.grad, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_precision_of_products_is_restored():
+    before = torch.get_float32_matmul_precision()
+    with pytest.raises(ZeroDivisionError), fast_products("fp32", torch.device("cpu")):
+        raise ZeroDivisionError
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_products_are_probed_where_they_will_be_multiplied(monkeypatch):
+    with pytest.raises(NotImplementedError, match="no data"), fast_products("fp32", torch.device("meta")):
+        pass  # that device multiplies shapes alone
+
+    def product(a, b, device):  # right on the processor, and as TF32 rounds on another device
+        exact = (a.double() @ b.double()).float()
+        return exact if device.type == "cpu" else exact * (1 + 2**-11)
+
+    monkeypatch.setattr(precision, "_product", product)
+    before = torch.get_float32_matmul_precision()
+    assert before != "medium"
+    with fast_products("fp32", torch.device("cpu")) as there:
+        assert there == "medium"
+    with fast_products("fp32", torch.device("cuda")) as there:
+        assert there == before == torch.get_float32_matmul_precision()
+
+
+def test_learning_and_the_codes_between_layers_probe_the_device_that_they_run_on(monkeypatch):
+    asked = []
+
+    def product(a, b, device):
+        asked.append(device)
+        return a @ b
+
+    monkeypatch.setattr(precision, "_product", product)
+    learning = Trainer(pair(), data(), None, training_config(max_epochs=1), torch.Generator())
+    learning.device = torch.device("cpu", 0)  # told from any other "cpu"
+    learning.run()
+    encode_rows(pair(), data(), torch.device("cpu", 0))
+    assert asked == [torch.device("cpu", 0)] * 2
+
+
+def test_bf16_learns_and_its_weights_stay_fp32():
+    objective = pair()
+    state = learn(objective, precision="bf16", learning_rate=0.01)
+    assert state.epochs[-1]["train"] < state.epochs[0]["train"]
+    assert {p.dtype for p in objective.parameters()} == {torch.float32}
+
+
+def test_unknown_devices_and_precisions_are_refused():
+    with pytest.raises(ValueError, match="precision='fp8' is not one of auto, fp32, bf16"):
+        resolve_precision("fp8", torch.device("cpu"))
+    with pytest.raises(ValueError, match="device='abacus' is no device"):
+        resolve_device("abacus")
+    with pytest.raises(ValueError, match="device='mps': models live on 'cpu' or 'cuda'"):
+        resolve_device("mps")
+    with pytest.raises(ValueError, match="device='cuda:99': torch sees .*; use 'cpu' or 'auto'"):
+        resolve_device("cuda:99")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="torch sees no CUDA device on this machine"):
+            resolve_device("cuda")
