@@ -1,33 +1,23 @@
-"""python -m benchmarks [ROWS] [REPEATS]: everything, as ratios; on MNIST where it is at hand, else on the sample."""
+"""python -m benchmarks [ROWS] [REPEATS]: all tables but one, as ratios; on MNIST if available, else on the sample.
+
+`python -m benchmarks.quality` prints the remaining table, the time to equal test error. It takes about 15 minutes.
+"""
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 
-import numpy as np
 import torch
 
-import isthmus.data
 from benchmarks import contraction, kinds, rbm, reading, sparse, stacking, training
-from isthmus import InputError
-
-
-def digits() -> tuple[np.ndarray, np.ndarray]:
-    """Training and test images."""
-    name = "mnist" if os.environ.get("ISTHMUS_DATA_HOME") else "mnist-sample"
-    try:
-        return isthmus.data.open(f"{name}:train").X, isthmus.data.open(f"{name}:test").X
-    except InputError:
-        return isthmus.data.open("mnist-sample:train").X, isthmus.data.open("mnist-sample:test").X
 
 
 def main() -> None:
     """Print every table."""
     n_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 16384
     repeats = int(sys.argv[2]) if len(sys.argv) > 2 else 3
-    x, test = digits()
+    x, test = (part.X for part in training.digits())
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, "
           f"{torch.backends.cpu.get_cpu_capability()}")  # fmt: skip
     for table in (

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 
-from isthmus import Autoencoder
+import isthmus.data
+from isthmus import Autoencoder, InputError
 from isthmus.learning.precision import resolve_precision
 
 SIZES = (784, 1000, 500, 250, 30)
 EPOCHS = 2
+
+
+def digits() -> tuple[isthmus.data.Dataset, isthmus.data.Dataset]:
+    """The training and the test set of MNIST, or of the sample where ISTHMUS_DATA_HOME does not have MNIST."""
+    name = "mnist" if os.environ.get("ISTHMUS_DATA_HOME") else "mnist-sample"
+    try:
+        return isthmus.data.open(f"{name}:train"), isthmus.data.open(f"{name}:test")
+    except InputError:
+        return isthmus.data.open("mnist-sample:train"), isthmus.data.open("mnist-sample:test")
+
+
+def pixels(x: np.ndarray) -> torch.Tensor:
+    """The bytes of images as rows in [0, 1], (n, 784), float32."""
+    return torch.from_numpy(x.reshape(len(x), -1)).float() / 255
 
 
 def network() -> torch.nn.Sequential:
@@ -31,24 +47,33 @@ def network() -> torch.nn.Sequential:
 
 def tutorial(x: np.ndarray, test: np.ndarray, batch_size: int, bf16: bool) -> tuple[float, float]:
     """DataLoader, Adam as it comes, the loss read after every step."""
-    rows = torch.from_numpy(x.reshape(len(x), -1)).float() / 255
+    rows = pixels(x)
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(rows), batch_size=batch_size, shuffle=True)
     model = network()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    total, start = 0.0, time.perf_counter()
+    start = time.perf_counter()
     for _ in range(EPOCHS):
-        for (batch,) in loader:
-            loss = torch.nn.functional.mse_loss(model(batch), batch)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.item()
+        tutorial_epoch(model, loader, optimizer, torch.nn.functional.mse_loss)
     return time.perf_counter() - start, squared_error(model, test)
+
+
+def tutorial_epoch(
+    model: torch.nn.Module, loader: Iterable, optimizer: torch.optim.Optimizer, criterion: Callable
+) -> float:
+    """One epoch of the usual loop; the sum of the losses, each read after its step."""
+    total = 0.0
+    for (batch,) in loader:
+        loss = criterion(model(batch), batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.item()
+    return total
 
 
 def by_hand(x: np.ndarray, test: np.ndarray, batch_size: int, bf16: bool) -> tuple[float, float]:
     """In memory, fused Adam, the precision that ours chooses: what one would write to be fast."""
-    rows = torch.from_numpy(x.reshape(len(x), -1)).float() / 255
+    rows = pixels(x)
     model = network()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     start = time.perf_counter()
@@ -76,7 +101,7 @@ def ours(x: np.ndarray, test: np.ndarray, batch_size: int, bf16: bool) -> tuple[
 @torch.no_grad()
 def squared_error(model: torch.nn.Module, test: np.ndarray) -> float:
     """||x - r||^2 a row."""
-    rows = torch.from_numpy(test.reshape(len(test), -1)).float() / 255
+    rows = pixels(test)
     return float((model(rows) - rows).square().sum(1).mean())
 
 
