@@ -78,7 +78,10 @@ def test_rows_in_another_unit_than_those_learned_from_are_read_with_a_warning(tm
     assert fine("encode", tmp_path / "m", tmp_path / "grey.npy", "-o", tmp_path / "a.npy").stderr.count("warning") == 0
     told = fine("encode", tmp_path / "m", tmp_path / "bytes.npy", "-o", tmp_path / "b.npy").stderr
     assert told.count("warning") == 1
-    assert "warning: row 0, column 'x0' is 162 in model space, far outside what the model reads (values in [0," in told
+    assert (
+        "warning: row 0, column 'x0' is 162 in model space, far outside the domain of its likelihood (values in [0,"
+        in told
+    )
     assert ".py" not in told
     assert fine("encode", tmp_path / "m", tmp_path / "bytes.npy", "-o", tmp_path / "c.npy", "--quiet").stderr == ""
     report = fine("report", tmp_path / "m", tmp_path / "bytes.npy", "-o", tmp_path / "r.html").stderr

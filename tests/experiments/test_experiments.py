@@ -87,7 +87,7 @@ def test_an_interrupted_fit_is_no_result(monkeypatch):
     def pressed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("isthmus.learning.trainer.Learning._epoch", pressed)
+    monkeypatch.setattr("isthmus.learning.trainer.Trainer._epoch", pressed)
     with pytest.raises(KeyboardInterrupt):
         learning.fitted(settings)
 

@@ -113,8 +113,10 @@ def test_a_layer_learns_from_the_codes_below_what_it_would_learn_from_them_alone
     again = layers(rate=0.3)
     rows = Memory(parts[0].encode(Batch(data().x))[1].detach())
     (alone,) = learn(again[1], [Phase("alone", again[1], training_config())], rows)
-    assert same(weights(parts[1]), weights(again[1]))
-    assert [line["train"] for line in record["epochs"]] == [line["train"] for line in alone["epochs"]]
+    # A product of all rows at once may round otherwise than one of a batch.
+    torch.testing.assert_close(weights(parts[1]), weights(again[1]), rtol=1e-4, atol=1e-5)
+    losses = [[line["train"] for line in lines["epochs"]] for lines in (record, alone)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_every_layer_begins_at_the_mean_of_what_it_sees():
@@ -182,7 +184,8 @@ def test_supervised_layers_learn_the_classes_and_labels_go_with_the_codes():
         assert record["epochs"][-1]["terms"]["classification"] < 0.35
     seen = below.view(2)(rows).batch(torch.arange(5))
     assert torch.equal(seen.label, rows.batch(torch.arange(5)).label)
-    assert torch.equal(seen.x, parts[1].encode(Batch(parts[0].encode(Batch(rows.x[:5]))[1]))[1])
+    codes = parts[1].encode(Batch(parts[0].encode(Batch(rows.x[:5]))[1]))[1].detach()
+    torch.testing.assert_close(seen.x, codes, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3])

@@ -131,7 +131,9 @@ def test_gradient_reaches_every_parameter(build, activation, normalization):
     for name, parameter in pair.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.abs().max() > 1e-6, name
+        # Batch normalisation subtracts what a bias before it adds, so that the exact gradient of such a bias is zero.
+        cancelled = normalization == "batch" and name.endswith("bias")
+        assert cancelled or parameter.grad.abs().max() > 1e-6, name
 
 
 # Initialisation and randomness
