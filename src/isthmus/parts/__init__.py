@@ -1,1 +1,1 @@
-"""What an autoencoder is made of; torch alone."""
+"""Building blocks of an autoencoder: networks, likelihoods, corruptions, penalties, energies. They need torch alone."""

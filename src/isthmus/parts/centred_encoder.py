@@ -1,4 +1,4 @@
-"""Where a dictionary's rows are seen from: the decoder's own bias, begun at the geometric median of the rows."""
+"""An encoder centred at the decoder's bias, and the initialization of a sparse dictionary."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from isthmus.parts.likelihoods import Likelihood
 from isthmus.parts.networks import MLP
 
 MAX_ITERATIONS = 200
-"""Of Weiszfeld's iteration at most; some tens are enough for what a bias begins at."""
+"""Largest number of Weiszfeld iterations; some tens are enough to initialize a bias."""
 
 
 class CentredMLP(MLP):
-    """a = encoder(x - x_0),   x_0 = E[x | h = 0], what the decoder gives for a code of zeros.
+    """Encoder of the difference from the reconstruction of the zero code.
 
-    For a linear decoder and the Gaussian likelihood x_0 is the decoder's bias, which encoder and decoder then share:
-    a code is of the row's difference from it, and a code of zeros is exact at x_0.
+        a = encoder(x - x_0),   x_0 = E[x | h = 0]
+
+    For a linear decoder and the Gaussian likelihood, x_0 is the decoder's bias, which encoder and decoder then share.
+    The code of zeros reconstructs x_0 exactly.
 
     Shapes: (*draws, batch, columns) -> (*draws, batch, code_size).
 
     Args:
-        encoder: whose layers these are.
-        decoder: h -> parameters of p_dec. It is not registered here, so that an objective that holds both names its
-            parameters once; a deep copy of that objective ties its copies to each other.
-        likelihood: what the parameters mean.
+        encoder: the network whose layers are used.
+        decoder: h -> parameters of p_dec. It is not registered as a submodule, so that an objective that holds both
+            names its parameters once. A deep copy of that objective ties its copies to each other.
+        likelihood: the likelihood that interprets the decoder's parameters.
 
     Source: Bricken et al. (2023), "Sparse autoencoder setup"; Gao et al. (2024), eq. 1 (b_pre).
 
@@ -47,41 +49,41 @@ class CentredMLP(MLP):
         self.sizes, self.activation = encoder.sizes, encoder.activation
         self.normalization, self.dropout = encoder.normalization, encoder.dropout
         self.layers = encoder.layers
-        # In a tuple, nn.Module does not register them; deepcopy still follows it with the copies already made.
+        # nn.Module does not register modules inside a tuple; deepcopy still copies them consistently.
         self._decoder_and_likelihood = (decoder, likelihood)
 
     @property
     def origin(self) -> Float[Tensor, " columns"]:
-        """x_0."""
+        """The origin x_0 of the encoder's input."""
         decoder, likelihood = self._decoder_and_likelihood
         zeros = next(self.parameters()).new_zeros(1, self.sizes[-1])
         return likelihood.mean(decoder(zeros))[0]
 
     def centre(self, mean: Float[Tensor, " inputs"]) -> None:
-        """Nothing: x_0 is taken away already."""
+        """Do nothing: the forward pass already subtracts x_0."""
 
     def forward(
         self, x: Float[Tensor, "*draws batch columns"], generator: Generator | None = None
     ) -> Float[Tensor, "*draws batch units"]:
-        """Map x - x_0."""
+        """Encode x - x_0."""
         return self.encode_centred(x - self.origin, generator)
 
     def encode_centred(
         self, difference: Float[Tensor, "*draws batch columns"], generator: Generator | None = None
     ) -> Float[Tensor, "*draws batch units"]:
-        """Map a difference from x_0."""
+        """Encode a difference from x_0."""
         return super().forward(difference, generator)
 
 
 @torch.no_grad()
 def geometric_median(x: Float[Tensor, "rows columns"]) -> Float[Tensor, " columns"]:
-    r"""The point whose distances to the rows sum to the least: argmin_m sum_i ||x_i - m||.
+    r"""Return the point with the smallest sum of distances to the rows: argmin_m sum_i ||x_i - m||.
 
         m <- sum_i w_i x_i / sum_i w_i,   w_i = 1 / ||x_i - m||    (Weiszfeld)
 
-    Unlike the mean it is not drawn away by a few rows that are far off.
+    Unlike the mean, it is robust to a few outlying rows.
 
-    Shapes: (rows, columns) -> (columns,), of the type of x; reckoned in float64.
+    Shapes: (rows, columns) -> (columns,), of the dtype of x; computed in float64.
 
     Args:
         x: the rows, or a sample of them.
@@ -96,7 +98,7 @@ def geometric_median(x: Float[Tensor, "rows columns"]) -> Float[Tensor, " column
     median = rows.mean(0)
     mean_distance = float((rows - median).norm(dim=1).mean())
     for _ in range(MAX_ITERATIONS if mean_distance > 0.0 else 0):
-        # A row on the median itself would weigh infinitely much; the bound is far below what a bias is known to.
+        # A row at the median itself would have an infinite weight; the bound is far below the accuracy needed.
         inverse_distances = 1.0 / (rows - median).norm(dim=1).clamp_min(1e-9 * mean_distance)
         next_median = inverse_distances @ rows / inverse_distances.sum()
         step = float((next_median - median).norm())
@@ -108,9 +110,10 @@ def geometric_median(x: Float[Tensor, "rows columns"]) -> Float[Tensor, " column
 
 @torch.no_grad()
 def initialize_dictionary(encoder: nn.Module, decoder: object) -> None:
-    """Begin with unit columns D and, where the encoder is one layer, with W = D^T: each unit looks for what it adds.
+    """Initialize the decoder D with unit columns and, where the encoder is one layer, the encoder with W = D^T.
 
-    A decoder that is not one affine map is left as it is.
+    Each unit then detects the pattern that it adds to the reconstruction. A decoder that is not one affine map is
+    left unchanged.
 
     Source: Gao et al. (2024), section 2.4 and appendix A.1.
     """

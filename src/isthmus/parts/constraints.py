@@ -1,4 +1,7 @@
-"""What is projected back after each step. (Tied weights are shared, not projected.)"""
+"""Constraints on the parameters, enforced by projection after each step.
+
+Tied weights are shared tensors and need no projection.
+"""
 
 from __future__ import annotations
 
@@ -13,40 +16,40 @@ from isthmus.parts.penalties import Coder
 
 
 class Constraint(ABC):
-    """A set that the parameters are kept in: `project_gradient` after backward, `project` after each step.
+    """Base class of constraints: `project_gradient` runs after backward, `project` after each optimiser step.
 
-    Both change nothing when repeated.
+    Both are idempotent.
     """
 
     @abstractmethod
     def check(self, coder: Coder) -> None:
-        """Refuse a model that has nothing to constrain.
+        """Check that the model has the parameters that the constraint needs.
 
         Raises:
-            InputError: with what was found.
+            InputError: the constraint does not apply to the model.
         """
 
     @abstractmethod
     def project_gradient(self, coder: Coder) -> None:
-        """Take away the part of the gradient that `project` would undo."""
+        """Remove the part of the gradient that `project` would undo."""
 
     @abstractmethod
     def project(self, coder: Coder) -> None:
-        """Put the parameters back into the set."""
+        """Project the parameters onto the constraint set."""
 
 
 class UnitColumns(Constraint):
-    r"""||d_j|| = 1 for every column d_j of a linear decoder r = D h + c.
+    r"""Constraint ||d_j|| = 1 on every column d_j of a linear decoder r = D h + c.
 
         project:           d_j <- d_j / ||d_j||
         project_gradient:  g_j <- g_j - (g_j . d_j) d_j / ||d_j||^2
 
-    Without it a penalty on the code is avoided by small codes and large columns. The gradient along the column would
-    only be undone by the projection, and would enter the optimiser's moments; so it is taken away first. A column
-    of zeros has no direction and is left as it is.
+    Without it, small codes and large columns avoid a penalty on the code. The projection would undo the gradient along
+    the column, but that gradient would still enter the optimiser's moments; so it is removed first. A column of zeros
+    has no direction and is left unchanged.
 
     Raises:
-        InputError: (`check`, when the model is made) the decoder is not one affine map.
+        InputError: (from `check`, when the model is built) the decoder is not one affine map.
 
     Source: Olshausen & Field (1997); Bricken et al. (2023), Towards monosemanticity, "Advice for training sparse
     autoencoders"; Gao et al. (2024), appendix A.
@@ -59,15 +62,15 @@ class UnitColumns(Constraint):
     """
 
     def check(self, coder: Coder) -> None:
-        """Refuse a decoder whose atoms are not the columns of one matrix."""
+        """Check that the decoder is one affine map, whose columns are the atoms."""
         if dictionary_weight(coder.decoder) is None:
             raise InputError(
-                "unit columns need a linear decoder, whose one weight is the dictionary; this one is a "
-                f"{describe(coder.decoder)}: leave hidden_sizes empty and tied=False, or unit_columns=False"
+                f"unit columns need a linear decoder; found: {describe(coder.decoder)}; set hidden_sizes=() and "
+                "tied=False, or unit_columns=False"
             )
 
     def project_gradient(self, coder: Coder) -> None:
-        """Leave of each column's gradient what turns the column."""
+        """Remove the component of each column's gradient along the column."""
         weight = dictionary_weight(coder.decoder)
         if weight is not None and weight.grad is not None:
             gradient, columns = weight.grad, weight.detach()
@@ -82,7 +85,7 @@ class UnitColumns(Constraint):
 
 
 def dictionary_weight(decoder: object) -> Tensor | None:
-    """D, (columns, code_size), of a decoder r = D h + c; None where the decoder is not one affine map."""
+    """Return D, (columns, code_size), of a decoder r = D h + c; None where the decoder is not one affine map."""
     if isinstance(decoder, MLP) and len(decoder.affine_maps) == 1:
         return decoder.affine_maps[0].weight
     return None
@@ -90,13 +93,13 @@ def dictionary_weight(decoder: object) -> Tensor | None:
 
 @torch.no_grad()
 def normalise(columns: Tensor) -> None:
-    """Divide the columns of a matrix by their norms, in place; columns of zeros stay."""
+    """Divide each column of a matrix by its norm, in place; columns of zeros are left unchanged."""
     norms = columns.norm(dim=0)
     columns.div_(torch.where(norms > 0.0, norms, 1.0))
 
 
 def describe(decoder: object) -> str:
-    """What a decoder is, in words."""
+    """Return a short description of a decoder for error messages."""
     if isinstance(decoder, MLP):
         return f"network of {len(decoder.affine_maps)} affine maps"
     return type(decoder).__name__ if isinstance(decoder, nn.Module) else repr(decoder)

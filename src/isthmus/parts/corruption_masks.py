@@ -1,6 +1,6 @@
-"""Which entries of a batch are hit: each by itself, or columns that go together.
+"""Random masks that select the entries to corrupt: independently, or by groups of columns.
 
-Together go the one-hot columns of a category, the channels of a pixel, the pixels of a patch.
+Typical groups are the one-hot columns of a category, the channels of a pixel and the pixels of a patch.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from torch import Generator, Tensor, nn
 from isthmus.errors import InputError
 
 Groups = Sequence[Sequence[int]]
-"""Lists of column numbers; a column that no list names is a group of its own."""
+"""Lists of column numbers; a column in no list forms a group of its own."""
 
 
 class CorruptionMaskSampler(nn.Module):
-    """m ~ Bernoulli(rate): which entries of a batch are hit, each by itself or the columns of a group together.
+    """Sampler of corruption masks m ~ Bernoulli(rate), independent for each entry or for each group of columns.
 
     Shapes: (batch, columns) -> boolean (batch, columns).
 
     Args:
-        rate: the share of entries or groups that is hit, in expectation.
-        groups: lists of column numbers; None is each column by itself.
-        n_columns: the width of x, needed with groups.
+        rate: the expected fraction of entries or groups that are corrupted.
+        groups: lists of column numbers; None makes every column independent.
+        n_columns: number of columns of x, required with groups.
 
     Raises:
         InputError: a rate outside [0, 1]; groups that do not fit the columns.
@@ -43,28 +43,28 @@ class CorruptionMaskSampler(nn.Module):
         self.rate = check_rate(rate)
         listed = group_lists(groups)
         if listed and n_columns is None:
-            raise InputError("a corruption of groups has to know how wide the rows are; give n_columns")
+            raise InputError("a corruption with groups needs the number of columns; give n_columns")
         group = group_of_columns(listed, n_columns) if listed and n_columns is not None else None
         self.n_groups = 0 if group is None else int(group.max()) + 1
-        # Not in the state: it is made again from the groups, which the recipe states.
+        # Not in the state_dict: the constructor rebuilds it from the groups.
         self.register_buffer("group", group, persistent=False)
 
     def forward(self, x: Float[Tensor, "batch columns"], generator: Generator) -> Bool[Tensor, "batch columns"]:
-        """Draw."""
+        """Sample a mask for the rows."""
         if self.group is None:
             return bernoulli_mask(x.shape, self.rate, generator).to(x.device)
         return bernoulli_mask((len(x), self.n_groups), self.rate, generator).to(x.device)[:, self.group]
 
     def extra_repr(self) -> str:
-        """What `repr` says of it."""
+        """Return the arguments that `repr` shows."""
         return f"rate={self.rate}" + (f", n_groups={self.n_groups}" if self.n_groups else "")
 
 
 def group_lists(groups: Groups | None) -> list[list[int]]:
-    """Groups as lists of whole numbers, from lists, tuples or arrays of them; None is no group.
+    """Convert groups given as lists, tuples or arrays to lists of whole numbers; None gives no groups.
 
     Raises:
-        InputError: what is no list of lists of column numbers.
+        InputError: `groups` is not a list of lists of column numbers.
 
     Example:
         >>> group_lists(((0, 2), [1])), group_lists(None)
@@ -74,25 +74,25 @@ def group_lists(groups: Groups | None) -> list[list[int]]:
         return []
     advice = "give lists of column numbers, such as [[0, 1], [2, 3]]"
     if isinstance(groups, str) or not isinstance(groups, Iterable):
-        raise InputError(f"corruption_groups={groups!r}: it is no list of groups; {advice}")
+        raise InputError(f"corruption_groups={groups!r}: it is not a list of groups; {advice}")
     listed = []
     for number, group in enumerate(groups):
         if isinstance(group, str) or not isinstance(group, Iterable) or getattr(group, "ndim", 1) == 0:
-            raise InputError(f"corruption_groups: group {number} is {group!r} and no list; {advice}")
+            raise InputError(f"corruption_groups: group {number} is {group!r}, not a list; {advice}")
         listed.append(list(group))
         if not listed[-1]:
             raise InputError(f"corruption_groups: group {number} is empty; {advice}")
         for column in listed[-1]:
             if isinstance(column, bool) or not hasattr(column, "__index__"):
-                raise InputError(f"corruption_groups: group {number} holds {column!r}, which is no column; {advice}")
+                raise InputError(f"corruption_groups: group {number} contains {column!r}, which is not a column number; {advice}")
     return listed
 
 
 def group_of_columns(groups: Groups, n_columns: int) -> Int[Tensor, " columns"]:
-    """The number of each column's group; columns that no list names get groups of their own, after the others.
+    """Return the group number of each column; columns in no list get groups of their own, after the others.
 
     Raises:
-        InputError: a column that does not exist, or is in two groups.
+        InputError: a column does not exist, or is in two groups.
 
     Example:
         >>> group_of_columns([[0, 2]], 4).tolist()
@@ -103,12 +103,12 @@ def group_of_columns(groups: Groups, n_columns: int) -> Int[Tensor, " columns"]:
         for column in columns:
             if not 0 <= column < n_columns:
                 raise InputError(
-                    f"group {number} of the corruption names column {column}, and the rows have {n_columns} columns; "
-                    f"name columns from 0 to {n_columns - 1}"
+                    f"corruption_groups: group {number} contains column {column}, but the rows have {n_columns} "
+                    f"columns; give columns from 0 to {n_columns - 1}"
                 )
             if group[column] not in (-1, number):
                 raise InputError(
-                    f"column {column} is in groups {group[column]} and {number} of the corruption; put it in one"
+                    f"corruption_groups: column {column} is in groups {group[column]} and {number}; leave it in one"
                 )
             group[column] = number
     singles = iter(range(len(groups), len(groups) + n_columns))
@@ -116,7 +116,7 @@ def group_of_columns(groups: Groups, n_columns: int) -> Int[Tensor, " columns"]:
 
 
 def pixel_groups(image_shape: tuple[int, int, int]) -> list[list[int]]:
-    """All channels of a pixel together, for images that are flat with the channels first.
+    """Return one group for each pixel, which contains all its channels; images are flattened channels first.
 
     Args:
         image_shape: (channels, height, width).
@@ -129,13 +129,13 @@ def pixel_groups(image_shape: tuple[int, int, int]) -> list[list[int]]:
 
 
 def patch_groups(image_shape: tuple[int, int, int], patch_size: int | None = None) -> list[list[int]]:
-    """All channels of each square patch together; patches at the right and lower edge may be smaller.
+    """Return one group for each square patch, with all its channels; patches at the right and lower edge may be smaller.
 
-    This is what `corruption="groups"` means for images: a lone pixel can be read off its neighbours, a patch cannot.
+    These are the groups of `corruption="groups"` for images: neighbours predict a single pixel, but not a patch.
 
     Args:
-        image_shape: (channels, height, width), flat with the channels first.
-        patch_size: the side in pixels; None is a seventh of the shorter side of the image, at least 2 pixels.
+        image_shape: (channels, height, width); images are flattened channels first.
+        patch_size: the side in pixels; None means a seventh of the shorter side of the image, at least 2 pixels.
 
     Raises:
         InputError: a patch size below 1.
@@ -147,7 +147,7 @@ def patch_groups(image_shape: tuple[int, int, int], patch_size: int | None = Non
     channels, height, width = image_shape
     side = max(2, round(min(height, width) / 7)) if patch_size is None else patch_size
     if side < 1:
-        raise InputError(f"patch size {patch_size!r}: a patch has a side of at least 1 pixel")
+        raise InputError(f"patch_size={patch_size!r}: a patch has a side of at least 1 pixel; give 1 or more")
     columns = torch.arange(channels * height * width).view(channels, height, width)
     return [
         columns[:, top : top + side, left : left + side].flatten().tolist()
@@ -157,7 +157,7 @@ def patch_groups(image_shape: tuple[int, int, int], patch_size: int | None = Non
 
 
 def bernoulli_mask(shape: Sequence[int], rate: float, generator: Generator) -> Bool[Tensor, ...]:
-    """m ~ Bernoulli(rate), boolean, on the generator's device; a rate of 1 is always, of 0 never.
+    """Sample a boolean mask m ~ Bernoulli(rate) on the generator's device; rates of 0 and 1 are exact.
 
     Example:
         >>> [bernoulli_mask((2, 3), rate, torch.Generator()).float().mean().item() for rate in (1.0, 0.0)]
@@ -167,11 +167,11 @@ def bernoulli_mask(shape: Sequence[int], rate: float, generator: Generator) -> B
 
 
 def check_rate(rate: float) -> float:
-    """Refuse what is no share of the entries.
+    """Return the corruption rate as a float, after checking that it lies in [0, 1].
 
     Raises:
-        InputError: a rate outside [0, 1].
+        InputError: the rate is outside [0, 1].
     """
     if isinstance(rate, bool) or not isinstance(rate, Real) or not 0.0 <= rate <= 1.0:
-        raise InputError(f"corruption rate {rate!r} is not a share; give a number from 0 (nothing) to 1 (every entry)")
+        raise InputError(f"corruption rate {rate!r} is outside [0, 1]; give a number from 0 (no entry) to 1 (every entry)")
     return float(rate)

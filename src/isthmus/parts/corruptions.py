@@ -1,4 +1,4 @@
-"""C(x~ | x): what is done to the rows before they are encoded, with fresh noise at every call."""
+"""Corruptions C(x~ | x) of the encoder's input, with fresh noise at every call."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from isthmus.parts.sampling import randn_like
 
 @dataclass(frozen=True)
 class Corrupted:
-    """What came out of a corruption.
+    """Output of a corruption.
 
     Attributes:
         x: x~, (batch, columns).
-        hit: 1 where an entry was given to the corruption, whatever value it got; None where all were. A pixel that
-            was 0 and is masked to 0 is hit: an emphasis on entries that *differ* would count the ink alone, and a
-            decoder that gives ink everywhere would do well by it.
-        mask: 1 where the encoder may look; None where the corruption declares nothing missing.
+        corruption_mask: 1 where the corruption was applied to an entry, even if it left the value unchanged; None where
+            it was applied to all. A pixel that was 0 and is masked to 0 counts as corrupted: an emphasis on entries that
+            *differ* would weight the ink alone, and a decoder that outputs ink everywhere would score well.
+        mask: 1 where the encoder sees the entry; None where the corruption declares no entry missing.
     """
 
     x: Float[Tensor, "batch columns"]
@@ -37,42 +37,43 @@ class Corrupted:
 
 
 class Corruption(nn.Module, ABC):
-    """x~ ~ C(x~ | x): rows in, corrupted rows out; every draw is from the generator handed to `forward`.
+    """Base class of corruptions x~ ~ C(x~ | x); all randomness comes from the generator passed to `forward`.
 
-    It works in model space: a zero of a standardised column is the column's mean, and a scale is in its standard
-    deviations. The draws are made where the generator lives, so a generator of the CPU gives every device the same.
+    A corruption acts in model space: 0 in a standardised column is the column's mean, and a scale is in standard
+    deviations of the column. Noise is generated on the generator's device, so a CPU generator gives the same noise for
+    every device.
 
     Attributes:
-        mask_aware: whether the encoder is given [x * mask, mask], 2 * n_columns wide, in place of x.
+        mask_aware: True if the encoder's input is [x * mask, mask], 2 * n_columns wide, in place of x.
     """
 
     mask_aware: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "batch columns"], generator: Generator, progress: float = 0.0) -> Corrupted:
-        """Corrupt.
+        """Corrupt a batch.
 
         Args:
-            x: rows in model space; they are not written to.
-            generator: what the noise is drawn from.
-            progress: how far learning has come, in [0, 1], for corruptions that change with it.
+            x: rows in model space; they are not modified.
+            generator: the source of the noise.
+            progress: training progress in [0, 1], for corruptions that change with it.
         """
 
     def prepare(self, blocks: Iterable[Float[Tensor, "block columns"]]) -> None:
-        """Look at the rows before learning; most corruptions need not."""
+        """Estimate statistics from the rows before training; most corruptions need none."""
         return
 
 
 class GaussianNoise(Corruption):
-    """x~ = x + s e,   e ~ N(0, I).
+    """Additive Gaussian noise: x~ = x + s e,   e ~ N(0, I).
 
-    Shapes: (batch, columns) -> (batch, columns); every entry is hit.
+    Shapes: (batch, columns) -> (batch, columns); every entry is corrupted.
 
     Args:
         scale: s, in units of model space.
 
     Raises:
-        InputError: a scale below 0 or not finite.
+        InputError: the scale is negative or not finite.
 
     Source: Vincent et al. (2010), section 3.3; Alain & Bengio (2013); DL book 14.5.
 
@@ -91,23 +92,24 @@ class GaussianNoise(Corruption):
         return Corrupted(x + randn_like(x, generator).mul_(self.scale), None)
 
     def extra_repr(self) -> str:
-        """What `repr` says of it."""
+        """Return the arguments that `repr` shows."""
         return f"scale={self.scale}"
 
 
 class Masking(Corruption):
-    """x~_j = 0 where m_j = 1, else x_j,   m ~ Bernoulli(rate), each entry by itself or the columns of a group together.
+    """Masking noise: x~_j = 0 where m_j = 1, else x_j,   m ~ Bernoulli(rate).
 
-    What a single entry's neighbours give away (the other columns of a one-hot category, the pixels around a pixel)
-    has to be found elsewhere in the row when the group is masked. `patch_groups` and `pixel_groups` make the groups
-    of images.
+    Entries are masked independently, or the columns of a group together. The neighbours of a single entry (the other
+    columns of a one-hot category, the pixels around a pixel) often determine it; where its group is masked, the model
+    has to use the rest of the row. `patch_groups` and `pixel_groups` make groups for images.
 
     Shapes: (batch, columns) -> (batch, columns).
 
     Args:
-        rate: the share of entries or groups that is masked, in expectation.
-        groups: lists of column numbers; a column that no list names is a group of its own. None: so is each.
-        n_columns: the width of x, needed with groups.
+        rate: the expected fraction of entries or groups that are masked.
+        groups: lists of column numbers; a column in no list forms a group of its own. None makes every column
+            independent.
+        n_columns: number of columns of x, required with groups.
 
     Raises:
         InputError: a rate outside [0, 1]; a column that does not exist or is in two groups.
@@ -128,26 +130,28 @@ class Masking(Corruption):
         self.corruption_masks = CorruptionMaskSampler(rate, groups, n_columns)
 
     def forward(self, x: Float[Tensor, "batch columns"], generator: Generator, progress: float = 0.0) -> Corrupted:
-        """Mask."""
+        """Set the masked entries to 0."""
         corruption_mask = self.corruption_masks(x, generator)
         return Corrupted(x.masked_fill(corruption_mask, 0.0), corruption_mask.to(x.dtype))
 
 
 class SaltAndPepper(Corruption):
-    """x~_j = low_j or high_j by a fair coin where m_j = 1, else x_j,   m_j ~ Bernoulli(rate).
+    """Salt-and-pepper noise: x~_j = low_j or high_j, each with probability 1/2, where m_j = 1, else x_j.
+
+        m_j ~ Bernoulli(rate)
 
     Shapes: (batch, columns) -> (batch, columns).
 
-    Low and high are 0 and 1 where the rows lie in [0, 1] (a pixel that no training row inks can be salted too), else
-    the least and the largest value of each column. `prepare` learns them; before it they are 0 and 1.
+    Low and high are 0 and 1 where the rows lie in [0, 1] (so that pixels that are 0 in all training rows change too),
+    else the minimum and the maximum of each column. `prepare` estimates them; before it they are 0 and 1.
 
     Args:
-        rate: the share of entries that is replaced, in expectation; about half of the entries of binary rows that
-            are replaced stay what they were.
-        n_columns: the width of x; without it all columns share one low and one high.
+        rate: the expected fraction of entries that are replaced; in binary rows about half of the replaced entries
+            keep their value.
+        n_columns: number of columns of x; without it all columns share one low and one high.
 
     Raises:
-        InputError: a rate outside [0, 1].
+        InputError: the rate is outside [0, 1].
 
     Source: Vincent et al. (2010), section 3.3: "set to their minimum or maximum possible value".
 
@@ -170,7 +174,7 @@ class SaltAndPepper(Corruption):
 
     @torch.no_grad()
     def prepare(self, blocks: Iterable[Float[Tensor, "block columns"]]) -> None:
-        """Learn low and high from the rows."""
+        """Estimate low and high from the rows."""
         ends = [(x.amin(0), x.amax(0)) for x in blocks]
         low = torch.stack([low for low, _ in ends]).amin(0)
         high = torch.stack([high for _, high in ends]).amax(0)
@@ -182,7 +186,7 @@ class SaltAndPepper(Corruption):
         self.high.copy_(high)
 
     def forward(self, x: Float[Tensor, "batch columns"], generator: Generator, progress: float = 0.0) -> Corrupted:
-        """Replace."""
+        """Replace the selected entries."""
         corruption_mask = self.corruption_masks(x, generator)
         salt = bernoulli_mask(x.shape, 0.5, generator).to(x.device)
         value = torch.where(salt, self.high.to(x.dtype), self.low.to(x.dtype))
@@ -190,17 +194,18 @@ class SaltAndPepper(Corruption):
 
 
 class MissingEntries(Corruption):
-    """x~ = x * (1 - m),  mask = 1 - m,   m ~ Bernoulli(rate): entries are declared missing, and the encoder is told.
+    """Simulated missing entries: x~ = x * (1 - m),  mask = 1 - m,   m ~ Bernoulli(rate).
 
-    The encoder is given [x~, mask]: unlike in `Masking`, a zero that was measured is told from a zero that stands
-    for nothing. So the model reads rows with missing entries, and its reconstruction fills them in.
+    The encoder's input is [x~, mask]: unlike with `Masking`, it distinguishes an observed zero from a missing entry.
+    The model therefore accepts rows with missing entries, and its reconstruction imputes them.
 
-    Shapes: (batch, columns) -> (batch, columns), and the mask beside it.
+    Shapes: (batch, columns) -> (batch, columns), and the mask of the same shape.
 
     Args:
-        rate: the share of entries or groups that is declared missing, in expectation.
-        groups: columns that go missing together (the one-hot columns of a category); None is each by itself.
-        n_columns: the width of x, needed with groups.
+        rate: the expected fraction of entries or groups that are declared missing.
+        groups: columns that are missing together (the one-hot columns of a category); None makes every column
+            independent.
+        n_columns: number of columns of x, required with groups.
 
     Raises:
         InputError: a rate outside [0, 1]; a column that does not exist or is in two groups.
@@ -221,7 +226,7 @@ class MissingEntries(Corruption):
         self.corruption_masks = CorruptionMaskSampler(rate, groups, n_columns)
 
     def forward(self, x: Float[Tensor, "batch columns"], generator: Generator, progress: float = 0.0) -> Corrupted:
-        """Take entries away."""
+        """Set the missing entries to 0 and return the mask of the others."""
         corruption_mask = self.corruption_masks(x, generator)
         return Corrupted(
             x.masked_fill(corruption_mask, 0.0), corruption_mask.to(x.dtype), (~corruption_mask).to(x.dtype)
@@ -229,15 +234,15 @@ class MissingEntries(Corruption):
 
 
 class CustomCorruption(Corruption):
-    """x~ = c(x, generator), for any callable c of your own.
+    """User-defined corruption: x~ = c(x, generator).
 
-    Shapes: (batch, columns) -> (batch, columns). An entry is hit where x~ differs from x: nothing else is known.
+    Shapes: (batch, columns) -> (batch, columns). An entry counts as corrupted where x~ differs from x.
 
     Args:
-        function: c, given a copy of the rows and the generator.
+        function: c; it receives a copy of the rows and the generator.
 
     Raises:
-        InputError: at the first batch, where c returns no tensor, another shape, or what is not finite.
+        InputError: (at the first batch) c returns something other than a tensor, another shape or non-finite values.
 
     Example:
         >>> halve = CustomCorruption(lambda x, generator: x / 2)
@@ -251,12 +256,12 @@ class CustomCorruption(Corruption):
         self.title = getattr(function, "__name__", type(function).__name__)
 
     def forward(self, x: Float[Tensor, "batch columns"], generator: Generator, progress: float = 0.0) -> Corrupted:
-        """Call it, and look at what it returned."""
+        """Call the function and check its output."""
         corrupted = self._check_output(self.function(x.clone(), generator), x)
         return Corrupted(corrupted, (corrupted != x).to(x.dtype))
 
     def _check_output(self, corrupted: Any, x: Tensor) -> Tensor:
-        """What the callable returned, if it can stand for the rows."""
+        """Return the output of the callable in the dtype of x, after checking type, shape and values."""
         if not isinstance(corrupted, Tensor):
             raise InputError(
                 f"corruption {self.title} returned {type(corrupted).__name__}; return a torch tensor of the rows' shape"
@@ -276,12 +281,12 @@ class CustomCorruption(Corruption):
         return corrupted.to(x)
 
     def extra_repr(self) -> str:
-        """What `repr` says of it."""
+        """Return the arguments that `repr` shows."""
         return self.title
 
 
 CORRUPTIONS = ("gaussian", "masking", "salt-and-pepper", "groups", "missing")
-"""What users type."""
+"""Names of the corruptions."""
 
 
 def build_corruption(
@@ -292,18 +297,18 @@ def build_corruption(
     groups: Groups | None = None,
     n_columns: int | None = None,
 ) -> Corruption:
-    """The corruption that a user asked for.
+    """Build a corruption from its name or from a callable.
 
     Args:
         name: one of `CORRUPTIONS`, or a callable (x, generator) -> x~.
-        rate: the share of entries or groups; "gaussian" and a callable do not read it.
+        rate: the fraction of entries or groups; "gaussian" and callables ignore it.
         scale: the standard deviation of "gaussian", in model space.
-        groups: for "groups", and for "missing" where columns go missing together.
-        n_columns: the width of x, needed with groups; where it is known, "salt-and-pepper" keeps a low and a high
-            for each column.
+        groups: for "groups", and for "missing" where columns are missing together.
+        n_columns: number of columns of x, required with groups; with it, "salt-and-pepper" has a low and a high for
+            each column.
 
     Raises:
-        InputError: an unknown name; a rate, a scale or groups that cannot be meant.
+        InputError: an unknown name; an invalid rate, scale or list of groups.
 
     Example:
         >>> build_corruption("masking", rate=0.25, scale=0.1)
@@ -322,17 +327,17 @@ def build_corruption(
         return MissingEntries(rate, groups, n_columns)
     if name == "groups" and not group_lists(groups):
         raise InputError(
-            "corruption 'groups' was given no groups; give lists of columns that go together, such as [[0, 1], [2, 3]]"
+            "corruption 'groups' has no groups; give corruption_groups as lists of columns, such as [[0, 1], [2, 3]]"
         )
     return Masking(rate, groups if name == "groups" else None, n_columns)
 
 
 def check_scale(scale: float) -> float:
-    """Refuse what is no standard deviation.
+    """Return the noise scale as a float, after checking that it is finite and not negative.
 
     Raises:
-        InputError: a scale below 0 or not finite.
+        InputError: the scale is negative or not finite.
     """
     if isinstance(scale, bool) or not isinstance(scale, Real) or not 0.0 <= scale < math.inf:
-        raise InputError(f"corruption scale {scale!r} is not a standard deviation; give a number of at least 0")
+        raise InputError(f"corruption scale {scale!r} is not a standard deviation; give a finite number of at least 0")
     return float(scale)

@@ -1,4 +1,4 @@
-"""What parts hand each other: a `Batch` enters, a `ForwardPass` is one trip of it through the model."""
+"""Records that parts exchange: a `Batch` of rows and the `ForwardPass` of a batch through the model."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch.distributions import Distribution
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows in model space, and whatever else is known of them.
+    """Rows in model space, with what is known about them.
 
     Attributes:
         x: the rows, (batch, columns), float32 after preprocessing.
-        rows: their numbers in the data set, so that a part can keep state by row.
-        target: what is to be reconstructed where it is not `x` itself.
-        condition: what encoder and decoder are told besides.
+        rows: row numbers in the data set, for parts that keep a state for each row.
+        target: the reconstruction target where it is not `x` itself.
+        condition: an additional input of encoder and decoder.
         mask: 1 where an entry was observed, 0 where it was missing.
         weight: the weight of each row in the criterion.
-        label: the class or number that belongs to each row.
+        label: the class or the regression target of each row.
     """
 
     x: Float[Tensor, "batch columns"]
@@ -34,7 +34,7 @@ class Batch:
     label: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on `device`; itself where it is there already."""
+        """Return the batch on `device`; the same object if it is there already."""
         if self.x.device == device:
             return self
         parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -43,24 +43,24 @@ class Batch:
 
     @property
     def desired_output(self) -> Float[Tensor, "batch targets"]:
-        """What the decoder is asked for: the target where there is one, else the rows themselves."""
+        """The reconstruction target: `target` where it is given, else `x`."""
         return self.x if self.target is None else self.target
 
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """One trip x -> x~ -> a -> h -> parameters of p_dec(x | h); draws are leading axes.
+    """Values of one forward pass x -> x~ -> a -> h -> parameters of p_dec(x | h); samples are leading axes.
 
     Attributes:
-        batch: what entered.
+        batch: the input batch.
         corrupted: x~, the input after the corruption.
-        preactivation: a, what the encoder's last affine map gave.
+        preactivation: a, the output of the encoder's last affine map.
         code: h, (*draws, batch, code_size).
         parameters: the decoder's output, (*draws, batch, n_parameters).
-        posterior: p_enc(h | x~) where inference is a distribution.
-        prediction: a second opinion on the code (the predictor of predictive sparse decomposition).
-        hit: 1 where the corruption changed an entry; None where it changed all, or nothing was corrupted.
-        progress: how far learning has come in this phase, in [0, 1].
+        posterior: p_enc(h | x~), where the encoder outputs a distribution.
+        prediction: a second estimate of the code (the predictor of predictive sparse decomposition).
+        corruption_mask: 1 where the corruption was applied to an entry; None where it was applied to all, or to none.
+        progress: training progress of this phase, in [0, 1].
     """
 
     batch: Batch

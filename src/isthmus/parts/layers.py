@@ -1,7 +1,8 @@
-"""The layers of a network: affine maps with sound first weights, normalisation, activation and dropout.
+"""Layers of a network: affine maps with scaled initial weights, normalisation, activation and dropout.
 
-Torch's own layers draw their weights and `F.dropout` its masks from the global generator, so both are drawn
-here: building, deep-copying and running these modules leaves `torch.random.get_rng_state()` as it was.
+Torch's own layers initialize their weights, and `F.dropout` samples its masks, from the global generator. Here both
+use an explicit generator: building, deep-copying and running these modules leaves `torch.random.get_rng_state()`
+unchanged.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ NORMALIZATIONS = ("batch", "layer")
 
 @dataclass(frozen=True)
 class InitScheme:
-    """How the weights before an activation are drawn, and what the next layer has to expect of it.
+    """Initialization scheme of the weights before an activation.
 
     Attributes:
         gain: the standard deviation of a weight is gain / sqrt(fan).
         fan: "in" = n_in (He), "mean" = (n_in + n_out) / 2 (Glorot).
-        mean: E[f(z)] that the biases of the next layer take away, where a unit that is always positive would
-            saturate the layer above it; zero where the literature's scheme leaves the mean alone.
+        mean: E[f(z)], which the initial biases of the next layer subtract. It is set for activations that are always
+            positive and would saturate the next layer, and zero where the scheme of the literature has no such term.
     """
 
     gain: float
@@ -52,9 +53,8 @@ class InitScheme:
     mean: float = 0.0
 
 
-# He's argument asks for 1 / sqrt(E[f(z)^2]) with z ~ N(0, 1): sqrt(2) for the ReLU, integrals for its smooth
-# relatives (softplus by its variance, since its mean is taken away). Glorot's asks for 1 / f'(0): 4 for the
-# sigmoid.
+# He's gain is 1 / sqrt(E[f(z)^2]) with z ~ N(0, 1): sqrt(2) for the ReLU, integrals for its smooth variants (for
+# softplus with the variance, since the mean is subtracted). Glorot's gain is 1 / f'(0): 4 for the sigmoid.
 INIT_SCHEMES: dict[str, InitScheme] = {
     "sigmoid": InitScheme(4.0, "mean", mean=0.5),
     "tanh": InitScheme(1.0, "mean"),
@@ -67,7 +67,7 @@ INIT_SCHEMES: dict[str, InitScheme] = {
 
 
 def check_choice(what: str, value: object, choices: Sequence[str]) -> None:
-    """Refuse a name that is not among the choices, and suggest the nearest one.
+    """Check that a name is among the choices, and suggest the nearest one if it is not.
 
     Raises:
         InputError: `value` is not one of `choices`.
@@ -87,7 +87,7 @@ def check_choice(what: str, value: object, choices: Sequence[str]) -> None:
 
 
 def check_sizes(what: str, sizes: Sequence[int]) -> None:
-    """Refuse sizes below one: a layer needs at least one unit.
+    """Check that every size is at least 1: a layer has at least one unit.
 
     Raises:
         InputError: a size is not a whole number of at least 1.
@@ -101,25 +101,25 @@ def check_sizes(what: str, sizes: Sequence[int]) -> None:
 
 
 def is_count(value: Any, least: int = 1) -> bool:
-    """Whether it is a whole number, NumPy's too, of at least so much."""
+    """Return True if the value is a whole number, Python's or NumPy's, of at least `least`."""
     return not isinstance(value, bool) and hasattr(value, "__index__") and int(value) >= least
 
 
 def check_count(name: str, count: int) -> None:
-    """Refuse a count below one.
+    """Check that a count is at least 1.
 
     Raises:
-        InputError: no whole number of at least 1.
+        InputError: the count is not a whole number of at least 1.
     """
     if not is_count(count):
         raise InputError(f"{name}={count!r}: it must be a whole number of at least 1")
 
 
 def check_positive(name: str, value: float) -> float:
-    """Refuse what is no finite number above zero.
+    """Return a value as a float, after checking that it is finite and above zero.
 
     Raises:
-        InputError: with what was found.
+        InputError: the value is not a finite number above 0.
     """
     if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 < value < math.inf:
         raise InputError(f"{name}={value!r}: it must be a finite number above 0")
@@ -127,21 +127,21 @@ def check_positive(name: str, value: float) -> float:
 
 
 def check_options(activation: str, normalization: str | None, dropout: float) -> None:
-    """Refuse an unknown activation or normalisation, and a dropout rate outside [0, 1).
+    """Check the names of activation and normalisation, and that the dropout rate lies in [0, 1).
 
     Raises:
-        InputError: with what was found and what may be chosen.
+        InputError: an unknown name, or a rate outside [0, 1).
     """
     check_choice("activation", activation, list(ACTIVATIONS))
     if normalization is not None:
         check_choice("normalization", normalization, NORMALIZATIONS)
     if not 0.0 <= dropout < 1.0:
-        raise InputError(f"dropout {dropout!r} is not a rate; give a number from 0 (none) to just below 1")
+        raise InputError(f"dropout {dropout!r} is outside [0, 1); give a number from 0 (no dropout) to below 1")
 
 
 @torch.no_grad()
 def initialise(weight: Tensor, fan_in: float, fan_out: float, activation: str, generator: Generator) -> None:
-    """Fill a weight with w ~ N(0, gain^2 / fan), gain and fan by the activation that follows it.
+    """Fill a weight with w ~ N(0, gain^2 / fan); the activation after it determines gain and fan.
 
     Source: Glorot & Bengio (2010), eq. 16; He et al. (2015), eq. 10; DL book 8.4.
     """
@@ -159,9 +159,10 @@ def affine(
     bias: bool = True,
     generator: Generator,
 ) -> nn.Linear:
-    """a = W x + b with W drawn for the activation that follows, and b taking away the mean of what feeds it.
+    """Return an affine map a = W x + b, initialized for the activation after it.
 
-    W is (n_out, n_in), b is (n_out,); `input_activation` is the activation whose output x is.
+    W is (n_out, n_in), b is (n_out,). `input_activation` is the activation whose output x is; the initial b subtracts
+    the mean of that output.
 
     Example:
         >>> affine(3, 2, "relu", generator=torch.Generator().manual_seed(0)).weight.shape
@@ -176,10 +177,10 @@ def affine(
 
 
 class Dropout(nn.Module):
-    """x -> x * m / (1 - rate), m ~ Bernoulli(1 - rate), drawn from the generator handed to `forward`.
+    """Dropout x -> x * m / (1 - rate), m ~ Bernoulli(1 - rate), with the generator passed to `forward`.
 
-    Shapes: any; with `whole_maps`, (batch, channels, height, width) and one draw for each map.
-    It applies only while training and only when a generator is given.
+    Shapes: any; with `whole_maps`, (batch, channels, height, width) and one random number for each map.
+    Dropout applies only in training mode and only when a generator is given.
 
     Source: Srivastava et al. (2014); whole maps: Tompson et al. (2015), section 3.2.
 
@@ -195,25 +196,27 @@ class Dropout(nn.Module):
         self.whole_maps = whole_maps
 
     def forward(self, x: Tensor, generator: Generator | None = None) -> Tensor:
-        """Drop, or hand x through unchanged."""
+        """Apply dropout, or return x unchanged in evaluation mode or without a generator."""
         if not self.training or generator is None:
             return x
         shape = (*x.shape[:2], 1, 1) if self.whole_maps else x.shape
-        # Drawn where the generator lives: a generator of the CPU gives every device the same masks.
+        # Sampled on the generator's device: a CPU generator gives the same masks for every device.
         keep_mask = torch.rand(shape, generator=generator, device=generator.device) >= self.rate
         return x * keep_mask.to(x.device, x.dtype).div_(1.0 - self.rate)
 
     def extra_repr(self) -> str:
-        """What `repr` says of it."""
+        """Return the arguments that `repr` shows."""
         return f"rate={self.rate}"
 
 
 class BatchNormalization(nn.Module):
-    """y = g (x - mean) / sqrt(var + eps) + b, by the batch's moments of each unit; when reading, the running ones.
+    """Batch normalisation y = g (x - mean) / sqrt(var + eps) + b, per unit.
 
-    Shapes: (*draws, batch, units), or (batch, channels, height, width) with `maps`. Leading draws count as
-    rows, and a batch of one row, which has no variance, is normalised by the running moments; torch's own
-    layers take draws for channels and refuse the one row.
+    Mean and variance are those of the batch in training mode, else the running ones.
+
+    Shapes: (*draws, batch, units), or (batch, channels, height, width) with `maps`. Leading axes count as rows. A
+    batch of one row has no variance and uses the running moments. Torch's own layers treat the leading axes as
+    channels and reject a single row.
 
     Source: Ioffe & Szegedy (2015), algorithm 1; DL book 8.7.1.
 
@@ -234,7 +237,7 @@ class BatchNormalization(nn.Module):
         self.register_buffer("running_variance", torch.ones(n_units))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise; while training the running moments move a tenth of the way to the batch's."""
+        """Normalise x; in training mode the running moments are updated with momentum 0.1."""
         rows = x if self.maps else x.reshape(-1, x.shape[-1])
         learn = self.training and rows.numel() > len(self.weight)
         y = F.batch_norm(rows, self.running_mean, self.running_variance, self.weight, self.bias, learn, momentum=0.1)
@@ -244,7 +247,7 @@ class BatchNormalization(nn.Module):
 def post_affine_modules(
     n_units: int, activation: str, normalization: str | None, dropout: float, *, maps: bool = False
 ) -> list[nn.Module]:
-    """What follows a hidden layer's affine map: normalisation, activation, dropout, each only where it acts."""
+    """Return the modules after a hidden layer's affine map: normalisation, activation and dropout, where they are used."""
     layers: list[nn.Module] = []
     if normalization == "batch":
         layers.append(BatchNormalization(n_units, maps=maps))
@@ -258,7 +261,7 @@ def post_affine_modules(
 
 
 def apply_layers(layers: Iterable[nn.Module], x: Tensor, generator: Generator | None) -> Tensor:
-    """Pass x through the layers, handing the generator to those that draw."""
+    """Apply the layers in turn, passing the generator to dropout."""
     for layer in layers:
         x = layer(x, generator) if isinstance(layer, Dropout) else layer(x)
     return x
@@ -273,10 +276,13 @@ def hidden_layers(
     input_activation: str = "linear",
     generator: Generator,
 ) -> list[nn.Module]:
-    """The layers from sizes[0] inputs to sizes[-1] hidden units; `input_activation` is the one of the inputs."""
+    """Return the hidden layers from sizes[0] inputs to sizes[-1] units.
+
+    `input_activation` is the activation whose outputs the inputs are.
+    """
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
-        # Batch normalisation takes the bias away again: it would be a parameter without a gradient.
+        # Batch normalisation cancels the bias, which would be a parameter without a gradient.
         bias = normalization != "batch"
         layers.append(
             affine(n_in, n_out, activation, input_activation=input_activation, bias=bias, generator=generator)

@@ -1,4 +1,4 @@
-"""Draws that likelihoods and energies share, from an explicit generator, and the states of which they are draws."""
+"""Random numbers from an explicit generator, and the enumeration of discrete states."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from torch import Generator, Tensor
 
 
 def rand_like(like: Tensor, generator: Generator) -> Tensor:
-    """Numbers from [0, 1) in the shape of another tensor, drawn where the generator lives; of fp32 or more.
+    """Sample uniform numbers from [0, 1) in the shape of `like`, in fp32 or better.
 
-    In bf16 there are 256 of them, and a rate of one in a thousand would be met by one draw in 256.
+    They are generated on the generator's device and moved to that of `like`. In bf16 there are only 256 different numbers,
+    so that an event of probability 1/1000 would occur with probability 1/256.
     """
     dtype = torch.promote_types(like.dtype, torch.float32)
     return torch.rand(like.shape, generator=generator, dtype=dtype, device=generator.device).to(like.device)
 
 
 def randn_like(like: Tensor, generator: Generator) -> Tensor:
-    """Standard normal numbers in the shape of another tensor, drawn where the generator lives."""
+    """Sample standard normal numbers in the shape and dtype of `like`, on the generator's device, and move them to `like`."""
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=generator.device).to(like.device)
 
 
 def bernoulli(rate: Tensor, generator: Generator) -> Tensor:
-    """1 where a uniform number falls below the rate, else 0: several times faster than `torch.bernoulli`."""
+    """Sample 1 with probability `rate`, else 0; several times faster than `torch.bernoulli`."""
     return rand_like(rate, generator).lt_(rate.detach()).to(rate.dtype)
 
 
 def enumerate_states(sizes: Sequence[int], start: int, stop: int) -> Tensor:
-    """The combinations numbered from `start` to `stop` of choices among `sizes[0]`, `sizes[1]`, ...: (n, len(sizes)).
+    """Return the joint states numbered `start` to `stop - 1` of units with `sizes` states each: (n, len(sizes)).
 
     Example:
         >>> enumerate_states([2, 3], 0, 6).T.tolist()
@@ -38,7 +39,7 @@ def enumerate_states(sizes: Sequence[int], start: int, stop: int) -> Tensor:
 
 
 def mixed_radix(sizes: Sequence[int], number: Tensor) -> Tensor:
-    """The combinations of these numbers, in the order of `enumerate_states`: (n, len(sizes)).
+    """Return the joint states of the given numbers, in the order of `enumerate_states`: (n, len(sizes)).
 
     Example:
         >>> mixed_radix([2, 3], torch.tensor([5, 1])).tolist()
