@@ -162,7 +162,7 @@ def test_a_mask_aware_encoder_is_contracted_with_respect_to_the_rows_only():
         ),
         ({"contraction_of": "reconstruction", "contraction_method": "closed"}, "the reconstruction takes two"),
         ({"contraction_order": 3}, "contraction_order=3: it must be 1, or 2"),
-        ({"contraction_weight": -0.1}, "contraction_weight: weight -0.1 cannot weigh a term"),
+        ({"contraction_weight": -0.1}, "contraction_weight: weight -0.1 is invalid"),
         ({"contraction_of": "decoder"}, "choose one of: encoder, reconstruction"),
         ({"likelihood": "gaussian-predicted"}, "use tied=False, or likelihood='gaussian'"),
         ({"network": "conv"}, "network='conv' has no transposed weights to tie; give tied=False, or network='mlp'"),

@@ -158,10 +158,10 @@ def test_a_callable_corrupts_and_no_file_keeps_it(tmp_path):
         ({"corruption": "gaussian", "corruption_scale": -1.0}, r"corruption.scale.*-1\.0"),
         ({"corruption": lambda x, generator: x[:, :5]}, "corruption <lambda> returned shape .* return the same shape"),
         ({"corruption": lambda x, generator: x / 0}, "corruption <lambda> returned .* return finite numbers"),
-        ({"corruption": "groups", "corruption_groups": [[0, 99]]}, "names column 99, and the rows have 64 columns"),
+        ({"corruption": "groups", "corruption_groups": [[0, 99]]}, "contains column 99, but the rows have 64 columns"),
         ({"corruption": "groups", "corruption_groups": [0, 1]}, "group 0 is 0 and no list; give lists of column"),
         ({"corruption": "groups", "corruption_groups": [[0.5]]}, "group 0 holds 0.5, which is no column; give lists"),
-        ({"corruption": "missing", "corruption_groups": 3}, "corruption_groups=3: it is no list of groups; give"),
+        ({"corruption": "missing", "corruption_groups": 3}, "corruption_groups=3: it is not a list of groups; give"),
         (
             {"corruption": "salt-and-pepper", "corruption_groups": [[0, 1]]},
             "corruption_groups are hit together by corruption='groups' or 'missing', and found corruption='salt-and",
@@ -179,7 +179,7 @@ def test_corruptions_that_cannot_be_meant_are_refused_in_one_line(changed, said)
 
 
 def test_groups_of_plain_columns_have_to_be_named():
-    with pytest.raises(InputError, match="corruption 'groups' was given no groups; give lists of columns"):
+    with pytest.raises(InputError, match="corruption 'groups' has no groups; give corruption_groups"):
         DenoisingAutoencoder(corruption="groups", code_size=4, max_epochs=1).fit(curve(50))
 
 

@@ -122,10 +122,10 @@ def test_activity_matches_the_codes():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"sparsity": "topk", "k": 200}, "k=200 active units cannot be kept of a code of 128; give k from 1 to 128"),
+        ({"sparsity": "topk", "k": 200}, "k=200 active units do not fit a code of 128 units; give k from 1 to 128"),
         ({"sparsity": "kl", "target_rate": 0.0}, "target_rate 0.0 is not a rate between 0 and 1"),
         ({"sparsity": "sparse"}, "sparsity 'sparse' is unknown"),
-        ({"sparsity": "gated", "code_activation": "tanh"}, "sparsity 'gated' is itself the activation of the code"),
+        ({"sparsity": "gated", "code_activation": "tanh"}, "sparsity 'gated' sets the activation of the code"),
         ({"hidden_sizes": (32,), "unit_columns": True}, "unit columns need a linear decoder.*network of 2 affine maps"),
     ],
 )

@@ -190,7 +190,7 @@ REFUSED = [
     ({"reconstruction_weight": 0.1}, "reconstruction_weight=0.1 is of layers that learn from labels"),
     ({"training": "supervised", "reconstruction_weight": -1}, "reconstruction_weight=-1: it must be a number, 0"),
     ({"corruption": "masking", "corruption_rate": 2.0}, "rate"),
-    ({"sparsity": "topk", "k": 9}, "k=9 active units cannot be kept of a code of 8"),
+    ({"sparsity": "topk", "k": 9}, "k=9 active units do not fit a code of 8"),
 ]
 
 

@@ -357,7 +357,7 @@ def test_numpys_whole_numbers_count():
         ({"n_chains": 0}, "n_chains=0: a model is sampled by at least one chain; give 1 or more"),
         ({"n_steps": 0}, "n_steps=0: it must be a whole number of at least 1, or a pair of them"),
         ({"n_iterations": 0}, "n_iterations=0: it must be a whole number of at least 1"),
-        ({"weight_decay": -1.0}, "weight_decay: weight -1.0 cannot weigh a term"),
+        ({"weight_decay": -1.0}, "weight_decay: weight -1.0 is invalid"),
     ],
 )
 def test_invalid_arguments_are_refused(arguments, text):
@@ -372,6 +372,6 @@ def test_invalid_dbm_sizes_are_refused():
         deep(config={"name": "multinomial"})
     wide = deep((25, 24), n_columns=30)
     with pytest.raises(
-        InputError, match=r"log Z of 54 visible and 25 hidden units would be a sum over 2\^25, more than"
+        InputError, match=r"log Z of 54 visible and 25 hidden units is a sum over 2\^25 states, more than"
     ):
         wide.log_partition()

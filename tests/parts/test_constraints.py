@@ -64,5 +64,5 @@ def test_the_gradient_that_is_left_is_that_of_the_loss_as_a_function_of_directio
     ],
 )
 def test_a_decoder_without_a_dictionary_is_refused(decoder, found):
-    with pytest.raises(InputError, match=f"unit columns need a linear decoder.* this one is a {found}: leave"):
+    with pytest.raises(InputError, match=f"unit columns need a linear decoder; found: {found}; set hidden_sizes"):
         UnitColumns().check(SimpleNamespace(decoder=decoder))

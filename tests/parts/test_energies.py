@@ -270,13 +270,12 @@ def test_enumerating_a_chunk_of_states_takes_memory_of_the_chunk(joined):
 
 def test_a_partition_function_too_large_to_enumerate_gives_an_error_with_advice():
     large = RBMEnergy(likelihood_from({"name": "bernoulli"}, 784), 500, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(InputError, match=r"log Z of 784 visible and 500 hidden units would be a sum over 2\^500, more "
-                       r"than 2\^20 states; estimate it by annealed importance sampling"):  # fmt: skip
+    with pytest.raises(InputError, match=r"a sum over 2\^500 states, more than 2\^20; estimate it by annealed"):
         large.log_partition()
     assert not large.is_enumerable
     visible = likelihood_from({"name": "bernoulli"}, 784)
     rectified = RBMEnergy(visible, 500, hidden="rectified", generator=torch.Generator().manual_seed(0))
-    with pytest.raises(InputError, match="annealing needs binary hidden units that are independent given the rows"):
+    with pytest.raises(InputError, match="2.20; use fewer units"):
         rectified.log_partition()
 
 

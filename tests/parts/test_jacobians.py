@@ -363,14 +363,14 @@ def test_the_method_is_chosen_by_layers_and_sizes():
         (
             deep,
             {},
-            "contraction_method='closed' has the Jacobian of one layer, and this encoder has 3; take 'auto'",
+            "contraction_method='closed' needs an encoder of one layer, but this encoder has 3; use 'auto'",
         ),
-        (convolutional, {}, "and this encoder is a ConvolutionalEncoder; take 'auto'"),
-        (shallow, {"of": "reconstruction"}, "and the reconstruction takes two; take 'auto'"),
+        (convolutional, {}, "but this encoder is a ConvolutionalEncoder; use 'auto'"),
+        (shallow, {"of": "reconstruction"}, "but contraction_of='reconstruction' includes the decoder; use 'auto'"),
         (
             lambda: Model(MLP((COLUMNS, UNITS), generator=seeded()), nn.Softmax(-1), COLUMNS),
             {},
-            "and Softmax does not act on each unit of the code by itself; take 'auto'",
+            "but the code activation Softmax is not elementwise; use 'auto'",
         ),
     ],
 )
@@ -385,10 +385,10 @@ def test_the_closed_form_is_refused_where_there_is_none(model, options, text):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"weight": -1.0}, "Contraction: weight -1.0 cannot weigh a term"),
+        ({"weight": -1.0}, "Contraction: weight -1.0 is invalid"),
         ({"order": 3}, "contraction_order=3: it must be 1, or 2"),
         ({"order": True}, "contraction_order=True: it must be 1, or 2"),
-        ({"hessian_weight": math.nan}, "^hessian_weight: weight nan cannot weigh a term"),
+        ({"hessian_weight": math.nan}, "^hessian_weight: weight nan is invalid"),
         ({"hessian_scale": 0.0}, "hessian_scale=0.0: it must be a finite number above 0"),
         ({"hessian_scale": "a"}, "hessian_scale='a': it must be a finite number above 0"),
         ({"n_corruptions": 0}, "n_corruptions=0: it must be a whole number of at least 1"),

@@ -98,9 +98,9 @@ def test_codes_in_half_precision_are_summed_in_full(penalty):
     [
         (
             lambda: LaplacePrior(-1.0),
-            "LaplacePrior: weight -1.0 cannot weigh a term; give a finite number",
+            "LaplacePrior: weight -1.0 is invalid; give a finite number",
         ),
-        (lambda: LogPenalty(float("nan")), "LogPenalty: weight nan cannot weigh a term"),
+        (lambda: LogPenalty(float("nan")), "LogPenalty: weight nan is invalid"),
         (lambda: LogPenalty(scale=0.0), "LogPenalty: scale 0.0 is not positive; give a number above 0"),
         (lambda: StudentTPrior(degrees=-1.0), "StudentTPrior: degrees -1.0 is not positive; give a number above 0"),
         (lambda: TargetRate(target_rate=0.0), "target_rate 0.0 is not a rate between 0 and 1; give e.g. 0.05"),

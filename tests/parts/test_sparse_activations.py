@@ -190,7 +190,7 @@ def test_more_units_than_the_code_has_are_refused(activation, k):
     with pytest.raises(InputError) as refused:
         activation(k, 12)
     assert str(refused.value) == (
-        f"k={k!r} active units cannot be kept of a code of 12; give k from 1 to 12, or a larger code"
+        f"k={k!r} active units do not fit a code of 12 units; give k from 1 to 12, or a larger code"
     )
 
 

@@ -237,7 +237,7 @@ def test_active_units_are_counted():
 
 def test_counting_the_gates_of_another_activation_is_refused():
     model = coder()
-    with pytest.raises(InputError, match="ActiveUnits counts the open gates of a JumpReLU, not of ReLU"):
+    with pytest.raises(InputError, match="ActiveUnits needs code activation JumpReLU; found ReLU"):
         ActiveUnits()(forward_pass(model), model, None)
 
 
@@ -346,12 +346,16 @@ def test_a_unit_is_dead_after_a_hundred_times_what_its_rate_lets_expect():
     ("name", "asked", "text"),
     [
         ("top-k", {}, "sparsity 'top-k' is unknown; did you mean 'topk'? choose one of: l1, student-t, kl, log, topk"),
-        ("topk", {"k": 65}, "k=65 active units cannot be kept of a code of 64; give k from 1 to 64, or a larger code"),
+        ("topk", {"k": 65}, "k=65 active units do not fit a code of 64 units; give k from 1 to 64"),
         ("kl", {"target_rate": 1.5}, "target_rate 1.5 is not a rate between 0 and 1; give e.g. 0.05"),
-        ("kl", {"code_activation": "relu"}, "sparsity 'kl' asks for a rate of units between 0 and 1, and code_activ"),
-        ("topk", {"code_activation": "relu"}, "sparsity 'topk' is itself the activation of the code, beside code_act"),
-        ("l1", {"weight": -1.0}, "sparsity 'l1': weight -1.0 cannot weigh a term; give a finite number of at least 0"),
-        ("l1", {"dead_after": 0}, "DeadUnits: dead_after=0 rows and n_revived=3 units must be at least 1"),
+        ("kl", {"code_activation": "relu"}, "sparsity 'kl' needs units in .* leave code_activation=None"),
+        (
+            "topk",
+            {"code_activation": "relu"},
+            "sparsity 'topk' sets the activation of the code.* leave code_activation=None",
+        ),
+        ("l1", {"weight": -1.0}, "sparsity 'l1': weight -1.0 is invalid; give a finite number of at least 0"),
+        ("l1", {"dead_after": 0}, "DeadUnits: dead_after=0 .* must be at least 1"),
         ("l1", {"code_activation": "rleu"}, "code_activation 'rleu' is unknown; did you mean 'relu'?"),
     ],
 )

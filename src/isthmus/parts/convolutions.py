@@ -115,7 +115,7 @@ def convolution(
     bias: bool,
     generator: Generator,
 ) -> nn.Conv2d:
-    """Return a convolution of stride two, initialized for the activation after it. It halves both sides, rounding up."""
+    """Return a convolution of stride two, initialized for the activation after it; it halves the sides, rounding up."""
     layer = skip_init(nn.Conv2d, n_in, n_out, kernel_size, stride=STRIDE, padding=kernel_size // 2, bias=bias)
     taps = kernel_size**2
     # Each input contributes to taps / stride^2 outputs of a map.
@@ -187,7 +187,8 @@ class ConvolutionalEncoder(nn.Module):
         code_size: units of the code; the output is their pre-activation.
         channels: maps of each convolutional layer, first to last; None means `default_channels`.
         activation: a name in `ACTIVATIONS`, for all hidden layers.
-        dense_sizes: units of the hidden layers between maps and code; None means `default_dense_sizes`, () no such layer.
+        dense_sizes: units of the hidden layers between maps and code; None means `default_dense_sizes`, () no such
+            layer.
         kernel_size: height and width of the kernels, odd.
         normalization: None, "batch" (by map or unit) or "layer" (over all maps or units of an image).
         dropout: the rate at which whole maps, and units, are dropped during training.

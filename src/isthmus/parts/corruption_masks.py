@@ -84,7 +84,9 @@ def group_lists(groups: Groups | None) -> list[list[int]]:
             raise InputError(f"corruption_groups: group {number} is empty; {advice}")
         for column in listed[-1]:
             if isinstance(column, bool) or not hasattr(column, "__index__"):
-                raise InputError(f"corruption_groups: group {number} contains {column!r}, which is not a column number; {advice}")
+                raise InputError(
+                    f"corruption_groups: group {number} has {column!r}, not a column number; {advice}"
+                )
     return listed
 
 
@@ -129,16 +131,17 @@ def pixel_groups(image_shape: tuple[int, int, int]) -> list[list[int]]:
 
 
 def patch_groups(image_shape: tuple[int, int, int], patch_size: int | None = None) -> list[list[int]]:
-    """Return one group for each square patch, with all its channels; patches at the right and lower edge may be smaller.
+    """Return one group for each square patch of an image, which contains all its channels.
 
-    These are the groups of `corruption="groups"` for images: neighbours predict a single pixel, but not a patch.
+    Patches at the right and lower edge may be smaller. These are the groups of `corruption="groups"` for images:
+    neighbours predict a single pixel, but not a patch.
 
     Args:
         image_shape: (channels, height, width); images are flattened channels first.
         patch_size: the side in pixels; None means a seventh of the shorter side of the image, at least 2 pixels.
 
     Raises:
-        InputError: a patch size below 1.
+        InputError: the patch size is below 1.
 
     Example:
         >>> patch_groups((1, 2, 4), 2), len(patch_groups((3, 28, 28)))
@@ -173,5 +176,5 @@ def check_rate(rate: float) -> float:
         InputError: the rate is outside [0, 1].
     """
     if isinstance(rate, bool) or not isinstance(rate, Real) or not 0.0 <= rate <= 1.0:
-        raise InputError(f"corruption rate {rate!r} is outside [0, 1]; give a number from 0 (no entry) to 1 (every entry)")
+        raise InputError(f"corruption rate {rate!r} is outside [0, 1]; give a number from 0 (none) to 1 (every entry)")
     return float(rate)

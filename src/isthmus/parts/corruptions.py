@@ -26,8 +26,8 @@ class Corrupted:
     Attributes:
         x: x~, (batch, columns).
         corruption_mask: 1 where the corruption was applied to an entry, even if it left the value unchanged; None where
-            it was applied to all. A pixel that was 0 and is masked to 0 counts as corrupted: an emphasis on entries that
-            *differ* would weight the ink alone, and a decoder that outputs ink everywhere would score well.
+            it was applied to all. A pixel that was 0 and is masked to 0 counts as corrupted: an emphasis on entries
+            that *differ* would weight the ink alone, and a decoder that outputs ink everywhere would score well.
         mask: 1 where the encoder sees the entry; None where the corruption declares no entry missing.
     """
 

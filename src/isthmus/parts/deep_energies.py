@@ -1,8 +1,8 @@
-"""Deep energies: the deep Boltzmann machine, and the machines of two layers that it is begun with.
+"""Deep energies: the deep Boltzmann machine, and the two-layer RBMs that pretrain it.
 
-How it learns is in `isthmus.learning.dbm_objective`. Layers speak only to their neighbours, so that the even ones are
-independent given the odd ones, and the other way about: the two halves are one `RBMEnergy` (`as_bipartite_rbm`), which
-serves for log Z, exactly or by annealing.
+The training objective is in `isthmus.learning.dbm_objective`. A layer interacts with its neighbours only, so the even
+layers are independent given the odd ones and the reverse. The two halves form one `RBMEnergy` (`as_bipartite_rbm`),
+from which log Z is computed, exactly or by annealing.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ from isthmus.parts.sampling import bernoulli, mixed_radix
 from isthmus.parts.visible_units import VisibleUnits, visible_units
 
 LayerStates = list[Tensor]
-"""Hidden units by layer, lowest first: each (*draws, batch, n_k)."""
+"""Hidden units of each layer, lowest first: each (*draws, batch, n_k)."""
 
 
 class DBMEnergy(nn.Module):
-    r"""The deep Boltzmann machine: layers of binary hidden units over visible ones, each speaking to the next.
+    r"""Energy of a deep Boltzmann machine: visible units and layers of binary hidden units, each coupled to the next.
 
         E(v, h_1 .. h_L) = V(v; b_0) - s(v)' W_1' h_1 - sum_k h_k' W_(k+1)' h_(k+1) - sum_k b_k' h_k
         mean field:  mu_k = sigma(b_k + W_k mu_(k-1) + W_(k+1)' mu_(k+1)),   mu_0 = s(v)
         F(v) <= F_mu(v) = E(v, mu) - sum_k H(mu_k),   log p(v) >= -F_mu(v) - log Z
 
-    V and s are those of the visible units, H is the entropy of independent units of the rates mu. What a unit thinks
-    of a row depends on the layers above it too: ambiguous evidence is settled from the top.
+    V and s belong to the visible units; H is the entropy of independent units with means mu. The posterior of a layer
+    depends on the layers above it too, which resolves ambiguous input from the top down.
 
     Shapes: v (*draws, batch, columns); h_k (*draws, batch, n_k); W_k (n_k, n_(k-1)); energies (*draws, batch), nats.
 
     Args:
         likelihood: p(v | h_1): "bernoulli", a Gaussian one, "categorical" or "mixed".
         hidden_sizes: n_1 .. n_L, lowest first; two or more.
-        weight_scale: the standard deviation of the first weights; None takes .3 / sqrt(n_0 + n_1) for those of the
-            rows, 1.2 / sqrt(n_(k-1) + n_k) for those between hidden layers, which are shown little else than coins at
-            first and would forget smaller ones.
-        generator: what they are drawn from.
+        weight_scale: the standard deviation of the initial weights; None means .3 / sqrt(n_0 + n_1) for the first
+            layer and 1.2 / sqrt(n_(k-1) + n_k) for the others, whose input is close to random bits at first: training
+            would drive smaller weights to zero.
+        generator: the generator that initializes the weights.
 
     Raises:
-        InputError: fewer than two hidden layers, word counts, a likelihood without units.
+        InputError: fewer than two hidden layers, word counts, or a likelihood without visible units.
 
     Source: Salakhutdinov & Hinton, Deep Boltzmann machines (2009), section 2; DL book, section 20.4.
 
     Example:
-        >>> machine = DBMEnergy(Bernoulli(4), (3, 2), generator=torch.Generator().manual_seed(0))
+        >>> dbm = DBMEnergy(Bernoulli(4), (3, 2), generator=torch.Generator().manual_seed(0))
         >>> v = torch.tensor([[0.0, 1.0, 1.0, 0.0]])
-        >>> [tuple(mu.shape) for mu in machine.mean_field(v, 10)]
+        >>> [tuple(mu.shape) for mu in dbm.mean_field(v, 10)]
         [(1, 3), (1, 2)]
-        >>> bool(-machine.free_energy(v, 10) - machine.log_partition() < 0)
+        >>> bool(-dbm.free_energy(v, 10) - dbm.log_partition() < 0)
         True
     """
 
@@ -80,8 +80,8 @@ class DBMEnergy(nn.Module):
         self.likelihood, self.visible = likelihood, visible_units(likelihood)
         if self.visible.total(torch.zeros(1, likelihood.n_columns)) is not None:
             raise InputError(
-                "a deep Boltzmann machine has no units for word counts; take a restricted one (kind 'rbm'), or "
-                "likelihood='bernoulli' on which words there are"
+                "a deep Boltzmann machine has no units for word counts; use a restricted one (kind 'rbm'), or "
+                "likelihood='bernoulli' on the presence of each word"
             )
         self.sizes = (likelihood.n_columns, *map(int, hidden_sizes))
         scales = [
@@ -96,11 +96,11 @@ class DBMEnergy(nn.Module):
 
     @property
     def n_layers(self) -> int:
-        """L, hidden layers."""
+        """L, the number of hidden layers."""
         return len(self.sizes) - 1
 
     def inputs(self, k: int, below: Tensor | None, above: Tensor | None) -> Tensor:
-        """b_k + W_k u_(k-1) + W_(k+1)' u_(k+1), without a neighbour that is None; s(v) is layer 0's value."""
+        """Return b_k + W_k u_(k-1) + W_(k+1)' u_(k+1), without the term of a neighbour that is None; u_0 is s(v)."""
         total = self.biases[k]
         if below is not None:
             total = F.linear(below, self.weights[k - 1], total)
@@ -109,7 +109,7 @@ class DBMEnergy(nn.Module):
     # -- energies -------------------------------------------------------------------------------------
 
     def energy(self, v: Float[Tensor, "*draws batch columns"], units: LayerStates) -> Float[Tensor, "*draws batch"]:
-        """E(v, h_1 .. h_L); of rates, its expectation over independent units."""
+        """Return E(v, h_1 .. h_L); for means in place of states, its expectation over independent units."""
         total, below = self.visible.energy(v, self.biases[0]), self.visible.sufficient_statistic(v)
         for k, h in enumerate(units, 1):
             total = total - (h * self.inputs(k, below, None)).sum(-1)
@@ -117,18 +117,18 @@ class DBMEnergy(nn.Module):
         return total
 
     def free_energy(self, v: Float[Tensor, "*draws batch columns"], n_iterations: int) -> Float[Tensor, "*draws batch"]:
-        """F_mu(v), with mu held: its gradient is that of F_mu where mu is stationary."""
+        """Return F_mu(v) with mu held constant: its gradient is that of F_mu where mu is stationary."""
         with torch.no_grad():
             mu = self.mean_field(v, n_iterations)
         return self.bound_given(v, mu)
 
     def bound_given(self, v: Float[Tensor, "*draws batch columns"], mu: LayerStates) -> Float[Tensor, "*draws batch"]:
-        """F_mu(v) for any rates."""
+        """Return F_mu(v) for any means mu."""
         entropies = [(torch.special.entr(rates) + torch.special.entr(1 - rates)).sum(-1) for rates in mu]
         return self.energy(v, mu) - torch.stack(entropies).sum(0)
 
     def odd_free_energy(self, odd: LayerStates) -> Float[Tensor, "*draws batch"]:
-        """-log of the sum over the even layers, v among them, of exp(-E), given h_1, h_3, ..."""
+        """Return -log of the sum of exp(-E) over v and the even layers, given h_1, h_3, ..."""
         own = torch.stack([(h * self.biases[k]).sum(-1) for k, h in zip(self._odd, odd, strict=True)]).sum(0)
         r, *others = self._even_inputs(odd)
         outer = [F.softplus(a).sum(-1) for a in others]
@@ -137,13 +137,13 @@ class DBMEnergy(nn.Module):
     # -- inference ------------------------------------------------------------------------------------
 
     def mean_field(self, v: Float[Tensor, "*draws batch columns"], n_iterations: int) -> LayerStates:
-        """mu_1 .. mu_L by rounds, each of the odd layers, then of the even ones.
+        """Return mu_1 .. mu_L after `n_iterations` rounds; each updates the odd layers, then the even layers.
 
-        Layers of one parity do not speak to each other, so that each half round is the best step there is and F_mu
-        never rises: no damping is asked for. It begins with a pass up in which all layers but the last count what is
-        below twice, for what is not there yet above.
+        Layers of the same parity do not interact, so each half round minimises F_mu exactly and F_mu never rises: no
+        damping is needed. The initial means come from an upward pass in which every layer but the last doubles its
+        input from below, in place of the missing input from above.
 
-        Source: Salakhutdinov & Hinton (2009), section 2.2; Salakhutdinov & Larochelle (2010) for the pass up.
+        Source: Salakhutdinov & Hinton (2009), section 2.2; Salakhutdinov & Larochelle (2010) for the upward pass.
         """
         first, mu = self._initial_rates(v)
         for _ in range(n_iterations):
@@ -156,7 +156,7 @@ class DBMEnergy(nn.Module):
         return mu
 
     def _initial_rates(self, v: Float[Tensor, "*draws batch columns"]) -> tuple[Tensor, LayerStates]:
-        """b_1 + W_1 s(v), which does not change from round to round, and rates from below alone."""
+        """Return b_1 + W_1 s(v), which all rounds share, and the means of an upward pass."""
         first = self.inputs(1, self.visible.sufficient_statistic(v), None)
         mu = [torch.sigmoid(2 * first - self.biases[1])]
         for k in range(2, self.n_layers + 1):
@@ -168,10 +168,11 @@ class DBMEnergy(nn.Module):
     def sample_hidden_layers(
         self, v: Float[Tensor, "batch columns"], n_steps: int, generator: Generator
     ) -> LayerStates:
-        """h_1 .. h_L of p(h | v) by Gibbs steps from the pass up; the even layers by their rates given the odd ones.
+        """Sample h_1 .. h_L from p(h | v) by Gibbs steps that start at the upward pass.
 
-        In expectation they give the gradient of -log p(v), which mean field gives that of its bound: there the layers
-        below are rates, and what their being drawn would do to the layers above is not seen.
+        The even layers are returned as means given the odd layers. In expectation the samples give the gradient of
+        -log p(v), while mean field gives the gradient of its bound: mean field uses means of the lower layers and
+        ignores the effect of their variance on the upper layers.
         """
         first, h = self._initial_rates(v)
         for _ in range(n_steps):
@@ -181,14 +182,16 @@ class DBMEnergy(nn.Module):
         return h
 
     def visible_mean(self, first: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch columns"]:
-        """E[v | h_1]."""
+        """Return E[v | h_1]."""
         return self.visible.mean(self.inputs(0, None, first))
 
     def conditional_logits(
         self, v: Float[Tensor, "batch columns"], columns: Int[Tensor, " batch"], above: Float[Tensor, "batch units"]
     ) -> Float[Tensor, " batch"]:
-        """log p(v_j = 1 | the others, h_2) - log p(v_j = 0 | the others, h_2), h_1 summed out, for one column j of each
-        row of binary units; of rates in place of h_2, as if they were units."""
+        """Return log p(v_j = 1 | the others, h_2) - log p(v_j = 0 | the others, h_2) for one column j of each row.
+
+        The visible units are binary, and h_1 is summed out. Means may take the place of the states h_2.
+        """
         weight = self.weights[0][:, columns].t()
         without = self.inputs(1, v, above) - v.gather(-1, columns[:, None]) * weight
         return self.biases[0][columns] + (F.softplus(without + weight) - F.softplus(without)).sum(-1)
@@ -199,28 +202,28 @@ class DBMEnergy(nn.Module):
     def sample_even(
         self, odd: LayerStates, generator: Generator
     ) -> tuple[Float[Tensor, "chains columns"], LayerStates]:
-        """v and h_2, h_4, ... given the odd layers."""
+        """Sample v and h_2, h_4, ... given the odd layers."""
         r, *others = self._even_inputs(odd)
         return self.visible.sample(r, generator), [bernoulli(torch.sigmoid(a), generator) for a in others]
 
     @torch.no_grad()
     def sample_odd(self, v: Float[Tensor, "chains columns"], even: LayerStates, generator: Generator) -> LayerStates:
-        """h_1, h_3, ... given the even layers."""
+        """Sample h_1, h_3, ... given v and the even hidden layers."""
         return self._sample_odd(self.inputs(1, self.visible.sufficient_statistic(v), None), even, generator)
 
     def _sample_odd(self, first: Tensor, even: LayerStates, generator: Generator) -> LayerStates:
-        """h_1, h_3, ... given b_1 + W_1 s(v) and the even layers."""
+        """Sample h_1, h_3, ... given b_1 + W_1 s(v) and the even hidden layers."""
         above = [*even[1:], None]
         inputs = [F.linear(even[0], self.weights[1].t()) + first]
         inputs += [self.inputs(k, even[i], above[i]) for i, k in enumerate(self._odd[1:])]
         return [bernoulli(torch.sigmoid(a), generator) for a in inputs]
 
     def _even_inputs(self, odd: LayerStates) -> LayerStates:
-        """r of the visible units, and the inputs of h_2, h_4, ..., given the odd layers."""
+        """Return the parameters r of the visible units and the inputs of h_2, h_4, ..., given the odd layers."""
         return [self.inputs(0, None, odd[0]), *self._upper_even_inputs(odd)]
 
     def _upper_even_inputs(self, odd: LayerStates) -> LayerStates:
-        """The inputs of h_2, h_4, ..., given the odd layers."""
+        """Return the inputs of h_2, h_4, ..., given the odd layers."""
         above = [*odd[1:], None]
         return [self.inputs(k, odd[i], above[i]) for i, k in enumerate(self._even)]
 
@@ -230,51 +233,54 @@ class DBMEnergy(nn.Module):
 
     @property
     def _even(self) -> range:
-        """Of the hidden layers."""
+        """Numbers of the even hidden layers."""
         return range(2, self.n_layers + 1, 2)
 
     @property
     def odd_sizes(self) -> tuple[int, ...]:
-        """n_1, n_3, ..."""
+        """Sizes n_1, n_3, ... of the odd layers."""
         return tuple(self.sizes[k] for k in self._odd)
 
     # -- log Z ----------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def as_bipartite_rbm(self) -> RBMEnergy:
-        """The same machine as two layers, the even ones (v first) and the odd ones; with weights of its own."""
+        """Return an equivalent RBM: the even layers, v first, are its visible units, the odd layers its hidden units.
+
+        The weights are copies.
+        """
         even = (0, *self._even)
         n_even = sum(self.sizes[k] for k in even)
-        machine = RBMEnergy(Bernoulli(n_even), sum(self.odd_sizes), generator=torch.Generator())
-        machine.to(self.biases[0])
+        rbm = RBMEnergy(Bernoulli(n_even), sum(self.odd_sizes), generator=torch.Generator())
+        rbm.to(self.biases[0])
         if not isinstance(self.likelihood, Bernoulli):
-            machine.visible = EvenLayerUnits(self.visible, n_even)
-        machine.weight.zero_()
+            rbm.visible = EvenLayerUnits(self.visible, n_even)
+        rbm.weight.zero_()
         rows = dict(zip(self._odd, _starts(self.odd_sizes), strict=True))
         columns = dict(zip(even, _starts([self.sizes[k] for k in even]), strict=True))
-        for k, weight in enumerate(self.weights, 1):  # W_k is between the layers k - 1 and k
+        for k, weight in enumerate(self.weights, 1):  # W_k connects the layers k - 1 and k
             odd, at, block = (k, k - 1, weight) if k % 2 else (k - 1, k, weight.t())
-            machine.weight[rows[odd] : rows[odd] + len(block), columns[at] : columns[at] + block.shape[1]] = block
-        machine.hidden_bias.copy_(torch.cat([self.biases[k] for k in self._odd]))
-        machine.visible_bias.copy_(torch.cat([self.biases[k] for k in even]))
-        return machine
+            rbm.weight[rows[odd] : rows[odd] + len(block), columns[at] : columns[at] + block.shape[1]] = block
+        rbm.hidden_bias.copy_(torch.cat([self.biases[k] for k in self._odd]))
+        rbm.visible_bias.copy_(torch.cat([self.biases[k] for k in even]))
+        return rbm
 
     @torch.no_grad()
     def log_partition(self) -> Float[Tensor, ""]:
-        """log Z, by summing over every state of the even or of the odd layers.
+        """Compute log Z by summing over all states of the even or of the odd layers.
 
         Raises:
-            InputError: more than 2^20 states of either.
+            InputError: both have more than 2^20 states.
         """
         return self.as_bipartite_rbm().log_partition()
 
 
 class EvenLayerUnits(VisibleUnits):
-    """Visible units beside binary ones: v and the even hidden layers as one layer.
+    """Visible units v concatenated with binary units: v and the even hidden layers as one layer.
 
     Args:
         visible: the units of the first columns.
-        n_columns: of both.
+        n_columns: total number of columns.
     """
 
     def __init__(self, visible: VisibleUnits, n_columns: int) -> None:
@@ -285,26 +291,26 @@ class EvenLayerUnits(VisibleUnits):
             self.sizes = [*visible.sizes, *[2] * self.n_binary]
 
     def energy(self, v: Float[Tensor, "*draws batch columns"], bias: Float[Tensor, " columns"]) -> Tensor:
-        """V of the first units, -b' h of the others."""
+        """Return V of the first units minus b' h of the others."""
         return self.first.energy(v[..., : self.n], bias[: self.n]) - v[..., self.n :] @ bias[self.n :]
 
     def log_normalizer(self, parameters: Tensor, bias: Tensor, total: Tensor | None = None) -> Tensor:
-        """That of the first units, and softplus of the others."""
+        """Return the log-normalizer of the first units plus softplus of the others."""
         first = self.first.log_normalizer(parameters[..., : self.n], bias[: self.n])
         return first + F.softplus(parameters[..., self.n :]).sum(-1)
 
     @torch.no_grad()
     def sample(self, parameters: Tensor, generator: Generator, total: Tensor | None = None) -> Tensor:
-        """Both drawn."""
+        """Sample both kinds of units."""
         first = self.first.sample(parameters[..., : self.n], generator)
         return torch.cat([first, bernoulli(torch.sigmoid(parameters[..., self.n :]), generator)], -1)
 
     def sufficient_statistic(self, v: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
-        """s(v), and the others as they are."""
+        """Return s(v) of the first units, and the others unchanged."""
         return torch.cat([self.first.sufficient_statistic(v[..., : self.n]), v[..., self.n :]], -1)
 
     def states_at(self, number: Int[Tensor, " states"]) -> Float[Tensor, "states columns"]:
-        """States of the first with states of the others."""
+        """Return the joint states of the given numbers, the state of the first units changing slowest."""
         its, other = mixed_radix([math.prod(self.first.sizes or ()), 2**self.n_binary], number).T
         first = self.first.states_at(its)
         bits = other[:, None] >> torch.arange(self.n_binary - 1, -1, -1) & 1
@@ -312,18 +318,18 @@ class EvenLayerUnits(VisibleUnits):
 
 
 class DBMLayerRBM(RBMEnergy):
-    r"""Two neighbouring layers of a deep machine as a machine of their own, what is beyond stood for by copies.
+    r"""RBM that pretrains two neighbouring layers of a deep Boltzmann machine; copies stand in for the other layers.
 
         p(h = 1 | v) = sigma(c + m W s(v)),   p(v | h): parameters b + n W' h,   m, n in {1, 2}
 
-    A layer with a layer above counts what is below twice (m = 2), one with a layer below counts what is above twice
-    (n = 2): so the inputs of the deep machine, which come from both sides, are as large as those it was begun with.
-    The contrast's gradient is that of `free_energy_given`; there is no joint energy, since all copies are given one
-    draw. W and c are the deep machine's own, and so is b of the visible units.
+    A layer with a layer above doubles its input from below (m = 2), a layer with a layer below doubles its input from
+    above (n = 2). The inputs of the deep machine, which come from both sides, are then as large as during pretraining.
+    The gradient is that of `free_energy_given`; there is no joint energy, since all copies share one sample.
+    W and c are the deep machine's own parameters, and so is b for k = 1.
 
     Args:
-        deep: the machine.
-        k: the upper one of the two layers, from 1.
+        deep: the deep Boltzmann machine.
+        k: number of the upper one of the two layers, from 1.
 
     Source: Salakhutdinov & Hinton (2009), section 3.1, eq. 15 to 20.
     """
@@ -342,21 +348,21 @@ class DBMLayerRBM(RBMEnergy):
     def forward(
         self, v: Float[Tensor, "*draws batch columns"], generator: Generator | None = None
     ) -> Float[Tensor, "*draws batch hidden"]:
-        """c + m W s(v)."""
+        """Return c + m W s(v), the input of the hidden units."""
         return self.up(self.below * self.visible.sufficient_statistic(v))
 
     def down(self, h: Float[Tensor, "*draws batch hidden"]) -> Float[Tensor, "*draws batch columns"]:
-        """b + n W' h."""
+        """Return b + n W' h, the parameters of p(v | h)."""
         return super().down(self.above * h)
 
     def free_energy_given(
         self, v: Float[Tensor, "*draws batch columns"], a: Float[Tensor, "*draws batch hidden"]
     ) -> Float[Tensor, "*draws batch"]:
-        """(m V(v) - n sum_j A(a_j)) / (m n): the rows' side of all copies, in steps as long as of one."""
+        """Return (m V(v) - n sum_j A(a_j)) / (m n), the free energy of all copies divided by their number."""
         own = self.visible.energy(v, self.visible_bias) / self.above
         return own - self.hidden.log_normalizer(a).sum(-1) / self.below
 
 
 def _starts(sizes: Sequence[int]) -> list[int]:
-    """Where each of some blocks side by side begins."""
+    """Return the offset of each of several consecutive blocks."""
     return [sum(sizes[:i]) for i in range(len(sizes))]

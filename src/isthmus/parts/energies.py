@@ -1,8 +1,8 @@
-"""Energies: the restricted Boltzmann machine in all its units, exactly where it is small enough to be summed.
+"""Energy of the restricted Boltzmann machine, with an exact log Z where it is small enough to enumerate.
 
-Units are in `isthmus.parts.visible_units` and `isthmus.parts.hidden_units`. How such a machine learns is in
-`isthmus.learning.contrastive_divergence`, how its chains run in `isthmus.learning.chains`, how log Z is estimated where
-it cannot be summed in `isthmus.evaluation.partition`.
+The units are in `isthmus.parts.visible_units` and `isthmus.parts.hidden_units`, the training objective in
+`isthmus.learning.contrastive_divergence`, the Gibbs chains in `isthmus.learning.chains`, and the estimate of log Z by
+annealed importance sampling in `isthmus.evaluation.partition`.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ from isthmus.parts.sampling import enumerate_states
 from isthmus.parts.visible_units import visible_units
 
 MAX_STATES = 2**20
-"""States of the smaller layer that are summed over: some seconds for a machine of ordinary size."""
+"""Largest number of states that log Z is summed over: some seconds for an RBM of ordinary size."""
 
 STATES_AT_ONCE = 2**13
+"""Number of states that are evaluated together."""
 
 
 class RBMEnergy(nn.Module):
-    r"""The restricted Boltzmann machine: two layers of units, each independent given the other.
+    r"""Energy of a restricted Boltzmann machine: two layers, the units of each independent given the other layer.
 
         E(v, h) = V(v; b) - s(v)' W' h - n c' h + B(h),   p(v, h) = exp(-E(v, h)) / Z
         F(v) = -log sum_h exp(-E(v, h)) = V(v; b) - sum_j A(a_j),   a = n c + W s(v)
         p(h | v): hidden units under the input a;   p(v | h): the likelihood with the parameters r = b + W' h
 
-    V, s, A and B are those of the units: for binary ones V = -b' v, s(v) = v, A = softplus, B = 0. n = 1, but for word
-    counts the number of words. As a map, `forward(v)` is a: the machine is the encoder of a tied autoencoder, whose
+    V, s, A and B belong to the units: for binary ones V = -b' v, s(v) = v, A = softplus, B = 0. n is the number of
+    words for word counts, else 1. `forward(v)` returns a: the module is the encoder of a tied autoencoder, whose
     decoder is `RBMDecoder`.
 
     Shapes: v (*draws, batch, columns); h and a (*draws, batch, n_hidden); energies (*draws, batch), in nats; W
@@ -47,33 +48,32 @@ class RBMEnergy(nn.Module):
     Args:
         likelihood: p(v | h): "bernoulli", "gaussian", "gaussian-learned", "gaussian-per-column", "categorical",
             "multinomial" (the replicated softmax) or "mixed" of real, binary and categorical columns.
-        n_hidden: how many hidden units.
+        n_hidden: number of hidden units.
         hidden: "bernoulli", "gaussian" (of unit variance), or "rectified" (noisy rectified).
-        weight_scale: the standard deviation of the first weights; None takes .3 / sqrt(columns + n_hidden), which is
-            Hinton's .01 for his machines and lets small ones begin too.
-        generator: what they are drawn from.
+        weight_scale: the standard deviation of the initial weights; None means .3 / sqrt(columns + n_hidden), which
+            is Hinton's .01 for his sizes and larger for small ones.
+        generator: the generator that initializes the weights.
 
     Raises:
-        InputError: a likelihood or a name without units, or fewer than one hidden unit.
+        InputError: a likelihood without visible units, an unknown name, or fewer than one hidden unit.
 
     Source: Smolensky (1986); Hinton, Training products of experts by minimizing contrastive divergence (2002);
     Welling, Rosen-Zvi & Hinton, Exponential family harmoniums (2005); DL book, section 20.2.
 
     Example:
         >>> from isthmus.parts.likelihoods import Bernoulli
-        >>> machine = RBMEnergy(Bernoulli(4), 3, generator=torch.Generator().manual_seed(0))
+        >>> rbm = RBMEnergy(Bernoulli(4), 3, generator=torch.Generator().manual_seed(0))
         >>> v = torch.tensor([[0.0, 1.0, 1.0, 0.0]])
-        >>> h = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3)  # every state, to sum over
-        >>> bool(torch.isclose(-torch.logsumexp(-machine.energy(v, h), 0), machine.free_energy(v)))
+        >>> h = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3)  # all hidden states
+        >>> bool(torch.isclose(-torch.logsumexp(-rbm.energy(v, h), 0), rbm.free_energy(v)))
         True
     """
 
     factorial: ClassVar[bool] = True
-    """Whether hidden units are independent given the visible ones, so that they are summed out in closed form."""
+    """True if the hidden units are independent given the visible units, and so are summed out in closed form."""
 
     below, above = 1, 1
-    """How often the hidden units count the visible ones, and the visible units the hidden ones: more than once where
-    the machine stands for layers of a deep one (`DBMLayerRBM`)."""
+    """Factors of the hidden units' input from below and of the visible units' input from above; 2 in `DBMLayerRBM`."""
 
     def __init__(
         self,
@@ -97,134 +97,137 @@ class RBMEnergy(nn.Module):
 
     @property
     def weight(self) -> Float[Tensor, "hidden columns"]:
-        """W."""
+        """The weights W."""
         return self.up.weight
 
     @property
     def hidden_bias(self) -> Float[Tensor, " hidden"]:
-        """c."""
+        """The hidden biases c."""
         return self.up.bias
 
     def forward(
         self, v: Float[Tensor, "*draws batch columns"], generator: Generator | None = None
     ) -> Float[Tensor, "*draws batch hidden"]:
-        """a = n c + W s(v), the input of the hidden units; nothing is drawn."""
+        """Return a = n c + W s(v), the input of the hidden units."""
         total = self.visible.total(v)
         if total is None:
             return self.up(self.visible.sufficient_statistic(v))
         return F.linear(self.visible.sufficient_statistic(v), self.weight) + total.unsqueeze(-1) * self.hidden_bias
 
     def down(self, h: Float[Tensor, "*draws batch hidden"]) -> Float[Tensor, "*draws batch columns"]:
-        """r = b + W' h, the parameters of p(v | h)."""
+        """Return r = b + W' h, the parameters of p(v | h)."""
         return F.linear(h, self.weight.t(), self.visible_bias)
 
     def energy(
         self, v: Float[Tensor, "*draws batch columns"], h: Float[Tensor, "*draws batch hidden"]
     ) -> Float[Tensor, "*draws batch"]:
-        """E(v, h)."""
+        """Return E(v, h)."""
         return self.visible.energy(v, self.visible_bias) - (h * self(v)).sum(-1) + self.hidden.energy(h).sum(-1)
 
     def free_energy(self, v: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch"]:
-        """F(v) = -log p(v) - log Z."""
+        """Return F(v) = -log p(v) - log Z."""
         return self.free_energy_given(v, self(v))
 
     def free_energy_given(
         self, v: Float[Tensor, "*draws batch columns"], a: Float[Tensor, "*draws batch hidden"]
     ) -> Float[Tensor, "*draws batch"]:
-        """F(v) where the hidden units' input a is there already: it costs the product with W."""
+        """Return F(v) from an input a of the hidden units that is already computed, which saves the product with W."""
         return self.visible.energy(v, self.visible_bias) - self.hidden.log_normalizer(a).sum(-1)
 
     def hidden_free_energy(
         self, h: Float[Tensor, "*draws batch hidden"], total: Float[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "*draws batch"]:
-        """-log of the sum over v of exp(-E(v, h)); `total` words a row where the units are word counts."""
+        """Return -log of the sum over v of exp(-E(v, h)); `total` is the number of words per row for word counts."""
         bias = self.hidden_bias if total is None else total.unsqueeze(-1) * self.hidden_bias
         own = self.hidden.energy(h).sum(-1) - (h * bias).sum(-1)
         return own - self.visible.log_normalizer(self.down(h), self.visible_bias, total)
 
     def chain_energy(self, v: Tensor, a: Tensor, h: Tensor) -> Float[Tensor, "*draws batch"]:
-        """What has the gradient of E(v, h) in expectation over h | v, with the least variance there is."""
+        """Return a term with the expected gradient of E(v, h) over h | v, with the least variance."""
         return self.free_energy_given(v, a)
 
     def code_activation(self) -> nn.Module:
-        """a -> E[h | v]."""
+        """Return the module a -> E[h | v]."""
         return self.hidden.activation()
 
     def mean_given(self, a: Float[Tensor, "*draws batch hidden"]) -> Float[Tensor, "*draws batch hidden"]:
-        """E[h | v] where the input a is there already."""
+        """Return E[h | v] from the input a."""
         return self.hidden.mean(a)
 
     def sample_given(
         self, a: Float[Tensor, "*draws batch hidden"], generator: Generator, h: Tensor | None = None
     ) -> Float[Tensor, "*draws batch hidden"]:
-        """A draw of h | v where the input a is there already; h is where units stand that are drawn in turn."""
+        """Sample h | v from the input a; h is the current state, for units that are sampled in turn."""
         return self.hidden.sample(a, generator)
 
     def hidden_mean(self, v: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch hidden"]:
-        """E[h | v]."""
+        """Return E[h | v]."""
         return self.mean_given(self(v))
 
     @torch.no_grad()
     def sample_hidden(self, v: Float[Tensor, "*draws batch columns"], generator: Generator) -> Tensor:
-        """One draw of h | v a row."""
+        """Sample h | v, once per row."""
         return self.sample_given(self(v), generator)
 
     def visible_mean(
         self, h: Float[Tensor, "*draws batch hidden"], total: Float[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "*draws batch columns"]:
-        """E[v | h]."""
+        """Return E[v | h]."""
         return self.visible.mean(self.down(h), total)
 
     @torch.no_grad()
     def sample_visible(
         self, h: Float[Tensor, "*draws batch hidden"], generator: Generator, total: Tensor | None = None
     ) -> Float[Tensor, "*draws batch columns"]:
-        """One draw of v | h a row."""
+        """Sample v | h, once per row."""
         return self.visible.sample(self.down(h), generator, total)
 
     def mean_field(self, v: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
-        """E[v | E[h | v]]: one trip up and down with means in place of draws, the reconstruction."""
+        """Return the reconstruction E[v | E[h | v]], with means in place of samples."""
         return self.visible_mean(self.hidden_mean(v), self.visible.total(v))
 
     def conditional_logits(
         self, v: Float[Tensor, "batch columns"], columns: Int[Tensor, " batch"]
     ) -> Float[Tensor, " batch"]:
-        """log p(v_j = 1 | the others) - log p(v_j = 0 | the others), for one column j of each row of binary units."""
+        """Return log p(v_j = 1 | the others) - log p(v_j = 0 | the others) for one binary column j of each row."""
         weight = self.weight[:, columns].t()
         without = self(v) - v.gather(-1, columns[:, None]) * weight
         rise = self.hidden.log_normalizer(without + weight) - self.hidden.log_normalizer(without)
         return self.visible_bias[columns] + rise.sum(-1)
 
-    # -- exactly ------------------------------------------------------------------------------------
+    # -- exact log Z --------------------------------------------------------------------------------
 
     @property
     def models_word_counts(self) -> bool:
-        """Whether each row has a number of words that is given, not modelled, and with it a Z of its own."""
+        """True if the rows are word counts: the number of words of a row is given, and each number has its own Z."""
         return self.visible.total(self.visible_bias) is not None
 
     @property
     def is_enumerable(self) -> bool:
-        """Whether log Z is one number, and within reach."""
+        """True if log Z is one number and a layer has at most `MAX_STATES` states."""
         return not self.models_word_counts and min(self._n_states()) <= MAX_STATES
 
     @torch.no_grad()
     def log_partition(self, total: float | None = None) -> Float[Tensor, ""]:
-        """log Z, by summing over every state of the layer that has fewer of them.
+        """Compute log Z by summing over all states of the layer with fewer states.
 
         Args:
-            total: how many words a row has, for word counts: each number has a Z of its own.
+            total: the number of words per row, for word counts: each number has its own Z.
 
         Raises:
-            InputError: more than `MAX_STATES` states on either side, or units that cannot be counted on both.
+            InputError: both layers have more than `MAX_STATES` states, or infinitely many.
         """
         hidden, visible = self._n_states()
         if min(hidden, visible) > MAX_STATES:
-            other = "; estimate it by annealed importance sampling: isthmus.evaluation.partition.annealed"
+            advice = (
+                "estimate it by annealed importance sampling "
+                "(isthmus.evaluation.partition.annealed_importance_sampling)"
+            )
             if not (self.factorial and self.hidden.exact_sampling):
-                other = ", and annealing needs binary hidden units that are independent given the rows; make it smaller"
+                advice = "use fewer units (annealing needs hidden units that are sampled exactly and independently)"
             raise InputError(
-                f"log Z of {self.n_visible} visible and {self.n_hidden} hidden units would be a sum over "
-                f"{_power(min(hidden, visible))}, more than 2^20 states{other}"
+                f"log Z of {self.n_visible} visible and {self.n_hidden} hidden units is a sum over "
+                f"{_power(min(hidden, visible))} states, more than 2^20; {advice}"
             )
         words = None if total is None else self.visible_bias.new_tensor([float(total)])
         if hidden <= visible:
@@ -234,7 +237,7 @@ class RBMEnergy(nn.Module):
         return torch.stack([part.logsumexp(0) for part in parts]).logsumexp(0)
 
     def _n_states(self) -> tuple[float, float]:
-        """States of the hidden and of the visible layer; infinite where they cannot be counted."""
+        """Return the number of states of the hidden and of the visible layer, which may be infinite."""
         each, sizes = self.hidden.n_states, self.visible.sizes
         return math.inf if each is None else each**self.n_hidden, math.inf if sizes is None else math.prod(sizes)
 
@@ -248,50 +251,50 @@ class RBMEnergy(nn.Module):
 
 
 class RBMDecoder(nn.Module):
-    """h -> r = b + W' h: a harmonium as the decoder of its own codes, tied to it.
+    """Decoder h -> r = b + W' h with the weights of an RBM, tied to the encoder.
 
-    The weights are the harmonium's own and not registered here, so that `parameters()` and `state_dict()` of an
-    objective that holds both name each once.
+    The weights belong to the RBM and are not registered here, so that `parameters()` and `state_dict()` of an objective
+    that holds both name each once.
 
     Shapes: (*draws, batch, n_hidden) -> (*draws, batch, columns).
 
     Args:
-        rbm: whose weights it uses.
+        rbm: the RBM whose weights are used.
 
     Example:
         >>> from isthmus.parts.likelihoods import Bernoulli
-        >>> machine = RBMEnergy(Bernoulli(4), 3, generator=torch.Generator().manual_seed(0))
-        >>> RBMDecoder(machine)(torch.zeros(5, 3)).shape
+        >>> rbm = RBMEnergy(Bernoulli(4), 3, generator=torch.Generator().manual_seed(0))
+        >>> RBMDecoder(rbm)(torch.zeros(5, 3)).shape
         torch.Size([5, 4])
     """
 
     def __init__(self, rbm: RBMEnergy) -> None:
         super().__init__()
-        # In a tuple, nn.Module does not register it; deepcopy still follows it with the copies already made.
+        # nn.Module does not register a module inside a tuple; deepcopy still copies it consistently.
         self._rbm = (rbm,)
 
     @property
     def rbm(self) -> RBMEnergy:
-        """Whose weights these are."""
+        """The RBM whose weights are used."""
         return self._rbm[0]
 
     def forward(
         self, code: Float[Tensor, "*draws batch hidden"], generator: Generator | None = None
     ) -> Float[Tensor, "*draws batch columns"]:
-        """The parameters of p(v | h); nothing is drawn."""
+        """Return the parameters of p(v | h)."""
         return self.rbm.down(code)
 
     @torch.no_grad()
     def start_at(self, output: Float[Tensor, " columns"]) -> None:
-        """Give about `output`, whatever the code, before learning: the visible biases."""
+        """Set the visible biases to `output`, the decoder's initial output up to its small weights."""
         self.rbm.visible_bias.copy_(output)
 
 
 def _chunks(n: int) -> Iterator[tuple[int, int]]:
-    """The numbers below n, some at a time."""
+    """Yield start and stop of chunks of at most `STATES_AT_ONCE` of the numbers below n."""
     return ((start, min(start + STATES_AT_ONCE, n)) for start in range(0, n, STATES_AT_ONCE))
 
 
 def _power(n: float) -> str:
-    """A number of states in words."""
+    """Format a number of states as a power of two."""
     return "infinitely many" if n == math.inf else f"2^{math.log2(n):.0f}"

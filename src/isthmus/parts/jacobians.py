@@ -1,7 +1,7 @@
-"""How a code moves with its input: the Jacobian of the encoder, its squared norm, and the penalty on it.
+"""Jacobian of the encoder, its squared norm, and the contractive penalty.
 
-A Jacobian is rarely needed as a matrix. For one layer its squared norm is a product of two small things; for a deep
-map a few random directions tell the norm, and where code or rows are narrow all directions are few enough.
+The Jacobian is rarely needed as a matrix. For one layer its squared norm has a cheap closed form; for a deep map a
+few random directions estimate it, and where the code or the rows are narrow, all directions are few enough.
 """
 
 from __future__ import annotations
@@ -26,22 +26,27 @@ from isthmus.parts.networks import MLP
 from isthmus.parts.penalties import Coder, Penalty, check_weight
 
 Map = Callable[[Tensor], Tensor]
-"""Rows to rows, each by itself: (*draws, batch, columns) -> (*draws, batch, outputs)."""
+"""Function that maps each row separately: (*draws, batch, columns) -> (*draws, batch, outputs)."""
 
 Method = Literal["closed", "exact", "hutchinson"]
 METHODS = ("auto", "closed", "exact", "hutchinson")
 MAPS = ("encoder", "reconstruction")
 
 EXACT_SIZE = 16
-"""The exact norm takes a pass for every unit of the code, or for every column if these are fewer: up to this many it
-is what "auto" takes. One probe costs about three forward and backward passes, an exact direction about one."""
+"""Largest number of directions for which "auto" computes the exact norm.
+
+It needs a pass for every unit of the code, or for every column where these are fewer. One probe costs about three
+forward and backward passes, an exact direction about one.
+"""
 
 ELEMENTWISE_ACTIVATIONS = (nn.Sigmoid, nn.Tanh, nn.ReLU, nn.GELU, nn.SiLU, nn.Softplus, nn.Identity)
-"""Activations whose j-th output depends on the j-th input alone. A module of another class says so by `elementwise`."""
+"""Activations whose j-th output depends on the j-th input alone; other classes set an attribute `elementwise`."""
 
 
 def activation_derivative(activation: nn.Module, preactivation: Float[Tensor, "*draws batch units"]) -> Tensor:
-    """s'(a_j) of an activation that acts unit by unit; differentiable again, and there where gradients are off.
+    """Return the derivative s'(a_j) of an elementwise activation.
+
+    It is differentiable where gradients are enabled, and is also computed where they are disabled.
 
     Example:
         >>> activation_derivative(nn.Sigmoid(), torch.zeros(1, 2)).detach()
@@ -55,12 +60,12 @@ def activation_derivative(activation: nn.Module, preactivation: Float[Tensor, "*
 
 
 def vjp(f: Map, x: Float[Tensor, "*draws batch columns"], u: Float[Tensor, "n _ outputs"]) -> Tensor:
-    """J_f(x)^T u of every row for each of n directions u, by reverse mode: (*draws, batch, columns, n).
+    """Return J_f(x)^T u of every row for each of n directions u, by reverse mode: (*draws, batch, columns, n).
 
     Args:
         f: the map.
         x: rows.
-        u: (n, batch, outputs), or (n, 1, outputs) for the same directions at all rows; draws share them.
+        u: (n, batch, outputs), or (n, 1, outputs) for the same directions at all rows; leading axes share them.
 
     Example:
         >>> vjp(torch.square, torch.tensor([[1.0, 2.0]]), torch.ones(1, 1, 2)).squeeze().detach()
@@ -70,7 +75,7 @@ def vjp(f: Map, x: Float[Tensor, "*draws batch columns"], u: Float[Tensor, "n _ 
     with torch.enable_grad():
         rows = x.detach().requires_grad_()
         outputs = f(rows)
-        # One at a time: vmap would gain a tenth to a third, and fails in torch's second derivative of group_norm.
+        # A loop: vmap would be 10 to 30% faster, but fails in torch's second derivative of group_norm.
         products = [
             torch.autograd.grad(outputs, rows, each.expand_as(outputs), retain_graph=True, create_graph=differentiable)
             for each in u
@@ -79,12 +84,12 @@ def vjp(f: Map, x: Float[Tensor, "*draws batch columns"], u: Float[Tensor, "n _ 
 
 
 def jvp(f: Map, x: Float[Tensor, "*draws batch columns"], v: Float[Tensor, "n _ columns"]) -> Tensor:
-    """J_f(x) v of every row for each of n directions v, by forward mode: (*draws, batch, outputs, n).
+    """Return J_f(x) v of every row for each of n directions v, by forward mode: (*draws, batch, outputs, n).
 
     Args:
         f: the map.
         x: rows.
-        v: (n, batch, columns), or (n, 1, columns) for the same directions at all rows; draws share them.
+        v: (n, batch, columns), or (n, 1, columns) for the same directions at all rows; leading axes share them.
 
     Example:
         >>> jvp(torch.square, torch.tensor([[1.0, 2.0]]), torch.ones(1, 1, 2)).squeeze()
@@ -100,28 +105,29 @@ def jvp(f: Map, x: Float[Tensor, "*draws batch columns"], v: Float[Tensor, "n _ 
 
 @functools.cache
 def _load_forward_mode() -> None:
-    """Torch compiles its rules of forward mode when they are first used, and then warns of the compiler it takes."""
+    """Load torch's forward-mode rules without the deprecation warning of its compiler at their first use."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         forward_mode_jvp(torch.square, (torch.zeros(1),), (torch.ones(1),))
 
 
 def use_forward_mode(encoder: nn.Module, n_columns: int, n_outputs: int) -> bool:
-    """Whether directions are taken in the space of the rows and pushed, or in that of the outputs and pulled.
+    """Return True if Jacobian products use forward mode (J v), False for reverse mode (J^T u).
 
-    The narrower space needs fewer directions for all of J, and random ones scatter less there: at 784-512-256-30
-    half as much. (Torch has no forward mode for the normalisation of maps, so convolutions are always pulled.)
+    The narrower space needs fewer directions for all of J, and estimates from random directions have less variance
+    there: half as much at 784-512-256-30. Torch has no forward mode for the normalisation of maps, so convolutional
+    encoders always use reverse mode.
     """
     return n_columns < n_outputs and isinstance(encoder, MLP)
 
 
 def standard_basis(n: int, like: Tensor) -> Float[Tensor, "n 1 n"]:
-    """Every direction once."""
+    """Return the n directions of the standard basis."""
     return torch.eye(n, dtype=like.dtype, device=like.device)[:, None]
 
 
 def rademacher(shape: tuple[int, ...], like: Tensor, generator: Generator) -> Tensor:
-    """Plus or minus one with equal odds, drawn where the generator lives."""
+    """Sample +1 or -1 with equal probability, on the generator's device, and move them to `like`."""
     below_half = torch.rand(shape, generator=generator, device=generator.device) < 0.5
     return below_half.to(like.device, like.dtype).mul_(2.0).sub_(1.0)
 
@@ -129,14 +135,15 @@ def rademacher(shape: tuple[int, ...], like: Tensor, generator: Generator) -> Te
 def code_jacobian(
     encoder: nn.Module, code_activation: nn.Module, x: Float[Tensor, "batch columns"]
 ) -> Float[Tensor, "batch code_size columns"]:
-    """J_f(x), f(x) = s(encoder(x)), of every row: diag(s'(a)) W for one layer, else a pass for each unit or column.
+    """Return the Jacobian J_f(x) of f(x) = s(encoder(x)) at every row.
 
-    The encoder is taken as it is read: without dropout, batch normalisation by its running moments.
+    It is diag(s'(a)) W for one layer; otherwise it takes a pass for each unit or column. The encoder runs in
+    evaluation mode: without dropout, with the running moments of batch normalisation.
 
     Args:
         encoder: x -> a.
         code_activation: a -> h.
-        x: rows in model space, (batch, columns); batch * code_size * columns numbers have to fit into memory.
+        x: rows in model space, (batch, columns); the result has batch * code_size * columns entries.
 
     Source: Rifai et al. (2011a), section 2.
 
@@ -164,12 +171,12 @@ def code_jacobian(
 def singular_values(
     encoder: nn.Module, code_activation: nn.Module, x: Float[Tensor, "batch columns"]
 ) -> Float[Tensor, "batch smaller"]:
-    """The singular values of J_f(x) of every row, largest first: in how many directions a code still moves.
+    """Return the singular values of J_f(x) at every row, largest first.
 
-    Their squares sum to the squared norm that a contraction makes small. Few large ones beside many small ones say
-    that the code follows the manifold along its tangents and is deaf to all other directions.
+    Their squares sum to the squared norm that `Contraction` penalises. A few large values and many small ones mean
+    that the code varies along the tangents of the manifold and is invariant in all other directions.
 
-    Args and memory: as `code_jacobian`.
+    Arguments and memory: as for `code_jacobian`.
 
     Source: Rifai et al. (2011a), section 5.3; DL book 14.7.
 
@@ -182,70 +189,70 @@ def singular_values(
 
 
 def single_affine_layer(encoder: nn.Module) -> nn.Linear | None:
-    """The affine map of an encoder that has one layer and nothing else; None of any other."""
+    """Return the affine map of an encoder that consists of one; None for any other encoder."""
     maps = encoder.affine_maps if isinstance(encoder, MLP) else []
     return maps[0] if len(maps) == 1 else None
 
 
 def is_elementwise(activation: nn.Module) -> bool:
-    """Whether an activation's Jacobian is diagonal."""
+    """Return True if the Jacobian of the activation is diagonal."""
     return isinstance(activation, ELEMENTWISE_ACTIVATIONS) or bool(getattr(activation, "elementwise", False))
 
 
 @contextmanager
 def eval_mode(*parts: object) -> Iterator[None]:
-    """The modules among the parts as they are when they are read, and as they were before afterwards."""
+    """Context manager that puts the modules among `parts` into evaluation mode and restores their modes afterwards."""
     modules = [module for part in parts if isinstance(part, nn.Module) for module in part.modules()]
-    learning = [module for module in modules if module.training]
-    for module in learning:
+    in_training = [module for module in modules if module.training]
+    for module in in_training:
         module.training = False
     try:
         yield
     finally:
-        for module in learning:
+        for module in in_training:
             module.training = True
 
 
 class Contraction(Penalty):
-    r"""Omega = ||J_f(x)||_F^2,   J_f = dh/dx: the code shall hardly move when the input does.
+    r"""Contractive penalty Omega = ||J_f(x)||_F^2,   J_f = dh/dx.
 
         closed      sum_j s'(a_j)^2 ||W_j||^2                       one layer, h = s(W x + b)
         exact       sum_i ||J^T e_i||^2,  or  sum_j ||J e_j||^2     a pass for each unit, or for each column
         hutchinson  mean of  ||J^T u||^2,  or  ||J v||^2            unbiased; a pass for each probe u or v, all +-1
         order=2     + hessian_weight * E_e ||J_f(x) - J_f(x + e)||_F^2,   e ~ N(0, hessian_scale^2 I)
 
-    The reconstruction holds against it, and only the directions in which the data vary are worth its price: the code
-    follows these and is deaf to the rest. The second order (CAE+H) keeps it so in the neighbourhood of a row; as
-    the scale goes to zero, E_e / scale^2 tends to the squared norm of the Hessian.
+    The reconstruction term balances the penalty: only the directions in which the data vary reduce the reconstruction
+    error, so the code varies along them and is insensitive to the others. The second-order term (CAE+H) extends this
+    to a neighbourhood of each row; as the scale goes to zero, E_e / scale^2 tends to the squared norm of the Hessian.
 
     Shapes: x (batch, columns), code (batch, code_size) -> (batch,), in squared units of code over model space.
 
-    Of the two forms the one with the narrower vectors is taken: J^T u by reverse mode where the code is narrower than
+    Of the two forms, the one with the narrower vectors is used: J^T u by reverse mode where the code is narrower than
     the rows, J v by forward mode where it is wider.
 
-    The derivative is taken at what was encoded: x, or x~ where a corruption is. Deep maps are taken as they are read:
-    without dropout (it makes no map of its own), with batch normalisation by its running moments, which are
-    constants here. Before such a layer the scale of the weights does nothing, and the penalty only shrinks it; take
-    normalization="layer" or none. Where the decoder is not tied, scale cheats alike: small encoder and large decoder
-    weights lower the penalty and change no reconstruction (f / c with g(c h)), so tie the weights, or penalise the
-    reconstruction. A mask that is given to the encoder beside x is held constant.
+    The derivative is taken at the encoder's input: x, or x~ with a corruption. Deep maps run in evaluation mode:
+    without dropout, and with the running moments of batch normalisation as constants. Before a batch normalisation the
+    scale of the weights has no effect on the code, and the penalty only shrinks the weights; use normalization="layer"
+    or none. Without tied weights, small encoder and large decoder weights lower the penalty likewise and change no
+    reconstruction (f / c with g(c h)); so tie the weights, or penalise the reconstruction. A mask in the encoder's
+    input is held constant.
 
     Args:
-        weight: lambda. Rifai et al. minimise, row by row, the cross-entropy summed over columns plus
-            lambda ||J||_F^2: with likelihood="bernoulli" their lambda is the weight. Beside a summed squared error
-            without its 1/2, lambda is half of it here; beside a *mean* over d columns it is lambda * d, or
+        weight: lambda. Rifai et al. minimise, per row, the cross-entropy summed over columns plus
+            lambda ||J||_F^2: with likelihood="bernoulli" their lambda is the weight. For a summed squared error
+            without its 1/2 the weight is lambda / 2; for a *mean* over d columns it is lambda * d, or
             lambda * d / 2 with the squared error.
-        order: 1, or 2 for the second term.
-        hessian_weight: of the second term beside the first: gamma / lambda of the paper.
+        order: 1, or 2 to add the second term.
+        hessian_weight: weight of the second term relative to the first: gamma / lambda of the paper.
         hessian_scale: standard deviation of e, in units of model space.
-        n_corruptions: draws of e for each row.
-        of: "encoder", f as above; or "reconstruction", where f is the whole way to E[x | h].
-        method: one of the above, or "auto": closed where there is such a form (one layer, an activation that acts by
-            unit, of="encoder"), else exact where code or columns (the fewer) are at most 16, else hutchinson.
-        n_probes: u or v for each row.
+        n_corruptions: number of samples e per row.
+        of: "encoder", f as above; or "reconstruction", where f maps x to E[x | h].
+        method: one of the above, or "auto": closed where that form exists (one layer, an elementwise activation,
+            of="encoder"), else exact where the code size or the number of columns is at most 16, else hutchinson.
+        n_probes: number of probes u or v per row.
 
     Raises:
-        InputError: a name, a size or a number that cannot be meant; the closed form asked of a map that has none.
+        InputError: an unknown name or an invalid number; method="closed" for a map without a closed form.
 
     Source: Rifai et al., Contractive auto-encoders, ICML (2011a), eq. 1 to 7; Rifai et al., Higher order contractive
     auto-encoder, ECML (2011b), eq. 5 and 6; Hutchinson (1990) for the probes; DL book 14.7.
@@ -275,7 +282,7 @@ class Contraction(Penalty):
     ) -> None:
         super().__init__(weight)
         if isinstance(order, bool) or order not in (1, 2):
-            raise InputError(f"contraction_order={order!r}: it must be 1, or 2 for the Hessian's term besides")
+            raise InputError(f"contraction_order={order!r}: it must be 1, or 2 to add the term of the Hessian")
         check_choice("contraction_of", of, MAPS)
         check_choice("contraction_method", method, METHODS)
         check_count("n_corruptions", n_corruptions)
@@ -286,16 +293,16 @@ class Contraction(Penalty):
         self.n_corruptions, self.n_probes = int(n_corruptions), int(n_probes)
 
     def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
-        """Omega of the trip's rows; where no generator is given, what is drawn is the same every time."""
+        """Return Omega of each row; without a generator, the random probes are the same at every call."""
         generator = torch.Generator().manual_seed(0) if generator is None else generator
         method = self.resolve_method(coder, output.corrupted.shape[-1], output.code.shape[-1])
         closed = method == "closed"
-        # The closed form costs nothing in single precision. And a difference of Jacobians is small beside either:
-        # half precision would leave nothing of it but rounding.
-        whole = (
+        # The closed form is cheap in single precision. A difference of Jacobians is small compared with either, and
+        # half precision would leave rounding errors alone.
+        single_precision = (
             torch.autocast(output.corrupted.device.type, enabled=False) if closed or self.order == 2 else nullcontext()
         )
-        with whole, eval_mode(coder.encoder, coder.code_activation, coder.decoder):
+        with single_precision, eval_mode(coder.encoder, coder.code_activation, coder.decoder):
             if closed:
                 return self._closed_form(output, coder, generator)
             first, *others = self._jacobian_entries(method, output, coder, generator)
@@ -305,43 +312,43 @@ class Contraction(Penalty):
             return penalty
 
     def resolve_method(self, coder: Coder, n_columns: int, code_size: int) -> Method:
-        """The method that is used for a model of these sizes: see `method`.
+        """Return the method that is used for a model of these sizes; see `method`.
 
         Raises:
-            InputError: the closed form is asked of a map that has none.
+            InputError: method="closed" for a map without a closed form.
         """
-        lacks = self._lacks_closed_form(coder)
-        if self.method == "closed" and lacks:
-            raise InputError(f"contraction_method='closed' has the Jacobian of one layer, and {lacks}; take 'auto'")
+        obstacle = self._lacks_closed_form(coder)
+        if self.method == "closed" and obstacle:
+            raise InputError(f"contraction_method='closed' needs an encoder of one layer, but {obstacle}; use 'auto'")
         if self.method != "auto":
             return cast(Method, self.method)
         outputs = n_columns if self.of == "reconstruction" else code_size
-        return "closed" if not lacks else "exact" if min(n_columns, outputs) <= EXACT_SIZE else "hutchinson"
+        return "closed" if not obstacle else "exact" if min(n_columns, outputs) <= EXACT_SIZE else "hutchinson"
 
     def _lacks_closed_form(self, coder: Coder) -> str:
-        """Why there is no closed form; nothing where there is."""
+        """Return the reason why there is no closed form; an empty string where there is one."""
         if self.of == "reconstruction":
-            return "the reconstruction takes two"
+            return "contraction_of='reconstruction' includes the decoder"
         if single_affine_layer(coder.encoder) is None:
             n_layers = len(coder.encoder.affine_maps) if isinstance(coder.encoder, MLP) else 0
             return f"this encoder has {n_layers}" if n_layers else f"this encoder is a {type(coder.encoder).__name__}"
         if not is_elementwise(coder.code_activation):
-            return f"{type(coder.code_activation).__name__} does not act on each unit of the code by itself"
+            return f"the code activation {type(coder.code_activation).__name__} is not elementwise"
         return ""
 
     def _evaluation_points(
         self, x: Float[Tensor, "batch columns"], generator: Generator
     ) -> Float[Tensor, "points batch columns"]:
-        """The points that are looked at: x, and for the second order its neighbours x + e."""
+        """Return the points at which J is evaluated: x, and for the second order its neighbours x + e."""
         n_draws = self.n_corruptions if self.order == 2 else 0
         noise = torch.randn((n_draws, *x.shape), generator=generator, dtype=x.dtype, device=generator.device)
         return torch.cat([x[None], x + self.hessian_scale * noise.to(x.device)])
 
     def _closed_form(self, output: ForwardPass, coder: Coder, generator: Generator) -> Float[Tensor, "*draws batch"]:
-        """The closed form: ||W_j||^2 once for all rows, and s'(a) at each point."""
+        """Compute the closed form: ||W_j||^2 once for all rows, and s'(a) at each point."""
         x, mask = _encoder_input(coder.encoder, output)
         weight = cast(nn.Linear, single_affine_layer(coder.encoder)).weight
-        # The norm and its square read W once each way; W^2 summed writes it three times more.
+        # vector_norm reads W once forward and once backward; W.square().sum() accesses memory three times more.
         norms = torch.linalg.vector_norm(weight if mask is None else weight[:, : x.shape[-1]], dim=1).square()
         if self.order == 1:
             return activation_derivative(coder.code_activation, _at_least_fp32(output.preactivation)).square() @ norms
@@ -354,7 +361,7 @@ class Contraction(Penalty):
     def _jacobian_entries(
         self, method: Method, output: ForwardPass, coder: Coder, generator: Generator
     ) -> Float[Tensor, "points batch entries"]:
-        """J at the points, whole or along the probes: its squares sum to the squared norm."""
+        """Return entries whose squares sum to ||J||^2 at each point: all of J, or J along the probes."""
         x, mask = _encoder_input(coder.encoder, output)
 
         def f(rows: Tensor) -> Tensor:
@@ -371,22 +378,22 @@ class Contraction(Penalty):
         return (jvp if forward else vjp)(f, self._evaluation_points(x, generator), directions).flatten(2)
 
     def extra_repr(self) -> str:
-        """What `repr` says of it."""
+        """Return the arguments that `repr` shows."""
         return f"weight={self.weight:g}, order={self.order}, of={self.of!r}, method={self.method!r}"
 
 
 def _squared_norm(view: Float[Tensor, "*draws batch entries"]) -> Float[Tensor, "*draws batch"]:
-    """The squares of a view of the Jacobian, summed over its entries."""
+    """Return the sum of squares over the entries."""
     return _at_least_fp32(view).square().sum(-1)
 
 
 def _at_least_fp32(x: Tensor) -> Tensor:
-    """At least single precision, whatever learning computes in."""
+    """Convert half-precision numbers to fp32."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def _encoder_input(encoder: nn.Module, output: ForwardPass) -> tuple[Tensor, Tensor | None]:
-    """x~ as the encoder was given it, and the mask beside it where it was given one: 1 where it may look."""
+    """Return x~ as the encoder received it, and the mask in its input, if any: 1 where the entry is visible."""
     x = output.corrupted
     if not isinstance(encoder, MLP) or encoder.sizes[0] == x.shape[-1]:
         return x, None
@@ -396,5 +403,5 @@ def _encoder_input(encoder: nn.Module, output: ForwardPass) -> tuple[Tensor, Ten
 
 
 def _append_mask(x: Float[Tensor, "*draws batch columns"], mask: Tensor | None) -> Tensor:
-    """x, and the mask beside it where there is one."""
+    """Return x with the mask appended, if there is one."""
     return x if mask is None else torch.cat([x, mask.expand_as(x)], -1)

@@ -247,7 +247,7 @@ class BatchNormalization(nn.Module):
 def post_affine_modules(
     n_units: int, activation: str, normalization: str | None, dropout: float, *, maps: bool = False
 ) -> list[nn.Module]:
-    """Return the modules after a hidden layer's affine map: normalisation, activation and dropout, where they are used."""
+    """Return the modules after a hidden layer's affine map: normalisation, activation and dropout, where used."""
     layers: list[nn.Module] = []
     if normalization == "batch":
         layers.append(BatchNormalization(n_units, maps=maps))

@@ -1,4 +1,4 @@
-"""What a deep Boltzmann machine makes of rows as a coder: its settled marginals and a pass up, and a pass down."""
+"""A deep Boltzmann machine as encoder and decoder: mean field and an upward pass, and a downward pass."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from isthmus.parts.deep_energies import DBMEnergy
 
 
 class MeanField(nn.Module):
-    """x -> a_L, the input of the top units where the mean field has settled; nothing is drawn.
+    """Encoder x -> a_L of a deep Boltzmann machine: the input of the top units at the mean-field solution.
 
-        mu by n rounds, held;   h_k = sigma(b_k + W_k h_(k-1) + W_(k+1)' mu_(k+1)),   a_L = b_L + W_L h_(L-1)
+        mu by n rounds, constant;   h_k = sigma(b_k + W_k h_(k-1) + W_(k+1)' mu_(k+1)),   a_L = b_L + W_L h_(L-1)
 
-    The last pass up is what gradients go through: it is the network of one hidden layer after the other to which the
-    marginals of the layer above are given as inputs besides, and where these have settled it gives them back. Its
-    weights are the machine's, until it leaves the machine: from then on b_k and W_k are its own, begun there, and the
-    machine that settles the marginals, and speaks down from them, stays as it was. (In the paper the weights down
-    learn too; here they are held.)
+    Gradients flow through the final upward pass only. It is a feed-forward network whose hidden layers also receive
+    the means of the layer above as inputs; at the mean-field solution it reproduces the means. Its weights are those of
+    the Boltzmann machine until `separate_weights` copies them: from then on b_k and W_k are the encoder's own, while
+    the Boltzmann machine, which computes the means and the input from above, stays unchanged. (In the paper the
+    weights from above are trained too; here they are constant.)
 
     Shapes: (*draws, batch, columns) -> (*draws, batch, n_L).
 
     Args:
-        machine: the energy.
-        n_iterations: rounds.
+        machine: the energy of the deep Boltzmann machine.
+        n_iterations: number of mean-field rounds.
 
     Source: Salakhutdinov & Hinton, Deep Boltzmann machines (2009), section 3.3 (discriminative fine-tuning).
     """
@@ -44,29 +44,29 @@ class MeanField(nn.Module):
 
     @torch.no_grad()
     def separate_weights(self) -> None:
-        """Go on with weights of its own, where it has none yet; the first see v itself in place of s(v)."""
+        """Copy the upward weights, unless already done; the first layer then takes v itself in place of s(v)."""
         if self.own is not None:
             return
-        machine = self.machine
-        self.own = nn.ModuleList(skip_init(nn.Linear, n, m) for n, m in pairwise(machine.sizes))
-        self.own.to(machine.biases[0])
-        for k, (layer, weight) in enumerate(zip(self.own, machine.weights, strict=True), 1):
-            unit = machine.visible.sufficient_statistic(torch.ones_like(weight[:1])) if k == 1 else 1.0
-            cast(nn.Linear, layer).weight.copy_(weight * unit)
-            cast(nn.Linear, layer).bias.copy_(machine.biases[k])
+        dbm = self.machine
+        self.own = nn.ModuleList(skip_init(nn.Linear, n, m) for n, m in pairwise(dbm.sizes))
+        self.own.to(dbm.biases[0])
+        for k, (layer, weight) in enumerate(zip(self.own, dbm.weights, strict=True), 1):
+            scale = dbm.visible.sufficient_statistic(torch.ones_like(weight[:1])) if k == 1 else 1.0
+            cast(nn.Linear, layer).weight.copy_(weight * scale)
+            cast(nn.Linear, layer).bias.copy_(dbm.biases[k])
 
     def forward(self, x: Float[Tensor, "*draws batch columns"], generator: Generator | None = None) -> Tensor:
-        """The input of the top units."""
-        machine = self.machine
+        """Return the input of the top units."""
+        dbm = self.machine
         with torch.no_grad():
-            mu = machine.mean_field(x, self.n_iterations)
-        below = machine.visible.sufficient_statistic(x) if self.own is None else x
+            mu = dbm.mean_field(x, self.n_iterations)
+        below = dbm.visible.sufficient_statistic(x) if self.own is None else x
         for k, activation in enumerate(self.activations, 1):
             below = activation(self._inputs(k, below, mu[k]))
-        return self._inputs(machine.n_layers, below, None)
+        return self._inputs(dbm.n_layers, below, None)
 
     def _inputs(self, k: int, below: Tensor, above: Tensor | None) -> Tensor:
-        """b_k + W_k u_(k-1) + W_(k+1)' u_(k+1), without what is above where that is None."""
+        """Return b_k + W_k u_(k-1) + W_(k+1)' u_(k+1), without the last term where `above` is None."""
         if self.own is None:
             return self.machine.inputs(k, below, above)
         total = cast(Tensor, self.own[k - 1](below))
@@ -74,33 +74,34 @@ class MeanField(nn.Module):
 
 
 def _leave_as_saved(module: MeanField, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
-    """Before weights are loaded: leave the machine where the pass up that was saved had."""
+    """Before loading a state_dict that has weights of the encoder's own, create them."""
     if any(name.startswith(f"{prefix}own.") for name in state):
         module.separate_weights()
 
 
 class DBMDecoder(nn.Module):
-    """h_L -> the parameters of p(x | h_1): down by rates, each layer counting what is above twice.
+    """Decoder h_L -> parameters of p(x | h_1): a downward pass of means, in which each layer doubles its input from
+    above.
 
     Shapes: (*draws, batch, n_L) -> (*draws, batch, columns).
 
     Args:
-        machine: whose weights these are; not registered here.
+        machine: the deep Boltzmann machine whose weights are used; it is not registered here.
     """
 
     def __init__(self, machine: DBMEnergy) -> None:
         super().__init__()
-        # In a tuple, nn.Module does not register it; deepcopy still follows it with the copies already made.
+        # nn.Module does not register a module inside a tuple; deepcopy still copies it consistently.
         self._dbm = (machine,)
 
     def forward(self, code: Float[Tensor, "*draws batch units"], generator: Generator | None = None) -> Tensor:
-        """The parameters; nothing is drawn."""
-        machine, units = self._dbm[0], code
-        for k in reversed(range(1, machine.n_layers)):
-            units = torch.sigmoid(machine.inputs(k, None, 2 * units))
-        return machine.inputs(0, None, units)
+        """Return the parameters of p(x | h_1)."""
+        dbm, units = self._dbm[0], code
+        for k in reversed(range(1, dbm.n_layers)):
+            units = torch.sigmoid(dbm.inputs(k, None, 2 * units))
+        return dbm.inputs(0, None, units)
 
     @torch.no_grad()
     def start_at(self, output: Float[Tensor, " columns"]) -> None:
-        """Set the biases of the rows."""
+        """Set the visible biases to `output`."""
         self._dbm[0].biases[0].copy_(output)

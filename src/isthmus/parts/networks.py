@@ -1,7 +1,7 @@
-"""The maps of an autoencoder: multilayer perceptrons, plain and tied, drawn from an explicit generator.
+"""Multilayer perceptrons, with and without tied weights, initialized from an explicit generator.
 
-Their layers are in `isthmus.parts.layers`, the convolutional pair in `isthmus.parts.convolutions`; what other rooms
-need of both is here.
+The layers are in `isthmus.parts.layers` and the convolutional networks in `isthmus.parts.convolutions`; this module
+re-exports the names of both that the rest of the package uses.
 """
 
 from __future__ import annotations
@@ -42,16 +42,18 @@ __all__ = [
 
 
 class MLP(nn.Module):
-    """a_l = W_l h_(l-1) + b_l,  h_l = dropout(f(norm(a_l))),  h_0 = x; the output is the last a.
+    """Multilayer perceptron: a_l = W_l h_(l-1) + b_l,  h_l = dropout(f(norm(a_l))),  h_0 = x.
+
+    The output is the last a, without activation.
 
     Shapes: (*draws, batch, sizes[0]) -> (*draws, batch, sizes[-1]).
 
     Args:
-        sizes: units of every layer, input and output included; two sizes make one affine map.
+        sizes: units of every layer, input and output included; two sizes give one affine map.
         activation: a name in `ACTIVATIONS`, for the hidden layers.
         normalization: None, "batch" or "layer", before the activation of the hidden layers.
-        dropout: the rate at which hidden units are dropped while training.
-        generator: what the weights are drawn from.
+        dropout: the rate at which hidden units are dropped during training.
+        generator: the generator that initializes the weights.
 
     Raises:
         InputError: fewer than two sizes, a size below 1, an unknown name, a rate outside [0, 1).
@@ -77,7 +79,7 @@ class MLP(nn.Module):
         check_options(activation, normalization, dropout)
         check_sizes("MLP", sizes)
         if len(sizes) < 2:
-            raise InputError(f"MLP: {tuple(sizes)} is not a map; give at least the size of input and output")
+            raise InputError(f"MLP: sizes {tuple(sizes)} are too few; give at least the sizes of input and output")
         self.sizes = tuple(int(size) for size in sizes)
         self.activation = activation
         self.normalization = normalization
@@ -91,12 +93,12 @@ class MLP(nn.Module):
 
     @torch.no_grad()
     def start_at(self, output: Float[Tensor, " outputs"]) -> None:
-        """Set the last bias: what the network gives before it has learned, up to the scatter of its weights."""
+        """Set the last bias to `output`, the initial output up to the random weights."""
         self.affine_maps[-1].bias.copy_(output)
 
     @torch.no_grad()
     def centre(self, mean: Float[Tensor, " inputs"]) -> None:
-        """Take W mean away from the first bias, so that the first units see centred rows: W (x - mean) + b."""
+        """Subtract W mean from the first bias, so that the first layer computes W (x - mean) + b."""
         first = self.affine_maps[0]
         if first.bias is not None:
             first.bias.sub_(first.weight @ mean)
@@ -109,23 +111,25 @@ class MLP(nn.Module):
     def forward(
         self, x: Float[Tensor, "*draws batch columns"], generator: Generator | None = None
     ) -> Float[Tensor, "*draws batch units"]:
-        """Map x; dropout applies while training and when a generator is given."""
+        """Apply the network; dropout applies in training mode and when a generator is given."""
         if self.dropout == 0.0 or generator is None:
             return self.layers(x)
         return apply_layers(self.layers, x, generator)
 
 
 class TiedMLP(nn.Module):
-    """h_(l-1) = f(norm(W_l^T h_l + c_l)), l = n..1: the encoder's weights transposed, own biases, linear output.
+    """Decoder with the encoder's transposed weights: h_(l-1) = f(norm(W_l^T h_l + c_l)), l = n..1.
+
+    It has biases of its own, and its last layer is linear.
 
     Shapes: (*draws, batch, encoder.sizes[-1]) -> (*draws, batch, encoder.sizes[0]).
 
     The weights are the encoder's own tensors. They are not registered here, so that `parameters()` and
-    `state_dict()` of an objective that holds both name each once; a deep copy of that objective ties its copies
-    to each other, and `.to(device)` is called on the objective, not on this module alone.
+    `state_dict()` of an objective that holds both name each once. A deep copy of that objective ties its copies
+    to each other. Call `.to(device)` on the objective, not on this module alone.
 
     Args:
-        encoder: whose weights are shared, and whose activation, normalisation and dropout are taken over.
+        encoder: the network that shares its weights; activation, normalisation and dropout are the same.
 
     Source: Vincent et al. (2010), section 2.2; DL book 14.7.
 
@@ -138,7 +142,7 @@ class TiedMLP(nn.Module):
 
     def __init__(self, encoder: MLP) -> None:
         super().__init__()
-        # In a tuple, nn.Module does not register it; deepcopy still follows it with the copies already made.
+        # nn.Module does not register a module inside a tuple; deepcopy still copies it consistently.
         self._encoder = (encoder,)
         normalization, activation = encoder.normalization, encoder.activation
         hidden = reversed(encoder.sizes[1:-1])
@@ -146,7 +150,7 @@ class TiedMLP(nn.Module):
             nn.Sequential(*post_affine_modules(n_units, activation, normalization, encoder.dropout))
             for n_units in hidden
         )
-        # Batch normalisation would take a hidden layer's bias away again: then only the last layer has one.
+        # Batch normalisation cancels the bias of a hidden layer: with it only the last layer has a bias.
         self.biases = nn.ParameterList()
         input_activation = "linear"
         for depth, weight in enumerate(self._weights()):
@@ -156,7 +160,7 @@ class TiedMLP(nn.Module):
 
     @torch.no_grad()
     def start_at(self, output: Float[Tensor, " outputs"]) -> None:
-        """Set the last bias: what the decoder gives before it has learned, up to the scatter of its weights."""
+        """Set the last bias to `output`, the initial output up to the random weights."""
         self.biases[-1].copy_(output)
 
     def _weights(self) -> list[Tensor]:
@@ -165,7 +169,7 @@ class TiedMLP(nn.Module):
     def forward(
         self, code: Float[Tensor, "*draws batch code_size"], generator: Generator | None = None
     ) -> Float[Tensor, "*draws batch columns"]:
-        """Map a code back; dropout applies while training and when a generator is given."""
+        """Decode a code; dropout applies in training mode and when a generator is given."""
         weights = self._weights()
         biases = [*[None] * (len(weights) - len(self.biases)), *self.biases]
         h = code
@@ -177,14 +181,16 @@ class TiedMLP(nn.Module):
 
 
 def default_hidden_sizes(n_columns: int, code_size: int) -> tuple[int, int]:
-    """h1 = the largest power of two <= n_columns, within [64, 512]; h2 = h1 / 2; none narrower than the code.
+    """Return the default sizes h1, h2 of the encoder's hidden layers.
+
+    h1 is the largest power of two <= n_columns, within [64, 512], and h2 = h1 / 2; neither is smaller than the code.
 
     Args:
         n_columns: columns of the model space.
         code_size: units of the code.
 
     Returns:
-        The sizes of the encoder's hidden layers; the decoder has them in reverse.
+        The sizes of the encoder's hidden layers; the decoder has them in reverse order.
 
     Raises:
         InputError: a size is below 1.

@@ -1,7 +1,7 @@
-"""What is wanted of a code besides the reconstruction: Omega(h, x), and the ones that make codes sparse.
+"""Penalties Omega(h, x) on the code that are added to the reconstruction term, and those that make codes sparse.
 
-The penalties on the encoder's Jacobian are in `isthmus.parts.jacobians`, those that belong to a sparse activation
-(its dead units, its thresholds) in `isthmus.parts.sparsity`.
+The penalties on the encoder's Jacobian are in `isthmus.parts.jacobians`; those that belong to a sparse activation
+(for dead units and for thresholds) are in `isthmus.parts.sparsity`.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ from isthmus.parts.likelihoods import Likelihood
 
 
 class Coder(Protocol):
-    """What a penalty may ask of the model: x -> a (encoder), a -> h (code activation), h -> parameters (decoder)."""
+    """The parts of a model that a penalty may use: encoder x -> a, code activation a -> h, decoder h -> parameters."""
 
     @property
     def encoder(self) -> nn.Module:
-        """(x, generator) -> a, the pre-activation of the code."""
+        """The module (x, generator) -> a, the pre-activation of the code."""
         ...
 
     @property
     def code_activation(self) -> nn.Module:
-        """(a) -> h."""
+        """The module a -> h."""
         ...
 
     @property
     def decoder(self) -> Callable[..., Tensor]:
-        """(h, generator) -> the parameters of p_dec."""
+        """The function (h, generator) -> parameters of p_dec."""
         ...
 
     @property
     def likelihood(self) -> Likelihood:
-        """What the decoder's output units mean."""
+        """The likelihood p_dec of the decoder's outputs."""
         ...
 
 
 class Penalty(nn.Module, ABC):
-    """Omega(h, x): an outer term of the criterion. The objective multiplies by `weight` and gives it a name.
+    """Base class of the terms Omega(h, x) of the criterion; the objective multiplies them by `weight` and names them.
 
-    A penalty is over rows, (*draws, batch), or over the batch, (); what it gives is unweighted and in nats, so that
-    `weight` refers to 1/2 ||x - r||^2, as the Gaussian nll has it.
+    A penalty is one number per row, (*draws, batch), or one for the batch, (). It is unweighted and in nats, so that
+    `weight` is relative to 1/2 ||x - r||^2, as in the Gaussian nll.
 
     Args:
-        weight: what the term is multiplied by; 0 leaves the term in the history and out of the criterion.
+        weight: factor of the term; with 0 the term is recorded in the history and does not affect training.
 
     Raises:
-        InputError: a weight that is negative or not a finite number.
+        InputError: the weight is negative or not a finite number.
     """
 
     def __init__(self, weight: float = 1.0) -> None:
@@ -64,35 +64,35 @@ class Penalty(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Tensor:
-        """The unweighted penalty of a trip, (*draws, batch) where it is over rows or () where it is over the batch."""
+        """Return the unweighted penalty of a forward pass: (*draws, batch) per row, or () for the batch."""
 
     def extra_repr(self) -> str:
-        """What `repr` says of it."""
+        """Return the arguments that `repr` shows."""
         return f"weight={self.weight:g}"
 
 
 def check_weight(what: str, weight: float) -> float:
-    """Refuse the weight of a term that is negative or no number.
+    """Return the weight of a term as a float, after checking that it is finite and not negative.
 
     Raises:
-        InputError: with what was found.
+        InputError: the weight is negative or not a finite number.
 
     Example:
         >>> check_weight("L1", -1.0)
         Traceback (most recent call last):
         ...
-        isthmus.errors.InputError: L1: weight -1.0 cannot weigh a term; give a finite number of at least 0
+        isthmus.errors.InputError: L1: weight -1.0 is invalid; give a finite number of at least 0
     """
     if isinstance(weight, bool) or not isinstance(weight, Real) or not 0.0 <= weight < math.inf:
-        raise InputError(f"{what}: weight {weight!r} cannot weigh a term; give a finite number of at least 0")
+        raise InputError(f"{what}: weight {weight!r} is invalid; give a finite number of at least 0")
     return float(weight)
 
 
 def check_rate(what: str, rate: float) -> float:
-    """Refuse a target rate outside the open interval (0, 1).
+    """Return a target rate as a float, after checking that it lies in the open interval (0, 1).
 
     Raises:
-        InputError: with what was found.
+        InputError: the rate is outside (0, 1).
 
     Example:
         >>> check_rate("target_rate", 1.5)
@@ -106,7 +106,7 @@ def check_rate(what: str, rate: float) -> float:
 
 
 def at_least_fp32(code: Tensor) -> Tensor:
-    """The same numbers in fp32 at least: under autocast codes are bf16, in which a sum over units keeps two digits.
+    """Convert to fp32 or better: under autocast codes are bf16, and a sum over units would keep two digits.
 
     Example:
         >>> [at_least_fp32(torch.ones(1, dtype=dtype)).dtype for dtype in (torch.bfloat16, torch.float64)]
@@ -116,18 +116,20 @@ def at_least_fp32(code: Tensor) -> Tensor:
 
 
 class LaplacePrior(Penalty):
-    r"""weight * Omega = -log p(h) = sum_j ( lambda |h_j| - log(lambda / 2) ),   lambda = weight.
+    r"""L1 penalty as a negative log Laplace prior on the code.
 
-    The L1 penalty as the log prior it is: weight is the rate lambda of the Laplace density, so that the weighted
-    term, its constant included, is in nats and models of different lambda can be compared. For codes that are
-    never negative the prior is the exponential one, whose constant is log lambda.
+        weight * Omega = -log p(h) = sum_j ( lambda |h_j| - log(lambda / 2) ),   lambda = weight
+
+    The weight is the rate lambda of the Laplace density. The weighted term includes the constant and is in nats, so
+    that models with different lambda can be compared. For non-negative codes the prior is the exponential density,
+    whose constant is log lambda.
 
     Shapes: code (*draws, batch, code_size) -> (*draws, batch).
 
     Args:
-        weight: lambda. A paper's lambda beside the *mean* squared error of d columns is lambda * d / 2 here,
-            beside the summed squared error lambda / 2. At 0 there is no prior, and no constant.
-        non_negative: the codes are never negative (ReLU, TopK, sigmoid).
+        weight: lambda. If a paper adds lambda to the *mean* squared error of d columns, the weight is lambda * d / 2;
+            for the summed squared error it is lambda / 2. With 0 there is no prior and no constant.
+        non_negative: True if the codes are never negative (ReLU, TopK, sigmoid).
 
     Source: DL book 14.2.1, eq. 14.9 to 14.11; Olshausen & Field (1997).
 
@@ -143,7 +145,7 @@ class LaplacePrior(Penalty):
         self.non_negative = non_negative
 
     def of(self, code: Float[Tensor, "*draws batch code_size"]) -> Float[Tensor, "*draws batch"]:
-        """Omega of codes."""
+        """Return Omega of each code."""
         norm = at_least_fp32(code).abs().sum(-1)
         if self.weight == 0.0:
             return norm
@@ -151,26 +153,28 @@ class LaplacePrior(Penalty):
         return norm - code.shape[-1] * math.log(density_at_zero) / self.weight
 
     def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
-        """Omega of the trip's code."""
+        """Return Omega of the code of each row."""
         return self.of(output.code)
 
 
 class StudentTPrior(Penalty):
-    r"""Omega = -log p(h) = sum_j ( (nu + 1) / 2 log(1 + h_j^2 / (nu s^2)) + log(s sqrt(nu) B(1/2, nu/2)) ).
+    r"""Negative log Student-t prior on the code.
 
-    Heavier tails than Laplace: large entries are left alone, small ones drawn to zero, though not onto it.
-    For codes that are never negative the density is twice as high.
+        Omega = -log p(h) = sum_j ( (nu + 1) / 2 log(1 + h_j^2 / (nu s^2)) + log(s sqrt(nu) B(1/2, nu/2)) )
+
+    Its tails are heavier than those of the Laplace prior: large entries are hardly changed, and small ones are shrunk
+    towards zero but not set to zero. For non-negative codes the density is twice as high.
 
     Shapes: code (*draws, batch, code_size) -> (*draws, batch).
 
     Args:
-        weight: 1 is the log prior itself.
-        degrees: nu; 1 is the Cauchy density.
+        weight: 1 gives the log prior itself.
+        degrees: nu; 1 gives the Cauchy density.
         scale: s, in the units of the code.
-        non_negative: the codes are never negative.
+        non_negative: True if the codes are never negative.
 
     Raises:
-        InputError: degrees or scale that are not positive.
+        InputError: degrees or scale are not positive.
 
     Source: DL book 13.4 (the prior) and 14.2.1.
 
@@ -189,7 +193,7 @@ class StudentTPrior(Penalty):
         self.degrees, self.scale, self.non_negative = float(degrees), float(scale), non_negative
 
     def of(self, code: Float[Tensor, "*draws batch code_size"]) -> Float[Tensor, "*draws batch"]:
-        """Omega of codes."""
+        """Return Omega of each code."""
         nu = self.degrees
         log_beta = math.lgamma(0.5) + math.lgamma(nu / 2) - math.lgamma((nu + 1) / 2)
         constant = math.log(self.scale) + math.log(nu) / 2 + log_beta - (math.log(2.0) if self.non_negative else 0.0)
@@ -197,23 +201,23 @@ class StudentTPrior(Penalty):
         return energy + code.shape[-1] * constant
 
     def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
-        """Omega of the trip's code."""
+        """Return Omega of the code of each row."""
         return self.of(output.code)
 
 
 class LogPenalty(Penalty):
-    r"""Omega = sum_j log(1 + h_j^2 / s^2), no density's logarithm: nothing is normalised.
+    r"""Logarithmic penalty Omega = sum_j log(1 + h_j^2 / s^2); it is not a normalised log density.
 
     Shapes: code (*draws, batch, code_size) -> (*draws, batch).
 
     Args:
-        weight: Olshausen & Field's lambda beside the summed squared error is half of it here.
+        weight: lambda / 2 for the lambda of Olshausen & Field, who use the summed squared error.
         scale: s, in the units of the code.
 
     Raises:
-        InputError: a scale that is not positive.
+        InputError: the scale is not positive.
 
-    Source: Olshausen & Field (1996), whose S(x) = log(1 + x^2) this is.
+    Source: Olshausen & Field (1996), S(x) = log(1 + x^2).
 
     Example:
         >>> LogPenalty().of(torch.tensor([[0.0, 1.0]]))
@@ -227,30 +231,31 @@ class LogPenalty(Penalty):
         self.scale = float(scale)
 
     def of(self, code: Float[Tensor, "*draws batch code_size"]) -> Float[Tensor, "*draws batch"]:
-        """Omega of codes."""
+        """Return Omega of each code."""
         return torch.log1p((at_least_fp32(code) / self.scale).square()).sum(-1)
 
     def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
-        """Omega of the trip's code."""
+        """Return Omega of the code of each row."""
         return self.of(output.code)
 
 
 class TargetRate(Penalty):
-    r"""Omega = sum_j KL( rho || r_j ),   r_j = the mean of h_j over the batch.
+    r"""KL penalty on the mean activation of each sigmoid unit, for a target rate rho.
 
+        Omega = sum_j KL( rho || r_j ),   r_j = the mean of h_j over the batch
         KL(rho || r) = rho log(rho / r) + (1 - rho) log((1 - rho) / (1 - r))
 
-    Sigmoid units are asked to be on a share rho of the time, each of them. It is a penalty of the batch: taken by
-    row it would ask every row for the rate instead, and differ by half.
+    Each unit is to be active on a fraction rho of the rows. The penalty is a function of the batch: computed per row,
+    it would ask for the same mean activation in every row, and its value would be half off.
 
     Shapes: code in [0, 1], (*draws, batch, code_size) -> ().
 
     Args:
-        weight: beta of the sparse-autoencoder notes, whose reconstruction term is 1/2 ||x - r||^2 too.
+        weight: beta of Ng's notes, whose reconstruction term is 1/2 ||x - r||^2 as well.
         target_rate: rho.
 
     Raises:
-        InputError: a rate outside (0, 1).
+        InputError: the rate is outside (0, 1).
 
     Source: Ng, CS294A lecture notes, Sparse autoencoder (2011), section 3; DL book 14.2.1.
 
@@ -264,15 +269,15 @@ class TargetRate(Penalty):
         self.target_rate = check_rate("target_rate", target_rate)
 
     def of(self, code: Float[Tensor, "*draws batch code_size"]) -> Float[Tensor, ""]:
-        """Omega of the codes of a batch."""
+        """Return Omega of the codes of a batch."""
         code = at_least_fp32(code)
         rho, tiny = self.target_rate, torch.finfo(code.dtype).eps
-        # A unit that is wholly off (or on) is infinitely far; the clamp keeps the loss finite.
+        # The divergence is infinite for a unit that is always off (or on); the clamp keeps the loss finite.
         rate = code.flatten(0, -2).mean(0).clamp(tiny, 1.0 - tiny)
         on = rho * (math.log(rho) - rate.log())
         off = (1.0 - rho) * (math.log1p(-rho) - torch.log1p(-rate))
         return (on + off).sum()
 
     def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, ""]:
-        """Omega of the trip's codes."""
+        """Return Omega of the codes of the batch."""
         return self.of(output.code)

@@ -1,4 +1,4 @@
-"""A recurrence up and down a stack of layers: each settles between what comes from below and from above."""
+"""Recurrent encoder of a stack of layers: hidden layers combine input from below and from above."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from torch import Generator, Tensor, nn
 
 
 class RecurrentEncoder(nn.Module):
-    r"""The mean-field recurrence of a stack whose input stays where it is; gives the top layer's pre-activation.
+    r"""Encoder that iterates a mean-field recurrence over a stack with fixed input x.
 
-        begin:     h_k = s_k(up_k(h_(k-1))),   k = 1..L,   h_0 = x
+        start:     h_k = s_k(up_k(h_(k-1))),   k = 1..L,   h_0 = x
         a sweep:   h_k <- s_k( 1/2 up_k(h_(k-1)) + 1/2 down_(k+1)(h_(k+1)) )    for k = L-1..1, then for k = 2..L-1,
                    h_L <- s_L(up_L(h_(L-1)))
 
-    Each map was learned to say all of a layer by itself, from below or from above; a layer that hears both takes half
-    of each, which is to halve the weights and biases of a stack. The top layer hears one, and the layers have none
-    from above when they begin. Without sweeps this is the feed-forward encoder, with the same parameters.
+    The output is the pre-activation of the top layer. Each map was trained to determine a layer alone, from below or
+    from above; a layer with input from both sides takes half of each, as if weights and biases of the stack were
+    halved. The top layer has input from below only, and so have all layers at the start. Without sweeps this is the
+    feed-forward encoder, with the same parameters.
 
-    Shapes: (*draws, batch, columns) -> (*draws, batch, code_size); `all_sweeps` puts the sweeps before.
+    Shapes: (*draws, batch, columns) -> (*draws, batch, code_size); `all_sweeps` adds a leading axis of sweeps.
 
     Args:
         ups: up_k, lowest first.
-        downs: down_2 .. down_L, the parameters of the units of the layer below; they belong to the decoder, which
-            registers them.
-        activations: s_1 .. s_L; the last belongs to the objective, which registers it.
-        n_sweeps: how many, 0 or more.
+        downs: down_2 .. down_L, h_k -> parameters of the units of layer k - 1; the decoder registers them.
+        activations: s_1 .. s_L; the objective registers the last one.
+        n_sweeps: number of sweeps, 0 or more.
 
     Source: Savard, Reseaux de neurones a relaxation entraines par critere d'autoencodeur debruitant (2011);
     Salakhutdinov & Hinton, Deep Boltzmann machines (2009), equations 13 and 14, for the halves.
@@ -52,26 +52,26 @@ class RecurrentEncoder(nn.Module):
         super().__init__()
         self.ups = nn.ModuleList(ups)
         self.activations = nn.ModuleList(activations[:-1])
-        # In tuples, nn.Module does not register them, so that each parameter has one name; deepcopy follows them.
+        # nn.Module does not register modules inside tuples, so that each parameter has one name; deepcopy copies them.
         self._downs, self._top_activation = tuple(downs), (activations[-1],)
         self.n_sweeps = n_sweeps
 
     def forward(
         self, x: Float[Tensor, "*draws batch columns"], generator: Generator | None = None
     ) -> Float[Tensor, "*draws batch units"]:
-        """The top layer's pre-activation after the last sweep."""
+        """Return the top layer's pre-activation after the last sweep."""
         *_, last = self._sweeps(x, generator)
         return last
 
     def all_sweeps(
         self, x: Float[Tensor, "*draws batch columns"], generator: Generator | None = None
     ) -> Float[Tensor, "sweeps *draws batch units"]:
-        """The top layer's pre-activation at the beginning and after each sweep, n_sweeps + 1 in all."""
+        """Return the top layer's pre-activation at the start and after each sweep, n_sweeps + 1 in all."""
         return torch.stack(list(self._sweeps(x, generator)))
 
     def _sweeps(self, x: Tensor, generator: Generator | None) -> Iterator[Tensor]:
-        """The top layer's pre-activation at the beginning, and after each sweep."""
-        from_below = self.ups[0](x, generator)  # what x says does not change
+        """Yield the top layer's pre-activation at the start and after each sweep."""
+        from_below = self.ups[0](x, generator)  # x is fixed
         h = [self.activations[0](from_below)]
         for activation, up in zip(self.activations[1:], self.ups[1:-1], strict=True):
             h.append(activation(up(h[-1], generator)))

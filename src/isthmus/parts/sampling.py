@@ -11,15 +11,15 @@ from torch import Generator, Tensor
 def rand_like(like: Tensor, generator: Generator) -> Tensor:
     """Sample uniform numbers from [0, 1) in the shape of `like`, in fp32 or better.
 
-    They are generated on the generator's device and moved to that of `like`. In bf16 there are only 256 different numbers,
-    so that an event of probability 1/1000 would occur with probability 1/256.
+    They are generated on the generator's device and moved to that of `like`. In bf16 there are only 256 different
+    numbers, so that an event of probability 1/1000 would occur with probability 1/256.
     """
     dtype = torch.promote_types(like.dtype, torch.float32)
     return torch.rand(like.shape, generator=generator, dtype=dtype, device=generator.device).to(like.device)
 
 
 def randn_like(like: Tensor, generator: Generator) -> Tensor:
-    """Sample standard normal numbers in the shape and dtype of `like`, on the generator's device, and move them to `like`."""
+    """Sample standard normal numbers in the shape and dtype of `like`, on the generator's device, and move them."""
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=generator.device).to(like.device)
 
 

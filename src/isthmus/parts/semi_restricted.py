@@ -1,4 +1,4 @@
-"""The semi-restricted Boltzmann machine: hidden units that also speak to each other."""
+"""Energy of the semi-restricted Boltzmann machine: an RBM with lateral weights among the hidden units."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from isthmus.parts.likelihood_base import Likelihood
 from isthmus.parts.sampling import bernoulli, rand_like
 
 DAMPING = 0.5
-"""Share of the old rates that a step of mean field keeps: without it units that inhibit each other swing for ever."""
+"""Weight of the previous means in a mean-field step: without damping, units that inhibit each other oscillate."""
 
 
 class SemiRestrictedRBMEnergy(RBMEnergy):
-    r"""A harmonium of binary hidden units with weights L among them, symmetric and without a diagonal.
+    r"""Energy of an RBM with symmetric lateral weights L among its binary hidden units; the diagonal of L is zero.
 
         E(v, h) = V(v; b) - s(v)' W' h - c' h - 1/2 h' L h,   p(v | h): as without L
         mean field:   mu = sigma(a + L mu),   a = c + W s(v)
-        F(v) <= F_mu(v) = V(v; b) - mu' a - 1/2 mu' L mu - H(mu),   H the entropy of independent units of the rates mu
+        F(v) <= F_mu(v) = V(v; b) - mu' a - 1/2 mu' L mu - H(mu),   H the entropy of independent units with means mu
 
-    Lateral weights let units that would explain the same thing exclude each other, or go together. Given v the hidden
-    units are no longer independent: their mean is found by iterating, and they are drawn one after the other.
-    `free_energy` is the variational F_mu, at least F; its gradient is that at mu held, since mu is where it is
-    stationary.
+    Lateral weights let units with similar features inhibit or support each other. Given v the hidden units are no
+    longer independent: their means are found by iteration, and they are sampled one after the other.
+    `free_energy` is the variational F_mu, an upper bound of F; its gradient is taken with mu constant, since F_mu is
+    stationary in mu.
 
-    Shapes: as of `RBMEnergy`; L (n_hidden, n_hidden).
+    Shapes: as for `RBMEnergy`; L (n_hidden, n_hidden).
 
     Args:
-        likelihood, n_hidden, weight_scale, generator: as of `RBMEnergy`.
-        n_iterations: of mean field.
+        likelihood, n_hidden, weight_scale, generator: as for `RBMEnergy`.
+        n_iterations: number of mean-field iterations.
 
     Raises:
-        InputError: as of `RBMEnergy`; word counts; fewer than one iteration.
+        InputError: as for `RBMEnergy`; word counts; fewer than one iteration.
 
     Source: Osindero & Hinton, Modeling image patches with a directed hierarchy of Markov random fields (2007),
     section 2 (there among visible units); Peterson & Anderson (1987) for the mean field.
@@ -63,25 +63,25 @@ class SemiRestrictedRBMEnergy(RBMEnergy):
     ) -> None:
         super().__init__(likelihood, n_hidden, weight_scale=weight_scale, generator=generator)
         if self.models_word_counts:
-            raise InputError("lateral weights among the topics of word counts are not there; use lateral=False")
+            raise InputError("lateral weights are not available for word counts (multinomial); use lateral=False")
         check_count("n_iterations", n_iterations)
         self.n_iterations = n_iterations
         self.free_lateral = nn.Parameter(torch.zeros(n_hidden, n_hidden))
 
     @property
     def lateral(self) -> Float[Tensor, "hidden hidden"]:
-        """L, from the entries above the diagonal."""
+        """The lateral weights L, built from the parameter's entries above the diagonal."""
         upper = self.free_lateral.triu(1)
         return upper + upper.t()
 
     def energy(
         self, v: Float[Tensor, "*draws batch columns"], h: Float[Tensor, "*draws batch hidden"]
     ) -> Float[Tensor, "*draws batch"]:
-        """E(v, h)."""
+        """Return E(v, h)."""
         return super().energy(v, h) - 0.5 * ((h @ self.lateral) * h).sum(-1)
 
     def rates(self, a: Float[Tensor, "*draws batch hidden"]) -> Float[Tensor, "*draws batch hidden"]:
-        """mu, by damped iteration from sigma(a)."""
+        """Return the means mu, by damped iteration from sigma(a)."""
         lateral, mu = self.lateral, torch.sigmoid(a)
         for _ in range(self.n_iterations):
             mu = torch.lerp(torch.sigmoid(a + mu @ lateral), mu, DAMPING)
@@ -90,7 +90,7 @@ class SemiRestrictedRBMEnergy(RBMEnergy):
     def free_energy_given(
         self, v: Float[Tensor, "*draws batch columns"], a: Float[Tensor, "*draws batch hidden"]
     ) -> Float[Tensor, "*draws batch"]:
-        """F_mu(v), with mu held."""
+        """Return F_mu(v), with mu constant."""
         with torch.no_grad():
             mu = self.rates(a)
             entropy = (torch.special.entr(mu) + torch.special.entr(1 - mu)).sum(-1)
@@ -100,29 +100,29 @@ class SemiRestrictedRBMEnergy(RBMEnergy):
     def hidden_free_energy(
         self, h: Float[Tensor, "*draws batch hidden"], total: Float[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "*draws batch"]:
-        """-log of the sum over v of exp(-E(v, h))."""
+        """Return -log of the sum over v of exp(-E(v, h))."""
         return super().hidden_free_energy(h, total) - 0.5 * ((h @ self.lateral) * h).sum(-1)
 
     def chain_energy(self, v: Tensor, a: Tensor, h: Tensor) -> Float[Tensor, "*draws batch"]:
-        """E(v, h) itself: that of a chain is no bound."""
+        """Return E(v, h) itself: the energy of a sample is exact, F_mu is a bound."""
         own = self.visible.energy(v, self.visible_bias) - (h * a).sum(-1)
         return own - 0.5 * ((h @ self.lateral) * h).sum(-1)
 
     def code_activation(self) -> nn.Module:
-        """a -> mu."""
+        """Return the module a -> mu."""
         return LateralRates(self)
 
     def mean_given(self, a: Float[Tensor, "*draws batch hidden"]) -> Float[Tensor, "*draws batch hidden"]:
-        """mu."""
+        """Return the means mu."""
         return self.rates(a)
 
     @torch.no_grad()
     def sample_given(
         self, a: Float[Tensor, "*draws batch hidden"], generator: Generator, h: Tensor | None = None
     ) -> Float[Tensor, "*draws batch hidden"]:
-        """Every hidden unit in turn, given the others as they stand: one step that leaves p(h | v) as it is.
+        """Sample each hidden unit in turn given the current others: one Gibbs sweep, which leaves p(h | v) invariant.
 
-        Without h the units begin as independent ones of the rates mu.
+        Without h, the initial state is sampled from independent units with means mu.
         """
         h = bernoulli(self.rates(a), generator) if h is None else h.clone()
         lateral, thresholds = self.lateral, rand_like(a, generator)
@@ -134,33 +134,33 @@ class SemiRestrictedRBMEnergy(RBMEnergy):
     def conditional_logits(
         self, v: Float[Tensor, "batch columns"], columns: Int[Tensor, " batch"]
     ) -> Float[Tensor, " batch"]:
-        """There is no closed form.
+        """Raise an error: with lateral weights there is no closed form.
 
         Raises:
             InputError: always.
         """
-        raise InputError("the pseudo-likelihood has no closed form with lateral weights; use the reconstruction (nll)")
+        raise InputError("the pseudo-likelihood has no closed form with lateral weights; use the nll")
 
     def _n_states(self) -> tuple[float, float]:
-        """Only the hidden side can be summed over: given h the visible units are independent, not the other way."""
+        """Return the numbers of states; the visible side counts as infinite, since h is not independent given v."""
         hidden, _ = super()._n_states()
         return hidden, math.inf
 
 
 class LateralRates(nn.Module):
-    """a -> mu: the mean field as the activation of a code.
+    """Activation a -> mu of a code: the mean field of `SemiRestrictedRBMEnergy`.
 
-    Shapes: (*draws, batch, n_hidden) to the same.
+    Shapes: (*draws, batch, n_hidden) -> the same.
 
     Args:
-        rbm: whose lateral weights they are; not registered here.
+        rbm: the energy whose lateral weights are used; it is not registered here.
     """
 
     def __init__(self, rbm: SemiRestrictedRBMEnergy) -> None:
         super().__init__()
-        # In a tuple, nn.Module does not register it; deepcopy still follows it with the copies already made.
+        # nn.Module does not register a module inside a tuple; deepcopy still copies it consistently.
         self._rbm = (rbm,)
 
     def forward(self, a: Float[Tensor, "*draws batch hidden"]) -> Float[Tensor, "*draws batch hidden"]:
-        """mu."""
+        """Return the means mu."""
         return self._rbm[0].rates(a)

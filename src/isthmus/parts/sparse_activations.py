@@ -1,4 +1,4 @@
-"""Activations a -> h whose codes have exact zeros, and a linear map that only looks at what is not zero."""
+"""Activations a -> h whose codes have exact zeros, and a linear map that skips the zeros of its input."""
 
 from __future__ import annotations
 
@@ -16,53 +16,53 @@ from isthmus.parts.networks import MLP
 
 
 class SparseActivation(nn.Module, ABC):
-    """h = s(a) with exact zeros. Reading (`eval`), the code of a row depends on that row alone.
+    """Base class of activations h = s(a) with exact zeros; in evaluation mode, each row's code depends on that row
+    alone.
 
     Shapes: (*draws, batch, code_size) -> the same.
     """
 
     elementwise = True
-    """Its Jacobian is diagonal wherever there is one: a unit's value is a function of its own a, which others only
-    switch on and off."""
+    """The Jacobian is diagonal where it exists: the other units only switch a unit on and off."""
 
     @abstractmethod
     def forward(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
-        """The code."""
+        """Return the code."""
 
     def extra_repr(self) -> str:
-        """What `repr` says of it."""
+        """Return the arguments that `repr` shows."""
         return ", ".join(f"{name}={getattr(self, name):g}" for name in ("k", "bandwidth") if hasattr(self, name))
 
 
 def check_k(k: int, code_size: int) -> int:
-    """Refuse a number of active units that a code cannot have.
+    """Return k as an integer, after checking that it lies between 1 and the code size.
 
     Raises:
-        InputError: with what was found.
+        InputError: k is not a whole number from 1 to the code size.
 
     Example:
         >>> check_k(64, 32)
         Traceback (most recent call last):
         ...
-        isthmus.errors.InputError: k=64 active units cannot be kept of a code of 32; give k from 1 to 32, ...
+        isthmus.errors.InputError: k=64 active units do not fit a code of 32 units; give k from 1 to 32, ...
     """
     if isinstance(k, bool) or not hasattr(k, "__index__") or not 1 <= k <= code_size:
         raise InputError(
-            f"k={k!r} active units cannot be kept of a code of {code_size}; give k from 1 to {code_size}, "
+            f"k={k!r} active units do not fit a code of {code_size} units; give k from 1 to {code_size}, "
             "or a larger code"
         )
     return int(k)
 
 
 class TopK(SparseActivation):
-    """h_j = max(a_j, 0) for the k largest a_j of the row, else 0.
+    """TopK activation: h_j = max(a_j, 0) for the k largest a_j of the row, else 0.
 
     Args:
-        k: units of a row that may be on.
+        k: largest number of active units of a row.
         code_size: units of the code.
 
     Raises:
-        InputError: k below 1 or above the code size.
+        InputError: k is below 1 or above the code size.
 
     Source: Makhzani & Frey (2013), algorithm 1; Gao et al. (2024), eq. 2.
 
@@ -76,25 +76,26 @@ class TopK(SparseActivation):
         self.k = check_k(k, code_size)
 
     def forward(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
-        """The code."""
+        """Return the code."""
         values, units = preactivation.topk(self.k, dim=-1, sorted=False)
         return torch.zeros_like(preactivation).scatter(-1, units, values.relu())
 
 
 class BatchTopK(SparseActivation):
-    """While learning the k n largest a_j > 0 of the n rows of a batch together; when reading those above a threshold.
+    """BatchTopK activation: k active units per row on average.
 
-        h_j = max(a_j, 0) 1[a_j >= t],   t <- .99 t + .01 (the smallest that was kept of a batch)
+        training:    the k n largest a_j > 0 of the n rows of a batch together
+        evaluation:  h_j = max(a_j, 0) 1[a_j >= t],   t <- .99 t + .01 (smallest selected a_j of a batch)
 
-    A row with much in it may use more units than a plain one, k of them on average; the threshold, a buffer that the
-    file keeps, gives a row the same code whatever its neighbours are.
+    A complex row may use more units than a simple one. In evaluation mode the threshold t makes the code of a row
+    independent of the other rows; it is a buffer and part of the saved model.
 
     Args:
-        k: units of a row that are on, on average.
+        k: average number of active units per row.
         code_size: units of the code.
 
     Raises:
-        InputError: k below 1 or above the code size.
+        InputError: k is below 1 or above the code size.
 
     Source: Bussmann, Leask & Nanda, BatchTopK sparse autoencoders (2024), section 3.
 
@@ -115,38 +116,38 @@ class BatchTopK(SparseActivation):
         self.register_buffer("threshold", torch.zeros(()))
 
     def forward(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
-        """The code; while learning the threshold moves a hundredth of the way to the batch's."""
+        """Return the code; in training mode the threshold is updated with momentum 0.01."""
         value = preactivation.relu()
         if not self.training:
             return value * (value >= self.threshold)
-        n_kept = self.k * math.prod(value.shape[:-1])
-        smallest = value.detach().flatten().topk(n_kept, sorted=False).values.min()
+        n_active = self.k * math.prod(value.shape[:-1])
+        smallest = value.detach().flatten().topk(n_active, sorted=False).values.min()
         self._update_threshold(value.detach(), smallest)
         return value * (value >= smallest)
 
     @torch.no_grad()
     def _update_threshold(self, value: Tensor, smallest: Tensor) -> None:
-        # Fewer than k n may be positive; then the smallest of those was kept.
+        # If fewer than k n are positive, the smallest positive value is the smallest selected one.
         reached = smallest if smallest > 0 else value[value > 0].min() if bool((value > 0).any()) else smallest
         self.threshold.lerp_(reached.to(self.threshold.dtype), 0.01 if self.threshold > 0 else 1.0)
 
 
 class JumpReLU(SparseActivation):
-    r"""h_j = a_j H(a_j - theta_j), with a learned threshold theta_j = exp(log_threshold_j) > 0 for each unit.
+    r"""JumpReLU activation h_j = a_j H(a_j - theta_j), with a learned threshold theta_j = exp(log_threshold_j) > 0.
 
         dh / d theta      := -(theta / w) K((a - theta) / w),   K(u) = 1[ |u| < 1/2 ]
         dH(a - theta) / d theta := -(1 / w) K((a - theta) / w)
 
-    The step has no derivative that learning could follow; these straight-through ones are those of the *expected*
-    loss, with the density of a near the threshold estimated by a kernel K of the bandwidth w.
+    The derivative of the step function is zero almost everywhere. These straight-through derivatives are those of the
+    *expected* loss, with the density of a near the threshold estimated by a kernel K of bandwidth w.
 
     Args:
         code_size: units of the code.
-        threshold: where every theta begins, in the units of a.
-        bandwidth: w, in the units of a: narrow is unbiased, wide has less variance.
+        threshold: the initial value of every theta, in the units of a.
+        bandwidth: w, in the units of a; a smaller w has less bias and more variance.
 
     Raises:
-        InputError: a threshold or a bandwidth that is not positive.
+        InputError: the threshold or the bandwidth is not positive.
 
     Source: Rajamanoharan et al., Jumping ahead (2024), eq. 3, 10 and 11; there w = .001 for rows scaled to unit mean
     square and batches of 4,096.
@@ -165,27 +166,27 @@ class JumpReLU(SparseActivation):
         self.bandwidth = float(bandwidth)
 
     def gate(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
-        """H(a - theta), with its straight-through derivative by theta."""
+        """Return H(a - theta), with its straight-through derivative by theta."""
         return (preactivation > self.log_threshold.exp()).to(preactivation.dtype) + self._straight_through(
             preactivation
         )
 
     def forward(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
-        """The code."""
+        """Return the code."""
         threshold = self.log_threshold.exp()
         return preactivation * (preactivation > threshold) + threshold.detach() * self._straight_through(preactivation)
 
     def _straight_through(self, preactivation: Tensor) -> Tensor:
-        """Zero, whose derivative by theta is -K((a - theta) / w) / w: a ramp of width w less its own value."""
+        """Return zeros whose derivative by theta is -K((a - theta) / w) / w: a ramp of width w minus its own value."""
         ramp = ((preactivation.detach() - self.log_threshold.exp()) / self.bandwidth + 0.5).clamp(0.0, 1.0)
         return ramp - ramp.detach()
 
 
 class Gated(SparseActivation):
-    r"""h_j = 1[a_j > 0] max(exp(r_j) a_j + b_j, 0): a gate and a magnitude that share the encoder's weights.
+    r"""Gated activation h_j = 1[a_j > 0] max(exp(r_j) a_j + b_j, 0): gate and magnitude share the encoder's weights.
 
-    The L1 penalty then falls on the gate, relu(a), and the magnitude is not shrunk by it. The paper's
-    W_mag = exp(r_mag) W_gate is this r; the encoder's own bias is its b_gate, and b is b_mag - exp(r) b_gate.
+    The L1 penalty acts on the gate, relu(a), and does not shrink the magnitude. In the paper's notation
+    W_mag = exp(r) W_gate, the encoder's bias is b_gate, and b = b_mag - exp(r) b_gate.
 
     Args:
         code_size: units of the code.
@@ -203,22 +204,22 @@ class Gated(SparseActivation):
         self.bias = nn.Parameter(torch.zeros(code_size))
 
     def forward(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
-        """The code."""
+        """Return the code."""
         return (self.log_scale.exp() * preactivation + self.bias).relu() * (preactivation > 0)
 
 
 class GatheredLinear(nn.Linear):
-    """r = W h + b by the columns of W at which h is not zero: k of them instead of all.
+    """Linear map r = W h + b that reads only the columns of W at which h is not zero.
 
         r_i = b + sum over j with h_ij != 0 of h_ij W_:j
 
-    Shapes: (*draws, batch, code_size) -> (*draws, batch, columns). Values and the gradients of W and b are those of
-    the dense product; the gradient of h is given where h is not zero and is 0 elsewhere, which is all that `TopK`,
-    `BatchTopK` and a ReLU pass on. (A `JumpReLU` moves its thresholds by the gradient of units that are off: it
-    needs the dense product.)
+    Shapes: (*draws, batch, code_size) -> (*draws, batch, columns). The output and the gradients of W and b equal those
+    of the dense product. The gradient of h is computed where h is not zero and is 0 elsewhere, which suffices for
+    `TopK`, `BatchTopK` and ReLU. A `JumpReLU` needs the dense product: its thresholds use the gradient of inactive
+    units.
 
-    The weight is kept column by column in memory, so that a column is read in one piece; it is (columns, code_size)
-    as every linear map's.
+    The weight has the usual shape (columns, code_size), but is stored column by column, so that a column is contiguous
+    in memory.
 
     Source: Gao et al. (2024), section 4.2 and appendix D.
 
@@ -229,8 +230,8 @@ class GatheredLinear(nn.Linear):
     """
 
     def forward(self, code: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch columns"]:
-        """The dense product's value."""
-        # In the weight's own type: under autocast the sums of a few columns are not worth rounding.
+        """Return W h + b."""
+        # In the dtype of the weight: a sum of a few columns gains nothing from the lower precision of autocast.
         rows = code.reshape(-1, code.shape[-1]).to(self.weight.dtype)
         row, unit = rows.nonzero(as_tuple=True)
         starts = torch.searchsorted(row, torch.arange(len(rows), device=row.device))
@@ -240,7 +241,7 @@ class GatheredLinear(nn.Linear):
 
 
 def with_gathered_weights(decoder: MLP) -> MLP:
-    """The same decoder with its first map, which sees the code, made a `GatheredLinear` of the same weights."""
+    """Replace the first affine map of a decoder, in place, by a `GatheredLinear` with the same weights."""
     first = decoder.affine_maps[0]
     sparse = skip_init(GatheredLinear, first.in_features, first.out_features, bias=first.bias is not None)
     sparse.weight = nn.Parameter(first.weight.detach().t().contiguous().t())

@@ -1,4 +1,4 @@
-"""What makes an autoencoder sparse, by name: the activation of the code, its penalties, its constraints."""
+"""Sparse autoencoders by name: the activation of the code, its penalties and its constraints."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from isthmus.parts.penalties import (
 from isthmus.parts.sparse_activations import BatchTopK, Gated, JumpReLU, TopK, check_k
 
 NON_NEGATIVE = ("relu", "sigmoid", "softplus")
-"""Activations by name whose codes are never negative."""
+"""Names of activations whose codes are never negative."""
 
 GATHER_MIN_RATIO = 32
-"""Columns gathered beat the dense product where the code has at least this many units for each that is on; see
-`benchmarks/sparse.py`."""
+"""Smallest ratio of code size to active units at which `GatheredLinear` is faster; see `benchmarks/sparse.py`."""
 
 
 class UnitActivity(nn.Module):
-    """How often each unit of a code is on, and for how many rows it has been off.
+    """Running activity statistics of the units of a code.
 
-        r_j <- r_j + m (share of the batch's rows with h_j != 0 - r_j),   m = max(1 / batches seen, .01)
+        r_j <- r_j + m (fraction of the batch's rows with h_j != 0 - r_j),   m = max(1 / number of batches, .01)
         idle_j <- 0 if h_j != 0 in any row of the batch, else idle_j + rows
 
-    Buffers, so that a checkpoint and a file keep them.
+    r_j is the activation rate, and idle_j the number of rows since the unit was last active. Both are buffers, so that
+    checkpoints and model files contain them.
 
     Args:
         code_size: units of the code.
@@ -69,7 +69,7 @@ class UnitActivity(nn.Module):
 
     @torch.no_grad()
     def update(self, code: Float[Tensor, "*draws batch code_size"]) -> None:
-        """Take note of a batch; draws count as rows."""
+        """Update the statistics with the codes of a batch; leading axes count as rows."""
         on = (code != 0).flatten(0, -2)
         self.n_batches += 1
         self.rate.lerp_(on.to(self.rate.dtype).mean(0), max(1.0 / int(self.n_batches), 0.01))
@@ -77,34 +77,35 @@ class UnitActivity(nn.Module):
 
 
 class DeadUnits(Penalty):
-    r"""Omega = log p_dec(x | g(h)) - log p_dec(x | g(h) + D z): what is left of x is put to the units that are dead.
+    r"""Auxiliary loss that trains dead units to reconstruct the residual.
 
+        Omega = log p_dec(x | g(h)) - log p_dec(x | g(h) + D z)
         e = x - E[x | h],   a' = encoder(x_0 + e),   x_0 = E[x | 0]
         z_j = max(a'_j - l_j, 0) for the n_revived largest a'_j - l_j of the dead units, else 0
-        l_j = min(0, a'_j of the row that is at the rank 100 / dead_after in the batch),   held
+        l_j = min(0, a'_j of the row at the quantile 100 / dead_after of the batch, from the top),   constant
         D z = g_params(z) - g_params(0)
 
-    With the Gaussian likelihood this is 1/2 ||e - D z||^2 - 1/2 ||e||^2: minus what the dead units could take off the
-    error. A unit is dead that was off for the last `dead_after` rows; while there is none the term is 0. The gradient
-    goes to the dead units alone: g(h), e and the likelihood are held. The encoder is shown e, not x: what no unit
-    stands for yet is a small part of x and all there is in e. A unit that is negative on every row would have no
-    gradient and could never return: it is lifted by l until it is on as often as a unit should be. Encoder and decoder
-    are taken as they are read, batch normalisation by its running moments.
+    With the Gaussian likelihood this is 1/2 ||e - D z||^2 - 1/2 ||e||^2: minus the amount by which the dead units could
+    reduce the error. A unit is dead if it was inactive for the last `dead_after` rows; without dead units the term is
+    0. Only dead units receive a gradient: g(h), e and the likelihood are constant. The encoder's input is e, not x,
+    since patterns that no unit represents yet are a small part of x and all of e. A unit that is negative on every row
+    would have no gradient and stay dead; the shift l makes it active on the expected fraction of the rows. Encoder and
+    decoder run in evaluation mode.
 
-    Shapes: trip of (*draws, batch) rows -> (*draws, batch), nats.
+    Shapes: forward pass of (*draws, batch) rows -> (*draws, batch), nats.
 
     Args:
-        weight: alpha of the paper, whose reconstruction term is normalised by the same factor as this one.
+        weight: alpha of the paper, where the reconstruction term is normalised by the same factor as this one.
         code_size: units of the code.
-        dead_after: rows.
+        dead_after: number of inactive rows after which a unit is dead.
         n_revived: k_aux of the paper, at most the code size.
 
     Raises:
-        InputError: a count below 1.
+        InputError: a count is below 1.
 
-    Source: after Gao et al., Scaling and evaluating sparse autoencoders (2024), appendix A.2 (AuxK). There the dead
-    units see x (which left 23% of them dead where this left 0.4%, see `python -m experiments dictionary-recovery`), and
-    none is lifted.
+    Source: after Gao et al., Scaling and evaluating sparse autoencoders (2024), appendix A.2 (AuxK). In the paper the
+    dead units encode x (this left 23% of the units dead, the residual 0.4%; see
+    `python -m experiments dictionary-recovery`), and there is no shift l.
 
     Example:
         >>> DeadUnits(1 / 32, code_size=4, dead_after=1000, n_revived=2).activity.idle
@@ -115,24 +116,24 @@ class DeadUnits(Penalty):
         super().__init__(weight)
         if dead_after < 1 or n_revived < 1:
             raise InputError(
-                f"DeadUnits: dead_after={dead_after!r} rows and n_revived={n_revived!r} units must be at least 1"
+                f"DeadUnits: dead_after={dead_after!r} and n_revived={n_revived!r}: both must be at least 1"
             )
         self.dead_after, self.n_revived = int(dead_after), min(int(n_revived), code_size)
         self.activity = UnitActivity(code_size)
 
     @property
     def dead(self) -> Tensor:
-        """Whether each unit is dead, (code_size,)."""
+        """Boolean mask of the dead units, (code_size,)."""
         return self.activity.idle >= self.dead_after
 
     def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
-        """Omega of the trip; while learning the activity of its code is noted."""
+        """Return Omega of each row; in training mode the activity statistics are updated."""
         if self.training:
             self.activity.update(output.code)
         dead = self.dead
         if not bool(dead.any()):
             return output.parameters.new_zeros(output.parameters.shape[:-1])
-        with eval_mode(coder.encoder, coder.decoder):  # the residual is no row: no running moment is to follow it
+        with eval_mode(coder.encoder, coder.decoder):  # running moments must not include residuals
             auxiliary_code = self.auxiliary_code(output, coder, dead)
             offset = coder.decoder(auxiliary_code) - coder.decoder(torch.zeros_like(auxiliary_code[..., :1, :]))
         given, x, mask = output.parameters.detach(), output.batch.desired_output, output.batch.mask
@@ -145,7 +146,7 @@ class DeadUnits(Penalty):
     def auxiliary_code(
         self, output: ForwardPass, coder: Coder, dead: Tensor
     ) -> Float[Tensor, "*draws batch code_size"]:
-        """z."""
+        """Return z."""
         residual_preactivation = self._residual_preactivation(output, coder)
         shifted = (
             (residual_preactivation - self._threshold_shift(residual_preactivation)).masked_fill(~dead, 0.0).relu()
@@ -154,7 +155,7 @@ class DeadUnits(Penalty):
         return torch.zeros_like(residual_preactivation).scatter(-1, units, largest)
 
     def _residual_preactivation(self, output: ForwardPass, coder: Coder) -> Float[Tensor, "*draws batch units"]:
-        """a', what the encoder makes of the residual; an encoder that is told where it may look may look anywhere."""
+        """Return a', the encoding of the residual; a mask-aware encoder receives a mask of ones."""
         encoder, x = coder.encoder, output.batch.x
         with torch.no_grad():
             residual = x - coder.likelihood.mean(output.parameters)
@@ -166,57 +167,62 @@ class DeadUnits(Penalty):
         return encoder.encode_centred(residual) if isinstance(encoder, CentredMLP) else encoder(residual)
 
     def _threshold_shift(self, residual_preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, " units"]:
-        """l: what keeps each unit from being on in the share of the rows that lets it count as dead."""
+        """Return l, the shift that makes each unit active on a fraction 100 / dead_after of the rows."""
         rows = residual_preactivation.detach().flatten(0, -2)
         n_on = min(max(1, round(100 * len(rows) / self.dead_after)), len(rows) - 1)
         return rows.topk(n_on + 1, dim=0).values[-1].clamp_max(0.0)
 
 
 class ActiveUnits(Penalty):
-    """Omega = sum_j H(a_j - theta_j), the number of units that are on (L0), for `JumpReLU`.
+    """L0 penalty for `JumpReLU`: the number of active units, Omega = sum_j H(a_j - theta_j).
 
-    Its derivative by the thresholds is the straight-through one; by a it is zero.
+    Its derivative by the thresholds is the straight-through one; its derivative by a is zero.
 
     Shapes: (*draws, batch, code_size) -> (*draws, batch).
 
     Args:
-        weight: nats for each unit that is on. The paper's lambda beside ||x - r||^2 is half of it here.
+        weight: nats per active unit; lambda / 2 for the lambda of the paper, which uses ||x - r||^2.
+
+    Raises:
+        InputError: (in `forward`) the code activation is not a `JumpReLU`.
 
     Source: Rajamanoharan et al., Jumping ahead (2024), eq. 9.
     """
 
     def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
-        """Omega of the trip."""
+        """Return Omega of each row."""
         activation = coder.code_activation
         if not isinstance(activation, JumpReLU):
-            raise InputError(f"ActiveUnits counts the open gates of a JumpReLU, not of {type(activation).__name__}")
+            raise InputError(
+                f"ActiveUnits needs code activation JumpReLU; found {type(activation).__name__}; use JumpReLU"
+            )
         return activation.gate(output.preactivation).sum(-1)
 
 
 class GateL1(Penalty):
-    """Omega = sum_j max(a_j, 0), the L1 norm of what `Gated` opens its gates by.
+    """L1 penalty on the gate's input of `Gated`: Omega = sum_j max(a_j, 0).
 
     Shapes: (*draws, batch, code_size) -> (*draws, batch).
 
     Args:
-        weight: the paper's lambda beside ||x - r||^2 is half of it here.
+        weight: lambda / 2 for the lambda of the paper, which uses ||x - r||^2.
 
     Source: Rajamanoharan et al., Improving dictionary learning with gated sparse autoencoders (2024), eq. 8.
     """
 
     def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
-        """Omega of the trip."""
+        """Return Omega of each row."""
         return at_least_fp32(output.preactivation).relu().sum(-1)
 
 
 class GateReconstruction(Penalty):
-    """Omega = -log p_dec(x | g(max(a, 0))), p_dec held: the gate's own values must reconstruct too.
+    """Auxiliary reconstruction from the gate's values: Omega = -log p_dec(x | g(max(a, 0))), p_dec frozen.
 
-    The step of `Gated` gives its gate no gradient; this does. The decoder is frozen in it, weights that are tied to
-    the encoder's and a variance that is learned with it, so that it learns from the magnitudes alone; and it is taken
-    as it is read, so that its running moments follow them alone too.
+    The step function of `Gated` passes no gradient to its gate; this term does. The decoder is frozen here, with
+    weights that are tied to the encoder and a learned variance, so that it is trained by the magnitudes alone. It runs
+    in evaluation mode, so that its running moments follow the magnitudes alone too.
 
-    Shapes: trip of (*draws, batch) rows -> (*draws, batch), nats.
+    Shapes: forward pass of (*draws, batch) rows -> (*draws, batch), nats.
 
     Args:
         weight: 1 in the paper.
@@ -225,7 +231,7 @@ class GateReconstruction(Penalty):
     """
 
     def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
-        """Omega of the trip."""
+        """Return Omega of each row."""
 
         def nll(gates: Tensor) -> Tensor:
             return coder.likelihood.nll(coder.decoder(gates), output.batch.desired_output, output.batch.mask)
@@ -235,16 +241,16 @@ class GateReconstruction(Penalty):
 
 
 class _ModuleFunction(nn.ModuleList):
-    """Modules, and a function of them as their own."""
+    """List of modules whose forward pass calls a function, so that `functional_call` replaces their parameters."""
 
     def forward(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return function(x)
 
 
 def frozen(function: Callable[[Tensor], Tensor], x: Tensor, *, of: Iterable[object]) -> Tensor:
-    """What a function gives of x, with the parameters of the modules among `of` held constant.
+    """Return function(x) with the parameters of the modules among `of` held constant.
 
-    The weights of a tied decoder are named by its encoder alone: then `of` has both.
+    The weights of a tied decoder are registered by its encoder alone: then `of` must contain both.
 
     Example:
         >>> layer = nn.Linear(2, 1)
@@ -258,13 +264,13 @@ def frozen(function: Callable[[Tensor], Tensor], x: Tensor, *, of: Iterable[obje
 
 @dataclass(frozen=True)
 class SparseParts:
-    """What a name of `SPARSITIES` adds to a recipe.
+    """The parts that a name of `SPARSITIES` stands for.
 
     Attributes:
         code_activation: s, by name or as a module.
-        penalties: by the name of their term.
-        constraints: what the weights are kept to.
-        gather: whether the decoder gains by `isthmus.parts.sparse_activations.gathered`.
+        penalties: penalties by the name of their term.
+        constraints: constraints on the weights.
+        gather: True if the decoder is faster with `isthmus.parts.sparse_activations.with_gathered_weights`.
     """
 
     code_activation: str | nn.Module
@@ -275,7 +281,7 @@ class SparseParts:
 
 @dataclass(frozen=True)
 class SparseOptions:
-    """What `sparse_parts` is asked for; see there."""
+    """Options of `sparse_parts`, which documents them."""
 
     code_size: int
     weight: float = 0.1
@@ -290,13 +296,13 @@ class SparseOptions:
 
     @property
     def n_active(self) -> int:
-        """k, or as many as the target rate makes of the code."""
+        """k, or the number of active units that the target rate gives."""
         k = max(1, round(self.target_rate * self.code_size)) if self.k is None else self.k
         return check_k(k, self.code_size)
 
     @property
     def revival(self) -> dict[str, Penalty]:
-        """The term that revives dead units; a rate of 1 in n is waited for 100 n rows."""
+        """The term that revives dead units; at an activation rate of 1/n the default of `dead_after` is 100 n rows."""
         rate = self.target_rate if self.k is None else self.n_active / self.code_size
         dead_after = math.ceil(100 / rate) if self.dead_after is None else self.dead_after
         n_revived = max(1, round(rate * self.code_size))
@@ -305,7 +311,7 @@ class SparseOptions:
 
 
 def _with_prior(prior: Callable[[float, bool], Penalty], options: SparseOptions) -> SparseParts:
-    """A prior on the code that an activation by name gives."""
+    """Return the parts of a prior on the code, with an activation by name."""
     activation = "relu" if options.code_activation is None else options.code_activation
     check_choice("code_activation", activation, tuple(ACTIVATIONS))
     revival = options.revival if activation == "relu" else {}
@@ -315,8 +321,8 @@ def _with_prior(prior: Callable[[float, bool], Penalty], options: SparseOptions)
 def _target_rate(options: SparseOptions) -> SparseParts:
     if options.code_activation not in (None, "sigmoid"):
         raise InputError(
-            f"sparsity 'kl' asks for a rate of units between 0 and 1, and code_activation "
-            f"{options.code_activation!r} has others; leave it to be 'sigmoid', or take sparsity 'l1'"
+            f"sparsity 'kl' needs units in (0, 1), but code_activation is {options.code_activation!r}; "
+            "leave code_activation=None, or use sparsity 'l1'"
         )
     return SparseParts("sigmoid", {"sparsity": TargetRate(options.weight, target_rate=options.target_rate)})
 
@@ -332,7 +338,7 @@ def _gated(options: SparseOptions) -> SparseParts:
 
 
 def _top_k(activation: Callable[[int, int], nn.Module], options: SparseOptions) -> SparseParts:
-    """A fixed number of units: nothing is penalised, and the decoder looks at those alone."""
+    """Return the parts of a code with a fixed number of active units: no sparsity penalty, and a gathered decoder."""
     k = options.n_active
     gather = options.code_size >= GATHER_MIN_RATIO * k
     return SparseParts(activation(k, options.code_size), options.revival, gather=gather)
@@ -350,39 +356,39 @@ BUILDERS: dict[str, Callable[[SparseOptions], SparseParts]] = {
 }
 
 SPARSITIES = tuple(BUILDERS)
-"""The names that `sparse_parts` knows."""
+"""Names of the sparsity options."""
 
 ACTIVATION_SPARSITIES = ("topk", "batch-topk", "jumprelu", "gated")
-"""The names that are themselves the activation of the code."""
+"""Names of the sparsity options that set the activation of the code."""
 
 
 def sparse_parts(name: str, **fields: Any) -> SparseParts:
-    """The activation, penalties and constraints that a name stands for.
+    """Return the activation, penalties and constraints of a sparse autoencoder by name.
 
-        l1, student-t, log    a prior on the code, ReLU by default      weight is its rate, or its share
-        kl                    sigmoid units asked for a rate            weight, target_rate
-        topk, batch-topk      k units of a row, or on average           k, or target_rate * code_size of them
-        jumprelu              learned thresholds, L0                    weight for each unit that is on
+        l1, student-t, log    a prior on the code, ReLU by default      weight: rate of the prior, or factor
+        kl                    sigmoid units with a target rate          weight, target_rate
+        topk, batch-topk      k units per row, or on average            k, or target_rate * code_size
+        jumprelu              learned thresholds, L0 penalty            weight per active unit
         gated                 gate and magnitude, L1 on the gate        weight
 
-    Wherever a code has exact zeros a term "dead_units" is added that revives units: see `DeadUnits`.
+    For codes with exact zeros a term "dead_units" is added; see `DeadUnits`.
 
     Args:
         name: one of `SPARSITIES`.
-        fields: the fields of `SparseOptions`: code_size, and what differs from the defaults of
-            weight: of the sparsity term, see the class of the penalty for a paper's lambda;
-            target_rate: share of the rows on which a unit shall be on;
-            k: units of a row that are on, None by target_rate;
-            code_activation: by name; None takes what suits;
-            unit_columns: keep the decoder's columns at norm 1 (linear decoders; not with "kl", whose units are
-            bounded themselves);
-            revival_weight: of the term for dead units;
-            dead_after: rows after which a silent unit is dead, None 100 times as many as the rate lets expect;
-            threshold, bandwidth: of `JumpReLU`.
+        fields: the fields of `SparseOptions`; code_size is required.
+            weight: weight of the sparsity term; the class of the penalty converts a paper's lambda.
+            target_rate: target fraction of the rows on which a unit is active.
+            k: active units per row; None derives it from target_rate.
+            code_activation: name of the activation; None means the default of the sparsity.
+            unit_columns: constrain the decoder's columns to norm 1 (linear decoders; no effect with "kl", whose units
+                are bounded).
+            revival_weight: weight of the term "dead_units".
+            dead_after: inactive rows after which a unit is dead; None means 100 times the expected interval.
+            threshold, bandwidth: arguments of `JumpReLU`.
 
     Raises:
-        InputError: an unknown name, a rate outside (0, 1), k outside 1..code_size, a negative weight, an activation
-            that the name does not go with.
+        InputError: an unknown name, a rate outside (0, 1), k outside 1..code_size, a negative weight, or an
+            activation that the sparsity does not allow.
 
     Example:
         >>> parts = sparse_parts("topk", code_size=256, k=8)
@@ -395,8 +401,8 @@ def sparse_parts(name: str, **fields: Any) -> SparseParts:
     check_weight(f"sparsity {name!r}", options.weight)
     if name in ACTIVATION_SPARSITIES and options.code_activation is not None:
         raise InputError(
-            f"sparsity {name!r} is itself the activation of the code, beside code_activation "
-            f"{options.code_activation!r}; leave code_activation=None"
+            f"sparsity {name!r} sets the activation of the code, but code_activation is {options.code_activation!r}; "
+            "leave code_activation=None"
         )
     parts = BUILDERS[name](options)
     constraints = (UnitColumns(),) if options.unit_columns and name != "kl" else ()
