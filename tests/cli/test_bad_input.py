@@ -106,7 +106,7 @@ BAD_OPTIONS = {
     ),
     "scaling": (["--scaling", "log"], ["scaling='log' is not one of auto, none, standard, minmax"]),
     "missing": (["--missing", "guess"], ["missing='guess' is not one of"]),
-    "device": (["--device", "abacus"], ["device='abacus' is no device"]),
+    "device": (["--device", "abacus"], ["device='abacus' is not a device"]),
     "no such device": (["--device", "cuda:99"], ["cuda:99"]),
     "precision": (["--precision", "fp3"], ["precision='fp3' is not one of auto, fp32, bf16"]),
     "code size": (["--code-size", "0"], ["code_size=0"]),

@@ -158,9 +158,9 @@ def test_a_mask_aware_encoder_is_contracted_with_respect_to_the_rows_only():
     [
         (
             {"hidden_sizes": (16,), "contraction_method": "closed"},
-            "and this encoder has 2; take 'auto'",
+            "but this encoder has 2; use 'auto'",
         ),
-        ({"contraction_of": "reconstruction", "contraction_method": "closed"}, "the reconstruction takes two"),
+        ({"contraction_of": "reconstruction", "contraction_method": "closed"}, "includes the decoder; use 'auto'"),
         ({"contraction_order": 3}, "contraction_order=3: it must be 1, or 2"),
         ({"contraction_weight": -0.1}, "contraction_weight: weight -0.1 is invalid"),
         ({"contraction_of": "decoder"}, "choose one of: encoder, reconstruction"),

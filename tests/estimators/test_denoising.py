@@ -159,8 +159,8 @@ def test_a_callable_corrupts_and_no_file_keeps_it(tmp_path):
         ({"corruption": lambda x, generator: x[:, :5]}, "corruption <lambda> returned shape .* return the same shape"),
         ({"corruption": lambda x, generator: x / 0}, "corruption <lambda> returned .* return finite numbers"),
         ({"corruption": "groups", "corruption_groups": [[0, 99]]}, "contains column 99, but the rows have 64 columns"),
-        ({"corruption": "groups", "corruption_groups": [0, 1]}, "group 0 is 0 and no list; give lists of column"),
-        ({"corruption": "groups", "corruption_groups": [[0.5]]}, "group 0 holds 0.5, which is no column; give lists"),
+        ({"corruption": "groups", "corruption_groups": [0, 1]}, "group 0 is 0, not a list; give lists of column"),
+        ({"corruption": "groups", "corruption_groups": [[0.5]]}, "group 0 has 0.5, not a column number; give lists"),
         ({"corruption": "missing", "corruption_groups": 3}, "corruption_groups=3: it is not a list of groups; give"),
         (
             {"corruption": "salt-and-pepper", "corruption_groups": [[0, 1]]},
@@ -169,7 +169,7 @@ def test_a_callable_corrupts_and_no_file_keeps_it(tmp_path):
         ({"corrupted_weight": "a"}, "corrupted_weight='a': it must be a finite number, 0 or more"),
         ({"corrupted_weight": -1.0}, "corrupted_weight=-1.0: it must be a finite number, 0 or more"),
         ({"clean_weight": float("nan")}, "clean_weight=nan: it must be a finite number, 0 or more"),
-        ({"corrupted_weight": 0.0, "clean_weight": 0}, "no entry counts, and nothing is learned; give one of them"),
+        ({"corrupted_weight": 0.0, "clean_weight": 0}, "no entry has a weight; give one of them"),
     ],
 )
 def test_corruptions_that_cannot_be_meant_are_refused_in_one_line(changed, said):

@@ -118,7 +118,7 @@ def test_tables_take_a_unit_for_each_column_and_counts_as_real():
             X + 0.5,
             "Multinomial likelihood wants counts, whole numbers from 0; found",
         ),
-        ({"n_chains": 0}, X, "n_chains=0: a model is sampled by at least one chain; give 1 or more"),
+        ({"n_chains": 0}, X, "n_chains=0: sampling needs at least one chain; give 1 or more"),
         (
             {"likelihood": "poisson"},
             X,

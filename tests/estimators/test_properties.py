@@ -248,7 +248,7 @@ def test_weights_that_turn_nan_stop_learning_and_the_last_good_ones_stay(name):
         ({"validation_fraction": 1.0}, "validation_fraction=1.0: it must be a share, at least 0 and below 1"),
         ({"scaling": "log"}, "scaling='log' is not one of auto, none, standard, minmax"),
         ({"likelihood": "gausian"}, "unknown likelihood 'gausian'; did you mean 'gaussian'"),
-        ({"device": "abacus"}, "device='abacus' is no device"),
+        ({"device": "abacus"}, "device='abacus' is not a device"),
     ],
 )
 def test_arguments_that_cannot_be_meant_are_refused_by_name(name, changes, text):

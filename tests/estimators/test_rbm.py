@@ -90,7 +90,7 @@ def test_the_whole_names_every_weight_once_and_a_copy_is_its_own():
 
 def test_machines_that_do_not_fit_each_other_are_refused():
     first, _, third = drawn()
-    with pytest.raises(InputError, match="layer 1 has 5 units and layer 2 is made for 4; give each layer as many"):
+    with pytest.raises(InputError, match="layer 1 has 5 units but layer 2 has 4 inputs; give each layer as many"):
         UnrolledAutoencoder([first, third])
 
 

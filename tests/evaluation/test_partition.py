@@ -148,7 +148,7 @@ def test_the_free_energy_gap_is_positive_for_rows_that_the_model_finds_less_prob
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"n_chains": 0}, "n_chains=0: a model is sampled by at least one chain"),
+        ({"n_chains": 0}, "n_chains=0: sampling needs at least one chain"),
         ({"n_temperatures": 1}, "n_temperatures=1: a path has two ends; give 2 or more"),
         ({"betas": torch.tensor([0.0, 0.7, 0.5, 1.0])}, "betas must rise from 0, where columns are independent, to 1"),
         ({"betas": torch.tensor([0.1, 1.0])}, "betas must rise from 0"),

@@ -270,7 +270,7 @@ def test_a_copy_is_whole_and_names_each_weight_once():
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"n_chains": 0}, "n_chains=0: a model is sampled by at least one chain; give 1 or more"),
+        ({"n_chains": 0}, "n_chains=0: sampling needs at least one chain; give 1 or more"),
         ({"method": "pdc"}, "method 'pdc' is unknown; did you mean 'pcd'"),
         ({"n_steps": 0}, "n_steps=0: it must be a whole number of at least 1, or a pair of them"),
         ({"n_steps": (1, 0.5)}, r"n_steps=\(1, 0.5\): it must be a whole number"),

@@ -342,12 +342,12 @@ def test_bf16_learns_and_its_weights_stay_fp32():
 def test_unknown_devices_and_precisions_are_refused():
     with pytest.raises(ValueError, match="precision='fp8' is not one of auto, fp32, bf16"):
         resolve_precision("fp8", torch.device("cpu"))
-    with pytest.raises(ValueError, match="device='abacus' is no device"):
+    with pytest.raises(ValueError, match="device='abacus' is not a device; use 'auto'"):
         resolve_device("abacus")
-    with pytest.raises(ValueError, match="device='mps': models live on 'cpu' or 'cuda'"):
+    with pytest.raises(ValueError, match="device='mps' is not supported; use 'auto'"):
         resolve_device("mps")
-    with pytest.raises(ValueError, match="device='cuda:99': torch sees .*; use 'cpu' or 'auto'"):
+    with pytest.raises(ValueError, match="device='cuda:99': torch finds .*; use 'cpu' or 'auto'"):
         resolve_device("cuda:99")
     if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="torch sees no CUDA device on this machine"):
+        with pytest.raises(ValueError, match="torch finds no CUDA device on this computer"):
             resolve_device("cuda")

@@ -202,7 +202,7 @@ def test_as_a_coder_it_is_the_network_of_rates():
     ("sizes", "changes", "text"),
     [
         ([(4, 3)], {}, "a deep belief network has two layers or more; found 1; give hidden_sizes"),
-        ([(4, 3), (2, 2)], {}, "layer 1 has 3 units and layer 2 is made for 2; give each layer as many inputs"),
+        ([(4, 3), (2, 2)], {}, "layer 1 has 3 units but layer 2 has 2 inputs; give each layer as many"),
         ([(4, 3), (3, 2)], {"hidden": "rectified"}, "layer 1 of a deep belief network needs binary hidden units"),
     ],
 )

@@ -348,14 +348,14 @@ def test_a_unit_is_dead_after_a_hundred_times_what_its_rate_lets_expect():
         ("top-k", {}, "sparsity 'top-k' is unknown; did you mean 'topk'? choose one of: l1, student-t, kl, log, topk"),
         ("topk", {"k": 65}, "k=65 active units do not fit a code of 64 units; give k from 1 to 64"),
         ("kl", {"target_rate": 1.5}, "target_rate 1.5 is not a rate between 0 and 1; give e.g. 0.05"),
-        ("kl", {"code_activation": "relu"}, "sparsity 'kl' needs units in .* leave code_activation=None"),
+        ("kl", {"code_activation": "relu"}, "sparsity 'kl' needs units in (0, 1), but code_activation is 'relu'"),
         (
             "topk",
             {"code_activation": "relu"},
-            "sparsity 'topk' sets the activation of the code.* leave code_activation=None",
+            "sparsity 'topk' sets the activation of the code, but code_activation is 'relu'",
         ),
         ("l1", {"weight": -1.0}, "sparsity 'l1': weight -1.0 is invalid; give a finite number of at least 0"),
-        ("l1", {"dead_after": 0}, "DeadUnits: dead_after=0 .* must be at least 1"),
+        ("l1", {"dead_after": 0}, "DeadUnits: dead_after=0 and n_revived=3"),
         ("l1", {"code_activation": "rleu"}, "code_activation 'rleu' is unknown; did you mean 'relu'?"),
     ],
 )

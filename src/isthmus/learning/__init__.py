@@ -1,1 +1,1 @@
-"""How a model learns: objectives, and the one loop that follows their gradient."""
+"""Training: objectives, and the trainer that minimises them."""

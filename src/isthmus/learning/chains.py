@@ -1,8 +1,8 @@
-"""Chains: how a model is sampled from. One `run_chain` for all of them; what a step is, each machine says.
+"""Markov chains that sample from energy models: `run_chain` and the steps of block Gibbs sampling.
 
     state <- step(state, generator),   n_steps times
 
-Block Gibbs: v ~ p(v | h), then h ~ p(h | v), each layer at once, by uniform numbers that are compared with the rates.
+Block Gibbs: v ~ p(v | h), then h ~ p(h | v), all units of a layer at once.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ State = TypeVar("State")
 def run_chain(
     step: Callable[[State, Generator | None], State], state: State, n_steps: int, generator: Generator | None
 ) -> State:
-    """The state after so many steps; no gradient flows through them.
+    """Return the state after `n_steps` steps; no gradient flows through them.
 
     Args:
-        step: (state, generator) -> the next state; without a generator it moves to the mean.
-        state: where the chains stand, all of them side by side.
-        n_steps: how many steps; 0 leaves them where they are.
-        generator: of every draw.
+        step: (state, generator) -> the next state; without a generator it uses means in place of samples.
+        state: the state of all chains.
+        n_steps: number of steps; 0 returns the state unchanged.
+        generator: the source of the random numbers.
 
     Example:
         >>> run_chain(lambda state, generator: state + 1, 0, 3, None)
@@ -45,12 +45,12 @@ def run_chain(
 
 @dataclass(frozen=True)
 class ChainState:
-    """Where chains of a harmonium stand.
+    """State of the Gibbs chains of an RBM.
 
     Attributes:
         h: hidden units, (chains, n_hidden).
-        v: visible units from which they were drawn, (chains, columns); None before the first step.
-        total: words a row, (chains,), where the visible units are word counts.
+        v: the visible units that h was sampled from, (chains, columns); None before the first step.
+        total: number of words per row, (chains,), where the visible units are word counts.
     """
 
     h: Float[Tensor, "chains hidden"]
@@ -59,16 +59,16 @@ class ChainState:
 
     @property
     def visible(self) -> Float[Tensor, "chains columns"]:
-        """v, once a step was made."""
+        """v, which exists after the first step."""
         assert self.v is not None
         return self.v
 
 
 class BlockGibbs:
-    """One step of block Gibbs sampling: v ~ p(v | h), then h ~ p(h | v).
+    """Step of block Gibbs sampling: v ~ p(v | h), then h ~ p(h | v).
 
     Args:
-        rbm: the machine.
+        rbm: the energy.
 
     Source: DL book, section 20.2.1 and algorithm 18.2.
 
@@ -84,14 +84,17 @@ class BlockGibbs:
         self.rbm = rbm
 
     def down(self, state: ChainState, generator: Generator | None) -> ChainState:
-        """v ~ p(v | h); E[v | h] without a generator."""
+        """Sample v ~ p(v | h); without a generator, use E[v | h]."""
         rbm = self.rbm
         if generator is None:
             return replace(state, v=rbm.visible_mean(state.h, state.total))
         return replace(state, v=rbm.sample_visible(state.h, generator, state.total))
 
     def up(self, state: ChainState, generator: Generator | None, a: Tensor | None = None) -> ChainState:
-        """h ~ p(h | v); E[h | v] without a generator. The input a of the hidden units may be there already."""
+        """Sample h ~ p(h | v); without a generator, use E[h | v].
+
+        `a` is the hidden units' input, if it is already computed.
+        """
         rbm = self.rbm
         a = rbm(state.visible) if a is None else a
         h = rbm.mean_given(a) if generator is None else rbm.sample_given(a, generator, state.h)
@@ -100,29 +103,29 @@ class BlockGibbs:
     def start_chains(
         self, v: Float[Tensor, "chains columns"], generator: Generator | None, a: Tensor | None = None
     ) -> ChainState:
-        """Chains at rows: h ~ p(h | v); E[h | v] without a generator. The input a may be there already."""
+        """Start chains at rows: h ~ p(h | v), or E[h | v] without a generator. `a` is as in `up`."""
         rbm = self.rbm
         a = rbm(v) if a is None else a
         h = rbm.mean_given(a) if generator is None else rbm.sample_given(a, generator)
         return ChainState(h, v, rbm.visible.total(v))
 
     def __call__(self, state: ChainState, generator: Generator | None) -> ChainState:
-        """Down and up."""
+        """Sample v, then h."""
         return self.up(self.down(state, generator), generator)
 
 
 def check_chains(n_chains: int) -> int:
-    """Refuse fewer than one chain.
+    """Return the number of chains as an integer, after checking that it is at least 1.
 
     Raises:
-        InputError: with what was found.
+        InputError: the number is not a whole number of at least 1.
 
     Example:
         >>> check_chains(0)
         Traceback (most recent call last):
         ...
-        isthmus.errors.InputError: n_chains=0: a model is sampled by at least one chain; give 1 or more
+        isthmus.errors.InputError: n_chains=0: sampling needs at least one chain; give 1 or more
     """
     if not is_count(n_chains):
-        raise InputError(f"n_chains={n_chains!r}: a model is sampled by at least one chain; give 1 or more")
+        raise InputError(f"n_chains={n_chains!r}: sampling needs at least one chain; give 1 or more")
     return int(n_chains)

@@ -1,4 +1,4 @@
-"""Contrastive learning of an energy: what the data pull down, chains of the model push up."""
+"""Contrastive divergence: likelihood gradients of an energy, with Markov chains for the model's expectation."""
 
 from __future__ import annotations
 
@@ -24,44 +24,44 @@ from isthmus.parts.sampling import bernoulli
 METHODS = ("pcd", "cd")
 
 OFFSET_RATE = 0.01
-"""How fast the offsets follow the batches."""
+"""Update rate of the running means (offsets)."""
 
 
 class ContrastiveDivergence(EnergyObjective):
-    r"""The gradient of the likelihood of an energy, its model's side taken from chains.
+    r"""Objective whose gradient approximates the likelihood gradient of an RBM by Gibbs chains.
 
         d/dtheta E[ -log p(v) ] = E_data[ dF(v)/dtheta ] - E_model[ dF(v)/dtheta ]
-        term = F(v) - mean over chains of F(v'),   v' held
+        term = F(v) - mean over chains of F(v'),   v' constant
 
-    "pcd" (persistent contrastive divergence, stochastic maximum likelihood): the chains go on from one step of
-    learning to the next, so that they stay near the model's distribution. "cd" (contrastive divergence): a chain
-    starts at each row, and its k steps are too few to reach the model; it learns fast and is biased.
+    "pcd" (persistent contrastive divergence, stochastic maximum likelihood) continues the chains from one training
+    step to the next, so that they stay near the model's distribution. "cd" (contrastive divergence) starts a chain at
+    each row; its k steps are too few to reach the model's distribution, so training is fast and biased.
 
-    With `centred` the step is taken for the energy written in v - mu and h - lambda, running means over the data: it
-    does not depend on which value of a unit is called 0 (the enhanced gradient),
+    With `centred` the gradient is that of the energy in v - mu and h - lambda, where mu and lambda are running means
+    over the data. It is invariant to flipping the values of a binary unit (the enhanced gradient):
 
-        dW_c = dW - dc mu' - lambda db',   db_c = db - dW_c' lambda,   dc_c = dc - dW_c mu,
+        dW_c = dW - dc mu' - lambda db',   db_c = db - dW_c' lambda,   dc_c = dc - dW_c mu
 
-    each mu as often as hidden units count visible ones, each lambda as often as these count hidden ones.
+    In `DBMLayerRBM`, mu has the factor m and lambda the factor n.
 
-    As a coder it is the tied autoencoder of the same weights: h = E[v's code] = s(c + W v), reconstruction p(v | h).
-    A missing entry is filled with what the observed ones let expect, one trip up and down.
+    As an encoder and decoder it is the tied autoencoder of the same weights: h = E[h | v] = s(c + W v), reconstruction
+    p(v | h). A missing entry is imputed by a mean-field reconstruction from the observed entries.
 
     Shapes: x (batch, columns); h (batch, n_hidden); particles (n_chains, n_hidden).
 
     Args:
         rbm: the energy, trained in place.
         method: "pcd" or "cd".
-        n_steps: k, Gibbs steps between two steps of learning; a pair grows from the first to the second.
-        n_chains: persistent chains, which stand in a buffer.
-        centred: take the centred step.
-        weight_decay: w of the term w/2 ||W||^2, on the weights alone.
-        sampled: rows are rates of binary units, and are sampled at every step. The model is then of the samples, as
-            the bound of a deep belief network needs it, and not of the rates.
-        penalties: of the code, by name, as `Reconstruction` has them.
+        n_steps: k, Gibbs steps per training step; a pair (first, last) interpolates over training.
+        n_chains: number of persistent chains, whose state is a buffer.
+        centred: use the centred gradient.
+        weight_decay: w of the term w/2 ||W||^2; biases have none.
+        sampled: True if the rows are probabilities of binary units that are sampled at every step. The model is then
+            trained on the samples, as the bound of a deep belief network requires, and not on the probabilities.
+        penalties: penalties on the code by name, as in `Reconstruction`.
 
     Raises:
-        InputError: an unknown method, fewer than one chain, fewer than one step, a negative weight.
+        InputError: an unknown method, fewer than one chain or step, or a negative weight.
 
     Source: Hinton (2002) for "cd"; Tieleman, Training restricted Boltzmann machines using approximations to the
     likelihood gradient (2008) for "pcd"; Cho, Raiko & Ilin (2011) and Melchior, Fischer & Wiskott (2016) for the
@@ -112,41 +112,41 @@ class ContrastiveDivergence(EnergyObjective):
 
     @property
     def likelihood(self) -> Likelihood:  # type: ignore[override]
-        """p(v | h)."""
+        """The likelihood p(v | h)."""
         return self.rbm.likelihood
 
     @property
     def weights(self) -> list[Tensor]:
-        """W."""
+        """The weights W."""
         return [self.rbm.weight]
 
     @property
     def monitor_name(self) -> str:
-        """As ever; with lateral weights no conditional has a closed form."""
+        """Name of the monitor; with lateral weights, "reconstruction": no conditional has a closed form."""
         return super().monitor_name if self.rbm.factorial else "reconstruction"
 
-    # -- before and after learning --------------------------------------------------------------------
+    # -- before and after training --------------------------------------------------------------------
 
     @torch.no_grad()
     def prepare(self, rows: Rows) -> None:
-        """Begin at the rate of each column, with the chains where some rows put the hidden units."""
+        """Initialize the visible biases from the column means, and the chains from some rows."""
         super().prepare(rows)
         self.initialize_chains(rows)
 
     @torch.no_grad()
     def initialize_chains(self, rows: Rows) -> None:
-        """Set the chains where some rows put the hidden units, and the offsets where the rows are."""
+        """Set the chains to the hidden means of some rows, and the offsets to the means over these rows."""
         v = self.impute(rows.batch(evenly_spaced(len(rows))))
         h = self.rbm.hidden_mean(v)
-        for kept, values in ((self.particles, h), (self.totals, self.rbm.visible.total(v))):
-            if kept is not None and values is not None:
-                kept.copy_(values[torch.arange(len(kept)) * len(values) // max(len(kept), 1)])
+        for buffer, values in ((self.particles, h), (self.totals, self.rbm.visible.total(v))):
+            if buffer is not None and values is not None:
+                buffer.copy_(values[torch.arange(len(buffer)) * len(values) // max(len(buffer), 1)])
         self.update_offsets(v, rate=1.0)
 
     # -- the criterion --------------------------------------------------------------------------------
 
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
-        """The contrast, (batch,), nats up to log Z, what weights cost, and each penalty times its weight."""
+        """Return the contrast, (batch,), nats up to log Z, the term of weight decay, and the weighted penalties."""
         v = self.impute(batch)
         if self.sampled and generator is not None:
             v = bernoulli(v, generator)
@@ -164,20 +164,21 @@ class ContrastiveDivergence(EnergyObjective):
     def contrast(
         self, v: Float[Tensor, "batch columns"], progress: float, generator: torch.Generator | None
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch hidden"], Float[Tensor, "chains columns"]]:
-        """F(v) minus F of where the chains stand after k more steps, by row; the input a of the hidden units; and where
-        the chains stand. Persistent chains count by their mean, others each against its own row.
+        """Return F(v) minus F of the chains after k more steps, per row; the hidden units' input a; and the chains' v.
+
+        Persistent chains contribute their mean; other chains are compared with their own row.
         """
         rbm, gibbs, k, n = self.rbm, self.gibbs, self.steps_at(progress), len(v)
         if self.method == "cd":
             a = rbm(v).to(v.dtype)
             state = self._run_gibbs(gibbs.start_chains(v, generator, a.detach()), k, generator)
             chain_inputs = rbm(state.visible).to(v.dtype)
-            if not rbm.factorial:  # what follows is of the hidden units as drawn, not summed out
+            if not rbm.factorial:  # chain_energy needs sampled hidden units here
                 state = gibbs.up(state, generator, chain_inputs.detach())
             model = rbm.chain_energy(state.visible, chain_inputs, state.h)
             return rbm.free_energy_given(v, a) - model, a, state.visible
         state = self._run_gibbs(ChainState(self.particles, total=self.totals), k, generator)
-        # Rows and chains are mapped up side by side: one product is had sooner than two of half the rows.
+        # One matrix product for rows and chains together is faster than two products of half the size.
         inputs = rbm(torch.cat([v, state.visible])).to(v.dtype)
         state = gibbs.up(state, generator, inputs[n:].detach())
         model = rbm.chain_energy(state.visible, inputs[n:], state.h).mean()
@@ -186,45 +187,48 @@ class ContrastiveDivergence(EnergyObjective):
         return rbm.free_energy_given(v, inputs[:n]) - model, inputs[:n], state.visible
 
     def _run_gibbs(self, state: ChainState, k: int, generator: torch.Generator | None) -> ChainState:
-        """The chains with their visible units after k steps, their hidden units those of the step before."""
+        """Return the chains after k steps: new visible units, and the hidden units that they were sampled from."""
         with torch.no_grad():
             return self.gibbs.down(run_chain(self.gibbs, state, k - 1, generator), generator)
 
     @torch.no_grad()
     def sample(self, n: int, n_steps: int, generator: torch.Generator, *, mean: bool = False) -> Tensor:
-        """n rows, (n, columns), after so many Gibbs steps from the persistent chains, or from independent columns.
+        """Sample n rows, (n, columns), by Gibbs steps from the persistent chains, or else from independent columns.
 
         Args:
-            n: how many; chains that are fewer are gone on from more than once.
-            n_steps: Gibbs steps.
-            generator: of every draw.
-            mean: give E[v | h] of the last step in place of a draw.
+            n: number of samples; persistent chains are reused if there are fewer.
+            n_steps: number of Gibbs steps.
+            generator: the source of the random numbers.
+            mean: return E[v | h] of the last step in place of a sample.
         """
-        again = torch.arange(n)
-        total = None if self.totals is None else self.totals[again % len(self.totals)]
+        number = torch.arange(n)
+        total = None if self.totals is None else self.totals[number % len(self.totals)]
         if len(self.particles):
-            start = ChainState(self.particles[again % len(self.particles)], total=total)
+            start = ChainState(self.particles[number % len(self.particles)], total=total)
         else:
             v = self.rbm.visible.sample(self.rbm.visible_bias.expand(n, -1), generator, total)
             start = self.gibbs.start_chains(v, generator)
         state = run_chain(self.gibbs, start, max(n_steps - 1, 0), generator)
         return self.gibbs.down(state, None if mean else generator).visible
 
-    # -- the centred step -----------------------------------------------------------------------------
+    # -- the centred gradient -------------------------------------------------------------------------
 
     @torch.no_grad()
     def update_offsets(self, v: Tensor, a: Tensor | None = None, rate: float = OFFSET_RATE) -> None:
-        """mu and lambda follow the batch; of words, mu is of one word. The hidden units' input a may be there."""
+        """Update mu and lambda with a batch; for word counts mu is the mean of one word.
+
+        `a` is the hidden units' input, if it is already computed.
+        """
         rbm = self.rbm
-        seen, total = rbm.visible.sufficient_statistic(v), rbm.visible.total(v)
-        mu = seen.mean(0) if total is None else seen.sum(0) / total.sum().clamp(min=1)
+        statistic, total = rbm.visible.sufficient_statistic(v), rbm.visible.total(v)
+        mu = statistic.mean(0) if total is None else statistic.sum(0) / total.sum().clamp(min=1)
         hidden = rbm.mean_given(rbm(v) if a is None else a).mean(0)
         self.visible_offset.lerp_(mu.to(self.visible_offset.dtype), rate)
         self.hidden_offset.lerp_(hidden.to(self.hidden_offset.dtype), rate)
 
     @property
     def independent_columns(self) -> Float[Tensor, " columns"]:
-        """The parameters under which each column, on its own, has its mean over the rows: where annealing starts."""
+        """Parameters of independent columns with the means of the rows, where annealing starts."""
         mean = self.visible_offset
         if isinstance(self.likelihood, GaussianLearned):
             mean = mean * self.likelihood.variance.detach()
@@ -232,7 +236,7 @@ class ContrastiveDivergence(EnergyObjective):
 
     @torch.no_grad()
     def project_gradient(self) -> None:
-        """What constraints ask, and the centred step in place of the plain one."""
+        """Apply the constraints, then replace the gradient by the centred one."""
         super().project_gradient()
         rbm = self.rbm
         weight, visible, hidden = rbm.weight.grad, rbm.visible_bias.grad, rbm.hidden_bias.grad
@@ -243,10 +247,10 @@ class ContrastiveDivergence(EnergyObjective):
         visible.addmv_(weight.t(), self.hidden_offset, alpha=-n)
         hidden.addmv_(weight, self.visible_offset, alpha=-m)
 
-    # -- reading --------------------------------------------------------------------------------------
+    # -- inference ------------------------------------------------------------------------------------
 
     def impute(self, batch: Batch) -> Float[Tensor, "batch columns"]:
-        """The rows; where an entry is missing, what the others let expect of it."""
+        """Return the rows with missing entries replaced by their mean-field reconstruction."""
         if batch.mask is None:
             return batch.x
         with torch.no_grad():
@@ -255,21 +259,21 @@ class ContrastiveDivergence(EnergyObjective):
         return torch.where(batch.mask != 0, batch.x, expected)
 
     def conditional_logits(
-        self, v: Float[Tensor, "batch columns"], columns: Int[Tensor, "looked batch"]
-    ) -> Float[Tensor, "looked batch"]:
-        """Of one column of each row and turn, in closed form."""
-        return torch.stack([self.rbm.conditional_logits(v, some) for some in columns])
+        self, v: Float[Tensor, "batch columns"], columns: Int[Tensor, "n batch"]
+    ) -> Float[Tensor, "n batch"]:
+        """Return the conditional log-odds of n columns of each row, in closed form."""
+        return torch.stack([self.rbm.conditional_logits(v, column) for column in columns])
 
     def log_prob(self, batch: Batch) -> Float[Tensor, " batch"]:
-        """-F(v) - log Z by row, nats; minus the free energy where log Z is not known."""
+        """Return -F(v) - log Z per row, nats; minus the free energy where log Z is not known."""
         return self.subtract_log_partition(-self.rbm.free_energy(self.impute(batch)))
 
 
 def check_chain(layers: Sequence[ContrastiveDivergence]) -> None:
-    """Refuse machines of which one does not see what the one below gives.
+    """Check that each RBM of a stack has as many visible units as the one below has hidden units.
 
     Raises:
-        InputError: two neighbours whose sizes do not match.
+        InputError: the sizes of two neighbours do not match.
 
     Example:
         >>> from isthmus.parts.likelihoods import Bernoulli
@@ -278,9 +282,9 @@ def check_chain(layers: Sequence[ContrastiveDivergence]) -> None:
         >>> check_chain([ContrastiveDivergence(rbm) for rbm in rbms])
     """
     for k, (below, above) in enumerate(pairwise(layers), 1):
-        given, wanted = below.rbm.n_hidden, above.rbm.n_visible
-        if given != wanted:
+        n_units, n_inputs = below.rbm.n_hidden, above.rbm.n_visible
+        if n_units != n_inputs:
             raise InputError(
-                f"layer {k} has {given} units and layer {k + 1} is made for {wanted}; give each layer as many inputs "
-                "as the one below has units"
+                f"layer {k} has {n_units} units but layer {k + 1} has {n_inputs} inputs; give each layer as many "
+                "inputs as the layer below has units"
             )

@@ -1,4 +1,4 @@
-"""Learning a deep Boltzmann machine: mean field for what rows ask, persistent chains for what the machine believes."""
+"""Objectives that train a deep Boltzmann machine by mean field and persistent chains."""
 
 from __future__ import annotations
 
@@ -22,48 +22,47 @@ from isthmus.parts.mean_field import DBMDecoder, MeanField
 from isthmus.parts.sampling import bernoulli
 
 FULL_STEP_WIDTH = 100
-"""Units of a hidden layer from which on what is above it learns more slowly, in proportion: see `DBMObjective`."""
+"""Width of a hidden layer above which the steps of the weights above it are reduced; see `DBMObjective`."""
 
 SAMPLING_PHASE = 0.5
-"""Share of learning after which layers that begin together are settled by mean field, as the others are."""
+"""Fraction of training without pretraining after which mean field replaces samples of p(h | v)."""
 
 BOUND_ITERATIONS = 50
-"""Rounds of mean field where a row's bound is asked for: more than learning takes."""
+"""Mean-field rounds for the bound of a row, more than during training."""
 
 
 class DBMObjective(EnergyObjective):
-    r"""The gradient of the bound on a deep machine's likelihood, its model's side taken from persistent chains.
+    r"""Objective with the gradient of the variational bound of a deep Boltzmann machine.
 
-        term = F_mu(v) - mean over chains of F(h'_odd),   mu and h' held,   F_mu >= F
+        term = F_mu(v) - mean over chains of F(h'_odd),   mu and h' constant,   F_mu >= F
 
-    The first side is made least by the mean field, the second has the even layers, v among them, summed out. Where
-    layers did not begin one by one, draws of p(h | v) take the place of mu in the first half of learning: the bound
-    of a layer that is still undecided is best with no weights above it, and mean field would take them to zero. With
-    `centred` the step is taken for the energy in units less their running means over the rows, which lets all layers
-    learn from the start:
+    Mean field minimises the first term over mu; in the second term v and the even layers are summed out. Without
+    layerwise pretraining, samples of p(h | v) replace mu in the first half of training: for a layer whose units are
+    near 1/2 the bound is best with zero weights above it, and mean field would shrink them to zero. With `centred` the
+    gradient is that of the energy in units minus their running means over the rows, so that all layers are trained
+    from the start:
 
         dW_k,c = dW_k - db_k beta_(k-1)' - beta_k db_(k-1)'
         db_k,c = db_k - dW_k,c beta_(k-1) - dW_(k+1),c' beta_(k+1)
 
-    What units of two layers have in common pulls their weights along in proportion to how many they are, faster than
-    chains can follow where there are many, and then all of them stand still for good. dW_k or dW_k,c, k > 1, is
-    therefore min(1, 100 / n_(k-1)) times as long, in the steps of the biases too. AdamW, which scales steps itself,
-    takes no notice.
+    A correlation that all units of two layers share changes their weights in proportion to the width, in wide layers
+    faster than the chains mix, and the units then saturate for good. The step of W_k, k > 1, is therefore multiplied
+    by min(1, 100 / n_(k-1)), in the steps of the biases too. This has no effect with AdamW, which normalises steps.
 
-    As a coder it is the mean field up, whose top rates are the code, and a pass of rates down.
+    As an encoder it is mean field, with the means of the top layer as the code; as a decoder, a downward pass of means.
 
     Shapes: x (batch, columns); code (batch, n_L); particles (n_chains, n_1 + n_3 + ...).
 
     Args:
         machine: the energy, trained in place.
-        n_steps: Gibbs steps between two steps of learning; a pair grows from the first to the second.
-        n_chains: persistent chains.
-        centred: take the centred step.
+        n_steps: Gibbs steps per training step; a pair (first, last) interpolates over training.
+        n_chains: number of persistent chains.
+        centred: use the centred gradient.
         weight_decay: w of the term w/2 sum_k ||W_k||^2.
-        n_iterations: rounds of mean field, and of draws.
+        n_iterations: mean-field rounds, and Gibbs steps of the samples of p(h | v).
 
     Raises:
-        InputError: fewer than one chain, step or round, a negative weight.
+        InputError: fewer than one chain, step or round, or a negative weight.
 
     Source: Salakhutdinov & Hinton, Deep Boltzmann machines (2009), section 2; Montavon & Mueller, Deep Boltzmann
     machines and the centering trick (2012); DL book, sections 20.4.2 to 20.4.4.
@@ -79,10 +78,10 @@ class DBMObjective(EnergyObjective):
     particles: Tensor
 
     is_begun: Tensor
-    """Whether its layers have begun one by one, so that they are joined where they stand."""
+    """True if the layers were pretrained one by one; `prepare` then keeps their weights."""
 
     is_joined: Tensor
-    """Whether its layers have begun to learn together."""
+    """True if joint training of the layers has started."""
 
     def __init__(
         self,
@@ -115,24 +114,24 @@ class DBMObjective(EnergyObjective):
 
     @property
     def likelihood(self) -> Likelihood:  # type: ignore[override]
-        """p(v | h_1)."""
+        """The likelihood p(v | h_1)."""
         return self.machine.likelihood
 
     @property
     def weights(self) -> list[Tensor]:
-        """W_1 .. W_L."""
+        """The weights W_1 .. W_L."""
         return list(self.machine.weights)
 
     @property
     def offsets(self) -> list[Tensor]:
-        """beta_0 .. beta_L, the running mean of each layer over the rows."""
+        """The running means beta_0 .. beta_L of the layers over the rows."""
         return [self.get_buffer(f"offset_{k}") for k in range(len(self.machine.sizes))]
 
-    # -- before and after learning --------------------------------------------------------------------
+    # -- before and after training --------------------------------------------------------------------
 
     @torch.no_grad()
     def prepare(self, rows: Rows) -> None:
-        """Begin at the rate of each column, unless the layers stand already; the chains begin where some rows are."""
+        """Initialize the visible biases, unless the layers are pretrained, and set the chains to some rows."""
         if self.is_begun:
             self._average_biases()
         else:
@@ -146,23 +145,23 @@ class DBMObjective(EnergyObjective):
 
     @torch.no_grad()
     def _average_biases(self) -> None:
-        """Begin each layer between two machines at the mean of the biases they have for it: each stands for a half."""
+        """Set the bias of each inner layer to the mean of the biases that the two RBMs above and below have for it."""
         for k in range(1, self.machine.n_layers):
             self.machine.biases[k].lerp_(self.get_buffer(f"from_above_{k}"), 0.5)
 
     def separate_encoder(self) -> None:
-        """Give the pass up weights of its own: the machine, and so what it makes of rows, stays as it is."""
+        """Give the encoder weights of its own, so that the energy and its samples stay unchanged."""
         cast(MeanField, self.encoder).separate_weights()
 
     # -- the criterion --------------------------------------------------------------------------------
 
     def terms(self, batch: Batch, progress: float, generator: Generator | None) -> dict[str, Tensor]:
-        """The contrast, (batch,), nats up to log Z, and what weights cost."""
-        machine, v = self.machine, self.impute(batch)
+        """Return the contrast, (batch,), nats up to log Z, and the term of weight decay."""
+        dbm, v = self.machine, self.impute(batch)
         generator = torch.Generator().manual_seed(0) if generator is None else generator
         mu = self._positive_phase(v, progress, generator)
         odd = run_chain(self._step, self._split_layers(self.particles), self.steps_at(progress), generator)
-        contrast = machine.bound_given(v, mu) - machine.odd_free_energy(odd).mean()
+        contrast = dbm.bound_given(v, mu) - dbm.odd_free_energy(odd).mean()
         if self.training:
             self.particles.copy_(torch.cat(odd, -1))
             self.update_offsets(v, mu)
@@ -170,13 +169,13 @@ class DBMObjective(EnergyObjective):
 
     @torch.no_grad()
     def _positive_phase(self, v: Tensor, progress: float, generator: Generator) -> LayerStates:
-        """What the hidden units make of rows: their rates, or draws of them while layers that begin together begin."""
+        """Return mean-field means of the hidden layers, or samples early in training without pretraining."""
         if progress >= SAMPLING_PHASE or self.is_begun:
             return self.machine.mean_field(v, self.n_iterations)
         return self.machine.sample_hidden_layers(v, self.n_iterations, generator)
 
     def _step(self, odd: LayerStates, generator: Generator | None) -> LayerStates:
-        """A Gibbs step of the chains, which stand at the odd layers: the even ones, then the odd ones."""
+        """Make one Gibbs step: sample the even layers given the odd ones, then the odd layers."""
         assert generator is not None
         return self.machine.sample_odd(*self.machine.sample_even(odd, generator), generator)
 
@@ -185,56 +184,56 @@ class DBMObjective(EnergyObjective):
 
     @torch.no_grad()
     def update_offsets(self, v: Tensor, mu: LayerStates, rate: float = OFFSET_RATE) -> None:
-        """beta follows the batch."""
+        """Update the running means beta with a batch."""
         for offset, values in zip(self.offsets, [self.machine.visible.sufficient_statistic(v), *mu], strict=True):
             offset.lerp_(values.mean(0).to(offset.dtype), rate)
 
     @torch.no_grad()
     def project_gradient(self) -> None:
-        """The centred step in place of the plain one, and shorter ones between wide hidden layers."""
-        machine, beta = self.machine, self.offsets
-        steps = [bias.grad for bias in machine.biases], [weight.grad for weight in machine.weights]
-        if any(step is None for part in steps for step in part):
+        """Replace the gradient by the centred one, and reduce the steps above wide hidden layers."""
+        dbm, beta = self.machine, self.offsets
+        gradients = [bias.grad for bias in dbm.biases], [weight.grad for weight in dbm.weights]
+        if any(gradient is None for part in gradients for gradient in part):
             return
-        biases, weights = cast("tuple[list[Tensor], list[Tensor]]", steps)
+        biases, weights = cast("tuple[list[Tensor], list[Tensor]]", gradients)
         if self.centred:
             for k, weight in enumerate(weights):
                 weight.addr_(biases[k + 1], beta[k], alpha=-1).addr_(beta[k + 1], biases[k], alpha=-1)
-        for weight, width in zip(weights[1:], machine.sizes[1:], strict=False):
+        for weight, width in zip(weights[1:], dbm.sizes[1:], strict=False):
             weight.mul_(min(1.0, FULL_STEP_WIDTH / width))
-        if self.centred:  # biases make up for what the weights do, as far as they go
+        if self.centred:  # biases compensate the reduced steps of the weights
             for k, weight in enumerate(weights):
                 biases[k].addmv_(weight.t(), beta[k + 1], alpha=-1)
                 biases[k + 1].addmv_(weight, beta[k], alpha=-1)
 
-    # -- reading --------------------------------------------------------------------------------------
+    # -- inference ------------------------------------------------------------------------------------
 
     def impute(self, batch: Batch) -> Float[Tensor, "batch columns"]:
-        """The rows; where an entry is missing, what the others let expect of it."""
+        """Return the rows with missing entries replaced by their mean-field reconstruction."""
         if batch.mask is None:
             return batch.x
         with torch.no_grad():
-            machine = self.machine
-            start = self.likelihood.mean_given(machine.biases[0].expand_as(batch.x), batch.x * batch.mask)
+            dbm = self.machine
+            start = self.likelihood.mean_given(dbm.biases[0].expand_as(batch.x), batch.x * batch.mask)
             guess = torch.where(batch.mask != 0, batch.x, start)
-            expected = machine.visible_mean(machine.mean_field(guess, self.n_iterations)[0])
+            expected = dbm.visible_mean(dbm.mean_field(guess, self.n_iterations)[0])
         return torch.where(batch.mask != 0, batch.x, expected)
 
     def conditional_logits(
-        self, v: Float[Tensor, "batch columns"], columns: Int[Tensor, "looked batch"]
-    ) -> Float[Tensor, "looked batch"]:
-        """With h_1 summed out and the layers above it held where they settled on the row."""
+        self, v: Float[Tensor, "batch columns"], columns: Int[Tensor, "n batch"]
+    ) -> Float[Tensor, "n batch"]:
+        """Return the conditional log-odds of n columns of each row: h_1 is summed out, h_2 is at its means given v."""
         above = self.machine.mean_field(v, self.n_iterations)[1]
-        return torch.stack([self.machine.conditional_logits(v, some, above) for some in columns])
+        return torch.stack([self.machine.conditional_logits(v, column, above) for column in columns])
 
     @torch.no_grad()
     def marginals(self, batch: Batch) -> LayerStates:
-        """mu_1 .. mu_L, settled."""
+        """Return the mean-field means mu_1 .. mu_L."""
         return self.machine.mean_field(self.impute(batch), BOUND_ITERATIONS)
 
     @torch.no_grad()
     def log_bound(self, batch: Batch) -> Float[Tensor, " batch"]:
-        """-F_mu(v) - log Z by row, at most log p(v), nats; without log Z where that is not known."""
+        """Return -F_mu(v) - log Z per row, a lower bound of log p(v), nats; without log Z where it is not known."""
         v = self.impute(batch)
         return self.subtract_log_partition(-self.machine.bound_given(v, self.machine.mean_field(v, BOUND_ITERATIONS)))
 
@@ -242,12 +241,12 @@ class DBMObjective(EnergyObjective):
 
     @property
     def rbm(self) -> RBMEnergy:
-        """The machine as two layers, with weights of its own: what log Z is estimated of."""
+        """An equivalent RBM with copied weights, for the estimate of log Z."""
         return self.machine.as_bipartite_rbm()
 
     @property
     def independent_columns(self) -> Float[Tensor, " units"]:
-        """Biases under which every even unit, on its own, has its mean over the rows: where annealing starts."""
+        """Biases of independent even units with the means of the rows, where annealing starts."""
         first, *others = self.offsets[::2]
         if isinstance(self.likelihood, GaussianLearned):
             first = first * self.likelihood.variance.detach()
@@ -255,43 +254,46 @@ class DBMObjective(EnergyObjective):
 
     @torch.no_grad()
     def sample(self, n: int, n_steps: int, generator: Generator, *, mean: bool = False) -> Float[Tensor, "n columns"]:
-        """n rows after so many Gibbs steps from the persistent chains; `mean` gives E[v | h_1] in place of draws."""
+        """Sample n rows by Gibbs steps from the persistent chains; `mean` returns E[v | h_1] in place of samples."""
         start = self._split_layers(self.particles[torch.arange(n) % len(self.particles)])
         odd = run_chain(self._step, start, max(n_steps - 1, 0), generator)
         return self.machine.visible_mean(odd[0]) if mean else self.machine.sample_even(odd, generator)[0]
 
 
 class DBMLayerObjective(ContrastiveDivergence):
-    """Two neighbouring layers of a deep machine, learned by contrastive divergence before all are learned together.
+    """Objective that pretrains two neighbouring layers of a deep Boltzmann machine by contrastive divergence.
 
-    Its bias of the lower layer, which the machine below has one for too, is handed over when it has learned: the whole
-    begins at the mean of the two.
+    The bias of the lower layer exists twice, since the RBM below has one too. After training it is copied to the whole
+    objective, which starts from the mean of the two.
 
     Args:
-        whole: what learns all layers after.
-        k: the upper one of the two layers, from 1.
-        options: of `ContrastiveDivergence`.
+        whole: the objective that trains all layers afterwards.
+        k: number of the upper one of the two layers, from 1.
+        options: arguments of `ContrastiveDivergence`.
 
     Source: Salakhutdinov & Hinton (2009), section 3.1.
     """
 
     def __init__(self, whole: DBMObjective, k: int, **options: float) -> None:
         super().__init__(DBMLayerRBM(whole.machine, k), method="cd", **options)  # type: ignore[arg-type]
-        # In a tuple, nn.Module does not register it; the layer is a part of it.
+        # nn.Module does not register a module inside a tuple: `whole` contains this layer, not the reverse.
         self._whole, self._below = (whole,), k - 1
 
     def prepare(self, rows: Rows) -> None:
-        """As of every machine; from here on the whole begins where its layers stand."""
+        """Prepare the RBM, and mark the whole objective as pretrained."""
         super().prepare(rows)
         self._whole[0].is_begun.fill_(True)
 
     @torch.no_grad()
     def finish(self, rows: Rows) -> None:
-        """Hand over the bias of the lower layer; the layer itself stays as it is, for what it gives is learned from."""
+        """Copy the bias of the lower layer to the whole; the layer keeps its own, with which the next layer is trained."""
         if self._below:
             self._whole[0].get_buffer(f"from_above_{self._below}").copy_(self.rbm.visible_bias)
 
 
 def layer_objectives(whole: DBMObjective, **options: float) -> list[DBMLayerObjective]:
-    """What learns the layers of a deep machine one by one, lowest first, each on the codes of the one below."""
+    """Return the objectives that pretrain the layers of a deep Boltzmann machine one by one, lowest first.
+
+    Each is trained on the codes of the layer below.
+    """
     return [DBMLayerObjective(whole, k, **options) for k, _ in enumerate(whole.machine.weights, 1)]

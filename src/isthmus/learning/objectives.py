@@ -1,4 +1,4 @@
-"""What learning minimises. An objective is a module with `terms` and `monitor`; the loop knows nothing else of it."""
+"""Objectives: modules with `terms` to minimise and a `monitor` for validation, the interface that the trainer uses."""
 
 from __future__ import annotations
 
@@ -22,57 +22,57 @@ from isthmus.parts.networks import ACTIVATIONS, MLP, check_choice
 from isthmus.parts.penalties import Penalty
 
 MONITOR_SEED = 0
-"""Of the draws under which a criterion is looked at: the same every time."""
+"""Seed of the random numbers of a monitor, which are the same at every call."""
 
 
 class Decoder(Protocol):
-    """What the criterion asks of a decoder besides being called: to begin at an output."""
+    """A decoder module: a callable whose initial output can be set."""
 
     def __call__(self, code: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The parameters of p_dec, given codes."""
+        """Return the parameters of p_dec, given codes."""
         ...
 
     def start_at(self, output: Tensor) -> None:
-        """Give about `output`, whatever the code, before learning."""
+        """Make `output` the initial output for every code, up to the random weights."""
         ...
 
 
 class Objective(nn.Module, ABC):
-    """A criterion by named terms, and the one number a row that is looked at while learning.
+    """Base class of training criteria: a sum of named terms, and a monitor with one number per row.
 
-    The loop sums the means of the terms, follows their gradient, and reads `monitor` for early
-    stopping, for the last good weights and for the doctor: never the loss, which for a contrast
-    starts near zero and for a surrogate means nothing.
+    The trainer minimises the sum of the means of the terms. Early stopping, the selection of the best weights and the
+    doctor use `monitor` and never the loss, which starts near zero for a contrast and has no meaning for a surrogate.
 
     Attributes:
-        min_validation_rows: held-out rows below which the last weights are kept, and not those of the best look.
+        min_validation_rows: number of validation rows below which training ends with the last weights, and not with
+            those of the best epoch.
     """
 
     min_validation_rows: ClassVar[int] = 1
 
     @abstractmethod
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
-        """The named terms, each (batch,) where it is over rows or () where it is over the batch, in nats."""
+        """Return the named terms in nats, each (batch,) per row or () for the batch."""
 
     @abstractmethod
     def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
-        """What one looks at, by row: lower is better; the same every time, no gradient needed."""
+        """Return the monitored value of each row: lower is better, deterministic, without gradient."""
 
     def prepare(self, rows: Rows) -> None:
-        """Look at the rows before learning begins; nothing by default."""
+        """Initialize parameters from the rows before training; does nothing by default."""
 
     def finish(self, rows: Rows) -> None:
-        """Look at the rows after learning has ended; nothing by default."""
+        """Compute quantities from the rows after training; does nothing by default."""
 
     def project_gradient(self) -> None:
-        """Take out of the gradient what a constraint would undo; nothing by default."""
+        """Remove the part of the gradient that a constraint would undo; does nothing by default."""
 
     def project(self) -> None:
-        """Bring the weights back onto their constraints, after every step; nothing by default."""
+        """Project the weights onto their constraints after each step; does nothing by default."""
 
 
 class Reconstruction(Objective):
-    r"""The criterion of an autoencoder whose inference is a map.
+    r"""Criterion of an autoencoder with a deterministic encoder.
 
         J = E_x E_{x~ ~ C(.|x)} [ -log p_dec(x | h) ] + sum_k w_k Omega_k,   h = f(x~) = s(a),   a = encoder(x~)
 
@@ -82,17 +82,17 @@ class Reconstruction(Objective):
     Args:
         encoder: x -> a, the pre-activation of the code.
         decoder: h -> parameters of p_dec.
-        likelihood: what the decoder's output units mean.
+        likelihood: p_dec, the likelihood of the decoder's outputs.
         code_activation: s, by name or as a module.
-        corruption: C, what is done to the input while learning; None encodes the rows as they are.
-        corrupted_weight, clean_weight: of the entries that the corruption changed, and of the others, in the sum
-            over columns (alpha and beta of Vincent et al. 2010, section 3.4).
-        penalties: Omega_k by the name of its term; each carries its weight w_k.
-        constraints: what the weights are brought back to after each step.
-        centre: where the reconstruction begins, given the rows: their mean, unless said otherwise.
+        corruption: C, the corruption of the input during training; None encodes the rows unchanged.
+        corrupted_weight, clean_weight: weights of the corrupted entries and of the others in the sum over columns
+            (alpha and beta of Vincent et al. 2010, section 3.4).
+        penalties: Omega_k by the name of its term; each has its weight w_k.
+        constraints: constraints that the weights are projected onto after each step.
+        centre: function of the rows that returns the initial reconstruction; their mean by default.
 
     Raises:
-        InputError: a weight that is negative or no number; two weights of 0.
+        InputError: a weight is negative or not a number; both weights are 0.
 
     Source: Goodfellow, Bengio & Courville, Deep Learning, sections 14.1, 14.2 and 14.4.
 
@@ -136,7 +136,7 @@ class Reconstruction(Objective):
         self.centre = centre
 
     def prepare(self, rows: Rows) -> None:
-        """Begin where the decoder gives the centre of the rows and the encoder sees centred ones."""
+        """Initialize the decoder's output and the encoder's origin from the rows, and check the constraints."""
         self.start_at(self.centre(rows))
         if self.corruption is not None:
             self.corruption.prepare(batch.x for batch in sampled_batches(rows))
@@ -146,11 +146,11 @@ class Reconstruction(Objective):
 
     @torch.no_grad()
     def start_at(self, centre: Float[Tensor, " columns"]) -> None:
-        """Begin where the decoder gives `centre` and the encoder sees rows about it.
+        """Set the initial biases: the decoder outputs `centre`, and the encoder's input is centred there.
 
-        Sigmoid codes of one layer are about a half there. Seen through weights of the size that sigmoids ask for, that
-        moves each output by some nats, which the first epochs would be spent on taking back: r(centre) = centre there.
-        A dictionary's codes are zero at the centre.
+        Sigmoid codes of one layer are about 1/2 at the centre. With the weights that sigmoid units start from, this
+        shifts each output by some nats, which the first epochs would have to undo; so the decoder's bias is set such
+        that r(centre) = centre. A dictionary's codes are zero at the centre.
         """
         desired_output = self.likelihood.parameters_for(centre)
         self.decoder.start_at(desired_output)
@@ -159,20 +159,20 @@ class Reconstruction(Objective):
         encoder_input = self._encoder_input(Corrupted(centre[None], None), None)
         self.encoder.centre(encoder_input[0])
         if len(self.encoder.affine_maps) == 1 and not self.constraints:
-            given = self.decoder(self.code_activation(self.encoder(encoder_input)))[0]
-            self.decoder.start_at(2 * desired_output - given)
+            initial_output = self.decoder(self.code_activation(self.encoder(encoder_input)))[0]
+            self.decoder.start_at(2 * desired_output - initial_output)
 
     def separate_encoder(self) -> None:
-        """Before labels alone are learned: part the encoder from what should stay as it is; nothing by default."""
+        """Detach the encoder's weights from shared ones before training on labels alone; does nothing by default."""
 
     def _corrupt(self, batch: Batch, progress: float, generator: torch.Generator | None) -> Corrupted:
-        """x~, drawn from the generator; the rows as they are where there is none."""
+        """Return x~, or the rows unchanged without a corruption or a generator."""
         if self.corruption is None or generator is None:
             return Corrupted(batch.x, None)
         return self.corruption(batch.x, generator, progress)
 
     def _encoder_input(self, corrupted: Corrupted, observed: Tensor | None) -> Float[Tensor, "batch inputs"]:
-        """What the encoder is given: x~, and beside it which entries it may look at, where it is told that."""
+        """Return the encoder's input: x~, and for a mask-aware corruption the mask of the visible entries."""
         if self.corruption is None or not self.corruption.mask_aware:
             return corrupted.x
         encoder_input = torch.ones_like(corrupted.x)
@@ -181,12 +181,12 @@ class Reconstruction(Objective):
         return torch.cat([corrupted.x * encoder_input, encoder_input], -1)
 
     def encode(self, batch: Batch) -> tuple[Float[Tensor, "batch units"], Float[Tensor, "batch code_size"]]:
-        """a and h = f(x), without corruption or any draw."""
+        """Return a and h = f(x), without corruption or any other randomness."""
         preactivation = self.encoder(self._encoder_input(Corrupted(batch.x, None), batch.mask))
         return preactivation, self.code_activation(preactivation)
 
     def forward(self, batch: Batch, progress: float = 1.0, generator: torch.Generator | None = None) -> ForwardPass:
-        """One trip of the batch through the model; it is corrupted where a generator is given."""
+        """Run the model on a batch; the input is corrupted where a generator is given."""
         corrupted = self._corrupt(batch, progress, generator)
         preactivation = self.encoder(self._encoder_input(corrupted, batch.mask), generator)
         code = self.code_activation(preactivation)
@@ -202,11 +202,11 @@ class Reconstruction(Objective):
         )
 
     def nll(self, output: ForwardPass) -> Float[Tensor, "*draws batch"]:
-        """-log p_dec(x | h) by row, over the observed entries."""
+        """Return -log p_dec(x | h) per row, over the observed entries."""
         return self.likelihood.nll(output.parameters, output.batch.desired_output, self._entry_weights(output))
 
     def _entry_weights(self, output: ForwardPass) -> Float[Tensor, "batch columns"] | None:
-        """What each entry counts: nothing where it was missing, and by whether it was corrupted."""
+        """Return the weight of each entry: 0 where it is missing, else by whether it was corrupted."""
         mask = output.batch.mask
         if output.corruption_mask is None or self.corrupted_weight == self.clean_weight == 1.0:
             return mask
@@ -214,7 +214,7 @@ class Reconstruction(Objective):
         return entry_weights if mask is None else mask * entry_weights
 
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
-        """The reconstruction term, (batch,), nats, and each penalty times its weight."""
+        """Return the reconstruction term, (batch,), nats, and the weighted penalties."""
         output = self(batch, progress, generator)
         terms = {"reconstruction": self.nll(output)}
         for name, penalty in self.penalties.items():
@@ -222,26 +222,26 @@ class Reconstruction(Objective):
         return terms
 
     def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
-        """The whole criterion by row, as it stands at the end of learning, under the same draws every time."""
+        """Return the whole criterion per row at the end of training, with the same random numbers at every call."""
         terms = self.terms(batch, 1.0, torch.Generator().manual_seed(MONITOR_SEED))
         return torch.stack([term.expand(len(batch.x)) for term in terms.values()]).sum(0)
 
     def project_gradient(self) -> None:
-        """Each constraint takes out of the gradient what it would undo."""
+        """Project the gradient for each constraint."""
         for constraint in self.constraints:
             constraint.project_gradient(self)
 
     def project(self) -> None:
-        """Bring the weights back onto each constraint."""
+        """Project the weights onto each constraint."""
         for constraint in self.constraints:
             constraint.project(self)
 
 
 def check_entry_weights(corrupted_weight: float, clean_weight: float) -> tuple[float, float]:
-    """Refuse weights of entries that are negative or no number, and that leave nothing to learn.
+    """Return the weights of entries as floats, after checking that they are valid and not both 0.
 
     Raises:
-        InputError: with what was found.
+        InputError: a weight is negative or not a finite number; both are 0.
 
     Example:
         >>> check_entry_weights(1, 0)
@@ -252,7 +252,6 @@ def check_entry_weights(corrupted_weight: float, clean_weight: float) -> tuple[f
             raise InputError(f"{name}={weight!r}: it must be a finite number, 0 or more")
     if corrupted_weight == clean_weight == 0:
         raise InputError(
-            "corrupted_weight=0 and clean_weight=0: no entry counts, and nothing is learned; give one of them a weight "
-            "above 0"
+            "corrupted_weight=0 and clean_weight=0: no entry has a weight; give one of them a number above 0"
         )
     return float(corrupted_weight), float(clean_weight)

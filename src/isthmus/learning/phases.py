@@ -1,7 +1,7 @@
-"""A recipe is a list of phases, run one after the other: greedy layers, then all of them together.
+"""Training in phases, one after the other: layers greedily, then all of them together.
 
-Each phase has its own objective, view of the rows and settings; what is learned in one is there in the next, because
-their objectives share modules, all of them parts of one whole.
+Each phase has its own objective, view of the rows and configuration. The objectives share modules with one whole
+model, so that each phase starts from the weights of the phases before it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from isthmus.learning.trainer import Progress, Trainer, TrainerState, TrainingCo
 SaveState = Callable[[dict[str, Tensor], dict[str, Any]], None]
 
 _WHOLE_PREFIX = "whole."
-"""Begins the names of the tensors that are kept of the whole."""
+"""Prefix of the names of the whole model's tensors in a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a recipe.
+    """One phase of training.
 
     Attributes:
-        name: what the progress bar and the history call it.
-        objective: what is minimised; a module of the whole, or one that shares modules with it.
-        training_config: how.
-        view: the rows as this phase sees them, such as the codes of the layers below; None sees them as they are.
-            Called when the phase begins.
-        initialize: whether the objective begins anew here; False where an earlier phase has learned its weights.
+        name: the name in progress bar and history.
+        objective: the objective to minimise; the whole model, or a module that shares parameters with it.
+        training_config: the configuration of the trainer.
+        view: function from the rows to the rows of this phase, such as the codes of the layers below; None means the
+            rows themselves. It is called when the phase starts.
+        initialize: True to initialize the objective from the rows; False where an earlier phase trained its weights.
     """
 
     name: str
@@ -54,17 +54,21 @@ def run_phases(
     save_state: SaveState | None = None,
     resumed: tuple[dict[str, Tensor], dict[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Learn phase by phase; the record of each: name, epochs, stopped, best_epoch, nan_epoch, seconds, precision.
+    """Train phase by phase and return a record of each phase.
 
-    A phase that was interrupted or turned NaN is the last, and so is the one before a phase that was interrupted while
-    it looked at its rows: what is learned is kept. The time limit of the settings is for all of them together.
+    Training ends after a phase that was interrupted or whose loss became NaN. If a phase is interrupted while it
+    prepares, training ends with the phase before it. Weights trained so far are kept. The time limit of the
+    configuration is for all phases together.
 
     Args:
-        whole: what the phases are parts of; its state is kept in the checkpoint, so that a resumed run has
-            what earlier phases learned.
-        phases: in order.
-        rows, held_out, generator, emit, save_state: as `Trainer` takes them.
-        resumed: what `save_state` was given in an earlier run; that run goes on where it was.
+        whole: the model that the phases are parts of; its state is part of the checkpoint, so that a resumed run has
+            the weights of earlier phases.
+        phases: the phases in order.
+        rows, validation, generator, on_progress, save_state: as for `Trainer`.
+        resumed: the arguments of an earlier call of `save_state`, to continue that run.
+
+    Returns:
+        For each phase: name, epochs, stopped, best_epoch, nan_epoch, seconds, precision.
     """
     records: list[dict[str, Any]] = []
     if resumed is not None:
@@ -83,7 +87,7 @@ def run_phases(
                 raise
             records[-1]["stopped"] = "interrupted"
             break
-        learning = Trainer(
+        trainer = Trainer(
             phase.objective, train_view, validation_view, _with_remaining_time(phase.training_config, records),
             generator,
             on_progress=(
@@ -92,17 +96,17 @@ def run_phases(
             save_state=None if save_state is None else _with_whole_state(save_state, whole, phase, number, records),
         )  # fmt: skip
         if resumed_here is not None:
-            learning.restore(resumed_here[0], resumed_here[1]["learning"])
-        state = learning.run()
+            trainer.restore(resumed_here[0], resumed_here[1]["learning"])
+        state = trainer.run()
         phase.objective.finish(train_view)
-        records.append(_record(phase, state, learning.precision))
+        records.append(_record(phase, state, trainer.precision))
         if state.stopped in ("interrupted", "nan"):
             break
     return records
 
 
 def _record(phase: Phase, state: TrainerState, precision: str) -> dict[str, Any]:
-    """What the history keeps of a phase."""
+    """Return the history entry of a phase."""
     return {
         "name": phase.name, "epochs": state.epochs, "stopped": state.stopped, "best_epoch": state.best_epoch,
         "nan_epoch": state.epoch if state.stopped == "nan" else None,
@@ -115,7 +119,7 @@ def _view(phase: Phase, rows: Rows) -> Rows:
 
 
 def _with_remaining_time(training_config: TrainingConfig, records: Sequence[dict[str, Any]]) -> TrainingConfig:
-    """The settings with what earlier phases left of the time limit."""
+    """Return the configuration with the part of the time limit that earlier phases left."""
     if training_config.time_limit is None:
         return training_config
     spent = sum(record["seconds"] for record in records)
@@ -123,14 +127,14 @@ def _with_remaining_time(training_config: TrainingConfig, records: Sequence[dict
 
 
 def _with_phase_name(on_progress: Callable[[Progress], None], name: str) -> Callable[[Progress], None]:
-    """Progress with the name of its phase."""
+    """Return a progress callback that adds the name of the phase."""
     return lambda progress: on_progress(replace(progress, phase=name))
 
 
 def _with_whole_state(
     save_state: SaveState, whole: Objective, phase: Phase, number: int, records: list[dict[str, Any]]
 ) -> SaveState:
-    """What a phase calls to have its state written: with it go what is done, and the whole where it is a part."""
+    """Return a `save_state` callback that adds the records so far and the state of the whole model."""
 
     def save(tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
         if phase.objective is not whole:

@@ -1,4 +1,4 @@
-"""Where and in which arithmetic learning runs: the fastest that this machine has and that is right."""
+"""Device and floating-point precision of training: by default the fastest that the hardware supports accurately."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from isthmus.errors import InputError
 
 PRECISIONS = ("auto", "fp32", "bf16")
 FABRIC: dict[str, Literal["32-true", "bf16-mixed"]] = {"fp32": "32-true", "bf16": "bf16-mixed"}
-"""What lightning-fabric calls them."""
+"""Names of the precisions in lightning-fabric."""
 
 MEDIUM_ERROR = 1e-5
-"""Largest relative error of a "medium" product that still passes for fp32 (true fp32 gives about 1e-7)."""
+"""Largest relative error at which a "medium" matrix product counts as fp32 (true fp32 has about 1e-7)."""
 
 
 def resolve_device(device: str) -> torch.device:
-    """ "auto" is the first GPU where there is one, else the processor.
+    """Return the torch device of a name; "auto" means the first GPU if there is one, else the CPU.
 
     Raises:
-        InputError: an unknown name, or a device this machine does not have.
+        InputError: an unknown name, or a device that is not available.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
     except RuntimeError:
-        raise InputError(f"device={device!r} is no device; use 'auto', 'cpu' or 'cuda'") from None
+        raise InputError(f"device={device!r} is not a device; use 'auto', 'cpu' or 'cuda'") from None
     if found.type not in ("cpu", "cuda"):
-        raise InputError(f"device={device!r}: models live on 'cpu' or 'cuda'; use one of them, or 'auto'")
+        raise InputError(f"device={device!r} is not supported; use 'auto', 'cpu' or 'cuda'")
     n_here = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if found.type == "cuda" and (found.index or 0) >= n_here:
-        seen = f"{n_here} CUDA device{'s' if n_here > 1 else ''}, counted from 0," if n_here else "no CUDA device"
-        raise InputError(f"device={device!r}: torch sees {seen} on this machine; use 'cpu' or 'auto'")
+        found_here = f"{n_here} CUDA device{'s' if n_here > 1 else ''}, counted from 0," if n_here else "no CUDA device"
+        raise InputError(f"device={device!r}: torch finds {found_here} on this computer; use 'cpu' or 'auto'")
     return found
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """The precision that is meant: for "auto" bf16 autocast where the hardware multiplies bf16, else fp32.
+    """Return the precision of a name; "auto" means bf16 autocast where the hardware multiplies bf16, else fp32.
 
-    An emulated bf16 product is many times slower than fp32, so support in software does not count.
+    Emulated bf16 products are many times slower than fp32, so software support does not count.
 
     Raises:
-        InputError: an unknown name.
+        InputError: the name is unknown.
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision={precision!r} is not one of {', '.join(PRECISIONS)}")
@@ -64,10 +64,11 @@ def _multiplies_bf16(device: torch.device) -> bool:
 
 @contextmanager
 def fast_products(precision: str, device: torch.device) -> Iterator[str]:
-    """In fp32, let matrix products run at "medium" where a probe shows that they stay right; restore the setting after.
+    """Context manager that sets torch's matmul precision to "medium" for fp32 where a probe finds it accurate.
 
-    Yields the setting in force. On some processors "medium" is twice as fast at fp32's accuracy, on others it rounds
-    to bf16, on a GPU to TF32: only the measured error of the device that will multiply tells.
+    It yields the setting in use and restores the previous one afterwards. On some processors "medium" is twice as fast
+    at the accuracy of fp32; on others it rounds to bf16, and on a GPU to TF32. So the error is measured on the device
+    that is used.
     """
     before = torch.get_float32_matmul_precision()
     try:
@@ -81,15 +82,15 @@ def fast_products(precision: str, device: torch.device) -> Iterator[str]:
 
 
 def _product_error(device: torch.device) -> float:
-    """Relative error of a product of the shapes of this field against float64."""
+    """Return the relative error of a matrix product of typical size against float64."""
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(64, 512, generator=generator)
     b = torch.randn(512, 128, generator=generator)
     exact = a.double() @ b.double()
-    # Compared on the processor: not every device has float64.
+    # Compared on the CPU, since not every device supports float64.
     return float((_product(a, b, device).double() - exact).norm() / exact.norm())
 
 
 def _product(a: Tensor, b: Tensor, device: torch.device) -> Tensor:
-    """a b, multiplied on a device and brought back."""
+    """Return the product a b, computed on a device and moved to the CPU."""
     return (a.to(device) @ b.to(device)).cpu()

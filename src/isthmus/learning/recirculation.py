@@ -1,4 +1,4 @@
-"""Recirculation: learning without back-propagation, from what the units do on two passes around the loop."""
+"""Recirculation: training without back-propagation, by activity differences between two passes through the model."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from isthmus.parts.likelihoods import Likelihood
 
 
 class Recirculation(Reconstruction):
-    r"""A reconstruction whose gradient is a local rule: activity before the synapse times a change of activity after.
+    r"""Reconstruction objective with a local learning rule: presynaptic activity times a change of activity.
 
         first pass:    h_1 = s(W x + b),      r   = mean of p_dec(. | V h_1 + c)
         second pass:   x_2 = l x + (1 - l) r,     h_3 = s(W x_2 + b)
         -dV = (x - x_2) h_1',   -dW = (h_1 - h_3) x_2',   -dc = x - x_2,   -db = h_1 - h_3
 
-    No weight is seen by another. The error of an output unit is the change of its own activity, and what comes back to
-    a hidden unit comes as a change of its input: W (x - x_2) = (1 - l) W (x - r). Where W = V', and the output units
-    are those whose parameters' gradient is r - x (linear ones under the squared error, logistic ones under the
-    cross-entropy, softmax and Poisson units), that is (1 - l) times what back-propagation would send, and
+    The update of a weight uses no other weight. The error of an output unit is the change of its own activity, and the
+    error of a hidden unit is the change of its input: W (x - x_2) = (1 - l) W (x - r). If W = V' and the gradient by
+    the parameters of the output units is r - x (linear units with the squared error, logistic units with the
+    cross-entropy, softmax and Poisson units), this is (1 - l) times the signal of back-propagation, and
 
-        (dV, dW, db, dc) / (1 - l)  ->  the gradient of -log p_dec(x | h_1)      as l -> 1.
+        (dV, dW, db, dc) / (1 - l)  ->  minus the gradient of -log p_dec(x | h_1)      as l -> 1.
 
-    dV and dc are that at any l. Under other weights the rule is no gradient. Learning draws W and V' together, since
-    both gather products of the same activities, but not all the way where there are many columns: on digits their
-    cosine stays near .3, and the error above back-propagation's. Tied weights are alike from the start.
+    For dV and dc this holds at any l. For other weights the rule is not a gradient. Training makes W and V' more
+    similar, since both accumulate products of the same activities, but not equal if there are many columns: on MNIST
+    their cosine stays near .3, and the error above that of back-propagation. Tied weights are equal from the start.
 
-    Autograd is given the rule by a surrogate of detached factors, (x_2 - x) . (V h_1 + c) + (h_3 - h_1) . (W x_2 + b),
-    so the one loop serves it; the value of the term is the nll of the first pass.
+    Autograd computes the rule from a surrogate with detached factors, (x_2 - x) . (V h_1 + c) + (h_3 - h_1) .
+    (W x_2 + b), so the usual trainer applies; the value of the term is the nll of the first pass.
 
-    Shapes: as of `Reconstruction`. A missing entry (mask 0) is the same on both passes.
+    Shapes: as for `Reconstruction`. A missing entry (mask 0) has the same value on both passes.
 
     Args:
-        encoder, decoder: one affine map each, or the decoder the encoder's transposed.
-        likelihood: with one output a column, whose mean is the unit's activity.
+        encoder, decoder: one affine map each; the decoder may be the transposed encoder.
+        likelihood: a likelihood with one parameter per column, whose mean is the unit's activity.
         code_activation: s.
-        regression: l, how much of the row stays in the second pass.
+        regression: l, the weight of the row in the second pass.
 
     Raises:
-        InputError: a regression outside [0, 1); outputs that are no activities of columns.
+        InputError: the regression is outside [0, 1); the likelihood has other outputs than one activity per column.
 
     Source: Hinton & McClelland, Learning representations by recirculation (1988).
 
@@ -68,18 +68,17 @@ class Recirculation(Reconstruction):
         *,
         regression: float = 0.75,
     ) -> None:
-        share = check_regression(regression)
+        regression = check_regression(regression)
         if likelihood.n_parameters != likelihood.n_columns or any(True for _ in likelihood.parameters()):
             raise InputError(
-                f"recirculation compares what a unit of each column does on two passes, and "
-                f"likelihood={likelihood.name!r} has outputs besides; take 'gaussian', 'bernoulli' or another of one "
-                "number a column"
+                f"recirculation needs a likelihood with one parameter per column; likelihood={likelihood.name!r} has "
+                "more; use 'gaussian' or 'bernoulli'"
             )
         super().__init__(encoder, decoder, likelihood, code_activation)
-        self.regression = share
+        self.regression = regression
 
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
-        """The nll of the first pass, (batch,), nats, with the local rule for its gradient."""
+        """Return the nll of the first pass, (batch,), nats, whose gradient is the local rule."""
         with torch.no_grad():
             output = self(batch)
             nll, mean = self.nll(output), self.likelihood.mean_given(output.parameters, batch.x)
@@ -94,18 +93,18 @@ class Recirculation(Reconstruction):
 
 
 def check_regression(regression: float) -> float:
-    """Refuse what is no share of the row.
+    """Return the regression as a float, after checking that it lies in [0, 1).
 
     Raises:
-        InputError: no number, or one outside [0, 1).
+        InputError: the regression is not a number in [0, 1).
     """
     if isinstance(regression, bool) or not isinstance(regression, Real) or not 0.0 <= regression < 1.0:
         raise InputError(
-            f"regression={regression!r}: it must be a share, at least 0 and below 1: at 1 both passes are the same"
+            f"regression={regression!r}: it must be a number from 0 to below 1; at 1 both passes are the same"
         )
     return float(regression)
 
 
 def _products(change: Float[Tensor, "batch units"], total: Float[Tensor, "batch units"]) -> Float[Tensor, " batch"]:
-    """By row, the inner product of held changes with the inputs of the units, in full precision."""
+    """Return the inner product, per row, of detached changes with the inputs of the units, in full precision."""
     return (change * total.to(change.dtype)).sum(-1)

@@ -1,4 +1,4 @@
-"""Deep recurrent autoencoders: a stack that goes up and down more than once before it answers."""
+"""Training objective of deep recurrent autoencoders."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from isthmus.parts.recurrence import RecurrentEncoder
 
 
 class RecurrentStack(Stack):
-    r"""A stack whose encoder is the mean-field recurrence of its layers, learned through the unrolled sweeps.
+    r"""Stack whose encoder is the mean-field recurrence of its layers, trained through the unrolled sweeps.
 
         J = E_x E_{x~ ~ C(.|x)} [ 1/T sum_t -log p_1(x | g(h_L(t))) ],   t = 1..T,   h_L(t) = f_t(x~)
 
-    f_t is the top layer after t sweeps (`RecurrentEncoder`), g the way down by the layers' decoders. What is read, the
-    code and its reconstruction, is after the last sweep; without sweeps J is that of the feed-forward stack.
+    f_t is the top layer after t sweeps (`RecurrentEncoder`), g the layers' decoders in turn. The code and its
+    reconstruction are those after the last sweep; without sweeps J is the criterion of the feed-forward stack.
 
     Args:
-        layers: lowest first, two or more; the corruption, and what hit entries count, are those of the lowest.
+        layers: two or more layers, lowest first; the corruption and the weights of corrupted entries are those of the
+            lowest.
         n_sweeps: T.
 
     Source: Savard (2011); Seung, Learning continuous attractors in recurrent networks (1998), for the criterion.
@@ -59,11 +60,11 @@ class RecurrentStack(Stack):
     def codes_by_sweep(
         self, x: Float[Tensor, "batch columns"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "sweeps batch code_size"]:
-        """The codes at the beginning and after each sweep, n_sweeps + 1 in all."""
+        """Return the codes at the start and after each sweep, n_sweeps + 1 in all."""
         return cast(Tensor, self.code_activation(self.encoder.all_sweeps(x, generator)))
 
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
-        """The reconstruction, the mean over the sweeps, (batch,), nats."""
+        """Return the reconstruction term, the mean over the sweeps, (batch,), nats."""
         corrupted = self._corrupt(batch, progress, generator)
         top_preactivations = self.encoder.all_sweeps(corrupted.x, generator)[min(1, self.encoder.n_sweeps) :]
         codes = self.code_activation(top_preactivations)

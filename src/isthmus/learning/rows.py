@@ -1,4 +1,4 @@
-"""Rows that are read by number, as learning asks for them, and what is learned of them before learning."""
+"""Interface of a data set for training, and statistics of its rows."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch import Tensor
 from isthmus.parts.forward import Batch
 
 MAX_SAMPLED_ROWS = 4096
-"""Rows that a survey looks at, evenly spread."""
+"""Largest number of rows from which initial statistics are estimated."""
 
 
 class Rows(Protocol):
-    """Anything with a length that gives the rows of an index as a `Batch` in model space."""
+    """A data set: has a length, and returns the rows of an index as a `Batch` in model space."""
 
     n_columns: int
 
     def __len__(self) -> int: ...
 
     def batch(self, index: Int[Tensor, " batch"]) -> Batch:
-        """The rows `index`, (batch, n_columns), float32."""
+        """Return the rows `index`, (batch, n_columns), float32."""
         ...
 
 
 def evenly_spaced(n_rows: int, max_rows: int = MAX_SAMPLED_ROWS) -> Int[Tensor, " rows"]:
-    """At most `max_rows` row numbers, evenly spread.
+    """Return at most `max_rows` row numbers, evenly spaced.
 
     Example:
         >>> evenly_spaced(10, 4).tolist()
@@ -39,19 +39,19 @@ def evenly_spaced(n_rows: int, max_rows: int = MAX_SAMPLED_ROWS) -> Int[Tensor, 
 
 
 def sampled_batches(rows: Rows) -> Iterator[Batch]:
-    """At most `MAX_SAMPLED_ROWS` rows, a block at a time."""
+    """Yield at most `MAX_SAMPLED_ROWS` evenly spaced rows in batches."""
     return (rows.batch(part) for part in evenly_spaced(len(rows)).split(1024))
 
 
 def mean_row(rows: Rows) -> Float[Tensor, " columns"]:
-    """The mean of each column over its observed entries, 0 without any, of at most `MAX_SAMPLED_ROWS` rows."""
+    """Return the mean of each column over its observed entries, 0 without any, from at most `MAX_SAMPLED_ROWS` rows."""
     sums = [_observed(batch) for batch in sampled_batches(rows)]
     total, n_observed = (torch.stack(part).sum(0) for part in zip(*sums, strict=True))
     return total / n_observed.clamp(min=1)
 
 
 def _observed(batch: Batch) -> tuple[Tensor, Tensor]:
-    """By column, the sum of the observed entries and how many there are."""
+    """Return, for each column, the sum and the number of the observed entries."""
     if batch.mask is None:
         return batch.x.sum(0), torch.full_like(batch.x[0], len(batch.x))
     return (batch.x * batch.mask).sum(0), batch.mask.sum(0)

@@ -1,4 +1,4 @@
-"""Score matching: learning an energy of real columns without chains, and without log Z."""
+"""Score matching: training an energy with Gaussian visible units without chains and without log Z."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from isthmus.parts.visible_units import GaussianUnits
 
 
 class ScoreMatching(ContrastiveDivergence):
-    r"""The score psi = d log p / dv of the machine drawn to that of the rows, for Gaussian visible units.
+    r"""Objective that fits the model's score psi = d log p / dv to that of the data, for Gaussian visible units.
 
         exact:      J = E[ 1/2 ||psi(v)||^2 + tr dpsi(v)/dv ]
         denoising:  J = E[ 1/2 ||psi(v~) - (v - v~) / s^2||^2 ],   v~ = v + s e,  e ~ N(0, I)
@@ -23,19 +23,19 @@ class ScoreMatching(ContrastiveDivergence):
         psi = (r(v) - v) / sigma^2,   r(v) = b + W' E[h | v],
         tr dpsi/dv = sum_j ( -1 / sigma_j^2 + sum_i A''(a_i) W_ij^2 / sigma_j^4 )
 
-    The first is reconstruction and a contractive-like term at once: with unit variances and binary hidden units
-    1/2 ||r(v) - v||^2 + sum_i h_i (1 - h_i) ||W_i||^2 - columns. The second is the criterion of a denoising autoencoder
-    over 2 s^4 where sigma = s; it needs no second derivative, and learns the density of the blurred rows v~.
+    The exact criterion is a reconstruction term plus a contractive term: with unit variances and binary hidden units
+    1/2 ||r(v) - v||^2 + sum_i h_i (1 - h_i) ||W_i||^2 - columns. For sigma = s, the denoising criterion is that of a
+    denoising autoencoder divided by 2 s^4; it needs no second derivative, and fits the density of the noisy rows v~.
 
-    Shapes: as of `ContrastiveDivergence`.
+    Shapes: as for `ContrastiveDivergence`.
 
     Args:
-        rbm: of real columns, trained in place.
-        noise_scale: s, in model units; None takes the exact criterion.
+        rbm: the energy, with Gaussian visible units; trained in place.
+        noise_scale: s, in model units; None means the exact criterion.
         weight_decay: w of the term w/2 ||W||^2.
 
     Raises:
-        InputError: visible units that are not Gaussian; a scale that is not above 0.
+        InputError: visible units that are not Gaussian, lateral weights, or a scale that is not above 0.
 
     Source: Hyvarinen (2005), theorem 1; Swersky et al., On autoencoders and score matching for energy based models
     (2011), section 4; Vincent, A connection between score matching and denoising autoencoders (2011), section 4.
@@ -51,18 +51,18 @@ class ScoreMatching(ContrastiveDivergence):
     def __init__(self, rbm: RBMEnergy, *, noise_scale: float | None = None, weight_decay: float = 0.0) -> None:
         if not isinstance(rbm.visible, GaussianUnits):
             raise InputError(
-                f"score matching is of real columns; likelihood={rbm.likelihood.name!r} has others; take "
+                f"score matching needs a Gaussian likelihood; found likelihood={rbm.likelihood.name!r}; use "
                 "method='pcd' or 'cd', or a Gaussian likelihood"
             )
         if not rbm.factorial:
-            raise InputError("score matching takes the score in closed form, which lateral weights do not have")
+            raise InputError("score matching has no closed form with lateral weights; use lateral=False")
         if noise_scale is not None and not 0.0 < noise_scale < float("inf"):
-            raise InputError(f"noise_scale={noise_scale!r}: it must be a number above 0")
+            raise InputError(f"noise_scale={noise_scale!r}: it must be a finite number above 0")
         super().__init__(rbm, method="cd", centred=False, weight_decay=weight_decay)
         self.noise_scale = noise_scale
 
     def terms(self, batch: Batch, progress: float, generator: Generator | None) -> dict[str, Tensor]:
-        """The score term, (batch,), and what weights cost."""
+        """Return the score term, (batch,), and the term of weight decay."""
         v = self.impute(batch)
         if self.training:
             self.update_offsets(v)
@@ -70,13 +70,13 @@ class ScoreMatching(ContrastiveDivergence):
         return {"score": score, **self.weight_decay_term()}
 
     def score(self, v: Float[Tensor, "batch columns"]) -> tuple[Float[Tensor, "batch columns"], Tensor]:
-        """psi(v), and the input a of the hidden units."""
+        """Return psi(v) and the input a of the hidden units."""
         rbm = self.rbm
         a = rbm(v)
         return rbm.visible.sufficient_statistic(rbm.down(rbm.hidden.mean(a)) - v), a
 
     def exact(self, v: Float[Tensor, "batch columns"]) -> Float[Tensor, " batch"]:
-        """1/2 ||psi||^2 + tr dpsi/dv by row."""
+        """Return 1/2 ||psi||^2 + tr dpsi/dv per row."""
         rbm = self.rbm
         psi, a = self.score(v)
         precision = rbm.visible.sufficient_statistic(torch.ones_like(v[:1]))
@@ -84,7 +84,7 @@ class ScoreMatching(ContrastiveDivergence):
         return 0.5 * psi.square().sum(1) + rbm.hidden.variance(a) @ norms - precision.sum()
 
     def denoising(self, v: Float[Tensor, "batch columns"], generator: Generator | None) -> Float[Tensor, " batch"]:
-        """1/2 ||psi(v~) - (v - v~) / s^2||^2 by row; without a generator the rows as they are, whose score is 0."""
+        """Return 1/2 ||psi(v~) - (v - v~) / s^2||^2 per row; without a generator, v~ = v and e = 0."""
         assert self.noise_scale is not None
         noise = torch.zeros_like(v) if generator is None else randn_like(v, generator)
         psi, _ = self.score(v + self.noise_scale * noise)
