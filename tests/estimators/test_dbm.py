@@ -183,5 +183,5 @@ def test_invalid_arguments_are_refused(changes, text):
 
 def test_an_exact_log_z_of_a_large_machine_is_refused_with_what_to_do():
     model = machine(hidden_sizes=(30,), code_size=25, max_epochs=1, pretraining_epochs=0).fit(X)
-    with pytest.raises(InputError, match=r"2\^30, more than 2\^20 states; estimate it by annealed importance sampling"):
+    with pytest.raises(InputError, match=r"2\^30 states, more than 2\^20; estimate it by annealed importance sampling"):
         model.objective_.machine.log_partition()

@@ -141,18 +141,18 @@ def test_the_map_of_a_fitted_model_has_a_jacobian():
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.nan, math.inf])
 def test_noise_that_tells_no_score_is_refused(scale):
-    said = "tells no score; give a standard deviation above 0"
+    message = "is not a positive number; give a standard deviation above 0"
     for call in (
         lambda: denoising_score(lambda x: x, torch.zeros(1, 1), scale),
         lambda: optimal_linear_denoiser(torch.zeros(1), torch.eye(1), scale),
         lambda: mixture().with_noise(scale),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             call()
 
 
 def test_a_mixture_that_does_not_fit_together_is_refused():
     with pytest.raises(InputError, match=r"give \(k,\), \(k, d\) and \(k, d, d\)"):
         GaussianMixture(torch.ones(2), torch.zeros(3, 2), torch.eye(2).expand(3, 2, 2))
-    with pytest.raises(InputError, match="a weight of the mixture is 0.0; leave such components out"):
+    with pytest.raises(InputError, match="weight 0.0 is not positive; remove that component"):
         GaussianMixture(torch.tensor([1.0, 0.0]), torch.zeros(2, 2), torch.eye(2).expand(2, 2, 2))

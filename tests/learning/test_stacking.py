@@ -262,5 +262,5 @@ def test_a_full_disk_gives_a_one_line_error(monkeypatch):
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    with pytest.raises(InputError, match=r"codes of a layer take 0.15 GiB, which .* has no room for .*; set TMPDIR"):
+    with pytest.raises(InputError, match=r"codes of a layer need 0.15 GiB, .*; set TMPDIR"):
         stacking.allocate_codes(200000, 200)

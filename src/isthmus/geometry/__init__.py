@@ -1,1 +1,1 @@
-"""What a model learned about the manifold that its rows lie near."""
+"""Geometry of a trained model: scores and the data manifold."""

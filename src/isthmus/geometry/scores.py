@@ -1,4 +1,4 @@
-"""Scores: where the density rises, as a denoising autoencoder points there and as known densities have it."""
+"""Scores d log p / dx: as a denoising autoencoder estimates them, and exact ones of known densities."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from isthmus.learning.objectives import Reconstruction
 from isthmus.parts.forward import Batch
 
 Map = Callable[[Float[Tensor, "batch columns"]], Float[Tensor, "batch columns"]]
-"""r: rows in model space to their reconstructions."""
+"""Function r from rows in model space to their reconstructions."""
 
 
 def reconstruction_map(objective: Reconstruction) -> Map:
-    """r(x) = E[x | g(f(x))], a fitted objective as a function of rows in model space; gradients flow through it.
+    """Return the reconstruction r(x) = E[x | g(f(x))] of a fitted objective as a differentiable function.
 
-    Shapes: (batch, columns) -> (batch, columns).
+    Shapes: (batch, columns) -> (batch, columns), in model space.
 
     Args:
-        objective: of a fitted estimator, `model.objective_`; it is read as it is, nothing is corrupted.
+        objective: the objective of a fitted estimator, `model.objective_`; its corruption is not applied.
 
     Example:
         >>> from isthmus import LinearAutoencoder
@@ -43,20 +43,20 @@ def reconstruction_map(objective: Reconstruction) -> Map:
 def denoising_score(
     reconstruct: Map, x: Float[Tensor, "batch columns"], scale: float
 ) -> Float[Tensor, "batch columns"]:
-    """(r(x) - x) / s^2, which estimates d log p_s(x) / dx, p_s the density of the rows with the noise in it.
+    """Estimate the score d log p_s(x) / dx of the noisy rows by (r(x) - x) / s^2.
 
-    For the r of least squared error under Gaussian noise of scale s this is exact: r(x) = E[x_0 | x_0 + s e = x] =
+    It is exact for the r of least squared error under Gaussian noise of scale s: r(x) = E[x_0 | x_0 + s e = x] =
     x + s^2 d log p_s(x) / dx, p_s = p * N(0, s^2 I). As s goes to 0, p_s goes to p.
 
-    Shapes: (batch, columns) -> (batch, columns), in one over the units of x.
+    Shapes: (batch, columns) -> (batch, columns), in the inverse units of x.
 
     Args:
-        reconstruct: r, of a denoising autoencoder trained with Gaussian noise; `reconstruction_map` makes it.
-        x: where.
-        scale: s, the noise that r was trained with.
+        reconstruct: r, of a denoising autoencoder trained with Gaussian noise; see `reconstruction_map`.
+        x: the rows at which the score is estimated.
+        scale: s, the standard deviation of the noise that r was trained with.
 
     Raises:
-        InputError: a scale that is not above 0.
+        InputError: the scale is not above 0.
 
     Source: Alain & Bengio (2013), theorem 1 and equation 9; Miyasawa (1961) for the exact form; DL book, 14.5.1.
 
@@ -70,19 +70,19 @@ def denoising_score(
 def optimal_linear_denoiser(
     mean: Float[Tensor, " columns"], covariance: Float[Tensor, "columns columns"], scale: float
 ) -> Map:
-    """r(x) = mu + S (S + s^2 I)^-1 (x - mu): no linear map denoises rows of this mean and covariance better.
+    """Return the optimal linear denoiser r(x) = mu + S (S + s^2 I)^-1 (x - mu) for rows of mean mu and covariance S.
 
-    For Gaussian rows no map at all does.
+    For Gaussian rows it is optimal among all functions.
 
     Shapes: (batch, columns) -> (batch, columns).
 
     Args:
         mean: mu of the clean rows.
         covariance: S of the clean rows.
-        scale: s, the standard deviation of the noise that is added to them.
+        scale: s, the standard deviation of the added noise.
 
     Raises:
-        InputError: a scale that is not above 0.
+        InputError: the scale is not above 0.
 
     Source: the normal equations of E ||r(x + s e) - x||^2; the Wiener filter.
 
@@ -101,15 +101,15 @@ def optimal_linear_denoiser(
 
 @dataclass(frozen=True)
 class GaussianMixture:
-    """p(x) = sum_k w_k N(x; mu_k, S_k): a density whose score, and whose score after noise, are known.
+    """Gaussian mixture p(x) = sum_k w_k N(x; mu_k, S_k), whose score is known, with and without noise.
 
     Attributes:
-        weights: w, (components,), positive; they are taken relative to their sum.
+        weights: w, (components,), positive; they are normalised to sum 1.
         means: mu, (components, columns).
         covariances: S, (components, columns, columns), positive definite.
 
     Raises:
-        InputError: shapes that do not fit each other, or a weight that is not positive.
+        InputError: the shapes do not match, or a weight is not positive.
 
     Source: Bishop, Pattern Recognition and Machine Learning (2006), section 9.2.
 
@@ -127,28 +127,28 @@ class GaussianMixture:
         n_components, n_columns = self.means.shape
         if self.weights.shape != (n_components,) or self.covariances.shape != (n_components, n_columns, n_columns):
             raise InputError(
-                f"a mixture of weights {tuple(self.weights.shape)}, means {tuple(self.means.shape)} and covariances "
-                f"{tuple(self.covariances.shape)} does not fit together; give (k,), (k, d) and (k, d, d)"
+                f"mixture: shapes of weights {tuple(self.weights.shape)}, means {tuple(self.means.shape)} and "
+                f"covariances {tuple(self.covariances.shape)} do not match; give (k,), (k, d) and (k, d, d)"
             )
         if not bool((self.weights > 0).all()):
-            raise InputError(f"a weight of the mixture is {float(self.weights.min())}; leave such components out")
+            raise InputError(f"mixture: weight {float(self.weights.min())} is not positive; remove that component")
 
     def with_noise(self, scale: float) -> GaussianMixture:
-        """p_s = p * N(0, s^2 I): the density of x + s e, a mixture with covariances S_k + s^2 I."""
+        """Return p_s = p * N(0, s^2 I), the density of x + s e: a mixture with covariances S_k + s^2 I."""
         eye = torch.eye(self.means.shape[1], dtype=self.means.dtype, device=self.means.device)
         return replace(self, covariances=self.covariances + _check_scale(scale) ** 2 * eye)
 
     def log_prob(self, x: Float[Tensor, "batch columns"]) -> Float[Tensor, " batch"]:
-        """log p(x), in nats."""
+        """Return log p(x), in nats."""
         return self._joint(x)[0].logsumexp(-1)
 
     def score(self, x: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
-        """d log p(x) / dx = sum_k p(k | x) S_k^-1 (mu_k - x)."""
+        """Return d log p(x) / dx = sum_k p(k | x) S_k^-1 (mu_k - x)."""
         joint, whitened = self._joint(x)
         return (joint.softmax(-1)[..., None] * whitened).sum(-2)
 
     def optimal_denoiser(self, scale: float) -> Map:
-        """r(x) = x + s^2 d log p_s(x) / dx: no map denoises rows of this density better."""
+        """Return the optimal denoiser r(x) = x + s^2 d log p_s(x) / dx of rows of this density."""
         noisy = self.with_noise(scale)
 
         def reconstruct(x: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
@@ -157,7 +157,7 @@ class GaussianMixture:
         return reconstruct
 
     def sample(self, n: int, generator: Generator) -> Float[Tensor, "n columns"]:
-        """n draws; the generator lives on the device of the means."""
+        """Sample n rows; the generator must be on the device of the means."""
         component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         normal = torch.randn(
             n, self.means.shape[1], generator=generator, dtype=self.means.dtype, device=self.means.device
@@ -166,7 +166,7 @@ class GaussianMixture:
         return self.means[component] + (roots[component] @ normal[..., None]).squeeze(-1)
 
     def _joint(self, x: Tensor) -> tuple[Float[Tensor, "batch components"], Float[Tensor, "batch components columns"]]:
-        """log w_k N(x; mu_k, S_k), and S_k^-1 (mu_k - x)."""
+        """Return log w_k N(x; mu_k, S_k) and S_k^-1 (mu_k - x)."""
         roots = torch.linalg.cholesky(self.covariances)
         difference = self.means - x[:, None]
         whitened = torch.cholesky_solve(difference[..., None], roots).squeeze(-1)
@@ -177,7 +177,7 @@ class GaussianMixture:
 
 
 def _check_scale(scale: float) -> float:
-    """A scale of noise that can be divided by."""
+    """Return the noise scale as a float, after checking that it is finite and above 0."""
     if not 0.0 < scale < math.inf:
-        raise InputError(f"noise of scale {scale!r} tells no score; give a standard deviation above 0")
+        raise InputError(f"noise scale {scale!r} is not a positive number; give a standard deviation above 0")
     return float(scale)

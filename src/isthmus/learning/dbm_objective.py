@@ -286,7 +286,7 @@ class DBMLayerObjective(ContrastiveDivergence):
 
     @torch.no_grad()
     def finish(self, rows: Rows) -> None:
-        """Copy the bias of the lower layer to the whole; the layer keeps its own, with which the next layer is trained."""
+        """Copy the lower layer's bias to the whole; this layer keeps its bias, with which the next layer is trained."""
         if self._below:
             self._whole[0].get_buffer(f"from_above_{self._below}").copy_(self.rbm.visible_bias)
 

@@ -1,4 +1,4 @@
-"""Layers that learn one after the other, each on the codes of the layers below, and the deep autoencoder they make."""
+"""Stacks of layers: deep autoencoders, their greedy and joint training, and the codes that layers are trained on."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.likelihoods import Likelihood
 
 MAX_CODE_BYTES = 2**28
-"""Bytes of the codes of one layer that may stand in memory; more are mapped from a temporary file."""
+"""Largest size of the codes of a layer in memory, in bytes; larger ones are mapped from a temporary file."""
 
 ENCODE_BATCH_SIZE = 1024
-"""Rows that are encoded at once."""
+"""Number of rows that are encoded together."""
 
 
 class StackedEncoder(nn.Module):
-    """a_L = encoder_L(h_(L-1)),   h_k = s_k(encoder_k(h_(k-1))),   h_0 = x; gives a_L.
+    """Encoder of a stack: a_L = encoder_L(h_(L-1)),   h_k = s_k(encoder_k(h_(k-1))),   h_0 = x.
 
-    Shapes: (*draws, batch, columns) -> (*draws, batch, code_size). The parameters are those of the layers.
+    Shapes: (*draws, batch, columns) -> (*draws, batch, code_size). The parameters are shared with the layers.
 
     Args:
-        layers: lowest first.
+        layers: the layers, lowest first.
 
     Source: Bengio et al., Greedy layer-wise training of deep networks (2007), section 3.
     """
@@ -47,7 +47,7 @@ class StackedEncoder(nn.Module):
     def forward(
         self, x: Float[Tensor, "*draws batch columns"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "*draws batch units"]:
-        """Map rows to the pre-activation of the code."""
+        """Return the pre-activation a_L of the code."""
         first, *others = self.encoders
         preactivation = first(x, generator)
         for activation, encoder in zip(self.activations, others, strict=True):
@@ -56,12 +56,12 @@ class StackedEncoder(nn.Module):
 
 
 class StackedDecoder(nn.Module):
-    """h_(k-1) = E[h_(k-1) | h_k] by decoder and likelihood of layer k, k = L..2; gives the parameters of p_1(x | h_1).
+    """Decoder of a stack: h_(k-1) = E[h_(k-1) | h_k] for k = L..2, then the parameters of p_1(x | h_1).
 
-    Shapes: (*draws, batch, code_size) -> (*draws, batch, n_parameters). The parameters are those of the layers.
+    Shapes: (*draws, batch, code_size) -> (*draws, batch, n_parameters). The parameters are shared with the layers.
 
     Args:
-        layers: lowest first.
+        layers: the layers, lowest first; each has a decoder and a likelihood.
 
     Source: Hinton & Salakhutdinov (2006), "unrolling"; Bengio et al. (2007), section 3.
     """
@@ -78,7 +78,7 @@ class StackedDecoder(nn.Module):
     def forward(
         self, code: Float[Tensor, "*draws batch code_size"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "*draws batch parameters"]:
-        """Map codes down."""
+        """Return the parameters of p_1(x | h_1)."""
         *others, last = self.decoders
         units = code
         for decoder, likelihood in zip(others, self.likelihoods, strict=True):
@@ -87,14 +87,14 @@ class StackedDecoder(nn.Module):
 
 
 class Stack(Reconstruction):
-    r"""One deep autoencoder of several of one layer, whose parameters it shares: f = f_L ... f_1, g = g_1 ... g_L.
+    r"""Deep autoencoder composed of single-layer autoencoders: f = f_L ... f_1, g = g_1 ... g_L.
 
         J = E_x [ -log p_1(x | g_2(... g_L(f(x)))) ],   g_k(h_k) = E[h_(k-1) | h_k]
 
-    What a layer learns, the stack has learned; the layers' corruption and penalties are no part of J.
+    The parameters are shared with the layers. The layers' corruption and penalties are not part of J.
 
     Args:
-        layers: lowest first; the likelihood of each, but of the first, is of the code of the one below.
+        layers: the layers, lowest first; the likelihood of layer k > 1 models the code of layer k - 1.
 
     Source: Hinton & Salakhutdinov (2006); Bengio et al. (2007); DL book, sections 14.3 and 15.1.
 
@@ -115,7 +115,7 @@ class Stack(Reconstruction):
     def __init__(self, layers: Sequence[Reconstruction]) -> None:
         last = layers[-1].code_activation
         super().__init__(StackedEncoder(layers), StackedDecoder(layers), layers[0].likelihood, last)
-        # In a tuple, nn.Module does not register them, so that each parameter has one name; deepcopy follows it.
+        # nn.Module does not register modules inside a tuple, so that each parameter has one name; deepcopy copies them.
         self._layers = tuple(layers)
 
     @property
@@ -124,30 +124,30 @@ class Stack(Reconstruction):
         return self._layers
 
     def prepare(self, rows: Rows) -> None:
-        """Begin every layer at the mean of what it will see, the layers below being as they were drawn."""
+        """Initialize each layer from the rows as the layers below, with their initial weights, encode them."""
         prepare_layers(self.layers, rows)
 
     def project_gradient(self) -> None:
-        """The constraints of the layers hold while they learn together."""
+        """Project the gradient for the constraints of each layer."""
         for layer in self.layers:
             layer.project_gradient()
 
     def project(self) -> None:
-        """The constraints of the layers hold while they learn together."""
+        """Project the weights onto the constraints of each layer."""
         for layer in self.layers:
             layer.project()
 
 
 class JointStack(Stack):
-    r"""The layers of a stack learned together, each with its own corruption and penalties at its place in the chain.
+    r"""Stack whose layers are trained jointly, each with its own corruption and penalties.
 
         J = E_x [ -log p_1(x | g(h_L)) ] + sum_k sum_i w_ki Omega_ki(h~_(k-1), h_k),
         h_k = f_k(h~_(k-1)),   h~_(k-1) ~ C_k(. | h_(k-1)),   h_0 = x
 
-    The reconstruction is of the whole; what regularises is local.
+    The reconstruction term is that of the whole stack; the regularisation is that of each layer.
 
     Args:
-        layers: lowest first.
+        layers: the layers, lowest first.
 
     Source: Zhou et al., Is joint training better for deep auto-encoders? (2014), section 3.2.
     """
@@ -164,7 +164,7 @@ class JointStack(Stack):
         )
 
     def climb(self, batch: Batch, progress: float, generator: torch.Generator | None) -> list[ForwardPass]:
-        """The trip of each layer, lowest first, each on the code of the one below."""
+        """Return the forward pass of each layer on the code of the layer below, lowest first."""
         outputs: list[ForwardPass] = []
         for layer in self.layers:
             outputs.append(layer(batch, progress, generator))
@@ -172,7 +172,7 @@ class JointStack(Stack):
         return outputs
 
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
-        """The reconstruction by the whole, (batch,), nats, and each layer's penalties times their weights."""
+        """Return the reconstruction of the whole stack, (batch,), nats, and the weighted penalties of each layer."""
         outputs = self.climb(batch, progress, generator)
         top = outputs[-1]
         parameters = self.decoder(top.code, generator)
@@ -185,17 +185,17 @@ class JointStack(Stack):
 
 
 class SimultaneousLayers(Objective):
-    r"""The layers of a stack at the same time, each by its own criterion on the codes of the one below.
+    r"""Objective that trains the layers of a stack simultaneously, each by its own criterion.
 
-        J = sum_k r_k J_k(h_(k-1)),   h_k = f_k(h_(k-1)) held,   h_0 = x
+        J = sum_k r_k J_k(h_(k-1)),   h_k = f_k(h_(k-1)) constant,   h_0 = x
 
-    No gradient goes from layer to layer; what a layer is given moves while it learns, until the one below has settled.
+    No gradient flows between layers. The input of a layer changes during training until the layer below has converged.
 
     Args:
-        layers: lowest first.
-        rates: r_k, the learning rate of each beside the phase's under plain steps; None is 1 for all.
+        layers: the layers, lowest first.
+        rates: r_k, the learning rate of each layer relative to that of the phase, for SGD; None means 1 for all.
 
-    Source: Bengio et al., Greedy layer-wise training of deep networks (2007), which learns layers in turn and compares.
+    Source: Bengio et al., Greedy layer-wise training of deep networks (2007), which trains the layers in turn.
     """
 
     def __init__(self, layers: Sequence[Reconstruction], rates: Sequence[float] | None = None) -> None:
@@ -204,7 +204,7 @@ class SimultaneousLayers(Objective):
         self.rates = [1.0] * len(layers) if rates is None else list(rates)
 
     def climb(self, batch: Batch) -> Iterator[tuple[int, Reconstruction, Batch]]:
-        """The number of each layer, from 1, the layer, and what it sees of the batch."""
+        """Yield the number of each layer, from 1, the layer, and its input batch."""
         for number, module in enumerate(self.layers, 1):
             layer = cast(Reconstruction, module)
             yield number, layer, batch
@@ -213,35 +213,35 @@ class SimultaneousLayers(Objective):
                     batch = Batch(layer.encode(batch)[1])
 
     def prepare(self, rows: Rows) -> None:
-        """Begin every layer at the mean of what it sees first."""
+        """Initialize each layer from the rows as the layers below, with their initial weights, encode them."""
         prepare_layers([cast(Reconstruction, layer) for layer in self.layers], rows)
 
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
-        """The terms of each layer times its rate."""
+        """Return the terms of each layer times its rate."""
         return {
             f"layer_{number}_{name}": rate * term
-            for rate, (number, layer, seen) in zip(self.rates, self.climb(batch), strict=True)
-            for name, term in layer.terms(seen, progress, generator).items()
+            for rate, (number, layer, layer_input) in zip(self.rates, self.climb(batch), strict=True)
+            for name, term in layer.terms(layer_input, progress, generator).items()
         }
 
     def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
-        """The sum of what one looks at of each layer."""
-        return torch.stack([layer.monitor(seen) for _, layer, seen in self.climb(batch)]).sum(0)
+        """Return the sum of the monitors of the layers."""
+        return torch.stack([layer.monitor(layer_input) for _, layer, layer_input in self.climb(batch)]).sum(0)
 
     def project_gradient(self) -> None:
-        """What each layer asks of its gradient."""
+        """Project the gradient for the constraints of each layer."""
         for layer in self.layers:
             cast(Reconstruction, layer).project_gradient()
 
     def project(self) -> None:
-        """Each layer's constraints."""
+        """Project the weights onto the constraints of each layer."""
         for layer in self.layers:
             cast(Reconstruction, layer).project()
 
 
 @torch.no_grad()
 def prepare_layers(layers: Sequence[Reconstruction], rows: Rows) -> None:
-    """Begin every layer at the mean of what it will see, the layers below being as they were drawn."""
+    """Initialize each layer from the rows as the layers below, with their initial weights, encode them."""
     below = rows
     for layer in layers:
         layer.prepare(below)
@@ -249,11 +249,11 @@ def prepare_layers(layers: Sequence[Reconstruction], rows: Rows) -> None:
 
 
 class SupervisedLayer(Supervision):
-    r"""A layer that learns as the hidden layer of a classifier, which is thrown away after.
+    r"""Objective that trains a layer as the hidden layer of a classifier, whose head is discarded afterwards.
 
         J = E[ -log p(y | V h + c) ] + w E[ -log p(x | h) ] + sum_i w_i Omega_i(x~, h),   h = f(x~),   x~ ~ C(. | x)
 
-    What regularises the layer without labels does so with them, whether its reconstruction counts (w > 0) or not.
+    The layer's corruption and penalties apply whether the reconstruction has a weight (w > 0) or not.
 
     The arguments are those of `Supervision`.
 
@@ -261,17 +261,17 @@ class SupervisedLayer(Supervision):
     """
 
     def prepare(self, rows: Rows) -> None:
-        """Begin the layer as it would begin without labels."""
+        """Initialize the layer from the rows, as without labels."""
         self.coder.prepare(rows)
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Float[Tensor, "batch outputs"]:
-        """The outputs of the classifier; the rows are corrupted where a generator is given."""
+        """Return the outputs of the classifier; the rows are corrupted where a generator is given."""
         if self.coder.corruption is not None and generator is not None:
             batch = replace(batch, x=self.coder.corruption(batch.x, generator).x)
         return super().forward(batch, generator)
 
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
-        """The cross-entropy, (batch,), the reconstruction times w where it counts, and the penalties."""
+        """Return the cross-entropy, (batch,), the reconstruction times w if w > 0, and the weighted penalties."""
         assert batch.label is not None
         terms = {self.loss.name: self._mask_unlabelled(self.loss(self(batch, generator), batch.label), batch.label)}
         if self.reconstruction_weight > 0.0 or self.coder.penalties:
@@ -283,11 +283,11 @@ class SupervisedLayer(Supervision):
 
 
 class CodeRows:
-    """Rows that are codes of a layer.
+    """Data set of the codes of a layer.
 
     Args:
         codes: (n, units), in memory or mapped from disk.
-        labels: (n,), the label of each row where it has one.
+        labels: (n,), the label of each row, if any.
     """
 
     def __init__(self, codes: Float[Tensor, "n units"], labels: Tensor | None = None) -> None:
@@ -298,20 +298,21 @@ class CodeRows:
         return len(self.codes)
 
     def batch(self, index: Int[Tensor, " batch"]) -> Batch:
-        """The codes of the rows `index`."""
+        """Return the codes of the rows `index`."""
         return Batch(self.codes[index], rows=index, label=None if self.labels is None else self.labels[index])
 
 
 class LayerInputs:
-    """The views of the phases of a stack: the rows as layer k sees them, encoded once by the layers below.
+    """Views of the rows for the phases of a stack: the codes of the layers below, which are computed once.
 
-    The codes of a layer are made of the kept codes of the layer below, which then go. So of the training rows, and
-    of the held-out ones, there are those of two layers at most at a time; codes of more than `MAX_CODE_BYTES` bytes
-    are mapped from a file without a name in the folder for temporary files, which is gone with them.
+    The codes of a layer are computed from the cached codes of the layer below, which are then released. So there are
+    codes of at most two layers at a time for the training rows, and likewise for the validation rows. Codes of more
+    than `MAX_CODE_BYTES` bytes are mapped from an unnamed file in the folder for temporary files, which is removed with
+    them.
 
     Args:
-        layers: lowest first.
-        device: where rows are encoded.
+        layers: the layers, lowest first.
+        device: the device of the encoders.
     """
 
     def __init__(self, layers: Sequence[Reconstruction], device: torch.device) -> None:
@@ -319,10 +320,10 @@ class LayerInputs:
         self._cached: dict[int, tuple[Rows, int, Rows]] = {}
 
     def view(self, n_below: int) -> Callable[[Rows], Rows]:
-        """The rows as the layer sees them that has `n_below` layers below it; 0 is the rows themselves."""
+        """Return a function from the rows to the input of the layer that has `n_below` layers below it."""
 
-        def seen(rows: Rows) -> Rows:
-            # The rows are kept beside their codes: a number is of one object only while that lives.
+        def encoded_below(rows: Rows) -> Rows:
+            # The cache holds the rows too: an id is unique only while the object exists.
             _, level, codes = self._cached.get(id(rows), (rows, 0, rows))
             if level > n_below:
                 level, codes = 0, rows
@@ -331,15 +332,15 @@ class LayerInputs:
             self._cached[id(rows)] = (rows, n_below, codes)
             return codes
 
-        return seen
+        return encoded_below
 
 
 @torch.no_grad()
 def encode_rows(layer: Reconstruction, rows: Rows, device: torch.device) -> CodeRows:
-    """The codes of rows by one layer, without corruption, in fp32; labels go with their rows.
+    """Encode rows with one layer, without corruption, in fp32; labels are kept.
 
     Raises:
-        InputError: neither memory nor disk has room for them.
+        InputError: the codes fit neither into memory nor on disk.
     """
     layer.to(device).eval()
     codes: Tensor | None = None
@@ -357,7 +358,7 @@ def encode_rows(layer: Reconstruction, rows: Rows, device: torch.device) -> Code
 
 
 def allocate_codes(n_rows: int, n_units: int) -> Float[Tensor, "n_rows n_units"]:
-    """A float32 tensor, mapped from disk where it is larger than `MAX_CODE_BYTES`.
+    """Return an empty float32 tensor, mapped from disk where it is larger than `MAX_CODE_BYTES`.
 
     Raises:
         InputError: the disk is full.
@@ -368,10 +369,10 @@ def allocate_codes(n_rows: int, n_units: int) -> Float[Tensor, "n_rows n_units"]
     try:
         with tempfile.TemporaryFile() as file:
             if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, n_bytes)  # a full disk is told here, not by a signal later
+                os.posix_fallocate(file.fileno(), 0, n_bytes)  # raise for a full disk here, not by a signal later
             return torch.from_numpy(np.memmap(file, np.float32, "w+", shape=(n_rows, n_units)))
     except OSError as error:
         raise InputError(
-            f"the codes of a layer take {n_bytes / 2**30:.2f} GiB, which {tempfile.gettempdir()} has no room for "
-            f"({error.strerror or error}); set TMPDIR to a folder that has, or make the layer smaller"
+            f"the codes of a layer need {n_bytes / 2**30:.2f} GiB, more than is free in {tempfile.gettempdir()} "
+            f"({error.strerror or error}); set TMPDIR to a folder with enough space, or make the layer smaller"
         ) from None

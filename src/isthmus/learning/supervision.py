@@ -1,4 +1,4 @@
-"""What is minimised where a label is known: the cross-entropy, or the squared error, of a head on a coder's code."""
+"""Supervised training of a head on a code: cross-entropy for classes, squared error for numbers."""
 
 from __future__ import annotations
 
@@ -20,38 +20,41 @@ from isthmus.parts.layers import ACTIVATIONS, Dropout
 from isthmus.parts.networks import MLP
 
 UNLABELLED = -1
-"""The number of the class of a row whose class is not known; an unknown number is NaN."""
+"""Class number of a row without a label; a missing regression target is NaN."""
 
 TIE_BREAK = 0.1
-"""Share of the cross-entropy in what is looked at: it decides between equal errors, and is too little to stop
-learning where only the certainty of rows that are wrong anyway still grows."""
+"""Weight of the cross-entropy in the monitor.
+
+It decides between equal error rates, and is too small to stop training where only the confidence of misclassified rows
+still grows.
+"""
 
 _ACTIVATIONS = tuple(kind for name, kind in ACTIVATIONS.items() if name != "linear" and isinstance(kind, type))
 
 
 class Loss(Protocol):
-    """What an output costs, given the label, by row."""
+    """A loss of outputs, given labels, per row."""
 
     name: ClassVar[str]
 
     def known(self, label: Tensor) -> Bool[Tensor, " batch"]:
-        """Which rows have a label."""
+        """Return a boolean mask of the rows with a label."""
         ...
 
     def __call__(self, output: Float[Tensor, "batch outputs"], label: Tensor) -> Float[Tensor, " batch"]:
-        """Nats by row; any finite number where there is no label."""
+        """Return the loss per row, nats; any finite number where there is no label."""
         ...
 
     def monitored(self, output: Float[Tensor, "batch outputs"], label: Tensor) -> Float[Tensor, " batch"]:
-        """What early stopping looks at, by row."""
+        """Return the value per row that early stopping monitors."""
         ...
 
 
 class CrossEntropy:
-    """-log p(y | x) = -log softmax(o)_y, for outputs o (batch, classes) and labels y (batch,), whole numbers.
+    """Cross-entropy -log p(y | x) = -log softmax(o)_y of outputs o (batch, classes) and class numbers y (batch,).
 
-    What is looked at is [argmax o != y] + 0.1 * cross-entropy: the error, which is wanted, and of equal errors the
-    one that is less surprised.
+    The monitored value is [argmax o != y] + 0.1 * cross-entropy: the error rate, and for equal error rates the
+    cross-entropy.
 
     Example:
         >>> loss = CrossEntropy()
@@ -62,22 +65,22 @@ class CrossEntropy:
     name: ClassVar[str] = "classification"
 
     def known(self, label: Int[Tensor, " batch"]) -> Bool[Tensor, " batch"]:
-        """Every row but those of the class `UNLABELLED`."""
+        """Return True for every row but those of class `UNLABELLED`."""
         return label != UNLABELLED
 
     def __call__(self, output: Float[Tensor, "batch classes"], label: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """-log softmax(o)_y, in fp32 or better."""
+        """Return -log softmax(o)_y, in fp32 or better."""
         return F.cross_entropy(_at_least_fp32(output), label.clamp(min=0), reduction="none")
 
     def monitored(
         self, output: Float[Tensor, "batch classes"], label: Int[Tensor, " batch"]
     ) -> Float[Tensor, " batch"]:
-        """1 where the likeliest class is another, and a tenth of the cross-entropy."""
+        """Return 1 where the predicted class is wrong, else 0, plus a tenth of the cross-entropy."""
         return (output.argmax(-1) != label).float() + TIE_BREAK * self(output, label)
 
 
 class SquaredError:
-    """-log N(y | o, I) = 1/2 ||y - o||^2 + d/2 log(2 pi), for outputs o and labels y, both (batch, d).
+    """Squared error as -log N(y | o, I) = 1/2 ||y - o||^2 + d/2 log(2 pi), for o and y of shape (batch, d).
 
     Example:
         >>> round(float(SquaredError()(torch.zeros(1, 1), torch.tensor([[2.0]]))), 3)
@@ -87,51 +90,52 @@ class SquaredError:
     name: ClassVar[str] = "regression"
 
     def known(self, label: Float[Tensor, "batch outputs"]) -> Bool[Tensor, " batch"]:
-        """Every row without NaN."""
+        """Return True for every row without NaN."""
         return label.isfinite().all(-1)
 
     def __call__(
         self, output: Float[Tensor, "batch outputs"], label: Float[Tensor, "batch outputs"]
     ) -> Float[Tensor, " batch"]:
-        """Half the squared error and its constant, in fp32 or better."""
+        """Return half the squared error plus the constant, in fp32 or better."""
         squares = (_at_least_fp32(output) - label.nan_to_num()).square().sum(-1)
         return 0.5 * squares + 0.5 * label.shape[-1] * math.log(2 * math.pi)
 
     def monitored(
         self, output: Float[Tensor, "batch outputs"], label: Float[Tensor, "batch outputs"]
     ) -> Float[Tensor, " batch"]:
-        """The same."""
+        """Return the loss itself."""
         return self(output, label)
 
 
 def _at_least_fp32(output: Tensor) -> Tensor:
-    """At least fp32, whatever learning computes in."""
+    """Convert to fp32, unless the outputs are float64."""
     return output if output.dtype == torch.float64 else output.float()
 
 
 class Supervision(Objective):
-    r"""A head on the code of a coder, learned from labels; the coder's own criterion stays as a term where asked.
+    r"""Objective that trains a head on the code of an autoencoder from labels.
 
         J = E_labelled [ -log p(y | o) ] + w J_coder,   o = V(h) + c,   h = f(x)
 
-    f is the whole encoder with the activation of its code, fine-tuned with the head or frozen. While learning, every
-    hidden unit u of encoder and head, and of the code, becomes u * m / (1 - rate) + s e with m ~ Bernoulli(1 - rate)
-    and e ~ N(0, 1). The rows enter f as they are: the coder's corruption belongs to w J_coder alone. The disturbance
-    enters J_coder too, as in the paper, unless it has penalties: those are of undisturbed units.
+    f is the whole encoder with the activation of its code, fine-tuned with the head or frozen. During training, every
+    hidden unit u of encoder and head, and of the code, is replaced by u * m / (1 - rate) + s e with
+    m ~ Bernoulli(1 - rate) and e ~ N(0, 1). The input of f is not corrupted: the autoencoder's corruption applies in
+    J_coder alone. The noise applies in J_coder too, as in the paper, unless there are penalties, which are defined for
+    units without noise.
 
-    Shapes: x (batch, columns); h (batch, code_size); o (batch, outputs). Each batch's mean is taken over its labelled
-    rows, and that of J_coder by `Batch.weight` where there is one, so neither depends on how many rows of a batch
-    have labels.
+    Shapes: x (batch, columns); h (batch, code_size); o (batch, outputs). The mean over a batch is the mean over its
+    labelled rows, and for J_coder the mean weighted by `Batch.weight`, if given; so neither depends on how many rows
+    of a batch have labels.
 
     Args:
-        coder: whose encoder is started from; its decoder learns only where `reconstruction_weight` is above 0.
-        head: h -> o, with no dropout of its own.
+        coder: the autoencoder with the initial encoder; its decoder is trained only if `reconstruction_weight` > 0.
+        head: h -> o, without dropout.
         loss: -log p(y | o): `CrossEntropy` or `SquaredError`.
-        frozen: keep the coder as it is.
-        hidden_noise: s, the standard deviation of the noise on hidden units, in their own unit.
+        frozen: True to keep the autoencoder unchanged.
+        hidden_noise: s, the standard deviation of the noise on hidden units, in the units of their values.
         dropout: the rate at which hidden units are dropped.
-        input_dropout: the same for the columns of x.
-        reconstruction_weight: w; the criterion is in nats a row, as the loss is.
+        input_dropout: the rate at which columns of x are dropped.
+        reconstruction_weight: w; the criterion is in nats per row, as the loss is.
 
     Source: Inayoshi & Kurita, Improved generalization by adding both auto-association and hidden-layer noise to
     neural-network-based classifiers (2005); DL book, section 15.1.
@@ -166,25 +170,25 @@ class Supervision(Objective):
         coder.requires_grad_(not frozen)
 
     def prepare(self, rows: Rows) -> None:
-        """Let the coder learn or not: it may be frozen in one phase and fine-tuned in the next."""
+        """Freeze or unfreeze the autoencoder: it may be frozen in one phase and fine-tuned in the next."""
         self.coder.requires_grad_(not self.frozen)
 
     def train(self, mode: bool = True) -> Supervision:
-        """As of every module; a frozen coder stays as it is read, its running statistics too."""
+        """Set the training mode; a frozen autoencoder stays in evaluation mode, with fixed running statistics."""
         super().train(mode)
         if self.frozen:
             self.coder.eval()
         return self
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Float[Tensor, "batch outputs"]:
-        """The outputs of the head; disturbed where a generator is given."""
+        """Return the outputs of the head; with noise where a generator is given."""
         if self.input_dropout.rate > 0.0:
             batch = replace(batch, x=self.input_dropout(batch.x, generator))
         _, code = self.coder.encode(batch)
         return self.head(code)
 
     def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
-        """The loss, (batch,), and each term of the coder's criterion times w."""
+        """Return the loss, (batch,), and each term of the autoencoder's criterion times w."""
         assert batch.label is not None
         with self._noise_injection(generator):
             output = self(batch, generator)
@@ -198,18 +202,18 @@ class Supervision(Objective):
         return terms
 
     def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
-        """What the loss says is to be looked at, over the labelled rows."""
+        """Return the loss's monitored value of the labelled rows."""
         assert batch.label is not None
         return self._mask_unlabelled(self.loss.monitored(self(batch), batch.label), batch.label)
 
     def _mask_unlabelled(self, values: Float[Tensor, " batch"], label: Tensor) -> Float[Tensor, " batch"]:
-        """Zero where there is no label, and scaled so that the mean of the batch is that of its labelled rows."""
+        """Set unlabelled rows to 0 and scale, so that the mean of the batch is the mean of its labelled rows."""
         known = self.loss.known(label).to(values.dtype)
         return values * known / known.mean().clamp(min=1 / len(known))
 
     @contextmanager
     def _noise_injection(self, generator: torch.Generator | None) -> Iterator[None]:
-        """Let noise and dropout into the hidden units, by hooks: so any encoder has them, whatever its layers."""
+        """Context manager that adds noise and dropout to the hidden units, by forward hooks that work for any encoder."""
         no_noise = self.hidden_noise == 0.0 and self.dropout.rate == 0.0
         if generator is None or no_noise or not self.training:
             yield
@@ -229,7 +233,7 @@ class Supervision(Objective):
                 hook.remove()
 
     def _noise_hook(self, generator: torch.Generator) -> Callable[[nn.Module, object, Tensor], Tensor]:
-        """u -> u m / (1 - rate) + s e, as a hook of an activation."""
+        """Return a forward hook of an activation: u -> u m / (1 - rate) + s e."""
 
         def add_noise(module: nn.Module, inputs: object, units: Tensor) -> Tensor:
             dropped = self.dropout(units, generator) if self.dropout.rate > 0.0 else units
@@ -241,18 +245,18 @@ class Supervision(Objective):
         return add_noise
 
     def project_gradient(self) -> None:
-        """The coder's constraints hold while it is fine-tuned."""
+        """Project the gradient for the autoencoder's constraints, unless it is frozen."""
         if not self.frozen:
             self.coder.project_gradient()
 
     def project(self) -> None:
-        """The coder's constraints hold while it is fine-tuned."""
+        """Project the weights onto the autoencoder's constraints, unless it is frozen."""
         if not self.frozen:
             self.coder.project()
 
 
 def _weighted(term: Tensor, weight: Float[Tensor, " batch"] | None) -> Tensor:
-    """A term by row with the rows' weights, whose mean is made 1; a term over the batch as it is."""
+    """Multiply a term per row by the rows' weights, normalised to mean 1; return a term of the batch unchanged."""
     if weight is None or term.ndim == 0:
         return term
     return term * weight / weight.mean()

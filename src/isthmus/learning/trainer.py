@@ -1,9 +1,9 @@
-"""The one loop. It follows the gradient of an objective's terms over batches of rows, and knows no kind.
+"""The training loop: minimises the terms of an objective over batches of rows, for every kind of model.
 
     theta <- optimiser(theta, grad of  sum over terms of  mean over the batch),   learning rate by `learning_rate_at`
 
-Learning can stop, be stopped and go on: the state it hands to `save_state` holds all that the rest
-of the run depends on, so a run that was killed and resumed ends with the same weights, bit for bit.
+Training can be interrupted and resumed. The state passed to `save_state` contains everything that the rest of the
+run depends on, so a run that was killed and resumed ends with bit-identical weights.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from isthmus.parts.layers import BatchNormalization, check_choice
 OPTIMIZERS = ("adamw", "sgd")
 
 MONITOR_ROWS = 1024
-"""Rows of the training part that are looked at after each epoch, and the size of a block when looking."""
+"""Number of training rows that are monitored after each epoch, and the batch size of monitoring."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to learn.
+    """Configuration of the trainer.
 
     Attributes:
-        max_epochs: passes over the rows; progress and the learning rate are planned on them.
-        batch_size: rows a step; the rows are cut into nearly equal batches of at most this many.
-        optimizer: "adamw", or "sgd": the plain gradient step that local rules and contrasts are stated for.
-        momentum: share of the last step that "sgd" takes again.
-        learning_rate: the largest of the schedule.
-        warmup: share of the steps over which the rate rises linearly to its largest.
-        weight_decay: AdamW's, decoupled; of "sgd" the weight of 1/2 ||theta||^2.
+        max_epochs: number of passes over the rows; progress and the learning rate schedule are based on it.
+        batch_size: largest number of rows per step; the rows are split into nearly equal batches.
+        optimizer: "adamw", or "sgd", the plain gradient step of local rules and contrastive divergence.
+        momentum: momentum of "sgd".
+        learning_rate: the largest learning rate of the schedule.
+        warmup: fraction of the steps over which the learning rate rises linearly to its largest value.
+        weight_decay: decoupled weight decay of AdamW; for "sgd" the weight of 1/2 ||theta||^2.
         clip_norm: largest norm of the gradient; None does not clip.
-        patience: epochs without a better held-out monitor before learning stops; None never stops.
-        time_limit: seconds after which learning stops; the schedule is not bent to it.
-        averaging: decay of an exponential moving average of the weights that is kept instead of the
-            last ones, with what else persists (chains, counters) as it stands; None keeps the last ones.
+        patience: number of epochs without a better validation loss after which training stops; None never stops.
+        time_limit: seconds after which training stops; the schedule does not depend on it.
+        averaging: decay of an exponential moving average of the weights that replaces the last weights; buffers such as
+            chains and counters are not averaged. None keeps the last weights.
         precision, device: see `isthmus.learning.precision`.
         checkpoint_every: seconds between two calls of `save_state`.
     """
@@ -69,7 +69,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where learning stands: what a progress bar shows; `phase` names the part of the recipe, if it has several."""
+    """Training progress, as shown by a progress bar; `phase` is the name of the phase, if there are several."""
 
     epoch: int
     step: int
@@ -82,7 +82,7 @@ class Progress:
 
 @dataclass
 class TrainerState:
-    """All that the rest of a run depends on, besides the weights, the optimiser and the generator."""
+    """State that the rest of a run depends on, apart from weights, optimiser and generator."""
 
     epoch: int = 0
     position: int = 0
@@ -97,11 +97,11 @@ class TrainerState:
 
 
 _IN_FILES = {"epochs_without_improvement": "stale"}
-"""Fields of `TrainerState` that have another name in a checkpoint."""
+"""Fields of `TrainerState` whose name in a checkpoint differs."""
 
 
 def learning_rate_at(step: int, total_steps: int, training_config: TrainingConfig) -> float:
-    """The learning rate of a step: a linear warm-up, then a cosine to zero.
+    """Return the learning rate of a step: a linear warm-up, then cosine decay to zero.
 
     Example:
         >>> training_config = TrainingConfig(max_epochs=1, batch_size=1, learning_rate=2.0, warmup=0.1)
@@ -119,7 +119,7 @@ def learning_rate_at(step: int, total_steps: int, training_config: TrainingConfi
 
 
 def batch_bounds(n_rows: int, batch_size: int) -> list[tuple[int, int]]:
-    """Nearly equal batches of at most `batch_size` rows: none is dropped, none is tiny.
+    """Return start and stop of nearly equal batches of at most `batch_size` rows; no rows are dropped.
 
     Example:
         >>> batch_bounds(10, 4)
@@ -132,33 +132,33 @@ def batch_bounds(n_rows: int, batch_size: int) -> list[tuple[int, int]]:
 def build_optimizer(
     objective: Objective, training_config: TrainingConfig, device: torch.device
 ) -> torch.optim.Optimizer:
-    """The optimiser that the settings name, for what of the objective is learned.
+    """Return the optimiser of a configuration for the trainable parameters of an objective.
 
     Raises:
-        InputError: an unknown name, with the nearest one.
+        InputError: the name of the optimiser is unknown.
     """
     check_choice("optimizer", training_config.optimizer, OPTIMIZERS)
-    learned = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     shared: dict[str, Any] = {
         "lr": training_config.learning_rate, "weight_decay": training_config.weight_decay,
         "fused": device.type in ("cpu", "cuda"),
     }  # fmt: skip
     if training_config.optimizer == "sgd":
-        return torch.optim.SGD(learned, momentum=training_config.momentum, **shared)
-    return torch.optim.AdamW(learned, **shared)
+        return torch.optim.SGD(parameters, momentum=training_config.momentum, **shared)
+    return torch.optim.AdamW(parameters, **shared)
 
 
 class Trainer:
-    """One run of the loop: `Trainer(...).run()`; its parts are methods so that each can be read alone.
+    """Training loop for one objective; `Trainer(...).run()` trains it.
 
     Args:
-        objective: what is minimised; trained in place.
+        objective: the objective to minimise; trained in place.
         rows: the training rows.
-        validation: rows that are only looked at; None where there are none.
-        training_config: how.
-        generator: drives the order of rows and every draw of the objective.
-        on_progress: called with the `Progress` a few times a second.
-        save_state: called with (tensors, plain data) every `checkpoint_every` seconds.
+        validation: the validation rows, or None.
+        training_config: the configuration.
+        generator: the source of randomness, for the order of the rows and for the objective.
+        on_progress: callback that receives the `Progress` a few times per second.
+        save_state: callback that receives (tensors, plain data) every `checkpoint_every` seconds.
     """
 
     def __init__(
@@ -194,10 +194,10 @@ class Trainer:
         self._started = self._emitted = self._saved = time.perf_counter()
 
     def run(self) -> TrainerState:
-        """Learn until the epochs, the patience or the time are spent, or somebody presses Ctrl-C.
+        """Train until the epochs, the patience or the time are used up, or until Ctrl-C.
 
-        Afterwards the objective holds the best weights on held-out rows, or the last (averaged) ones
-        where nothing was held out; after a NaN, the last good ones.
+        Afterwards the objective has the weights of the best epoch on the validation rows, or without validation rows
+        the last (averaged) weights; after a NaN, the last finite ones.
         """
         self._started = self._emitted = self._saved = time.perf_counter() - self.state.seconds
         if not self.best_weights:
@@ -236,11 +236,11 @@ class Trainer:
         self._end_epoch(time.perf_counter() - began, self._rows_at(state.position) - self._rows_at(first))
 
     def _rows_at(self, position: int) -> int:
-        """Rows of the epoch that are done at a position."""
+        """Return the number of rows of the epoch that are done at a position."""
         return self.bounds[position - 1][1] if position else 0
 
     def _step(self, start: int, stop: int) -> float:
-        """One step of the optimiser on the rows order[start:stop]; the loss before it."""
+        """Make one optimiser step on the rows order[start:stop]; return the loss before it."""
         state, training_config = self.state, self.training_config
         batch = self.rows.batch(self.order[start:stop]).to(self.device)
         for group in self.optimizer.param_groups:
@@ -264,9 +264,10 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self) -> None:
-        """average <- d average + (1 - d) theta, with a smaller d at the start so that the first weights fade.
+        """Update the average: average <- d average + (1 - d) theta; d is smaller at first, so that initial weights
+        fade.
 
-        A chain, a counter or a log Z that is not known has no average: it goes with the weights as it stands.
+        Chains, counters and an unknown log Z have no average: their current values are copied.
         """
         if self.training_config.averaging is None:
             return
@@ -278,7 +279,7 @@ class Trainer:
                 self.averaged_weights[name].copy_(value)
 
     def _end_epoch(self, seconds: float, n_rows: int) -> None:
-        """Look at held-out and training rows, write the epoch's line, keep the weights if they are the best."""
+        """Evaluate validation and training rows, record the epoch, and keep the weights if they are the best."""
         state = self.state
         with _eval_with_weights(self.objective, self.averaged_weights):
             training = self._evaluate(self.rows, self._monitored_rows())
@@ -301,16 +302,16 @@ class Trainer:
         if not math.isfinite(monitored):
             state.stopped = "nan"
             return
-        better = monitored < state.best
+        is_better = monitored < state.best
         selects_by_validation = (
             self.validation is not None and len(self.validation) >= self.objective.min_validation_rows
         )
-        if better or not selects_by_validation:
+        if is_better or not selects_by_validation:
             self.best_weights = {
                 k: v.clone() for k, v in (self.averaged_weights or self.objective.state_dict()).items()
             }
             state.best, state.best_epoch = min(monitored, state.best), state.epoch
-        state.epochs_without_improvement = 0 if better else state.epochs_without_improvement + 1
+        state.epochs_without_improvement = 0 if is_better else state.epochs_without_improvement + 1
         state.epoch, state.position = state.epoch + 1, 0
         patience = self.training_config.patience
         if (
@@ -323,22 +324,22 @@ class Trainer:
 
     @torch.no_grad()
     def _evaluate(self, rows: Rows, index: Int[Tensor, " rows"]) -> float:
-        """The mean of the monitor over some rows, in fp32."""
+        """Return the mean of the monitor over some rows, in fp32."""
         total = 0.0
         for part in index.split(MONITOR_ROWS):
             total += float(self.objective.monitor(rows.batch(part).to(self.device)).double().sum())
         return total / len(index)
 
     def _monitored_rows(self) -> Int[Tensor, " rows"]:
-        """The training rows that are looked at: evenly spread, the same after every epoch."""
+        """Return the numbers of the monitored training rows: evenly spaced, the same after every epoch."""
         return evenly_spaced(len(self.rows), MONITOR_ROWS)
 
     def _load_best_weights(self) -> None:
-        """Leave the objective with the weights that count, ready to be read."""
+        """Load the best weights into the objective, in evaluation mode on the CPU."""
         interrupted_early = self.state.stopped == "interrupted" and not self.state.epochs
         if not interrupted_early:
             self.objective.load_state_dict(self.best_weights)
-            self.objective.project()  # an average of projected weights need not be one
+            self.objective.project()  # an average of projected weights may violate the constraint
         self.objective.eval()
         self.objective.to("cpu")
 
@@ -346,7 +347,7 @@ class Trainer:
         return time.perf_counter() - self._started
 
     def _report(self, loss: float, began: float, first: int) -> None:
-        """Tell the progress bar, and save the state when its time has come."""
+        """Call `on_progress` and `save_state` when they are due."""
         now, state = time.perf_counter(), self.state
         if self.on_progress is not None and (now - self._emitted > 0.2 or state.step == self.total_steps):
             self._emitted = now
@@ -362,7 +363,7 @@ class Trainer:
             self.save_state(*self.snapshot())
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The whole state: tensors by name, and plain data."""
+        """Return the complete state: tensors by name, and plain data."""
         tensors = {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
         tensors |= {f"kept.{name}": value for name, value in self.best_weights.items()}
         tensors |= {f"average.{name}": value for name, value in self.averaged_weights.items()}
@@ -373,10 +374,10 @@ class Trainer:
         return tensors, {_IN_FILES.get(name, name): getattr(self.state, name) for name in fields}
 
     def restore(self, tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
-        """Go on where `snapshot` was taken."""
+        """Restore the state of a `snapshot`."""
         self.objective.load_state_dict(strip_prefix("objective.", tensors))
         self.best_weights = strip_prefix("kept.", tensors)
-        # Each step moves the average by weights that are on the device.
+        # Each step updates the average from weights on the device.
         self.averaged_weights = {
             name: value.to(self.device) for name, value in strip_prefix("average.", tensors).items()
         }
@@ -394,7 +395,7 @@ class Trainer:
 
 
 def strip_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with the prefix, without it."""
+    """Return the tensors whose names start with the prefix, under names without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
@@ -403,7 +404,7 @@ def _copy_state(objective: Objective) -> dict[str, Tensor]:
 
 
 def _averaged_names(objective: Objective) -> frozenset[str]:
-    """The names of what has an average: the parameters, and the moments that batch normalisation is read by."""
+    """Return the names of the averaged tensors: the parameters, and the running moments of batch normalisation."""
     names = [name for name, _ in objective.named_parameters(remove_duplicate=False)]
     for path, module in objective.named_modules(remove_duplicate=False):
         if isinstance(module, BatchNormalization):
@@ -413,7 +414,7 @@ def _averaged_names(objective: Objective) -> frozenset[str]:
 
 @contextmanager
 def _eval_with_weights(objective: Objective, weights: dict[str, Tensor]) -> Iterator[None]:
-    """The objective ready to be looked at, with other weights lent to it if there are any."""
+    """Context manager for evaluation mode, with other weights if any are given."""
     original = _copy_state(objective) if weights else {}
     if weights:
         objective.load_state_dict(weights)

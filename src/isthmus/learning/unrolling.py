@@ -1,4 +1,4 @@
-"""A stack of restricted Boltzmann machines, unrolled into one deep autoencoder."""
+"""Deep autoencoder unrolled from a stack of restricted Boltzmann machines."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from isthmus.parts.likelihoods import Likelihood
 
 
 class UntiedRBMDecoder(RBMDecoder):
-    """h -> r = b + U h: the way down of a harmonium with weights of its own, U = W' where it begins.
+    """Decoder h -> r = b + U h of an RBM with weights of its own, initialized to U = W'.
 
-    The biases b are the harmonium's, since its energy has no other use for them on the way up.
+    The biases b are shared with the RBM, whose encoder does not use them.
 
     Shapes: (*draws, batch, n_hidden) -> (*draws, batch, columns).
 
     Args:
-        rbm: where it begins.
+        rbm: the RBM with the initial weights.
 
-    Source: Hinton & Salakhutdinov, Reducing the dimensionality of data with neural networks (2006): after unrolling
-    the two directions are fine-tuned apart.
+    Source: Hinton & Salakhutdinov, Reducing the dimensionality of data with neural networks (2006): after unrolling,
+    encoder and decoder are fine-tuned with separate weights.
     """
 
     def __init__(self, rbm: RBMEnergy) -> None:
@@ -39,29 +39,29 @@ class UntiedRBMDecoder(RBMDecoder):
 
     @torch.no_grad()
     def unroll(self) -> None:
-        """Begin at the harmonium's weights as they are now."""
+        """Copy the current weights of the RBM."""
         self.weight.copy_(self.rbm.weight.t())
 
     def forward(
         self, code: Float[Tensor, "*draws batch hidden"], generator: Generator | None = None
     ) -> Float[Tensor, "*draws batch columns"]:
-        """The parameters of p(v | h); nothing is drawn."""
+        """Return the parameters of p(v | h)."""
         return F.linear(code, self.weight, self.rbm.visible_bias)
 
 
 class UnrolledAutoencoder(Stack):
-    r"""Machines that were learned one on the other, as one deep autoencoder: up by rates, and down again by rates.
+    r"""Deep autoencoder from a stack of RBMs: encoder and decoder propagate means through the layers.
 
         h_k = E[h | h_(k-1)] by W_k, c_k,   h_0 = x;     r_(k-1) = E[v | r_k] by U_k, b_k,   r_L = h_L
-        J = E_x[ -log p_1(x | r_1) ],   U_k = W_k' where fine-tuning begins, and free from there
+        J = E_x[ -log p_1(x | r_1) ],   U_k = W_k' at the start of fine-tuning, and independent afterwards
 
-    Shapes: those of a `Stack`.
+    Shapes: as for `Stack`.
 
     Args:
-        layers: machines, lowest first; each sees as many units as the one below has.
+        layers: the RBMs, lowest first; each has as many visible units as the one below has hidden units.
 
     Raises:
-        InputError: sizes that do not match.
+        InputError: the sizes do not match.
 
     Source: Hinton & Salakhutdinov, Reducing the dimensionality of data with neural networks, Science 313 (2006).
 
@@ -72,47 +72,47 @@ class UnrolledAutoencoder(Stack):
         >>> rbms = [RBMEnergy(Bernoulli(n), m, generator=generator) for n, m in ((6, 4), (4, 3))]
         >>> layers = [ContrastiveDivergence(rbm) for rbm in rbms]
         >>> v, (first, second) = torch.ones(1, 6), [layer.rbm for layer in layers]
-        >>> rates = first.visible_mean(second.mean_field(first.hidden_mean(v)))
-        >>> trip = UnrolledAutoencoder(layers)(Batch(v))
-        >>> bool(torch.allclose(trip.parameters.sigmoid(), rates))
+        >>> means = first.visible_mean(second.mean_field(first.hidden_mean(v)))
+        >>> output = UnrolledAutoencoder(layers)(Batch(v))
+        >>> bool(torch.allclose(output.parameters.sigmoid(), means))
         True
     """
 
     is_unrolled: Tensor
-    """Whether the way down has begun at the machines' weights."""
+    """True if the decoder was initialized from the trained RBMs."""
 
     def __init__(self, layers: Sequence[ContrastiveDivergence]) -> None:
         check_chain(layers)
         super().__init__(layers)
-        del self.likelihood  # it is the lowest harmonium's, and named once
-        self._way_down.decoders = nn.ModuleList([UntiedRBMDecoder(layer.rbm) for layer in reversed(layers)])
+        del self.likelihood  # the lowest RBM registers it
+        self._stacked_decoder.decoders = nn.ModuleList([UntiedRBMDecoder(layer.rbm) for layer in reversed(layers)])
         self.register_buffer("is_unrolled", torch.zeros((), dtype=torch.bool))
 
     @property
     def likelihood(self) -> Likelihood:  # type: ignore[override]
-        """p(x | h_1)."""
+        """The likelihood p(x | h_1)."""
         return self.layers[0].likelihood
 
     @property
-    def _way_down(self) -> StackedDecoder:
+    def _stacked_decoder(self) -> StackedDecoder:
         return cast(StackedDecoder, self.decoder)
 
     def unroll(self) -> None:
-        """Begin the way down at the machines' weights as they are now."""
-        for directed in self._way_down.decoders:
+        """Copy the current weights of the RBMs to the decoder."""
+        for directed in self._stacked_decoder.decoders:
             cast(UntiedRBMDecoder, directed).unroll()
         self.is_unrolled.fill_(True)
 
     def prepare(self, rows: Rows) -> None:
-        """Unroll: what the machines have learned is where the whole begins."""
+        """Initialize the decoder from the trained RBMs."""
         self.unroll()
 
     def _encoder_input(self, corrupted: Corrupted, observed: Tensor | None) -> Float[Tensor, "batch columns"]:
-        """The rows as the lowest machine completes them where entries are missing: it has learned on such rows."""
+        """Return the rows with missing entries imputed by the lowest RBM, which was trained on such rows."""
         return cast(ContrastiveDivergence, self.layers[0]).impute(Batch(corrupted.x, mask=observed))
 
     def project_gradient(self) -> None:
-        """Nothing: the centred step is of a machine's contrast, and what is followed here is the whole's gradient."""
+        """Do nothing: the centred gradient applies to the contrast of a single RBM, not to this criterion."""
 
     def project(self) -> None:
-        """Nothing, likewise."""
+        """Do nothing: the RBMs have no constraints."""

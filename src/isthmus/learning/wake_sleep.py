@@ -1,4 +1,4 @@
-"""A deep belief network, and the up-down algorithm that fine-tunes it: wake-sleep with chains on top."""
+"""Deep belief network and the up-down algorithm that fine-tunes it: wake-sleep with Gibbs chains in the top layer."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from isthmus.parts.networks import MLP
 from isthmus.parts.sampling import bernoulli, rand_like
 
 BOUND_SEED = 0
-"""Of the one set of draws under which every row's bound is taken."""
+"""Seed of the random numbers that the bounds of all rows share."""
 
 
 class UpperRBMObjective(ContrastiveDivergence):
-    r"""The contrast of a machine over what the hidden units of another one draw.
+    r"""Contrastive divergence for an RBM on the sampled hidden units of the RBM below.
 
-    Where the rows below are binary and it has a unit for each of their columns, it begins as the machine below upside
-    down; units that are left over have small weights w_j, whose first order b takes back:
+    If the rows below are binary and it has at least one hidden unit for each of their columns, it is initialized as
+    the transposed RBM below. Additional units have small weights w_j, whose first-order effect b cancels:
 
         W = W_below',   b = c_below - sum_j w_j / 2,   c = b_below,   so that   p(h) = p_below(h)
 
-    The bound of both is then the likelihood that the machine below gives, row by row, before it learns a step.
+    Before training, the variational bound of both then equals the likelihood of the RBM below, for each row.
 
     Args:
-        below: the machine whose hidden units this one sees.
-        n_hidden: its own.
-        generator: what its weights are drawn from, where they are drawn.
-        options: of `ContrastiveDivergence`.
+        below: the objective of the RBM below.
+        n_hidden: number of hidden units.
+        generator: the generator that initializes the weights.
+        options: arguments of `ContrastiveDivergence`.
 
     Source: Hinton, Osindero & Teh (2006), section 3 and appendix A.
     """
@@ -51,12 +51,12 @@ class UpperRBMObjective(ContrastiveDivergence):
     def __init__(self, below: ContrastiveDivergence, n_hidden: int, *, generator: Generator, **options: Any) -> None:
         rbm = RBMEnergy(Bernoulli(below.rbm.n_hidden), n_hidden, generator=generator)
         super().__init__(rbm, sampled=True, **options)
-        # In a tuple, nn.Module does not register it: it is a layer of its own.
+        # nn.Module does not register a module inside a tuple: the RBM below is a layer of its own.
         self._below = (below.rbm,)
 
     @torch.no_grad()
     def prepare(self, rows: Rows) -> None:
-        """Begin upside down where that can be, else as any machine does."""
+        """Initialize the RBM as the transposed RBM below where that is possible, else as any RBM."""
         super().prepare(rows)
         rbm, (below,) = self.rbm, self._below
         n = below.n_visible
@@ -68,13 +68,13 @@ class UpperRBMObjective(ContrastiveDivergence):
 
 
 class RecognitionNetwork(nn.Module):
-    """x -> a_L: each layer's rates are the next one's input, h_k = sigma(c_k + W_k h_(k-1)), the last not yet squashed.
+    """Encoder x -> a_L of a deep belief network: h_k = sigma(c_k + W_k h_(k-1)), a_L = c_L + W_L h_(L-1).
 
-    Shapes: (*draws, batch, columns) -> (*draws, batch, code_size). The last map is the top machine's and not
+    Shapes: (*draws, batch, columns) -> (*draws, batch, code_size). The last map belongs to the top RBM and is not
     registered here.
 
     Args:
-        layers: lowest first; their upward maps are shared.
+        layers: the layers, lowest first; their upward maps are shared.
     """
 
     def __init__(self, layers: Sequence[ContrastiveDivergence]) -> None:
@@ -84,11 +84,11 @@ class RecognitionNetwork(nn.Module):
         self._rbms = tuple(layer.rbm for layer in layers)
 
     def inputs(self, k: int, below: Tensor) -> Tensor:
-        """a_k, the input of layer k + 1 from the units below."""
+        """Return a_(k+1), the input of layer k + 1, from the units of layer k."""
         return cast(Tensor, self._rbms[k](below))
 
     def forward(self, x: Float[Tensor, "*draws batch columns"], generator: Generator | None = None) -> Tensor:
-        """Map rows up by rates; nothing is drawn."""
+        """Return a_L, with means in place of samples."""
         units = x
         for k, activation in enumerate(self.activations):
             units = activation(self.inputs(k, units))
@@ -96,12 +96,13 @@ class RecognitionNetwork(nn.Module):
 
 
 class GenerativeNetwork(nn.Module):
-    """h_L -> the parameters of p(x | h_1): down by rates, from the top machine through directed layers of their own.
+    """Decoder h_L -> parameters of p(x | h_1) of a deep belief network: means through the top RBM and directed layers.
 
     Shapes: (*draws, batch, code_size) -> (*draws, batch, n_parameters).
 
     Args:
-        layers: lowest first; each directed layer begins as its machine's weights transposed, and shares its biases.
+        layers: the layers, lowest first; each directed layer starts from the transposed weights of its RBM and shares
+            its biases.
     """
 
     def __init__(self, layers: Sequence[ContrastiveDivergence]) -> None:
@@ -116,48 +117,49 @@ class GenerativeNetwork(nn.Module):
 
     @torch.no_grad()
     def copy_rbm_weights(self) -> None:
-        """Begin the directed layers as their machines' weights."""
+        """Copy the transposed weights of the RBMs to the directed layers."""
         for directed, rbm in zip(self.maps, self._rbms, strict=False):
             cast(nn.Linear, directed).weight.copy_(rbm.weight.t())
 
     def parameters_below(self, k: int, units: Tensor) -> Tensor:
-        """Of the units of layer k given those of layer k + 1; layer 0 is the rows."""
+        """Return the parameters of layer k given the units of layer k + 1; layer 0 is the rows."""
         return cast(Tensor, self.maps[k](units))
 
     def start_at(self, output: Float[Tensor, " outputs"]) -> None:
-        """Set the biases of the rows."""
+        """Set the visible biases to `output`."""
         with torch.no_grad():
             self._rbms[0].visible_bias.copy_(output)
 
     def forward(self, code: Float[Tensor, "*draws batch code_size"], generator: Generator | None = None) -> Tensor:
-        """Map codes down by rates; nothing is drawn."""
+        """Return the parameters of p(x | h_1), with means in place of samples."""
         return self.decode_from_top_visible(self._rbms[-1].visible_mean(code))
 
     def decode_from_top_visible(self, units: Float[Tensor, "*draws batch units"]) -> Tensor:
-        """The parameters of p(x | h_1) from units of the lower layer of the top machine, by rates."""
+        """Return the parameters of p(x | h_1) from the visible units of the top RBM, with means in place of samples."""
         for k in reversed(range(1, len(self.maps))):
             units = torch.sigmoid(self.parameters_below(k, units))
         return self.parameters_below(0, units)
 
 
 class DBNObjective(Reconstruction):
-    r"""Directed layers under a restricted Boltzmann machine, learned as a whole by the up-down algorithm.
+    r"""Objective of a deep belief network: directed layers below an RBM, trained by the up-down algorithm.
 
         p(x, h_1 .. h_L) = p(x | h_1) ... p(h_(L-2) | h_(L-1)) p(h_(L-1), h_L),   q(h_k | h_(k-1)) = sigma(a_k)
 
-        wake:   h_k ~ q(. | h_(k-1)) from rows     the directed layers learn -log p(h_(k-1) | h_k)
-        top:    h_(L-1) of the wake phase          the machine learns its contrast
-        sleep:  h_(L-1) from the machine's chain,  the recognition learns -log q(h_k | h_(k-1))
-                h_(k-1) ~ p(. | h_k) down
+        wake:   h_k ~ q(. | h_(k-1)) from rows      directed layers minimise -log p(h_(k-1) | h_k)
+        top:    h_(L-1) of the wake phase           the RBM minimises its contrast
+        sleep:  h_(L-1) from the chain of the RBM,  the recognition network minimises -log q(h_k | h_(k-1))
+                h_(k-1) ~ p(. | h_k) downwards
 
-    What is drawn is held, so that each layer learns by a local rule. As a coder it is the network of rates: up for
-    the code, down for the reconstruction.
+    Samples are constants, so that each layer has a local learning rule. Encoder and decoder use means in place of
+    samples.
 
     Args:
-        layers: machines, lowest first, of binary hidden units; each sees as many units as the one below has.
+        layers: RBMs with binary hidden units, lowest first; each has as many visible units as the one below has hidden
+            units.
 
     Raises:
-        InputError: fewer than two layers, hidden units that are not binary, sizes that do not match.
+        InputError: fewer than two layers, hidden units that are not binary, or sizes that do not match.
 
     Source: Hinton, Osindero & Teh, A fast learning algorithm for deep belief nets (2006), section 5 and appendix B;
     DL book, section 20.3.
@@ -176,24 +178,24 @@ class DBNObjective(Reconstruction):
     min_validation_rows: ClassVar[int] = MIN_VALIDATION_ROWS
 
     is_unfolded: Tensor
-    """Whether the directed layers have begun at the machines' weights."""
+    """True if the directed layers were initialized from the trained RBMs."""
 
     def __init__(self, layers: Sequence[ContrastiveDivergence]) -> None:
         _check(layers)
         super().__init__(RecognitionNetwork(layers), GenerativeNetwork(layers), layers[0].likelihood, nn.Sigmoid())
         self.top = layers[-1]
-        # In a tuple, nn.Module does not register them: what of them is learned has its name in the parts above.
+        # nn.Module does not register modules inside a tuple: the networks above register the trained parameters.
         self._layers = tuple(layers)
         self.register_buffer("is_unfolded", torch.zeros((), dtype=torch.bool))
 
     @property
     def layers(self) -> tuple[ContrastiveDivergence, ...]:
-        """The machines that were stacked, lowest first."""
+        """The RBMs of the stack, lowest first."""
         return self._layers
 
     @property
     def recognition(self) -> RecognitionNetwork:
-        """q."""
+        """The recognition network q."""
         return cast(RecognitionNetwork, self.encoder)
 
     @property
@@ -202,30 +204,30 @@ class DBNObjective(Reconstruction):
         return cast(GenerativeNetwork, self.decoder)
 
     def copy_rbm_weights(self) -> None:
-        """Part the directed layers from the machines that the layers were, as these are now."""
+        """Initialize the directed layers from the current weights of the RBMs."""
         self.generation.copy_rbm_weights()
         self.is_unfolded.fill_(True)
 
     def prepare(self, rows: Rows) -> None:
-        """Unfold: what the machines have learned is where the whole begins."""
+        """Initialize the directed layers from the trained RBMs."""
         self.copy_rbm_weights()
 
     def _encoder_input(self, corrupted: Corrupted, observed: Tensor | None) -> Float[Tensor, "batch columns"]:
-        """The rows as the lowest machine completes them where entries are missing: it has learned on such rows."""
+        """Return the rows with missing entries imputed by the lowest RBM, which was trained on such rows."""
         return self.layers[0].impute(Batch(corrupted.x, mask=observed))
 
     def finish(self, rows: Rows) -> None:
-        """Sum the top machine's Z where that is within reach."""
+        """Compute log Z of the top RBM where it is enumerable."""
         self.top.finish(rows)
 
     def project_gradient(self) -> None:
-        """The centred step of the top machine."""
+        """Replace the gradient of the top RBM by the centred one."""
         self.top.project_gradient()
 
     # -- the criterion --------------------------------------------------------------------------------
 
     def terms(self, batch: Batch, progress: float, generator: Generator | None) -> dict[str, Tensor]:
-        """What the three phases minimise, nats: (batch,), (batch,) and (), and what weights cost."""
+        """Return the terms of the three phases, nats, (batch,), (batch,) and (), and the term of weight decay."""
         generator = torch.Generator().manual_seed(BOUND_SEED) if generator is None else generator
         units = self.wake(self.layers[0].impute(batch), generator)
         above = units[-1]
@@ -237,7 +239,7 @@ class DBNObjective(Reconstruction):
         return {**terms, **self.weight_decay_term()}
 
     def weight_decay_term(self) -> dict[str, Tensor]:
-        """The machines' term of weight decay, of the weights of both ways, where it is asked for."""
+        """Return the term of weight decay on the weights of both directions; an empty dictionary where the weight is 0."""
         upward = [layer.rbm.weight for layer in self.layers]
         return weight_decay_term(
             self.top.weight_decay, [*upward, *(cast(nn.Linear, m).weight for m in self.generation.maps)]
@@ -245,7 +247,7 @@ class DBNObjective(Reconstruction):
 
     @torch.no_grad()
     def wake(self, x: Float[Tensor, "batch columns"], generator: Generator) -> list[Tensor]:
-        """Draws of h_1 .. h_(L-1) from the rows up."""
+        """Sample h_1 .. h_(L-1) from the rows upwards."""
         units, sampled = x, []
         for k in range(len(self.layers) - 1):
             units = bernoulli(torch.sigmoid(self.recognition.inputs(k, units)), generator)
@@ -253,14 +255,14 @@ class DBNObjective(Reconstruction):
         return sampled
 
     def generation_nll(self, batch: Batch, units: Sequence[Tensor]) -> Float[Tensor, "*draws batch"]:
-        """-log p(x | h_1) - sum_k log p(h_(k-1) | h_k), over the directed layers."""
+        """Return -log p(x | h_1) - sum_k log p(h_(k-1) | h_k) over the directed layers."""
         total = self.likelihood.nll(self.generation.parameters_below(0, units[0]), batch.desired_output, batch.mask)
         for k, (below, above) in enumerate(pairwise(units), 1):
             total = total + _nll(self.generation.parameters_below(k, above), below)
         return total
 
     def sleep(self, fantasy: Float[Tensor, "chains units"], generator: Generator) -> Float[Tensor, ""]:
-        """-sum_k log q(h_k | h_(k-1)) of a dream that is drawn down from h_(L-1), the mean over dreams."""
+        """Return -sum_k log q(h_k | h_(k-1)) of model samples that are generated downwards, averaged over them."""
         total, above = torch.zeros((), device=fantasy.device), fantasy
         for k in reversed(range(len(self.layers) - 1)):
             with torch.no_grad():
@@ -270,29 +272,29 @@ class DBNObjective(Reconstruction):
         return total
 
     def _sample_below(self, k: int, above: Tensor, generator: Generator) -> Tensor:
-        """h_k ~ p(. | h_(k+1)); the rows for k = 0."""
+        """Sample h_k ~ p(. | h_(k+1)); for k = 0, the rows."""
         parameters = self.generation.parameters_below(k, above)
         if k == 0:
             return self.layers[0].rbm.visible.sample(parameters, generator)
         return bernoulli(torch.sigmoid(parameters), generator)
 
     def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
-        """The nll of the reconstruction, up and down by rates."""
+        """Return the nll of the reconstruction, with means in place of samples."""
         return self.nll(self(batch))
 
     # -- the density ----------------------------------------------------------------------------------
 
     @property
     def is_normalised(self) -> bool:
-        """Whether log Z of the top machine is known."""
+        """True if log Z of the top RBM is known."""
         return self.top.is_normalised
 
     @torch.no_grad()
     def log_bound(self, batch: Batch, n_draws: int = 20) -> Float[Tensor, " batch"]:
-        """E_q[ log p(x, h_1 .. h_(L-1)) - log q(h_1 .. h_(L-1) | x) ] by row, at most log p(x); nats.
+        """Return the bound E_q[ log p(x, h_1 .. h_(L-1)) - log q(h_1 .. h_(L-1) | x) ] <= log p(x) per row, nats.
 
-        Without the top machine's log Z where that is not known. Every row is given the same uniform numbers, so that
-        its bound is its own, and the same every time.
+        It is up to log Z of the top RBM where that is not known. All rows use the same uniform random numbers, so that
+        the bound of a row is deterministic and does not depend on other rows.
         """
         generator, total = torch.Generator().manual_seed(BOUND_SEED), batch.x.new_zeros(len(batch.x)).double()
         v = self.layers[0].impute(batch)
@@ -310,7 +312,7 @@ class DBNObjective(Reconstruction):
 
     @torch.no_grad()
     def sample(self, n: int, n_steps: int, generator: Generator, *, mean: bool = False) -> Float[Tensor, "n columns"]:
-        """n rows: the top machine's chains go on for so many Gibbs steps, and one pass goes down from their ends."""
+        """Sample n rows: Gibbs steps of the top RBM's chains, then one downward pass."""
         units = self.top.sample(n, n_steps, generator)
         for k in reversed(range(1, len(self.layers) - 1)):
             units = self._sample_below(k, units, generator)
@@ -320,16 +322,16 @@ class DBNObjective(Reconstruction):
 
     @torch.no_grad()
     def copy_into(self, coder: Reconstruction) -> None:
-        """Give the network of rates to the maps of a deep autoencoder of the same sizes, and its likelihood.
+        """Copy the weights and the likelihood to a deep autoencoder of the same sizes.
 
         Args:
-            coder: with an `MLP` for each way, of sigmoid units.
+            coder: an autoencoder whose encoder and decoder are an `MLP` of sigmoid units each.
         """
         upward, downward = (cast(MLP, part).affine_maps for part in (coder.encoder, coder.decoder))
         for k, (to, layer) in enumerate(zip(upward, self.layers, strict=True)):
-            # The first units may see the rows in units of their variance: s(v) = v / sigma^2.
-            unit = layer.rbm.visible.sufficient_statistic(torch.ones_like(to.weight[:1])) if k == 0 else 1.0
-            to.weight.copy_(layer.rbm.weight * unit)
+            # The first layer's input may be s(v) = v / sigma^2.
+            scale = layer.rbm.visible.sufficient_statistic(torch.ones_like(to.weight[:1])) if k == 0 else 1.0
+            to.weight.copy_(layer.rbm.weight * scale)
             to.bias.copy_(layer.rbm.hidden_bias)
         downward[0].weight.copy_(self.top.rbm.weight.t())
         downward[0].bias.copy_(self.top.rbm.visible_bias)
@@ -339,15 +341,22 @@ class DBNObjective(Reconstruction):
 
 
 def _nll(logits: Tensor, units: Tensor) -> Tensor:
-    """-log of binary units, summed."""
+    """Return -log p of binary units, summed over units."""
     return F.binary_cross_entropy_with_logits(logits, units, reduction="none").sum(-1)
 
 
 def _check(layers: Sequence[ContrastiveDivergence]) -> None:
-    """Refuse machines that make no network."""
+    """Check that the layers form a deep belief network.
+
+    Raises:
+        InputError: fewer than two layers, sizes that do not match, or units that are not binary.
+    """
     if len(layers) < 2:
         raise InputError(f"a deep belief network has two layers or more; found {len(layers)}; give hidden_sizes")
     check_chain(layers)
     for k, layer in enumerate(layers, 1):
         if not isinstance(layer.rbm.hidden, BinaryHidden) or layer.rbm.models_word_counts:
-            raise InputError(f"layer {k} of a deep belief network needs binary hidden units, and no word counts")
+            raise InputError(
+                f"layer {k} of a deep belief network needs binary hidden units and no word counts; found "
+                f"{layer.rbm.hidden.name!r} hidden units and likelihood {layer.likelihood.name!r}"
+            )
