@@ -213,7 +213,7 @@ class Supervision(Objective):
 
     @contextmanager
     def _noise_injection(self, generator: torch.Generator | None) -> Iterator[None]:
-        """Context manager that adds noise and dropout to the hidden units, by forward hooks that work for any encoder."""
+        """Context manager that adds noise and dropout to the hidden units, by forward hooks on any encoder."""
         no_noise = self.hidden_noise == 0.0 and self.dropout.rate == 0.0
         if generator is None or no_noise or not self.training:
             yield

@@ -46,7 +46,7 @@ class TrainingConfig:
         patience: number of epochs without a better validation loss after which training stops; None never stops.
         time_limit: seconds after which training stops; the schedule does not depend on it.
         averaging: decay of an exponential moving average of the weights that replaces the last weights; buffers such as
-            chains and counters are not averaged. None keeps the last weights.
+            chains and counters are not averaged. None disables averaging.
         precision, device: see `isthmus.learning.precision`.
         checkpoint_every: seconds between two calls of `save_state`.
     """
@@ -197,7 +197,7 @@ class Trainer:
         """Train until the epochs, the patience or the time are used up, or until Ctrl-C.
 
         Afterwards the objective has the weights of the best epoch on the validation rows, or without validation rows
-        the last (averaged) weights; after a NaN, the last finite ones.
+        the last (averaged) weights; after a NaN, those before it.
         """
         self._started = self._emitted = self._saved = time.perf_counter() - self.state.seconds
         if not self.best_weights:

@@ -239,7 +239,7 @@ class DBNObjective(Reconstruction):
         return {**terms, **self.weight_decay_term()}
 
     def weight_decay_term(self) -> dict[str, Tensor]:
-        """Return the term of weight decay on the weights of both directions; an empty dictionary where the weight is 0."""
+        """Return the term of weight decay on the weights of both directions; empty where the weight is 0."""
         upward = [layer.rbm.weight for layer in self.layers]
         return weight_decay_term(
             self.top.weight_decay, [*upward, *(cast(nn.Linear, m).weight for m in self.generation.maps)]

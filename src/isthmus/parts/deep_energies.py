@@ -323,9 +323,9 @@ class DBMLayerRBM(RBMEnergy):
         p(h = 1 | v) = sigma(c + m W s(v)),   p(v | h): parameters b + n W' h,   m, n in {1, 2}
 
     A layer with a layer above doubles its input from below (m = 2), a layer with a layer below doubles its input from
-    above (n = 2). The inputs of the deep machine, which come from both sides, are then as large as during pretraining.
-    The gradient is that of `free_energy_given`; there is no joint energy, since all copies share one sample.
-    W and c are the deep machine's own parameters, and so is b for k = 1.
+    above (n = 2). The inputs in the deep Boltzmann machine, which come from both sides, are then as large as during
+    pretraining. The gradient is that of `free_energy_given`; there is no joint energy, since all copies share one
+    sample. W and c are parameters of `deep` itself, and so is b for k = 1.
 
     Args:
         deep: the deep Boltzmann machine.

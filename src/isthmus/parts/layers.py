@@ -239,8 +239,8 @@ class BatchNormalization(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x; in training mode the running moments are updated with momentum 0.1."""
         rows = x if self.maps else x.reshape(-1, x.shape[-1])
-        learn = self.training and rows.numel() > len(self.weight)
-        y = F.batch_norm(rows, self.running_mean, self.running_variance, self.weight, self.bias, learn, momentum=0.1)
+        batch = self.training and rows.numel() > len(self.weight)
+        y = F.batch_norm(rows, self.running_mean, self.running_variance, self.weight, self.bias, batch, momentum=0.1)
         return y if self.maps else y.view(x.shape)
 
 
