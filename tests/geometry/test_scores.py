@@ -1,4 +1,4 @@
-"""Scores, each against autograd, a quadrature or the normal equations."""
+"""Scores against autograd, quadrature and the normal equations."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ def test_the_optimal_map_is_the_mean_of_the_clean_row_given_the_noisy_one():
         assert float(got) == pytest.approx(float(expected), rel=1e-9)
 
 
-def test_the_optimal_map_gives_the_smoothed_score_exactly():
+def test_the_optimal_map_has_the_exact_smoothed_score():
     p, x = mixture(), 3 * normal(20, 4, seed=2)
     torch.testing.assert_close(denoising_score(p.optimal_denoiser(0.7), x, 0.7), p.with_noise(0.7).score(x))
 
 
-def test_the_optimal_linear_map_is_what_least_squares_finds():
+def test_the_optimal_linear_map_equals_least_squares():
     S, mean, scale = covariances(1, 4)[0], normal(4), 0.8
     weight = optimal_linear_denoiser(mean, S, scale)
     # The expected loss of x -> A x + b in closed form, and its minimum by solving for A and b.
@@ -140,7 +140,7 @@ def test_the_map_of_a_fitted_model_has_a_jacobian():
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.nan, math.inf])
-def test_noise_that_tells_no_score_is_refused(scale):
+def test_invalid_noise_scales_raise(scale):
     message = "is not a positive number; give a standard deviation above 0"
     for call in (
         lambda: denoising_score(lambda x: x, torch.zeros(1, 1), scale),
@@ -151,7 +151,7 @@ def test_noise_that_tells_no_score_is_refused(scale):
             call()
 
 
-def test_a_mixture_that_does_not_fit_together_is_refused():
+def test_a_mixture_of_mismatched_shapes_raises():
     with pytest.raises(InputError, match=r"give \(k,\), \(k, d\) and \(k, d, d\)"):
         GaussianMixture(torch.ones(2), torch.zeros(3, 2), torch.eye(2).expand(3, 2, 2))
     with pytest.raises(InputError, match="weight 0.0 is not positive; remove that component"):

@@ -1,4 +1,4 @@
-"""Contrastive learning against exact gradients on machines that can be enumerated."""
+"""Contrastive divergence against exact gradients of energies that can be enumerated."""
 
 import copy
 import itertools
@@ -58,12 +58,12 @@ def gradients(objective, loss):
     return found
 
 
-def exact_gradients(machine, v):
-    """Of the mean of -log p(v), every state enumerated."""
-    loss = machine.free_energy(v).mean() + (-machine.free_energy(all_states(machine.n_visible))).logsumexp(0)
+def exact_gradients(made, v):
+    """Return the gradients of the mean of -log p(v), by enumeration."""
+    loss = made.free_energy(v).mean() + (-made.free_energy(all_states(made.n_visible))).logsumexp(0)
     loss.backward()
-    found = {name: parameter.grad.clone() for name, parameter in machine.named_parameters()}
-    machine.zero_grad()
+    found = {name: parameter.grad.clone() for name, parameter in made.named_parameters()}
+    made.zero_grad()
     return found
 
 
@@ -72,39 +72,39 @@ def assert_gradients_close(ours, theirs, atol):
         torch.testing.assert_close(ours[name], gradient, atol=atol, rtol=0, msg=lambda text, name=name: name + text)
 
 
-def test_the_contrast_is_the_exact_gradient_where_the_chains_are_draws_of_the_model():
-    machine, v, n = rbm(), data(), 60000
-    objective = ContrastiveDivergence(machine, method="pcd", n_chains=n, centred=False).double()
+def test_the_contrast_has_the_exact_gradient_for_chains_sampled_from_the_model():
+    made, v, n = rbm(), data(), 60000
+    objective = ContrastiveDivergence(made, method="pcd", n_chains=n, centred=False).double()
     generator = torch.Generator().manual_seed(1)
-    p = torch.softmax(-machine.hidden_free_energy(all_states(3)), 0)
+    p = torch.softmax(-made.hidden_free_energy(all_states(3)), 0)
     objective.particles.copy_(all_states(3)[torch.multinomial(p, n, replacement=True, generator=generator)])
     ours = gradients(objective, objective.terms(Batch(v), 0.0, generator)["contrast"].mean())
-    assert_gradients_close(ours, exact_gradients(machine, v), atol=0.01)
+    assert_gradients_close(ours, exact_gradients(made, v), atol=0.01)
 
 
-def test_persistent_chains_reach_the_model_from_anywhere():
-    machine, v, n = rbm(), data(), 20000
-    objective = ContrastiveDivergence(machine, method="pcd", n_chains=n, centred=False, n_steps=30).double()
+def test_persistent_chains_converge_to_the_model_from_any_start():
+    made, v, n = rbm(), data(), 20000
+    objective = ContrastiveDivergence(made, method="pcd", n_chains=n, centred=False, n_steps=30).double()
     ours = gradients(objective, objective.terms(Batch(v), 0.0, torch.Generator().manual_seed(1))["contrast"].mean())
-    assert_gradients_close(ours, exact_gradients(machine, v), atol=0.02)
+    assert_gradients_close(ours, exact_gradients(made, v), atol=0.02)
 
 
 @pytest.mark.parametrize("k", [1, 2])
 def test_cd_k_is_the_contrast_with_the_enumerated_kernel_applied_k_times_to_the_rows(k):
-    machine, row = rbm(), data(1)
+    made, row = rbm(), data(1)
     states, hidden = all_states(5), all_states(3)
 
     def kernel(v):  # (n, 5) -> the distribution after one step, over every state
-        up = torch.softmax(-machine.energy(v[:, None], hidden.expand(len(v), -1, -1)), 1)
-        energies = machine.energy(states.expand(8, -1, -1), hidden[:, None].expand(-1, 32, -1))
+        up = torch.softmax(-made.energy(v[:, None], hidden.expand(len(v), -1, -1)), 1)
+        energies = made.energy(states.expand(8, -1, -1), hidden[:, None].expand(-1, 32, -1))
         return up @ torch.softmax(-energies, 1)
 
     with torch.no_grad():
         reached = kernel(row)
         for _ in range(k - 1):
             reached = reached @ kernel(states)
-    expected = machine.free_energy(row).mean() - (reached[0] * machine.free_energy(states)).sum()
-    objective = ContrastiveDivergence(machine, method="cd", n_steps=k, centred=False).double()
+    expected = made.free_energy(row).mean() - (reached[0] * made.free_energy(states)).sum()
+    objective = ContrastiveDivergence(made, method="cd", n_steps=k, centred=False).double()
     theirs = gradients(objective, expected)
     batch = Batch(row.expand(40000, -1))
     ours = gradients(objective, objective.terms(batch, 0.0, torch.Generator().manual_seed(2))["contrast"].mean())
@@ -113,10 +113,10 @@ def test_cd_k_is_the_contrast_with_the_enumerated_kernel_applied_k_times_to_the_
 
 @pytest.mark.parametrize("config", [BERNOULLI, {"name": "gaussian-per-column"}, {"name": "multinomial"}],
                          ids=lambda config: config["name"])  # fmt: skip
-def test_the_centred_step_is_the_plain_step_of_the_energy_in_centred_units(config):
-    machine = rbm(config)
+def test_the_centred_gradient_is_the_gradient_of_the_energy_in_centred_units(config):
+    made = rbm(config)
     v = 3 * data() if config["name"] == "multinomial" else data()
-    objective = ContrastiveDivergence(machine, method="cd").double()
+    objective = ContrastiveDivergence(made, method="cd").double()
     objective.update_offsets(v, rate=1.0)
     mu, offset = objective.visible_offset, objective.hidden_offset
     model = v.flip(0)[:, [1, 2, 3, 4, 0]]
@@ -125,9 +125,9 @@ def test_the_centred_step_is_the_plain_step_of_the_energy_in_centred_units(confi
         return energy(v).mean() - energy(model).mean()
 
     centred = {
-        "W": machine.weight.detach().clone(),
-        "b": machine.visible_bias.detach() + machine.weight.detach().t() @ offset,
-        "c": machine.hidden_bias.detach() + machine.weight.detach() @ mu,
+        "W": made.weight.detach().clone(),
+        "b": made.visible_bias.detach() + made.weight.detach().t() @ offset,
+        "c": made.hidden_bias.detach() + made.weight.detach() @ mu,
     }
     for value in centred.values():
         value.requires_grad_()
@@ -139,58 +139,58 @@ def test_the_centred_step_is_the_plain_step_of_the_energy_in_centred_units(confi
         }  # fmt: skip
 
     def free_energy(rows):
-        class Reading(torch.nn.Module):
+        class FreeEnergy(torch.nn.Module):
             def __init__(self):
                 super().__init__()
-                self.machine = machine
+                self.rbm = made
 
             def forward(self, rows):
-                return self.machine.free_energy(rows)
+                return self.rbm.free_energy(rows)
 
-        named = {f"machine.{name}": value for name, value in weights().items()}
-        return torch.func.functional_call(Reading(), named, rows)
+        named = {f"rbm.{name}": value for name, value in weights().items()}
+        return torch.func.functional_call(FreeEnergy(), named, rows)
 
     steps = torch.autograd.grad(contrast(free_energy), list(centred.values()))
     with torch.no_grad():
         for value, step in zip(centred.values(), steps, strict=True):
             value -= 0.1 * step
     expected = {name: value.detach().clone() for name, value in weights().items()}
-    contrast(machine.free_energy).backward()
+    contrast(made.free_energy).backward()
     objective.project_gradient()
     for name, value in expected.items():
-        parameter = dict(machine.named_parameters())[name]
+        parameter = dict(made.named_parameters())[name]
         torch.testing.assert_close(parameter - 0.1 * parameter.grad, value)
 
 
-def test_without_a_generator_the_chain_moves_by_means():
-    machine = rbm()
+def test_without_a_generator_the_chain_uses_means():
+    made = rbm()
     v = data()
-    term = ContrastiveDivergence(machine, method="cd").double().terms(Batch(v), 0.0, None)["contrast"]
-    torch.testing.assert_close(term, machine.free_energy(v) - machine.free_energy(machine.mean_field(v)))
+    term = ContrastiveDivergence(made, method="cd").double().terms(Batch(v), 0.0, None)["contrast"]
+    torch.testing.assert_close(term, made.free_energy(v) - made.free_energy(made.mean_field(v)))
 
 
-def test_the_chain_grows_with_progress_where_asked():
+def test_a_pair_of_step_numbers_interpolates_with_progress():
     objective = ContrastiveDivergence(rbm(), n_steps=(1, 25))
     assert [objective.steps_at(progress) for progress in (0.0, 0.5, 1.0)] == [1, 13, 25]
 
 
 def test_every_term_has_its_weight():
-    machine = rbm()
+    made = rbm()
     penalties = {"sparsity": TargetRate(0.5, target_rate=0.1)}
-    objective = ContrastiveDivergence(machine, weight_decay=0.3, penalties=penalties).double()
+    objective = ContrastiveDivergence(made, weight_decay=0.3, penalties=penalties).double()
     terms = objective.terms(Batch(data()), 0.0, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(terms["weight_decay"], 0.15 * machine.weight.square().sum())
-    sparsity = TargetRate(target_rate=0.1).of(machine.hidden_mean(data()))
+    torch.testing.assert_close(terms["weight_decay"], 0.15 * made.weight.square().sum())
+    sparsity = TargetRate(target_rate=0.1).of(made.hidden_mean(data()))
     torch.testing.assert_close(terms["sparsity"], 0.5 * sparsity)
 
 
 def test_monitor_is_a_deterministic_pseudo_likelihood():
-    machine, v = rbm(), data(3000)
-    objective = ContrastiveDivergence(machine, n_chains=3).double()
+    made, v = rbm(), data(3000)
+    objective = ContrastiveDivergence(made, n_chains=3).double()
     flipped = v[None].repeat(5, 1, 1)
     for j in range(5):
         flipped[j, :, j] = 1 - v[:, j]
-    exact = torch.nn.functional.softplus(machine.free_energy(v) - machine.free_energy(flipped)).sum(0)
+    exact = torch.nn.functional.softplus(made.free_energy(v) - made.free_energy(flipped)).sum(0)
     assert objective.monitor_name == "pseudo-likelihood"
     assert torch.equal(objective.monitor(Batch(v)), objective.monitor(Batch(v)))
     assert objective.monitor(Batch(v)).mean().item() == pytest.approx(exact.mean().item(), rel=0.02)
@@ -200,23 +200,23 @@ def test_monitor_is_a_deterministic_pseudo_likelihood():
 
 
 def test_a_missing_entry_is_imputed_by_its_conditional_mean():
-    machine = rbm({"name": "gaussian"})
-    objective, v = ContrastiveDivergence(machine).double(), data()
+    made = rbm({"name": "gaussian"})
+    objective, v = ContrastiveDivergence(made).double(), data()
     mask = torch.ones_like(v)
     mask[:, 2] = 0
     holes = Batch(torch.where(mask != 0, v, 99.0), mask=mask)
-    start = torch.where(mask != 0, v, machine.visible_bias)
-    filled = torch.where(mask != 0, v, machine.mean_field(start))
-    torch.testing.assert_close(objective.encode(holes)[1], machine.hidden_mean(filled))
+    start = torch.where(mask != 0, v, made.visible_bias)
+    filled = torch.where(mask != 0, v, made.mean_field(start))
+    torch.testing.assert_close(objective.encode(holes)[1], made.hidden_mean(filled))
 
 
-def test_gibbs_steps_leave_the_models_own_distribution_as_it_is():
-    machine = rbm()
+def test_gibbs_steps_keep_the_distribution_of_the_model():
+    made = rbm()
     generator = torch.Generator().manual_seed(4)
-    p = torch.softmax(-machine.free_energy(all_states(5)), 0)
+    p = torch.softmax(-made.free_energy(all_states(5)), 0)
     v = all_states(5)[torch.multinomial(p, 40000, replacement=True, generator=generator)]
-    start = ChainState(machine.sample_hidden(v, generator))
-    state = run_chain(BlockGibbs(machine), start, 3, generator)
+    start = ChainState(made.sample_hidden(v, generator))
+    state = run_chain(BlockGibbs(made), start, 3, generator)
     codes = (state.visible @ torch.tensor([16.0, 8.0, 4.0, 2.0, 1.0]).double()).long()
     torch.testing.assert_close(torch.bincount(codes, minlength=32) / 40000, p.detach(), atol=0.008, rtol=0,
                                check_dtype=False)  # fmt: skip
@@ -242,8 +242,8 @@ def test_training_separates_rows_from_rows_with_swapped_halves(method, name, hid
         x = 3 * x + torch.randn(x.shape, generator=generator)
     if name == "multinomial":
         x = 3 * x
-    machine = RBMEnergy(likelihood_from(config, 6), 4, hidden=hidden, weight_scale=0.1, generator=generator)
-    objective = ContrastiveDivergence(machine, method=method, n_chains=50)
+    made = RBMEnergy(likelihood_from(config, 6), 4, hidden=hidden, weight_scale=0.1, generator=generator)
+    objective = ContrastiveDivergence(made, method=method, n_chains=50)
     training_config = TrainingConfig(
         max_epochs=30, batch_size=20, optimizer="sgd", momentum=0.5, learning_rate=learning_rate
     )
@@ -252,11 +252,11 @@ def test_training_separates_rows_from_rows_with_swapped_halves(method, name, hid
     Trainer(objective, Memory(x), None, training_config, generator).run()
     exchanged = torch.cat([x[:, :3], torch.where(first, x[~first[:, 0]][:1, 3:], x[first[:, 0]][:1, 3:])], 1)
     assert float(objective.monitor(Batch(x)).mean()) < before
-    assert machine.free_energy(exchanged).mean() - machine.free_energy(x).mean() > 1.0
+    assert made.free_energy(exchanged).mean() - made.free_energy(x).mean() > 1.0
     assert objective.particles.shape == (50 if method == "pcd" else 0, 4)
 
 
-def test_a_copy_is_whole_and_names_each_weight_once():
+def test_a_copy_is_independent_and_names_each_weight_once():
     objective = ContrastiveDivergence(rbm({"name": "gaussian-learned"}), n_chains=2)
     again = copy.deepcopy(objective)
     assert again.decoder.rbm is again.rbm is again.gibbs.rbm
@@ -277,6 +277,6 @@ def test_a_copy_is_whole_and_names_each_weight_once():
         ({"weight_decay": -1.0}, "weight_decay: weight -1.0 is invalid"),
     ],
 )
-def test_invalid_arguments_are_refused(arguments, text):
+def test_invalid_arguments_raise(arguments, text):
     with pytest.raises(InputError, match=text):
         ContrastiveDivergence(rbm(), **arguments)

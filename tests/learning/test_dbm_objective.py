@@ -1,4 +1,4 @@
-"""Deep Boltzmann machines against every state of small ones, and their gradients against autograd."""
+"""Deep Boltzmann machines against enumeration of small ones, and their gradients against autograd."""
 
 import itertools
 
@@ -36,12 +36,12 @@ def rows(n=20, n_columns=4):
 
 
 def hidden(made):
-    """Every state of all hidden layers together, as a list of layers."""
+    """Return all joint states of the hidden layers, as a list of layers."""
     return list(all_states(sum(made.sizes[1:])).split(made.sizes[1:], 1))
 
 
 def exact_free_energy(made, v):
-    """-log of the sum over all hidden states, by row, from the energy written out."""
+    """Return -log of the sum of exp(-E) over all hidden states, per row."""
     units, total = hidden(made), torch.zeros(len(v), len(hidden(made)[0])).double()
     below = made.visible.sufficient_statistic(v)[:, None]
     for k, h in enumerate(units):
@@ -96,7 +96,7 @@ def test_the_encoder_reproduces_converged_marginals_and_fine_tunes_its_own_weigh
 
 
 @pytest.mark.parametrize("sizes", SHAPES)
-def test_the_sum_over_even_layers_is_that_of_the_energy(sizes):
+def test_the_sum_over_even_layers_equals_the_enumerated_sum(sizes):
     made = deep(sizes)
     states = [all_states(n) for n in made.sizes]
     grids = [torch.cartesian_prod(*[torch.arange(len(s)) for s in states]).T]
@@ -109,14 +109,14 @@ def test_the_sum_over_even_layers_is_that_of_the_energy(sizes):
 
 
 @pytest.mark.parametrize("sizes", [*SHAPES, (2, 2, 2, 1)])
-def test_the_joined_machine_has_the_same_partition(sizes):
+def test_the_bipartite_rbm_has_the_same_partition_function(sizes):
     made = deep(sizes)
     torch.testing.assert_close(made.log_partition(), exact_log_partition(made).detach())
 
 
-def test_the_joined_machine_of_choices_counts_every_state():
+def test_the_bipartite_rbm_of_categorical_columns_enumerates_every_state():
     config = {"name": "categorical", "groups": [[0, 1, 2], [3, 4]]}
-    made = deep((9, 2), config, n_columns=5)  # more odd states than even ones, which are then summed over
+    made = deep((9, 2), config, n_columns=5)  # fewer even than odd states: the even ones are summed
     v = torch.zeros(6, 5).double()
     for i, (a, b) in enumerate(itertools.product(range(3), range(3, 5))):
         v[i, [a, b]] = 1
@@ -124,15 +124,15 @@ def test_the_joined_machine_of_choices_counts_every_state():
 
 
 @pytest.mark.parametrize("config", [BERNOULLI, GAUSSIAN], ids=lambda config: config["name"])
-def test_annealing_finds_the_partition(config):
+def test_annealing_estimates_the_partition_function(config):
     made, generator = deep((3, 2), config), torch.Generator().manual_seed(0)
     as_bipartite_rbm = made.as_bipartite_rbm()
     found = annealed_importance_sampling(as_bipartite_rbm, generator, n_chains=200, n_temperatures=300)
     assert found.log_partition == pytest.approx(float(as_bipartite_rbm.log_partition()), abs=0.1)
 
 
-def drawn_contrast(made, v, pretrained, progress=0.0, n=60000):
-    """Gradients of the contrast by weights and biases, with chains that are draws of the model."""
+def sampled_contrast(made, v, pretrained, progress=0.0, n=60000):
+    """Return the gradients of the contrast by weights and biases, with chains sampled from the model."""
     objective = DBMObjective(made, n_chains=n, centred=False, n_iterations=100).double()
     objective.is_begun.fill_(pretrained)
     generator = torch.Generator().manual_seed(1)
@@ -143,13 +143,13 @@ def drawn_contrast(made, v, pretrained, progress=0.0, n=60000):
 
 
 @pytest.mark.parametrize("how", [{"pretrained": True}, {"pretrained": False, "progress": 0.6}], ids=str)
-def test_the_contrast_is_the_gradient_of_the_bound_where_the_chains_are_draws_of_the_model(how):
+def test_the_contrast_has_the_gradient_of_the_bound_for_chains_sampled_from_the_model(how):
     made, v = deep(), rows(64)
     a = made.mean_field(v, 100)
     assert all(rates.requires_grad for rates in a)
-    loss = made.bound_given(v, a).mean() + exact_log_partition(made)  # through every round
+    loss = made.bound_given(v, a).mean() + exact_log_partition(made)  # differentiates through all rounds
     expected = torch.autograd.grad(loss, [*made.weights, *made.biases])
-    for mine, theirs in zip(drawn_contrast(made, v, **how), expected, strict=True):
+    for mine, theirs in zip(sampled_contrast(made, v, **how), expected, strict=True):
         torch.testing.assert_close(mine, theirs, atol=0.015, rtol=0)
 
 
@@ -157,13 +157,13 @@ def test_without_pretraining_the_early_gradient_is_that_of_the_likelihood():
     made, v = deep(), rows(64)
     loss = exact_free_energy(made, v).mean() + exact_log_partition(made)
     expected = torch.autograd.grad(loss, [*made.weights, *made.biases])
-    found = drawn_contrast(made, v.repeat(500, 1), pretrained=False)
+    found = sampled_contrast(made, v.repeat(500, 1), pretrained=False)
     for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, theirs, atol=0.015, rtol=0)
 
 
 @pytest.mark.parametrize("sizes", SHAPES)
-def test_draws_of_hidden_units_are_those_of_the_energy_given_the_row(sizes):
+def test_samples_of_hidden_units_have_the_posterior_mean(sizes):
     made, v, n = deep(sizes), rows(1), 40000
     h = made.sample_hidden_layers(v.expand(n, -1), 30, torch.Generator().manual_seed(0))
     states = hidden(made)
@@ -200,7 +200,7 @@ def test_monitored_conditionals_match_the_energy_with_upper_layers_fixed():
 
 
 @pytest.mark.parametrize("sizes", SHAPES)
-def test_steps_of_the_chains_leave_the_models_own_distribution_as_it_is(sizes):
+def test_gibbs_steps_keep_the_distribution_of_the_model(sizes):
     made, n = deep(sizes), 40000
     objective, generator = DBMObjective(made).double(), torch.Generator().manual_seed(1)
     states = all_states(sum(made.odd_sizes))
@@ -214,8 +214,8 @@ def test_steps_of_the_chains_leave_the_models_own_distribution_as_it_is(sizes):
 
 @pytest.mark.parametrize("steady", [50, 2])
 @pytest.mark.parametrize("sizes", SHAPES)
-def test_the_centred_step_is_the_plain_step_of_the_energy_in_centred_units(sizes, steady, monkeypatch):
-    """Where layers are wide, with shorter steps of the upper weights of that energy."""
+def test_the_centred_gradient_is_the_gradient_of_the_energy_in_centred_units(sizes, steady, monkeypatch):
+    """The steps of the upper weights of that energy are reduced where layers are wide."""
     monkeypatch.setattr("isthmus.learning.dbm_objective.FULL_STEP_WIDTH", steady)
     made, v = deep(sizes), rows()
     objective = DBMObjective(made).double()
@@ -240,16 +240,16 @@ def test_the_centred_step_is_the_plain_step_of_the_energy_in_centred_units(sizes
         named = {f"weights.{k}": w for k, w in enumerate(machine_weights)}
         named |= {f"biases.{k}": b for k, b in enumerate(machine_biases)}
 
-        class Reading(torch.nn.Module):
+        class Loss(torch.nn.Module):
             def __init__(self):
                 super().__init__()
-                self.machine = made
+                self.dbm = made
 
             def forward(self):
                 odd = [all_states(size)[:2] for size in made.odd_sizes]
-                return self.machine.free_energy(v, 50).mean() - self.machine.odd_free_energy(odd).mean()
+                return self.dbm.free_energy(v, 50).mean() - self.dbm.odd_free_energy(odd).mean()
 
-        return torch.func.functional_call(Reading(), {f"machine.{k}": value for k, value in named.items()}, ())
+        return torch.func.functional_call(Loss(), {f"dbm.{k}": value for k, value in named.items()}, ())
 
     steps = torch.autograd.grad(loss(*plain()), [*weights, *centred])
     shares = [1.0, *(min(1.0, steady / size) for size in sizes[:-1]), *[1.0] * n]
@@ -278,36 +278,36 @@ def test_layer_pretraining_doubles_the_input_of_missing_layers():
 
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_the_centred_gradient_of_a_layer_is_invariant_to_flipping_units(k):
-    """Whichever side of the two is turned about: its biases change sign, and the other side's take up the weights."""
+    """Flipping one side changes the sign of its biases and adds the weights to the biases of the other side."""
     generator, made = torch.Generator().manual_seed(3), deep((3, 2, 2))
     layer = DBMLayerRBM(made, k)
     data, model = (torch.rand(30, layer.n_visible, generator=generator).round().double() for _ in range(2))
     W, b, c = (part.detach().clone() for part in (layer.weight, layer.visible_bias, layer.hidden_bias))
 
-    def step(weight, visible_bias, hidden_bias, turned):
+    def step(weight, visible_bias, hidden_bias, is_flipped):
         objective = layer_objectives(DBMObjective(made))[k - 1].double()
-        machine = objective.rbm
+        rbm = objective.rbm
         with torch.no_grad():
             for part, value in zip(
-                (machine.weight, machine.visible_bias, machine.hidden_bias), (weight, visible_bias, hidden_bias),
+                (rbm.weight, rbm.visible_bias, rbm.hidden_bias), (weight, visible_bias, hidden_bias),
                 strict=True,
             ):  # fmt: skip
                 part.copy_(value)
-        machine.zero_grad()
-        v, other = (1 - data, 1 - model) if turned else (data, model)
+        rbm.zero_grad()
+        v, other = (1 - data, 1 - model) if is_flipped else (data, model)
         objective.update_offsets(v, rate=1.0)
-        (machine.free_energy_given(v, machine(v)) - machine.free_energy_given(other, machine(other))).mean().backward()
+        (rbm.free_energy_given(v, rbm(v)) - rbm.free_energy_given(other, rbm(other))).mean().backward()
         objective.project_gradient()
-        return machine.weight.grad.clone()
+        return rbm.weight.grad.clone()
 
-    plain = step(W, b, c, turned=False)
-    torch.testing.assert_close(step(-W, -b, c + layer.below * W.sum(1), turned=True), -plain)
-    torch.testing.assert_close(step(-W, b + layer.above * W.sum(0), -c, turned=False), -plain)
+    plain = step(W, b, c, is_flipped=False)
+    torch.testing.assert_close(step(-W, -b, c + layer.below * W.sum(1), is_flipped=True), -plain)
+    torch.testing.assert_close(step(-W, b + layer.above * W.sum(0), -c, is_flipped=False), -plain)
 
 
 @pytest.mark.parametrize("config", [BERNOULLI, GAUSSIAN], ids=lambda config: config["name"])
 @pytest.mark.parametrize("pretrained", [True, False], ids=["layer by layer", "all at once"])
-def test_learning_raises_the_bound_on_the_likelihood(config, pretrained):
+def test_training_raises_the_bound_on_the_likelihood(config, pretrained):
     generator = torch.Generator().manual_seed(0)
     first = torch.rand(200, 1, generator=generator) < 0.5
     x = torch.where(first, torch.tensor([1.0, 0, 0, 1, 0, 0]), torch.tensor([0, 1.0, 0, 0, 1, 0]))
@@ -338,7 +338,7 @@ def test_learning_raises_the_bound_on_the_likelihood(config, pretrained):
         assert after < -torch.tensor(2.0).log()  # two rows, each half of the time
 
 
-def test_numpys_whole_numbers_count():
+def test_numpy_integers_are_accepted():
     counts = {name: np.int64(3) for name in ("n_chains", "n_steps", "n_iterations")}
     objective = DBMObjective(deep(), **counts).double()
     assert objective.terms(Batch(rows()), 0.0, None)["contrast"].shape == (20,)
@@ -360,12 +360,12 @@ def test_numpys_whole_numbers_count():
         ({"weight_decay": -1.0}, "weight_decay: weight -1.0 is invalid"),
     ],
 )
-def test_invalid_arguments_are_refused(arguments, text):
+def test_invalid_arguments_raise(arguments, text):
     with pytest.raises(InputError, match=text):
         DBMObjective(deep(), **arguments)
 
 
-def test_invalid_dbm_sizes_are_refused():
+def test_invalid_dbm_sizes_raise():
     with pytest.raises(InputError, match="a deep Boltzmann machine has two hidden layers or more; found 1"):
         deep((3,))
     with pytest.raises(InputError, match="a deep Boltzmann machine has no units for word counts"):

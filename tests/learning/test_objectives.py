@@ -1,4 +1,4 @@
-"""The criterion: corrupted while learning, counted by entry, penalised by named terms, looked at under fixed draws."""
+"""The criterion: corruption during training, weights of entries, named penalties, deterministic monitor."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from isthmus.parts.penalties import Penalty
 
 
 class Size(Penalty):
-    """1/2 ||h||^2 by row, or its mean over the batch."""
+    """1/2 ||h||^2 per row, or its mean over the batch."""
 
     def __init__(self, weight, whole=False):
         super().__init__(weight)
@@ -80,7 +80,7 @@ def test_a_mask_aware_encoder_gets_the_mask_in_eval_mode_too():
     assert not torch.equal(objective.encode(Batch(zeroed))[1], code), "a measured zero is not a missing one"
 
 
-def test_a_penalty_is_a_term_of_its_own_times_its_weight():
+def test_a_penalty_is_a_separate_term_times_its_weight():
     objective = model(penalties={"size": Size(0.5), "mean size": Size(3.0, whole=True)})
     terms = objective.terms(Batch(X), 0.5, None)
     size = 0.5 * objective(Batch(X)).code.square().sum(1)

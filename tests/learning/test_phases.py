@@ -1,4 +1,4 @@
-"""Recipes of several phases: in order, on their own view of the rows, within one time limit, and resumed anywhere."""
+"""Training in phases: order, views of the rows, time limit and resuming."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from .test_trainer import Killed, Memory, _copied, data, equal, pair, training_c
 
 
 class ScaledRows(Memory):
-    """A view: the rows times two."""
+    """View of rows times two."""
 
 
 def doubled(rows):
@@ -19,7 +19,7 @@ def doubled(rows):
 
 
 def phases(whole, n=3, **changes):
-    """All of the model on doubled rows, its decoder alone on the rows as they are, then all of it again."""
+    """The whole model on doubled rows, its decoder alone on the rows themselves, then the whole model again."""
     how = training_config(max_epochs=2, **changes)
     each = [
         Phase("first", whole, how, view=doubled),
@@ -29,7 +29,7 @@ def phases(whole, n=3, **changes):
     return each[:n]
 
 
-def learned(whole, *, n=3, save_state=None, resumed=None, on_progress=None, validation=None, **changes):
+def train_phases(whole, *, n=3, save_state=None, resumed=None, on_progress=None, validation=None, **changes):
     generator = torch.Generator().manual_seed(2)
     return run_phases(
         whole, phases(whole, n, **changes), data(), validation, generator,
@@ -38,7 +38,7 @@ def learned(whole, *, n=3, save_state=None, resumed=None, on_progress=None, vali
 
 
 def test_every_phase_has_its_record_in_order():
-    records = learned(pair(), validation=data(40, seed=5))
+    records = train_phases(pair(), validation=data(40, seed=5))
     assert [record["name"] for record in records] == ["first", "second", "third"]
     for record in records:
         assert [line["epoch"] for line in record["epochs"]] == [0, 1]
@@ -55,14 +55,14 @@ def test_a_phase_uses_its_own_view_and_a_later_one_is_not_reinitialized():
 
     objective, rows = pair(), data()
     prepared = []
-    objective.prepare = lambda seen: prepared.append(seen)
+    objective.prepare = lambda prepared_rows: prepared.append(prepared_rows)
     how = training_config(max_epochs=1)
     run_phases(
         objective, [Phase("a", objective, how, view=view), Phase("b", objective, how, initialize=False)], rows, None,
         torch.Generator().manual_seed(0),
     )  # fmt: skip
     assert viewed_rows == [rows]
-    assert [type(seen) for seen in prepared] == [ScaledRows]
+    assert [type(prepared_rows) for prepared_rows in prepared] == [ScaledRows]
 
 
 def test_interrupt_while_a_later_phase_prepares_keeps_the_earlier_phases():
@@ -79,29 +79,29 @@ def test_interrupt_while_a_later_phase_prepares_keeps_the_earlier_phases():
 
 
 @pytest.mark.parametrize("after", [1, 13, 14, 20, 35])
-def test_a_run_cut_in_any_phase_and_resumed_ends_with_equal_weights(after):
+def test_a_run_interrupted_in_any_phase_and_resumed_ends_with_equal_weights(after):
     uncut = pair(dropout=0.1)
-    learned(uncut)
+    train_phases(uncut)
     saved = []
 
     def save_state(tensors, state):
-        learning = {k: _copied(v) for k, v in state["learning"].items()}
-        kept = {**state, "records": list(state["records"]), "learning": learning}
-        saved.append(({k: v.clone() for k, v in tensors.items()}, kept))
+        trainer_data = {k: _copied(v) for k, v in state["learning"].items()}
+        data_copy = {**state, "records": list(state["records"]), "learning": trainer_data}
+        saved.append(({k: v.clone() for k, v in tensors.items()}, data_copy))
         if len(saved) == after:
             raise Killed
 
     with pytest.raises(Killed):
-        learned(pair(dropout=0.1), save_state=save_state, checkpoint_every=0.0)
+        train_phases(pair(dropout=0.1), save_state=save_state, checkpoint_every=0.0)
     again = pair(dropout=0.1)
-    records = learned(again, resumed=saved[-1])
+    records = train_phases(again, resumed=saved[-1])
     assert saved[-1][1]["phase"] == (after - 1) // 14
     assert [record["name"] for record in records] == ["first", "second", "third"]
     assert equal(again, uncut)
 
 
-def test_the_state_of_a_part_carries_the_whole():
-    """A layer's own state would lose what earlier layers learned."""
+def test_the_checkpoint_of_a_phase_contains_the_whole_model():
+    """The state of a layer alone would lose the weights of earlier layers."""
     whole, part = pair(), pair()
     saved = []
     generator = torch.Generator().manual_seed(0)
@@ -114,23 +114,23 @@ def test_the_state_of_a_part_carries_the_whole():
 
 
 def test_all_phases_share_one_time_limit():
-    records = learned(pair(), time_limit=1e-9)
+    records = train_phases(pair(), time_limit=1e-9)
     assert [record["stopped"] for record in records] == ["time_limit"] * 3
     assert [record["epochs"][-1]["steps"] for record in records] == [1, 1, 1]
 
 
-def test_a_phase_that_turned_nan_is_the_last():
-    records = learned(pair(), learning_rate=1e30)
+def test_training_ends_after_a_phase_with_nan():
+    records = train_phases(pair(), learning_rate=1e30)
     assert [record["stopped"] for record in records] == ["nan"]
     assert records[0]["nan_epoch"] == 0
 
 
-def test_progress_names_the_phase_where_there_are_several():
+def test_progress_names_the_phase_if_there_are_several():
     events = []
-    learned(pair(), on_progress=events.append)
+    train_phases(pair(), on_progress=events.append)
     assert {progress.phase for progress in events} == {"first", "second", "third"}
     events.clear()
-    learned(pair(), n=1, on_progress=events.append)
+    train_phases(pair(), n=1, on_progress=events.append)
     assert {progress.phase for progress in events} == {""}
 
 
@@ -141,7 +141,7 @@ def test_sampled_rows_are_evenly_spaced():
     torch.testing.assert_close(mean_row(Memory(x)), x[evenly_spaced(9000)].mean(0))
 
 
-def test_the_mean_row_is_of_what_was_observed():
+def test_the_mean_row_uses_observed_entries():
     x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
     holes = x.clone()
     holes[::3, 1] = holes[:, 2] = torch.nan

@@ -1,4 +1,4 @@
-"""The local rule against numpy, and against the gradient that it stands for."""
+"""The local rule against numpy and against the gradient that it approximates."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def cosine(a, b):
     return float(torch.nn.functional.cosine_similarity(a, b, dim=0))
 
 
-def test_the_surrogates_gradient_is_the_rule_written_out():
+def test_the_gradient_of_the_surrogate_equals_the_rule_in_numpy():
     objective = loop(0.75, symmetric=False)
     (up,), (down,) = objective.encoder.affine_maps, objective.decoder.affine_maps
     W, b, V, c = (part.detach().numpy() for part in (up.weight, up.bias, down.weight, down.bias))
@@ -64,7 +64,7 @@ def test_the_surrogates_gradient_is_the_rule_written_out():
 
 
 @pytest.mark.parametrize("name", CANONICAL)
-def test_with_symmetric_weights_it_nears_the_gradient_of_the_nll_as_the_passes_near_each_other(name):
+def test_with_symmetric_weights_the_rule_converges_to_the_gradient_of_the_nll(name):
     batch = Batch(rows(name))
     cosines = [cosine(rule(loop(r, name), batch), truth(loop(r, name), batch)) for r in (0.0, 0.75, 0.99, 0.9999)]
     assert cosines == sorted(cosines)
@@ -78,14 +78,14 @@ def test_with_tied_weights_both_rules_sum_to_the_gradient():
     assert cosine(rule(objective, batch), truth(objective, batch)) > 1 - 1e-7
 
 
-def test_logistic_outputs_follow_the_cross_entropy_whichever_error_is_looked_at():
+def test_logistic_outputs_follow_the_cross_entropy_for_both_binary_likelihoods():
     batch = Batch(rows("bernoulli"))
     squares, crossed = loop(0.9999, "gaussian-unit"), loop(0.9999, "bernoulli")
     torch.testing.assert_close(rule(squares, batch), rule(crossed, batch))
     assert cosine(rule(squares, batch), truth(squares, batch)) < 0.999
 
 
-def test_without_symmetry_the_encoders_rule_is_no_gradient_and_the_decoders_is_at_any_regression():
+def test_without_symmetry_only_the_rule_of_the_decoder_is_a_gradient():
     objective, batch = loop(0.3, symmetric=False), Batch(rows())
     ours, true = rule(objective, batch), truth(objective, batch)
     n_encoder = 3 * 6 + 3
@@ -94,7 +94,7 @@ def test_without_symmetry_the_encoders_rule_is_no_gradient_and_the_decoders_is_a
     assert cosine(near[:n_encoder], true[:n_encoder]) < 0.9
 
 
-def test_a_missing_entry_changes_nothing_between_the_passes():
+def test_a_missing_entry_is_the_same_on_both_passes():
     objective, x = loop(0.5), rows()
     mask = torch.ones_like(x)
     mask[:, 2] = 0
@@ -118,6 +118,6 @@ def test_the_encoder_problem_is_solved_without_back_propagation():
         ({"optimizer": "sgdd"}, "optimizer 'sgdd' is unknown; did you mean 'sgd'"),
     ],
 )
-def test_unsupported_recirculation_arguments_are_refused(changes, text):
+def test_unsupported_recirculation_arguments_raise(changes, text):
     with pytest.raises(InputError, match=text):
         RecirculationAutoencoder(code_size=2, max_epochs=1, **changes).fit(np.random.default_rng(0).normal(size=(9, 3)))

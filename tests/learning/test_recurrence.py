@@ -1,4 +1,4 @@
-"""The recurrence against numpy, and against the feed-forward stack whose parameters it has."""
+"""The recurrence against numpy and against the feed-forward stack with the same parameters."""
 
 import copy
 from itertools import pairwise
@@ -36,7 +36,7 @@ def rows(n=6):
 
 
 def written_out(made, x, n_sweeps):
-    """The codes after each sweep, by numpy alone."""
+    """Return the codes after each sweep, computed with numpy alone."""
     maps = [(layer.encoder.affine_maps[0], layer.decoder.affine_maps[0]) for layer in made]
     up = [(u.weight.detach().numpy(), u.bias.detach().numpy()) for u, _ in maps]
     down = [(d.weight.detach().numpy(), d.bias.detach().numpy()) for _, d in maps]
@@ -59,7 +59,7 @@ def written_out(made, x, n_sweeps):
 
 
 @pytest.mark.parametrize("sizes", [SIZES, SIZES[:3]])
-def test_the_sweeps_are_those_written_out(sizes):
+def test_the_sweeps_equal_those_in_numpy(sizes):
     made = layers(sizes)
     stack = RecurrentStack(made, n_sweeps=4)
     np.testing.assert_allclose(stack.codes_by_sweep(rows()).detach().numpy(), written_out(made, rows(), 4), atol=1e-12)
@@ -77,7 +77,7 @@ def test_without_sweeps_it_is_the_feed_forward_stack_with_the_same_parameters(ti
         assert {id(p) for p in other.parameters()} == {id(p) for p in plain.parameters()}
 
 
-def test_where_nothing_comes_from_above_and_below_is_doubled_a_sweep_is_the_way_up():
+def test_with_zero_input_from_above_and_doubled_input_from_below_a_sweep_is_feed_forward():
     made = layers(SIZES[:3])
     plain = copy.deepcopy(Stack(made))
     with torch.no_grad():
@@ -90,9 +90,9 @@ def test_where_nothing_comes_from_above_and_below_is_doubled_a_sweep_is_the_way_
     )
 
 
-def test_layers_that_agree_stay_where_they_are():
+def test_layers_with_equal_inputs_are_a_fixed_point():
     made = layers(SIZES[:3])
-    with torch.no_grad():  # what comes from above is what comes from below, whatever the row
+    with torch.no_grad():  # inputs from above and below are equal for every row
         for parameter in (*made[1].decoder.parameters(), made[0].encoder.affine_maps[0].weight):
             parameter.zero_()
         made[1].decoder.affine_maps[0].bias.copy_(made[0].encoder.affine_maps[0].bias)
@@ -109,7 +109,7 @@ def test_the_criterion_is_the_mean_over_sweeps_of_the_clean_rows_under_the_corru
     torch.testing.assert_close(found, torch.stack(nlls).mean(0))
 
 
-def test_the_gradient_through_the_sweeps_is_that_of_finite_differences():
+def test_the_gradient_through_the_sweeps_equals_finite_differences():
     stack = RecurrentStack(layers(SIZES[:3]), n_sweeps=3)
     x, weight = rows(2), stack.layers[1].decoder.affine_maps[0].weight
 
@@ -120,7 +120,7 @@ def test_the_gradient_through_the_sweeps_is_that_of_finite_differences():
     assert torch.autograd.gradcheck(lambda w: stack.nll(criterion(w)).sum(), weight.detach().clone().requires_grad_())
 
 
-def test_the_whole_learns_after_its_layers_and_a_copy_is_its_own():
+def test_fine_tuning_follows_pretraining_and_a_copy_is_independent():
     X = np.random.default_rng(0).random((60, 6)).round()
     model = DeepRecurrentAutoencoder(hidden_sizes=(5,), code_size=3, max_epochs=2, random_state=0).fit(X)
     assert [record["name"] for record in model.history_["pretraining"]] == ["layer 1 of 2", "layer 2 of 2"]
@@ -142,13 +142,13 @@ def test_the_whole_learns_after_its_layers_and_a_copy_is_its_own():
         ({"layers": "rbm"}, "is the mean field of a deep Boltzmann machine; take kind 'dbm' for that"),
     ],
 )
-def test_invalid_recurrence_arguments_are_refused(changes, text):
+def test_invalid_recurrence_arguments_raise(changes, text):
     with pytest.raises(InputError, match=text):
         DeepRecurrentAutoencoder(code_size=2, max_epochs=1, **changes).fit(np.random.default_rng(0).random((9, 3)))
 
 
 @pytest.mark.parametrize("training", ["joint", "supervised"])
-def test_sweeps_are_learned_however_the_layers_were_begun(training):
+def test_fine_tuning_follows_any_kind_of_pretraining(training):
     X = np.random.default_rng(0).random((60, 6)).round()
     model = DeepRecurrentAutoencoder(hidden_sizes=(5,), code_size=3, training=training, max_epochs=2, random_state=0)
     model.fit(X, np.arange(len(X)) % 2 if training == "supervised" else None)

@@ -15,7 +15,7 @@ from isthmus.parts.semi_restricted import SemiRestrictedRBMEnergy
 every_variance = pytest.mark.parametrize("name", ["gaussian", "gaussian-learned", "gaussian-per-column"])
 
 
-def machine(name="gaussian", hidden="bernoulli", n_columns=4, n_hidden=3):
+def make_rbm(name="gaussian", hidden="bernoulli", n_columns=4, n_hidden=3):
     generator = torch.Generator().manual_seed(0)
     likelihood = likelihood_from({"name": name}, n_columns)
     made = RBMEnergy(likelihood, n_hidden, hidden=hidden, weight_scale=0.8, generator=generator).double()
@@ -36,8 +36,8 @@ def score(made, v):
 
 @every_variance
 @pytest.mark.parametrize("hidden", ["bernoulli", "rectified"])
-def test_the_exact_criterion_is_that_of_the_score_and_its_divergence_by_autograd(name, hidden):
-    made, v = machine(name, hidden), rows()
+def test_the_exact_criterion_equals_the_score_and_its_divergence_by_autograd(name, hidden):
+    made, v = make_rbm(name, hidden), rows()
     objective = ScoreMatching(made).double()
     torch.testing.assert_close(objective.score(v)[0], score(made, v), atol=1e-8, rtol=1e-6)
     jacobians = torch.stack([torch.autograd.functional.jacobian(lambda x: score(made, x[None])[0], row) for row in v])
@@ -47,7 +47,7 @@ def test_the_exact_criterion_is_that_of_the_score_and_its_divergence_by_autograd
 
 
 def test_with_unit_variances_it_is_reconstruction_and_a_contractive_like_term():
-    made, v = machine(), rows()
+    made, v = make_rbm(), rows()
     h = made.hidden_mean(v)
     contraction = (h * (1 - h) * made.weight.square().sum(1)).sum(1)
     expected = 0.5 * (made.mean_field(v) - v).square().sum(1) + contraction - 4
@@ -55,9 +55,9 @@ def test_with_unit_variances_it_is_reconstruction_and_a_contractive_like_term():
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
-def test_with_the_noises_variance_it_is_the_denoising_autoencoders_error_over_2_s_to_the_4(scale):
-    made, v = machine("gaussian-learned"), rows()
-    with torch.no_grad():  # the likelihood's bound: log s^2 = 10 tanh(free / 10)
+def test_with_variance_s_squared_it_is_the_denoising_error_over_2_s_to_the_4(scale):
+    made, v = make_rbm("gaussian-learned"), rows()
+    with torch.no_grad():  # the likelihood's parametrisation: log s^2 = 10 tanh(free / 10)
         made.likelihood.free_log_variance.fill_(10 * math.atanh(2 * math.log(scale) / 10))
     noisy = v + scale * torch.randn(v.shape, generator=torch.Generator().manual_seed(3), dtype=v.dtype)
     error = (made.mean_field(noisy) - v).square().sum(1)
@@ -65,8 +65,8 @@ def test_with_the_noises_variance_it_is_the_denoising_autoencoders_error_over_2_
     torch.testing.assert_close(ours, error / (2 * scale**4))
 
 
-def test_the_exact_criterion_is_stationary_at_the_machine_that_the_rows_were_drawn_from():
-    made, generator = machine("gaussian-learned"), torch.Generator().manual_seed(4)
+def test_the_exact_criterion_is_stationary_at_the_rbm_that_generated_the_rows():
+    made, generator = make_rbm("gaussian-learned"), torch.Generator().manual_seed(4)
     h = torch.cat(list(made._hidden_states()))
     p = torch.softmax(-made.hidden_free_energy(h).detach(), 0)
     v = made.sample_visible(h[torch.multinomial(p, 40000, replacement=True, generator=generator)], generator)
@@ -74,7 +74,7 @@ def test_the_exact_criterion_is_stationary_at_the_machine_that_the_rows_were_dra
     assert max(float(gradient.abs().max()) for gradient in gradients) < 0.15
 
 
-def test_the_estimator_learns_by_score_matching():
+def test_the_estimator_is_trained_by_score_matching():
     v = torch.randn(300, 2, generator=torch.Generator().manual_seed(0)) @ torch.tensor([[2.0, 1, 0, 1], [0, 1, 2, 1]])
     options = {"code_size": 6, "max_epochs": 8, "optimizer": "adamw", "learning_rate": 0.02, "random_state": 0}
     for changes in ({"method": "score"}, {"method": "denoising-score", "noise_scale": 0.3}):
@@ -85,7 +85,7 @@ def test_the_estimator_learns_by_score_matching():
         assert model.sample(3, 0, n_steps=5).shape == (3, 4)
 
 
-def test_units_and_scales_that_cannot_be_matched_are_refused():
+def test_unsupported_units_and_scales_raise():
     binary = RBMEnergy(likelihood_from({"name": "bernoulli"}, 4), 2, generator=torch.Generator().manual_seed(0))
     with pytest.raises(InputError, match="score matching needs a Gaussian likelihood; found likelihood='bernoulli'"):
         ScoreMatching(binary)
@@ -95,4 +95,4 @@ def test_units_and_scales_that_cannot_be_matched_are_refused():
     with pytest.raises(InputError, match="no closed form with lateral weights; use lateral=False"):
         ScoreMatching(lateral)
     with pytest.raises(InputError, match="noise_scale=0: it must be a finite number above 0"):
-        ScoreMatching(machine(), noise_scale=0)
+        ScoreMatching(make_rbm(), noise_scale=0)

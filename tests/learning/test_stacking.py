@@ -1,4 +1,4 @@
-"""Stacks: the whole is its layers, a layer leaves those below alone, and codes are kept within bounds."""
+"""Stacks: composition of layers, layerwise and joint training, and the memory of codes."""
 
 import copy
 import itertools
@@ -52,7 +52,7 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def moved(a, b):
+def differ(a, b):
     return a.keys() == b.keys() and all(not torch.equal(a[name], b[name]) for name in a)
 
 
@@ -63,8 +63,8 @@ def learn(whole, phases, rows=None, **options):
 
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu", "linear"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_the_unrolled_whole_is_the_composition_of_its_layers(activation, tied):
-    """Written out with matrices, without any module of the stack."""
+def test_the_stack_is_the_composition_of_its_layers(activation, tied):
+    """The expected values are computed with matrices, without modules of the stack."""
     parts = [layer.double() for layer in layers(activation=activation, tied=tied)]
     stack, x = Stack(parts).double(), data(10).x.double()
     up = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu, "linear": lambda a: a}[activation]
@@ -83,7 +83,7 @@ def test_the_unrolled_whole_is_the_composition_of_its_layers(activation, tied):
     torch.testing.assert_close(stack.monitor(Batch(x)), 0.5 * (x - h).square().sum(1) + 4 * np.log(2 * np.pi))
 
 
-def test_the_stack_has_the_parameters_of_its_layers_each_under_one_name_and_so_has_a_copy():
+def test_the_stack_shares_the_parameters_of_its_layers_and_so_does_a_copy():
     parts = layers()
     for stack in (Stack(parts), copy.deepcopy(Stack(parts))):
         owned = {id(p) for p in stack.parameters()}
@@ -92,7 +92,7 @@ def test_the_stack_has_the_parameters_of_its_layers_each_under_one_name_and_so_h
     assert owned.isdisjoint({id(p) for layer in parts for p in layer.parameters()})
 
 
-def test_a_layer_learns_its_own_weights_and_changes_no_other():
+def test_training_a_layer_changes_its_weights_only():
     parts = layers()
     stack, below = Stack(parts), LayerInputs(parts, CPU)
     learn(stack, [Phase("layer 1", parts[0], training_config(), below.view(0))])
@@ -100,26 +100,26 @@ def test_a_layer_learns_its_own_weights_and_changes_no_other():
     learn(stack, [Phase("layer 2", parts[1], training_config(), below.view(1))])
     after = [weights(layer) for layer in parts]
     assert same(before[0], after[0])
-    assert moved(before[1], after[1])
+    assert differ(before[1], after[1])
     assert same(before[2], after[2])
     whole = weights(stack)
     assert torch.equal(whole["encoder.encoders.1.layers.0.weight"], after[1]["encoder.layers.0.weight"])
 
 
-def test_a_layer_learns_from_the_codes_below_what_it_would_learn_from_them_alone():
+def test_training_a_layer_of_a_stack_equals_training_it_on_the_codes_alone():
     parts = layers(rate=0.3)
     phase = Phase("layer 2", parts[1], training_config(), LayerInputs(parts, CPU).view(1))
     (record,) = learn(Stack(parts), [phase])
     again = layers(rate=0.3)
     rows = Memory(parts[0].encode(Batch(data().x))[1].detach())
     (alone,) = learn(again[1], [Phase("alone", again[1], training_config())], rows)
-    # A product of all rows at once may round otherwise than one of a batch.
+    # A product of all rows may be rounded differently from a product of a batch.
     torch.testing.assert_close(weights(parts[1]), weights(again[1]), rtol=1e-4, atol=1e-5)
     losses = [[line["train"] for line in lines["epochs"]] for lines in (record, alone)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_every_layer_begins_at_the_mean_of_what_it_sees():
+def test_every_layer_is_initialized_at_the_mean_of_its_input():
     stack = Stack(layers(tied=False))
     stack.prepare(data())
     h = data().x
@@ -131,7 +131,7 @@ def test_every_layer_begins_at_the_mean_of_what_it_sees():
         h = code.detach()
 
 
-def test_joint_learning_has_the_error_of_the_whole_and_every_layers_penalty():
+def test_joint_training_has_the_error_of_the_stack_and_the_penalty_of_every_layer():
     parts = [layer.double() for layer in layers(contraction=0.5)]
     joint, x = JointStack(parts).double(), data(10).x.double()
     terms = joint.terms(Batch(x), 0.0, None)
@@ -144,7 +144,7 @@ def test_joint_learning_has_the_error_of_the_whole_and_every_layers_penalty():
         h = layer.encode(Batch(h))[1].detach()
 
 
-def test_joint_learning_corrupts_the_input_of_every_layer_and_moves_all_of_them():
+def test_joint_training_corrupts_the_input_of_every_layer_and_trains_all_of_them():
     parts = layers(rate=0.4)
     joint, batch = JointStack(parts), data(50)
     outputs = joint.climb(Batch(batch.x), 0.0, torch.Generator().manual_seed(0))
@@ -153,10 +153,10 @@ def test_joint_learning_corrupts_the_input_of_every_layer_and_moves_all_of_them(
         assert torch.equal(output.corrupted, output.batch.x * (1 - output.corruption_mask))
     before = weights(Stack(parts))
     learn(Stack(parts), [Phase("joint", joint, training_config())])
-    assert moved(before, weights(Stack(parts)))
+    assert differ(before, weights(Stack(parts)))
 
 
-def test_joint_learning_without_regularisation_is_that_of_the_whole():
+def test_joint_training_without_regularisation_equals_training_the_stack():
     parts, others = layers(), layers()
     learn(Stack(parts), [Phase("joint", JointStack(parts), training_config())])
     learn(Stack(others), [Phase("whole", Stack(others), training_config())])
@@ -164,13 +164,13 @@ def test_joint_learning_without_regularisation_is_that_of_the_whole():
 
 
 class LabelledRows(Memory):
-    """Rows with a class each."""
+    """Rows with a class label each."""
 
     def batch(self, index):
         return Batch(self.x[index], rows=index, label=(self.x[index, 0] > 0).long())
 
 
-def test_supervised_layers_learn_the_classes_and_labels_go_with_the_codes():
+def test_supervised_layers_learn_the_classes_and_codes_keep_their_labels():
     parts, rows = layers(), LabelledRows(data(400).x)
     heads = [MLP((n, 2), generator=torch.Generator().manual_seed(0)) for n in (6, 5, 3)]
     objectives = [SupervisedLayer(layer, head, CrossEntropy()) for layer, head in zip(parts, heads, strict=True)]
@@ -182,14 +182,14 @@ def test_supervised_layers_learn_the_classes_and_labels_go_with_the_codes():
     records = learn(Stack(parts), phases, rows)
     for record in records:
         assert record["epochs"][-1]["terms"]["classification"] < 0.35
-    seen = below.view(2)(rows).batch(torch.arange(5))
-    assert torch.equal(seen.label, rows.batch(torch.arange(5)).label)
+    layer_inputs = below.view(2)(rows).batch(torch.arange(5))
+    assert torch.equal(layer_inputs.label, rows.batch(torch.arange(5)).label)
     codes = parts[1].encode(Batch(parts[0].encode(Batch(rows.x[:5]))[1]))[1].detach()
-    torch.testing.assert_close(seen.x, codes, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(layer_inputs.x, codes, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3])
-def test_what_regularises_a_layer_does_so_beside_labels_too(weight):
+def test_regularisation_of_a_layer_applies_with_labels_too(weight):
     (layer,) = layers(sizes=(8, 6), rate=0.5, contraction=0.2)
     head = MLP((6, 2), generator=torch.Generator().manual_seed(0))
     objective = SupervisedLayer(layer, head, CrossEntropy(), reconstruction_weight=weight)
@@ -201,14 +201,14 @@ def test_what_regularises_a_layer_does_so_beside_labels_too(weight):
     torch.testing.assert_close(
         terms.get("reconstruction", 0 * alone["reconstruction"]), weight * alone["reconstruction"]
     )
-    seen = []
-    hook = layer.encoder.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    layer_inputs = []
+    hook = layer.encoder.register_forward_hook(lambda module, inputs, output: layer_inputs.append(inputs[0]))
     noisy = objective.terms(batch, 0.0, torch.Generator().manual_seed(0))["classification"]
     hook.remove()
-    assert ((seen[0] == 0) | (seen[0] == batch.x)).all()
-    assert 0.4 < (seen[0] == 0).float().mean() < 0.6
+    assert ((layer_inputs[0] == 0) | (layer_inputs[0] == batch.x)).all()
+    assert 0.4 < (layer_inputs[0] == 0).float().mean() < 0.6
     expected = torch.nn.functional.cross_entropy(
-        head(torch.sigmoid(layer.encoder(seen[0]))), batch.label, reduction="none"
+        head(torch.sigmoid(layer.encoder(layer_inputs[0]))), batch.label, reduction="none"
     )
     torch.testing.assert_close(noisy, expected)
 
@@ -227,21 +227,21 @@ def wide_layer():
 def test_large_codes_are_memory_mapped_from_a_temporary_file(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     layer, rows = wide_layer(), data(20000)
-    encode_rows(layer, data(100), CPU)  # what is set up once is not counted
+    encode_rows(layer, data(100), CPU)  # exclude one-time allocations
     tracemalloc.start()
     mapped = encode_rows(layer, rows, CPU)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**20 < mapped.codes.nbytes
     monkeypatch.setattr(stacking, "MAX_CODE_BYTES", 2**30)
-    held = encode_rows(layer, rows, CPU)
-    assert torch.equal(mapped.codes, held.codes)
+    in_memory = encode_rows(layer, rows, CPU)
+    assert torch.equal(mapped.codes, in_memory.codes)
     index = torch.tensor([19999, 0, 7])
-    assert torch.equal(mapped.batch(index).x, held.codes[index])
+    assert torch.equal(mapped.batch(index).x, in_memory.codes[index])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_codes_of_two_layers_at_most_are_kept_at_a_time(monkeypatch):
+def test_codes_of_at_most_two_layers_are_cached_at_a_time(monkeypatch):
     parts, rows, validation = layers(), data(), data(40, seed=5)
     below = LayerInputs(parts, CPU)
     calls = []
@@ -249,15 +249,20 @@ def test_codes_of_two_layers_at_most_are_kept_at_a_time(monkeypatch):
     for n_below in (0, 1, 2):
         below.view(n_below)(rows)
         below.view(n_below)(validation)
-        kept = [codes for _, _, codes in below._cached.values()]
-        assert [len(codes) for codes in kept] == [200, 40]
-        assert all(isinstance(codes, CodeRows) == (n_below > 0) for codes in kept)
-    assert calls == [parts[0], parts[0], parts[1], parts[1]]  # each once for each part: the codes below are reused
+        cached = [codes for _, _, codes in below._cached.values()]
+        assert [len(codes) for codes in cached] == [200, 40]
+        assert all(isinstance(codes, CodeRows) == (n_below > 0) for codes in cached)
+    assert calls == [
+        parts[0],
+        parts[0],
+        parts[1],
+        parts[1],
+    ]  # once per data set: cached codes are reused
     assert below.view(0)(rows) is rows
 
 
 @pytest.mark.usefixtures("small_memory")
-def test_a_full_disk_gives_a_one_line_error(monkeypatch):
+def test_a_full_disk_raises_a_one_line_error(monkeypatch):
     def full(*_):
         raise OSError(28, os.strerror(28))
 

@@ -1,4 +1,4 @@
-"""A head on a coder's code: what is minimised, what is looked at, and what noise does."""
+"""Supervised heads on a code: loss, monitor and noise."""
 
 import numpy as np
 import pytest
@@ -71,9 +71,9 @@ def test_the_squared_error_is_minus_the_log_density_of_a_unit_gaussian():
     label = torch.randn(8, 2, generator=seeded(5), dtype=torch.float64)
     label[3] = torch.nan
     term = objective.terms(batch(label), 0.0, None)["regression"]
-    kept = np.arange(8) != 3
+    labelled = np.arange(8) != 3
     expected = [-multivariate_normal(o).logpdf(y) for o, y in zip(outputs(objective), label.numpy(), strict=True)]
-    assert term.mean().item() == pytest.approx(np.mean(np.array(expected)[kept]), rel=1e-12)
+    assert term.mean().item() == pytest.approx(np.mean(np.array(expected)[labelled]), rel=1e-12)
     assert term[3] == 0
 
 
@@ -84,7 +84,7 @@ def test_monitor_is_the_error_plus_a_tenth_of_the_cross_entropy():
     assert objective.monitor(batch()).mean().item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_coders_criterion_is_kept_with_its_weight_and_its_corruption():
+def test_the_criterion_of_the_autoencoder_is_added_with_its_weight_and_corruption():
     objective = supervision(corruption="masking", reconstruction_weight=0.25)
     terms = objective.terms(batch(), 0.0, seeded())
     own = objective.coder.terms(batch(), 0.0, seeded())
@@ -103,40 +103,40 @@ def test_sample_weights_apply_to_the_reconstruction():
 
 
 def noisy_outputs(objective, n=4000):
-    """Outputs of one row under many draws, (n, outputs)."""
+    """Return outputs of one row for many noise samples, (n, outputs)."""
     row = Batch(batch().x[:1].expand(n, 4), label=torch.zeros(n, dtype=torch.long))
     with torch.no_grad(), objective._noise_injection(seeded()):
         return objective(row, seeded(1))
 
 
-def test_noise_on_a_linear_code_gives_outputs_the_variance_that_the_head_says():
+def test_noise_on_a_linear_code_has_the_expected_output_variance():
     objective = supervision(hidden=(), code="linear", hidden_noise=0.3)
-    drawn = noisy_outputs(objective)
+    samples = noisy_outputs(objective)
     weight = objective.head.affine_maps[0].weight.detach()
-    torch.testing.assert_close(drawn.var(0), 0.09 * weight.square().sum(1), rtol=0.1, atol=0)
-    torch.testing.assert_close(drawn.mean(0), objective(batch())[0].detach(), rtol=0, atol=0.02)
+    torch.testing.assert_close(samples.var(0), 0.09 * weight.square().sum(1), rtol=0.1, atol=0)
+    torch.testing.assert_close(samples.mean(0), objective(batch())[0].detach(), rtol=0, atol=0.02)
 
 
 def test_dropout_keeps_the_mean_of_a_linear_code():
     objective = supervision(hidden=(), code="linear", dropout=0.5)
-    drawn = noisy_outputs(objective)
-    assert len(drawn.unique(dim=0)) == 8
-    torch.testing.assert_close(drawn.mean(0), objective(batch())[0].detach(), rtol=0, atol=0.05)
+    samples = noisy_outputs(objective)
+    assert len(samples.unique(dim=0)) == 8
+    torch.testing.assert_close(samples.mean(0), objective(batch())[0].detach(), rtol=0, atol=0.05)
 
 
-def test_input_dropout_hides_columns_only_while_learning():
+def test_input_dropout_masks_columns_only_in_training():
     objective = supervision(input_dropout=0.5)
     with torch.no_grad():
         assert not torch.equal(objective(batch(), seeded()), objective(batch()))
         assert torch.equal(objective.eval()(batch(), seeded()), objective(batch()))
 
 
-def test_noise_enters_every_hidden_layer_and_leaves_no_hook_behind():
+def test_noise_is_added_to_every_hidden_layer_and_hooks_are_removed():
     objective = supervision(hidden=(5, 6), hidden_noise=0.1)
-    seen = []
-    objective._noise_hook = lambda generator: lambda module, inputs, units: seen.append(units.shape[-1])
+    sizes = []
+    objective._noise_hook = lambda generator: lambda module, inputs, units: sizes.append(units.shape[-1])
     objective.terms(batch(), 0.0, seeded())
-    assert seen == [5, 6, 3]
+    assert sizes == [5, 6, 3]
     assert not any(module._forward_hooks for module in objective.modules())
 
 
@@ -147,7 +147,7 @@ def test_no_noise_without_a_generator_or_in_eval_mode():
     torch.testing.assert_close(objective.eval().terms(batch(), 0.0, seeded())["classification"], still)
 
 
-def test_a_frozen_coder_learns_nothing_and_keeps_its_running_statistics():
+def test_a_frozen_autoencoder_keeps_its_weights_and_running_statistics():
     objective = supervision(normalization="batch", frozen=True).train()
     before = {name: value.clone() for name, value in objective.coder.state_dict().items()}
     objective.terms(batch(), 0.0, seeded())["classification"].mean().backward()

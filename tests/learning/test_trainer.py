@@ -1,4 +1,4 @@
-"""The one loop: what it minimises, when it stops, and that it goes on where it was cut."""
+"""The trainer: minimised loss, stopping and resuming."""
 
 import itertools
 
@@ -51,10 +51,10 @@ def training_config(**changes):
 
 def learn(objective, validation=None, *, save_state=None, resume=None, **changes):
     generator = torch.Generator().manual_seed(2)
-    learning = Trainer(objective, data(), validation, training_config(**changes), generator, save_state=save_state)
+    trainer = Trainer(objective, data(), validation, training_config(**changes), generator, save_state=save_state)
     if resume:
-        learning.restore(*resume)
-    return learning.run()
+        trainer.restore(*resume)
+    return trainer.run()
 
 
 def equal(a, b):
@@ -62,11 +62,11 @@ def equal(a, b):
 
 
 class Killed(Exception):
-    """Stands for kill -9: nothing after it runs."""
+    """Simulates kill -9: no code runs after it."""
 
 
 @pytest.mark.parametrize("after", [1, 3, 7, 8, 20])
-def test_a_run_cut_anywhere_and_resumed_ends_with_equal_weights(after):
+def test_a_run_interrupted_anywhere_and_resumed_ends_with_equal_weights(after):
     options = {"averaging": 0.9, "patience": 3, "clip_norm": 5.0, "weight_decay": 0.01}
     whole = pair(dropout=0.1, normalization="batch")
     learn(whole, data(40, seed=5), **options)
@@ -100,7 +100,7 @@ def test_one_step_is_adamw_on_the_mean_of_the_terms():
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
-def test_plain_gradient_steps_are_those_of_sgd_and_go_on_where_they_were_cut(momentum):
+def test_plain_gradient_steps_are_those_of_sgd_and_can_be_resumed(momentum):
     options = {"optimizer": "sgd", "momentum": momentum, "learning_rate": 0.01, "warmup": 0.0, "batch_size": 100}
     reference, objective = pair(), pair()
     saved = []
@@ -123,12 +123,12 @@ def test_plain_gradient_steps_are_those_of_sgd_and_go_on_where_they_were_cut(mom
     assert equal(resumed, objective)
 
 
-def test_an_unknown_optimizer_is_refused():
+def test_an_unknown_optimizer_raises():
     with pytest.raises(InputError, match="optimizer 'adam' is unknown; did you mean 'adamw'"):
         learn(pair(), optimizer="adam")
 
 
-def test_every_row_is_seen_once_an_epoch_and_no_batch_is_tiny():
+def test_every_row_is_used_once_per_epoch_and_batches_are_nearly_equal():
     for n, size in itertools.product((1, 2, 31, 200, 513), (1, 16, 512)):
         bounds = batch_bounds(n, size)
         assert [i for start, stop in bounds for i in range(start, stop)] == list(range(n))
@@ -137,7 +137,7 @@ def test_every_row_is_seen_once_an_epoch_and_no_batch_is_tiny():
         assert min(sizes) >= min(n, max(1, size // 2))
 
 
-def test_the_rate_rises_to_its_largest_and_falls_to_zero():
+def test_the_learning_rate_warms_up_and_decays_to_zero():
     s = training_config(learning_rate=0.5, warmup=0.1)
     rates = [learning_rate_at(step, 1000, s) for step in range(1000)]
     assert max(rates) == rates[99] == rates[100] == 0.5
@@ -147,9 +147,9 @@ def test_the_rate_rises_to_its_largest_and_falls_to_zero():
     assert rates[100:] == sorted(rates[100:], reverse=True)
 
 
-def test_patience_stops_and_the_best_weights_on_held_out_rows_stay():
+def test_patience_stops_training_and_keeps_the_best_weights_on_validation_rows():
     objective = pair()
-    validation = Memory(torch.randn(30, 8, generator=torch.Generator().manual_seed(9)))  # unlike the training rows
+    validation = Memory(torch.randn(30, 8, generator=torch.Generator().manual_seed(9)))  # other distribution
     state = learn(objective, validation, max_epochs=200, patience=4, learning_rate=0.05)
     assert state.stopped == "patience"
     assert len(state.epochs) == state.best_epoch + 1 + 4
@@ -157,7 +157,7 @@ def test_patience_stops_and_the_best_weights_on_held_out_rows_stay():
     assert state.best == min(line["held_out"] for line in state.epochs)
 
 
-def test_a_time_limit_stops_and_keeps_what_was_learned():
+def test_a_time_limit_stops_training_and_keeps_the_weights():
     objective = pair()
     state = learn(objective, max_epochs=10**6, time_limit=0.3)
     assert state.stopped == "time_limit"
@@ -167,7 +167,7 @@ def test_a_time_limit_stops_and_keeps_what_was_learned():
 
 
 class Interrupts(Reconstruction):
-    """Somebody presses Ctrl-C at one step, or the loss turns NaN there."""
+    """Raises KeyboardInterrupt at one step, or makes the loss NaN there."""
 
     at, what = 10, "interrupt"
 
@@ -182,7 +182,7 @@ class Interrupts(Reconstruction):
 
 
 @pytest.mark.parametrize(("what", "stopped"), [("interrupt", "interrupted"), ("nan", "nan")])
-def test_ctrl_c_and_nan_stop_learning_and_the_last_good_weights_stay(what, stopped):
+def test_ctrl_c_and_nan_stop_training_and_keep_the_last_finite_weights(what, stopped):
     inner = pair()
     objective = Interrupts(inner.encoder, inner.decoder, inner.likelihood)
     objective.what = what
@@ -194,7 +194,7 @@ def test_ctrl_c_and_nan_stop_learning_and_the_last_good_weights_stay(what, stopp
     )
 
 
-def test_the_moving_average_is_what_is_kept_and_looked_at():
+def test_the_moving_average_is_monitored_and_kept():
     objective = pair()
     state = learn(objective, averaging=0.99)
     assert float(objective.monitor(Batch(data().x)).detach().mean()) == pytest.approx(
@@ -206,7 +206,7 @@ def test_the_moving_average_is_what_is_kept_and_looked_at():
 
 
 class Persistent(Objective):
-    """Weights that are normalised by the batch, beside a chain, a counter and a number that is not known."""
+    """Weights with batch normalisation, a chain, a counter and an unknown log Z."""
 
     def __init__(self):
         super().__init__()
@@ -215,10 +215,10 @@ class Persistent(Objective):
         self.register_buffer("chain", torch.zeros(3))
         self.register_buffer("counter", torch.zeros((), dtype=torch.long))
         self.register_buffer("log_partition", torch.tensor(torch.inf))
-        self.seen = []
+        self.states = []
 
     def terms(self, batch, progress, generator):
-        self.seen.append({name: value.clone() for name, value in self.state_dict().items()})
+        self.states.append({name: value.clone() for name, value in self.state_dict().items()})
         self.chain.copy_(1.0 - self.chain)
         self.counter += 1
         return {"squares": (self.normalise(self.map(batch.x)) - 1.0).square().sum(1)}
@@ -227,11 +227,11 @@ class Persistent(Objective):
         return (self.normalise(self.map(batch.x)) - 1.0).square().sum(1)
 
 
-def test_the_average_is_of_weights_and_running_moments_and_what_else_persists_is_as_it_stands():
+def test_weights_and_running_moments_are_averaged_and_other_buffers_are_not():
     objective, plain = Persistent(), Persistent()
     for one, averaging in ((objective, 0.5), (plain, None)):
         learn(one, max_epochs=1, batch_size=40, learning_rate=0.05, averaging=averaging)
-    expected, *after = [*plain.seen, plain.state_dict()]
+    expected, *after = [*plain.states, plain.state_dict()]
     for step, values in enumerate(after):
         d = min(0.5, (1 + step) / (10 + step))
         expected = {name: d * expected[name] + (1 - d) * values[name] for name in values}
@@ -242,10 +242,10 @@ def test_the_average_is_of_weights_and_running_moments_and_what_else_persists_is
     assert float(objective.log_partition) == torch.inf
 
 
-def test_an_average_of_a_machine_keeps_its_chains_and_a_log_z_that_is_not_known():
+def test_averaging_an_rbm_keeps_its_chains_and_an_unknown_log_z():
     rows = Memory(torch.rand(64, 24, generator=torch.Generator().manual_seed(0)).round())
-    machine = RBMEnergy(Bernoulli(24), 22, generator=torch.Generator().manual_seed(1))  # neither layer can be summed
-    objective = ContrastiveDivergence(machine, n_chains=5)
+    rbm = RBMEnergy(Bernoulli(24), 22, generator=torch.Generator().manual_seed(1))  # neither layer is enumerable
+    objective = ContrastiveDivergence(rbm, n_chains=5)
     objective.prepare(rows)
     generator = torch.Generator().manual_seed(2)
     Trainer(objective, rows, None, training_config(max_epochs=3, averaging=0.9), generator).run()
@@ -254,7 +254,7 @@ def test_an_average_of_a_machine_keeps_its_chains_and_a_log_z_that_is_not_known(
     assert ((objective.particles == 0) | (objective.particles == 1)).all()
 
 
-@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")  # as values go to a device that keeps none
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")  # the meta device stores no values
 def test_an_average_is_resumed_on_the_device_of_the_weights():
     saved = []
 
@@ -262,16 +262,16 @@ def test_an_average_is_resumed_on_the_device_of_the_weights():
         saved.append(({k: v.clone() for k, v in tensors.items()}, data))
 
     learn(pair(), max_epochs=1, averaging=0.9, save_state=save_state, checkpoint_every=0.0)
-    learning = Trainer(pair(), data(), None, training_config(averaging=0.9), torch.Generator())
-    learning.device = torch.device("meta")
-    learning.objective.to("meta")
-    learning.restore(*saved[0])
-    learning._average()
-    assert {value.device.type for value in learning.averaged_weights.values()} == {"meta"}
+    trainer = Trainer(pair(), data(), None, training_config(averaging=0.9), torch.Generator())
+    trainer.device = torch.device("meta")
+    trainer.objective.to("meta")
+    trainer.restore(*saved[0])
+    trainer._average()
+    assert {value.device.type for value in trainer.averaged_weights.values()} == {"meta"}
 
 
 class Two(Objective):
-    """A term over rows and one over the batch."""
+    """One term per row and one for the batch."""
 
     def __init__(self):
         super().__init__()
@@ -293,18 +293,18 @@ def test_terms_over_rows_and_over_the_batch_are_added_and_named():
     torch.testing.assert_close(objective.w.grad, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_precision_of_products_is_restored():
+def test_the_precision_of_matrix_products_is_restored():
     before = torch.get_float32_matmul_precision()
     with pytest.raises(ZeroDivisionError), fast_products("fp32", torch.device("cpu")):
         raise ZeroDivisionError
     assert torch.get_float32_matmul_precision() == before
 
 
-def test_products_are_probed_where_they_will_be_multiplied(monkeypatch):
+def test_matrix_products_are_probed_on_the_device_that_is_used(monkeypatch):
     with pytest.raises(NotImplementedError, match="no data"), fast_products("fp32", torch.device("meta")):
-        pass  # that device multiplies shapes alone
+        pass  # the meta device has shapes without values
 
-    def product(a, b, device):  # right on the processor, and as TF32 rounds on another device
+    def product(a, b, device):  # exact on the CPU, rounded to TF32 on another device
         exact = (a.double() @ b.double()).float()
         return exact if device.type == "cpu" else exact * (1 + 2**-11)
 
@@ -317,29 +317,29 @@ def test_products_are_probed_where_they_will_be_multiplied(monkeypatch):
         assert there == before == torch.get_float32_matmul_precision()
 
 
-def test_learning_and_the_codes_between_layers_probe_the_device_that_they_run_on(monkeypatch):
-    asked = []
+def test_training_and_encoding_between_layers_probe_their_own_device(monkeypatch):
+    devices = []
 
     def product(a, b, device):
-        asked.append(device)
+        devices.append(device)
         return a @ b
 
     monkeypatch.setattr(precision, "_product", product)
-    learning = Trainer(pair(), data(), None, training_config(max_epochs=1), torch.Generator())
-    learning.device = torch.device("cpu", 0)  # told from any other "cpu"
-    learning.run()
+    trainer = Trainer(pair(), data(), None, training_config(max_epochs=1), torch.Generator())
+    trainer.device = torch.device("cpu", 0)  # differs from torch.device("cpu")
+    trainer.run()
     encode_rows(pair(), data(), torch.device("cpu", 0))
-    assert asked == [torch.device("cpu", 0)] * 2
+    assert devices == [torch.device("cpu", 0)] * 2
 
 
-def test_bf16_learns_and_its_weights_stay_fp32():
+def test_bf16_training_keeps_fp32_weights():
     objective = pair()
     state = learn(objective, precision="bf16", learning_rate=0.01)
     assert state.epochs[-1]["train"] < state.epochs[0]["train"]
     assert {p.dtype for p in objective.parameters()} == {torch.float32}
 
 
-def test_unknown_devices_and_precisions_are_refused():
+def test_unknown_devices_and_precisions_raise():
     with pytest.raises(ValueError, match="precision='fp8' is not one of auto, fp32, bf16"):
         resolve_precision("fp8", torch.device("cpu"))
     with pytest.raises(ValueError, match="device='abacus' is not a device; use 'auto'"):

@@ -1,4 +1,4 @@
-"""A deep belief network against enumeration, and its local rules against autograd."""
+"""Deep belief networks against enumeration, and their local rules against autograd."""
 
 import copy
 import itertools
@@ -25,16 +25,16 @@ def network(sizes=(4, 3, 3, 2), visible="bernoulli", method="pcd", scale=0.8, n_
     layers = []
     for k, (n, m) in enumerate(itertools.pairwise(sizes)):
         config = {"name": visible if k == 0 else "bernoulli"}
-        machine = RBMEnergy(likelihood_from(config, n), m, weight_scale=scale, generator=generator)
+        rbm = RBMEnergy(likelihood_from(config, n), m, weight_scale=scale, generator=generator)
         with torch.no_grad():
-            machine.visible_bias.copy_(0.5 * torch.randn(n, generator=generator))
-            machine.hidden_bias.copy_(0.5 * torch.randn(m, generator=generator))
-        layers.append(ContrastiveDivergence(machine, method=method, n_chains=n_chains).double())
+            rbm.visible_bias.copy_(0.5 * torch.randn(n, generator=generator))
+            rbm.hidden_bias.copy_(0.5 * torch.randn(m, generator=generator))
+        layers.append(ContrastiveDivergence(rbm, method=method, n_chains=n_chains).double())
     return DBNObjective(layers).double()
 
 
 def log_probability(made, x):
-    """log p(x) by summing over every state of every layer, and the top machine's Z."""
+    """Return log p(x) by summing over all states of all layers, with log Z of the top RBM."""
     states = [all_states(layer.rbm.n_hidden) for layer in made.layers[:-1]]
     top = made.top.rbm
     log_top = -top.free_energy(states[-1]) - top.log_partition()
@@ -46,8 +46,8 @@ def log_probability(made, x):
     return (conditional.log_prob(x[:, None]).sum(-1) + log_top).logsumexp(1)
 
 
-def parted(made):
-    """The directed layers moved away from the machines they began as."""
+def perturbed(made):
+    """Add noise to the directed weights, so that they differ from those of the RBMs."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for directed in made.generation.maps:
@@ -56,8 +56,8 @@ def parted(made):
 
 
 @pytest.mark.parametrize("sizes", [(4, 3, 2), (4, 3, 3, 2)])
-def test_the_bound_lies_below_the_enumerated_log_probability_and_near_it(sizes):
-    made = parted(network(sizes, scale=0.3))
+def test_the_bound_is_below_and_near_the_enumerated_log_probability(sizes):
+    made = perturbed(network(sizes, scale=0.3))
     made.finish(None)
     x = all_states(4)
     exact, bound = log_probability(made, x), made.log_bound(Batch(x), n_draws=2000)
@@ -66,11 +66,11 @@ def test_the_bound_lies_below_the_enumerated_log_probability_and_near_it(sizes):
     assert (exact - bound).mean() < 0.4
 
 
-def test_the_bound_of_two_layers_that_were_not_parted_is_no_worse_than_the_machine_below_alone():
-    """A second layer that begins as the first, upside down, leaves the model as it was (Hinton 2006, section 3)."""
+def test_the_bound_of_an_untrained_second_layer_is_no_worse_than_that_of_the_first():
+    """A second layer that is initialized as the transposed first does not change the model (Hinton 2006, section 3)."""
     below = network((4, 3, 4)).layers[0]
     x = all_states(4)
-    made = DBNObjective([below, begun_on(below, 4, x)]).double()
+    made = DBNObjective([below, prepared_upper(below, 4, x)]).double()
     made.finish(None)
     first = below.rbm
     exact = -first.free_energy(x) - first.log_partition()
@@ -78,17 +78,17 @@ def test_the_bound_of_two_layers_that_were_not_parted_is_no_worse_than_the_machi
     torch.testing.assert_close(made.log_bound(Batch(x), n_draws=1000), exact, atol=1e-6, rtol=0, check_dtype=False)
 
 
-def begun_on(below, n_hidden, x):
-    """A machine that stands where learning on the codes of the rows `x` begins."""
+def prepared_upper(below, n_hidden, x):
+    """Return an upper RBM initialized on the codes of the rows `x`."""
     generator = torch.Generator().manual_seed(1)
     upper = UpperRBMObjective(below, n_hidden, generator=generator, n_chains=7).double()
     upper.prepare(Memory(below.encode(Batch(x))[1].detach()))
     return upper
 
 
-def test_units_that_are_left_over_say_next_to_nothing():
+def test_additional_units_of_a_transposed_rbm_hardly_change_the_model():
     below, x = network((4, 3, 4)).layers[0], all_states(4)
-    top = begun_on(below, 9, x).rbm
+    top = prepared_upper(below, 9, x).rbm
     torch.testing.assert_close(top.weight[:4], below.rbm.weight.t())
     states = all_states(3)
     below_p, top_p = (
@@ -97,29 +97,29 @@ def test_units_that_are_left_over_say_next_to_nothing():
     torch.testing.assert_close(below_p, top_p, atol=0.02, rtol=0)
 
 
-def below_energy(machine, h):
-    """-log p(h) up to log Z, the visible units summed out."""
-    return -(h @ machine.hidden_bias) - torch.nn.functional.softplus(machine.visible_bias + h @ machine.weight).sum(-1)
+def below_energy(rbm, h):
+    """Return -log p(h) up to log Z, with the visible units summed out."""
+    return -(h @ rbm.hidden_bias) - torch.nn.functional.softplus(rbm.visible_bias + h @ rbm.weight).sum(-1)
 
 
 @pytest.mark.parametrize(("visible", "n_hidden"), [("bernoulli", 3), ("gaussian", 4)])
-def test_a_machine_that_cannot_stand_upside_down_begins_as_any_does(visible, n_hidden):
+def test_an_rbm_that_cannot_be_transposed_is_initialized_as_usual(visible, n_hidden):
     below, x = network((4, 3, 4), visible=visible).layers[0], all_states(4)
-    upper = begun_on(below, n_hidden, x)
+    upper = prepared_upper(below, n_hidden, x)
     rates = below.encode(Batch(x))[1].mean(0)
     torch.testing.assert_close(upper.rbm.visible_bias.sigmoid(), rates, atol=1e-3, rtol=0)
     assert bool((upper.rbm.weight.abs() < 0.5).all())
     assert not upper.rbm.hidden_bias.any()
 
 
-def test_a_rows_bound_is_its_own_and_the_same_every_time():
+def test_the_bound_of_a_row_is_deterministic_and_independent_of_other_rows():
     made, x = network(), all_states(4)
     whole = made.log_bound(Batch(x), n_draws=5)
     assert torch.equal(made.log_bound(Batch(x), n_draws=5), whole)
     torch.testing.assert_close(made.log_bound(Batch(x[[3, 9]]), n_draws=5), whole[[3, 9]])
 
 
-def test_each_term_moves_the_parts_of_its_own_phase_alone():
+def test_each_term_trains_the_parts_of_its_own_phase_only():
     made = network()
     parts = {
         "generation": {f"decoder.maps.{k}.{what}" for k in range(2) for what in ("weight", "bias")},
@@ -133,7 +133,7 @@ def test_each_term_moves_the_parts_of_its_own_phase_alone():
         assert {n for n, p in made.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0} == expected
 
 
-def test_the_wake_phase_learns_by_the_delta_rule():
+def test_the_gradient_of_the_wake_phase_is_the_delta_rule():
     made, x = network((4, 3, 2)), all_states(4)
     made.terms(Batch(x), 0.0, torch.Generator().manual_seed(0))["generation"].sum().backward()
     (h,) = made.wake(x, torch.Generator().manual_seed(0))
@@ -142,7 +142,7 @@ def test_the_wake_phase_learns_by_the_delta_rule():
     torch.testing.assert_close(directed.weight.grad, rule)
 
 
-def test_the_sleep_phase_learns_by_the_delta_rule():
+def test_the_gradient_of_the_sleep_phase_is_the_delta_rule():
     made = network((4, 3, 2))
     fantasy = all_states(3)
     made.sleep(fantasy, torch.Generator().manual_seed(0)).backward()
@@ -151,17 +151,17 @@ def test_the_sleep_phase_learns_by_the_delta_rule():
     torch.testing.assert_close(upward.weight.grad, (torch.sigmoid(upward(x)) - fantasy).t() @ x / 8)
 
 
-def test_draws_are_of_the_network():
+def test_samples_have_the_distribution_of_the_network():
     made = network((4, 3, 2), n_chains=1)
-    drawn = made.sample(20000, 30, torch.Generator().manual_seed(2))
-    codes = (drawn @ torch.tensor([8.0, 4.0, 2.0, 1.0]).double()).long()
+    samples = made.sample(20000, 30, torch.Generator().manual_seed(2))
+    codes = (samples @ torch.tensor([8.0, 4.0, 2.0, 1.0]).double()).long()
     expected = log_probability(made, all_states(4)).exp().detach()
     torch.testing.assert_close(torch.bincount(codes, minlength=16) / 20000, expected, atol=0.015, rtol=0,
                                check_dtype=False)  # fmt: skip
     assert made.sample(5, 3, torch.Generator().manual_seed(2), mean=True).shape == (5, 4)
 
 
-def test_up_down_learning_raises_the_bound():
+def test_up_down_training_raises_the_bound():
     generator = torch.Generator().manual_seed(0)
     x = (torch.rand(200, 1, generator=generator) < 0.5).double().expand(-1, 4).contiguous()
     made = network(scale=0.3, n_chains=50)
@@ -177,7 +177,7 @@ def test_up_down_learning_raises_the_bound():
     assert made.log_bound(Batch(x)).mean() > before + 0.5
 
 
-def test_weights_of_both_ways_decay():
+def test_weight_decay_applies_to_both_directions():
     made = network()
     names = made.terms(Batch(torch.ones(2, 4).double()), 0.0, None).keys()
     assert "weight_decay" not in names
@@ -187,8 +187,8 @@ def test_weights_of_both_ways_decay():
     torch.testing.assert_close(found, 0.05 * sum(weight.square().sum() for weight in both))
 
 
-def test_as_a_coder_it_is_the_network_of_rates():
-    made, x = parted(network((4, 3, 2), visible="gaussian")), torch.randn(5, 4, dtype=torch.float64)
+def test_encoder_and_decoder_propagate_means():
+    made, x = perturbed(network((4, 3, 2), visible="gaussian")), torch.randn(5, 4, dtype=torch.float64)
     output = made(Batch(x))
     up = torch.sigmoid(made.layers[1].rbm(torch.sigmoid(made.layers[0].rbm(x))))
     down = torch.sigmoid(up @ made.top.rbm.weight + made.top.rbm.visible_bias)
@@ -206,7 +206,7 @@ def test_as_a_coder_it_is_the_network_of_rates():
         ([(4, 3), (3, 2)], {"hidden": "rectified"}, "layer 1 of a deep belief network needs binary hidden units"),
     ],
 )
-def test_machines_that_make_no_network_are_refused(sizes, changes, text):
+def test_rbms_that_do_not_form_a_network_raise(sizes, changes, text):
     generator = torch.Generator().manual_seed(0)
     layers = [
         ContrastiveDivergence(RBMEnergy(likelihood_from({"name": "bernoulli"}, n), m, generator=generator, **changes))

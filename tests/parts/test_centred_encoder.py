@@ -1,4 +1,4 @@
-"""The origin that encoder and decoder share, and the median it begins at, against scipy's optimiser."""
+"""The origin that encoder and decoder share, and the geometric median against scipy's optimiser."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def test_the_geometric_median_minimises_the_sum_of_distances():
 
 
 @pytest.mark.parametrize("x", [torch.ones(5, 3), torch.eye(3)[:1], torch.tensor([[0.0], [0.0], [9.0]])])
-def test_the_median_of_rows_that_lie_on_each_other_is_finite(x):
+def test_the_median_of_coinciding_rows_is_finite(x):
     torch.testing.assert_close(geometric_median(x), x[0])
 
 
 @pytest.mark.parametrize("hidden", [(), (5,)])
-def test_a_row_at_the_origin_is_seen_as_zeros_whatever_the_bias_is(hidden):
+def test_a_row_at_the_origin_is_encoded_as_zeros_for_any_bias(hidden):
     inner, encoder, decoder = pair("gaussian", *hidden)
     x = torch.rand(6, 4, generator=seeded())
     decoder.start_at(torch.tensor([3.0, -2.0, 0.5, 9.0]))
     torch.testing.assert_close(encoder(x + encoder.origin), inner(x))
 
 
-def test_the_origin_is_in_the_units_of_the_rows_where_the_decoder_speaks_in_logits():
+def test_the_origin_is_in_data_units_for_a_decoder_of_logits():
     likelihood = likelihood_from({"name": "bernoulli"}, 4)
     _, encoder, decoder = pair("bernoulli")
     rate = torch.tensor([0.1, 0.5, 0.9, 0.3])
@@ -54,7 +54,7 @@ def test_the_origin_is_in_the_units_of_the_rows_where_the_decoder_speaks_in_logi
     torch.testing.assert_close(encoder.origin, rate)
 
 
-def test_the_bias_is_learned_through_the_encoder_too_and_named_once():
+def test_the_bias_gets_gradients_through_the_encoder_and_has_one_name():
     _, encoder, decoder = pair()
     encoder(torch.ones(3, 4)).sum().backward()
     assert decoder.affine_maps[0].bias.grad.abs().sum() > 0
@@ -73,7 +73,7 @@ def test_the_encoder_starts_as_the_transposed_dictionary():
     torch.testing.assert_close(encoder.affine_maps[0].weight, columns.t())
 
 
-def test_a_decoder_of_two_layers_is_left_as_it_is():
+def test_a_decoder_of_two_layers_is_not_changed():
     encoder, _, decoder = pair("gaussian", 5)
     before = copy.deepcopy(decoder.state_dict())
     initialize_dictionary(encoder, decoder)

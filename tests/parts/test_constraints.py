@@ -1,4 +1,4 @@
-"""Unit columns: where they are, what of the gradient is left, and which decoders have none."""
+"""Unit columns: projection, projected gradient, and decoders without columns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_columns_are_projected_onto_the_sphere_in_their_own_direction(gather):
     torch.testing.assert_close(torch.cosine_similarity(weight, before, dim=0), torch.ones(6))
 
 
-def test_projecting_twice_is_projecting_once_and_a_column_of_zeros_stays():
+def test_projection_is_idempotent_and_keeps_a_column_of_zeros():
     model = coder(6, 4)
     weight = dictionary_weight(model.decoder)
     with torch.no_grad():
@@ -41,7 +41,7 @@ def test_projecting_twice_is_projecting_once_and_a_column_of_zeros_stays():
 
 
 @pytest.mark.parametrize("gather", [False, True])
-def test_the_gradient_that_is_left_is_that_of_the_loss_as_a_function_of_directions(gather):
+def test_the_projected_gradient_is_that_of_the_loss_by_the_column_directions(gather):
     model = coder(6, 4, gather=gather)
     weight = dictionary_weight(model.decoder)
     UnitColumns().project(model)
@@ -63,6 +63,6 @@ def test_the_gradient_that_is_left_is_that_of_the_loss_as_a_function_of_directio
         (TiedMLP(MLP((4, 6), generator=torch.Generator().manual_seed(0))), "TiedMLP"),
     ],
 )
-def test_a_decoder_without_a_dictionary_is_refused(decoder, found):
+def test_a_decoder_without_a_dictionary_raises(decoder, found):
     with pytest.raises(InputError, match=f"unit columns need a linear decoder; found: {found}; set hidden_sizes"):
         UnitColumns().check(SimpleNamespace(decoder=decoder))

@@ -1,4 +1,4 @@
-"""Corruptions: what they change, how often, from which generator, and what they refuse."""
+"""Corruptions: statistics, masks, randomness and invalid arguments."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def named(name, *, rate=0.3, scale=0.5, groups=GROUPS, n_columns=N_COLUMNS):
 
 
 def within(share: torch.Tensor, rate: float, n: int) -> bool:
-    """Within five standard deviations of a binomial share."""
+    """Return True if a frequency is within five standard deviations of a binomial proportion."""
     return bool((share - rate).abs().max() < 5 * math.sqrt(rate * (1 - rate) / n))
 
 
 # Statistics
 
 
-def test_gaussian_noise_is_isotropic_of_the_scale_asked_for():
+def test_gaussian_noise_is_isotropic_with_the_given_scale():
     x = rows(20000)
     noise = named("gaussian", scale=0.5)(x, seeded()).x - x
     covariance = noise.T @ noise / len(x)
-    # The variance of a product of two of them is s^4, and 2 s^4 on the diagonal.
+    # The variance of a product of two entries is s^4, and 2 s^4 on the diagonal.
     assert (covariance - 0.25 * torch.eye(N_COLUMNS)).abs().max() < 5 * 0.25 * math.sqrt(2 / len(x))
     assert noise.mean(0).abs().max() < 5 * 0.5 / math.sqrt(len(x))
 
@@ -72,7 +72,7 @@ def test_columns_of_a_group_are_corrupted_together_and_groups_independently(name
     assert within(both, 0.09, N_ROWS)
 
 
-def test_salt_and_pepper_gives_low_and_high_by_a_fair_coin():
+def test_salt_and_pepper_uses_low_and_high_with_equal_probability():
     x = rows()
     corruption = named("salt-and-pepper", rate=1.0)
     corruption.prepare([x[:1000], x[1000:]])
@@ -82,7 +82,7 @@ def test_salt_and_pepper_gives_low_and_high_by_a_fair_coin():
     assert within((out == high).double().mean(0), 0.5, N_ROWS)
 
 
-def test_salt_and_pepper_of_rows_in_the_unit_interval_is_zero_and_one_also_where_no_row_has_ink():
+def test_salt_and_pepper_in_the_unit_interval_is_zero_or_one_for_constant_columns_too():
     x = torch.rand(50, 4, generator=seeded()) * 0.8
     x[:, 0] = 0.0
     corruption = SaltAndPepper(1.0, 4)
@@ -90,7 +90,7 @@ def test_salt_and_pepper_of_rows_in_the_unit_interval_is_zero_and_one_also_where
     assert [column.unique().tolist() for column in corruption(x, seeded()).x.T] == [[0.0, 1.0]] * 4
 
 
-def test_salt_and_pepper_keeps_its_ends_in_its_state():
+def test_salt_and_pepper_saves_low_and_high_in_its_state():
     corruption, other = SaltAndPepper(0.5, 3), SaltAndPepper(0.5, 3)
     corruption.prepare([torch.tensor([[1.0, -2.0, 3.0], [4.0, 5.0, -6.0]])])
     other.load_state_dict(corruption.state_dict())
@@ -98,7 +98,7 @@ def test_salt_and_pepper_keeps_its_ends_in_its_state():
     assert other.high.tolist() == [4.0, 5.0, 3.0]
 
 
-# What is hit
+# Corruption masks
 
 
 @by_name
@@ -159,7 +159,7 @@ def test_the_same_seed_gives_the_same_noise_and_the_next_call_fresh_noise(name):
 
 
 @by_name
-def test_the_global_generator_is_left_alone(name):
+def test_the_global_generator_is_not_used(name):
     before = torch.random.get_rng_state()
     named(name)(rows(), seeded())
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -180,7 +180,7 @@ def test_a_callable_uses_the_generator_and_its_mask_marks_the_changes():
     assert within(out.corruption_mask.mean(0), 0.2, N_ROWS)
 
 
-def test_a_callable_that_works_in_place_leaves_the_rows_as_they_were():
+def test_a_callable_that_works_in_place_does_not_change_the_rows():
     x = rows()
     before = x.clone()
     out = named(lambda x, generator: x.zero_())(x, seeded())
@@ -202,41 +202,41 @@ def spoil(x, generator):
 
 
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("function", "message"),
     [
         (narrow, r"corruption narrow returned shape \(4000, 3\) for rows of shape \(4000, 7\); return the same shape"),
         (spoil, "corruption spoil returned nan at row 1 of the batch, column 2; return finite numbers"),
         (leave, "corruption leave returned ndarray; return a torch tensor of the rows' shape"),
     ],
 )
-def test_invalid_output_of_a_callable_is_refused(function, said):
-    with pytest.raises(InputError, match=said):
+def test_invalid_output_of_a_callable_raises(function, message):
+    with pytest.raises(InputError, match=message):
         named(function)(rows(), seeded())
 
 
-# Refusals
+# Invalid arguments
 
 
 @by_rated
 @pytest.mark.parametrize("rate", [-0.1, 1.5, math.nan, "0.3", True])
-def test_rates_outside_the_unit_interval_are_refused(name, rate):
+def test_rates_outside_the_unit_interval_raise(name, rate):
     with pytest.raises(InputError, match=r"corruption rate .* is outside \[0, 1\]; give a number"):
         named(name, rate=rate)
 
 
 @pytest.mark.parametrize("scale", [-0.1, math.inf, math.nan, "big"])
-def test_scales_that_are_no_standard_deviation_are_refused(scale):
+def test_invalid_scales_raise(scale):
     with pytest.raises(InputError, match=r"corruption scale .* is not a standard deviation; give"):
         named("gaussian", scale=scale)
 
 
-def test_an_unknown_name_is_refused_with_the_nearest_one():
+def test_an_unknown_name_raises_with_the_nearest_name():
     with pytest.raises(InputError, match="corruption 'mask' is unknown; did you mean 'masking'"):
         named("mask")
 
 
 @pytest.mark.parametrize(
-    ("groups", "said"),
+    ("groups", "message"),
     [
         (None, "corruption 'groups' has no groups; give corruption_groups"),
         ([[0, 9]], "group 0 contains column 9, but the rows have 7 columns; give columns from 0 to 6"),
@@ -248,19 +248,19 @@ def test_an_unknown_name_is_refused_with_the_nearest_one():
         ("01", "corruption_groups='01': it is not a list of groups"),
     ],
 )
-def test_groups_that_do_not_fit_the_columns_are_refused(groups, said):
-    with pytest.raises(InputError, match=said):
+def test_groups_that_do_not_fit_the_columns_raise(groups, message):
+    with pytest.raises(InputError, match=message):
         named("groups", groups=groups)
 
 
 def test_groups_may_be_an_array():
-    drawn = [
+    outputs = [
         named("groups", groups=groups)(rows(), seeded()).x for groups in (np.array([[0, 1], [2, 3]]), [[0, 1], [2, 3]])
     ]
-    assert torch.equal(*drawn)
+    assert torch.equal(*outputs)
 
 
-def test_groups_without_the_width_of_the_rows_are_refused():
+def test_groups_without_the_number_of_columns_raise():
     with pytest.raises(InputError, match="needs the number of columns; give n_columns"):
         named("groups", n_columns=None)
 
@@ -268,13 +268,13 @@ def test_groups_without_the_width_of_the_rows_are_refused():
 # Groups
 
 
-def test_columns_that_no_list_names_are_groups_of_their_own():
+def test_unlisted_columns_are_groups_of_their_own():
     assert group_of_columns(GROUPS, N_COLUMNS).tolist() == [0, 1, 0, 1, 2, 0, 3]
 
 
 @pytest.mark.parametrize("patch_size", [None, 1, 2, 3])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 7, 5), (2, 1, 9)])
-def test_patches_part_the_columns_and_hold_every_channel_of_their_pixels(shape, patch_size):
+def test_patches_partition_the_columns_and_contain_every_channel(shape, patch_size):
     groups = patch_groups(shape, patch_size)
     assert sorted(column for group in groups for column in group) == list(range(math.prod(shape)))
     pixels = shape[1] * shape[2]
@@ -292,6 +292,6 @@ def test_the_channels_of_a_pixel_are_a_group():
     assert 0 < images.mean() < 1
 
 
-def test_a_patch_without_pixels_is_refused():
+def test_a_patch_without_pixels_raises():
     with pytest.raises(InputError, match="patch_size=0: .* give 1 or more"):
         patch_groups((1, 4, 4), 0)

@@ -45,7 +45,7 @@ every_unit = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 every_discrete = pytest.mark.parametrize("config", DISCRETE.values(), ids=DISCRETE)
 
 
-def machine(config, n_columns=5, n_hidden=3, hidden="bernoulli", seed=0):
+def make_rbm(config, n_columns=5, n_hidden=3, hidden="bernoulli", seed=0):
     generator = torch.Generator().manual_seed(seed)
     made = RBMEnergy(
         likelihood_from(config, n_columns), n_hidden, hidden=hidden, weight_scale=0.8, generator=generator
@@ -70,24 +70,24 @@ def all_states(n_units):
 
 
 @every_unit
-def test_the_free_energy_is_what_summing_every_hidden_state_leaves(config):
-    made = machine(config)
+def test_the_free_energy_equals_the_sum_over_hidden_states(config):
+    made = make_rbm(config)
     v, h = rows(made), all_states(3)
     enumerated = -torch.stack([-made.energy(v, state.expand(len(v), -1)) for state in h]).logsumexp(0)
     torch.testing.assert_close(made.free_energy(v), enumerated)
 
 
 @every_unit
-def test_the_hidden_mean_is_that_of_every_hidden_state(config):
-    made = machine(config)
+def test_the_hidden_mean_equals_the_enumerated_mean(config):
+    made = make_rbm(config)
     v, h = rows(made), all_states(3)
     weight = torch.softmax(torch.stack([-made.energy(v, state.expand(len(v), -1)) for state in h]), 0)
     torch.testing.assert_close(made.hidden_mean(v), torch.einsum("sb,sh->bh", weight, h))
 
 
 @every_discrete
-def test_log_z_is_the_same_summed_over_either_side_and_over_both(config):
-    made = machine(config)
+def test_log_z_is_equal_summed_over_either_layer_or_both(config):
+    made = make_rbm(config)
     v = torch.cat(list(made._visible_states()))
     h = all_states(3)
     both = torch.stack([-made.energy(v, state.expand(len(v), -1)) for state in h]).flatten().logsumexp(0)
@@ -97,23 +97,23 @@ def test_log_z_is_the_same_summed_over_either_side_and_over_both(config):
 
 
 @every_discrete
-def test_the_visible_mean_is_that_of_every_visible_state(config):
-    made = machine(config)
+def test_the_visible_mean_equals_the_enumerated_mean(config):
+    made = make_rbm(config)
     v, h = torch.cat(list(made._visible_states())), all_states(3)
     for state in h:
         weight = torch.softmax(-made.energy(v, state.expand(len(v), -1)), 0)
         torch.testing.assert_close(made.visible_mean(state[None])[0], weight @ v)
 
 
-def test_the_states_of_every_discrete_layer_are_all_there_once():
+def test_the_states_of_a_discrete_layer_are_enumerated_once_each():
     for config, n in zip(DISCRETE.values(), (32, 6, 12), strict=True):
-        states = torch.cat(list(machine(config)._visible_states()))
+        states = torch.cat(list(make_rbm(config)._visible_states()))
         assert len(states) == len({tuple(row) for row in states.tolist()}) == n
 
 
 @pytest.mark.parametrize("name", ["gaussian", "gaussian-learned", "gaussian-per-column"])
 def test_log_z_of_gaussian_units_is_the_integral_over_the_plane(name):
-    made = machine(CONFIGS[name], n_columns=2, n_hidden=2)
+    made = make_rbm(CONFIGS[name], n_columns=2, n_hidden=2)
 
     axis = torch.linspace(-14, 14, 561, dtype=torch.float64)  # the trapezoidal rule is exact to rounding for such tails
     plane = torch.cartesian_prod(axis, axis)
@@ -122,8 +122,8 @@ def test_log_z_of_gaussian_units_is_the_integral_over_the_plane(name):
 
 
 @every_unit
-def test_the_conditional_of_v_is_the_likelihood_at_the_parameters_from_above(config):
-    made = machine(config)
+def test_the_conditional_of_v_is_the_likelihood_with_parameters_given_h(config):
+    made = make_rbm(config)
     v, h = rows(made), all_states(3)[:6]
     joint = -made.energy(v, h)
     ours = joint + made.hidden_free_energy(h, total(made, len(h)))
@@ -133,8 +133,8 @@ def test_the_conditional_of_v_is_the_likelihood_at_the_parameters_from_above(con
     torch.testing.assert_close(-ours, nll)
 
 
-def test_log_z_of_a_replicated_softmax_is_that_of_all_documents_of_so_many_words():
-    made = machine(CONFIGS["multinomial"], n_columns=4, n_hidden=2)
+def test_log_z_of_a_replicated_softmax_sums_all_documents_of_that_length():
+    made = make_rbm(CONFIGS["multinomial"], n_columns=4, n_hidden=2)
     words = torch.tensor(list(itertools.product(range(4), repeat=3)))
     documents = torch.nn.functional.one_hot(words, 4).sum(1).double()
     torch.testing.assert_close((-made.free_energy(documents)).logsumexp(0), made.log_partition(total=3))
@@ -142,7 +142,7 @@ def test_log_z_of_a_replicated_softmax_is_that_of_all_documents_of_so_many_words
 
 @every_unit
 def test_the_gradient_of_the_free_energy_is_minus_the_mean_statistics(config):
-    made = machine(config)
+    made = make_rbm(config)
     v = rows(made)
     made.free_energy(v).sum().backward()
     torch.testing.assert_close(made.weight.grad, -made.hidden_mean(v).t() @ made.visible.sufficient_statistic(v))
@@ -151,8 +151,8 @@ def test_the_gradient_of_the_free_energy_is_minus_the_mean_statistics(config):
 
 
 def test_the_likelihood_gradient_is_data_minus_model_statistics_by_enumeration():
-    made = machine(CONFIGS["bernoulli"])
-    v, states = rows(made), torch.cat(list(machine(CONFIGS["bernoulli"])._visible_states()))
+    made = make_rbm(CONFIGS["bernoulli"])
+    v, states = rows(made), torch.cat(list(make_rbm(CONFIGS["bernoulli"])._visible_states()))
     log_z = (-made.free_energy(states)).logsumexp(0)
     nll = (made.free_energy(v) + log_z).mean()
     gradient = torch.autograd.grad(nll, made.weight)[0]
@@ -164,7 +164,7 @@ def test_the_likelihood_gradient_is_data_minus_model_statistics_by_enumeration()
 
 @every_discrete
 def test_the_logit_of_a_column_given_the_others_is_the_free_energy_of_its_flip(config):
-    made = machine(DISCRETE["bernoulli"])
+    made = make_rbm(DISCRETE["bernoulli"])
     v = rows(made)
     columns = torch.tensor([0, 1, 2, 3, 4, 0])
     on, off = v.clone(), v.clone()
@@ -174,19 +174,19 @@ def test_the_logit_of_a_column_given_the_others_is_the_free_energy_of_its_flip(c
 
 
 @every_unit
-def test_draws_of_either_layer_have_its_mean(config):
-    made = machine(config)
+def test_samples_of_either_layer_have_its_mean(config):
+    made = make_rbm(config)
     generator = torch.Generator().manual_seed(3)
     h = all_states(3)[5].expand(20000, -1)
-    drawn = made.sample_visible(h, generator, total(made, len(h)))
+    samples = made.sample_visible(h, generator, total(made, len(h)))
     expected = made.visible_mean(h[:1], total(made, 1))[0]
-    torch.testing.assert_close(drawn.mean(0), expected, atol=0.06, rtol=0)
+    torch.testing.assert_close(samples.mean(0), expected, atol=0.06, rtol=0)
     v = rows(made, 1).expand(20000, -1)
     torch.testing.assert_close(made.sample_hidden(v, generator).mean(0), made.hidden_mean(v[:1])[0], atol=0.02, rtol=0)
 
 
-def test_draws_leave_the_global_generator_alone_and_repeat_with_their_own():
-    made = machine(CONFIGS["mixed"])
+def test_samples_depend_on_the_given_generator_only():
+    made = make_rbm(CONFIGS["mixed"])
     before = torch.random.get_rng_state()
     first, again = (made.sample_visible(all_states(3), torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(first, again)
@@ -204,39 +204,39 @@ def test_the_integral_of_the_softplus_is_the_dilogarithm():
     assert torch.autograd.grad(integrated_softplus(zero), zero)[0].item() == pytest.approx(math.log(2), abs=1e-9)
 
 
-def test_a_rectified_unit_is_many_binary_copies_with_falling_biases():
+def test_a_rectified_unit_is_a_sum_of_binary_units_with_shifted_biases():
     unit, a = RectifiedHidden(), torch.linspace(-3, 12, 31).double()
     copies = a[:, None] - torch.arange(1, 60) + 0.5
     torch.testing.assert_close(unit.mean(a), torch.sigmoid(copies).sum(1), atol=0.02, rtol=0.02)
     torch.testing.assert_close(
         unit.log_normalizer(a), torch.nn.functional.softplus(copies).sum(1), atol=0.05, rtol=0.02
     )
-    drawn = unit.sample(a.expand(40000, -1), torch.Generator().manual_seed(0))
-    assert (drawn >= 0).all()
-    torch.testing.assert_close(drawn.mean(0)[12:], unit.mean(a)[12:], atol=0.15, rtol=0.02)
+    samples = unit.sample(a.expand(40000, -1), torch.Generator().manual_seed(0))
+    assert (samples >= 0).all()
+    torch.testing.assert_close(samples.mean(0)[12:], unit.mean(a)[12:], atol=0.15, rtol=0.02)
 
 
 def test_rectified_units_over_binary_ones_sum_over_the_visible_side():
-    made = machine(CONFIGS["bernoulli"], hidden="rectified")
+    made = make_rbm(CONFIGS["bernoulli"], hidden="rectified")
     v = all_states(5)
     torch.testing.assert_close(made.log_partition(), (-made.free_energy(v)).logsumexp(0))
 
 
 def test_gaussian_hidden_units_integrate_to_their_free_energy_and_their_mean():
-    made = machine(CONFIGS["bernoulli"], n_hidden=2, hidden="gaussian")
+    made = make_rbm(CONFIGS["bernoulli"], n_hidden=2, hidden="gaussian")
     v, axis = all_states(5), torch.linspace(-14, 14, 561, dtype=torch.float64)
     plane = torch.cartesian_prod(axis, axis)
     log_joint = -made.energy(v[:, None, :].expand(-1, len(plane), -1), plane.expand(len(v), -1, -1))
     torch.testing.assert_close(-made.free_energy(v), log_joint.logsumexp(1) + 2 * math.log(28 / 560))
     torch.testing.assert_close(made.hidden_mean(v), log_joint.softmax(1) @ plane)
-    drawn = made.sample_hidden(v[:1].expand(40000, -1), torch.Generator().manual_seed(0))
-    torch.testing.assert_close(drawn.mean(0), made.hidden_mean(v[:1])[0], atol=0.02, rtol=0)
-    torch.testing.assert_close(drawn.std(0), torch.ones(2).double(), atol=0.02, rtol=0)
+    samples = made.sample_hidden(v[:1].expand(40000, -1), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(samples.mean(0), made.hidden_mean(v[:1])[0], atol=0.02, rtol=0)
+    torch.testing.assert_close(samples.std(0), torch.ones(2).double(), atol=0.02, rtol=0)
     torch.testing.assert_close(made.log_partition(), (-made.free_energy(v)).logsumexp(0))
 
 
 class Largest(TorchDispatchMode):
-    """The entries of the largest tensor that is made."""
+    """Record the number of entries of the largest tensor that is created."""
 
     entries = 0
 
@@ -255,7 +255,7 @@ TABLE = {
 
 @pytest.mark.parametrize("joined", [False, True])
 def test_enumerating_a_chunk_of_states_takes_memory_of_the_chunk(joined):
-    units = machine(TABLE, n_columns=6).visible
+    units = make_rbm(TABLE, n_columns=6).visible
     units = EvenLayerUnits(units, 6 + 2) if joined else units
     n = math.prod(units.sizes)
     bits = list(itertools.product([0.0, 1.0], repeat=5 if joined else 3))
@@ -280,26 +280,26 @@ def test_a_partition_function_too_large_to_enumerate_gives_an_error_with_advice(
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
-def test_a_rare_unit_is_as_rare_in_every_precision(dtype):
+def test_small_probabilities_are_accurate_in_every_precision(dtype):
     rate = torch.full((1_000_000,), 1e-3, dtype=dtype)
-    drawn = bernoulli(rate, torch.Generator().manual_seed(0))
-    assert drawn.dtype == dtype
-    assert drawn.double().mean().item() == pytest.approx(1e-3, rel=0.1)
+    samples = bernoulli(rate, torch.Generator().manual_seed(0))
+    assert samples.dtype == dtype
+    assert samples.double().mean().item() == pytest.approx(1e-3, rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["gaussian-unit", "continuous-bernoulli", "poisson", "mixture-density"])
-def test_a_likelihood_without_a_visible_unit_is_refused(name):
+def test_a_likelihood_without_a_visible_unit_raises(name):
     with pytest.raises(InputError, match=f"likelihood='{name}' has no visible unit of an energy; choose one of: bern"):
         RBMEnergy(likelihood_from({"name": name}, 4), 2, generator=torch.Generator())
 
 
-def test_other_invalid_arguments_are_refused():
+def test_other_invalid_arguments_raise():
     with pytest.raises(InputError, match="hidden_units 'bernouli' is unknown; did you mean 'bernoulli'"):
         hidden_units("bernouli")
     with pytest.raises(InputError, match="RBMEnergy: size 0 at position 0"):
         RBMEnergy(likelihood_from({"name": "bernoulli"}, 4), 0, generator=torch.Generator())
-    words = machine(CONFIGS["multinomial"])
+    words = make_rbm(CONFIGS["multinomial"])
     with pytest.raises(InputError, match="does not model how many words a row has; say how many with total="):
         words.log_partition()
     with pytest.raises(InputError, match="likelihood='gaussian' has states without number"):
-        machine(CONFIGS["gaussian"]).visible.states(0, 1)
+        make_rbm(CONFIGS["gaussian"]).visible.states(0, 1)

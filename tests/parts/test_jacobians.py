@@ -1,4 +1,4 @@
-"""Jacobians and the penalty on them: against torch's own Jacobians, finite differences and Gaussian integrals."""
+"""Jacobians and contractive penalties against torch's Jacobians, finite differences and Gaussian integrals."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def rows(n_columns: int = COLUMNS) -> Tensor:
 
 
 class Model(nn.Module):
-    """Whatever a penalty may ask of a model."""
+    """The parts of a model that a penalty may use."""
 
     def __init__(self, encoder: nn.Module, code_activation: nn.Module, n_columns: int, **decoding) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def convolutional(normalization: str | None = None) -> Model:
 
 
 def with_running_moments(model: Model) -> Model:
-    """After some batches, so that running moments are not those of the beginning."""
+    """Run some batches, so that the running moments differ from their initial values."""
     n_columns = model.likelihood.n_columns
     for seed in range(3):
         model.code(torch.rand(8, n_columns, generator=seeded(seed), dtype=torch.float64))
@@ -139,7 +139,7 @@ def test_sparse_activations_have_the_closed_form_too(activation):
     torch.testing.assert_close(Contraction(method="closed")(model.output(x), model, None), expected)
 
 
-def test_draws_are_leading_axes_of_the_closed_form():
+def test_the_closed_form_accepts_leading_axes():
     model, x = shallow(), rows()
     output = model.output(torch.stack([x, x + 1]))
     output = ForwardPass(Batch(x), x, output.preactivation, output.code, output.parameters)
@@ -189,7 +189,7 @@ def test_the_mean_over_many_probes_tends_to_the_exact_norm(build, of):
     exact = Contraction(method="exact", of=of)(output, model, None)
     probed = [Contraction(method="hutchinson", of=of, n_probes=40)(output, model, seeded(i)) for i in range(5)]
     error = torch.stack(probed).mean(0) / exact - 1
-    # 200 probes: a probe's relative deviation is below sqrt 2, so that of the mean below .1.
+    # The relative deviation of one probe is below sqrt 2, so that of the mean of 200 is below .1.
     assert error.abs().max() < 0.35
     assert error.mean().abs() < 0.1
 
@@ -225,7 +225,7 @@ def test_probes_use_vjp_for_narrow_codes_and_jvp_for_wide_codes():
     assert not jacobians.use_forward_mode(MLP((3, 8, 3), generator=seeded()), 3, 3)
 
 
-def test_probes_are_the_generators_and_scatter_less_where_there_are_more():
+def test_probes_depend_on_the_generator_and_more_probes_reduce_the_variance():
     model = deep()
     output, one = model.output(rows()), Contraction(method="hutchinson")
     torch.testing.assert_close(one(output, model, seeded(4)), one(output, model, seeded(4)), rtol=0, atol=0)
@@ -260,7 +260,7 @@ def test_training_mode_and_running_statistics_are_restored():
     assert all(module.training for module in model.modules())
 
 
-# The second order
+# Second-order term
 
 
 @pytest.mark.parametrize("method", ["closed", "exact"])
@@ -294,7 +294,7 @@ def test_the_second_order_over_the_variance_tends_to_the_hessian_norm():
     torch.testing.assert_close(second, hessian, rtol=0.05, atol=0)
 
 
-# Matrices and their spectrum
+# Jacobian matrices and singular values
 
 
 def test_one_layer_has_its_jacobian_in_closed_form_and_the_spectrum_sums_to_the_contraction():
@@ -307,7 +307,7 @@ def test_one_layer_has_its_jacobian_in_closed_form_and_the_spectrum_sums_to_the_
     torch.testing.assert_close(spectrum.square().sum(1), Contraction()(model.output(x), model, None))
 
 
-def test_slopes_are_differentiable_where_gradients_are_on_and_given_where_they_are_off():
+def test_activation_derivatives_are_differentiable_and_computed_under_no_grad():
     a = torch.linspace(-2, 2, 9, dtype=torch.float64).requires_grad_()
     (curvature,) = torch.autograd.grad(activation_derivative(nn.Tanh(), a).sum(), a)
     torch.testing.assert_close(curvature, -2 * a.tanh() * (1 - a.tanh().square()))
@@ -316,7 +316,7 @@ def test_slopes_are_differentiable_where_gradients_are_on_and_given_where_they_a
     torch.testing.assert_close(activation_derivative(nn.Identity(), a), torch.ones_like(a))
 
 
-# Under lower precision, and tied
+# Lower precision and tied weights
 
 
 @pytest.mark.parametrize("method", ["auto", "exact", "hutchinson"])
@@ -332,7 +332,7 @@ def test_under_autocast_the_penalty_is_near_that_of_single_precision(method, ord
         torch.testing.assert_close(value, expected, rtol=0.05, atol=0.01)
 
 
-def test_tied_weights_are_reached_through_both_maps():
+def test_tied_weights_get_gradients_through_both_maps():
     encoder = MLP((COLUMNS, UNITS), generator=seeded())
     model = Model(encoder, nn.Sigmoid(), COLUMNS, decoder=TiedMLP(encoder))
     for of in ("encoder", "reconstruction"):
@@ -344,10 +344,10 @@ def test_tied_weights_are_reached_through_both_maps():
         assert gradient.abs().sum() > 0
 
 
-# What is chosen, and what is refused
+# Choice of the method, and invalid arguments
 
 
-def test_the_method_is_chosen_by_layers_and_sizes():
+def test_auto_selects_the_method_by_layers_and_sizes():
     sizes = {(40, 30, 16): "exact", (40, 30, 17): "hutchinson", (16, 30, 40): "exact", (40, 50): "closed"}
     for layers, method in sizes.items():
         model = Model(MLP(layers, generator=seeded()), nn.Sigmoid(), layers[0])
@@ -374,7 +374,7 @@ def test_the_method_is_chosen_by_layers_and_sizes():
         ),
     ],
 )
-def test_the_closed_form_is_refused_where_there_is_none(model, options, text):
+def test_the_closed_form_raises_where_there_is_none(model, options, text):
     built = model()
     with pytest.raises(InputError) as error:
         Contraction(method="closed", **options)(built.output(rows(built.likelihood.n_columns)), built, None)
@@ -397,6 +397,6 @@ def test_the_closed_form_is_refused_where_there_is_none(model, options, text):
         ({"method": "hutchison"}, "contraction_method 'hutchison' is unknown; did you mean 'hutchinson'?"),
     ],
 )
-def test_invalid_arguments_are_refused(options, text):
+def test_invalid_arguments_raise(options, text):
     with pytest.raises(InputError, match=text):
         Contraction(**options)

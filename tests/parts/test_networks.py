@@ -1,4 +1,4 @@
-"""Networks: shapes, initialisation, ties, dropout, normalisation and what they refuse."""
+"""Networks: shapes, initialisation, tied weights, dropout, normalisation and invalid arguments."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_convolutional_pair_fits_every_odd_kernel(kernel_size):
 
 @by_pair
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_draws_are_leading_axes(build, normalization):
+def test_leading_axes_are_kept(build, normalization):
     pair = build(normalization=normalization).eval()
     x = torch.rand(3, 2, 6, 35, generator=seeded())
     once = reconstruct(pair, x)
@@ -95,7 +95,7 @@ def test_linear_activation_adds_no_layer():
 
 
 @by_pair
-def test_decoder_starts_at_the_output_it_is_given(build):
+def test_start_at_sets_the_initial_output_of_the_decoder(build):
     decoder = build()[1]
     output = torch.full((35,), 0.25)
     decoder.start_at(output)
@@ -148,14 +148,14 @@ def test_same_generator_seed_gives_the_same_weights_and_another_seed_others(buil
 
 
 @by_pair
-def test_torch_global_generator_is_untouched_by_building_copying_and_training(build):
+def test_torch_global_generator_is_not_used_by_building_copying_and_training(build):
     before = torch.random.get_rng_state()
     pair = copy.deepcopy(build(normalization="batch", dropout=0.5))
     reconstruct(pair, torch.rand(4, 35, generator=seeded()), seeded()).sum().backward()
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-# Where each scheme's argument holds: near zero for Glorot's, where pre-activations have unit variance for He's.
+# Input scale at which each scheme is derived: near zero for Glorot's, unit variance of pre-activations for He's.
 SCALES = {"sigmoid": 0.05, "tanh": 0.1, "relu": 1.0, "gelu": 0.65, "silu": 0.6, "softplus": 0.52, "linear": 1.0}
 
 
@@ -168,7 +168,7 @@ def second_moment(a: Tensor) -> float:
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_five_layers_preserve_the_scale_of_what_passes_through(activation):
+def test_five_layers_preserve_the_scale_of_activations_and_gradients(activation):
     generator = seeded()
     x = SCALES[activation] * torch.randn(512, 400, generator=generator)
     network = MLP((*[400] * 6, 400), activation, generator=generator)
@@ -177,7 +177,7 @@ def test_five_layers_preserve_the_scale_of_what_passes_through(activation):
         layer.register_forward_hook(lambda _layer, _inputs, a: preactivations.append(a))
     with torch.no_grad():
         network(x)
-    # He's scheme speaks of the second moment; where the mean is taken away or zero, that is the variance.
+    # He's scheme preserves the second moment, which is the variance where the mean is zero or subtracted.
     measure = second_moment if activation in ("relu", "gelu", "silu") else variance_over_rows
     first, *_, fifth, _ = (measure(a) for a in preactivations)
     assert 0.5 < fifth / first < 2.0
@@ -203,7 +203,7 @@ def test_glorot_uses_both_sides_of_a_layer_and_four_for_the_sigmoid(activation, 
 
 
 @pytest.mark.parametrize("activation", ["relu", "softplus"])
-def test_convolutional_layers_preserve_the_scale_both_ways(activation):
+def test_convolutional_layers_preserve_the_scale_in_both_directions(activation):
     generator = seeded()
     options = {"channels": (48, 48, 48), "dense_sizes": (256,), "generator": generator, "activation": activation}
     encoder = ConvolutionalEncoder((48, 32, 32), 256, **options)
@@ -216,7 +216,7 @@ def test_convolutional_layers_preserve_the_scale_both_ways(activation):
         assert 0.25 < measure(result) / SCALES[activation] ** 2 < 4.0
 
 
-# Ties
+# Tied weights
 
 
 def test_tied_decoder_is_the_transposed_encoder_with_biases_of_its_own():
@@ -229,7 +229,7 @@ def test_tied_decoder_is_the_transposed_encoder_with_biases_of_its_own():
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_tied_weights_stand_once_in_the_state_and_the_parameters(normalization):
+def test_tied_weights_occur_once_in_state_dict_and_parameters(normalization):
     pair = tied_pair(normalization=normalization)
     weights = [parameter for parameter in pair.parameters() if parameter.ndim == 2]
     assert len(weights) == 3
@@ -253,7 +253,7 @@ def test_gradient_of_a_tied_weight_is_the_sum_of_both_uses():
         torch.testing.assert_close(tied.weight.grad, alone.weight.grad + other.grad.t())
 
 
-def test_deep_copy_keeps_the_tie_inside_the_copy():
+def test_deep_copy_keeps_weights_tied_within_the_copy():
     pair = tied_pair()
     code = torch.rand(2, 4, generator=seeded())
     before = pair[1](code)
@@ -265,7 +265,7 @@ def test_deep_copy_keeps_the_tie_inside_the_copy():
     torch.testing.assert_close(pair[1](code), before, rtol=0, atol=0)
 
 
-def test_tie_survives_loading_a_state_and_changing_the_precision():
+def test_weights_stay_tied_after_loading_a_state_and_changing_the_precision():
     pair, other = tied_pair(), tied_pair(activation="tanh")
     with torch.no_grad():
         for parameter in other.parameters():
@@ -287,13 +287,13 @@ def test_dropout_keeps_the_mean_and_drops_at_its_rate():
     assert dropped.mean().item() == pytest.approx(1.0, abs=0.01)
 
 
-def test_dropout_of_maps_drops_a_map_whole():
+def test_dropout_of_maps_drops_whole_maps():
     dropped = Dropout(0.5, whole_maps=True)(torch.ones(8, 16, 5, 5), seeded())
     assert set(dropped.mean((2, 3)).unique().tolist()) == {0.0, 2.0}
 
 
 @by_pair
-def test_dropout_draws_from_the_generator_and_is_off_without_one_and_when_reading(build):
+def test_dropout_uses_the_generator_and_is_off_without_one_and_in_eval_mode(build):
     pair = build(dropout=0.5)
     x = torch.rand(4, 35, generator=seeded())
     first, again, another = (reconstruct(pair, x, seeded(seed)) for seed in (1, 1, 2))
@@ -318,7 +318,7 @@ def test_batch_normalisation_agrees_with_torch():
     torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
 
 
-def test_batch_normalisation_counts_leading_draws_as_rows():
+def test_batch_normalisation_counts_leading_axes_as_rows():
     x = torch.randn(4, 5, 3, generator=seeded())
     y = BatchNormalization(3)(x)
     torch.testing.assert_close(y.reshape(20, 3), BatchNormalization(3)(x.reshape(20, 3)))
@@ -327,7 +327,7 @@ def test_batch_normalisation_counts_leading_draws_as_rows():
 
 @by_pair
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_a_batch_of_one_row_can_be_learned_from(build, normalization):
+def test_training_accepts_a_batch_of_one_row(build, normalization):
     pair = build(normalization=normalization)
     output = reconstruct(pair, torch.rand(1, 35, generator=seeded()))
     output.sum().backward()
@@ -335,7 +335,7 @@ def test_a_batch_of_one_row_can_be_learned_from(build, normalization):
 
 
 @pytest.mark.parametrize("maps", [False, True], ids=["units", "maps"])
-def test_a_lone_row_is_normalised_by_the_running_moments_and_leaves_them(maps):
+def test_a_single_row_is_normalised_by_the_running_moments_without_update(maps):
     layer = BatchNormalization(3, maps=maps)
     layer.running_mean.fill_(1.0)
     layer.running_variance.fill_(4.0)
@@ -345,13 +345,13 @@ def test_a_lone_row_is_normalised_by_the_running_moments_and_leaves_them(maps):
 
 
 @by_pair
-def test_layer_normalisation_makes_hidden_layers_blind_to_scale(build):
+def test_layer_normalisation_makes_hidden_layers_invariant_to_scale(build):
     pair = build(normalization="layer")
     x = torch.randn(4, 35, generator=seeded())
     torch.testing.assert_close(reconstruct(pair, 10 * x), reconstruct(pair, x), rtol=1e-3, atol=1e-3)
 
 
-# What is refused
+# Invalid arguments
 
 
 @pytest.mark.parametrize(
@@ -377,6 +377,6 @@ def test_layer_normalisation_makes_hidden_layers_blind_to_scale(build):
         (lambda: default_hidden_sizes(0, 3), "size 0 at position 0"),
     ],
 )
-def test_bad_options_are_refused_by_name(build, message):
+def test_bad_options_raise_with_the_name(build, message):
     with pytest.raises(InputError, match=message):
         build()

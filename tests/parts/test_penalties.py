@@ -1,4 +1,4 @@
-"""Priors on the code against scipy's densities, the rate penalty against its definition, and what is refused."""
+"""Priors on the code against scipy's densities, the rate penalty against its definition, and invalid arguments."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def test_the_weighted_l1_penalty_is_minus_the_log_density_of_laplace(rate):
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_for_codes_that_are_never_negative_it_is_the_exponential_density(rate):
+def test_for_non_negative_codes_the_l1_penalty_is_the_exponential_density(rate):
     h = codes(5, 3).abs()
     penalty = LaplacePrior(rate, non_negative=True)
     expected = -scipy.stats.expon(scale=1 / rate).logpdf(h.numpy()).sum(1)
     np.testing.assert_allclose((penalty.weight * penalty.of(h)).numpy(), expected, rtol=1e-12)
 
 
-def test_without_weight_there_is_no_prior_and_no_constant():
+def test_weight_zero_has_no_prior_and_no_constant():
     h = codes(5, 3)
     torch.testing.assert_close(LaplacePrior(0.0).of(h), h.abs().sum(1))
 
@@ -47,7 +47,7 @@ def test_student_t_is_minus_its_log_density(degrees, scale):
     np.testing.assert_allclose(StudentTPrior(degrees=degrees, scale=scale).of(h).numpy(), expected, rtol=1e-12)
 
 
-def test_student_t_of_codes_that_are_never_negative_is_the_half_density():
+def test_student_t_of_non_negative_codes_is_the_half_density():
     h = codes(5, 3).abs()
     expected = -(scipy.stats.t(2.0).logpdf(h.numpy()) + np.log(2)).sum(1)
     np.testing.assert_allclose(StudentTPrior(degrees=2.0, non_negative=True).of(h).numpy(), expected, rtol=1e-12)
@@ -61,7 +61,7 @@ def test_the_log_penalty_is_student_t_without_its_constant_and_with_twice_the_sl
 
 
 @pytest.mark.parametrize("rho", [0.05, 0.5, 0.9])
-def test_the_rate_penalty_is_the_divergence_of_two_coins_summed_over_units(rho):
+def test_the_rate_penalty_is_the_kl_divergence_of_bernoulli_distributions(rho):
     h = codes(40, 6).sigmoid()
     mean = h.mean(0).numpy()
     expected = sum(scipy.stats.entropy([rho, 1 - rho], [r, 1 - r]) for r in mean)
@@ -79,7 +79,7 @@ def test_the_rate_penalty_of_units_that_are_always_off_or_on_is_finite():
 
 
 @pytest.mark.parametrize("penalty", [LaplacePrior(), StudentTPrior(), LogPenalty()])
-def test_draws_are_leading_axes(penalty):
+def test_leading_axes_are_kept(penalty):
     h = codes(4, 5, 3)
     output = ForwardPass(Batch(torch.zeros(5, 2)), torch.zeros(5, 2), h, h, h)
     assert penalty(output, None, None).shape == (4, 5)
@@ -107,12 +107,12 @@ def test_codes_in_half_precision_are_summed_in_full(penalty):
         (lambda: TargetRate(target_rate=1), "target_rate 1 is not a rate between 0 and 1; give e.g. 0.05"),
     ],
 )
-def test_invalid_numbers_are_refused(build, text):
+def test_invalid_numbers_raise(build, text):
     with pytest.raises(InputError) as refused:
         build()
     assert text in str(refused.value)
 
 
-def test_numpys_numbers_weigh_as_others_do():
+def test_numpy_numbers_are_accepted_as_weights():
     assert (check_weight("L1", np.float32(0.5)), check_weight("L1", np.int64(2))) == (0.5, 2.0)
     assert check_rate("target_rate", np.float32(0.25)) == 0.25

@@ -1,4 +1,4 @@
-"""Lateral weights among hidden units, against every state of a small machine."""
+"""Lateral weights among hidden units, against enumeration of a small model."""
 
 import itertools
 
@@ -20,7 +20,7 @@ def all_states(n_units):
     return torch.tensor(list(itertools.product([0.0, 1.0], repeat=n_units)), dtype=torch.float64)
 
 
-def machine(config=CONFIGS[0], n_columns=4, n_hidden=3, strength=1.5, **options):
+def make_rbm(config=CONFIGS[0], n_columns=4, n_hidden=3, strength=1.5, **options):
     generator = torch.Generator().manual_seed(0)
     made = SemiRestrictedRBMEnergy(
         likelihood_from(config, n_columns), n_hidden, weight_scale=0.8, generator=generator, **options
@@ -36,34 +36,34 @@ def rows(n=20, n_columns=4):
 
 
 def exact_free_energy(made, v):
-    """F(v), and E[h | v], over every state of h."""
+    """Return F(v) and E[h | v] by enumeration of h."""
     h = all_states(made.n_hidden)
     energies = made.energy(v[:, None], h.expand(len(v), -1, -1))
     return -(-energies).logsumexp(1), torch.softmax(-energies, 1) @ h
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config["name"])
-def test_the_energy_is_that_of_the_machine_without_lateral_weights_and_every_pair(config):
-    made, v = machine(config), rows(8)
+def test_the_energy_adds_every_pair_to_the_energy_of_the_rbm(config):
+    made, v = make_rbm(config), rows(8)
     h = all_states(3)
     pairs = sum(made.lateral[i, j] * h[:, i] * h[:, j] for i in range(3) for j in range(i))
-    plain = machine(config, strength=0.0)
+    plain = make_rbm(config, strength=0.0)
     torch.testing.assert_close(made.energy(v, h), plain.energy(v, h) - pairs)
     assert torch.equal(made.lateral, made.lateral.t())
     assert torch.equal(made.lateral.diagonal(), torch.zeros(3).double())
 
 
-def test_the_mean_field_bounds_the_free_energy_and_is_it_without_lateral_weights():
-    made, v = machine(), rows()
+def test_mean_field_bounds_the_free_energy_and_equals_it_without_lateral_weights():
+    made, v = make_rbm(), rows()
     free, _ = exact_free_energy(made, v)
     assert bool((made.free_energy(v) >= free - 1e-12).all())
     assert float((made.free_energy(v) - free).detach().max()) < 0.3
-    plain = machine(strength=0.0)
+    plain = make_rbm(strength=0.0)
     torch.testing.assert_close(plain.free_energy(v), exact_free_energy(plain, v)[0])
 
 
-def test_no_rates_about_the_mean_field_bound_better():
-    made, v = machine(n_iterations=200), rows()
+def test_no_means_near_the_mean_field_have_a_tighter_bound():
+    made, v = make_rbm(n_iterations=200), rows()
     with torch.no_grad():
         a = made(v)
         mu = made.rates(a).clone()
@@ -74,8 +74,8 @@ def test_no_rates_about_the_mean_field_bound_better():
     torch.testing.assert_close(slope, torch.zeros_like(slope), atol=1e-9, rtol=0)
 
 
-def test_the_gradient_of_the_free_energy_is_that_through_the_iteration():
-    made, v = machine(n_iterations=200), rows()
+def test_the_gradient_of_the_free_energy_equals_that_through_the_iteration():
+    made, v = make_rbm(n_iterations=200), rows()
     weights = [made.free_lateral, made.weight, made.hidden_bias]
     fixed = torch.autograd.grad(made.free_energy(v).sum(), weights)
     a = made(v)
@@ -89,7 +89,7 @@ def test_the_gradient_of_the_free_energy_is_that_through_the_iteration():
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config["name"])
 def test_the_sum_over_codes_is_the_partition(config):
-    made = machine(config)
+    made = make_rbm(config)
     v = all_states(4)
     if config["name"] == "bernoulli":
         expected = (-exact_free_energy(made, v)[0]).logsumexp(0)
@@ -102,13 +102,13 @@ def test_the_sum_over_codes_is_the_partition(config):
     torch.testing.assert_close(made.log_partition(), expected.detach())
 
 
-def test_steps_of_the_chain_leave_the_models_own_distribution_as_it_is():
-    made, n = machine(), 40000
+def test_gibbs_steps_keep_the_distribution_of_the_model():
+    made, n = make_rbm(), 40000
     generator = torch.Generator().manual_seed(1)
     v, h = all_states(4), all_states(3)
     energies = made.energy(v[:, None].expand(-1, 8, -1), h.expand(16, -1, -1)).flatten()
-    drawn = torch.multinomial(torch.softmax(-energies, 0), n, replacement=True, generator=generator)
-    state = run_chain(BlockGibbs(made), ChainState(h[drawn % 8], v[drawn // 8]), 3, generator)
+    states = torch.multinomial(torch.softmax(-energies, 0), n, replacement=True, generator=generator)
+    state = run_chain(BlockGibbs(made), ChainState(h[states % 8], v[states // 8]), 3, generator)
     p = torch.softmax(-energies, 0).view(16, 8).sum(0)
     numbers = (state.h @ torch.tensor([4.0, 2.0, 1.0]).double()).long()
     torch.testing.assert_close(
@@ -116,8 +116,8 @@ def test_steps_of_the_chain_leave_the_models_own_distribution_as_it_is():
     )
 
 
-def test_the_contrast_is_the_gradient_of_the_bound_where_the_chains_are_draws_of_the_model():
-    made, v, n = machine(), rows(64), 60000
+def test_the_contrast_has_the_gradient_of_the_bound_for_chains_sampled_from_the_model():
+    made, v, n = make_rbm(), rows(64), 60000
     objective = ContrastiveDivergence(made, n_chains=n, centred=False).double()
     generator = torch.Generator().manual_seed(1)
     p = torch.softmax(-made.hidden_free_energy(all_states(3)), 0)
@@ -129,14 +129,14 @@ def test_the_contrast_is_the_gradient_of_the_bound_where_the_chains_are_draws_of
         torch.testing.assert_close(mine, theirs, atol=0.015, rtol=0)
 
 
-def test_what_needs_independent_hidden_units_is_refused():
-    made = machine()
+def test_methods_that_need_independent_hidden_units_raise():
+    made = make_rbm()
     with pytest.raises(InputError, match="annealing sums hidden units out, which lateral weights tie to each other"):
         annealed_importance_sampling(made, torch.Generator())
     with pytest.raises(InputError, match="the pseudo-likelihood has no closed form with lateral weights"):
         made.conditional_logits(rows(), torch.zeros(20, dtype=torch.long))
     with pytest.raises(InputError, match="n_iterations=0: it must be a whole number of at least 1"):
-        machine(n_iterations=0)
+        make_rbm(n_iterations=0)
     for changes in ({"method": "score"}, {"hidden_units": "rectified"}):
         with pytest.raises(InputError, match="lateral=True has binary hidden units and learns by chains"):
             RestrictedBoltzmannMachine(code_size=2, lateral=True, max_epochs=1, **changes).fit(rows().numpy())

@@ -1,4 +1,4 @@
-"""Activations with exact zeros against sorting by hand and the papers' derivatives; gathered against dense."""
+"""Activations with exact zeros against sorting and the papers' derivatives; gathered against dense products."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ ACTIVATIONS = {
 every_activation = pytest.mark.parametrize("build", ACTIVATIONS.values(), ids=ACTIVATIONS.keys())
 
 
-# What they are
+# Definitions
 
 
 @pytest.mark.parametrize("k", [1, 4, 12])
-def test_topk_keeps_the_k_largest_of_a_row_that_are_positive(k):
+def test_topk_selects_the_k_largest_positive_units_of_a_row(k):
     a = normals(7, 12)
     code = TopK(k, 12)(a).numpy()
-    for row, kept in zip(a.numpy(), code, strict=True):
+    for row, expected_code in zip(a.numpy(), code, strict=True):
         units = np.argsort(row)[-k:]
         expected = np.zeros(12)
         expected[units] = np.maximum(row[units], 0)
-        np.testing.assert_array_equal(kept, expected)
+        np.testing.assert_array_equal(expected_code, expected)
 
 
 @pytest.mark.parametrize("k", [1, 4, 12])
-def test_batch_topk_keeps_the_largest_of_the_whole_batch(k):
+def test_batch_topk_selects_the_largest_units_of_the_batch(k):
     a = normals(7, 12)
     code = wide(BatchTopK(k, 12))(a).numpy()
     value = np.maximum(a.numpy(), 0)
@@ -55,7 +55,7 @@ def test_batch_topk_keeps_the_largest_of_the_whole_batch(k):
     assert (code > 0).sum() == min(7 * k, (value > 0).sum())
 
 
-def test_the_threshold_of_batch_topk_is_the_running_mean_of_the_smallest_that_was_kept():
+def test_the_threshold_of_batch_topk_is_the_running_mean_of_the_smallest_selected():
     activation, threshold = wide(BatchTopK(2, 12)), None
     for seed in range(5):
         a = normals(7, 12, seed=seed)
@@ -67,7 +67,7 @@ def test_the_threshold_of_batch_topk_is_the_running_mean_of_the_smallest_that_wa
     torch.testing.assert_close(activation.eval()(a), torch.where(a >= threshold, a, 0.0))
 
 
-def test_batch_topk_of_a_batch_with_too_few_positive_units_keeps_them_all():
+def test_batch_topk_selects_all_positive_units_if_they_are_too_few():
     activation = BatchTopK(2, 3)
     a = torch.tensor([[-1.0, 2.0, -3.0], [-1.0, -2.0, 0.5]])
     torch.testing.assert_close(activation(a), a.relu())
@@ -75,7 +75,7 @@ def test_batch_topk_of_a_batch_with_too_few_positive_units_keeps_them_all():
 
 
 @every_activation
-def test_reading_the_code_of_a_row_does_not_depend_on_its_neighbours(build):
+def test_in_eval_mode_the_code_of_a_row_does_not_depend_on_other_rows(build):
     activation, a = wide(build(12)), normals(9, 12)
     activation(a)
     activation.eval()
@@ -86,7 +86,7 @@ def test_reading_the_code_of_a_row_does_not_depend_on_its_neighbours(build):
 
 
 @every_activation
-def test_draws_are_leading_axes(build):
+def test_leading_axes_are_kept(build):
     activation, a = wide(build(12)), normals(2, 4, 9, 12)
     activation(a)
     activation.eval()
@@ -120,7 +120,7 @@ def test_thresholds_have_the_papers_pseudo_derivatives(bandwidth):
     assert a.grad is None
 
 
-def test_the_straight_through_slope_of_the_expected_count_is_the_slope_of_the_distribution():
+def test_the_straight_through_derivative_of_the_expected_count_is_exact():
     # E[H(a - theta)] = 1 - Phi(theta) for a ~ N(0, 1), whose derivative is minus the density.
     activation = wide(JumpReLU(1, threshold=0.7, bandwidth=0.1))
     a = normals(400_000, 1)
@@ -129,7 +129,7 @@ def test_the_straight_through_slope_of_the_expected_count_is_the_slope_of_the_di
     assert by_theta == pytest.approx(-np.exp(-(0.7**2) / 2) / np.sqrt(2 * np.pi), rel=0.02)
 
 
-def test_gated_is_a_gate_and_a_magnitude_of_shared_weights():
+def test_gated_multiplies_a_gate_and_a_magnitude_of_shared_weights():
     activation = wide(Gated(5))
     with torch.no_grad():
         activation.log_scale.copy_(normals(5, seed=1))
@@ -151,7 +151,7 @@ def pair(*sizes: int) -> tuple[MLP, MLP]:
 
 @pytest.mark.parametrize("sizes", [(40, 6), (40, 8, 6)])
 @pytest.mark.parametrize("shape", [(9,), (2, 9)])
-def test_the_gathered_map_and_its_gradients_are_those_of_the_dense_one(sizes, shape):
+def test_the_gathered_map_and_its_gradients_equal_the_dense_ones(sizes, shape):
     results = []
     for decoder in pair(*sizes):
         a = normals(*shape, 40).requires_grad_()
@@ -162,7 +162,7 @@ def test_the_gathered_map_and_its_gradients_are_those_of_the_dense_one(sizes, sh
         torch.testing.assert_close(sparse, dense)
 
 
-def test_rows_without_an_active_unit_give_the_bias():
+def test_rows_without_an_active_unit_return_the_bias():
     dense, sparse = pair(40, 6)
     code = torch.zeros(5, 40, dtype=torch.float64)
     code[2, 7] = 1.5
@@ -170,7 +170,7 @@ def test_rows_without_an_active_unit_give_the_bias():
     torch.testing.assert_close(sparse(code * 0), dense(code * 0))
 
 
-def test_the_gathered_decoder_has_the_names_and_shapes_of_the_dense_one_and_reads_columns_in_one_piece():
+def test_the_gathered_decoder_has_the_dense_state_dict_and_contiguous_columns():
     dense, sparse = pair(40, 6)
     assert {k: v.shape for k, v in sparse.state_dict().items()} == {k: v.shape for k, v in dense.state_dict().items()}
     sparse.load_state_dict(dense.state_dict())
@@ -181,12 +181,12 @@ def test_the_gathered_decoder_has_the_names_and_shapes_of_the_dense_one_and_read
     assert sparse.affine_maps[0].weight.grad.t().is_contiguous()
 
 
-# What they refuse
+# Invalid arguments
 
 
 @pytest.mark.parametrize("activation", [TopK, BatchTopK])
 @pytest.mark.parametrize("k", [0, 13, 2.5, True])
-def test_more_units_than_the_code_has_are_refused(activation, k):
+def test_k_larger_than_the_code_raises(activation, k):
     with pytest.raises(InputError) as refused:
         activation(k, 12)
     assert str(refused.value) == (
@@ -195,6 +195,6 @@ def test_more_units_than_the_code_has_are_refused(activation, k):
 
 
 @pytest.mark.parametrize("name", ["threshold", "bandwidth"])
-def test_a_threshold_that_is_not_positive_is_refused(name):
+def test_a_threshold_that_is_not_positive_raises(name):
     with pytest.raises(InputError, match=f"JumpReLU: {name} 0.0 is not positive; give a number above 0"):
         JumpReLU(3, **{name: 0.0})

@@ -1,4 +1,4 @@
-"""The penalties of sparse activations, unit by unit; dead units; and the names that stand for whole recipes."""
+"""Penalties of sparse activations, dead units, and the sparsity options by name."""
 
 from __future__ import annotations
 
@@ -73,15 +73,15 @@ def dead_units(*, dead: list[int], n_revived: int = 2) -> DeadUnits:
     return penalty
 
 
-def of_the_residual(model: SimpleNamespace, output: ForwardPass) -> np.ndarray:
-    """What the encoder makes of x - r seen from the decoder's bias."""
+def residual_preactivation(model: SimpleNamespace, output: ForwardPass) -> np.ndarray:
+    """Return the encoding of the residual x - r, centred at the decoder's bias."""
     encoder, decoder = model.encoder.affine_maps[0], model.decoder.affine_maps[0]
     error = (output.batch.x - output.parameters + decoder.bias).detach().numpy()
     return error @ encoder.weight.detach().numpy().T + encoder.bias.detach().numpy()
 
 
 def shifted(a: np.ndarray) -> np.ndarray:
-    """What the units would be if each of them were on in one row of the six at least."""
+    """Return the units after the shift that makes each of them active in at least one of the six rows."""
     second = np.sort(a, axis=0)[-2]
     return np.maximum(a - np.minimum(second, 0), 0)
 
@@ -92,14 +92,14 @@ def test_dead_units_reconstruct_the_residual():
     weight = model.decoder.affine_maps[0].weight.detach().numpy()
     error = (output.batch.x - output.parameters).detach().numpy()
     expected = []
-    for a, e in zip(shifted(of_the_residual(model, output)), error, strict=True):
+    for a, e in zip(shifted(residual_preactivation(model, output)), error, strict=True):
         units = sorted(dead, key=lambda j: -a[j])[:2]
         left = e - sum(weight[:, j] * a[j] for j in units)
         expected.append(0.5 * (left @ left) - 0.5 * (e @ e))
     np.testing.assert_allclose(dead_units(dead=dead)(output, model, None).detach().numpy(), expected)
 
 
-def test_the_gradient_goes_to_the_revived_units_alone():
+def test_only_revived_units_get_a_gradient():
     model = coder()
     output = forward_pass(model)
     penalty = dead_units(dead=[1, 4])
@@ -133,25 +133,25 @@ def test_a_learned_variance_is_frozen_in_the_dead_unit_term(name):
     assert model.decoder.affine_maps[0].weight.grad.abs().sum() > 0
 
 
-def test_fewer_dead_units_than_may_be_revived_are_all_revived_and_no_other():
+def test_all_dead_units_are_revived_if_they_are_fewer_than_n_revived():
     model = coder()
     output = forward_pass(model)
     penalty = dead_units(dead=[3], n_revived=5)
     z = penalty.auxiliary_code(output, model, penalty.dead)
     assert z[:, [0, 1, 2, 4, 5, 6, 7]].abs().sum() == 0
-    np.testing.assert_allclose(z[:, 3].detach().numpy(), shifted(of_the_residual(model, output))[:, 3])
+    np.testing.assert_allclose(z[:, 3].detach().numpy(), shifted(residual_preactivation(model, output))[:, 3])
 
 
-def test_a_batch_of_one_row_lifts_nothing_above_zero():
+def test_the_threshold_shift_is_zero_for_a_batch_of_one_row():
     model = coder()
     output = forward_pass(model, n_rows=1)
     z = dead_units(dead=list(range(CODE_SIZE)), n_revived=CODE_SIZE).auxiliary_code(
         output, model, torch.ones(CODE_SIZE) > 0
     )
-    np.testing.assert_allclose(z.detach().numpy(), of_the_residual(model, output).clip(0))
+    np.testing.assert_allclose(z.detach().numpy(), residual_preactivation(model, output).clip(0))
 
 
-def test_while_none_is_dead_the_term_is_zero_and_only_learning_counts_the_rows():
+def test_without_dead_units_the_term_is_zero_and_only_training_counts_rows():
     model = coder()
     output, penalty = forward_pass(model), DeadUnits(code_size=CODE_SIZE, dead_after=10**6, n_revived=2)
     assert penalty.eval()(output, model, None).tolist() == [0.0] * 6
@@ -179,7 +179,7 @@ def test_residual_input_of_centred_and_of_mask_aware_encoders():
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0])
-def test_a_unit_that_is_negative_on_every_row_comes_back_with_the_term_and_not_without(weight):
+def test_a_unit_that_is_negative_on_every_row_is_revived_by_the_term_only(weight):
     model = coder()
     x = torch.randn(100, N_COLUMNS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     with torch.no_grad():
@@ -199,7 +199,7 @@ def test_a_unit_that_is_negative_on_every_row_comes_back_with_the_term_and_not_w
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("term", [DeadUnits(code_size=CODE_SIZE, dead_after=1, n_revived=2), GateReconstruction()])
-def test_terms_of_other_codes_read_the_running_moments_and_do_not_move_them(term, tied):
+def test_auxiliary_terms_use_the_running_moments_without_update(term, tied):
     generator = torch.Generator().manual_seed(0)
     options = {"normalization": "batch", "generator": generator}
     encoder = MLP((N_COLUMNS, 7, CODE_SIZE), **options)
@@ -225,7 +225,7 @@ def test_terms_of_other_codes_read_the_running_moments_and_do_not_move_them(term
     torch.testing.assert_close(term(output, model, None), learning)
 
 
-# JumpReLU's and Gated's
+# Penalties of JumpReLU and Gated
 
 
 def test_active_units_are_counted():
@@ -235,7 +235,7 @@ def test_active_units_are_counted():
     np.testing.assert_array_equal(count.detach().numpy(), (output.code.detach().numpy() != 0).sum(1))
 
 
-def test_counting_the_gates_of_another_activation_is_refused():
+def test_active_units_of_another_activation_raise():
     model = coder()
     with pytest.raises(InputError, match="ActiveUnits needs code activation JumpReLU; found ReLU"):
         ActiveUnits()(forward_pass(model), model, None)
@@ -275,11 +275,11 @@ def test_a_tied_decoder_and_its_variance_are_frozen(centred):
     torch.testing.assert_close(output.preactivation.grad, a.grad)
 
 
-# The names
+# Sparsity options by name
 
 
-def parts_of(name: str, **asked):
-    return sparse_parts(name, **{"code_size": 64, **asked})
+def parts_of(name: str, **changes):
+    return sparse_parts(name, **{"code_size": 64, **changes})
 
 
 def activation_of(parts) -> nn.Module:
@@ -288,7 +288,7 @@ def activation_of(parts) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", SPARSITIES)
-def test_every_name_gives_a_code_and_terms_that_can_be_learned(name):
+def test_every_sparsity_has_a_code_and_trainable_terms(name):
     parts = parts_of(name)
     generator = torch.Generator().manual_seed(0)
     model = SimpleNamespace(
@@ -315,13 +315,13 @@ def test_k_comes_from_the_target_rate_where_it_is_not_given(name):
     assert parts_of(name, target_rate=0.125, k=3).code_activation.k == 3
 
 
-def test_few_active_units_of_a_large_code_are_gathered():
+def test_the_decoder_is_gathered_for_few_active_units_of_a_large_code():
     assert parts_of("topk", k=2).gather
     assert not parts_of("topk", k=3).gather
     assert not parts_of("jumprelu").gather
 
 
-def test_a_prior_knows_whether_the_code_can_be_negative():
+def test_priors_of_non_negative_codes_use_the_one_sided_density():
     assert parts_of("l1").penalties["sparsity"].non_negative
     linear = parts_of("student-t", code_activation="linear")
     assert isinstance(linear.penalties["sparsity"], StudentTPrior)
@@ -330,20 +330,20 @@ def test_a_prior_knows_whether_the_code_can_be_negative():
     assert isinstance(parts_of("l1").penalties["sparsity"], LaplacePrior)
 
 
-def test_columns_are_kept_at_norm_one_but_for_units_that_are_bounded():
+def test_columns_have_unit_norm_except_for_bounded_units():
     assert isinstance(parts_of("l1").constraints[0], UnitColumns)
     assert parts_of("l1", unit_columns=False).constraints == ()
     assert parts_of("kl").constraints == ()
 
 
-def test_a_unit_is_dead_after_a_hundred_times_what_its_rate_lets_expect():
+def test_a_unit_is_dead_after_a_hundred_expected_intervals():
     assert parts_of("topk", k=2).penalties["dead_units"].dead_after == 3200
     assert parts_of("l1", target_rate=0.1).penalties["dead_units"].dead_after == 1000
     assert parts_of("l1", dead_after=7).penalties["dead_units"].dead_after == 7
 
 
 @pytest.mark.parametrize(
-    ("name", "asked", "text"),
+    ("name", "changes", "text"),
     [
         ("top-k", {}, "sparsity 'top-k' is unknown; did you mean 'topk'? choose one of: l1, student-t, kl, log, topk"),
         ("topk", {"k": 65}, "k=65 active units do not fit a code of 64 units; give k from 1 to 64"),
@@ -359,7 +359,7 @@ def test_a_unit_is_dead_after_a_hundred_times_what_its_rate_lets_expect():
         ("l1", {"code_activation": "rleu"}, "code_activation 'rleu' is unknown; did you mean 'relu'?"),
     ],
 )
-def test_invalid_options_are_refused(name, asked, text):
+def test_invalid_options_raise(name, changes, text):
     with pytest.raises(InputError) as refused:
-        parts_of(name, **asked)
+        parts_of(name, **changes)
     assert str(refused.value).startswith(text)

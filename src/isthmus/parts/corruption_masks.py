@@ -84,9 +84,7 @@ def group_lists(groups: Groups | None) -> list[list[int]]:
             raise InputError(f"corruption_groups: group {number} is empty; {advice}")
         for column in listed[-1]:
             if isinstance(column, bool) or not hasattr(column, "__index__"):
-                raise InputError(
-                    f"corruption_groups: group {number} has {column!r}, not a column number; {advice}"
-                )
+                raise InputError(f"corruption_groups: group {number} has {column!r}, not a column number; {advice}")
     return listed
 
 
