@@ -272,7 +272,7 @@ def test_a_copy_is_independent_and_names_each_weight_once():
     [
         ({"n_chains": 0}, "n_chains=0: sampling needs at least one chain; give 1 or more"),
         ({"method": "pdc"}, "method 'pdc' is unknown; did you mean 'pcd'"),
-        ({"n_steps": 0}, "n_steps=0: it must be a whole number of at least 1, or a pair of them"),
+        ({"n_steps": 0}, "n_steps=0: it must be a whole number of at least 1, or a pair of such"),
         ({"n_steps": (1, 0.5)}, r"n_steps=\(1, 0.5\): it must be a whole number"),
         ({"weight_decay": -1.0}, "weight_decay: weight -1.0 is invalid"),
     ],

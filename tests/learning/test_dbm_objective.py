@@ -355,7 +355,7 @@ def test_numpy_integers_are_accepted():
     ("arguments", "text"),
     [
         ({"n_chains": 0}, "n_chains=0: sampling needs at least one chain; give 1 or more"),
-        ({"n_steps": 0}, "n_steps=0: it must be a whole number of at least 1, or a pair of them"),
+        ({"n_steps": 0}, "n_steps=0: it must be a whole number of at least 1, or a pair of such"),
         ({"n_iterations": 0}, "n_iterations=0: it must be a whole number of at least 1"),
         ({"weight_decay": -1.0}, "weight_decay: weight -1.0 is invalid"),
     ],

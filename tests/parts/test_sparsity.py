@@ -237,7 +237,7 @@ def test_active_units_are_counted():
 
 def test_active_units_of_another_activation_raise():
     model = coder()
-    with pytest.raises(InputError, match="ActiveUnits needs code activation JumpReLU; found ReLU"):
+    with pytest.raises(InputError, match="ActiveUnits needs the code activation JumpReLU; found ReLU"):
         ActiveUnits()(forward_pass(model), model, None)
 
 

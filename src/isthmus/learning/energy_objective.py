@@ -164,5 +164,5 @@ def check_gibbs_steps(n_steps: int | Sequence[int]) -> tuple[int, int]:
     pair: Sequence[Any] = n_steps if isinstance(n_steps, Sequence) and len(n_steps) == 2 else (n_steps, n_steps)
     for n in pair:
         if not is_count(n):
-            raise InputError(f"n_steps={n_steps!r}: it must be a whole number of at least 1, or a pair of them")
+            raise InputError(f"n_steps={n_steps!r}: it must be a whole number of at least 1, or a pair of such numbers")
     return int(pair[0]), int(pair[1])

@@ -26,7 +26,7 @@ class Recirculation(Reconstruction):
     the parameters of the output units is r - x (linear units with the squared error, logistic units with the
     cross-entropy, softmax and Poisson units), this is (1 - l) times the signal of back-propagation, and
 
-        (dV, dW, db, dc) / (1 - l)  ->  minus the gradient of -log p_dec(x | h_1)      as l -> 1.
+        (dV, dW, db, dc) / (1 - l)  ->  the gradient of -log p_dec(x | h_1)      as l -> 1.
 
     For dV and dc this holds at any l. For other weights the rule is not a gradient. Training makes W and V' more
     similar, since both accumulate products of the same activities, but not equal if there are many columns: on MNIST

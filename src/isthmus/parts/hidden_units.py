@@ -112,7 +112,7 @@ class GaussianHidden(HiddenUnits):
 class RectifiedHidden(HiddenUnits):
     """Noisy rectified units: sums of binary units with the same weights and with biases shifted by -i + 1/2.
 
-        sum_i sigma(a - i + 1/2) ~ softplus(a),   h = max(0, a + e),  e ~ N(0, sigma(a)),   B(h) = h^2 / 2
+        sum_i sigma(a - i + 1/2) approx. softplus(a),   h = max(0, a + e),  e ~ N(0, sigma(a)),   B(h) = h^2 / 2
 
     If the first n copies are on, their energy is sum_i (i - 1/2) - n a = n^2 / 2 - n a, hence B. A is the integral of
     the softplus, so that the gradient of the free energy contains the mean exactly; `sample` is the paper's

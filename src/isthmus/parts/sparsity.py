@@ -194,7 +194,8 @@ class ActiveUnits(Penalty):
         activation = coder.code_activation
         if not isinstance(activation, JumpReLU):
             raise InputError(
-                f"ActiveUnits needs code activation JumpReLU; found {type(activation).__name__}; use JumpReLU"
+                f"ActiveUnits needs the code activation JumpReLU; found {type(activation).__name__}; "
+                "use sparsity='jumprelu'"
             )
         return activation.gate(output.preactivation).sum(-1)
 
