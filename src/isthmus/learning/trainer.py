@@ -264,10 +264,10 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Update the average: average <- d average + (1 - d) theta; d is smaller at first, so that initial weights
-        fade.
+        """Update the average: average <- d average + (1 - d) theta.
 
-        Chains, counters and an unknown log Z have no average: their current values are copied.
+        The decay d is smaller at first, so that the initial weights fade. Chains, counters and an unknown log Z have no
+        average: their current values are copied.
         """
         if self.training_config.averaging is None:
             return

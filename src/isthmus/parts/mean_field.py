@@ -80,8 +80,7 @@ def _leave_as_saved(module: MeanField, state: Mapping[str, Any], prefix: str, *_
 
 
 class DBMDecoder(nn.Module):
-    """Decoder h_L -> parameters of p(x | h_1): a downward pass of means, in which each layer doubles its input from
-    above.
+    """Decoder h_L -> parameters of p(x | h_1): a downward pass of means, with doubled inputs from above.
 
     Shapes: (*draws, batch, n_L) -> (*draws, batch, columns).
 

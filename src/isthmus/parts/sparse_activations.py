@@ -16,8 +16,9 @@ from isthmus.parts.networks import MLP
 
 
 class SparseActivation(nn.Module, ABC):
-    """Base class of activations h = s(a) with exact zeros; in evaluation mode, each row's code depends on that row
-    alone.
+    """Base class of activations h = s(a) with exact zeros.
+
+    In evaluation mode the code of a row depends on that row alone.
 
     Shapes: (*draws, batch, code_size) -> the same.
     """
