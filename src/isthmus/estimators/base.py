@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted, check_random_state
 from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
 from isthmus.data.streams import BLOCK_SIZE, Subset, blocks
 from isthmus.errors import InputError
-from isthmus.estimators import checkpoints, inputs
+from isthmus.estimators import checkpoints, inputs, model_files
 from isthmus.estimators.data_passes import (
     RangeCheckedRows,
     block_for_likelihood,
@@ -32,24 +32,33 @@ from isthmus.estimators.data_passes import (
 )
 from isthmus.estimators.diagnosis import diagnose_fit
 from isthmus.estimators.features import FeatureInspectionMixin
+from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.records import ModelOutput, Shape
 from isthmus.estimators.training_config import training_config_for
-from isthmus.evaluation.baseline import suggested_code_size
+from isthmus.evaluation.baseline import PrincipalComponents, suggested_code_size
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
-from isthmus.learning.trainer import TrainingConfig
+from isthmus.learning.trainer import TrainingConfig, strip_prefix
 from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import likelihood_config, likelihood_from
 
 DENSE_LIMIT = 2**30
 """Bytes of the largest dense array that sparse rows are reconstructed into."""
 
+_FITTED = (
+    "code_size_", "hidden_sizes_", "dense_sizes_", "seed_", "n_features_in_", "n_rows_", "likelihood_", "history_",
+    "score_kind_",
+)  # fmt: skip
+"""Fitted attributes that are plain data."""
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class BaseAutoencoder(
+    FeatureInspectionMixin, SavedEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """The promises that all kinds keep; see `docs/design.md`, section 3.
 
     Args:
@@ -229,6 +238,12 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
     def _shape(self) -> Shape:
         return Shape.of(self.preprocessing_, self.code_size_, self.likelihood_)
 
+    def _rebuilt(self, generator: torch.Generator) -> Reconstruction:
+        """Build the parts of a fitted model with new weights, in the sizes that `fit` resolved."""
+        hidden_sizes, dense_sizes = (getattr(self, name, None) for name in ("hidden_sizes_", "dense_sizes_"))
+        shape = replace(self._shape(), hidden_sizes=hidden_sizes, dense_sizes=dense_sizes)
+        return self._build_objective(shape, generator)
+
     def _on_weights_changed(self) -> None:
         """Its weights were changed from outside: leave what was known of them; nothing by default."""
 
@@ -338,17 +353,35 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one file that `isthmus.load` reads: numbers and plain data, nothing to execute.
 
-        The state of a run that ended by itself (`path` + ".checkpoint") is removed.
+        The checkpoint of a completed run (`path` + ".checkpoint") is removed.
 
         Raises:
-            InputError: the folder cannot be written to; nothing is left half written.
+            InputError: the folder cannot be written to; no partial file is left.
         """
-        from isthmus.estimators.registry import save
-
-        check_is_fitted(self)
-        save(self, path)
+        super().save(path)
         if self.history_["stopped"] != "interrupted":
             checkpoints.remove(path)
+
+    def _pack(self) -> Packed:
+        preprocessing, preprocessing_config = self.preprocessing_.to_file()
+        baseline, baseline_config = self.baseline_.to_file()
+        tensors = {f"objective.{k}": v for k, v in self.objective_.state_dict().items()}
+        tensors |= {f"preprocessing.{k}": v for k, v in preprocessing.items()}
+        tensors |= {f"baseline.{k}": v for k, v in baseline.items()}
+        configs = {"preprocessing": preprocessing_config, "baseline": baseline_config}
+        return tensors, model_files.header_of(self, _FITTED) | configs
+
+    @classmethod
+    def _unpack(cls, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> Self:
+        model = cls(**model_files.arguments_of(header))
+        model_files.set_fitted(model, header)
+        model.preprocessing_ = Preprocessor.from_file(strip_prefix("preprocessing.", tensors), header["preprocessing"])
+        model.baseline_ = PrincipalComponents.from_file(strip_prefix("baseline.", tensors), header["baseline"])
+        model._n_features_out = model.code_size_
+        model.objective_ = model._rebuilt(torch.Generator().manual_seed(0))
+        model.objective_.load_state_dict(strip_prefix("objective.", tensors))
+        model.objective_.eval()
+        return model
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

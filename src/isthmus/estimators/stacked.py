@@ -136,10 +136,13 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
 
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> Stack:
         wanted = self._with_layer_defaults()
-        default = default_hidden_sizes(shape.n_columns, shape.code_size)
-        self.hidden_sizes_ = tuple(default if self.hidden_sizes is None else self.hidden_sizes)
+        given = shape.resolved("hidden_sizes", self.hidden_sizes)
+        self.hidden_sizes_ = tuple(default_hidden_sizes(shape.n_columns, shape.code_size) if given is None else given)
         if self.layers == "rbm":
-            return rbm_layers.build_rbm_stack(self, shape, generator)
+            return rbm_layers.build_rbm_stack(
+                shape, self.hidden_sizes_, self.code_activation or "sigmoid", generator,
+                method=self.method, n_steps=self.n_steps, n_chains=self.n_chains,
+            )  # fmt: skip
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         layers: list[Reconstruction] = []
         for n_inputs, n_units in pairwise((shape.n_columns, *self.hidden_sizes_, shape.code_size)):
