@@ -239,6 +239,27 @@ def test_weights_that_turn_nan_stop_learning_and_the_last_good_ones_stay(name):
 
 
 @every_kind
+def test_a_failed_refit_changes_nothing(name):
+    model = copy.deepcopy(fitted(name))
+    before = model.transform(X), model.reconstruct(X)
+    attributes = vars(model).keys()
+    with pytest.raises(InputError, match="NaN"):
+        model.fit(np.where(X[:, :20] > 8, np.nan, X[:, :20]))
+    model.set_params(likelihood="poisson", scaling="none")
+    with pytest.raises(InputError):
+        model.fit(-X[:, :30])
+    assert vars(model).keys() == attributes
+    np.testing.assert_array_equal(model.transform(X), before[0])
+    np.testing.assert_array_equal(model.reconstruct(X), before[1])
+
+
+@every_kind
+def test_a_validation_fraction_that_leaves_no_training_rows_is_refused(name):
+    with pytest.raises(InputError, match="validation_fraction=0.9 of 3 rows leaves 0 for training"):
+        clone(KINDS[name]).set_params(validation_fraction=0.9).fit(X[:3])
+
+
+@every_kind
 @pytest.mark.parametrize(
     ("changes", "text"),
     [

@@ -22,6 +22,7 @@ from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
 from isthmus.data.streams import BLOCK_SIZE, Subset, blocks
 from isthmus.errors import InputError
 from isthmus.estimators import checkpoints, inputs, model_files
+from isthmus.estimators.checkpoints import DigestedRows
 from isthmus.estimators.data_passes import (
     RangeCheckedRows,
     block_for_likelihood,
@@ -32,6 +33,7 @@ from isthmus.estimators.data_passes import (
 )
 from isthmus.estimators.diagnosis import diagnose_fit
 from isthmus.estimators.features import FeatureInspectionMixin
+from isthmus.estimators.labels import ClassLabels
 from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.records import ModelOutput, Shape
@@ -142,6 +144,7 @@ class BaseAutoencoder(
 
     # -- learning -----------------------------------------------------------------------------------
 
+    @inputs.unchanged_on_failure
     def fit(
         self,
         X: Any,
@@ -157,7 +160,7 @@ class BaseAutoencoder(
         Args:
             X: rows: an array (n, d), images (n, h, w), (n, h, w, c) or (n, c, h, w), a data frame,
                 scipy sparse rows, `isthmus.data.Documents`, or a data set of `isthmus.data.open`.
-            y: ignored; here so that pipelines work.
+            y: ignored by kinds that do not use labels (`uses_labels`); here so that pipelines work.
             validation: rows that are held out instead of a share of `X`.
             checkpoint: path of the model that will be saved; the state of the run is written to
                 `checkpoint` + ".checkpoint" while learning, and removed by `save`.
@@ -179,22 +182,31 @@ class BaseAutoencoder(
             X, scaling=scaling, missing=self.missing, categories=self.categories, units=units
         )
         all_rows = self.preprocessing_.rows(X)
-        resumed = checkpoints.read(checkpoint, self, all_rows) if checkpoint and resume else None
+        resumed = checkpoints.read(checkpoint) if checkpoint and resume else None
         self.seed_ = resumed.seed if resumed else seed_of(self.random_state)
         generator = torch.Generator().manual_seed(self.seed_)
-        rows, validation_rows = self._split_validation(all_rows, validation, generator)
-        if resumed:
-            resumed.check_validation(validation_rows)
+        labels = self._encoded_labels(y, len(all_rows))
+        rows, validation_rows = self._split_validation(all_rows, labels, validation, generator)
         self.n_rows_ = len(rows)
         notes = self._choose_code_size(rows)
-        self.likelihood_ = self._choose_likelihood(all_rows, validation_rows)
+        run: dict[str, str] = {}
+        if checkpoint:
+            digested = DigestedRows(all_rows)
+            digested_validation = None if validation_rows is None else DigestedRows(validation_rows)
+            self.likelihood_ = self._choose_likelihood(digested, digested_validation)
+            run = checkpoints.identity(self, digested, digested_validation, None if labels is None else labels.numbers)
+            notes += [checkpoints.SAMPLED_DIGEST_NOTE] if digested.is_sampled else []
+        else:
+            self.likelihood_ = self._choose_likelihood(all_rows, validation_rows)
+        if resumed:
+            resumed.check(run)
         self.objective_ = self._build_objective(self._shape(), generator)
         self._n_features_out = self.code_size_
         phases = self._phases(training_config_for(self, len(rows), checkpoint_every))
         with ProgressBar(f"{self.kind} ({self.code_size_})", self.verbose) as bar:
             *before, last = run_phases(
                 self.objective_, phases, rows, validation_rows, generator, on_progress=bar.on_progress,
-                save_state=checkpoints.writer(checkpoint, self, all_rows, validation_rows) if checkpoint else None,
+                save_state=checkpoints.writer(checkpoint, run, self.seed_) if checkpoint else None,
                 resumed=(resumed.tensors, resumed.data) if resumed else None,
             )  # fmt: skip
         self.objective_.eval()
@@ -204,12 +216,23 @@ class BaseAutoencoder(
         diagnose_fit(self, rows, validation_rows)
         return self
 
-    def _split_validation(self, rows: Rows, validation: Any, generator: torch.Generator) -> tuple[Rows, Rows | None]:
-        """The rows that are learned from, and those that are only looked at."""
+    @property
+    def uses_labels(self) -> bool:
+        """Whether `fit` uses `y`."""
+        return False
+
+    def _encoded_labels(self, y: Any, n_rows: int) -> ClassLabels | None:
+        """The labels as training uses them; None for a kind that does not use them."""
+        return None
+
+    def _split_validation(
+        self, rows: Rows, labels: ClassLabels | None, validation: Any, generator: torch.Generator
+    ) -> tuple[Rows, Rows | None]:
+        """The training rows and the validation rows."""
         if validation is not None:
             inputs.check_no_labels(validation)
             return rows, self.preprocessing_.rows(inputs.validate_input(self, validation, reset=False))
-        n_validation = round(self.validation_fraction * len(rows))
+        n_validation = inputs.n_validation_rows(self.validation_fraction, len(rows))
         if n_validation == 0:
             return rows, None
         order = torch.randperm(len(rows), generator=generator)

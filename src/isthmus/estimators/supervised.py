@@ -116,6 +116,10 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         """More labels, of those that `_fit_labels` has seen."""
         raise NotImplementedError
 
+    def _encoder_labels(self, labels: Tensor, encoder: BaseAutoencoder) -> Any:
+        """The labels as `fit` of an unfitted encoder takes them."""
+        raise NotImplementedError
+
     def _initial_output(self, labels: Tensor) -> Float[Tensor, " outputs"]:
         """What the head gives before learning, whatever the code."""
         raise NotImplementedError
@@ -131,6 +135,7 @@ class CodePredictor(SavedEstimator, BaseEstimator):
 
     # -- learning -----------------------------------------------------------------------------------
 
+    @inputs.unchanged_on_failure
     def fit(self, X: Any, y: Any = None, *, validation: tuple[Any, Any] | None = None) -> CodePredictor:
         """Learn the labels `y` from the codes of `X`.
 
@@ -147,12 +152,12 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         """
         self._check_parameters()
         if validation is not None and not (isinstance(validation, tuple | list) and len(validation) == 2):
-            raise InputError(f"{type(self).__name__} looks at labels too; give validation=(rows, labels)")
+            raise InputError(f"{type(self).__name__} validates on labels too; give validation=(rows, labels)")
         X = inputs.validate_input(self, X, reset=True)
         labels = self._fit_labels(validate_labels(self, y, n_rows_of(X)))
         self.seed_ = seed_of(self.random_state)
         generator = torch.Generator().manual_seed(self.seed_)
-        self.encoder_ = self._initial_encoder(X, y)
+        self.encoder_ = self._initial_encoder(X, labels)
         rows, validation_rows, notes = self._split_validation(
             LabelledRows(self.encoder_._rows(X), labels), validation, generator
         )
@@ -185,11 +190,8 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         if self.frozen and self.start == "random":
             raise InputError("frozen=True with start='random' would keep random weights; choose one of the two")
 
-    def _initial_encoder(self, X: Any, y: Any) -> BaseAutoencoder:
-        """A fitted autoencoder of our own: a copy of the one that was given, or one that is fitted now.
-
-        Labels are for a stack that learns its layers from them; other kinds take no notice.
-        """
+    def _initial_encoder(self, X: Any, labels: Tensor) -> BaseAutoencoder:
+        """A copy of the fitted autoencoder that was given, or one that is fitted now, with labels if it uses them."""
         given = self._encoder_argument()
         if hasattr(given, "objective_"):
             return copy.deepcopy(given)
@@ -198,7 +200,8 @@ class CodePredictor(SavedEstimator, BaseEstimator):
             fresh.set_params(random_state=self.seed_)
         if self.start == "random":
             fresh.set_params(max_epochs=1)  # it learns how rows are read; its weights are drawn anew
-        return fresh.fit(X, y).set_params(max_epochs=given.max_epochs)
+        y = self._encoder_labels(labels, fresh)
+        return fresh.fit(X, y if fresh.uses_labels else None).set_params(max_epochs=given.max_epochs)
 
     def _encoder_argument(self) -> BaseAutoencoder:
         """The autoencoder that the argument means.
