@@ -269,7 +269,7 @@ def test_rows_are_held_out_by_class_and_only_where_they_can_tell_something():
     few = CodeClassifier(encoder=coder(), **QUICK).fit(X[:100], Y[:100])
     assert few.n_rows_ == 100
     assert few.history_["epochs"][0]["held_out"] is None
-    assert few.history_["notes"] == ["no rows were held out: 10 would say too little; every epoch was learned"]
+    assert few.history_["notes"] == ["no validation set: 10 labelled rows are too few to choose an epoch by"]
     given = CodeClassifier(encoder=coder(), **QUICK).fit(X[:100], Y[:100], validation=(X[100:], Y[100:]))
     expected = (given.predict(X[100:]) != Y[100:]).mean()
     last = given.history_["epochs"][given.history_["best_epoch"]]["held_out"]
@@ -290,16 +290,16 @@ BROKEN = np.where(np.arange(300) == 7, np.nan, Y)
         ({}, np.stack([Y, Y], 1), "y should be a 1d array, got an array of shape .300, 2. instead"),
         ({"unlabeled": 3}, np.full(300, 3), "every label is 3, which means none; give some rows a label"),
         ({"encoder": "no/such.isthmus"}, Y, "no such file: no/such.isthmus"),
-        ({"encoder": 3}, Y, "encoder=3, which is no autoencoder"),
+        ({"encoder": 3}, Y, "encoder=3 is not an autoencoder"),
         (
             {"encoder": StandardScaler()},
             Y,
-            r"encoder=StandardScaler\(...\), which is no autoencoder; give one of isthmus",
+            r"encoder=StandardScaler\(...\) is not an autoencoder; give one of isthmus",
         ),
         (
             {"encoder": CodeClassifier(encoder=Autoencoder(hidden_sizes=(512, 256), code_size=8), head_epochs=3)},
             Y,
-            r"encoder=CodeClassifier\(...\), which is no autoencoder",
+            r"encoder=CodeClassifier\(...\) is not an autoencoder",
         ),
         ({"start": "encodr"}, Y, "start 'encodr' is unknown; did you mean 'encoder'"),
         ({"start": "random", "frozen": True}, Y, "would keep random weights; choose one of the two"),
@@ -307,7 +307,7 @@ BROKEN = np.where(np.arange(300) == 7, np.nan, Y)
         ({"head_learning_rate": 0}, Y, "head_learning_rate=0: it must be a number above 0"),
         ({"hidden_noise": -1}, Y, "hidden_noise=-1: it must be a number, 0 or more"),
         ({"reconstruction_weight": "a"}, Y, "reconstruction_weight='a': it must be a number, 0 or more"),
-        ({"input_dropout": 1.0}, Y, "input_dropout=1.0: it must be a share, at least 0 and below 1"),
+        ({"input_dropout": 1.0}, Y, "input_dropout=1.0: it must be a fraction, at least 0 and below 1"),
         ({"hidden_sizes": (0,)}, Y, "hidden_sizes=.0,.: it must be a list of whole numbers"),
     ],
 )
@@ -335,7 +335,7 @@ def test_a_class_that_was_not_learned_is_refused():
 
 def test_a_file_that_holds_a_classifier_is_no_encoder(tmp_path):
     CodeClassifier(encoder=coder(), **QUICK).fit(X, Y).save(tmp_path / "m")
-    with pytest.raises(InputError, match="m' holds a CodeClassifier, which is no autoencoder; give one of isthmus"):
+    with pytest.raises(InputError, match="m' holds a CodeClassifier is not an autoencoder; give one of isthmus"):
         CodeClassifier(encoder=str(tmp_path / "m"), **QUICK).fit(X, Y)
 
 

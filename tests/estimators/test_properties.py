@@ -271,7 +271,7 @@ def test_a_validation_fraction_that_leaves_no_training_rows_is_refused(name):
         ({"code_size": 0}, "code_size=0: it must be a whole number of at least 1"),
         ({"max_epochs": 1.5}, "max_epochs=1.5: it must be a whole number"),
         ({"learning_rate": -1}, "learning_rate=-1: it must be a number above 0"),
-        ({"validation_fraction": 1.0}, "validation_fraction=1.0: it must be a share, at least 0 and below 1"),
+        ({"validation_fraction": 1.0}, "validation_fraction=1.0: it must be a fraction, at least 0 and below 1"),
         ({"scaling": "log"}, "scaling='log' is not one of auto, none, standard, minmax"),
         ({"likelihood": "gausian"}, "unknown likelihood 'gausian'; did you mean 'gaussian'"),
         ({"device": "abacus"}, "device='abacus' is no device"),
@@ -284,7 +284,7 @@ def test_arguments_that_cannot_be_meant_are_refused_by_name(name, changes, text)
 
 @every_kind
 def test_labels_beside_the_rows_that_are_looked_at_are_refused(name):
-    with pytest.raises(InputError, match="validation holds a pair, as of rows and labels, .* give the rows alone"):
+    with pytest.raises(InputError, match="validation is a pair, as of rows and labels, .* give the rows alone"):
         clone(KINDS[name]).fit(X, validation=(X, np.zeros(len(X))))
     with pytest.raises(InputError, match="X holds rows of different lengths, or several arrays; give one array"):
         clone(KINDS[name]).fit(X, validation=[X, np.zeros(len(X))])
@@ -304,7 +304,7 @@ def test_values_outside_the_domain_of_the_likelihood_are_refused(name):
 
 @every_kind
 def test_one_row_is_refused_and_a_wide_code_is_noted_where_it_is_not_the_point(name):
-    with pytest.raises(InputError, match="n_samples=1: one row cannot be learned from"):
+    with pytest.raises(InputError, match="n_samples=1: training needs at least two rows"):
         clone(KINDS[name]).fit(X[:1])
     model = clone(KINDS[name]).set_params(code_size=9, max_epochs=1).fit(X[:, :8])
     noted = any("more units (9) than the data has columns (8)" in note for note in model.history_["notes"])
