@@ -192,7 +192,7 @@ def test_a_network_becomes_a_classifier():
 def test_a_network_that_imputes_rows_becomes_a_classifier_as_it_is():
     holes = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X)
     model = DeepBeliefNetwork(hidden_sizes=(12,), code_size=6, missing="mask", **SMALL).fit(holes)
-    with pytest.raises(InputError, match="missing='mask': the lowest machine completes missing entries"):
+    with pytest.raises(InputError, match="missing='mask': the lowest RBM imputes missing entries"):
         model.to_autoencoder()
     frozen = model.to_classifier(max_epochs=1, frozen=True, random_state=0).fit(holes, load_digits().target[:300])
     np.testing.assert_array_equal(frozen.encoder_.transform(holes), model.transform(holes))
@@ -206,7 +206,7 @@ def test_a_network_that_imputes_rows_becomes_a_classifier_as_it_is():
         ({"fine_tuning_learning_rate": 0.0}, "fine_tuning_learning_rate=0.0: it must be a number above 0"),
         (
             {"likelihood": "multinomial"},
-            "a deep belief network has no units for word counts; take a restricted machine",
+            "a deep belief network has no units for word counts; take an RBM",
         ),
         ({"n_draws": 0}, "n_draws=0: it must be a whole number of at least 1"),
     ],

@@ -1,4 +1,4 @@
-"""The facts of a fit, gathered for the doctor; what he finds goes into the history."""
+"""Collection of the facts of a fit for the doctor, whose findings go into the history."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from isthmus.parts.forward import Batch
 from isthmus.parts.sparse_activations import SparseActivation
 
 MAX_DIAGNOSIS_ROWS = 1024
-"""Rows of each part that the doctor looks at, evenly spread."""
+"""Rows of each part that the diagnosis uses, evenly spaced."""
 
 
 @torch.no_grad()
 def diagnose_fit(model: Any, rows: Rows, validation_rows: Rows | None) -> None:
-    """Write the doctor's findings on a model that was just fitted into its history."""
+    """Write the doctor's findings on a fitted model into its history."""
     history, objective = model.history_, model.objective_
     some = rows.batch(evenly_spaced(len(rows), MAX_DIAGNOSIS_ROWS))
     others = (
@@ -60,18 +60,18 @@ def diagnose_fit(model: Any, rows: Rows, validation_rows: Rows | None) -> None:
 
 
 def _error(objective: Reconstruction, batch: Batch) -> float:
-    """||x - r||^2 by row over its observed columns, the mean."""
+    """Return the mean over rows of ||x - r||^2 over observed columns."""
     r = objective.likelihood.mean_given(objective(batch).parameters, batch.x)
     return float(squared_residuals(batch.x, r, batch.mask).sum(1).mean())
 
 
 def _with_gaps(batch: Batch) -> Float[Tensor, "batch columns"]:
-    """The rows with NaN where nothing was observed."""
+    """Return the rows with NaN at missing entries."""
     return batch.x if batch.mask is None else batch.x.masked_fill(batch.mask == 0, torch.nan)
 
 
 def _shuffled(batch: Batch) -> Batch:
-    """The rows with each column in an order of its own, in which what was missing stays missing."""
+    """Return the rows with each column permuted independently, mask included."""
     x, mask = (
         None if part is None else shuffled_columns(part, torch.Generator().manual_seed(0))
         for part in (batch.x, batch.mask)
