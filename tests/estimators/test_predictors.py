@@ -320,7 +320,7 @@ def test_what_cannot_be_learned_is_refused_in_one_line(changes, y, text):
 @both
 @pytest.mark.parametrize("validation", [X, (X,), "X", 3])
 def test_supervised_training_requires_labels(predictor, y, validation):
-    with pytest.raises(InputError, match=r"looks at labels too; give validation=\(rows, labels\)"):
+    with pytest.raises(InputError, match=r"validates on labels too; give validation=\(rows, labels\)"):
         predictor(encoder=coder(), **QUICK).fit(X, y, validation=validation)
 
 
@@ -362,3 +362,29 @@ def test_rows_in_another_unit_than_the_encoders_are_warned_of_once_and_noisy_one
     noise = np.random.default_rng(0).normal(scale=0.2, size=grey.shape)
     assert ((grey + noise) < 0).any()
     encoder.transform(grey + noise)
+
+
+def test_the_marker_of_unlabelled_rows_is_no_class_of_a_supervised_stack():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 5))
+    y = np.where(np.arange(60) % 3 == 0, -1, X[:, 0] > 0)
+    stack = StackedAutoencoder(code_size=3, hidden_sizes=(4,), training="supervised", max_epochs=2)
+    classifier = CodeClassifier(encoder=stack, unlabeled=-1, max_epochs=2, random_state=0).fit(X, y)
+    assert classifier.classes_.tolist() == [0, 1]
+    assert classifier.encoder_._n_classes == 2
+
+
+def test_a_regressor_refuses_an_encoder_that_learns_classes():
+    X = np.random.default_rng(0).normal(size=(40, 5))
+    stack = StackedAutoencoder(code_size=3, hidden_sizes=(4,), training="supervised", max_epochs=2)
+    with pytest.raises(InputError, match="learns classes, and CodeRegressor has numbers as labels"):
+        CodeRegressor(encoder=stack, max_epochs=2, random_state=0).fit(X, X[:, 0])
+
+
+def test_a_failed_refit_of_a_classifier_changes_nothing():
+    X = np.random.default_rng(0).normal(size=(40, 5))
+    classifier = CodeClassifier(encoder=LinearAutoencoder(code_size=2, max_epochs=1), max_epochs=2, random_state=0)
+    before = classifier.fit(X, X[:, 0] > 0).predict_proba(X)
+    with pytest.raises(InputError):
+        classifier.fit(X, np.zeros(40))
+    np.testing.assert_array_equal(classifier.predict_proba(X), before)

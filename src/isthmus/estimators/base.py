@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from sklearn.utils.validation import check_is_fitted, check_random_state
 from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
 from isthmus.data.streams import BLOCK_SIZE, Subset, blocks
 from isthmus.errors import InputError
-from isthmus.estimators import checkpoints, inputs
+from isthmus.estimators import checkpoints, inputs, model_files
+from isthmus.estimators.checkpoints import DigestedRows
 from isthmus.estimators.data_passes import (
     RangeCheckedRows,
     block_for_likelihood,
@@ -32,24 +33,34 @@ from isthmus.estimators.data_passes import (
 )
 from isthmus.estimators.diagnosis import diagnose_fit
 from isthmus.estimators.features import FeatureInspectionMixin
+from isthmus.estimators.labels import ClassLabels
+from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.records import ModelOutput, Shape
 from isthmus.estimators.training_config import training_config_for
-from isthmus.evaluation.baseline import suggested_code_size
+from isthmus.evaluation.baseline import PrincipalComponents, suggested_code_size
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
-from isthmus.learning.trainer import TrainingConfig
+from isthmus.learning.trainer import TrainingConfig, strip_prefix
 from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import likelihood_config, likelihood_from
 
 DENSE_LIMIT = 2**30
 """Bytes of the largest dense array that sparse rows are reconstructed into."""
 
+_FITTED = (
+    "code_size_", "hidden_sizes_", "dense_sizes_", "seed_", "n_features_in_", "n_rows_", "likelihood_", "history_",
+    "score_kind_",
+)  # fmt: skip
+"""Fitted attributes that are plain data."""
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class BaseAutoencoder(
+    FeatureInspectionMixin, SavedEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """The promises that all kinds keep; see `docs/design.md`, section 3.
 
     Args:
@@ -133,6 +144,7 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
 
     # -- learning -----------------------------------------------------------------------------------
 
+    @inputs.unchanged_on_failure
     def fit(
         self,
         X: Any,
@@ -148,7 +160,7 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
         Args:
             X: rows: an array (n, d), images (n, h, w), (n, h, w, c) or (n, c, h, w), a data frame,
                 scipy sparse rows, `isthmus.data.Documents`, or a data set of `isthmus.data.open`.
-            y: ignored; here so that pipelines work.
+            y: ignored by kinds that do not use labels (`uses_labels`); here so that pipelines work.
             validation: rows that are held out instead of a share of `X`.
             checkpoint: path of the model that will be saved; the state of the run is written to
                 `checkpoint` + ".checkpoint" while learning, and removed by `save`.
@@ -170,22 +182,31 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
             X, scaling=scaling, missing=self.missing, categories=self.categories, units=units
         )
         all_rows = self.preprocessing_.rows(X)
-        resumed = checkpoints.read(checkpoint, self, all_rows) if checkpoint and resume else None
+        resumed = checkpoints.read(checkpoint) if checkpoint and resume else None
         self.seed_ = resumed.seed if resumed else seed_of(self.random_state)
         generator = torch.Generator().manual_seed(self.seed_)
-        rows, validation_rows = self._split_validation(all_rows, validation, generator)
-        if resumed:
-            resumed.check_validation(validation_rows)
+        labels = self._encoded_labels(y, len(all_rows))
+        rows, validation_rows = self._split_validation(all_rows, labels, validation, generator)
         self.n_rows_ = len(rows)
         notes = self._choose_code_size(rows)
-        self.likelihood_ = self._choose_likelihood(all_rows, validation_rows)
+        run: dict[str, str] = {}
+        if checkpoint:
+            digested = DigestedRows(all_rows)
+            digested_validation = None if validation_rows is None else DigestedRows(validation_rows)
+            self.likelihood_ = self._choose_likelihood(digested, digested_validation)
+            run = checkpoints.identity(self, digested, digested_validation, None if labels is None else labels.numbers)
+            notes += [checkpoints.SAMPLED_DIGEST_NOTE] if digested.is_sampled else []
+        else:
+            self.likelihood_ = self._choose_likelihood(all_rows, validation_rows)
+        if resumed:
+            resumed.check(run)
         self.objective_ = self._build_objective(self._shape(), generator)
         self._n_features_out = self.code_size_
         phases = self._phases(training_config_for(self, len(rows), checkpoint_every))
         with ProgressBar(f"{self.kind} ({self.code_size_})", self.verbose) as bar:
             *before, last = run_phases(
                 self.objective_, phases, rows, validation_rows, generator, on_progress=bar.on_progress,
-                save_state=checkpoints.writer(checkpoint, self, all_rows, validation_rows) if checkpoint else None,
+                save_state=checkpoints.writer(checkpoint, run, self.seed_) if checkpoint else None,
                 resumed=(resumed.tensors, resumed.data) if resumed else None,
             )  # fmt: skip
         self.objective_.eval()
@@ -195,12 +216,23 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
         diagnose_fit(self, rows, validation_rows)
         return self
 
-    def _split_validation(self, rows: Rows, validation: Any, generator: torch.Generator) -> tuple[Rows, Rows | None]:
-        """The rows that are learned from, and those that are only looked at."""
+    @property
+    def uses_labels(self) -> bool:
+        """Whether `fit` uses `y`."""
+        return False
+
+    def _encoded_labels(self, y: Any, n_rows: int) -> ClassLabels | None:
+        """The labels as training uses them; None for a kind that does not use them."""
+        return None
+
+    def _split_validation(
+        self, rows: Rows, labels: ClassLabels | None, validation: Any, generator: torch.Generator
+    ) -> tuple[Rows, Rows | None]:
+        """The training rows and the validation rows."""
         if validation is not None:
             inputs.check_no_labels(validation)
             return rows, self.preprocessing_.rows(inputs.validate_input(self, validation, reset=False))
-        n_validation = round(self.validation_fraction * len(rows))
+        n_validation = inputs.n_validation_rows(self.validation_fraction, len(rows))
         if n_validation == 0:
             return rows, None
         order = torch.randperm(len(rows), generator=generator)
@@ -228,6 +260,12 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
 
     def _shape(self) -> Shape:
         return Shape.of(self.preprocessing_, self.code_size_, self.likelihood_)
+
+    def _rebuilt(self, generator: torch.Generator) -> Reconstruction:
+        """Build the parts of a fitted model with new weights, in the sizes that `fit` resolved."""
+        hidden_sizes, dense_sizes = (getattr(self, name, None) for name in ("hidden_sizes_", "dense_sizes_"))
+        shape = replace(self._shape(), hidden_sizes=hidden_sizes, dense_sizes=dense_sizes)
+        return self._build_objective(shape, generator)
 
     def _on_weights_changed(self) -> None:
         """Its weights were changed from outside: leave what was known of them; nothing by default."""
@@ -338,17 +376,35 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one file that `isthmus.load` reads: numbers and plain data, nothing to execute.
 
-        The state of a run that ended by itself (`path` + ".checkpoint") is removed.
+        The checkpoint of a completed run (`path` + ".checkpoint") is removed.
 
         Raises:
-            InputError: the folder cannot be written to; nothing is left half written.
+            InputError: the folder cannot be written to; no partial file is left.
         """
-        from isthmus.estimators.registry import save
-
-        check_is_fitted(self)
-        save(self, path)
+        super().save(path)
         if self.history_["stopped"] != "interrupted":
             checkpoints.remove(path)
+
+    def _pack(self) -> Packed:
+        preprocessing, preprocessing_config = self.preprocessing_.to_file()
+        baseline, baseline_config = self.baseline_.to_file()
+        tensors = {f"objective.{k}": v for k, v in self.objective_.state_dict().items()}
+        tensors |= {f"preprocessing.{k}": v for k, v in preprocessing.items()}
+        tensors |= {f"baseline.{k}": v for k, v in baseline.items()}
+        configs = {"preprocessing": preprocessing_config, "baseline": baseline_config}
+        return tensors, model_files.header_of(self, _FITTED) | configs
+
+    @classmethod
+    def _unpack(cls, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> Self:
+        model = cls(**model_files.arguments_of(header))
+        model_files.set_fitted(model, header)
+        model.preprocessing_ = Preprocessor.from_file(strip_prefix("preprocessing.", tensors), header["preprocessing"])
+        model.baseline_ = PrincipalComponents.from_file(strip_prefix("baseline.", tensors), header["baseline"])
+        model._n_features_out = model.code_size_
+        model.objective_ = model._rebuilt(torch.Generator().manual_seed(0))
+        model.objective_.load_state_dict(strip_prefix("objective.", tensors))
+        model.objective_.eval()
+        return model
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -70,7 +70,8 @@ class ConvolutionalAutoencoder(BaseAutoencoder):
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         pair = convolutions(
             shape.image_shape or (1, 1, shape.n_columns), shape.code_size, likelihood,
-            hidden_sizes=self.hidden_sizes, dense_sizes=self.dense_sizes, activation=self.activation,
+            hidden_sizes=shape.resolved("hidden_sizes", self.hidden_sizes),
+            dense_sizes=shape.resolved("dense_sizes", self.dense_sizes), activation=self.activation,
             kernel_size=self.kernel_size, normalization=self.normalization, dropout=self.dropout, generator=generator,
         )  # fmt: skip
         self.hidden_sizes_, self.dense_sizes_ = pair.hidden_sizes, pair.dense_sizes

@@ -89,8 +89,8 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
                 f"method={self.method!r}: a deep Boltzmann machine learns by persistent chains, method='pcd'; "
                 "contrastive divergence serves its layers one by one (pretraining_epochs)"
             )
-        given = (shape.code_size,) if self.hidden_sizes is None else self.hidden_sizes
-        self.hidden_sizes_ = tuple(int(size) for size in given)
+        given = shape.resolved("hidden_sizes", self.hidden_sizes)
+        self.hidden_sizes_ = tuple(int(size) for size in ((shape.code_size,) if given is None else given))
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         machine = DBMEnergy(likelihood, (*self.hidden_sizes_, shape.code_size), generator=generator)
         chosen = self._contrast_options()

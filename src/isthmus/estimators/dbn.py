@@ -85,8 +85,8 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
     # -- the recipe ---------------------------------------------------------------------------------
 
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> DBNObjective:
-        given = (shape.code_size,) if self.hidden_sizes is None else self.hidden_sizes
-        self.hidden_sizes_ = tuple(int(size) for size in given)
+        given = shape.resolved("hidden_sizes", self.hidden_sizes)
+        self.hidden_sizes_ = tuple(int(size) for size in ((shape.code_size,) if given is None else given))
         if shape.likelihood["name"] == COUNT_LIKELIHOOD:
             raise InputError(
                 "a deep belief network has no units for word counts; take a restricted machine (kind 'rbm'), or "

@@ -64,9 +64,8 @@ class Autoencoder(BaseAutoencoder):
 
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
-        self.hidden_sizes_ = tuple(
-            default_hidden_sizes(shape.n_columns, shape.code_size) if self.hidden_sizes is None else self.hidden_sizes
-        )
+        given = shape.resolved("hidden_sizes", self.hidden_sizes)
+        self.hidden_sizes_ = tuple(default_hidden_sizes(shape.n_columns, shape.code_size) if given is None else given)
         pair = perceptrons(
             shape.n_columns, self.hidden_sizes_, shape.code_size, likelihood,
             tied=self.tied, code_activation=self.code_activation, activation=self.activation,

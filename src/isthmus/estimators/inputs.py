@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +14,24 @@ from sklearn.utils.validation import check_array, validate_data
 
 from isthmus.data.preprocessing import input_type
 from isthmus.errors import InputError
+
+Fit = TypeVar("Fit", bound=Callable[..., Any])
+
+
+def unchanged_on_failure(fit: Fit) -> Fit:
+    """Decorate `fit`: one that raises leaves the attributes of the estimator as they were before."""
+
+    @functools.wraps(fit)
+    def guarded(estimator: Any, *arguments: Any, **options: Any) -> Any:
+        before = dict(vars(estimator))
+        try:
+            return fit(estimator, *arguments, **options)
+        except BaseException:
+            vars(estimator).clear()
+            vars(estimator).update(before)
+            raise
+
+    return cast(Fit, guarded)
 
 
 def validate_input(estimator: Any, X: Any, *, reset: bool) -> Any:
@@ -82,6 +101,25 @@ def check_enough_rows(n_rows: int) -> None:
     """One row cannot be learned from."""
     if n_rows < 2:
         raise InputError(f"n_samples={n_rows}: one row cannot be learned from; give at least two rows")
+
+
+def n_validation_rows(fraction: float, n_rows: int) -> int:
+    """The number of rows that a validation fraction holds out.
+
+    Raises:
+        InputError: fewer than two training rows are left.
+
+    Example:
+        >>> n_validation_rows(0.1, 50)
+        5
+    """
+    n_validation = round(fraction * n_rows)
+    if n_validation and n_rows - n_validation < 2:
+        raise InputError(
+            f"validation_fraction={fraction} of {n_rows} rows leaves {n_rows - n_validation} for training, which needs "
+            "at least two; give a smaller fraction, or more rows"
+        )
+    return n_validation
 
 
 def check_no_labels(validation: Any) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 
@@ -17,9 +18,6 @@ from isthmus.learning.unrolling import UnrolledAutoencoder
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.layers import check_choice
 from isthmus.parts.likelihoods import Bernoulli, likelihood_from
-
-if TYPE_CHECKING:
-    from isthmus.estimators.stacked import StackedAutoencoder
 
 HIDDEN_UNITS = {"sigmoid": "bernoulli", "linear": "gaussian", "softplus": "rectified"}
 """The hidden units of the top machine by the activation of the code."""
@@ -36,21 +34,26 @@ WEIGHT_DECAY = 2e-4
 """w of w/2 ||W||^2, as in Hinton, A practical guide to training RBMs (2010), section 10."""
 
 
-def build_rbm_stack(model: StackedAutoencoder, shape: Shape, generator: torch.Generator) -> UnrolledAutoencoder:
-    """The machines of a stack, drawn, and the whole that they make."""
+def build_rbm_stack(
+    shape: Shape, hidden_sizes: Sequence[int], code_activation: str, generator: torch.Generator, **options: Any
+) -> UnrolledAutoencoder:
+    """Initialise the RBMs of a stack and unroll them into an autoencoder.
+
+    Args:
+        shape: of the data and the code.
+        hidden_sizes: units of each RBM but the top one, lowest first.
+        code_activation: a key of `HIDDEN_UNITS`; it names the top RBM's hidden units.
+        generator: of the weights.
+        options: method, n_steps and n_chains of `ContrastiveDivergence`.
+    """
     likelihood, layers = likelihood_from(shape.likelihood, shape.n_columns), list[ContrastiveDivergence]()
-    for n_inputs, n_units in pairwise((shape.n_columns, *model.hidden_sizes_, shape.code_size)):
-        top = len(layers) == len(model.hidden_sizes_)
-        machine = RBMEnergy(
+    for n_inputs, n_units in pairwise((shape.n_columns, *hidden_sizes, shape.code_size)):
+        top = len(layers) == len(hidden_sizes)
+        rbm = RBMEnergy(
             Bernoulli(n_inputs) if layers else likelihood, n_units,
-            hidden=HIDDEN_UNITS[model.code_activation or "sigmoid"] if top else "bernoulli", generator=generator,
+            hidden=HIDDEN_UNITS[code_activation] if top else "bernoulli", generator=generator,
         )  # fmt: skip
-        layers.append(
-            ContrastiveDivergence(
-                machine, method=model.method, n_steps=model.n_steps, n_chains=model.n_chains,
-                weight_decay=WEIGHT_DECAY,
-            )
-        )  # fmt: skip
+        layers.append(ContrastiveDivergence(rbm, weight_decay=WEIGHT_DECAY, **options))
     return UnrolledAutoencoder(layers)
 
 
@@ -86,7 +89,20 @@ def layer_training_config(
     )
 
 
-def check_rbm_arguments(model: StackedAutoencoder) -> None:
+class StackArguments(Protocol):
+    """The arguments of a stack that its RBMs restrict."""
+
+    training: str
+    corruption: Any
+    sparsity: str | None
+    contraction_weight: float
+    tied: bool | None
+    activation: str | None
+    code_activation: str | None
+    pretraining_epochs: int | None
+
+
+def check_rbm_arguments(model: StackArguments) -> None:
     """Refuse arguments that machines have no use for.
 
     Raises:

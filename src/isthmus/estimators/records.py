@@ -57,6 +57,7 @@ class Shape:
         image_shape: (channels, height, width) of images, None for other rows.
         likelihood: the configuration of p_dec.
         groups: columns of model space that stand for one column of the user's table.
+        hidden_sizes, dense_sizes: sizes that an earlier fit resolved; None where they are resolved now.
     """
 
     n_columns: int
@@ -64,6 +65,19 @@ class Shape:
     image_shape: tuple[int, int, int] | None
     likelihood: dict[str, Any]
     groups: tuple[tuple[int, ...], ...] = ()
+    hidden_sizes: tuple[int, ...] | None = None
+    dense_sizes: tuple[int, ...] | None = None
+
+    def resolved(self, name: str, argument: Any) -> Any:
+        """The sizes that an earlier fit resolved, else the constructor's argument.
+
+        Example:
+            >>> shape = Shape(784, 8, None, {}, hidden_sizes=(128, 64))
+            >>> shape.resolved("hidden_sizes", None), shape.resolved("dense_sizes", (32,))
+            ((128, 64), (32,))
+        """
+        sizes = getattr(self, name)
+        return argument if sizes is None else sizes
 
     @classmethod
     def of(cls, preprocessing: Preprocessor, code_size: int, likelihood: dict[str, Any]) -> Shape:

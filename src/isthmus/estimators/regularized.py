@@ -208,7 +208,8 @@ class Regularized(Regularization):
             raise InputError("network='conv' has no corruption='missing'; use network='mlp' with it")
         return convolutions(
             shape.image_shape or (1, 1, shape.n_columns), shape.code_size, likelihood,
-            hidden_sizes=self.hidden_sizes or None, dense_sizes=self.dense_sizes, **options,
+            hidden_sizes=shape.resolved("hidden_sizes", self.hidden_sizes) or None,
+            dense_sizes=shape.resolved("dense_sizes", self.dense_sizes), **options,
         )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -19,11 +19,12 @@ from torch import Tensor
 from isthmus.data.preprocessing import n_rows_of
 from isthmus.data.streams import LabelledRows, Subset, blocks
 from isthmus.errors import InputError
-from isthmus.estimators import inputs
+from isthmus.estimators import inputs, model_files
 from isthmus.estimators.base import BaseAutoencoder, seed_of
 from isthmus.estimators.data_passes import padded
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.labels import validate_labels
+from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.training_config import training_config_for
 from isthmus.learning.objectives import Reconstruction
@@ -31,17 +32,20 @@ from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
 from isthmus.learning.supervision import Loss, Supervision
-from isthmus.learning.trainer import TrainingConfig
+from isthmus.learning.trainer import TrainingConfig, strip_prefix
 from isthmus.parts.networks import MLP, check_choice
 
 STARTS = ("encoder", "random")
+
+_FITTED = ("seed_", "n_features_in_", "n_rows_", "history_")
+"""Fitted attributes that are plain data."""
 
 MIN_LABELLED_VALIDATION_ROWS = 20
 """Labelled rows below which none is held out: the error of so few says nothing about when to stop."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class CodePredictor(BaseEstimator):
+class CodePredictor(SavedEstimator, BaseEstimator):
     """A head on a code: what `CodeClassifier` and `CodeRegressor` share.
 
     Args:
@@ -112,6 +116,10 @@ class CodePredictor(BaseEstimator):
         """More labels, of those that `_fit_labels` has seen."""
         raise NotImplementedError
 
+    def _encoder_labels(self, labels: Tensor, encoder: BaseAutoencoder) -> Any:
+        """The labels as `fit` of an unfitted encoder takes them."""
+        raise NotImplementedError
+
     def _initial_output(self, labels: Tensor) -> Float[Tensor, " outputs"]:
         """What the head gives before learning, whatever the code."""
         raise NotImplementedError
@@ -127,6 +135,7 @@ class CodePredictor(BaseEstimator):
 
     # -- learning -----------------------------------------------------------------------------------
 
+    @inputs.unchanged_on_failure
     def fit(self, X: Any, y: Any = None, *, validation: tuple[Any, Any] | None = None) -> CodePredictor:
         """Learn the labels `y` from the codes of `X`.
 
@@ -143,12 +152,12 @@ class CodePredictor(BaseEstimator):
         """
         self._check_parameters()
         if validation is not None and not (isinstance(validation, tuple | list) and len(validation) == 2):
-            raise InputError(f"{type(self).__name__} looks at labels too; give validation=(rows, labels)")
+            raise InputError(f"{type(self).__name__} validates on labels too; give validation=(rows, labels)")
         X = inputs.validate_input(self, X, reset=True)
         labels = self._fit_labels(validate_labels(self, y, n_rows_of(X)))
         self.seed_ = seed_of(self.random_state)
         generator = torch.Generator().manual_seed(self.seed_)
-        self.encoder_ = self._initial_encoder(X, y)
+        self.encoder_ = self._initial_encoder(X, labels)
         rows, validation_rows, notes = self._split_validation(
             LabelledRows(self.encoder_._rows(X), labels), validation, generator
         )
@@ -181,11 +190,8 @@ class CodePredictor(BaseEstimator):
         if self.frozen and self.start == "random":
             raise InputError("frozen=True with start='random' would keep random weights; choose one of the two")
 
-    def _initial_encoder(self, X: Any, y: Any) -> BaseAutoencoder:
-        """A fitted autoencoder of our own: a copy of the one that was given, or one that is fitted now.
-
-        Labels are for a stack that learns its layers from them; other kinds take no notice.
-        """
+    def _initial_encoder(self, X: Any, labels: Tensor) -> BaseAutoencoder:
+        """A copy of the fitted autoencoder that was given, or one that is fitted now, with labels if it uses them."""
         given = self._encoder_argument()
         if hasattr(given, "objective_"):
             return copy.deepcopy(given)
@@ -194,7 +200,8 @@ class CodePredictor(BaseEstimator):
             fresh.set_params(random_state=self.seed_)
         if self.start == "random":
             fresh.set_params(max_epochs=1)  # it learns how rows are read; its weights are drawn anew
-        return fresh.fit(X, y).set_params(max_epochs=given.max_epochs)
+        y = self._encoder_labels(labels, fresh)
+        return fresh.fit(X, y if fresh.uses_labels else None).set_params(max_epochs=given.max_epochs)
 
     def _encoder_argument(self) -> BaseAutoencoder:
         """The autoencoder that the argument means.
@@ -206,9 +213,7 @@ class CodePredictor(BaseEstimator):
         if given is None:
             return Autoencoder()
         if isinstance(given, str | os.PathLike):
-            from isthmus.estimators.registry import load
-
-            given = load(given)
+            given = model_files.load(given)
         if not isinstance(given, BaseAutoencoder):
             what = type(given).__name__
             description = f"{what}(...)" if isinstance(given, BaseEstimator) else " ".join(repr(given).split())[:60]
@@ -260,7 +265,7 @@ class CodePredictor(BaseEstimator):
     def _prepare_encoder(self, rows: Rows, generator: torch.Generator) -> Reconstruction:
         """The parts that are started from; drawn anew where that was asked for."""
         if self.start == "random":
-            self.encoder_.objective_ = self.encoder_._build_objective(self.encoder_._shape(), generator)
+            self.encoder_.objective_ = self.encoder_._rebuilt(generator)
             self.encoder_.objective_.prepare(rows)
         if not self.frozen and self.reconstruction_weight == 0.0:
             self.encoder_.objective_.separate_encoder()
@@ -292,16 +297,28 @@ class CodePredictor(BaseEstimator):
 
     # -- files, copies ------------------------------------------------------------------------------
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it to one file that `isthmus.load` reads, with the autoencoder in it.
+    def _pack(self) -> Packed:
+        nested, encoder = self.encoder_._pack()
+        tensors = {f"encoder.{k}": v for k, v in nested.items()}
+        tensors |= {f"head.{k}": v for k, v in self.objective_.head.state_dict().items()}
+        labels = {k: np.asarray(v) for k, v in self._fitted_labels().items()}
+        packed = {k: {"dtype": v.dtype.str, "values": model_files.plain(k, v.tolist())} for k, v in labels.items()}
+        header = model_files.header_of(self, _FITTED, without=("encoder",))
+        return tensors, header | {"labels": packed, "encoder": encoder}
 
-        Raises:
-            InputError: the folder cannot be written to; nothing is left half written.
-        """
-        from isthmus.estimators.registry import save
-
-        check_is_fitted(self)
-        save(self, path)
+    @classmethod
+    def _unpack(cls, tensors: dict[str, Tensor], header: dict[str, Any]) -> Self:
+        """The argument `encoder` becomes an unfitted autoencoder of the same arguments."""
+        encoder = model_files.unpack(strip_prefix("encoder.", tensors), header["encoder"])
+        model = cls(encoder=clone(encoder), **model_files.arguments_of(header))
+        model_files.set_fitted(model, header)
+        for name, array in header["labels"].items():
+            setattr(model, name, np.asarray(array["values"], dtype=array["dtype"]))
+        model.encoder_ = encoder
+        model.objective_ = model._build(encoder.objective_, torch.Generator().manual_seed(0))
+        model.objective_.head.load_state_dict(strip_prefix("head.", tensors))
+        model.objective_.eval()
+        return model
 
     def __sklearn_clone__(self) -> CodePredictor:
         """An unfitted copy that starts from a copy of the same fitted autoencoder: so does each fold of a search."""
