@@ -75,8 +75,8 @@ class DigestedRows:
             self._hashes = [hashlib.sha256(_file_state(self.rows).encode()) for _ in range(3)]
             self._update(self.rows.batch(evenly_spaced(len(self.rows), 256)))
         else:
-            for index in torch.arange(self._position, len(self)).split(BLOCK_SIZE):
-                self.batch(index)
+            for start in range(self._position, len(self), BLOCK_SIZE):
+                self.batch(torch.arange(start, min(start + BLOCK_SIZE, len(self))))
         return hashlib.sha256(b"".join(part.digest() for part in self._hashes)).hexdigest()[:16]
 
     def _update(self, batch: Batch) -> None:
