@@ -44,8 +44,8 @@ def test_a_classifier_of_digits_predicts_most_test_labels(models, tmp_path, succ
 
 
 def test_fit_logs_data_classes_and_training(models, tmp_path, succeed):
-    asked = ("classify", "fit", "digits", "--encoder", models / "digits.isthmus", "-o", tmp_path / "clf", *QUICK)
-    result = succeed(*asked, "--json")
+    command = ("classify", "fit", "digits", "--encoder", models / "digits.isthmus", "-o", tmp_path / "clf", *QUICK)
+    result = succeed(*command, "--json")
     for message in (
         "data: digits:train: 1,258 rows, images of 8x8 float32",
         "classifier: 10 classes, fine-tuned deep encoder with code size 16, 1,132 training rows, seed 0",
@@ -59,7 +59,7 @@ def test_fit_logs_data_classes_and_training(models, tmp_path, succeed):
     X = isthmus.data.open("digits:test").X
     ours, theirs = (isthmus.load(folder / "clf").predict_proba(X) for folder in (tmp_path, models))
     np.testing.assert_array_equal(ours, theirs)
-    quiet = succeed(*asked, "--force", "--quiet")
+    quiet = succeed(*command, "--force", "--quiet")
     assert quiet.stdout == quiet.stderr == ""
 
 
@@ -91,19 +91,19 @@ def test_empty_cells_can_be_marked_as_unlabelled(typed, classes, table, models, 
     )  # fmt: skip
     model = isthmus.load(tmp_path / "clf")
     assert (model.classes_.tolist(), model.n_rows_) == (list(classes), 40)
-    asked = ("classify", "predict", tmp_path / "clf", tmp_path / "gaps.csv", "--labels", "species")
-    assert "(40 rows)" in succeed(*asked, "-o", tmp_path / "p.csv").stderr
+    command = ("classify", "predict", tmp_path / "clf", tmp_path / "gaps.csv", "--labels", "species")
+    assert "(40 rows)" in succeed(*command, "-o", tmp_path / "p.csv").stderr
 
 
 def test_a_text_label_is_refused_if_the_labels_are_numbers(models, tmp_path, refused):
-    asked = ("classify", "fit", "digits", "--encoder", models / "digits.isthmus", "-o", tmp_path / "clf", *QUICK)
-    refused((*asked, "--unlabeled", "foo"), "--unlabeled foo: the labels are numbers")
+    command = ("classify", "fit", "digits", "--encoder", models / "digits.isthmus", "-o", tmp_path / "clf", *QUICK)
+    refused((*command, "--unlabeled", "foo"), "--unlabeled foo: the labels are numbers")
 
 
 @pytest.mark.parametrize("name", ["p.csv", "p.parquet", "p.npz"])
 def test_classes_of_a_table_are_written_in_each_format(name, models, tmp_path, succeed, table):
-    asked = ("--labels", "species", "--encoder", models / "table.isthmus")
-    succeed("classify", "fit", models / "table.csv", *asked, "-o", tmp_path / "clf", *QUICK)
+    command = ("--labels", "species", "--encoder", models / "table.isthmus")
+    succeed("classify", "fit", models / "table.csv", *command, "-o", tmp_path / "clf", *QUICK)
     succeed("classify", "predict", tmp_path / "clf", models / "table.csv", "-o", tmp_path / name)
     model = isthmus.load(tmp_path / "clf")
     rows = table.drop(columns="species")
@@ -121,12 +121,12 @@ def test_classes_of_a_table_are_written_in_each_format(name, models, tmp_path, s
 def test_labels_with_unknown_classes_are_refused_only_if_requested(models, tmp_path, succeed, refused):
     digits = isthmus.data.open("digits:test")
     np.savez(tmp_path / "rows.npz", X=digits.X, y=digits.labels + 5)
-    asked = ("classify", "predict", models / "clf", tmp_path / "rows.npz", "-o", tmp_path / "p.csv")
-    result = succeed(*asked, "--json")
+    command = ("classify", "predict", models / "clf", tmp_path / "rows.npz", "-o", tmp_path / "p.csv")
+    result = succeed(*command, "--json")
     assert "note: no accuracy computed from the labels in the data: y holds the class 10" in result.stderr
     assert "accuracy" not in json.loads(result.stdout)
     np.save(tmp_path / "labels.npy", digits.labels + 5)
-    refused((*asked, "--force", "--labels", tmp_path / "labels.npy"), "y holds the class 10")
+    refused((*command, "--force", "--labels", tmp_path / "labels.npy"), "y holds the class 10")
 
 
 @pytest.mark.parametrize(

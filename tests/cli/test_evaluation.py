@@ -61,8 +61,8 @@ def test_lists_of_topics_are_refused_as_labels(tmp_path, succeed, refused):
     lines = [f'{{"text": "{text}", "topics": ["tin", "news"]}}\n' for text in texts]
     (tmp_path / "news.jsonl").write_text("".join(lines))
     succeed("fit", tmp_path / "news.jsonl", "-o", tmp_path / "m.isthmus", "--kind", "linear", "--epochs", 1)
-    asked = ("evaluate", tmp_path / "m.isthmus", tmp_path / "news.jsonl", "--labels", "topics")
-    refused(asked, "each label is a list of classes")
+    command = ("evaluate", tmp_path / "m.isthmus", tmp_path / "news.jsonl", "--labels", "topics")
+    refused(command, "each label is a list of classes")
 
 
 def test_evaluate_prints_a_table_with_baselines(inputs, succeed):
@@ -114,10 +114,10 @@ def test_exact_zeros_and_dead_units_are_printed_if_there_are_any(inputs, tmp_pat
         "fit", tmp_path / "x.npy", "-o", tmp_path / "m", "--kind", "sparse", "--code-size", 50, "--epochs", 1,
         "--set", "sparsity=topk", "--set", "k=1", "--set", "random_state=0",
     )  # fmt: skip
-    asked = ("evaluate", tmp_path / "m", tmp_path / "x.npy")
-    facts = json.loads(succeed(*asked, "--json").stdout)
+    command = ("evaluate", tmp_path / "m", tmp_path / "x.npy")
+    facts = json.loads(succeed(*command, "--json").stdout)
     assert facts["dead_units"] > 0
-    words = " ".join(succeed(*asked).stdout.split())
+    words = " ".join(succeed(*command).stdout.split())
     assert f"exact zeros in the codes │ {facts['zero_share']:.1%}" in words
     assert f"dead units (zero in every row) │ {facts['dead_units']} of 50" in words
     plain = succeed("evaluate", inputs / "array.isthmus", inputs / "array.npy").stdout

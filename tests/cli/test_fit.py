@@ -21,7 +21,7 @@ def test_fit_writes_a_model_that_loads_and_logs_its_results(inputs, tmp_path, su
         "data: table: 60 rows, a table of 4 columns",
         "model: deep, 6-8-2, likelihood mixed, seed 0",
         "training: 2 epochs",
-        "squared error per row:",
+        "squared error per row (60 rows, scaled columns): ",
         "PCA with the same code size:",
         f"model written to {tmp_path / 'm.isthmus'}",
     ):

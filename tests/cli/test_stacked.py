@@ -48,8 +48,8 @@ def test_a_label_column_is_removed_from_the_rows(inputs, tmp_path, succeed, refu
         ("fit", rows, "-o", model, *SMALL, "--set", "training=supervised"),
         "has no labels; name a column or a .npy file with --labels",
     )
-    asked = ("-o", model, *SMALL, "--set", "training=supervised", "--labels", "species", "--validation", rows)
-    assert "layer 3 of 3: 2 epochs" in succeed("fit", rows, *asked).stderr
+    command = ("-o", model, *SMALL, "--set", "training=supervised", "--labels", "species", "--validation", rows)
+    assert "layer 3 of 3: 2 epochs" in succeed("fit", rows, *command).stderr
     assert "species" not in isthmus.load(model).feature_names_in_
     assert (
         json.loads(succeed("evaluate", model, rows, "--json").stdout)["rows"] == 60
@@ -59,10 +59,10 @@ def test_a_label_column_is_removed_from_the_rows(inputs, tmp_path, succeed, refu
 
 def test_labels_are_read_from_a_file(inputs, tmp_path, succeed, refused):
     np.save(tmp_path / "labels.npy", np.arange(60) % 2)
-    asked = (*SMALL, "--set", "training=supervised", "--labels")
-    succeed("fit", inputs / "array.npy", "-o", tmp_path / "m.isthmus", *asked, tmp_path / "labels.npy")
+    command = (*SMALL, "--set", "training=supervised", "--labels")
+    succeed("fit", inputs / "array.npy", "-o", tmp_path / "m.isthmus", *command, tmp_path / "labels.npy")
     np.save(tmp_path / "few.npy", np.arange(6))
     refused(
-        ("fit", inputs / "array.npy", "-o", tmp_path / "n.isthmus", *asked, tmp_path / "few.npy"),
+        ("fit", inputs / "array.npy", "-o", tmp_path / "n.isthmus", *command, tmp_path / "few.npy"),
         "shape (6,) for 60 rows; one label per row is needed",
     )

@@ -83,7 +83,7 @@ def _print_results(results: dict[str, Any]) -> None:
         if own not in results:
             continue
         baseline = f"{results[other]:.4g}" if other else ""
-        remark = "baseline: PCA, same code size" if "pca" in str(other) else "baseline: the columns" if other else ""
+        remark = "baseline: PCA, same code size" if "pca" in str(other) else "baseline: on the columns" if other else ""
         if "pca" in str(other) and results["below_pca"] is None:
             baseline, remark = "none", "PCA of this code size is exact"
         table.add_row(name, f"{results[own]:.4g}", baseline, remark)

@@ -229,10 +229,10 @@ def _log_summary(model: BaseAutoencoder, summary: dict[str, Any], log: Log) -> N
         log.info(phase_line(phase["name"], phase["epochs"], phase["seconds"], phase["stopped"]))
     log.info(phase_line(model.history_["name"], summary["epochs"], summary["seconds"], summary["stopped"]))
     pca_is_exact = summary["code_size"] >= summary["columns"]
-    pca_error = "0 (not fewer units than columns)" if pca_is_exact else f"{summary['pca_squared_error_per_row']:.4g}"
+    pca_error = "0 (no fewer units than columns)" if pca_is_exact else f"{summary['pca_squared_error_per_row']:.4g}"
     log.info(
-        f"squared error per row: {summary['squared_error_per_row']:.4g}; PCA with the same code size: {pca_error} "
-        f"({summary['rows_judged']:,} rows, scaled columns)"
+        f"squared error per row ({pluralize(summary['rows_judged'], 'row')}, scaled columns): "
+        f"{summary['squared_error_per_row']:.4g}; PCA with the same code size: {pca_error}"
     )
     for finding in summary["findings"]:
         if finding["name"] not in (NAN, "constant-columns"):  # NaN is reported last, constant columns above

@@ -22,11 +22,11 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
     for name in ("kind", "written_by", "code_size", "hidden_sizes", "columns", "rows", "weights", "likelihood", "seed"):
-        table.add_row(name.replace("_", " "), _shown(contents[name]))
+        table.add_row(_title(name), _shown(contents[name]))
     for section in ("preprocessing", "history", "recipe"):
         table.add_section()
         for name, value in contents[section].items():
-            table.add_row(name if section == "recipe" else _TITLES.get(name, name.replace("_", " ")), _shown(value))
+            table.add_row(name if section == "recipe" else _title(name), _shown(value))
     table.add_section()
     for finding in contents["findings"]:
         table.add_row("finding", f"{finding['message']}; {finding['advice']}")
@@ -36,8 +36,15 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
     print_table(table)
 
 
-_TITLES = {"train": "training loss", "held_out": "validation loss", "stopped": "stop reason", "dtype": "data type"}
+_TITLES = {
+    "rows": "training rows", "train": "training loss", "held_out": "validation loss", "stopped": "stop reason",
+    "source": "data source", "dtype": "data type",
+}  # fmt: skip
 """Printed names of entries whose key is not their name."""
+
+
+def _title(key: str) -> str:
+    return _TITLES.get(key, key.replace("_", " "))
 
 
 def _shown(value: Any) -> str:

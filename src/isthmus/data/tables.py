@@ -53,17 +53,17 @@ def learn_columns(
         InputError: if columns contain dates, free text or too many levels (the message names them all), or if a
             column or unit is unknown.
     """
-    wanted = {str(name): unit for name, unit in (units or {}).items()}
+    requested = {str(name): unit for name, unit in (units or {}).items()}
     named = (categories,) if isinstance(categories, str) else categories or ()
-    wanted |= {str(name): "categorical" for name in named}
-    for name, unit in wanted.items():
+    requested |= {str(name): "categorical" for name in named}
+    for name, unit in requested.items():
         _known(name, [str(column) for column in table.columns])
         if unit not in UNITS:
             raise InputError(f"column {name!r}: unit {unit!r} is not one of {', '.join(UNITS)}")
     columns, refused = [], []
     for name in table.columns:
         try:
-            columns.append(_learn(str(name), table[name], wanted.get(str(name))))
+            columns.append(_learn(str(name), table[name], requested.get(str(name))))
         except InputError as error:
             refused.append(str(error))
     if refused:
@@ -77,18 +77,18 @@ def _known(name: str, names: Sequence[str]) -> None:
         raise InputError(f"no column {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
-def _learn(name: str, values: pd.Series, wanted: str | None) -> TableColumn:
+def _learn(name: str, values: pd.Series, requested: str | None) -> TableColumn:
     dtype = str(values.dtype)
     present = values.dropna()
     if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
         raise InputError(f"column {name!r} contains dates; exclude it, or convert it to numbers")
     if pd.api.types.is_complex_dtype(values):
         raise InputError(f"column {name!r}: Complex data not supported; split it into two real columns")
-    if pd.api.types.is_bool_dtype(values) and wanted is None:
+    if pd.api.types.is_bool_dtype(values) and requested is None:
         return TableColumn(name, "binary", [False, True], dtype)
-    if pd.api.types.is_numeric_dtype(values) and wanted in (None, "real", "count"):
-        return TableColumn(name, wanted or _numeric_unit(present), [], dtype)
-    return _learn_levels(name, present, wanted, dtype)
+    if pd.api.types.is_numeric_dtype(values) and requested in (None, "real", "count"):
+        return TableColumn(name, requested or _numeric_unit(present), [], dtype)
+    return _learn_levels(name, present, requested, dtype)
 
 
 def _numeric_unit(values: pd.Series) -> str:
@@ -102,20 +102,24 @@ def _numeric_unit(values: pd.Series) -> str:
     return "count" if is_integer and low == 0 and 1 < high <= MAX_COUNT else "real"
 
 
-def _learn_levels(name: str, present: pd.Series, wanted: str | None, dtype: str) -> TableColumn:
-    odd = next((value for value in present if not isinstance(value, str | bool | int | float | np.generic)), None)
-    if odd is not None:
-        raise InputError(f"column {name!r} contains {type(odd).__name__} values; exclude it, or convert it to numbers")
+def _learn_levels(name: str, present: pd.Series, requested: str | None, dtype: str) -> TableColumn:
+    unsupported = next(
+        (value for value in present if not isinstance(value, str | bool | int | float | np.generic)), None
+    )
+    if unsupported is not None:
+        raise InputError(
+            f"column {name!r} contains {type(unsupported).__name__} values; exclude it, or convert it to numbers"
+        )
     levels = sorted(present.unique().tolist(), key=str)
-    if wanted != "categorical" and dtype != "category":
+    if requested != "categorical" and dtype != "category":
         _refuse_text(name, present, levels)
-    if wanted == "binary" and len(levels) > 2:
+    if requested == "binary" and len(levels) > 2:
         raise InputError(
             f"column {name!r} has {len(levels)} values and cannot be binary; set its unit to 'categorical'"
         )
     if not levels:
         raise InputError(f"column {name!r} contains no values; exclude it")
-    unit = "binary" if len(levels) == 2 and wanted != "categorical" else "categorical"
+    unit = "binary" if len(levels) == 2 and requested != "categorical" else "categorical"
     return TableColumn(name, unit, [_plain(level) for level in levels], dtype)
 
 
