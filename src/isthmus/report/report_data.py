@@ -58,7 +58,7 @@ def collect_report_data(model: BaseAutoencoder, X: object) -> ReportData:
         InputError: there are no rows; or rows that the model cannot read.
     """
     if n_rows_of(X) == 0:
-        raise InputError("there are no rows to report on; give at least one")
+        raise InputError("there are no rows to report on; pass at least one")
     pca = model.baseline_
     by_row: list[list[np.ndarray]] = [[], [], [], []]
     by_column, observed = np.zeros((4, model.preprocessing_.n_columns)), np.zeros(())
