@@ -204,7 +204,7 @@ def test_texts_are_shown_with_their_largest_terms_and_their_beginning(page_of):
 def test_the_headline_compares_the_error_with_that_of_pca(page_of):
     case, page = page_of("images")
     error = float(case.model.reconstruction_error(case.X).mean())
-    assert f"A code of 3 units represents 64 columns with a squared error of {error:.4g} per row" in page.text
+    assert f"A code of 3 units represents 64 pixels with a squared error of {error:.4g} per row" in page.text
     assert "that of a PCA of the same size" in page.text
 
 
@@ -215,6 +215,9 @@ def test_columns_of_a_table_are_counted_as_the_users_columns(page_of):
     assert f"A code of 3 units represents {columns}" in page.text
     assert f"for {columns}" in page.text
     assert "9 columns" not in page.text
+    assert "represents 30 pixels (90 model inputs)" in page_of("colours")[1].text
+    assert "represents 10 terms with" in page_of("text")[1].text
+    assert "represents 90 columns with" in page_of("sparse")[1].text
 
 
 def test_no_ratio_to_a_pca_error_of_zero_is_shown(tmp_path):

@@ -98,7 +98,7 @@ def _data(model: BaseAutoencoder, n_rows: int) -> list[Entry]:
         Entry("rows in this report", f"{n_rows:,}"),
         Entry("training rows", f"{model.n_rows_:,}"),
         Entry("type of data", _SOURCES.get(preprocessing.source, preprocessing.source)),
-        Entry("columns", count_columns(preprocessing)),
+        Entry("size of a row", count_columns(preprocessing)),
     ]
     if preprocessing.image_shape is not None:
         entries.append(Entry("images", "{} channels of {} × {}".format(*preprocessing.image_shape)
@@ -154,7 +154,10 @@ def phases(history: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
 def _training(model: BaseAutoencoder) -> list[Entry]:
     history: dict[str, Any] = model.history_
     before = history.get("pretraining") or []
-    entries = [Entry("seed", str(model.seed_)), Entry("end", STOPPED.get(history["stopped"], history["stopped"]))]
+    entries = [
+        Entry("seed", str(model.seed_)),
+        Entry("end of training", STOPPED.get(history["stopped"], history["stopped"])),
+    ]
     if history["epochs"]:
         last = history["epochs"][-1]
         best = history.get("best_epoch", -1)

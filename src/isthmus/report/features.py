@@ -229,7 +229,8 @@ def _explanation(model: BaseAutoencoder, shown: Int[np.ndarray, " shown"], pictu
     scale = "Grey is zero" if _coloured(model) else "Blue is negative, red is positive"
     return (
         f"For each unit: {filters}its effect (the change of the mean code’s reconstruction when the unit goes from its "
-        f"smallest to its largest value), and the rows with its largest and smallest values. {scale}."
+        "smallest to its largest value), and the rows with its largest values, as well as its smallest values if it "
+        f"takes both signs. {scale}."
     )
 
 

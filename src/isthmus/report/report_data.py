@@ -149,7 +149,14 @@ def user_columns(preprocessing: Preprocessor) -> list[Column]:
 
 
 def count_columns(preprocessing: Preprocessor) -> str:
-    """Describe the number of columns of the user, and of model space if it differs: "6 columns (12 model inputs)"."""
-    n_columns = len(user_columns(preprocessing))
-    inputs = "" if n_columns == preprocessing.n_columns else f" ({pluralize(preprocessing.n_columns, 'model input')})"
-    return f"{pluralize(n_columns, 'column')}{inputs}"
+    """Describe the number of the user's columns, pixels or terms, and of model inputs if it differs.
+
+    The result is, for example, "6 columns (12 model inputs)".
+    """
+    if preprocessing.image_shape is not None:
+        counted = pluralize(preprocessing.image_shape[1] * preprocessing.image_shape[2], "pixel")
+    else:
+        noun = "term" if preprocessing.source == "text" else "column"
+        counted = pluralize(len(user_columns(preprocessing)), noun)
+    inputs = pluralize(preprocessing.n_columns, "model input")
+    return counted if counted.split()[0] == inputs.split()[0] else f"{counted} ({inputs})"

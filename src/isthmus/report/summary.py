@@ -76,7 +76,7 @@ def _errors(ours: float, pca: float) -> tuple[Bar, ...]:
 
 def _accuracies(code: float, raw: float) -> tuple[Bar, ...]:
     """Return bars of two accuracies on a scale from 0 to 1."""
-    return ("code", f"{code:.1%}", code, "ours"), ("columns", f"{raw:.1%}", raw, "raw")
+    return ("code", f"{code:.1%}", code, "ours"), ("input", f"{raw:.1%}", raw, "raw")
 
 
 def comparison_rows(report_data: ReportData, pca_is_exact: bool) -> list[tuple[str, str, str, str]]:
@@ -117,7 +117,7 @@ def histograms(codes: Float[np.ndarray, "rows code_size"], statistics: UnitStati
 
 def _histogram(unit: int, values: np.ndarray, statistics: UnitStatistics) -> Histogram:
     low, high = float(values.min()), float(values.max())
-    remark = f"mean {number(float(statistics.mean[unit]))}, sd {number(float(statistics.std[unit]))}"
+    remark = f"mean {number(float(statistics.mean[unit]))}, std {number(float(statistics.std[unit]))}"
     if statistics.dead[unit]:
         remark = "dead (always zero)"
     elif statistics.collapsed[unit]:
