@@ -9,9 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from isthmus import Autoencoder
 from isthmus.errors import InputError
 from isthmus.estimators.registry import KINDS
 from isthmus.evaluation.doctor import RULES, ColumnStatistics, FitFacts, column_statistics, diagnose, shuffled_columns
@@ -126,6 +128,16 @@ def test_constant_columns_are_those_of_the_users_table() -> None:
     facts = replace(HEALTHY, n_columns=4, columns=scales([1.0, 1.0, 0.0, 0.0]), user_columns=table)
     assert say("constant-columns", facts).startswith("1 of 3 columns is constant: 'batch' |")
     assert silent("constant-columns", replace(facts, columns=scales([1.0, 1.0, 0.0, 1.0])))
+
+
+def test_a_fit_passes_the_columns_of_the_users_table_to_the_doctor() -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {"size": rng.normal(size=60), "colour": rng.choice(["red", "green", "blue"], 60), "batch": 1.0}
+    )
+    model = Autoencoder(code_size=2, hidden_sizes=(4,), max_epochs=1, random_state=0).fit(table)
+    messages = {finding["name"]: finding["message"] for finding in model.history_["findings"]}
+    assert messages["constant-columns"] == "1 of 3 columns is constant: 'batch'"
 
 
 # -- the code
