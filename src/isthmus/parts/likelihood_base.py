@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 import torch
@@ -17,15 +17,8 @@ from isthmus.errors import InputError
 ROWS_CHECKED_AT_ONCE = 8192
 UNIT_INTERVAL = "values in [0, 1]"
 UNIT_INTERVAL_ADVICE = "use scaling='minmax' or likelihood='gaussian'"
-MEAN_MARGIN = 0.01
-"""How near to the edge of its range a mean may start: a unit that starts saturated does not learn."""
-
-LINKS: dict[str, Callable[[Tensor], Tensor]] = {
-    "identity": lambda mean: mean,
-    "logit": lambda mean: torch.logit(mean.clamp(MEAN_MARGIN, 1 - MEAN_MARGIN)),
-    "log": lambda mean: mean.clamp(min=MEAN_MARGIN).log(),
-}
-"""From a mean to the parameter that stands for it."""
+MEAN_MARGIN = 1e-6
+"""How far from the end of its range `parameters_for` keeps a mean: at the end itself the parameter is infinite."""
 
 
 class Likelihood(nn.Module, ABC):
@@ -46,7 +39,6 @@ class Likelihood(nn.Module, ABC):
         domain: the values it admits, in words.
         advice: what to do about a value that it does not admit.
         bounds: where its mean lies; values far outside are of another unit.
-        link: the map of LINKS from a mean to the parameter that stands for it, column by column.
     """
 
     name: str
@@ -54,7 +46,6 @@ class Likelihood(nn.Module, ABC):
     domain: ClassVar[str] = "finite numbers"
     advice: str = "correct it"
     bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
-    link: ClassVar[str] = "identity"
 
     def __init__(self, n_columns: int, n_parameters: int) -> None:
         super().__init__()
@@ -98,11 +89,25 @@ class Likelihood(nn.Module, ABC):
         return (x < low - (high - low)) | (x > high + (high - low))
 
     def parameters_for(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " parameters"]:
-        """The decoder's output whose mean is `mean` (away from the edges of its range), where learning starts.
+        """Return the decoder's output for a given mean: the inverse of `mean`.
 
-        A decoder that starts at the mean of the rows need not spend its first steps on finding it.
+        `mean(parameters_for(m))` is m within 1e-4 relative, in float32 too: for any finite m of real columns, for m
+        in [1e-6, 1 - 1e-6] of columns with a mean in [0, 1], for shares of at least 1e-6 of categorical columns and
+        words, and for mean counts in [1e-3, 1e5]. A mean nearer to the end of its range, where the parameter is
+        infinite, counts as `MEAN_MARGIN` away from it.
         """
-        return torch.cat([LINKS[self.link](mean), mean.new_zeros(self.n_parameters - self.n_columns)])
+        return torch.cat([self.link(mean), mean.new_zeros(self.n_parameters - self.n_columns)])
+
+    def starting_parameters(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " parameters"]:
+        """Return the decoder's output at which training starts, given the mean of the training rows.
+
+        This is `parameters_for`, unless a mean near the end of its range makes a start that generalises badly.
+        """
+        return self.parameters_for(mean)
+
+    def link(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
+        """Return the parameter of each column that gives it its mean; the mean itself unless a subclass says more."""
+        return mean
 
     def mean_given(
         self, parameters: Float[Tensor, "*draws batch parameters"], x: Float[Tensor, "batch columns"]
@@ -215,6 +220,11 @@ def observed(
 ) -> Float[Tensor, "batch columns"]:
     """x with 0, which every likelihood admits, where nothing was observed: 0 times NaN would be NaN."""
     return x if weight is None else x.masked_fill(weight == 0, 0.0)
+
+
+def logit(mean: Tensor) -> Tensor:
+    """log(m / (1 - m)), the inverse of the sigmoid, with m in [1e-6, 1 - 1e-6]."""
+    return torch.logit(mean.clamp(MEAN_MARGIN, 1 - MEAN_MARGIN))
 
 
 def soft_clip(value: Tensor, bound: float) -> Tensor:

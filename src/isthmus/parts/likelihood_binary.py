@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +10,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from isthmus.parts.likelihood_base import (
+    MEAN_MARGIN,
     UNIT_INTERVAL,
     UNIT_INTERVAL_ADVICE,
     Likelihood,
+    logit,
 )
 from isthmus.parts.sampling import bernoulli, rand_like
+
+BISECTIONS = 70
+"""Halvings of an interval of at most 1e6: the logit is found to the last digit of float64."""
+
+START_MARGIN = 1e-3
+"""Of the continuous Bernoulli. After an epoch of 50,000 digits the held-out nll is -4,365 nats; -2,425 with 1e-6."""
 
 
 class Bernoulli(Likelihood):
@@ -38,7 +46,6 @@ class Bernoulli(Likelihood):
     """
 
     name = "bernoulli"
-    link = "logit"
     title = "Bernoulli"
     domain = UNIT_INTERVAL
     advice = UNIT_INTERVAL_ADVICE
@@ -57,6 +64,10 @@ class Bernoulli(Likelihood):
     def mean(self, parameters: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
         """sigma(l)."""
         return torch.sigmoid(parameters)
+
+    def link(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
+        """log(m / (1 - m))."""
+        return logit(mean)
 
     @torch.no_grad()
     def sample(
@@ -95,7 +106,6 @@ class ContinuousBernoulli(Likelihood):
     """
 
     name = "continuous-bernoulli"
-    link = "logit"
     title = "Continuous Bernoulli"
     domain = UNIT_INTERVAL
     advice = UNIT_INTERVAL_ADVICE
@@ -108,12 +118,29 @@ class ContinuousBernoulli(Likelihood):
         self, parameters: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch columns"]
     ) -> Float[Tensor, "*draws batch columns"]:
         """(1/2 - x_j) l_j + log( sinh(l_j / 2) / (l_j / 2) )."""
-        logits = parameters.to(x.dtype)
-        return (0.5 - x) * logits + _LogSinhc.apply(0.5 * logits)
+        return cast(Tensor, _ContinuousBernoulliNLL.apply(parameters.to(x.dtype), x.expand_as(parameters)))
 
     def mean(self, parameters: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
         """1/2 + (coth(l/2) - 2/l) / 2, which is closer to 1/2 than sigma(l) is."""
-        return 0.5 + 0.5 * _langevin(0.5 * parameters)
+        return _continuous_bernoulli_mean(parameters)
+
+    def link(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
+        """The logit at which `mean` is m, by bisection: near -1/m for a small m, near 1/(1 - m) for a large one."""
+        m = mean.double().clamp(MEAN_MARGIN, 1 - MEAN_MARGIN)
+        low, high = -1 / m, 1 / (1 - m)
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            is_below = self.mean(middle) < m
+            low, high = torch.where(is_below, middle, low), torch.where(is_below, high, middle)
+        return middle.to(mean.dtype)
+
+    def starting_parameters(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
+        """`parameters_for` of a mean in [0.001, 0.999].
+
+        The nll of a value at the far end of the range is |l|, and l is near -1/m: where the training rows are always 0,
+        one held-out entry of 1 would cost a million nats.
+        """
+        return self.parameters_for(mean.clamp(START_MARGIN, 1 - START_MARGIN))
 
     @torch.no_grad()
     def sample(
@@ -130,41 +157,44 @@ class ContinuousBernoulli(Likelihood):
         return (x >= 0) & (x <= 1)
 
 
-class _LogSinhc(torch.autograd.Function):
-    """log(sinh(y) / y) = |y| + log((1 - exp(-2|y|)) / 2|y|), with its derivative in closed form.
+class _ContinuousBernoulliNLL(torch.autograd.Function):
+    """x |l| + log((1 - exp(-|l|)) / |l|) for l < 0, and with 1 - x for x where l > 0; the derivative in closed form.
 
-    Autograd's own way through it keeps ten tensors of the size of x, takes half as long again, and cancels at zero.
+    Of these terms none cancels another, so a logit of a million keeps its digits. Autograd's own way through them keeps
+    ten tensors of the size of x, takes half as long again, and cancels at zero.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(y: Tensor) -> Tensor:
-        size = y.abs().clamp_min(1e-30)  # 0/0 at zero itself; expm1 keeps every digit beside it
-        return torch.log(torch.expm1(-2 * size) / (-2 * size)) + size
+    def forward(logits: Tensor, x: Tensor) -> Tensor:
+        size = logits.abs().clamp_min(1e-30)  # 0/0 at zero itself; expm1 keeps every digit beside it
+        return torch.where(logits > 0, 1 - x, x) * size + torch.log(torch.expm1(-size) / -size)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
         ctx.save_for_forward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        return gradient * _langevin(y)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        logits, x = ctx.saved_tensors
+        x_gradient = -gradient * logits if ctx.needs_input_grad[1] else None
+        return gradient * (_continuous_bernoulli_mean(logits) - x), x_gradient
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        return tangent * _langevin(y)
+    def jvp(ctx: Any, logits_tangent: Tensor, x_tangent: Tensor) -> Tensor:
+        logits, x = ctx.saved_tensors
+        return logits_tangent * (_continuous_bernoulli_mean(logits) - x) - x_tangent * logits
 
 
-def _langevin(y: Tensor) -> Tensor:
-    """coth(y) - 1/y, the derivative of log(sinh(y) / y), and by its series at zero."""
+def _continuous_bernoulli_mean(logits: Tensor) -> Tensor:
+    """1/k - 1/(exp(k) - 1) for l = -k < 0, 1 minus that for l = k > 0, and by the series at zero."""
     # Below this the next term of the series is under 1e-12; above it the closed form loses two digits at most.
-    small = y.abs() < 0.05
-    near = torch.where(small, y, 0.0)
-    far = torch.where(small, 1.0, y)
+    is_small = logits.abs() < 0.1
+    near = torch.where(is_small, logits, 0.0)
     square = near.square()
-    series = near * (1 / 3 - square * (1 / 45 - square * 2 / 945))
-    return torch.where(small, series, 1 / torch.tanh(far) - 1 / far)
+    series = 0.5 + near * (1 / 12 - square * (1 / 720 - square / 30240))
+    k = torch.where(is_small, 1.0, logits.abs())
+    below = 1 / k - 1 / torch.expm1(k.clamp(max=80.0))  # beyond, 1/k alone has all digits, and exp(k) no derivative
+    return torch.where(is_small, series, torch.where(logits > 0, 1 - below, below))

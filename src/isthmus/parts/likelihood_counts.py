@@ -12,6 +12,7 @@ from torch import Tensor
 
 from isthmus.errors import InputError
 from isthmus.parts.likelihood_base import (
+    MEAN_MARGIN,
     ColumnBlocks,
     Likelihood,
     observed,
@@ -51,7 +52,6 @@ class Categorical(Likelihood):
     """
 
     name = "categorical"
-    link = "log"
     title = "Categorical"
     domain = "shares in [0, 1] that sum to 1 in each group of one-hot columns"
     advice = "encode the column as one-hot, or use likelihood='bernoulli' or 'gaussian'"
@@ -90,6 +90,10 @@ class Categorical(Likelihood):
     def mean(self, parameters: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
         """softmax(l) in each group."""
         return self._ungrouped([torch.softmax(block, dim=-1) for block in self._grouped(parameters)])
+
+    def link(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
+        """log m."""
+        return mean.clamp(min=MEAN_MARGIN).log()
 
     @torch.no_grad()
     def sample(
@@ -148,7 +152,6 @@ class Multinomial(Likelihood):
     """
 
     name = "multinomial"
-    link = "log"
     title = "Multinomial"
     domain = "counts, whole numbers from 0"
     advice = "use scaling='none' on counts, or likelihood='gaussian'"
@@ -184,6 +187,11 @@ class Multinomial(Likelihood):
     ) -> Float[Tensor, "*draws batch columns"]:
         """n * softmax(l), as many words as the row has."""
         return self.mean(parameters, total=x.sum(-1))
+
+    def link(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
+        """log m, of mean counts as well as of rates; a rate is at least 1e-6."""
+        least = MEAN_MARGIN * mean.sum()
+        return mean.clamp(min=least.clamp(min=torch.finfo(mean.dtype).tiny)).log()
 
     @torch.no_grad()
     def sample(
@@ -243,7 +251,6 @@ class Poisson(Likelihood):
     """
 
     name = "poisson"
-    link = "log"
     title = "Poisson"
     domain = "counts, whole numbers from 0"
     advice = "use likelihood='gaussian'"
@@ -274,6 +281,12 @@ class Poisson(Likelihood):
     def mean(self, parameters: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
         """exp(b), in model units."""
         return torch.exp(soft_clip(parameters, LOG_RATE_BOUND))
+
+    def link(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
+        """20 atanh(log m / 20), for m in model units of at least 1e-6 counts, and from exp(-19.9) to exp(19.9)."""
+        log_mean = torch.maximum(mean, MEAN_MARGIN / self.scale).log()
+        bound = 0.995 * LOG_RATE_BOUND
+        return LOG_RATE_BOUND * torch.atanh(log_mean.clamp(-bound, bound) / LOG_RATE_BOUND)
 
     @torch.no_grad()
     def sample(

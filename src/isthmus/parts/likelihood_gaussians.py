@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.parts.likelihood_base import Likelihood, observed, soft_clip, weighted_sum
+from isthmus.parts.likelihood_base import Likelihood, logit, observed, soft_clip, weighted_sum
 from isthmus.parts.sampling import rand_like, randn_like
 
 LOG_2_PI = math.log(2 * math.pi)
@@ -103,7 +103,6 @@ class GaussianUnit(Gaussian):
 
     name = "gaussian-unit"
     title = "Gaussian (unit interval)"
-    link = "logit"
     bounds = (0.0, 1.0)
 
     def nll(
@@ -124,6 +123,10 @@ class GaussianUnit(Gaussian):
     def mean(self, parameters: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
         """sigma(l)."""
         return torch.sigmoid(parameters)
+
+    def link(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
+        """log(m / (1 - m))."""
+        return logit(mean)
 
     @torch.no_grad()
     def sample(
