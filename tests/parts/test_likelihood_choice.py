@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 from isthmus.errors import InputError
-from isthmus.parts.likelihood_base import ROWS_CHECKED_AT_ONCE
-from isthmus.parts.likelihoods import LIKELIHOODS, choose_likelihood, likelihood_config, likelihood_from
+from isthmus.estimators.contrastive import default_learning_rate
+from isthmus.estimators.inputs import scaling_for
+from isthmus.parts.likelihood_base import ROWS_CHECKED_AT_ONCE, register
+from isthmus.parts.likelihoods import LIKELIHOODS, Poisson, choose_likelihood, likelihood_config, likelihood_from
+from isthmus.parts.visible_units import VISIBLE_UNITS, BinaryUnits, units_of, visible_units
 
 
 def at(row: int, column: int, value: float, like: Sequence[float]) -> Tensor:
@@ -138,6 +141,24 @@ def test_a_users_name_becomes_a_configuration() -> None:
     mixture = {"name": "mixture-density", "n_components": 5, "covariance": "diagonal"}
     assert likelihood_config("mixture-density", x) == mixture
     assert likelihood_config({"name": "mixture-density", "n_components": 2}, x) == mixture | {"n_components": 2}
+
+
+def test_a_new_likelihood_is_known_by_its_registration_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for registry in (LIKELIHOODS, VISIBLE_UNITS):
+        monkeypatch.setitem(registry, "visits", None)  # the entries are removed after the test
+
+    @register
+    class Visits(Poisson):
+        name = "visits"
+
+    @units_of(Visits)
+    class VisitUnits(BinaryUnits):
+        learning_rate = 0.02
+
+    assert isinstance(likelihood_from(likelihood_config("visits", X), 2), Visits)
+    assert isinstance(visible_units(Visits(2)), VisitUnits)
+    assert default_learning_rate("visits") == 0.02
+    assert scaling_for("auto", "visits") == "none"
 
 
 KNOWN = ", ".join(LIKELIHOODS)

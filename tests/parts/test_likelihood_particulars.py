@@ -8,7 +8,7 @@ import torch
 from scipy import optimize, special, stats
 from torch import Tensor
 
-from isthmus.parts.likelihoods import LIKELIHOODS, GaussianLearned, likelihood_from
+from isthmus.parts.likelihoods import LIKELIHOODS, GaussianLearned, GaussianPerColumn, likelihood_from
 
 
 def test_bernoulli_nll_of_reals_is_the_cross_entropy() -> None:
@@ -54,13 +54,13 @@ def test_multinomial_mean_and_draws_follow_the_number_of_words() -> None:
     assert torch.equal(likelihood.sample(parameters, torch.Generator(), total=0), torch.zeros(4, 3))
 
 
-@pytest.mark.parametrize("per_column", [False, True])
-def test_the_optimal_learned_variance_is_the_mean_squared_residual(per_column: bool) -> None:
+@pytest.mark.parametrize("kind", [GaussianLearned, GaussianPerColumn])
+def test_the_optimal_learned_variance_is_the_mean_squared_residual(kind: type[GaussianLearned]) -> None:
     generator = torch.Generator().manual_seed(0)
     spread = torch.tensor([0.1, 1.0, 7.0], dtype=torch.float64)
     r = torch.zeros(200, 3, dtype=torch.float64)
     x = spread * torch.randn(200, 3, generator=generator, dtype=torch.float64)
-    likelihood = GaussianLearned(3, per_column=per_column).double()
+    likelihood = kind(3).double()
     optimiser = torch.optim.LBFGS(likelihood.parameters(), max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
@@ -70,7 +70,7 @@ def test_the_optimal_learned_variance_is_the_mean_squared_residual(per_column: b
         return value
 
     optimiser.step(loss)
-    expected = x.square().mean(0) if per_column else x.square().mean()
+    expected = x.square().mean(0) if kind is GaussianPerColumn else x.square().mean()
     torch.testing.assert_close(likelihood.variance.detach(), expected, rtol=1e-4, atol=0)
 
 

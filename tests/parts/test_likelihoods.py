@@ -22,7 +22,9 @@ from torch.overrides import TorchFunctionMode
 
 from isthmus.parts.likelihoods import (
     LIKELIHOODS,
+    Categorical,
     Likelihood,
+    Mixed,
     likelihood_from,
 )
 
@@ -467,6 +469,27 @@ def test_a_row_without_observed_columns_has_an_nll_of_zero(case: Case) -> None:
     parameters, x = case.rows(likelihood)
     nll = likelihood.nll(parameters, x, torch.zeros_like(x))
     torch.testing.assert_close(nll, torch.zeros_like(nll), rtol=0, atol=1e-12)
+
+
+@every_case
+def test_least_squares_are_claimed_exactly_where_the_nll_grows_with_the_squared_error_alone(case: Case) -> None:
+    likelihood = case.likelihood()
+    parameters, x = case.rows(likelihood, n_rows=40)
+    squared_error = (likelihood.mean_given(parameters, x) - x).square().sum(-1).numpy()
+    order = np.argsort(squared_error)
+    grows = bool((np.diff(likelihood.nll(parameters, x).detach().numpy()[order]) >= 0).all())
+    assert LIKELIHOODS[case.config["name"]].has_least_squares == grows
+
+
+@every_case
+def test_counts_do_not_survive_scaling(case: Case) -> None:
+    likelihood = case.likelihood()
+    _, x = case.rows(likelihood, n_rows=40)
+    scaled = bool(likelihood.in_support(0.7 * x).all())
+    if LIKELIHOODS[case.config["name"]].is_count:
+        assert not scaled
+    elif not isinstance(likelihood, Categorical | Mixed):
+        assert scaled
 
 
 @every_case

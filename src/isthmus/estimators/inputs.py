@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from isthmus.data.preprocessing import input_type
 from isthmus.errors import InputError
+from isthmus.parts.likelihoods import LIKELIHOODS
 
 
 def validate_input(estimator: Any, X: Any, *, reset: bool) -> Any:
@@ -75,7 +76,8 @@ def scaling_for(scaling: str, likelihood: Any) -> str:
         >>> scaling_for("auto", "poisson"), scaling_for("auto", "gaussian")
         ('none', 'auto')
     """
-    return "none" if scaling == "auto" and likelihood in ("poisson", "multinomial") else scaling
+    known = LIKELIHOODS.get(likelihood) if isinstance(likelihood, str) else None
+    return "none" if scaling == "auto" and known is not None and known.is_count else scaling
 
 
 def check_enough_rows(n_rows: int) -> None:

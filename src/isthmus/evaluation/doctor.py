@@ -14,6 +14,7 @@ import numpy as np
 from isthmus.errors import pluralize
 from isthmus.evaluation.facts import ColumnStatistics, Finding, FitFacts, column_statistics, shuffled_columns
 from isthmus.evaluation.residuals import is_zero_error
+from isthmus.parts.likelihoods import LIKELIHOODS
 
 __all__ = ["RULES", "ColumnStatistics", "Finding", "FitFacts", "column_statistics", "diagnose", "shuffled_columns"]
 
@@ -56,12 +57,6 @@ second, which have nothing in common with the data but their columns' values, ha
 LARGE_RATE = 1e-2
 """Adam's usual rate is 1e-3; ten times that is the first suspect of a loss that diverges."""
 
-SQUARED = frozenset({"gaussian", "gaussian-unit", "gaussian-learned"})
-"""Likelihoods that are largest where the squared error is smallest, as PCA's is."""
-
-LOGARITHMIC = frozenset({"bernoulli", "continuous-bernoulli", "categorical", "multinomial", "mixed"})
-"""Likelihoods that take the logarithm of a probability."""
-
 
 def diagnose(facts: FitFacts) -> list[Finding]:
     """All that the rules find, warnings first, without what another finding explains.
@@ -89,8 +84,8 @@ def unscaled_input(facts: FitFacts) -> Finding | None:
     if varies and reach < SMALLEST_INPUT:
         message = f"no value of the input is larger than {reach:.2g}"
         return Finding("unscaled-input", message, "take scaling='minmax' (--scaling minmax)")
-    # A multinomial is of counts, which scaling would spoil. Within [-1, 1] the rare pixel of an image is no fault.
-    if facts.scaling != "none" or facts.likelihood == "multinomial" or reach <= 1:
+    # Scaling would spoil counts. Within [-1, 1] the rare pixel of an image is no fault.
+    if facts.scaling != "none" or LIKELIHOODS[facts.likelihood].is_count or reach <= 1:
         return None
     messages = [_spreads(facts)]
     if reach > LARGEST_INPUT:
@@ -276,7 +271,7 @@ def worse_than_pca(facts: FitFacts) -> Finding | None:
     excess = error - facts.pca_error
     if not excess > max(PCA_EXCESS_NOTE * facts.pca_error, PCA_EXCESS_OF_VARIANCE * facts.columns.variance):
         return None
-    minimises = facts.likelihood in SQUARED and not facts.penalised
+    minimises = LIKELIHOODS[facts.likelihood].has_least_squares and not facts.penalised
     advice = "learn for longer (max_epochs) or with a larger learning_rate"
     if facts.kind != "linear":
         advice += ", try other hidden_sizes" if facts.has_argument("hidden_sizes") else ""
@@ -331,7 +326,7 @@ def diverged(facts: FitFacts) -> Finding | None:
     rate = max((float(e["learning_rate"]) for e in facts.epochs), default=0.0)
     if rate > LARGE_RATE or not causes:
         causes.append("the learning rate is too large: try a tenth of it, or clip_norm=1")
-    if facts.likelihood in LOGARITHMIC:
+    if LIKELIHOODS[facts.likelihood].has_log_probability:
         causes.append("the logarithm of zero: look for values at the border of what the likelihood admits")
     return Finding(
         "nan",

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -39,13 +39,19 @@ class Likelihood(nn.Module, ABC):
         domain: the values it admits, in words.
         advice: what to do about a value that it does not admit.
         bounds: where its mean lies; values far outside are of another unit.
+        is_count: the columns are counts, which scaling would make fractions of.
+        has_least_squares: the nll is smallest where the squared error is, as that of PCA is.
+        has_log_probability: the nll is the logarithm of a probability, or of a density on [0, 1].
     """
 
-    name: str
+    name: ClassVar[str]
     title: ClassVar[str]
     domain: ClassVar[str] = "finite numbers"
     advice: str = "correct it"
     bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+    is_count: ClassVar[bool] = False
+    has_least_squares: ClassVar[bool] = False
+    has_log_probability: ClassVar[bool] = False
 
     def __init__(self, n_columns: int, n_parameters: int) -> None:
         super().__init__()
@@ -154,6 +160,18 @@ class Likelihood(nn.Module, ABC):
 
     def _describe_value(self, values: Float[Tensor, " columns"], column: int) -> str:
         return f"{float(values[column]):.6g}"
+
+
+L = TypeVar("L", bound=type[Likelihood])
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {}
+"""The likelihoods by name; complete once `isthmus.parts.likelihoods` is imported."""
+
+
+def register(likelihood: L) -> L:
+    """Class decorator: make a likelihood known by its `name`."""
+    LIKELIHOODS[likelihood.name] = likelihood
+    return likelihood
 
 
 class ColumnBlocks(nn.Module):

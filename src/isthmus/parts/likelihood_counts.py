@@ -16,6 +16,7 @@ from isthmus.parts.likelihood_base import (
     ColumnBlocks,
     Likelihood,
     observed,
+    register,
     soft_clip,
 )
 from isthmus.parts.sampling import rand_like
@@ -23,6 +24,7 @@ from isthmus.parts.sampling import rand_like
 LOG_RATE_BOUND = 20.0
 
 
+@register
 class Categorical(Likelihood):
     """One choice in each group of one-hot columns: a softmax over the group's logits l.
 
@@ -55,6 +57,7 @@ class Categorical(Likelihood):
     title = "Categorical"
     domain = "shares in [0, 1] that sum to 1 in each group of one-hot columns"
     advice = "encode the column as one-hot, or use likelihood='bernoulli' or 'gaussian'"
+    has_log_probability = True
 
     def __init__(self, n_columns: int, groups: Sequence[Sequence[int]] | None = None) -> None:
         super().__init__(n_columns, n_columns)
@@ -122,6 +125,7 @@ class Categorical(Likelihood):
         return f"{float(values[column]):.6g} in a group that sums to {total:.6g}"
 
 
+@register
 class Multinomial(Likelihood):
     """Word counts of a whole row, given how many words n it has: each word is drawn from softmax(l).
 
@@ -155,6 +159,8 @@ class Multinomial(Likelihood):
     title = "Multinomial"
     domain = "counts, whole numbers from 0"
     advice = "use scaling='none' on counts, or likelihood='gaussian'"
+    is_count = True
+    has_log_probability = True
 
     def __init__(self, n_columns: int) -> None:
         super().__init__(n_columns, n_columns)
@@ -220,6 +226,7 @@ class Multinomial(Likelihood):
         return ~self.in_support(x)
 
 
+@register
 class Poisson(Likelihood):
     """Counts, each column with a scale of its own: model space holds x = count / scale, the nll is the counts'.
 
@@ -255,6 +262,7 @@ class Poisson(Likelihood):
     domain = "counts, whole numbers from 0"
     advice = "use likelihood='gaussian'"
     scale: Tensor
+    is_count = True
 
     def __init__(self, n_columns: int, scale: Sequence[float] | None = None) -> None:
         super().__init__(n_columns, n_columns)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.parts.likelihood_base import Likelihood, logit, observed, soft_clip, weighted_sum
+from isthmus.parts.likelihood_base import Likelihood, logit, observed, register, soft_clip, weighted_sum
 from isthmus.parts.sampling import rand_like, randn_like
 
 LOG_2_PI = math.log(2 * math.pi)
@@ -24,6 +24,7 @@ def _squares(r: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch c
     return F.mse_loss(r.to(x.dtype), x.expand_as(r), reduction="none")
 
 
+@register
 class Gaussian(Likelihood):
     """Gaussian of unit variance: the decoder gives the mean r, and the nll is half the squared error.
 
@@ -46,6 +47,7 @@ class Gaussian(Likelihood):
 
     name = "gaussian"
     title = "Gaussian"
+    has_least_squares = True
 
     def __init__(self, n_columns: int) -> None:
         super().__init__(n_columns, n_columns)
@@ -79,6 +81,7 @@ class Gaussian(Likelihood):
         return parameters + randn_like(parameters, generator)
 
 
+@register
 class GaussianUnit(Gaussian):
     """Gaussian of unit variance around a mean in (0, 1): the output unit for grey values.
 
@@ -136,10 +139,11 @@ class GaussianUnit(Gaussian):
         return super().sample(torch.sigmoid(parameters), generator)
 
 
+@register
 class GaussianLearned(Likelihood):
-    """Gaussian whose variance is learned with the weights: one for all columns, or one for each.
+    """Gaussian of one variance for all columns, learned with the weights.
 
-        -log p(x | r) = 1/2 sum_j [ (x_j - r_j)^2 exp(-s_j) + s_j + log(2 pi) ],   s_j = 10 tanh(a_j / 10)
+        -log p(x | r) = 1/2 sum_j [ (x_j - r_j)^2 exp(-s) + s + log(2 pi) ],   s = 10 tanh(a / 10)
 
     The log-variance s is softly bounded to (-10, 10), that is, a standard deviation between 0.0067 and 148 in
     model units: a column that is reconstructed exactly (a constant pixel) cannot draw the nll to minus infinity.
@@ -150,24 +154,23 @@ class GaussianLearned(Likelihood):
 
     Args:
         n_columns: the width of x and of the decoder's output.
-        per_column: a variance for each column ("gaussian-per-column") in place of one ("gaussian-learned").
 
     Source:
         Rybkin, Daniilidis & Levine 2021, Simple and effective VAE training with calibrated decoders;
         Deep Learning, section 6.2.2.4.
 
     Example:
-        >>> likelihood = GaussianLearned(n_columns=2, per_column=True)
-        >>> likelihood.name, likelihood.variance.tolist()
-        ('gaussian-per-column', [1.0, 1.0])
+        >>> GaussianLearned(n_columns=2).variance.item()
+        1.0
     """
 
+    name = "gaussian-learned"
     title = "Gaussian"
+    has_least_squares = True
 
-    def __init__(self, n_columns: int, per_column: bool = False) -> None:
+    def __init__(self, n_columns: int) -> None:
         super().__init__(n_columns, n_columns)
-        self.name = "gaussian-per-column" if per_column else "gaussian-learned"
-        self.free_log_variance = nn.Parameter(torch.zeros(n_columns if per_column else ()))
+        self.free_log_variance = nn.Parameter(torch.zeros(()))
 
     @property
     def log_variance(self) -> Float[Tensor, "*columns"]:
@@ -210,6 +213,35 @@ class GaussianLearned(Likelihood):
         return parameters + self.variance.sqrt() * randn_like(parameters, generator)
 
 
+@register
+class GaussianPerColumn(GaussianLearned):
+    """Gaussian of one variance a column, learned with the weights: `GaussianLearned` with s_j for s.
+
+        -log p(x | r) = 1/2 sum_j [ (x_j - r_j)^2 exp(-s_j) + s_j + log(2 pi) ],   s_j = 10 tanh(a_j / 10)
+
+    Shapes:
+        parameters r (*draws, batch, n_columns); x and weight (batch, n_columns); nll (*draws, batch).
+
+    Args:
+        n_columns: the width of x and of the decoder's output.
+
+    Source:
+        Deep Learning, section 6.2.2.4.
+
+    Example:
+        >>> GaussianPerColumn(n_columns=2).variance.tolist()
+        [1.0, 1.0]
+    """
+
+    name = "gaussian-per-column"
+    has_least_squares = False
+
+    def __init__(self, n_columns: int) -> None:
+        super().__init__(n_columns)
+        self.free_log_variance = nn.Parameter(torch.zeros(n_columns))
+
+
+@register
 class GaussianPredicted(Likelihood):
     """Gaussian whose mean and variance both come from the decoder, for each entry.
 
@@ -262,6 +294,7 @@ class GaussianPredicted(Likelihood):
         return r + torch.exp(0.5 * soft_clip(a, LOG_VARIANCE_BOUND)) * randn_like(r, generator)
 
 
+@register
 class MixtureDensity(Likelihood):
     """k Gaussians over the whole row, all from the decoder: for rows with more than one plausible reconstruction.
 

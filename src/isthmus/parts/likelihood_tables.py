@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.parts.likelihood_base import ColumnBlocks, Likelihood
+from isthmus.parts.likelihood_base import ColumnBlocks, Likelihood, register
 from isthmus.parts.likelihood_binary import Bernoulli
 from isthmus.parts.likelihood_counts import Categorical, Poisson
 from isthmus.parts.likelihood_gaussians import Gaussian
@@ -19,6 +19,7 @@ from isthmus.parts.likelihood_gaussians import Gaussian
 Group = Mapping[str, Any]
 
 
+@register
 class Mixed(Likelihood):
     """Columns of different kinds, independent given the code: the nll is the sum over groups of columns.
 
@@ -51,6 +52,7 @@ class Mixed(Likelihood):
     title = "Mixed"
     domain = "what the unit of each column admits"
     advice = "give the column another unit"
+    has_log_probability = True
 
     def __init__(self, n_columns: int, groups: Sequence[Group]) -> None:
         super().__init__(n_columns, n_columns)

@@ -2,25 +2,25 @@
 
 The classes stand in four files by what they are for: real columns (`likelihood_gaussians`), columns in [0, 1]
 (`likelihood_binary`), choices and counts (`likelihood_counts`), tables of all of these (`likelihood_tables`).
-Each has a row in `LIKELIHOODS`; a new one is a subclass of `Likelihood`, a row here, and a row in the tests' table.
+A new one is a subclass of `Likelihood` in one of them, decorated with `register`, and a row in the tests' table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from isthmus.errors import InputError
-from isthmus.parts.likelihood_base import Likelihood
+from isthmus.parts.likelihood_base import LIKELIHOODS, Likelihood
 from isthmus.parts.likelihood_binary import Bernoulli, ContinuousBernoulli
 from isthmus.parts.likelihood_counts import Categorical, Multinomial, Poisson
 from isthmus.parts.likelihood_gaussians import (
     Gaussian,
     GaussianLearned,
+    GaussianPerColumn,
     GaussianPredicted,
     GaussianUnit,
     MixtureDensity,
@@ -34,6 +34,7 @@ __all__ = [
     "ContinuousBernoulli",
     "Gaussian",
     "GaussianLearned",
+    "GaussianPerColumn",
     "GaussianPredicted",
     "GaussianUnit",
     "Likelihood",
@@ -45,21 +46,6 @@ __all__ = [
     "likelihood_config",
     "likelihood_from",
 ]
-
-LIKELIHOODS: dict[str, Callable[..., Likelihood]] = {
-    "gaussian": Gaussian,
-    "gaussian-unit": GaussianUnit,
-    "gaussian-learned": GaussianLearned,
-    "gaussian-per-column": partial(GaussianLearned, per_column=True),
-    "gaussian-predicted": GaussianPredicted,
-    "bernoulli": Bernoulli,
-    "continuous-bernoulli": ContinuousBernoulli,
-    "categorical": Categorical,
-    "multinomial": Multinomial,
-    "poisson": Poisson,
-    "mixture-density": MixtureDensity,
-    "mixed": Mixed,
-}
 
 
 def likelihood_from(config: Mapping[str, Any], n_columns: int) -> Likelihood:
@@ -80,8 +66,9 @@ def likelihood_from(config: Mapping[str, Any], n_columns: int) -> Likelihood:
     name = options.pop("name", None)
     if name not in LIKELIHOODS:
         raise InputError(f"unknown likelihood {name!r}; {nearest(str(name), LIKELIHOODS)}")
+    build: Callable[..., Likelihood] = LIKELIHOODS[name]
     try:
-        return LIKELIHOODS[name](n_columns, **options)
+        return build(n_columns, **options)
     except (TypeError, AttributeError, KeyError) as error:
         raise InputError(f"likelihood {name!r} cannot be built from {options}: {error}") from error
 

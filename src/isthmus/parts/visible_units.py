@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from isthmus.errors import InputError
 from isthmus.parts.likelihood_base import Likelihood
 from isthmus.parts.likelihood_binary import Bernoulli
 from isthmus.parts.likelihood_counts import Categorical, Multinomial
-from isthmus.parts.likelihood_gaussians import Gaussian, GaussianLearned
+from isthmus.parts.likelihood_gaussians import Gaussian, GaussianLearned, GaussianPerColumn
 from isthmus.parts.likelihood_tables import Mixed
 from isthmus.parts.sampling import mixed_radix, rand_like
 
@@ -41,6 +42,14 @@ class VisibleUnits(ABC):
 
     sizes: Sequence[int] | None = None
     """How many states each choice has, where the states can be counted."""
+
+    optimizer: ClassVar[str] = "sgd"
+    """The default optimiser of an energy with these units, and"""
+    learning_rate: ClassVar[float] = 5e-3
+    """its default learning rate."""
+
+    total_is_given: ClassVar[bool] = False
+    """Whether each row has a number of words that is given, not modelled, and with it a log Z of its own."""
 
     def __init__(self, likelihood: Likelihood) -> None:
         self.likelihood = likelihood
@@ -90,11 +99,30 @@ class VisibleUnits(ABC):
         raise InputError(f"likelihood={self.likelihood.name!r} has states without number; they cannot be enumerated")
 
 
+U = TypeVar("U", bound=type[VisibleUnits])
+
+VISIBLE_UNITS: dict[str, type[VisibleUnits]] = {}
+"""The visible units by the names of the likelihoods that have some."""
+
+
+def units_of(*likelihoods: type[Likelihood]) -> Callable[[U], U]:
+    """Class decorator: make visible units those of these likelihoods."""
+
+    def register(units: U) -> U:
+        VISIBLE_UNITS.update((likelihood.name, units) for likelihood in likelihoods)
+        return units
+
+    return register
+
+
+@units_of(Bernoulli)
 class BinaryUnits(VisibleUnits):
     """V = -b' v, s = v for v in {0, 1}; rates between are admitted as means of such rows.
 
     Source: DL book, eq. 20.4 and 20.5.
     """
+
+    learning_rate = 0.1
 
     def __init__(self, likelihood: Bernoulli) -> None:
         super().__init__(likelihood)
@@ -113,6 +141,7 @@ class BinaryUnits(VisibleUnits):
         return mixed_radix(self.sizes or (), number).float()
 
 
+@units_of(Gaussian, GaussianLearned, GaussianPerColumn)
 class GaussianUnits(VisibleUnits):
     """V = ||v - b||^2 / (2 sigma^2), s = v / sigma^2, column by column where the variance is learned so.
 
@@ -145,11 +174,14 @@ class GaussianUnits(VisibleUnits):
         return v if self._variance is None else v / self._variance
 
 
+@units_of(Categorical)
 class SoftmaxUnits(VisibleUnits):
     """V = -b' v, s = v for one-hot groups: softmax units.
 
     Source: Salakhutdinov, Mnih & Hinton, Restricted Boltzmann machines for collaborative filtering (2007), eq. 1.
     """
+
+    learning_rate = 0.1
 
     def __init__(self, likelihood: Categorical) -> None:
         super().__init__(likelihood)
@@ -173,6 +205,7 @@ class SoftmaxUnits(VisibleUnits):
         return v
 
 
+@units_of(Multinomial)
 class ReplicatedSoftmaxUnits(VisibleUnits):
     """The replicated softmax: V = -b' v, s = v for the counts v of n words, and hidden biases count n times.
 
@@ -180,6 +213,9 @@ class ReplicatedSoftmaxUnits(VisibleUnits):
 
     Source: Hinton & Salakhutdinov, Replicated softmax: an undirected topic model (2009), eq. 1 to 4.
     """
+
+    optimizer = "adamw"  # some words are a thousand times as rare as others, and plain steps never reach them
+    total_is_given = True
 
     def __init__(self, likelihood: Multinomial) -> None:
         super().__init__(likelihood)
@@ -217,6 +253,7 @@ def _require_total(total: Tensor | None) -> Tensor:
     return total
 
 
+@units_of(Mixed)
 class MixedUnits(VisibleUnits):
     """Columns of several units side by side: each adds its own energy.
 
@@ -246,22 +283,6 @@ class MixedUnits(VisibleUnits):
         return self.blocks.join([unit.states_at(its) for unit, its in zip(self.units, numbers, strict=True)])
 
 
-VISIBLE_UNITS: dict[type[Likelihood], type[VisibleUnits]] = {
-    Bernoulli: BinaryUnits,
-    Gaussian: GaussianUnits,
-    GaussianLearned: GaussianUnits,
-    Categorical: SoftmaxUnits,
-    Multinomial: ReplicatedSoftmaxUnits,
-    Mixed: MixedUnits,
-}
-"""The visible units of each likelihood that has some."""
-
-VISIBLE_UNIT_LIKELIHOODS = (
-    "bernoulli", "gaussian", "gaussian-learned", "gaussian-per-column", "categorical", "multinomial", "mixed",
-)  # fmt: skip
-"""The same likelihoods by the names that users type."""
-
-
 def visible_units(likelihood: Likelihood) -> VisibleUnits:
     """The visible units whose conditional distribution is this likelihood.
 
@@ -272,9 +293,21 @@ def visible_units(likelihood: Likelihood) -> VisibleUnits:
         >>> type(visible_units(Bernoulli(3))).__name__
         'BinaryUnits'
     """
-    if type(likelihood) not in VISIBLE_UNITS:
+    return units_class(likelihood.name)(likelihood)
+
+
+def units_class(name: str) -> type[VisibleUnits]:
+    """The class of the visible units of a likelihood, by its name.
+
+    Raises:
+        InputError: a likelihood without visible units.
+
+    Example:
+        >>> units_class("multinomial").optimizer
+        'adamw'
+    """
+    if name not in VISIBLE_UNITS:
         raise InputError(
-            f"likelihood={likelihood.name!r} has no visible unit of an energy; "
-            f"choose one of: {', '.join(VISIBLE_UNIT_LIKELIHOODS)}"
+            f"likelihood={name!r} has no visible unit of an energy; choose one of: {', '.join(VISIBLE_UNITS)}"
         )
-    return VISIBLE_UNITS[type(likelihood)](likelihood)
+    return VISIBLE_UNITS[name]
