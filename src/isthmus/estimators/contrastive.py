@@ -21,7 +21,7 @@ from isthmus.parts.visible_units import units_class
 
 
 def default_learning_rate(visible: str, hidden: HiddenUnits | None = None) -> float:
-    """The learning rate of the steps of a machine, by its units; real ones on either side take the smaller steps.
+    """Return the default learning rate of an energy, given its units; other than binary hidden units have at most .005.
 
     Args:
         visible: the name of the likelihood.
@@ -36,7 +36,7 @@ def default_learning_rate(visible: str, hidden: HiddenUnits | None = None) -> fl
 
 
 def default_optimizer(visible: str) -> str:
-    """What takes the steps of a machine, by its visible units."""
+    """Return the default optimiser of an energy, given the likelihood of its visible units."""
     return units_class(visible).optimizer
 
 

@@ -70,7 +70,7 @@ def _array(estimator: Any, X: Any) -> np.ndarray:
 
 
 def scaling_for(scaling: str, likelihood: Any) -> str:
-    """What is done to the columns: nothing by default where the likelihood that was asked for is of counts.
+    """Return the scaling of the columns: "none" in place of "auto" if the given likelihood is one of counts.
 
     Example:
         >>> scaling_for("auto", "poisson"), scaling_for("auto", "gaussian")
