@@ -300,7 +300,7 @@ def test_other_invalid_arguments_are_refused():
     with pytest.raises(InputError, match="RBMEnergy: size 0 at position 0"):
         RBMEnergy(likelihood_from({"name": "bernoulli"}, 4), 0, generator=torch.Generator())
     words = machine(CONFIGS["multinomial"])
-    with pytest.raises(InputError, match="does not model how many words a row has; say how many with total="):
+    with pytest.raises(InputError, match="does not model the number of words of a row; give it as total="):
         words.log_partition()
-    with pytest.raises(InputError, match="likelihood='gaussian' has states without number"):
+    with pytest.raises(InputError, match="likelihood='gaussian' has infinitely many states"):
         machine(CONFIGS["gaussian"]).visible.states(0, 1)
