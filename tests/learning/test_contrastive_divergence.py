@@ -280,3 +280,21 @@ def test_a_copy_is_whole_and_names_each_weight_once():
 def test_invalid_arguments_are_refused(arguments, text):
     with pytest.raises(InputError, match=text):
         ContrastiveDivergence(rbm(), **arguments)
+
+
+@pytest.mark.parametrize("hidden", ["bernoulli", "gaussian", "rectified"])
+@pytest.mark.parametrize("n_columns", [5, 3])
+def test_rows_with_missing_entries_have_a_lower_bound_where_these_cannot_be_summed_out(hidden, n_columns, monkeypatch):
+    made = ContrastiveDivergence(rbm(n_columns=n_columns, hidden=hidden, scale=0.4)).double()
+    made.finish(None)
+    x, mask = (
+        data(40, n_columns),
+        (torch.rand(40, n_columns, generator=torch.Generator().manual_seed(1)) < 0.6).double(),
+    )
+    exact = made.log_prob(Batch(x, mask=mask))
+    monkeypatch.setattr(RBMEnergy, "can_sum_missing", False)
+    bound = made.log_prob(Batch(x, mask=mask))
+    complete = (mask == 1).all(1)
+    torch.testing.assert_close(bound[complete], exact[complete])
+    assert (bound <= exact + 1e-9).all()
+    assert (exact - bound).max() < 0.3

@@ -54,6 +54,32 @@ def exact_log_partition(made):
     return (-exact_free_energy(made, all_states(made.sizes[0]))).logsumexp(0)
 
 
+def test_the_bound_of_a_row_with_missing_entries_is_one_on_its_observed_entries():
+    objective = DBMObjective(deep(scale=0.4)).double()
+    v, every, mask = (
+        rows(),
+        all_states(4),
+        (torch.rand(20, 4, generator=torch.Generator().manual_seed(1)) < 0.5).double(),
+    )
+    log_p = -exact_free_energy(objective.machine, every)
+    agrees = ((v[:, None] == every) | (mask[:, None] == 0)).all(2)
+    exact = log_p.masked_fill(~agrees, -torch.inf).logsumexp(1)
+    bound = objective.log_bound(Batch(v, mask=mask))
+    assert (bound <= exact).all()
+    assert (exact - bound).max() < 0.1
+
+
+def test_missing_real_columns_do_not_lift_the_bound_over_the_density_of_the_others():
+    objective = DBMObjective(deep(config=GAUSSIAN, n_columns=2)).double()
+    with torch.no_grad():
+        objective.machine.likelihood.free_log_variance.fill_(-4.0)
+    grid = torch.linspace(-4, 4, 4001).double()
+    along = torch.stack([torch.full_like(grid, 0.3), grid], 1)
+    exact = torch.trapezoid((-exact_free_energy(objective.machine, along)).exp(), grid).log().detach()
+    bound = objective.log_bound(Batch(along[:1], mask=torch.tensor([[1.0, 0.0]]).double()))
+    assert float(exact) - 1 < float(bound) <= float(exact)
+
+
 @pytest.mark.parametrize("config", [BERNOULLI, GAUSSIAN], ids=lambda config: config["name"])
 @pytest.mark.parametrize("sizes", SHAPES)
 def test_the_mean_field_bounds_the_free_energy_from_above_and_closely(sizes, config):

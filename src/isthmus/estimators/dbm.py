@@ -126,7 +126,10 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
     # -- the density, the codes of every layer, and what it becomes -------------------------------------
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
-        """A lower bound on log p(x) by row, nats, in model space; without log Z where that is not known."""
+        """A lower bound on log p(x) by row, nats, in model space; without log Z where that is not known.
+
+        Of a row with missing entries it bounds the log density of the observed entries.
+        """
         rows, objective = self._rows(X), cast(DBMObjective, self.objective_)
         return np.concatenate([objective.log_bound(batch)[:n].cpu().numpy() for batch, n in self._padded(rows)])
 

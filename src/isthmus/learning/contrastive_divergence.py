@@ -261,8 +261,23 @@ class ContrastiveDivergence(EnergyObjective):
         return torch.stack([self.rbm.conditional_logits(v, some) for some in columns])
 
     def log_prob(self, batch: Batch) -> Float[Tensor, " batch"]:
-        """-F(v) - log Z by row, nats; minus the free energy where log Z is not known."""
-        return self.subtract_log_partition(-self.rbm.free_energy(self.impute(batch)))
+        """log p(v) by row, nats: -F(v) - log Z; minus the free energy where log Z is not known.
+
+        Of a row with missing entries it is log p of the observed entries, exact where `RBMEnergy.can_sum_missing`
+        holds. Elsewhere it is a lower bound, by the tangent of the convex A at the imputed row v:
+
+            log p(v_o) + log Z >= -F(v) - log p(v_missing | E[h | v])
+        """
+        rbm, v, mask = self.rbm, self.impute(batch), batch.mask
+        log_p = -rbm.free_energy(v)
+        if mask is None:
+            return self.subtract_log_partition(log_p)
+        partial = (mask == 0).any(1)
+        if not rbm.can_sum_missing:
+            log_p = log_p + self.likelihood.nll(rbm.down(rbm.hidden_mean(v)), v, 1 - mask)
+        elif bool(partial.any()):
+            log_p[partial] = rbm.log_marginal(v[partial], mask[partial])
+        return self.subtract_log_partition(log_p)
 
 
 def check_chain(layers: Sequence[ContrastiveDivergence]) -> None:

@@ -234,9 +234,20 @@ class DBMObjective(EnergyObjective):
 
     @torch.no_grad()
     def log_bound(self, batch: Batch) -> Float[Tensor, " batch"]:
-        """-F_mu(v) - log Z by row, at most log p(v), nats; without log Z where that is not known."""
+        """-F_mu(v) - log Z by row, at most log p(v), nats; without log Z where that is not known.
+
+        Of a row with missing entries it is at most log p of the observed entries: with v the imputed row,
+
+            log p(v_o) + log Z >= -F_mu(v) - log p(v_missing | mu_1)
+
+        since the missing entries given h_1 are summed out, and their log normaliser is convex in h_1.
+        """
         v = self.impute(batch)
-        return self.subtract_log_partition(-self.machine.bound_given(v, self.machine.mean_field(v, BOUND_ITERATIONS)))
+        mu = self.machine.mean_field(v, BOUND_ITERATIONS)
+        bound = -self.machine.bound_given(v, mu)
+        if batch.mask is not None:
+            bound = bound + self.likelihood.nll(self.machine.inputs(0, None, mu[0]), v, 1 - batch.mask)
+        return self.subtract_log_partition(bound)
 
     # -- the density ----------------------------------------------------------------------------------
 
