@@ -1,5 +1,7 @@
 """The density of the linear autoencoder where entries are missing, against SciPy's Gaussians."""
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -95,3 +97,30 @@ def test_complete_rows_have_the_closed_form_whether_or_not_entries_may_be_missin
     state = plain.objective_.density.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in masked.objective_.density.state_dict().items())
     np.testing.assert_array_equal(masked.score_samples(X), plain.score_samples(X))
+
+
+class Watched(DenseRows):
+    """Rows that count the vectors of their width that are alive when the last block is read, and the largest block."""
+
+    vectors, largest = 0, 0
+
+    def batch(self, index):
+        self.largest = max(self.largest, len(index))
+        if index[-1] == len(self) - 1:
+            alive = [o for o in gc.get_objects() if issubclass(type(o), torch.Tensor) and o.shape == (self.n_columns,)]
+            self.vectors = max(self.vectors, len(alive))
+        return super().batch(index)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_the_sums_of_the_linear_density_do_not_grow_with_the_rows(missing, monkeypatch):
+    monkeypatch.setattr("isthmus.estimators.linear.MAX_EM_ITERATIONS", 2)
+    found = []
+    for n_blocks in (5, 15):
+        x = np.random.default_rng(0).normal(size=(n_blocks * 1024, 7))
+        x[::3, 0] = np.nan if missing else 0.0
+        rows = Watched(x, Affine(np.zeros(7), np.ones(7)), fill=np.zeros(7) if missing else None, masked=missing)
+        SubspaceDensity(7, 2).fit(torch.eye(7)[:, :2], rows)
+        assert rows.largest == 1024
+        found.append(rows.vectors)
+    assert found[0] == found[1] > 0

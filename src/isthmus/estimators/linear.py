@@ -18,7 +18,7 @@ from isthmus.data.streams import BLOCK_SIZE, blocks
 from isthmus.estimators.base import BaseAutoencoder, seed_of
 from isthmus.estimators.records import Shape
 from isthmus.learning.objectives import Reconstruction
-from isthmus.learning.rows import Rows, evenly_spaced, mean_row
+from isthmus.learning.rows import ROWS_AT_ONCE, Rows, evenly_spaced, mean_row
 from isthmus.parts.forward import Batch
 from isthmus.parts.layers import check_count
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
@@ -34,8 +34,6 @@ EM_TOLERANCE = 1e-4
 
 MAX_ENTRIES = 2**22
 """Entries of the largest array that conditioning on the observed entries builds: 32 MiB in float64."""
-
-ROWS_AT_ONCE = 1024
 
 
 class SubspaceDensity(nn.Module):
@@ -75,6 +73,9 @@ class SubspaceDensity(nn.Module):
         Rows without missing entries are fitted in closed form, in two passes. Rows with missing entries are fitted by
         the EM algorithm: it maximises the likelihood of the observed entries of at most `MAX_EM_ROWS` evenly spaced
         rows, in at most `MAX_EM_ITERATIONS` passes.
+
+        In memory are the buffers, a few (k, k) sums and one block: of `ROWS_AT_ONCE` rows in closed form, of at most
+        `ROWS_AT_ONCE` rows and `MAX_ENTRIES` entries an array by EM. None of it grows with the number of rows.
         """
         basis = torch.linalg.svd(decoder.double(), full_matrices=False).U[:, : self.basis.shape[1]]
         if _has_missing_entries(rows):
@@ -84,7 +85,7 @@ class SubspaceDensity(nn.Module):
 
     def _fit_in_closed_form(self, basis: Float[Tensor, "columns k"], rows: Rows) -> None:
         n = len(rows)
-        mean = torch.stack([batch.x.double().sum(0) for batch in blocks(rows, ROWS_AT_ONCE)]).sum(0) / n
+        mean = reduce(torch.add, (batch.x.double().sum(0) for batch in blocks(rows, ROWS_AT_ONCE))) / n
         inner, total = torch.zeros(basis.shape[1], basis.shape[1], dtype=torch.float64), 0.0
         for batch in blocks(rows, ROWS_AT_ONCE):
             centred = batch.x.double() - mean

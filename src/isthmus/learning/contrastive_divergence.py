@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from isthmus.errors import InputError
-from isthmus.learning.chains import BlockGibbs, ChainState, check_chains, run_chain
+from isthmus.learning.chains import BlockGibbs, ChainState, check_chains, run_chain, start_in_block
 from isthmus.learning.energy_objective import EnergyObjective
-from isthmus.learning.rows import Rows, evenly_spaced
+from isthmus.learning.rows import MAX_SAMPLED_ROWS, Rows, sampled_batches
 from isthmus.parts.energies import RBMDecoder, RBMEnergy
 from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.layers import check_choice
@@ -135,13 +135,19 @@ class ContrastiveDivergence(EnergyObjective):
 
     @torch.no_grad()
     def initialize_chains(self, rows: Rows) -> None:
-        """Set the chains where some rows put the hidden units, and the offsets where the rows are."""
-        v = self.impute(rows.batch(evenly_spaced(len(rows))))
-        h = self.rbm.hidden_mean(v)
-        for kept, values in ((self.particles, h), (self.totals, self.rbm.visible.total(v))):
-            if kept is not None and values is not None:
-                kept.copy_(values[torch.arange(len(kept)) * len(values) // max(len(kept), 1)])
-        self.update_offsets(v, rate=1.0)
+        """Set the chains where some rows put the hidden units, and the offsets where the rows are.
+
+        It reads at most `MAX_SAMPLED_ROWS` rows, of which one block of `ROWS_AT_ONCE` is dense at a time.
+        """
+        n_rows, n_read = min(len(rows), MAX_SAMPLED_ROWS), 0
+        for batch in sampled_batches(rows):
+            v = self.impute(batch)
+            h = self.rbm.hidden_mean(v)
+            for kept, values in ((self.particles, h), (self.totals, self.rbm.visible.total(v))):
+                if kept is not None and values is not None:
+                    start_in_block(kept, values, n_read, n_rows)
+            n_read += len(v)
+            self.update_offsets(v, rate=len(v) / n_read)
 
     # -- the criterion --------------------------------------------------------------------------------
 
