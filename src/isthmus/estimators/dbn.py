@@ -134,7 +134,10 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
     # -- the density, and what it becomes -------------------------------------------------------------
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
-        """Return a lower bound on log p(x) of each row, nats, in model space; without log Z if that is not known."""
+        """Return a lower bound on log p(x) of each row, nats, in model space; without log Z if that is not known.
+
+        Of a row with missing entries it bounds the log density of the observed entries.
+        """
         rows, network = self._rows(X), cast(DBNObjective, self.objective_)
         return np.concatenate(
             [network.log_bound(batch, self.n_draws)[:n].cpu().numpy() for batch, n in self._padded(rows)]
