@@ -24,8 +24,11 @@ from isthmus.parts.layers import check_count
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
 from isthmus.parts.networks import MLP
 
-MAX_EM_ROWS = 20_000
+MAX_EM_ROWS, MIN_EM_ROWS = 20_000, 1_000
 """Rows of the EM algorithm, evenly spaced."""
+
+MAX_EM_PRODUCTS = 2_000_000_000
+"""Rows * columns * code_size^2 of one pass."""
 
 MAX_EM_ITERATIONS = 100
 
@@ -72,7 +75,8 @@ class SubspaceDensity(nn.Module):
 
         Rows without missing entries are fitted in closed form, in two passes. Rows with missing entries are fitted by
         the EM algorithm: it maximises the likelihood of the observed entries of at most `MAX_EM_ROWS` evenly spaced
-        rows, in at most `MAX_EM_ITERATIONS` passes.
+        rows, in at most `MAX_EM_ITERATIONS` passes. Wide data and codes take fewer rows, at least `MIN_EM_ROWS`, so
+        that a pass has at most about `MAX_EM_PRODUCTS` products.
 
         In memory are the buffers, a few (k, k) sums and one block: of `ROWS_AT_ONCE` rows in closed form, of at most
         `ROWS_AT_ONCE` rows and `MAX_ENTRIES` entries an array by EM. None of it grows with the number of rows.
@@ -105,7 +109,10 @@ class SubspaceDensity(nn.Module):
         self.noise.fill_(max((total - float(variances.sum())) / others, tiny) if others else 1.0)
 
     def _fit_by_em(self, basis: Float[Tensor, "columns k"], rows: Rows) -> None:
-        parts = evenly_spaced(len(rows), MAX_EM_ROWS).split(min(ROWS_AT_ONCE, self._rows_at_once))
+        n_columns, k = basis.shape
+        within_products = MAX_EM_PRODUCTS // (n_columns * k * k)
+        n_rows = max(MIN_EM_ROWS, min(MAX_EM_ROWS, within_products))
+        parts = evenly_spaced(len(rows), n_rows).split(min(ROWS_AT_ONCE, self._rows_at_once))
         n, log_p = sum(map(len, parts)), -math.inf
         self._start_em(basis, rows, parts)
         for _ in range(MAX_EM_ITERATIONS):
