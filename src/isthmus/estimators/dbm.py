@@ -120,6 +120,7 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
         objective = cast(DBMObjective, self.objective_)
         if not objective.is_joined:  # somebody pressed Ctrl-C while its layers learned one by one
             objective.prepare(rows)
+        if not objective.is_normalised:
             objective.finish(rows)
         super()._after_training(rows)
 

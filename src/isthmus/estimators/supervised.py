@@ -161,9 +161,13 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         self.objective_.head.start_at(self._initial_output(labels))
         with ProgressBar(f"{self.kind} on {self.encoder_.kind}", self.verbose) as bar:
             phases = self._phases(training_config_for(self, len(rows)))
-            *before, last = run_phases(
-                self.objective_, phases, rows, validation_rows, generator, on_progress=bar.on_progress
-            )
+            if self._is_encoder_interrupted():
+                before, last = [], {**self.encoder_.history_, "name": "encoder"}
+                notes = [*notes, "the fit of the encoder was interrupted: the labels were not learned"]
+            else:
+                *before, last = run_phases(
+                    self.objective_, phases, rows, validation_rows, generator, on_progress=bar.on_progress
+                )
         self.objective_.eval()
         if not self.frozen:
             self.encoder_._on_weights_changed()
@@ -199,6 +203,12 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         if self.start == "random":
             fresh.set_params(max_epochs=1)  # it learns how rows are read; its weights are drawn anew
         return fresh.fit(X, y).set_params(max_epochs=given.max_epochs)
+
+    def _is_encoder_interrupted(self) -> bool:
+        """Return whether Ctrl-C stopped the fit of an encoder that was given unfitted."""
+        given = self.encoder
+        fitted_here = given is None or (isinstance(given, BaseAutoencoder) and not hasattr(given, "objective_"))
+        return fitted_here and self.encoder_.history_["stopped"] == "interrupted"
 
     def _encoder_argument(self) -> BaseAutoencoder:
         """The autoencoder that the argument means.
