@@ -259,15 +259,14 @@ class CodePredictor(SavedEstimator, BaseEstimator):
     def _draw_validation_index(
         self, labels: Tensor, labelled: Int[Tensor, " labelled"], generator: torch.Generator
     ) -> Int[Tensor, " held"]:
-        """The same share of the rows of each class (of all, where there are no classes)."""
-        n_wanted = round(self.validation_fraction * len(labelled))
-        if n_wanted < MIN_LABELLED_VALIDATION_ROWS:
+        """Draw the same share of the rows of each class (of all, where there are no classes), but never all of them."""
+        if round(self.validation_fraction * len(labelled)) < MIN_LABELLED_VALIDATION_ROWS:
             return labelled[:0]
         shuffled = labelled[torch.randperm(len(labelled), generator=generator)]
-        if labels.is_floating_point():
-            return shuffled[:n_wanted]
-        own = [shuffled[labels[shuffled] == number] for number in labels[labelled].unique()]
-        return torch.cat([rows[: round(self.validation_fraction * len(rows))] for rows in own])
+        groups = [shuffled]
+        if not labels.is_floating_point():
+            groups = [shuffled[labels[shuffled] == number] for number in labels[labelled].unique()]
+        return torch.cat([rows[: min(round(self.validation_fraction * len(rows)), len(rows) - 1)] for rows in groups])
 
     def _prepare_encoder(self, rows: Rows, generator: torch.Generator) -> Reconstruction:
         """The parts that are started from; drawn anew where that was asked for."""
