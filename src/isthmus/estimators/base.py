@@ -119,8 +119,13 @@ class BaseAutoencoder(
         """The parts that make this kind, drawn from `generator`."""
         raise NotImplementedError
 
-    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
-        """What is learned, in order: by default the whole, once."""
+    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
+        """Return the phases of learning, in order: by default the whole model, once.
+
+        Args:
+            training_config: the arguments of the estimator.
+            generator: of the initial weights of what a phase alone learns; the model has drawn its own from it.
+        """
         return [Phase("learning", self.objective_, training_config)]
 
     @property
@@ -190,7 +195,7 @@ class BaseAutoencoder(
         self.likelihood_ = self._choose_likelihood(all_rows, validation_rows)
         self.objective_ = self._build_objective(self._shape(), generator)
         self._n_features_out = self.code_size_
-        phases = self._phases(training_config_for(self, len(rows), checkpoint_every))
+        phases = self._phases(training_config_for(self, len(rows), checkpoint_every), generator)
         with ProgressBar(f"{self.kind} ({self.code_size_})", self.verbose) as bar:
             *before, last = run_phases(
                 self.objective_, phases, rows, validation_rows, generator, on_progress=bar.on_progress,

@@ -97,7 +97,7 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
         del chosen["method"]
         return DBMObjective(machine, n_iterations=self.n_iterations, **chosen)
 
-    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
+    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
         objective, name = cast(DBMObjective, self.objective_), self.likelihood_["name"]
         whole = self._optimizer_config(training_config, name)
         phases: list[Phase] = []

@@ -250,7 +250,7 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         validation_rows = self.preprocessing_.rows(inputs.validate_input(self, X, reset=False))
         return labelled(rows, self._y), labelled(validation_rows, y)
 
-    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
+    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
         assert isinstance(self.objective_, Stack)
         stack, layers = self.objective_, self.objective_.layers
         below = LayerInputs(layers, resolve_device(self.device))
@@ -261,7 +261,6 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         elif first.max_epochs and self.training == "joint":
             phases = [Phase("joint", JointStack(layers), first)]
         elif first.max_epochs:
-            generator = torch.Generator().manual_seed(self.seed_)
             sizes = (*self.hidden_sizes_, self.code_size_)
             phases = [
                 Phase(

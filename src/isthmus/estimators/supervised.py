@@ -34,6 +34,7 @@ from isthmus.learning.rows import Rows
 from isthmus.learning.supervision import Loss, Supervision
 from isthmus.learning.trainer import TrainingConfig, strip_prefix
 from isthmus.parts.networks import MLP, check_choice
+from isthmus.parts.sampling import derived_generator
 
 STARTS = ("encoder", "random")
 
@@ -160,7 +161,7 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         self.objective_ = self._build(self._prepare_encoder(rows, generator), generator)
         self.objective_.head.start_at(self._initial_output(labels))
         with ProgressBar(f"{self.kind} on {self.encoder_.kind}", self.verbose) as bar:
-            phases = self._phases(training_config_for(self, len(rows)))
+            phases = self._phases(training_config_for(self, len(rows)), generator)
             if self._is_encoder_interrupted():
                 before, last = [], {**self.encoder_.history_, "name": "encoder"}
                 notes = [*notes, "the fit of the encoder was interrupted: the labels were not learned"]
@@ -174,7 +175,7 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         self.history_: dict[str, Any] = {**last, "notes": notes, "pretraining": before}
         return self
 
-    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
+    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
         """The head alone, where that was asked for; then what was asked for."""
         last = Phase(self.loss.name, self.objective_, training_config)
         if self.head_epochs == 0:
@@ -278,9 +279,14 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         return self.encoder_.objective_
 
     def _build(self, coder: Reconstruction, generator: torch.Generator) -> Supervision:
-        """The parts, with a head drawn anew."""
+        """Return the parts, with a head of new weights.
+
+        An encoder that was fitted with the same seed has drawn from an equal generator: the head has a derived one.
+        """
         sizes = (self.encoder_.code_size_, *self.hidden_sizes, self._n_outputs)
-        return self._supervision(coder, MLP(sizes, self.activation, generator=generator), frozen=self.frozen)
+        return self._supervision(
+            coder, MLP(sizes, self.activation, generator=derived_generator(generator)), frozen=self.frozen
+        )
 
     def _supervision(self, coder: Reconstruction, head: MLP, *, frozen: bool) -> Supervision:
         return Supervision(
