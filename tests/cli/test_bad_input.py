@@ -70,7 +70,7 @@ BAD_DATA = {
     "a column of text": (write_csv(TEXT), "rows.csv", ["'remark'", "exclude"]),
     "a missing value": (write_csv("a,b\n1,2\n3,\n4,5\n"), "rows.csv", ["row 1, column 'b'", "--missing"]),
     "an infinite value": (write_npy(np.array([[1.0, 2], [np.inf, 3], [4, 5]])), "rows.npy", ["infinity at row 1"]),
-    "one row": (write_csv("a,b\n1,2\n"), "rows.csv", ["one row cannot be learned from"]),
+    "one row": (write_csv("a,b\n1,2\n"), "rows.csv", ["training needs at least two rows"]),
     "no rows": (write_csv("a,b\n"), "rows.csv", ["no rows"]),
     "one dimension": (write_npy(np.arange(9.0)), "rows.npy", ["rows.npy"]),
     "a format nobody knows": (lambda f: (f / "rows.xyz").write_text("1"), "rows.xyz", [".xyz is of no known format"]),

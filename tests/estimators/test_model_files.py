@@ -17,11 +17,11 @@ from .fitted import X
 )
 def test_a_file_is_read_in_its_own_sizes_when_the_defaults_have_changed(kind, tmp_path, monkeypatch):
     name, _, variant = kind.partition(", ")
-    options = {"conv": {"network": "conv", "hidden_sizes": None}, "rbm": {"layers": "rbm"}}.get(variant, {})
+    options = {"conv": {"network": "conv", "hidden_sizes": ()}, "rbm": {"layers": "rbm"}}.get(variant, {})
     if name in ("dbm", "dbn"):
         options = {"hidden_sizes": None}
     model = KINDS[name](code_size=3, max_epochs=1, random_state=0, **options).fit(X[:60])
-    assert model.hidden_sizes is None
+    assert not model.hidden_sizes
     model.save(tmp_path / "m")
     for module in (deep, stacked):
         monkeypatch.setattr(module, "default_hidden_sizes", lambda n_columns, code_size: (5,))

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from isthmus.data.preprocessing import n_rows_of
 from isthmus.estimators import labels
+from isthmus.estimators.base import BaseAutoencoder
+from isthmus.estimators.labels import ClassLabels
 from isthmus.estimators.supervised import CodePredictor
 from isthmus.learning.supervision import UNLABELLED, CrossEntropy, Loss
 
@@ -57,11 +59,15 @@ class CodeClassifier(ClassifierMixin, CodePredictor):
     loss: ClassVar[Loss] = CrossEntropy()
 
     def _fit_labels(self, y: np.ndarray) -> Tensor:
-        self.classes_ = labels.classes_of(y, self.unlabeled)
-        return self._labels(y)
+        encoded = ClassLabels.from_values(y, unlabeled=self.unlabeled)
+        self.classes_ = encoded.classes
+        return encoded.numbers
 
     def _labels(self, y: np.ndarray) -> Tensor:
-        return torch.from_numpy(labels.encode_classes(y, self.classes_, self.unlabeled))
+        return ClassLabels.from_values(y, self.classes_, self.unlabeled).numbers
+
+    def _encoder_labels(self, numbers: Tensor, encoder: BaseAutoencoder) -> ClassLabels:
+        return ClassLabels(numbers, self.classes_)
 
     def _initial_output(self, numbers: Tensor) -> Float[Tensor, " classes"]:
         """The logarithm of each class's share: before learning, every row has the classes' shares."""

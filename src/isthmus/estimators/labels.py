@@ -2,16 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Bool, Int
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
+from torch import Tensor
 
 from isthmus.errors import InputError
 from isthmus.learning.supervision import UNLABELLED
+
+
+@dataclass(frozen=True)
+class ClassLabels:
+    """Labels that are encoded already.
+
+    Attributes:
+        numbers: the number of the class of each row, `UNLABELLED` for a row without label, (n,).
+        classes: the classes, sorted.
+    """
+
+    numbers: Int[Tensor, " n"]
+    classes: np.ndarray
+
+    @classmethod
+    def from_values(cls, y: np.ndarray, classes: np.ndarray | None = None, unlabeled: Any = None) -> ClassLabels:
+        """Encode labels.
+
+        Args:
+            y: labels as the user has them, (n,).
+            classes: the classes that may occur; None takes those of y.
+            unlabeled: the label of rows without one; None is no such label.
+
+        Raises:
+            InputError: labels that are not classes, a missing one, or a class that is not among `classes`.
+
+        Example:
+            >>> ClassLabels.from_values(np.array(["b", "?", "a"]), unlabeled="?").numbers
+            tensor([ 1, -1,  0])
+        """
+        classes = classes_of(y, unlabeled) if classes is None else classes
+        return cls(torch.from_numpy(encode_classes(y, classes, unlabeled)), classes)
 
 
 def validate_labels(estimator: Any, y: Any, n_rows: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from isthmus.errors import InputError
 from isthmus.estimators import labels
+from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.supervised import CodePredictor
 from isthmus.learning.supervision import Loss, SquaredError
 
@@ -58,6 +59,13 @@ class CodeRegressor(RegressorMixin, CodePredictor):
         scaled = ((y - self.mean_) / self.scale_).reshape(len(y), -1)
         scaled[~rows] = np.nan
         return torch.from_numpy(scaled).float()
+
+    def _encoder_labels(self, numbers: Tensor, encoder: BaseAutoencoder) -> None:
+        if encoder.uses_labels:
+            raise InputError(
+                f"encoder={type(encoder).__name__} learns classes, and CodeRegressor has numbers as labels; give it "
+                "another training than 'supervised'"
+            )
 
     def _initial_output(self, scaled: Tensor) -> Float[Tensor, " outputs"]:
         """The mean of the labels."""
