@@ -28,26 +28,6 @@ if TYPE_CHECKING:
 
 __version__: str  # read from the installed package when asked for: importlib.metadata takes longer than all else here
 
-_MODULES = {
-    "Autoencoder": "isthmus.estimators.deep",
-    "CodeClassifier": "isthmus.estimators.classifier",
-    "CodeRegressor": "isthmus.estimators.regressor",
-    "ContractiveAutoencoder": "isthmus.estimators.contractive",
-    "ConvolutionalAutoencoder": "isthmus.estimators.convolutional",
-    "DeepBeliefNetwork": "isthmus.estimators.dbn",
-    "DeepBoltzmannMachine": "isthmus.estimators.dbm",
-    "DeepRecurrentAutoencoder": "isthmus.estimators.recurrent",
-    "DenoisingAutoencoder": "isthmus.estimators.denoising",
-    "InputError": "isthmus.errors",
-    "InputWarning": "isthmus.errors",
-    "LinearAutoencoder": "isthmus.estimators.linear",
-    "RecirculationAutoencoder": "isthmus.estimators.recirculation",
-    "RestrictedBoltzmannMachine": "isthmus.estimators.rbm",
-    "SparseAutoencoder": "isthmus.estimators.sparse",
-    "StackedAutoencoder": "isthmus.estimators.stacked",
-    "load": "isthmus.estimators.registry",
-}
-
 __all__ = [
     "Autoencoder",
     "CodeClassifier",
@@ -75,8 +55,9 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("isthmus")
-    if name in _MODULES:
-        return getattr(import_module(_MODULES[name]), name)
+    if name in __all__:
+        module = "isthmus.errors" if name.startswith("Input") else "isthmus.estimators.registry"
+        return getattr(import_module(module), name)
     raise AttributeError(f"module 'isthmus' has no attribute {name!r}")
 
 

@@ -1,11 +1,13 @@
 """The state of a run beside the model: gone on with by the same call, and by no other."""
 
+import os
 from functools import partial
 
 import numpy as np
 import pytest
 
 from isthmus import InputError
+from isthmus.data.streams import DenseRows
 from isthmus.estimators import checkpoints
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.stacked import StackedAutoencoder
@@ -49,10 +51,57 @@ def test_resume_refuses_other_validation_classes(tmp_path, monkeypatch):
         stack.fit(X, y, validation=(HELD, y[1:21]), checkpoint=tmp_path / "m", resume=True)
 
 
-def test_resume_accepts_a_checkpoint_without_validation_digest(tmp_path, monkeypatch):
-    killed(Autoencoder(**SMALL), tmp_path / "m", monkeypatch, validation=HELD)
-    tensors, header = checkpoints.read_tensors(tmp_path / "m.checkpoint")
-    del header["checkpoint"]["validation"]
-    checkpoints.write_tensors(tmp_path / "m.checkpoint", tensors, header)
-    again = Autoencoder(**SMALL).fit(X, validation=HELD, checkpoint=tmp_path / "m", resume=True)
-    np.testing.assert_array_equal(again.transform(X), Autoencoder(**SMALL).fit(X, validation=HELD).transform(X))
+def test_resume_refuses_other_labels(tmp_path, monkeypatch):
+    stack = StackedAutoencoder(
+        code_size=2, hidden_sizes=(4,), training="supervised", max_epochs=2, random_state=0, precision="fp32"
+    )
+    y = np.arange(60) % 3
+    killed(stack, tmp_path / "m", monkeypatch, y)
+    with pytest.raises(InputError, match=r"with other arguments: .*labels \(\w+ then, \w+ now\)"):
+        stack.fit(X, (y + 1) % 3, checkpoint=tmp_path / "m", resume=True)
+
+
+@pytest.mark.parametrize("row", [0, 17, 333, 699])
+def test_resume_notices_an_edit_of_any_row(row, tmp_path, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (700, 6), dtype=np.uint8)
+    model = Autoencoder(**SMALL)
+    kill(partial(model.fit, images, checkpoint=tmp_path / "m"), monkeypatch, after=2)
+    edited = images.copy()
+    edited[row, 3] ^= 1
+    with pytest.raises(InputError, match=r"with other arguments: .*data \(\w+ then, \w+ now\)"):
+        Autoencoder(**SMALL).fit(edited, checkpoint=tmp_path / "m", resume=True)
+
+
+def test_resume_notices_rows_in_another_order(tmp_path, monkeypatch):
+    killed(Autoencoder(**SMALL), tmp_path / "m", monkeypatch)
+    with pytest.raises(InputError, match=r"with other arguments: .*data \("):
+        Autoencoder(**SMALL).fit(X[::-1].copy(), checkpoint=tmp_path / "m", resume=True)
+
+
+def test_large_rows_are_identified_by_a_sample_and_the_time_of_their_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "MAX_DIGEST_BYTES", 100)
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    model = Autoencoder(**SMALL).fit(mapped, checkpoint=tmp_path / "m")
+    assert checkpoints.SAMPLED_DIGEST_NOTE in model.history_["notes"]
+    rows = model.preprocessing_.rows(mapped)
+    before = checkpoints.DigestedRows(rows).digest
+    assert checkpoints.DigestedRows(rows).digest == before
+    os.utime(tmp_path / "x.npy", ns=(0, 0))
+    assert checkpoints.DigestedRows(rows).digest != before
+
+
+def test_the_digest_is_taken_in_passes_that_are_made_anyway(tmp_path, monkeypatch):
+    reads = []
+    batch = DenseRows.batch
+
+    def counted(self, index):
+        reads.append(len(index))
+        return batch(self, index)
+
+    monkeypatch.setattr(DenseRows, "batch", counted)
+    Autoencoder(**SMALL).fit(X)
+    without = sum(reads)
+    reads.clear()
+    Autoencoder(**SMALL).fit(X, checkpoint=tmp_path / "m")
+    assert sum(reads) == without

@@ -10,9 +10,10 @@ from sklearn.datasets import load_digits
 
 import isthmus
 from isthmus import DeepBoltzmannMachine, InputError
+from isthmus.learning.dbm_objective import DBMObjective
 from isthmus.parts.mean_field import MeanField
 
-from .interruptions import kill, press_ctrl_c
+from .interruptions import kill, press_ctrl_c, record_steps
 
 DIGITS = load_digits()
 X, Y = DIGITS.data[:400] / 16, DIGITS.target[:400]
@@ -153,6 +154,26 @@ def test_ctrl_c_while_layers_learn_one_by_one_leaves_a_whole_machine(monkeypatch
         torch.testing.assert_close(offset, rates.mean(0), atol=1e-3, rtol=0)
 
 
+def test_ctrl_c_while_layers_are_joined_averages_the_biases_once(monkeypatch):
+    options = {"hidden_sizes": (6, 5), "max_epochs": 1, "pretraining_epochs": 1, "validation_fraction": 0.0}
+    update, left = DBMObjective.update_offsets, [1]
+
+    def press(*arguments, **changes):
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        update(*arguments, **changes)
+
+    uninterrupted = machine(**options)
+    (first, *_) = [r for r in record_steps(uninterrupted, monkeypatch, X) if r.phase == 3]
+    monkeypatch.setattr(DBMObjective, "update_offsets", press)
+    model = machine(**options).fit(X)
+    assert (model.history_["stopped"], model.history_["name"]) == ("interrupted", "layer 3 of 3")
+    for name, value in model.objective_.named_parameters():
+        assert torch.equal(value, first.whole[name]), name
+    assert model.score_kind_ == "bound"
+
+
 def test_real_columns_are_drawn_in_their_own_units():
     rows = 100 + 20 * np.random.default_rng(0).normal(size=(200, 3))
     model = machine(likelihood="gaussian", learning_rate=0.01, pretraining_learning_rate=0.01, max_epochs=5).fit(rows)
@@ -165,7 +186,7 @@ def test_real_columns_are_drawn_in_their_own_units():
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"method": "cd"}, "method='cd': a deep Boltzmann machine learns by persistent chains, method='pcd'"),
+        ({"method": "cd"}, "method='cd': a deep Boltzmann machine is trained with persistent chains, method='pcd'"),
         ({"n_chains": 0}, "n_chains=0: sampling needs at least one chain; give 1 or more"),
         ({"hidden_sizes": ()}, "a deep Boltzmann machine has two hidden layers or more; found 1; give hidden_sizes"),
         ({"hidden_sizes": (0,)}, "0"),

@@ -269,11 +269,25 @@ def test_rows_are_held_out_by_class_and_only_where_they_can_tell_something():
     few = CodeClassifier(encoder=coder(), **QUICK).fit(X[:100], Y[:100])
     assert few.n_rows_ == 100
     assert few.history_["epochs"][0]["held_out"] is None
-    assert few.history_["notes"] == ["no rows were held out: 10 would say too little; every epoch was learned"]
+    assert few.history_["notes"] == ["no validation set: 10 labelled rows are too few to choose an epoch by"]
     given = CodeClassifier(encoder=coder(), **QUICK).fit(X[:100], Y[:100], validation=(X[100:], Y[100:]))
     expected = (given.predict(X[100:]) != Y[100:]).mean()
     last = given.history_["epochs"][given.history_["best_epoch"]]["held_out"]
     assert last == pytest.approx(expected + 0.1 * log_loss(Y[100:], given.predict_proba(X[100:])), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("predictor", "y", "fraction", "n_training_rows"),
+    [
+        (CodeClassifier, np.repeat([0, 1, 2], [298, 1, 1]), 0.9, 30 + 1 + 1),
+        (CodeClassifier, np.arange(300) % 2, 0.999, 2),
+        (CodeRegressor, X[:, 20], 0.999, 1),
+    ],
+)
+def test_validation_leaves_a_training_row_of_every_class(predictor, y, fraction, n_training_rows):
+    model = predictor(encoder=coder(), validation_fraction=fraction, **QUICK).fit(X, y)
+    assert model.n_rows_ == n_training_rows
+    assert model.history_["epochs"][0]["held_out"] is not None
 
 
 BROKEN = np.where(np.arange(300) == 7, np.nan, Y)
@@ -282,24 +296,24 @@ BROKEN = np.where(np.arange(300) == 7, np.nan, Y)
 @pytest.mark.parametrize(
     ("changes", "y", "text"),
     [
-        ({}, None, "CodeClassifier requires y to be passed, but the target y is None; give one label a row"),
-        ({}, Y[:299], "X has 300 rows and y has 299 labels; give one label a row"),
-        ({}, np.ones(300), "y holds one class only .1.0.; a classifier tells classes apart and needs at least two"),
-        ({}, BROKEN, "y holds nan at row 7, and NaN, infinity or a missing label cannot be learned; leave the row out"),
+        ({}, None, "CodeClassifier requires y to be passed, but the target y is None; give one label per row"),
+        ({}, Y[:299], "X has 300 rows and y has 299 labels; give one label per row"),
+        ({}, np.ones(300), "y holds one class only .1.0.; a classifier needs at least two"),
+        ({}, BROKEN, "y holds nan at row 7; a label must not be NaN, infinite or missing; leave the row out"),
         ({}, X[:, 20] / 7, "Unknown label type: continuous"),
         ({}, np.stack([Y, Y], 1), "y should be a 1d array, got an array of shape .300, 2. instead"),
-        ({"unlabeled": 3}, np.full(300, 3), "every label is 3, which means none; give some rows a label"),
+        ({"unlabeled": 3}, np.full(300, 3), "every label is unlabeled=3; give some rows a label"),
         ({"encoder": "no/such.isthmus"}, Y, "no such file: no/such.isthmus"),
-        ({"encoder": 3}, Y, "encoder=3, which is no autoencoder"),
+        ({"encoder": 3}, Y, "encoder=3 is not an autoencoder"),
         (
             {"encoder": StandardScaler()},
             Y,
-            r"encoder=StandardScaler\(...\), which is no autoencoder; give one of isthmus",
+            r"encoder=StandardScaler\(...\) is not an autoencoder; give one of isthmus",
         ),
         (
             {"encoder": CodeClassifier(encoder=Autoencoder(hidden_sizes=(512, 256), code_size=8), head_epochs=3)},
             Y,
-            r"encoder=CodeClassifier\(...\), which is no autoencoder",
+            r"encoder=CodeClassifier\(...\) is not an autoencoder",
         ),
         ({"start": "encodr"}, Y, "start 'encodr' is unknown; did you mean 'encoder'"),
         ({"start": "random", "frozen": True}, Y, "would keep random weights; choose one of the two"),
@@ -307,7 +321,7 @@ BROKEN = np.where(np.arange(300) == 7, np.nan, Y)
         ({"head_learning_rate": 0}, Y, "head_learning_rate=0: it must be a number above 0"),
         ({"hidden_noise": -1}, Y, "hidden_noise=-1: it must be a number, 0 or more"),
         ({"reconstruction_weight": "a"}, Y, "reconstruction_weight='a': it must be a number, 0 or more"),
-        ({"input_dropout": 1.0}, Y, "input_dropout=1.0: it must be a share, at least 0 and below 1"),
+        ({"input_dropout": 1.0}, Y, "input_dropout=1.0: it must be a fraction, at least 0 and below 1"),
         ({"hidden_sizes": (0,)}, Y, "hidden_sizes=.0,.: it must be a list of whole numbers"),
     ],
 )
@@ -320,13 +334,13 @@ def test_what_cannot_be_learned_is_refused_in_one_line(changes, y, text):
 @both
 @pytest.mark.parametrize("validation", [X, (X,), "X", 3])
 def test_supervised_training_requires_labels(predictor, y, validation):
-    with pytest.raises(InputError, match=r"looks at labels too; give validation=\(rows, labels\)"):
+    with pytest.raises(InputError, match=r"validates on labels too; give validation=\(rows, labels\)"):
         predictor(encoder=coder(), **QUICK).fit(X, y, validation=validation)
 
 
 def test_a_class_that_was_not_learned_is_refused():
     model = CodeClassifier(encoder=coder(), **QUICK).fit(X[Y < 9], Y[Y < 9])
-    told = "y holds the class 9, which was not among those that were learned .0, 1, 2, 3, 4, 5, 6, 7 and 1 more.; "
+    told = "y holds the class 9, which is not one of the training classes .0, 1, 2, 3, 4, 5, 6, 7 and 1 more.; "
     with pytest.raises(InputError, match=told):
         model.score(X, Y)
     with pytest.raises(InputError, match=told):
@@ -335,12 +349,12 @@ def test_a_class_that_was_not_learned_is_refused():
 
 def test_a_file_that_holds_a_classifier_is_no_encoder(tmp_path):
     CodeClassifier(encoder=coder(), **QUICK).fit(X, Y).save(tmp_path / "m")
-    with pytest.raises(InputError, match="m' holds a CodeClassifier, which is no autoencoder; give one of isthmus"):
+    with pytest.raises(InputError, match="m' holds a CodeClassifier is not an autoencoder; give one of isthmus"):
         CodeClassifier(encoder=str(tmp_path / "m"), **QUICK).fit(X, Y)
 
 
 def test_labels_that_are_no_numbers_or_of_another_shape_are_refused_by_the_regressor():
-    with pytest.raises(InputError, match="y holds labels that are no numbers .*; use CodeClassifier for classes"):
+    with pytest.raises(InputError, match="y holds labels that are not numbers .*; use CodeClassifier for classes"):
         CodeRegressor(encoder=coder(), **QUICK).fit(X, NAMES[Y])
     with pytest.raises(InputError, match=r"y has the shape \(300, 2\); it was fitted with labels of the shape \(\)"):
         CodeRegressor(encoder=coder(), **QUICK).fit(X, X[:, 20], validation=(X, X[:, :2]))
@@ -362,3 +376,29 @@ def test_rows_in_another_unit_than_the_encoders_are_warned_of_once_and_noisy_one
     noise = np.random.default_rng(0).normal(scale=0.2, size=grey.shape)
     assert ((grey + noise) < 0).any()
     encoder.transform(grey + noise)
+
+
+def test_the_marker_of_unlabelled_rows_is_no_class_of_a_supervised_stack():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 5))
+    y = np.where(np.arange(60) % 3 == 0, -1, X[:, 0] > 0)
+    stack = StackedAutoencoder(code_size=3, hidden_sizes=(4,), training="supervised", max_epochs=2)
+    classifier = CodeClassifier(encoder=stack, unlabeled=-1, max_epochs=2, random_state=0).fit(X, y)
+    assert classifier.classes_.tolist() == [0, 1]
+    assert classifier.encoder_._n_classes == 2
+
+
+def test_a_regressor_refuses_an_encoder_that_learns_classes():
+    X = np.random.default_rng(0).normal(size=(40, 5))
+    stack = StackedAutoencoder(code_size=3, hidden_sizes=(4,), training="supervised", max_epochs=2)
+    with pytest.raises(InputError, match="learns classes, and CodeRegressor has numbers as labels"):
+        CodeRegressor(encoder=stack, max_epochs=2, random_state=0).fit(X, X[:, 0])
+
+
+def test_a_failed_refit_of_a_classifier_changes_nothing():
+    X = np.random.default_rng(0).normal(size=(40, 5))
+    classifier = CodeClassifier(encoder=LinearAutoencoder(code_size=2, max_epochs=1), max_epochs=2, random_state=0)
+    before = classifier.fit(X, X[:, 0] > 0).predict_proba(X)
+    with pytest.raises(InputError):
+        classifier.fit(X, np.zeros(40))
+    np.testing.assert_array_equal(classifier.predict_proba(X), before)

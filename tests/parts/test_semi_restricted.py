@@ -131,7 +131,7 @@ def test_the_contrast_has_the_gradient_of_the_bound_for_chains_sampled_from_the_
 
 def test_methods_that_need_independent_hidden_units_raise():
     made = make_rbm()
-    with pytest.raises(InputError, match="annealing sums hidden units out, which lateral weights tie to each other"):
+    with pytest.raises(InputError, match="annealed importance sampling needs hidden units that are independent"):
         annealed_importance_sampling(made, torch.Generator())
     with pytest.raises(InputError, match="the pseudo-likelihood has no closed form with lateral weights"):
         made.conditional_logits(rows(), torch.zeros(20, dtype=torch.long))

@@ -1,1 +1,3 @@
-"""The scikit-learn face: one short class a kind, its docstring its chapter."""
+"""Estimators: the scikit-learn interface of every kind of autoencoder, and of the predictors on their codes."""
+
+from isthmus.estimators import registry as registry  # registers every kind, so that `load` finds it

@@ -1,15 +1,15 @@
-"""What every kind of autoencoder shares: scikit-learn's manners around a recipe of parts.
+"""The base class of every kind of autoencoder: scikit-learn's interface around a recipe of parts.
 
-A kind states its recipe in one method, `_build_objective`; here is everything else that the design
-promises of it. The constructor of each class is the signature that its dataclass fields make.
+A kind states its recipe in one method, `_build_objective`. The fields of each dataclass are its constructor's
+signature.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from sklearn.utils.validation import check_is_fitted, check_random_state
 from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
 from isthmus.data.streams import BLOCK_SIZE, Subset, blocks
 from isthmus.errors import InputError
-from isthmus.estimators import checkpoints, inputs
+from isthmus.estimators import checkpoints, inputs, model_files
+from isthmus.estimators.checkpoints import DigestedRows
 from isthmus.estimators.data_passes import (
     RangeCheckedRows,
     block_for_likelihood,
@@ -32,50 +33,60 @@ from isthmus.estimators.data_passes import (
 )
 from isthmus.estimators.diagnosis import diagnose_fit
 from isthmus.estimators.features import FeatureInspectionMixin
+from isthmus.estimators.labels import ClassLabels
+from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.records import ModelOutput, Shape
 from isthmus.estimators.training_config import training_config_for
-from isthmus.evaluation.baseline import suggested_code_size
+from isthmus.evaluation.baseline import PrincipalComponents, suggested_code_size
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
-from isthmus.learning.trainer import TrainingConfig
+from isthmus.learning.trainer import TrainingConfig, strip_prefix
 from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import likelihood_config, likelihood_from
 
 DENSE_LIMIT = 2**30
 """Bytes of the largest dense array that sparse rows are reconstructed into."""
 
+_FITTED = (
+    "code_size_", "hidden_sizes_", "dense_sizes_", "seed_", "n_features_in_", "n_rows_", "likelihood_", "history_",
+    "score_kind_",
+)  # fmt: skip
+"""Fitted attributes that are plain data."""
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """The promises that all kinds keep; see `docs/design.md`, section 3.
+class BaseAutoencoder(
+    FeatureInspectionMixin, SavedEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
+    """Base class of every kind of autoencoder; `docs/design.md`, section 3, states what all kinds guarantee.
 
     Args:
-        code_size: units of the code; None takes as many as principal components carry 90% of the
-            variance, at most 32, and says so in `code_size_` and in `history_["notes"]`.
-        likelihood: what the decoder's output units mean: "auto" looks at the data (binary columns:
-            Bernoulli; tables: a unit a column; else Gaussian); or a name of
-            `isthmus.parts.likelihoods.LIKELIHOODS`; or, for a table, {column: unit}.
-        max_epochs: passes over the training rows; the learning rate is planned on them. None takes as many as
-            make about 4,000 steps, between 20 and 250.
-        batch_size: rows a step; None takes about a fortieth of the rows, between 16 and 256.
-        learning_rate: the largest of the schedule (warm-up, then a cosine to zero), for AdamW.
-        weight_decay: AdamW's decoupled decay.
-        clip_norm: largest norm of the gradient; None does not clip.
-        averaging: decay of a moving average of the weights that is kept instead of the last; None is off.
-        validation_fraction: share of the rows that is held out and only looked at; 0 holds out none.
-        patience: epochs without a better held-out loss before learning stops; None never stops early.
-        time_limit: seconds of learning at most.
-        scaling: "auto" takes bytes to [0, 1], leaves data in [0, 1] and counts (by the likelihood) alone and
+        code_size: number of units of the code. None takes the number of principal components that explain 90% of
+            the variance, at most 32; see `code_size_` and `history_["notes"]`.
+        likelihood: distribution of the decoder's output. "auto" infers it from the data (binary columns: Bernoulli;
+            tables: one likelihood a column; else Gaussian); or a name of
+            `isthmus.parts.likelihoods.LIKELIHOODS`; or, for a table, {column: name}.
+        max_epochs: maximum number of passes over the training rows; the learning-rate schedule spans them. None
+            takes as many as make about 4,000 steps, between 20 and 250.
+        batch_size: rows per step; None takes about a fortieth of the rows, between 16 and 256.
+        learning_rate: peak of AdamW's learning-rate schedule (linear warm-up, then cosine decay to zero).
+        weight_decay: AdamW's decoupled weight decay.
+        clip_norm: maximum norm of the gradient; None does not clip.
+        averaging: decay of an exponential moving average of the weights, which replaces the last weights; None is
+            off.
+        validation_fraction: fraction of the rows that is held out as validation set; 0 holds out none.
+        patience: epochs without a better validation loss before training stops; None never stops early.
+        time_limit: maximum training time in seconds.
+        scaling: "auto" maps bytes to [0, 1], keeps data in [0, 1] and counts (by the likelihood) as they are and
             standardises other columns; "none", "standard", "minmax". For texts "none" means counts, "auto" tf-idf.
-        missing: "refuse", or "mean" or "median" to fill missing values in, or "mask" to leave them
-            out of the criterion.
-        categories: names of table columns to be taken as categories; None looks at each column.
-        random_state: seed of all that is drawn; None draws one and keeps it as `seed_`.
+        missing: "refuse"; "mean" or "median" to impute missing values; "mask" to leave them out of the criterion.
+        categories: names of table columns to treat as categories; None infers them.
+        random_state: seed of every random number; None draws a seed and stores it in `seed_`.
         device: "auto", "cpu" or "cuda".
-        precision: "auto" (bf16 where the hardware multiplies it, else fp32), "fp32", "bf16".
+        precision: "auto" (bf16 where the hardware supports its products, else fp32), "fp32", "bf16".
         verbose: 1 shows a progress bar on a terminal; 0 is silent.
     """
 
@@ -100,39 +111,45 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
 
     kind: ClassVar[str]
     overcomplete: ClassVar[bool] = False
-    """Whether more units than columns are what this kind is for."""
+    """True for kinds that are meant to have more units than columns."""
     samples_by_chain: ClassVar[bool] = False
-    """Whether `sample`, where there is one, takes Gibbs steps, and gives the means of the last if asked."""
+    """True if `sample` runs Gibbs steps and can return the means of the last one."""
 
     # -- the recipe ---------------------------------------------------------------------------------
 
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
-        """The parts that make this kind, drawn from `generator`."""
+        """Build the parts of this kind, with weights sampled with `generator`."""
         raise NotImplementedError
 
-    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
-        """What is learned, in order: by default the whole, once."""
+    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
+        """Return the training phases in order; by default one phase of the whole model.
+
+        Args:
+            training_config: the arguments of training.
+            generator: samples the initial weights of parts that belong to a phase alone.
+        """
         return [Phase("learning", self.objective_, training_config)]
 
     @property
     def _epochs_argument(self) -> str:
-        """What plans the epochs of the last phase."""
+        """Name of the argument that sets the epochs of the last phase."""
         return "max_epochs"
 
     def _after_training(self, rows: Rows) -> None:
-        """What is fitted in closed form after learning; nothing by default."""
+        """Fit in closed form what follows training; nothing by default."""
 
     def _suggest_code_size(self, rows: Rows) -> tuple[int, str]:
-        """How many units the code has where nobody said, and why."""
+        """Return the default number of units of the code, and the reason."""
         size = suggested_code_size(imputed_blocks(rows), rows.n_columns)
         return size, "principal components of 90% of the variance"
 
     def _notes(self) -> list[str]:
-        """What the user should know of the recipe that was learned; nothing by default."""
+        """Return notes for the user on the fitted recipe; none by default."""
         return []
 
     # -- learning -----------------------------------------------------------------------------------
 
+    @inputs.unchanged_on_failure
     def fit(
         self,
         X: Any,
@@ -143,23 +160,23 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
         checkpoint_every: float = 60.0,
         resume: bool = False,
     ) -> BaseAutoencoder:
-        """Learn the code of `X`.
+        """Train the autoencoder on `X`. A fit that fails leaves the estimator as it was.
 
         Args:
             X: rows: an array (n, d), images (n, h, w), (n, h, w, c) or (n, c, h, w), a data frame,
                 scipy sparse rows, `isthmus.data.Documents`, or a data set of `isthmus.data.open`.
-            y: ignored; here so that pipelines work.
-            validation: rows that are held out instead of a share of `X`.
-            checkpoint: path of the model that will be saved; the state of the run is written to
-                `checkpoint` + ".checkpoint" while learning, and removed by `save`.
-            checkpoint_every: seconds between two such writings.
-            resume: go on from such a state if there is one; refused if the arguments or the data differ.
+            y: ignored by kinds that do not use labels (`uses_labels`); present for scikit-learn's pipelines.
+            validation: validation rows in place of a fraction of `X`.
+            checkpoint: path of the model that will be saved; training writes its state to
+                `checkpoint` + ".checkpoint", and `save` removes it.
+            checkpoint_every: seconds between two writes of that state.
+            resume: continue from that state if there is one; refused if the arguments or the data differ.
 
         Returns:
             The estimator itself.
 
         Raises:
-            InputError: rows or arguments that cannot be used, in one line.
+            InputError: invalid rows or arguments, in one line.
         """
         inputs.check_parameters(self)
         X = inputs.validate_input(self, X, reset=True)
@@ -170,22 +187,31 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
             X, scaling=scaling, missing=self.missing, categories=self.categories, units=units
         )
         all_rows = self.preprocessing_.rows(X)
-        resumed = checkpoints.read(checkpoint, self, all_rows) if checkpoint and resume else None
+        resumed = checkpoints.read(checkpoint) if checkpoint and resume else None
         self.seed_ = resumed.seed if resumed else seed_of(self.random_state)
         generator = torch.Generator().manual_seed(self.seed_)
-        rows, validation_rows = self._split_validation(all_rows, validation, generator)
-        if resumed:
-            resumed.check_validation(validation_rows)
+        labels = self._encoded_labels(y, len(all_rows))
+        rows, validation_rows = self._split_validation(all_rows, labels, validation, generator)
         self.n_rows_ = len(rows)
         notes = self._choose_code_size(rows)
-        self.likelihood_ = self._choose_likelihood(all_rows, validation_rows)
+        run: dict[str, str] = {}
+        if checkpoint:
+            digested = DigestedRows(all_rows)
+            digested_validation = None if validation_rows is None else DigestedRows(validation_rows)
+            self.likelihood_ = self._choose_likelihood(digested, digested_validation)
+            run = checkpoints.identity(self, digested, digested_validation, None if labels is None else labels.numbers)
+            notes += [checkpoints.SAMPLED_DIGEST_NOTE] if digested.is_sampled else []
+        else:
+            self.likelihood_ = self._choose_likelihood(all_rows, validation_rows)
+        if resumed:
+            resumed.check(run)
         self.objective_ = self._build_objective(self._shape(), generator)
         self._n_features_out = self.code_size_
-        phases = self._phases(training_config_for(self, len(rows), checkpoint_every))
+        phases = self._phases(training_config_for(self, len(rows), checkpoint_every), generator)
         with ProgressBar(f"{self.kind} ({self.code_size_})", self.verbose) as bar:
             *before, last = run_phases(
                 self.objective_, phases, rows, validation_rows, generator, on_progress=bar.on_progress,
-                save_state=checkpoints.writer(checkpoint, self, all_rows, validation_rows) if checkpoint else None,
+                save_state=checkpoints.writer(checkpoint, run, self.seed_) if checkpoint else None,
                 resumed=(resumed.tensors, resumed.data) if resumed else None,
             )  # fmt: skip
         self.objective_.eval()
@@ -195,12 +221,23 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
         diagnose_fit(self, rows, validation_rows)
         return self
 
-    def _split_validation(self, rows: Rows, validation: Any, generator: torch.Generator) -> tuple[Rows, Rows | None]:
-        """The rows that are learned from, and those that are only looked at."""
+    @property
+    def uses_labels(self) -> bool:
+        """Whether `fit` uses `y`."""
+        return False
+
+    def _encoded_labels(self, y: Any, n_rows: int) -> ClassLabels | None:
+        """The labels as training uses them; None for a kind that does not use them."""
+        return None
+
+    def _split_validation(
+        self, rows: Rows, labels: ClassLabels | None, validation: Any, generator: torch.Generator
+    ) -> tuple[Rows, Rows | None]:
+        """The training rows and the validation rows."""
         if validation is not None:
             inputs.check_no_labels(validation)
             return rows, self.preprocessing_.rows(inputs.validate_input(self, validation, reset=False))
-        n_validation = round(self.validation_fraction * len(rows))
+        n_validation = inputs.n_validation_rows(self.validation_fraction, len(rows))
         if n_validation == 0:
             return rows, None
         order = torch.randperm(len(rows), generator=generator)
@@ -216,7 +253,11 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
         return [f"code_size was not given: {self.code_size_} chosen ({why})"]
 
     def _choose_likelihood(self, rows: Rows, validation_rows: Rows | None) -> dict[str, Any]:
-        """The configuration of p_dec, after a look at every row; data outside its domain is refused."""
+        """Return the configuration of p_dec after a pass over every row.
+
+        Raises:
+            InputError: a value outside the domain of the likelihood.
+        """
         groups = self.preprocessing_.groups
         name = "auto" if groups and isinstance(self.likelihood, dict) else self.likelihood
         config = likelihood_config(name, block_for_likelihood(rows), groups)
@@ -229,13 +270,19 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
     def _shape(self) -> Shape:
         return Shape.of(self.preprocessing_, self.code_size_, self.likelihood_)
 
+    def _rebuilt(self, generator: torch.Generator) -> Reconstruction:
+        """Build the parts of a fitted model with new weights, in the sizes that `fit` resolved."""
+        hidden_sizes, dense_sizes = (getattr(self, name, None) for name in ("hidden_sizes_", "dense_sizes_"))
+        shape = replace(self._shape(), hidden_sizes=hidden_sizes, dense_sizes=dense_sizes)
+        return self._build_objective(shape, generator)
+
     def _on_weights_changed(self) -> None:
-        """Its weights were changed from outside: leave what was known of them; nothing by default."""
+        """Discard fitted quantities that depend on the weights, which changed; nothing by default."""
 
     # -- reading ------------------------------------------------------------------------------------
 
     def read(self, X: Any) -> Iterator[ModelOutput]:
-        """The rows of `X`, a block at a time, with all that the model makes of them, in model space."""
+        """Yield the rows of `X` with codes, parameters and reconstructions, block by block, in model space."""
         rows = self._rows(X)
 
         def look(batch: Batch) -> ModelOutput:
@@ -248,7 +295,7 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
             yield look(batch).first(n)
 
     def transform(self, X: Any) -> Float[np.ndarray, "n code_size"]:
-        """The codes h = f(x), (n, code_size), float32."""
+        """Return the codes h = f(x), (n, code_size), float32."""
         rows = self._rows(X)
         codes = np.empty((len(rows), self.code_size_), np.float32)
         start = 0
@@ -259,13 +306,13 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
         return codes
 
     def inverse_transform(self, H: ArrayLike) -> Any:
-        """The rows that codes stand for: the mean of p_dec(x | h), in the units of X.
+        """Decode codes to the mean of p_dec(x | h), in the units of X.
 
         Args:
             H: codes, (n, code_size).
 
         Returns:
-            What was fitted on: a data frame, images in their own shape and range, or an array (n, d).
+            The type that was fitted: a data frame, images in their own shape and range, or an array (n, d).
         """
         check_is_fitted(self)
         codes = inputs.codes(H, self.code_size_)
@@ -277,7 +324,7 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
 
     @torch.no_grad()
     def _decode(self, codes: np.ndarray) -> np.ndarray:
-        """One block of codes to model space."""
+        """Decode one block of codes to model space."""
         padded = torch.zeros(BLOCK_SIZE, self.code_size_)
         padded[: len(codes)] = torch.from_numpy(codes)
         self.objective_.to(resolve_device(self.device)).eval()
@@ -285,7 +332,7 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
         return self.objective_.likelihood.mean(parameters)[: len(codes)].cpu().numpy()
 
     def reconstruct(self, X: Any) -> Any:
-        """What the decoder makes of the codes of `X`, in the units and the shape of X.
+        """Encode and decode `X`; return the reconstruction in the units and the shape of X.
 
         Raises:
             InputError: sparse rows whose dense whole would be larger than `DENSE_LIMIT` bytes.
@@ -301,31 +348,30 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
         return self.preprocessing_.inverse_transform(np.concatenate(mean))
 
     def reconstruction_error(self, X: Any) -> Float[np.ndarray, " n"]:
-        """||x - r||^2 of each row, summed over its observed columns, in model space (see `scaling`)."""
+        """Return ||x - r||^2 of each row, summed over its observed columns, in model space (see `scaling`)."""
         return np.concatenate([output.squared_residuals.sum(1).numpy() for output in self.read(X)])
 
     def nll(self, X: Any) -> Float[np.ndarray, " n"]:
-        """-log p_dec(x | f(x)) of each row, in nats, in model space."""
+        """Return -log p_dec(x | f(x)) of each row, in nats, in model space."""
         return np.concatenate([output.nll.numpy() for output in self.read(X)])
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Minus the mean of `nll(X)`: larger is better, as scikit-learn's searches want it.
+        """Return minus the mean of `nll(X)`: larger is better, as scikit-learn's searches require.
 
-        It is of the reconstruction, for a density too, since all kinds have that; what a density gives the rows is
-        `score_samples`.
+        It scores the reconstruction, which every kind has; `score_samples` scores rows under a density.
         """
         return -float(self.nll(X).mean(dtype=np.float64))
 
     def _rows(self, X: Any) -> Rows:
-        """`X` in model space; whoever reads values of another scale is warned."""
+        """Return `X` in model space; values of another scale give a warning."""
         check_is_fitted(self)
         rows = self.preprocessing_.rows(inputs.validate_input(self, X, reset=False))
         return RangeCheckedRows(rows, self.objective_.likelihood, self.preprocessing_.columns)
 
     def _padded(self, rows: Rows) -> Iterator[tuple[Batch, int]]:
-        """Blocks of exactly `BLOCK_SIZE` rows, the last one filled up with zeros, and how many rows are real.
+        """Yield blocks of exactly `BLOCK_SIZE` rows, the last one padded with zeros, and their number of real rows.
 
-        Without gradient, in fp32: the same row gets the same code whatever stands beside it.
+        Without gradient and in fp32: the code of a row does not depend on its neighbours.
         """
         device = resolve_device(self.device)
         self.objective_.to(device).eval()
@@ -338,17 +384,35 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one file that `isthmus.load` reads: numbers and plain data, nothing to execute.
 
-        The state of a run that ended by itself (`path` + ".checkpoint") is removed.
+        The checkpoint of a completed run (`path` + ".checkpoint") is removed.
 
         Raises:
-            InputError: the folder cannot be written to; nothing is left half written.
+            InputError: the folder cannot be written to; no partial file is left.
         """
-        from isthmus.estimators.registry import save
-
-        check_is_fitted(self)
-        save(self, path)
+        super().save(path)
         if self.history_["stopped"] != "interrupted":
             checkpoints.remove(path)
+
+    def _pack(self) -> Packed:
+        preprocessing, preprocessing_config = self.preprocessing_.to_file()
+        baseline, baseline_config = self.baseline_.to_file()
+        tensors = {f"objective.{k}": v for k, v in self.objective_.state_dict().items()}
+        tensors |= {f"preprocessing.{k}": v for k, v in preprocessing.items()}
+        tensors |= {f"baseline.{k}": v for k, v in baseline.items()}
+        configs = {"preprocessing": preprocessing_config, "baseline": baseline_config}
+        return tensors, model_files.header_of(self, _FITTED) | configs
+
+    @classmethod
+    def _unpack(cls, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> Self:
+        model = cls(**model_files.arguments_of(header))
+        model_files.set_fitted(model, header)
+        model.preprocessing_ = Preprocessor.from_file(strip_prefix("preprocessing.", tensors), header["preprocessing"])
+        model.baseline_ = PrincipalComponents.from_file(strip_prefix("baseline.", tensors), header["baseline"])
+        model._n_features_out = model.code_size_
+        model.objective_ = model._rebuilt(torch.Generator().manual_seed(0))
+        model.objective_.load_state_dict(strip_prefix("objective.", tensors))
+        model.objective_.eval()
+        return model
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -359,7 +423,7 @@ class BaseAutoencoder(FeatureInspectionMixin, ClassNamePrefixFeaturesOutMixin, T
 
 
 def seed_of(random_state: Any) -> int:
-    """The seed that a `random_state` means: an integer as it is, else one that is drawn."""
+    """Return the seed of a `random_state`: an integer as it is, else a random one."""
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
     if isinstance(random_state, int | np.integer):

@@ -1,4 +1,4 @@
-"""The state of a run beside the model it will become: written whole while learning, removed on success."""
+"""Checkpoints: the state of a run beside the model it will become, written atomically and removed on success."""
 
 from __future__ import annotations
 
@@ -9,41 +9,123 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from jaxtyping import Int
 from torch import Tensor
 
+from isthmus.data.streams import BLOCK_SIZE
 from isthmus.errors import InputError
 from isthmus.files import read_tensors, write_tensors
 from isthmus.learning.rows import Rows, evenly_spaced
+from isthmus.parts.forward import Batch
 
 _RESUMABLE_ARGUMENTS = ("verbose", "time_limit", "device")
-"""Arguments that may differ when a run is resumed: they do not change what is learned, only how long and where."""
+"""Arguments that may differ when a run is resumed: they change how long and where it runs, not its result."""
+
+MAX_DIGEST_BYTES = 2**30
+"""Bytes of rows in model space up to which a digest covers every row."""
+
+SAMPLED_DIGEST_NOTE = (
+    "the rows take more than 1 GiB, so the checkpoint identifies them by their number, 256 of them and the time of "
+    "change of a mapped file; an edit of other rows goes unnoticed when the run is resumed"
+)
+
+
+class DigestedRows:
+    """Rows that hash what is read of them in order, so that a pass over all rows gives their digest at no other cost.
+
+    The digest covers the entries in model space, the mask and the labels. Above `MAX_DIGEST_BYTES` it covers the
+    number of rows, 256 evenly spaced ones, and the size and time of change of the file that the rows are mapped from.
+
+    Args:
+        rows: in model space.
+
+    Example:
+        >>> from isthmus.data.streams import Affine, DenseRows
+        >>> same = [DigestedRows(DenseRows(np.eye(3), Affine(np.zeros(3), np.ones(3)))) for _ in range(2)]
+        >>> _ = same[0].batch(torch.arange(2)), same[0].batch(torch.arange(2))
+        >>> same[0].digest == same[1].digest
+        True
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows, self.n_columns = rows, rows.n_columns
+        self.is_sampled = 4 * len(rows) * rows.n_columns > MAX_DIGEST_BYTES
+        # One hash for each part, so that the digest does not depend on the sizes of the batches.
+        self._hashes, self._position = [hashlib.sha256() for _ in range(3)], 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, index: Int[Tensor, " batch"]) -> Batch:
+        """The rows `index`; they are hashed if they continue those that were."""
+        batch = self.rows.batch(index)
+        if not self.is_sampled and len(index) and int(index[0]) == self._position:
+            consecutive = int(index[-1]) - int(index[0]) == len(index) - 1 and bool((index.diff() == 1).all())
+            if consecutive:
+                self._update(batch)
+                self._position += len(index)
+        return batch
+
+    @property
+    def digest(self) -> str:
+        """The first 16 hexadecimal digits of the SHA-256; rows that no pass has read yet are read now."""
+        if self.is_sampled:
+            self._hashes = [hashlib.sha256(_file_state(self.rows).encode()) for _ in range(3)]
+            self._update(self.rows.batch(evenly_spaced(len(self.rows), 256)))
+        else:
+            for start in range(self._position, len(self), BLOCK_SIZE):
+                self.batch(torch.arange(start, min(start + BLOCK_SIZE, len(self))))
+        return hashlib.sha256(b"".join(part.digest() for part in self._hashes)).hexdigest()[:16]
+
+    def _update(self, batch: Batch) -> None:
+        for part, tensor in zip(self._hashes, (batch.x, batch.mask, batch.label), strict=True):
+            if tensor is not None:
+                part.update(np.ascontiguousarray(tensor.numpy()).data)
+
+
+def _file_state(rows: Any) -> str:
+    """Size and time of change of the file that rows are mapped from; nothing for rows in memory."""
+    while hasattr(rows, "rows"):
+        rows = rows.rows
+    name = getattr(getattr(rows, "array", None), "filename", None)
+    return "" if name is None else f"{os.stat(name).st_size} {os.stat(name).st_mtime_ns}"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state that was read back: the seed of the run, what it looked at, and what `Learning.restore` takes."""
+    """A state that was read back.
+
+    Attributes:
+        path: of the checkpoint.
+        seed: of the run.
+        identity: what the run depends on, by name.
+        tensors, data: what `Trainer.restore` takes.
+    """
 
     path: Path
     seed: int
-    validation: str
+    identity: dict[str, str]
     tensors: dict[str, Tensor]
     data: dict[str, Any]
 
-    def check_validation(self, validation_rows: Rows | None) -> None:
-        """Refuse to go on while looking at other rows: when to stop and what to keep would be judged by two measures.
-
-        They are known only once the rows are split, which the seed of the run does.
+    def check(self, now: dict[str, str]) -> None:
+        """Refuse to resume another run.
 
         Raises:
-            InputError: the run was started with other ones.
+            InputError: the run was started with other arguments or data, by name.
         """
-        now = _validation_digest(validation_rows)
-        if self.validation not in (now, ""):  # a state that was written before they were noted has none
-            raise _mismatch_error(self.path, [("validation", self.validation, now)])
+        differing = [(name, self.identity.get(name), now[name]) for name in now if self.identity.get(name) != now[name]]
+        if differing:
+            details = ", ".join(f"{name} ({then} then, {new} now)" for name, then, new in differing)
+            raise InputError(
+                f"{self.path} is of a run with other arguments: {details}; repeat them, or remove it to start afresh"
+            )
 
 
 def path_of(model: str | os.PathLike[str]) -> Path:
-    """MODEL.checkpoint beside MODEL.
+    """Return MODEL.checkpoint beside MODEL.
 
     Example:
         >>> path_of("digits.isthmus").name
@@ -52,68 +134,50 @@ def path_of(model: str | os.PathLike[str]) -> Path:
     return Path(f"{os.fspath(model)}.checkpoint")
 
 
+def identity(
+    estimator: Any, rows: DigestedRows, validation_rows: DigestedRows | None, labels: Tensor | None
+) -> dict[str, str]:
+    """Return what a run depends on: the kind, its arguments, and digests of rows, labels and validation rows."""
+    arguments = {k: repr(v) for k, v in estimator.get_params(deep=False).items() if k not in _RESUMABLE_ARGUMENTS}
+    validation = "none" if validation_rows is None else f"{len(validation_rows)} rows {validation_rows.digest}"
+    data = {"rows": str(len(rows)), "data": rows.digest, "validation": validation}
+    if labels is not None:
+        data["labels"] = hashlib.sha256(labels.numpy().tobytes()).hexdigest()[:16]
+    return {"kind": estimator.kind, **arguments, **data}
+
+
 def writer(
-    model: str | os.PathLike[str], estimator: Any, rows: Rows, validation_rows: Rows | None
+    model: str | os.PathLike[str], run: dict[str, str], seed: int
 ) -> Callable[[dict[str, Tensor], dict[str, Any]], None]:
-    """What the loop calls to have its state written; of the rows, some may be held out."""
-    identity = {**_identity(estimator, rows), "validation": _validation_digest(validation_rows)}
-    seed = estimator.seed_
+    """Return what the trainer calls to write its state beside the model.
+
+    Args:
+        model: path of the model that will be saved.
+        run: the identity of the run.
+        seed: of the run.
+    """
 
     def save_state(tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
-        write_tensors(path_of(model), tensors, {"checkpoint": identity, "seed": seed, "state": data})
+        write_tensors(path_of(model), tensors, {"checkpoint": run, "seed": seed, "state": data})
 
     return save_state
 
 
-def read(model: str | os.PathLike[str], estimator: Any, rows: Rows) -> Checkpoint | None:
-    """The state of an earlier run of the same arguments on the same data; None where there is none.
-
-    Whether it looked at the same rows, `Checkpoint.check_validation` tells.
+def read(model: str | os.PathLike[str]) -> Checkpoint | None:
+    """Return the state of an earlier run, None where there is none; `Checkpoint.check` compares the runs.
 
     Raises:
-        InputError: the run was started with other arguments or other data, named.
+        InputError: the file is not a checkpoint.
     """
     path = path_of(model)
     if not path.exists():
         return None
     tensors, header = read_tensors(path)
-    then, now = header.get("checkpoint"), _identity(estimator, rows)
-    if then is None:
-        raise InputError(f"{path} is no checkpoint of a run; remove it to start afresh")
-    differing = [(name, then.get(name), now[name]) for name in now if then.get(name) != now[name]]
-    if differing:
-        raise _mismatch_error(path, differing)
-    return Checkpoint(path, int(header["seed"]), then.get("validation", ""), tensors, header["state"])
+    if header.get("checkpoint") is None:
+        raise InputError(f"{path} is not a checkpoint of a run; remove it to start afresh")
+    return Checkpoint(path, int(header["seed"]), header["checkpoint"], tensors, header["state"])
 
 
 def remove(model: str | os.PathLike[str]) -> None:
-    """Take the state away, if there is one."""
+    """Remove the checkpoint of a model, if there is one."""
     path_of(model).unlink(missing_ok=True)
-
-
-def _mismatch_error(path: Path, differing: list[tuple[str, str | None, str]]) -> InputError:
-    """What is said of the state of another run, by name what was then and what is now."""
-    details = ", ".join(f"{name} ({then} then, {now} now)" for name, then, now in differing)
-    return InputError(f"{path} is of a run with other arguments: {details}; repeat them, or remove it to start afresh")
-
-
-def _identity(estimator: Any, rows: Rows) -> dict[str, str]:
-    """What a run depends on: the kind, its arguments, a digest of rows spread over the data and one of all labels."""
-    arguments = {k: repr(v) for k, v in estimator.get_params(deep=False).items() if k not in _RESUMABLE_ARGUMENTS}
-    labels = getattr(estimator, "_y", None)  # of a fit that looks at them
-    details = (
-        {} if labels is None else {"labels": hashlib.sha256("\n".join(map(str, labels)).encode()).hexdigest()[:16]}
-    )
-    return {"kind": estimator.kind, **arguments, "rows": str(len(rows)), "data": _digest(rows), **details}
-
-
-def _validation_digest(validation_rows: Rows | None) -> str:
-    """What tells rows that are held out from others."""
-    return "none" if validation_rows is None else f"{len(validation_rows)} rows {_digest(validation_rows)}"
-
-
-def _digest(rows: Rows) -> str:
-    """Of rows spread over all of them, and of their labels where they have some."""
-    sample = rows.batch(evenly_spaced(len(rows), 256))
-    parts = [part for part in (sample.x, sample.label) if part is not None]
-    return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()[:16]

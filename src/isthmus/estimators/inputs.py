@@ -1,11 +1,12 @@
-"""What comes in by the estimators' doors: arrays, tables, codes and parameters, accepted or refused in one line."""
+"""Validation of the estimators' inputs: arrays, tables, codes and parameters."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,13 +14,32 @@ from sklearn.utils.validation import check_array, validate_data
 
 from isthmus.data.preprocessing import input_type
 from isthmus.errors import InputError
+from isthmus.parts.likelihoods import LIKELIHOODS
+
+Fit = TypeVar("Fit", bound=Callable[..., Any])
+
+
+def unchanged_on_failure(fit: Fit) -> Fit:
+    """Decorate `fit`: one that raises leaves the attributes of the estimator as they were before."""
+
+    @functools.wraps(fit)
+    def guarded(estimator: Any, *arguments: Any, **options: Any) -> Any:
+        before = dict(vars(estimator))
+        try:
+            return fit(estimator, *arguments, **options)
+        except BaseException:
+            vars(estimator).clear()
+            vars(estimator).update(before)
+            raise
+
+    return cast(Fit, guarded)
 
 
 def validate_input(estimator: Any, X: Any, *, reset: bool) -> Any:
-    """`X` as an array, a data frame, a CSR matrix or texts; `n_features_in_` and names are kept or compared.
+    """Return `X` as an array, a data frame, a CSR matrix or texts; set or compare `n_features_in_` and names.
 
     Raises:
-        InputError, ValueError: what cannot be rows, or has another width or other names than at fit.
+        InputError, ValueError: invalid rows, or another width or other names than at fit.
     """
     if hasattr(X, "X") and hasattr(X, "row_names"):
         X = X.X
@@ -50,7 +70,7 @@ def _forget_names(estimator: Any) -> None:
 
 
 def _array(estimator: Any, X: Any) -> np.ndarray:
-    """A numeric array of two dimensions or more."""
+    """Return a numeric array of two dimensions or more."""
     try:
         array = X if isinstance(X, np.ndarray) else np.asarray(X)
     except ValueError:
@@ -69,35 +89,55 @@ def _array(estimator: Any, X: Any) -> np.ndarray:
 
 
 def scaling_for(scaling: str, likelihood: Any) -> str:
-    """What is done to the columns: nothing by default where the likelihood that was asked for is of counts.
+    """Return the scaling of the columns: "none" in place of "auto" if the given likelihood is one of counts.
 
     Example:
         >>> scaling_for("auto", "poisson"), scaling_for("auto", "gaussian")
         ('none', 'auto')
     """
-    return "none" if scaling == "auto" and likelihood in ("poisson", "multinomial") else scaling
+    known = LIKELIHOODS.get(likelihood) if isinstance(likelihood, str) else None
+    return "none" if scaling == "auto" and known is not None and known.is_count else scaling
 
 
 def check_enough_rows(n_rows: int) -> None:
-    """One row cannot be learned from."""
+    """Refuse fewer than two rows."""
     if n_rows < 2:
-        raise InputError(f"n_samples={n_rows}: one row cannot be learned from; give at least two rows")
+        raise InputError(f"n_samples={n_rows}: training needs at least two rows")
+
+
+def n_validation_rows(fraction: float, n_rows: int) -> int:
+    """Return the number of rows that a validation fraction holds out.
+
+    Raises:
+        InputError: fewer than two training rows are left.
+
+    Example:
+        >>> n_validation_rows(0.1, 50)
+        5
+    """
+    n_validation = round(fraction * n_rows)
+    if n_validation and n_rows - n_validation < 2:
+        raise InputError(
+            f"validation_fraction={fraction} of {n_rows} rows leaves {n_rows - n_validation} for training, which needs "
+            "at least two; give a smaller fraction, or more rows"
+        )
+    return n_validation
 
 
 def check_no_labels(validation: Any) -> None:
-    """A model that learns from rows alone looks at rows alone; two rows of numbers are no pair of rows and labels."""
+    """Refuse a pair (rows, labels) as validation set of a kind that does not use labels."""
     if not (isinstance(validation, tuple) and len(validation) == 2):
         return
     rows = validation[0]
     if hasattr(rows, "X") or (hasattr(rows, "shape") and len(rows.shape) > 1):
         raise InputError(
-            "validation holds a pair, as of rows and labels, and here labels are not looked at; give the rows alone, "
+            "validation is a pair, as of rows and labels, and this kind does not use labels; give the rows alone, "
             "validation=rows"
         )
 
 
 def codes(H: ArrayLike, code_size: int) -> np.ndarray:
-    """Codes as a float32 matrix of the right width."""
+    """Return codes as a float32 matrix of the right width."""
     array = np.asarray(H)
     if array.ndim != 2 or array.shape[1] != code_size:
         raise InputError(f"codes of shape {array.shape}; this model's codes have shape (n, {code_size})")
@@ -112,9 +152,9 @@ def codes(H: ArrayLike, code_size: int) -> np.ndarray:
 
 
 def check_parameters(estimator: Any) -> None:
-    """Refuse constructor arguments that cannot be meant, by name, with what they may be.
+    """Refuse invalid constructor arguments by name, with their valid values.
 
-    None is refused where it is not the default; for "patience" it means to be never impatient.
+    None is refused where it is not the default, except for "patience" (never stop early).
     """
     defaults = inspect.signature(type(estimator)).parameters
     for name, value in estimator.get_params(deep=False).items():
@@ -167,7 +207,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (
         ("validation_fraction", "averaging", "dropout", "input_dropout", "momentum"),
         lambda value: _is_number(value) and 0 <= value < 1,
-        "a share, at least 0 and below 1",
+        "a fraction, at least 0 and below 1",
     ),
 )  # fmt: skip
-"""Names of arguments, what they may be, and that in words."""
+"""Names of arguments, the test of a valid value, and its description."""

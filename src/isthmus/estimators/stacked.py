@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, cast
 
+import numpy as np
 import torch
 
 from isthmus.data.streams import LabelledRows
 from isthmus.errors import InputError
-from isthmus.estimators import inputs, labels, rbm_layers
+from isthmus.estimators import inputs, rbm_layers
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.contrastive import nearest_visible_units
+from isthmus.estimators.labels import ClassLabels, refuse_missing, validate_labels
 from isthmus.estimators.networks import perceptrons
 from isthmus.estimators.records import Shape
 from isthmus.estimators.regularized import Regularization
@@ -136,10 +138,13 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
 
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> Stack:
         wanted = self._with_layer_defaults()
-        default = default_hidden_sizes(shape.n_columns, shape.code_size)
-        self.hidden_sizes_ = tuple(default if self.hidden_sizes is None else self.hidden_sizes)
+        given = shape.resolved("hidden_sizes", self.hidden_sizes)
+        self.hidden_sizes_ = tuple(default_hidden_sizes(shape.n_columns, shape.code_size) if given is None else given)
         if self.layers == "rbm":
-            return rbm_layers.build_rbm_stack(self, shape, generator)
+            return rbm_layers.build_rbm_stack(
+                shape, self.hidden_sizes_, self.code_activation or "sigmoid", generator,
+                method=self.method, n_steps=self.n_steps, n_chains=self.n_chains,
+            )  # fmt: skip
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         layers: list[Reconstruction] = []
         for n_inputs, n_units in pairwise((shape.n_columns, *self.hidden_sizes_, shape.code_size)):
@@ -219,35 +224,43 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
             InputError: rows, labels or arguments that cannot be used, in one line.
         """
         self._check()
-        self._y = y
-        try:
-            super().fit(X, validation=validation, **checkpoint_options)
-        finally:
-            del self._y
+        super().fit(X, y, validation=validation, **checkpoint_options)
         return self
 
-    def _split_validation(self, rows: Rows, validation: Any, generator: torch.Generator) -> tuple[Rows, Rows | None]:
-        if self.training != "supervised":
-            return super()._split_validation(rows, validation, generator)
-        y = labels.validate_labels(self, self._y, len(rows))
-        labels.refuse_missing(y)
-        classes = labels.classes_of(y, None)
-        self._n_classes = len(classes)
+    @property
+    def uses_labels(self) -> bool:
+        """Whether `fit` uses `y`: in supervised training."""
+        return self.training == "supervised"
 
-        def labelled(rows: Rows, y: Any) -> LabelledRows:
-            y = labels.validate_labels(self, y, len(rows))
-            labels.refuse_missing(y)
-            return LabelledRows(rows, torch.from_numpy(labels.encode_classes(y, classes, None)))
+    def _encoded_labels(self, y: Any, n_rows: int) -> ClassLabels | None:
+        if not self.uses_labels:
+            return None
+        encoded = y if isinstance(y, ClassLabels) else self._class_labels(y, n_rows)
+        self._n_classes = len(encoded.classes)
+        return encoded
 
+    def _class_labels(self, y: Any, n_rows: int, classes: np.ndarray | None = None) -> ClassLabels:
+        """Encode the labels of a user, of which every row must have one."""
+        y = validate_labels(self, y, n_rows)
+        refuse_missing(y)
+        return ClassLabels.from_values(y, classes)
+
+    def _split_validation(
+        self, rows: Rows, labels: ClassLabels | None, validation: Any, generator: torch.Generator
+    ) -> tuple[Rows, Rows | None]:
+        if labels is None:
+            return super()._split_validation(rows, None, validation, generator)
+        labelled = LabelledRows(rows, labels.numbers)
         if validation is None:
-            return super()._split_validation(labelled(rows, self._y), None, generator)
+            return super()._split_validation(labelled, labels, None, generator)
         if not (isinstance(validation, tuple) and len(validation) == 2):
-            raise InputError("training='supervised' looks at labels too; give validation=(rows, classes)")
+            raise InputError("training='supervised' validates on labels too; give validation=(rows, classes)")
         X, y = validation
         validation_rows = self.preprocessing_.rows(inputs.validate_input(self, X, reset=False))
-        return labelled(rows, self._y), labelled(validation_rows, y)
+        encoded = self._class_labels(y, len(validation_rows), labels.classes)
+        return labelled, LabelledRows(validation_rows, encoded.numbers)
 
-    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
+    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
         assert isinstance(self.objective_, Stack)
         stack, layers = self.objective_, self.objective_.layers
         below = LayerInputs(layers, resolve_device(self.device))
@@ -258,7 +271,6 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         elif first.max_epochs and self.training == "joint":
             phases = [Phase("joint", JointStack(layers), first)]
         elif first.max_epochs:
-            generator = torch.Generator().manual_seed(self.seed_)
             sizes = (*self.hidden_sizes_, self.code_size_)
             phases = [
                 Phase(

@@ -1,4 +1,4 @@
-"""What the classifier and the regressor share: a head on the code of a fitted autoencoder, learned with it or alone."""
+"""The base of classifier and regressor: a head on the code of an autoencoder, trained with it or alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -19,11 +19,12 @@ from torch import Tensor
 from isthmus.data.preprocessing import n_rows_of
 from isthmus.data.streams import LabelledRows, Subset, blocks
 from isthmus.errors import InputError
-from isthmus.estimators import inputs
+from isthmus.estimators import inputs, model_files
 from isthmus.estimators.base import BaseAutoencoder, seed_of
 from isthmus.estimators.data_passes import padded
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.labels import validate_labels
+from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.training_config import training_config_for
 from isthmus.learning.objectives import Reconstruction
@@ -31,46 +32,50 @@ from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
 from isthmus.learning.supervision import Loss, Supervision
-from isthmus.learning.trainer import TrainingConfig
+from isthmus.learning.trainer import TrainingConfig, strip_prefix
 from isthmus.parts.networks import MLP, check_choice
+from isthmus.parts.sampling import derived_generator
 
 STARTS = ("encoder", "random")
 
+_FITTED = ("seed_", "n_features_in_", "n_rows_", "history_")
+"""Fitted attributes that are plain data."""
+
 MIN_LABELLED_VALIDATION_ROWS = 20
-"""Labelled rows below which none is held out: the error of so few says nothing about when to stop."""
+"""Minimum number of labelled validation rows; with fewer, none is held out, since their error is too noisy."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class CodePredictor(BaseEstimator):
-    """A head on a code: what `CodeClassifier` and `CodeRegressor` share.
+class CodePredictor(SavedEstimator, BaseEstimator):
+    """Base class of `CodeClassifier` and `CodeRegressor`: a head on the code of an autoencoder.
 
     Args:
-        encoder: where it starts: a fitted autoencoder (which is copied, and stays as it is), the path of its file, or
-            an unfitted one, which is fitted on all rows first, those without label too. None is `Autoencoder()`.
-        start: "encoder", or "random": the same network with weights drawn anew, to see what the start is worth.
-        frozen: learn the head alone; otherwise the encoder is fine-tuned with it.
-        head_epochs: passes in which the head is learned alone, before the encoder is fine-tuned with it: the large
-            gradients of a head that knows nothing yet would undo much of what the encoder has learned.
-        head_learning_rate: of these passes; None is `learning_rate`.
+        encoder: a fitted autoencoder (it is copied and not changed), the path of its file, or an unfitted one, which
+            is first fitted on all rows, those without label included. None is `Autoencoder()`.
+        start: "encoder", or "random": the same network with new random weights, as a baseline.
+        frozen: train the head alone; otherwise the encoder is fine-tuned with it.
+        head_epochs: epochs in which the head is trained alone before the encoder is fine-tuned with it: the large
+            gradients of an untrained head would undo much of the encoder's training.
+        head_learning_rate: learning rate of these epochs; None is `learning_rate`.
         hidden_sizes: units of the head's hidden layers; () is one affine map.
-        activation: of the head's hidden layers.
-        hidden_noise: standard deviation of the Gaussian noise that is added to every hidden unit while learning.
-        dropout: rate at which hidden units, and those of the code, are dropped while learning.
-        input_dropout: the same for the columns of X.
-        reconstruction_weight: of the autoencoder's own criterion, in nats, beside the loss of the labels.
-        unlabeled: rows with this label have none: they count for the reconstruction alone. None is no special label.
-        max_epochs, batch_size, learning_rate, weight_decay, clip_norm, averaging, patience, time_limit: of learning
-            from labels, as in `BaseAutoencoder`.
-        validation_fraction: share of the labelled rows that is held out and only looked at; where that is fewer than
-            20 rows, none is.
-        random_state: seed of all that is drawn; None draws one and keeps it as `seed_`.
+        activation: activation of the head's hidden layers.
+        hidden_noise: standard deviation of the Gaussian noise added to every hidden unit in training.
+        dropout: dropout rate of hidden units and of the code in training.
+        input_dropout: dropout rate of the columns of X in training.
+        reconstruction_weight: weight of the autoencoder's own criterion, in nats, added to the loss of the labels.
+        unlabeled: label of rows without label, which count for the reconstruction alone; None is no such label.
+        max_epochs, batch_size, learning_rate, weight_decay, clip_norm, averaging, patience, time_limit: of the
+            training on labels, as in `BaseAutoencoder`.
+        validation_fraction: fraction of the labelled rows that is held out as validation set; none is held out where
+            that is fewer than 20 rows.
+        random_state: seed of every random number; None draws a seed and stores it in `seed_`.
         device, precision, verbose: as in `BaseAutoencoder`.
 
     Attributes:
-        encoder_: the autoencoder as it stands after learning; its decoder knows the code only where it was frozen or
-            `reconstruction_weight` was above 0.
+        encoder_: the autoencoder after training. Its decoder fits the code only if `frozen` or if
+            `reconstruction_weight` is above 0.
         objective_: the parts.
-        history_: what happened while learning from labels.
+        history_: the record of the training on labels.
     """
 
     encoder: Any = None
@@ -102,53 +107,58 @@ class CodePredictor(BaseEstimator):
     kind: ClassVar[str]
     loss: ClassVar[Loss]
 
-    # -- what a classifier and a regressor do differently -------------------------------------------
+    # -- the differences of classifier and regressor ------------------------------------------------
 
     def _fit_labels(self, y: Any) -> Tensor:
-        """The labels as the loss takes them, after looking at which there are."""
+        """Fit the encoding of the labels, and return the labels as the loss takes them."""
         raise NotImplementedError
 
     def _labels(self, y: Any) -> Tensor:
-        """More labels, of those that `_fit_labels` has seen."""
+        """Return further labels in the encoding of `_fit_labels`."""
+        raise NotImplementedError
+
+    def _encoder_labels(self, labels: Tensor, encoder: BaseAutoencoder) -> Any:
+        """Return the labels as `fit` of an unfitted encoder takes them."""
         raise NotImplementedError
 
     def _initial_output(self, labels: Tensor) -> Float[Tensor, " outputs"]:
-        """What the head gives before learning, whatever the code."""
+        """Return the output of the untrained head, the same for every code."""
         raise NotImplementedError
 
     @property
     def _n_outputs(self) -> int:
-        """How many numbers the head gives."""
+        """Number of outputs of the head."""
         raise NotImplementedError
 
     def _fitted_labels(self) -> dict[str, Any]:
-        """What `_fit_labels` has learned."""
+        """Return what `_fit_labels` fitted, by attribute name."""
         raise NotImplementedError
 
     # -- learning -----------------------------------------------------------------------------------
 
+    @inputs.unchanged_on_failure
     def fit(self, X: Any, y: Any = None, *, validation: tuple[Any, Any] | None = None) -> CodePredictor:
-        """Learn the labels `y` from the codes of `X`.
+        """Train on rows `X` and labels `y`. A fit that fails leaves the estimator as it was.
 
         Args:
             X: rows, as the autoencoder takes them.
             y: the label of each row, (n,).
-            validation: (X, y) to look at instead of a share of the rows.
+            validation: validation set (X, y) in place of a fraction of the rows.
 
         Returns:
             The estimator itself.
 
         Raises:
-            InputError: rows, labels or arguments that cannot be used, in one line.
+            InputError: invalid rows, labels or arguments, in one line.
         """
         self._check_parameters()
         if validation is not None and not (isinstance(validation, tuple | list) and len(validation) == 2):
-            raise InputError(f"{type(self).__name__} looks at labels too; give validation=(rows, labels)")
+            raise InputError(f"{type(self).__name__} validates on labels too; give validation=(rows, labels)")
         X = inputs.validate_input(self, X, reset=True)
         labels = self._fit_labels(validate_labels(self, y, n_rows_of(X)))
         self.seed_ = seed_of(self.random_state)
         generator = torch.Generator().manual_seed(self.seed_)
-        self.encoder_ = self._initial_encoder(X, y)
+        self.encoder_ = self._initial_encoder(X, labels)
         rows, validation_rows, notes = self._split_validation(
             LabelledRows(self.encoder_._rows(X), labels), validation, generator
         )
@@ -156,18 +166,22 @@ class CodePredictor(BaseEstimator):
         self.objective_ = self._build(self._prepare_encoder(rows, generator), generator)
         self.objective_.head.start_at(self._initial_output(labels))
         with ProgressBar(f"{self.kind} on {self.encoder_.kind}", self.verbose) as bar:
-            phases = self._phases(training_config_for(self, len(rows)))
-            *before, last = run_phases(
-                self.objective_, phases, rows, validation_rows, generator, on_progress=bar.on_progress
-            )
+            phases = self._phases(training_config_for(self, len(rows)), generator)
+            if self._is_encoder_interrupted():
+                before, last = [], {**self.encoder_.history_, "name": "encoder"}
+                notes = [*notes, "the fit of the encoder was interrupted: the labels were not learned"]
+            else:
+                *before, last = run_phases(
+                    self.objective_, phases, rows, validation_rows, generator, on_progress=bar.on_progress
+                )
         self.objective_.eval()
         if not self.frozen:
             self.encoder_._on_weights_changed()
         self.history_: dict[str, Any] = {**last, "notes": notes, "pretraining": before}
         return self
 
-    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
-        """The head alone, where that was asked for; then what was asked for."""
+    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
+        """Return the phases: the head alone if `head_epochs` is above 0, then the whole."""
         last = Phase(self.loss.name, self.objective_, training_config)
         if self.head_epochs == 0:
             return [last]
@@ -181,11 +195,8 @@ class CodePredictor(BaseEstimator):
         if self.frozen and self.start == "random":
             raise InputError("frozen=True with start='random' would keep random weights; choose one of the two")
 
-    def _initial_encoder(self, X: Any, y: Any) -> BaseAutoencoder:
-        """A fitted autoencoder of our own: a copy of the one that was given, or one that is fitted now.
-
-        Labels are for a stack that learns its layers from them; other kinds take no notice.
-        """
+    def _initial_encoder(self, X: Any, labels: Tensor) -> BaseAutoencoder:
+        """Copy the fitted autoencoder, or fit an unfitted one, with labels if it uses them."""
         given = self._encoder_argument()
         if hasattr(given, "objective_"):
             return copy.deepcopy(given)
@@ -193,35 +204,40 @@ class CodePredictor(BaseEstimator):
         if fresh.random_state is None:
             fresh.set_params(random_state=self.seed_)
         if self.start == "random":
-            fresh.set_params(max_epochs=1)  # it learns how rows are read; its weights are drawn anew
-        return fresh.fit(X, y).set_params(max_epochs=given.max_epochs)
+            fresh.set_params(max_epochs=1)  # for the preprocessing; its weights are replaced
+        y = self._encoder_labels(labels, fresh)
+        return fresh.fit(X, y if fresh.uses_labels else None).set_params(max_epochs=given.max_epochs)
+
+    def _is_encoder_interrupted(self) -> bool:
+        """Return whether Ctrl-C stopped the fit of an encoder that was given unfitted."""
+        given = self.encoder
+        fitted_here = given is None or (isinstance(given, BaseAutoencoder) and not hasattr(given, "objective_"))
+        return fitted_here and self.encoder_.history_["stopped"] == "interrupted"
 
     def _encoder_argument(self) -> BaseAutoencoder:
-        """The autoencoder that the argument means.
+        """Return the autoencoder of the argument `encoder`.
 
         Raises:
-            InputError: a file that holds none, or another object.
+            InputError: a file without an autoencoder, or another object.
         """
         given = self.encoder
         if given is None:
             return Autoencoder()
         if isinstance(given, str | os.PathLike):
-            from isthmus.estimators.registry import load
-
-            given = load(given)
+            given = model_files.load(given)
         if not isinstance(given, BaseAutoencoder):
             what = type(given).__name__
             description = f"{what}(...)" if isinstance(given, BaseEstimator) else " ".join(repr(given).split())[:60]
             description = description if given is self.encoder else f"{self.encoder!r} holds a {what}"
             raise InputError(
-                f"encoder={description}, which is no autoencoder; give one of isthmus, or the path of its file"
+                f"encoder={description} is not an autoencoder; give one of isthmus, or the path of its file"
             )
         return given
 
     def _split_validation(
         self, all_rows: LabelledRows, validation: Any, generator: torch.Generator
     ) -> tuple[Subset, Rows | None, list[str]]:
-        """The rows that are learned from, those that are only looked at, and what the user should know of it."""
+        """Return training rows, validation rows, and notes for the user."""
         known = self.loss.known(all_rows.labels)
         labelled, others = (torch.nonzero(part).flatten() for part in (known, ~known))
         notes: list[str] = []
@@ -230,7 +246,7 @@ class CodePredictor(BaseEstimator):
             validation_index = self._draw_validation_index(all_rows.labels, labelled, generator)
             n_wanted = round(self.validation_fraction * len(labelled))
             if 0 < n_wanted < MIN_LABELLED_VALIDATION_ROWS:
-                notes = [f"no rows were held out: {n_wanted} would say too little; every epoch was learned"]
+                notes = [f"no validation set: {n_wanted} labelled rows are too few to choose an epoch by"]
         labelled = labelled[~torch.isin(labelled, validation_index)]
         if validation is not None:
             X, y = validation
@@ -247,29 +263,33 @@ class CodePredictor(BaseEstimator):
     def _draw_validation_index(
         self, labels: Tensor, labelled: Int[Tensor, " labelled"], generator: torch.Generator
     ) -> Int[Tensor, " held"]:
-        """The same share of the rows of each class (of all, where there are no classes)."""
-        n_wanted = round(self.validation_fraction * len(labelled))
-        if n_wanted < MIN_LABELLED_VALIDATION_ROWS:
+        """Sample the validation rows: the same fraction of each class, or of all rows without classes, never all."""
+        if round(self.validation_fraction * len(labelled)) < MIN_LABELLED_VALIDATION_ROWS:
             return labelled[:0]
         shuffled = labelled[torch.randperm(len(labelled), generator=generator)]
-        if labels.is_floating_point():
-            return shuffled[:n_wanted]
-        own = [shuffled[labels[shuffled] == number] for number in labels[labelled].unique()]
-        return torch.cat([rows[: round(self.validation_fraction * len(rows))] for rows in own])
+        groups = [shuffled]
+        if not labels.is_floating_point():
+            groups = [shuffled[labels[shuffled] == number] for number in labels[labelled].unique()]
+        return torch.cat([rows[: min(round(self.validation_fraction * len(rows)), len(rows) - 1)] for rows in groups])
 
     def _prepare_encoder(self, rows: Rows, generator: torch.Generator) -> Reconstruction:
-        """The parts that are started from; drawn anew where that was asked for."""
+        """Return the autoencoder's parts, with new weights if `start` is "random"."""
         if self.start == "random":
-            self.encoder_.objective_ = self.encoder_._build_objective(self.encoder_._shape(), generator)
+            self.encoder_.objective_ = self.encoder_._rebuilt(generator)
             self.encoder_.objective_.prepare(rows)
         if not self.frozen and self.reconstruction_weight == 0.0:
             self.encoder_.objective_.separate_encoder()
         return self.encoder_.objective_
 
     def _build(self, coder: Reconstruction, generator: torch.Generator) -> Supervision:
-        """The parts, with a head drawn anew."""
+        """Build the objective with a new head.
+
+        An encoder that was fitted with the same seed had an equal generator, so the head has a derived one.
+        """
         sizes = (self.encoder_.code_size_, *self.hidden_sizes, self._n_outputs)
-        return self._supervision(coder, MLP(sizes, self.activation, generator=generator), frozen=self.frozen)
+        return self._supervision(
+            coder, MLP(sizes, self.activation, generator=derived_generator(generator)), frozen=self.frozen
+        )
 
     def _supervision(self, coder: Reconstruction, head: MLP, *, frozen: bool) -> Supervision:
         return Supervision(
@@ -281,7 +301,7 @@ class CodePredictor(BaseEstimator):
     # -- reading ------------------------------------------------------------------------------------
 
     def _outputs(self, X: Any) -> Float[np.ndarray, "n outputs"]:
-        """What the head gives, in padded blocks of one size: a row's output depends on its row alone."""
+        """Return the outputs of the head; blocks are padded, so that an output depends on its row alone."""
         check_is_fitted(self)
         rows = self.encoder_._rows(inputs.validate_input(self, X, reset=False))
         device = resolve_device(self.device)
@@ -292,19 +312,31 @@ class CodePredictor(BaseEstimator):
 
     # -- files, copies ------------------------------------------------------------------------------
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it to one file that `isthmus.load` reads, with the autoencoder in it.
+    def _pack(self) -> Packed:
+        nested, encoder = self.encoder_._pack()
+        tensors = {f"encoder.{k}": v for k, v in nested.items()}
+        tensors |= {f"head.{k}": v for k, v in self.objective_.head.state_dict().items()}
+        labels = {k: np.asarray(v) for k, v in self._fitted_labels().items()}
+        packed = {k: {"dtype": v.dtype.str, "values": model_files.plain(k, v.tolist())} for k, v in labels.items()}
+        header = model_files.header_of(self, _FITTED, without=("encoder",))
+        return tensors, header | {"labels": packed, "encoder": encoder}
 
-        Raises:
-            InputError: the folder cannot be written to; nothing is left half written.
-        """
-        from isthmus.estimators.registry import save
-
-        check_is_fitted(self)
-        save(self, path)
+    @classmethod
+    def _unpack(cls, tensors: dict[str, Tensor], header: dict[str, Any]) -> Self:
+        """Return the predictor; its argument `encoder` is an unfitted autoencoder of the same arguments."""
+        encoder = model_files.unpack(strip_prefix("encoder.", tensors), header["encoder"])
+        model = cls(encoder=clone(encoder), **model_files.arguments_of(header))
+        model_files.set_fitted(model, header)
+        for name, array in header["labels"].items():
+            setattr(model, name, np.asarray(array["values"], dtype=array["dtype"]))
+        model.encoder_ = encoder
+        model.objective_ = model._build(encoder.objective_, torch.Generator().manual_seed(0))
+        model.objective_.head.load_state_dict(strip_prefix("head.", tensors))
+        model.objective_.eval()
+        return model
 
     def __sklearn_clone__(self) -> CodePredictor:
-        """An unfitted copy that starts from a copy of the same fitted autoencoder: so does each fold of a search."""
+        """Return an unfitted copy with a copy of the same fitted autoencoder, for the folds of a search."""
         arguments = self.get_params(deep=False)
         given = arguments.pop("encoder")
         kept = copy.deepcopy(given) if hasattr(given, "objective_") else clone(given, safe=False)
@@ -320,9 +352,9 @@ class CodePredictor(BaseEstimator):
 
 
 def _balance_labelled(all_rows: LabelledRows, labelled: Int[Tensor, " n"], others: Int[Tensor, " m"]) -> Subset:
-    """Labelled and unlabelled rows in about equal numbers, so that each batch has both.
+    """Return labelled and unlabelled rows in about equal numbers, so that each batch has both.
 
-    The labelled ones are repeated; in the reconstruction a repeated row weighs so much less.
+    Labelled rows are repeated, and the weight of a repeated row in the reconstruction is divided by the repeats.
     """
     repeats = max(1, len(others) // len(labelled))
     weights = torch.ones(len(all_rows))

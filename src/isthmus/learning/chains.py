@@ -43,6 +43,28 @@ def run_chain(
     return state
 
 
+def start_in_block(
+    chains: Float[Tensor, "chains ..."], values: Float[Tensor, "block ..."], first: int, n_rows: int
+) -> None:
+    """Start the chains whose rows are in a block: chain i of n starts at row i * n_rows // n.
+
+    Args:
+        chains: the state of each chain, set in place.
+        values: the initial states of the rows of the block.
+        first: the number of the first row of the block.
+        n_rows: the number of rows of all blocks.
+
+    Example:
+        >>> chains = torch.zeros(4)
+        >>> start_in_block(chains, torch.tensor([10.0, 11.0, 12.0]), first=2, n_rows=8)
+        >>> chains
+        tensor([ 0., 10., 12.,  0.])
+    """
+    at = torch.arange(len(chains)) * n_rows // max(len(chains), 1) - first
+    here = (at >= 0) & (at < len(values))
+    chains[here] = values[at[here]]
+
+
 @dataclass(frozen=True)
 class ChainState:
     """State of the Gibbs chains of an RBM.

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from isthmus.learning.chains import check_chains, run_chain
+from isthmus.learning.chains import check_chains, run_chain, start_in_block
 from isthmus.learning.contrastive_divergence import OFFSET_RATE, ContrastiveDivergence
 from isthmus.learning.energy_objective import EnergyObjective
-from isthmus.learning.rows import Rows, evenly_spaced
+from isthmus.learning.rows import MAX_SAMPLED_ROWS, Rows, sampled_batches
 from isthmus.parts.deep_energies import DBMEnergy, DBMLayerRBM, LayerStates
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
@@ -131,23 +131,34 @@ class DBMObjective(EnergyObjective):
 
     @torch.no_grad()
     def prepare(self, rows: Rows) -> None:
-        """Initialize the visible biases, unless the layers are pretrained, and set the chains to some rows."""
+        """Initialize the visible biases, unless the layers are pretrained, and set the chains to some rows.
+
+        At most `MAX_SAMPLED_ROWS` rows are read, of which one block of `ROWS_AT_ONCE` is dense at a time.
+        """
         if self.is_begun:
             self._average_biases()
         else:
             super().prepare(rows)
-        v = self.impute(rows.batch(evenly_spaced(len(rows))))
-        mu = self.machine.mean_field(v, self.n_iterations)
-        odd = torch.cat(mu[::2], -1)[torch.arange(len(self.particles)) * len(v) // len(self.particles)]
-        self.particles.copy_(bernoulli(odd, torch.Generator().manual_seed(0)))
-        self.update_offsets(v, mu, rate=1.0)
+        n_rows, n_read = min(len(rows), MAX_SAMPLED_ROWS), 0
+        for batch in sampled_batches(rows):
+            v = self.impute(batch)
+            mu = self.machine.mean_field(v, self.n_iterations)
+            start_in_block(self.particles, torch.cat(mu[::2], -1), n_read, n_rows)
+            n_read += len(v)
+            self.update_offsets(v, mu, rate=len(v) / n_read)
+        self.particles.copy_(bernoulli(self.particles, torch.Generator().manual_seed(0)))
         self.is_joined.fill_(True)
 
     @torch.no_grad()
     def _average_biases(self) -> None:
-        """Set the bias of each inner layer to the mean of the biases that the two RBMs above and below have for it."""
+        """Set the bias of each inner layer to the mean of the biases that the RBMs above and below have for it.
+
+        Both biases become the mean, so that a second call changes nothing.
+        """
         for k in range(1, self.machine.n_layers):
-            self.machine.biases[k].lerp_(self.get_buffer(f"from_above_{k}"), 0.5)
+            bias, from_above = self.machine.biases[k], self.get_buffer(f"from_above_{k}")
+            from_above.copy_(bias.lerp(from_above, 0.5))
+            bias.copy_(from_above)
 
     def separate_encoder(self) -> None:
         """Give the encoder weights of its own, so that the energy and its samples stay unchanged."""
@@ -233,9 +244,20 @@ class DBMObjective(EnergyObjective):
 
     @torch.no_grad()
     def log_bound(self, batch: Batch) -> Float[Tensor, " batch"]:
-        """Return -F_mu(v) - log Z per row, a lower bound of log p(v), nats; without log Z where it is not known."""
+        """Return -F_mu(v) - log Z per row, a lower bound of log p(v), nats; without log Z where it is not known.
+
+        For a row with missing entries it is a lower bound of log p of the observed entries: with v the imputed row,
+
+            log p(v_o) + log Z >= -F_mu(v) - log p(v_missing | mu_1)
+
+        since the missing entries given h_1 are summed out, and their log-normalizer is convex in h_1.
+        """
         v = self.impute(batch)
-        return self.subtract_log_partition(-self.machine.bound_given(v, self.machine.mean_field(v, BOUND_ITERATIONS)))
+        mu = self.machine.mean_field(v, BOUND_ITERATIONS)
+        bound = -self.machine.bound_given(v, mu)
+        if batch.mask is not None:
+            bound = bound + self.likelihood.nll(self.machine.inputs(0, None, mu[0]), v, 1 - batch.mask)
+        return self.subtract_log_partition(bound)
 
     # -- the density ----------------------------------------------------------------------------------
 
@@ -286,9 +308,15 @@ class DBMLayerObjective(ContrastiveDivergence):
 
     @torch.no_grad()
     def finish(self, rows: Rows) -> None:
-        """Copy the lower layer's bias to the whole; this layer keeps its bias, with which the next layer is trained."""
+        """Copy the lower layer's bias to the whole; this layer keeps its bias, with which the next layer is trained.
+
+        The bias of the upper layer is copied too, until the RBM above replaces it by its own.
+        """
+        whole, above = self._whole[0], self._below + 1
         if self._below:
-            self._whole[0].get_buffer(f"from_above_{self._below}").copy_(self.rbm.visible_bias)
+            whole.get_buffer(f"from_above_{self._below}").copy_(self.rbm.visible_bias)
+        if above < whole.machine.n_layers:
+            whole.get_buffer(f"from_above_{above}").copy_(self.rbm.hidden_bias)
 
 
 def layer_objectives(whole: DBMObjective, **options: float) -> list[DBMLayerObjective]:

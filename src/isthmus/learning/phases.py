@@ -56,8 +56,8 @@ def run_phases(
 ) -> list[dict[str, Any]]:
     """Train phase by phase and return a record of each phase.
 
-    Training ends after a phase that was interrupted or whose loss became NaN. If a phase is interrupted while it
-    prepares, training ends with the phase before it. Weights trained so far are kept. The time limit of the
+    Training ends after a phase that was interrupted or whose loss became NaN. If a phase is interrupted before its
+    first step, training ends with the phase before it. Weights trained so far are kept. The time limit of the
     configuration is for all phases together.
 
     Args:
@@ -78,25 +78,25 @@ def run_phases(
         if number < len(records):
             continue
         resumed_here = resumed if resumed is not None and resumed[1]["phase"] == number else None
+        named = _with_phase_name(on_progress, phase.name) if on_progress and len(phases) > 1 else on_progress
         try:
             train_view, validation_view = _view(phase, rows), None if validation is None else _view(phase, validation)
             if phase.initialize and resumed_here is None:
                 phase.objective.prepare(train_view)
+            trainer = Trainer(
+                phase.objective, train_view, validation_view, _with_remaining_time(phase.training_config, records),
+                generator,
+                on_progress=named,
+                save_state=None if save_state is None else _with_whole_state(save_state, whole, phase, number, records),
+            )  # fmt: skip
+            if resumed_here is not None:
+                trainer.restore(resumed_here[0], resumed_here[1]["learning"])
         except KeyboardInterrupt:
             if not records:
                 raise
             records[-1]["stopped"] = "interrupted"
+            phase.objective.to("cpu")
             break
-        trainer = Trainer(
-            phase.objective, train_view, validation_view, _with_remaining_time(phase.training_config, records),
-            generator,
-            on_progress=(
-                on_progress if on_progress is None or len(phases) == 1 else _with_phase_name(on_progress, phase.name)
-            ),
-            save_state=None if save_state is None else _with_whole_state(save_state, whole, phase, number, records),
-        )  # fmt: skip
-        if resumed_here is not None:
-            trainer.restore(resumed_here[0], resumed_here[1]["learning"])
         state = trainer.run()
         phase.objective.finish(train_view)
         records.append(_record(phase, state, trainer.precision))

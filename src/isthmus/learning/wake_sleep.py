@@ -294,7 +294,8 @@ class DBNObjective(Reconstruction):
         """Return the bound E_q[ log p(x, h_1 .. h_(L-1)) - log q(h_1 .. h_(L-1) | x) ] <= log p(x) per row, nats.
 
         It is up to log Z of the top RBM where that is not known. All rows use the same uniform random numbers, so that
-        the bound of a row is deterministic and does not depend on other rows.
+        the bound of a row is deterministic and does not depend on other rows. For a row with missing entries it bounds
+        log p of the observed entries x_o: p(x_o | h_1) replaces p(x | h_1), and q is that of the imputed row.
         """
         generator, total = torch.Generator().manual_seed(BOUND_SEED), batch.x.new_zeros(len(batch.x)).double()
         v = self.layers[0].impute(batch)

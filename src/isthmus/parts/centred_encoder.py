@@ -15,6 +15,9 @@ from isthmus.parts.networks import MLP
 MAX_ITERATIONS = 200
 """Largest number of Weiszfeld iterations; some tens are enough to initialize a bias."""
 
+ROWS_AT_ONCE = 256
+"""Number of rows whose differences from the median are in memory at a time."""
+
 
 class CentredMLP(MLP):
     """Encoder of the difference from the reconstruction of the zero code.
@@ -81,7 +84,8 @@ def geometric_median(x: Float[Tensor, "rows columns"]) -> Float[Tensor, " column
 
         m <- sum_i w_i x_i / sum_i w_i,   w_i = 1 / ||x_i - m||    (Weiszfeld)
 
-    Unlike the mean, it is robust to a few outlying rows.
+    Unlike the mean, it is robust to a few outlying rows. Memory holds the rows in float64 (without a copy if they are
+    float64 already), and the differences of `ROWS_AT_ONCE` rows from the median.
 
     Shapes: (rows, columns) -> (columns,), of the dtype of x; computed in float64.
 
@@ -96,16 +100,21 @@ def geometric_median(x: Float[Tensor, "rows columns"]) -> Float[Tensor, " column
     """
     rows = x.double()
     median = rows.mean(0)
-    mean_distance = float((rows - median).norm(dim=1).mean())
+    mean_distance = float(_distances(rows, median).mean())
     for _ in range(MAX_ITERATIONS if mean_distance > 0.0 else 0):
         # A row at the median itself would have an infinite weight; the bound is far below the accuracy needed.
-        inverse_distances = 1.0 / (rows - median).norm(dim=1).clamp_min(1e-9 * mean_distance)
+        inverse_distances = 1.0 / _distances(rows, median).clamp_min(1e-9 * mean_distance)
         next_median = inverse_distances @ rows / inverse_distances.sum()
         step = float((next_median - median).norm())
         median = next_median
         if step <= 1e-7 * mean_distance:
             break
     return median.to(x.dtype)
+
+
+def _distances(rows: Float[Tensor, "rows columns"], point: Float[Tensor, " columns"]) -> Float[Tensor, " rows"]:
+    """Return ||x_i - point||, computed for `ROWS_AT_ONCE` rows at a time."""
+    return torch.cat([(part - point).norm(dim=1) for part in rows.split(ROWS_AT_ONCE)])
 
 
 @torch.no_grad()

@@ -1,0 +1,163 @@
+"""Model files: what every fitted estimator packs into one, and `load`, which finds the class that a file names.
+
+Classes are registered by `isthmus.estimators.registry`; this module imports none of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any, ClassVar, Self, TypeVar
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from isthmus.errors import InputError
+from isthmus.files import read_tensors, write_tensors
+from isthmus.parts.likelihoods import nearest
+
+Packed = tuple[dict[str, Tensor], dict[str, Any]]
+"""Tensors by name, and a header of plain data."""
+
+
+class SavedEstimator:
+    """An estimator that is written to one file and read back from it."""
+
+    kind: ClassVar[str]
+
+    def _pack(self) -> Packed:
+        """Return the tensors of the fitted estimator and all else as plain data."""
+        raise NotImplementedError
+
+    @classmethod
+    def _unpack(cls, tensors: dict[str, Tensor], header: dict[str, Any]) -> Self:
+        """Return the estimator of what `_pack` returned."""
+        raise NotImplementedError
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to one file that `isthmus.load` reads: numbers and plain data, nothing to execute.
+
+        Raises:
+            InputError: the folder cannot be written to; no partial file is left.
+        """
+        check_is_fitted(self)
+        write_tensors(path, *self._pack())
+
+
+_REGISTERED: dict[str, type[SavedEstimator]] = {}
+
+Registered = TypeVar("Registered", bound=type[SavedEstimator])
+
+
+def register(estimator: Registered) -> Registered:
+    """Make a class loadable by the name of its kind; usable as a decorator."""
+    _REGISTERED[estimator.kind] = estimator
+    return estimator
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read the fitted model in a file that `save` wrote. Nothing in the file is executed.
+
+    Args:
+        path: the file.
+
+    Returns:
+        An estimator that gives the same codes, or predictions, as the one that was saved.
+
+    Raises:
+        InputError: no such file; a truncated, edited or foreign file; one of a newer isthmus.
+
+    Example:
+        >>> import isthmus, numpy, pathlib, tempfile
+        >>> X = numpy.random.default_rng(0).normal(size=(50, 4))
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "model.isthmus"
+        >>> model = isthmus.LinearAutoencoder(code_size=2, max_epochs=2, random_state=0).fit(X)
+        >>> model.save(path)
+        >>> bool((isthmus.load(path).transform(X) == model.transform(X)).all())
+        True
+    """
+    tensors, header = read_tensors(path)
+    if "kind" not in header:
+        raise InputError(f"{path} is not a model but the checkpoint of an unfinished run; continue it with --resume")
+    return unpack(tensors, header)
+
+
+def unpack(tensors: dict[str, Tensor], header: dict[str, Any]) -> Any:
+    """Return the estimator of a packed model.
+
+    Raises:
+        InputError: an unknown kind, with the nearest name.
+    """
+    return named(_REGISTERED, header["kind"])._unpack(tensors, header)
+
+
+Named = TypeVar("Named")
+
+
+def named(kinds: Mapping[str, Named], name: str) -> Named:
+    """Return the entry of a kind.
+
+    Raises:
+        InputError: an unknown name, with the nearest one.
+
+    Example:
+        >>> named({"deep": 1}, "deap")
+        Traceback (most recent call last):
+        ...
+        isthmus.errors.InputError: unknown kind 'deap'; did you mean 'deep'? Known: deep
+    """
+    if name not in kinds:
+        raise InputError(f"unknown kind {name!r}; {nearest(name, kinds)}")
+    return kinds[name]
+
+
+def header_of(model: Any, fitted: tuple[str, ...], *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return what every header holds: kind, version, constructor arguments, plain fitted attributes, column names.
+
+    Args:
+        model: a fitted estimator.
+        fitted: names of fitted attributes that are plain data; those that it lacks are left out.
+        without: arguments that are not plain data and are packed elsewhere.
+    """
+    arguments = {k: v for k, v in model.get_params(deep=False).items() if k not in without}
+    return {
+        "kind": model.kind,
+        "version": version("isthmus"),
+        "parameters": {k: plain(k, v) for k, v in arguments.items()},
+        "fitted": {name: plain(name, getattr(model, name)) for name in fitted if hasattr(model, name)},
+        "columns": list(map(str, model.feature_names_in_)) if hasattr(model, "feature_names_in_") else None,
+    }
+
+
+def arguments_of(header: dict[str, Any]) -> dict[str, Any]:
+    """Return the constructor arguments of a header; JSON has lists where they have tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in header["parameters"].items()}
+
+
+def set_fitted(model: Any, header: dict[str, Any]) -> None:
+    """Set the fitted attributes that are plain data, and the column names."""
+    for name, value in header["fitted"].items():
+        setattr(model, name, tuple(value) if name.endswith("_sizes_") else value)
+    if header["columns"] is not None:
+        model.feature_names_in_ = np.asarray(header["columns"], dtype=object)
+
+
+def plain(name: str, value: Any) -> Any:
+    """Return a value as JSON has it.
+
+    Raises:
+        InputError: the value is not plain data, by name.
+    """
+    if name == "random_state" and not isinstance(value, int | type(None)):
+        return int(value) if isinstance(value, np.integer) else None  # the drawn seed is kept as `seed_`
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {str(k): plain(name, v) for k, v in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(name, v) for v in value]
+    raise InputError(f"{name}={value!r} cannot be saved in a file; give plain data, or a name that isthmus registers")

@@ -1,0 +1,52 @@
+"""Model files: sizes, kinds and names come from the file."""
+
+import numpy as np
+import pytest
+
+import isthmus
+from isthmus import InputError
+from isthmus.estimators import deep, stacked
+from isthmus.estimators.registry import KINDS
+from isthmus.parts import convolutions
+
+from .fitted import X
+
+
+@pytest.mark.parametrize(
+    "kind", ["deep", "conv", "denoising, conv", "stacked", "recurrent", "stacked, rbm", "dbn", "dbm"]
+)
+def test_a_file_is_read_in_its_own_sizes_when_the_defaults_have_changed(kind, tmp_path, monkeypatch):
+    name, _, variant = kind.partition(", ")
+    options = {"conv": {"network": "conv", "hidden_sizes": ()}, "rbm": {"layers": "rbm"}}.get(variant, {})
+    if name in ("dbm", "dbn"):
+        options = {"hidden_sizes": None}
+    model = KINDS[name](code_size=3, max_epochs=1, random_state=0, **options).fit(X[:60])
+    assert not model.hidden_sizes
+    model.save(tmp_path / "m")
+    for module in (deep, stacked):
+        monkeypatch.setattr(module, "default_hidden_sizes", lambda n_columns, code_size: (5,))
+    monkeypatch.setattr(convolutions, "default_channels", lambda image_shape: (3,))
+    monkeypatch.setattr(convolutions, "default_dense_sizes", lambda code_size: (7,))
+    again = isthmus.load(tmp_path / "m")
+    assert again.hidden_sizes_ == model.hidden_sizes_
+    np.testing.assert_array_equal(again.transform(X), model.transform(X))
+
+
+def test_a_fresh_process_loads_a_model_through_a_submodule(tmp_path):
+    import subprocess
+    import sys
+
+    KINDS["linear"](code_size=2, max_epochs=1, random_state=0).fit(X[:20]).save(tmp_path / "m")
+    script = "from isthmus.estimators.model_files import load; import sys; print(load(sys.argv[1]).kind)"
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "m"], capture_output=True, text=True, check=True)
+    assert done.stdout == "linear\n"
+
+
+def test_an_unknown_kind_in_a_file_is_refused_by_name(tmp_path):
+    from isthmus.files import read_tensors, write_tensors
+
+    KINDS["linear"](code_size=2, max_epochs=1, random_state=0).fit(X[:20]).save(tmp_path / "m")
+    tensors, header = read_tensors(tmp_path / "m")
+    write_tensors(tmp_path / "n", tensors, header | {"kind": "linaer"})
+    with pytest.raises(InputError, match="unknown kind 'linaer'; did you mean 'linear'"):
+        isthmus.load(tmp_path / "n")
