@@ -111,12 +111,12 @@ def test_tables_take_a_unit_for_each_column_and_counts_as_real():
         (
             {"likelihood": "bernoulli", "scaling": "none"},
             X - 0.5,
-            "Bernoulli likelihood wants values in .0, 1.; found",
+            "Bernoulli likelihood requires values in .0, 1.; found",
         ),
         (
             {"likelihood": "multinomial"},
             X + 0.5,
-            "Multinomial likelihood wants counts, whole numbers from 0; found",
+            "Multinomial likelihood requires counts, whole numbers from 0; found",
         ),
         ({"n_chains": 0}, X, "n_chains=0: a model is sampled by at least one chain; give 1 or more"),
         (

@@ -272,5 +272,5 @@ def test_arguments_that_machines_have_no_use_for_are_refused_in_one_line(changes
 
 
 def test_real_rows_in_binary_machines_are_refused():
-    with pytest.raises(InputError, match="Bernoulli likelihood wants values in .0, 1.; found 5"):
+    with pytest.raises(InputError, match="Bernoulli likelihood requires values in .0, 1.; found 5"):
         stack(likelihood="bernoulli", scaling="none").fit(DIGITS.data[:300])

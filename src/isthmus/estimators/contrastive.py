@@ -17,16 +17,11 @@ from isthmus.learning.rows import Rows
 from isthmus.learning.trainer import OPTIMIZERS, TrainingConfig
 from isthmus.parts.hidden_units import BinaryHidden, HiddenUnits
 from isthmus.parts.layers import check_choice, check_count
-
-LEARNING_RATES = {"bernoulli": 0.1, "categorical": 0.1}
-"""Of plain steps by visible unit, where it is not .005."""
-
-COUNT_LIKELIHOOD = "multinomial"
-"""The visible units that are word counts."""
+from isthmus.parts.visible_units import units_class
 
 
 def default_learning_rate(visible: str, hidden: HiddenUnits | None = None) -> float:
-    """The learning rate of the steps of a machine, by its units; real ones on either side take the smaller steps.
+    """Return the default learning rate of an energy, given its units; other than binary hidden units have at most .005.
 
     Args:
         visible: the name of the likelihood.
@@ -36,13 +31,13 @@ def default_learning_rate(visible: str, hidden: HiddenUnits | None = None) -> fl
         >>> default_learning_rate("bernoulli"), default_learning_rate("gaussian")
         (0.1, 0.005)
     """
-    rate = LEARNING_RATES.get(visible, 5e-3)
+    rate = units_class(visible).learning_rate
     return rate if hidden is None or isinstance(hidden, BinaryHidden) else min(rate, 5e-3)
 
 
 def default_optimizer(visible: str) -> str:
-    """What takes the steps of a machine, by its visible units."""
-    return "adamw" if visible == COUNT_LIKELIHOOD else "sgd"
+    """Return the default optimiser of an energy, given the likelihood of its visible units."""
+    return units_class(visible).optimizer
 
 
 def nearest_visible_units(config: dict[str, Any]) -> dict[str, Any]:
@@ -127,9 +122,8 @@ class Contrastive(_MixinBase):
     ) -> TrainingConfig:
         """The settings with the optimiser of this kind; the decay of the weights is a term of the criterion."""
         optimizer = self.optimizer or default_optimizer(visible)
-        default = (
-            2e-3 if optimizer == "adamw" and visible != COUNT_LIKELIHOOD else default_learning_rate(visible, hidden)
-        )
+        is_default = optimizer != "adamw" or optimizer == default_optimizer(visible)
+        default = default_learning_rate(visible, hidden) if is_default else 2e-3
         return replace(
             training_config, optimizer=optimizer, momentum=self.momentum, weight_decay=0.0,
             learning_rate=self.learning_rate or default,
@@ -168,7 +162,7 @@ class Contrastive(_MixinBase):
                 weights.
         """
         check_is_fitted(self)
-        if self.likelihood_["name"] == COUNT_LIKELIHOOD:
+        if units_class(self.likelihood_["name"]).total_is_given:
             raise InputError(
                 "each number of words a row has a log Z of its own, so word counts have no single one; estimate it for "
                 "a number of words by isthmus.evaluation.partition.annealed(model.objective_.harmonium, generator, "

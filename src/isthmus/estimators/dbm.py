@@ -127,7 +127,10 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
     # -- the density, the codes of every layer, and what it becomes -------------------------------------
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
-        """Return a lower bound on log p(x) of each row, nats, in model space; without log Z if that is not known."""
+        """Return a lower bound on log p(x) of each row, nats, in model space; without log Z if that is not known.
+
+        Of a row with missing entries it bounds the log density of the observed entries.
+        """
         rows, objective = self._rows(X), cast(DBMObjective, self.objective_)
         return np.concatenate([objective.log_bound(batch)[:n].cpu().numpy() for batch, n in self._padded(rows)])
 

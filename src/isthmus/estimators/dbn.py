@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
-from isthmus.estimators.contrastive import COUNT_LIKELIHOOD, Contrastive
+from isthmus.estimators.contrastive import Contrastive
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.records import Shape
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
@@ -26,6 +26,7 @@ from isthmus.learning.trainer import TrainingConfig
 from isthmus.learning.wake_sleep import DBNObjective, UpperRBMObjective
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.likelihoods import likelihood_from
+from isthmus.parts.visible_units import units_class
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -87,7 +88,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> DBNObjective:
         given = shape.resolved("hidden_sizes", self.hidden_sizes)
         self.hidden_sizes_ = tuple(int(size) for size in ((shape.code_size,) if given is None else given))
-        if shape.likelihood["name"] == COUNT_LIKELIHOOD:
+        if units_class(shape.likelihood["name"]).total_is_given:
             raise InputError(
                 "a deep belief network has no units for word counts; take an RBM (kind 'rbm'), or "
                 "likelihood='bernoulli' on the presence of words"
@@ -133,7 +134,10 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
     # -- the density, and what it becomes -------------------------------------------------------------
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
-        """Return a lower bound on log p(x) of each row, nats, in model space; without log Z if that is not known."""
+        """Return a lower bound on log p(x) of each row, nats, in model space; without log Z if that is not known.
+
+        Of a row with missing entries it bounds the log density of the observed entries.
+        """
         rows, network = self._rows(X), cast(DBNObjective, self.objective_)
         return np.concatenate(
             [network.log_bound(batch, self.n_draws)[:n].cpu().numpy() for batch, n in self._padded(rows)]

@@ -59,6 +59,10 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
     Attributes:
         score_kind_: "exact" where one side has at most 20 binary units and Z was summed ("bound" with lateral
             weights); "estimate" after `estimate_log_partition`; else "unnormalised": minus the free energy.
+            `missing="mask"`: `score_samples` is the log density of the observed entries of a row. The missing ones are
+            summed out, and the score is "exact", where at most 20 units of the code, or of the columns, are binary.
+            Elsewhere rows with missing entries have a lower bound, and the score of all rows is called a "bound" in
+            place of an "estimate".
         log_partition_: log Z, where it is known.
 
     Raises:
@@ -127,14 +131,17 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
         return cast(ContrastiveDivergence, self.objective_)
 
     def _score_kind(self) -> str:
-        if self.lateral or not self._energy_model.is_normalised:
+        rbm = self._energy_model.rbm
+        bounds_partial_rows = self.preprocessing_.masked and not rbm.can_sum_missing
+        if self.lateral or bounds_partial_rows or not self._energy_model.is_normalised:
             return super()._score_kind()
-        return "exact" if self._energy_model.rbm.is_enumerable else "estimate"
+        return "exact" if rbm.is_enumerable else "estimate"
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
         """log p(v) by row, nats, in model space; minus the free energy where log Z is not known (`score_kind_`).
 
-        Of a row with missing entries it is that of the row as its observed entries let expect it.
+        Of a row with missing entries it is the log density of the observed entries, or a lower bound on it: see
+        `score_kind_`. Summing the missing entries out takes up to 2^20 states.
         """
         rows = self._rows(X)
         return np.concatenate([self._energy_model.log_prob(batch)[:n].cpu().numpy() for batch, n in self._padded(rows)])

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 
+from isthmus.data.streams import BLOCK_SIZE
 from isthmus.errors import InputError
 from isthmus.estimators.networks import EncoderDecoder, convolutions, perceptrons
 from isthmus.estimators.records import Shape
 from isthmus.learning.objectives import Reconstruction
-from isthmus.learning.rows import Rows, mean_row, sampled_batches
+from isthmus.learning.rows import MAX_SAMPLED_ROWS, Rows, mean_row, sampled_batches
 from isthmus.parts.centred_encoder import CentredMLP, geometric_median, initialize_dictionary
 from isthmus.parts.constraints import dictionary_weight
 from isthmus.parts.corruption_masks import patch_groups
@@ -31,6 +32,9 @@ from isthmus.parts.sparse_activations import with_gathered_weights
 from isthmus.parts.sparsity import SparseParts, sparse_parts
 
 NETWORKS = ("mlp", "conv")
+
+MAX_MEDIAN_ENTRIES = 2**22
+"""Entries of the rows whose geometric median is taken: 32 MiB in float64."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -227,9 +231,16 @@ def make_dictionary(pair: EncoderDecoder, likelihood: Likelihood, *, mask_aware:
 
 
 def median_row(rows: Rows) -> Float[torch.Tensor, " columns"]:
-    """The geometric median of at most `SURVEYED` rows, with the column's mean where nothing was observed."""
-    mean = mean_row(rows)
-    whole = (
-        batch.x if batch.mask is None else torch.where(batch.mask > 0, batch.x, mean) for batch in sampled_batches(rows)
-    )
-    return geometric_median(torch.cat(list(whole)))
+    """The geometric median of some evenly spaced rows, with the column's mean where nothing was observed.
+
+    It is the median of as many rows as have `MAX_MEDIAN_ENTRIES` entries together, but of `BLOCK_SIZE` rows at least
+    and of `MAX_SAMPLED_ROWS` at most. In memory are these rows in float64, and one block of at most 1,024 rows.
+    """
+    n_rows = min(len(rows), MAX_SAMPLED_ROWS, max(MAX_MEDIAN_ENTRIES // rows.n_columns, BLOCK_SIZE))
+    mean = torch.zeros(()) if rows.batch(torch.arange(1)).mask is None else mean_row(rows)
+    whole, first = torch.empty(n_rows, rows.n_columns, dtype=torch.float64), 0
+    for batch in sampled_batches(rows, n_rows):
+        x = batch.x if batch.mask is None else torch.where(batch.mask > 0, batch.x, mean)
+        whole[first : first + len(x)] = x
+        first += len(x)
+    return geometric_median(whole).float()

@@ -14,6 +14,7 @@ import numpy as np
 from isthmus.errors import pluralize
 from isthmus.evaluation.facts import ColumnStatistics, Finding, FitFacts, column_statistics, shuffled_columns
 from isthmus.evaluation.residuals import is_zero_error
+from isthmus.parts.likelihoods import LIKELIHOODS
 
 __all__ = ["RULES", "ColumnStatistics", "Finding", "FitFacts", "column_statistics", "diagnose", "shuffled_columns"]
 
@@ -57,12 +58,6 @@ latter has not learned the dependence between columns."""
 LARGE_RATE = 1e-2
 """The usual rate of Adam is 1e-3; ten times that is the most likely cause of a loss that diverges."""
 
-SQUARED = frozenset({"gaussian", "gaussian-unit", "gaussian-learned"})
-"""Likelihoods whose maximum minimises the squared error, as PCA does."""
-
-LOGARITHMIC = frozenset({"bernoulli", "continuous-bernoulli", "categorical", "multinomial", "mixed"})
-"""Likelihoods that contain the logarithm of a probability."""
-
 
 def diagnose(facts: FitFacts) -> list[Finding]:
     """Return the findings of all rules, warnings first, without those that another finding explains.
@@ -90,8 +85,8 @@ def unscaled_input(facts: FitFacts) -> Finding | None:
     if varies and reach < SMALLEST_INPUT:
         message = f"all values of the input are at most {reach:.2g} in magnitude"
         return Finding("unscaled-input", message, "use scaling='minmax' (--scaling minmax)")
-    # Counts of a multinomial must not be scaled. Values within [-1, 1] are fine: pixels of images may rarely vary.
-    if facts.scaling != "none" or facts.likelihood == "multinomial" or reach <= 1:
+    # Counts must not be scaled. Values within [-1, 1] are fine: pixels of images may rarely vary.
+    if facts.scaling != "none" or LIKELIHOODS[facts.likelihood].is_count or reach <= 1:
         return None
     messages = [_unequal_scales(facts)]
     if reach > LARGEST_INPUT:
@@ -287,7 +282,7 @@ def worse_than_pca(facts: FitFacts) -> Finding | None:
     excess = error - facts.pca_error
     if not excess > max(PCA_EXCESS_NOTE * facts.pca_error, PCA_EXCESS_OF_VARIANCE * facts.columns.variance):
         return None
-    minimises = facts.likelihood in SQUARED and not facts.penalised
+    minimises = LIKELIHOODS[facts.likelihood].has_least_squares and not facts.penalised
     advice = "train longer (max_epochs) or with a larger learning_rate"
     if facts.kind != "linear":
         advice += ", try other hidden_sizes" if "hidden_sizes" in facts.arguments else ""
@@ -342,7 +337,7 @@ def diverged(facts: FitFacts) -> Finding | None:
     rate = max((float(e["learning_rate"]) for e in facts.epochs), default=0.0)
     if rate > LARGE_RATE or not causes:
         causes.append("the learning rate is too large: divide it by ten, or use clip_norm=1")
-    if facts.likelihood in LOGARITHMIC:
+    if LIKELIHOODS[facts.likelihood].has_log_probability:
         causes.append("the logarithm of zero: check for values at the limits of the likelihood's range")
     return Finding(
         "nan",
