@@ -1,4 +1,4 @@
-"""Checkpoints: the state of a run beside the model it will become, written atomically and removed on success."""
+"""Checkpoints: the state of a run, next to the model that it will save; written atomically, removed on success."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Checkpoint:
 
 
 def path_of(model: str | os.PathLike[str]) -> Path:
-    """Return MODEL.checkpoint beside MODEL.
+    """Return MODEL.checkpoint next to MODEL.
 
     Example:
         >>> path_of("digits.isthmus").name
@@ -149,7 +149,7 @@ def identity(
 def writer(
     model: str | os.PathLike[str], run: dict[str, str], seed: int
 ) -> Callable[[dict[str, Tensor], dict[str, Any]], None]:
-    """Return what the trainer calls to write its state beside the model.
+    """Return a function that writes the state of the trainer next to the model.
 
     Args:
         model: path of the model that will be saved.

@@ -119,7 +119,7 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
 
     def _after_training(self, rows: Rows) -> None:
         objective = cast(DBMObjective, self.objective_)
-        if not objective.is_joined:  # somebody pressed Ctrl-C while its layers learned one by one
+        if not objective.is_joined:  # Ctrl-C came while the layers were trained one by one
             objective.prepare(rows)
             objective.finish(rows)
         super()._after_training(rows)

@@ -126,7 +126,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
     def _after_training(self, rows: Rows) -> None:
         network = cast(DBNObjective, self.objective_)
         if not network.is_unfolded:
-            network.copy_rbm_weights()  # it was not fine-tuned, or somebody pressed Ctrl-C before
+            network.copy_rbm_weights()  # there was no fine-tuning, or Ctrl-C came before it
         if not network.is_normalised:
             network.finish(rows)
         super()._after_training(rows)
