@@ -1,6 +1,9 @@
 """Runs that end before they have learned: killed while their state is written, or stopped by Ctrl-C in a step."""
 
+from dataclasses import dataclass
+
 import pytest
+import torch
 
 from isthmus.estimators import checkpoints
 from isthmus.learning import trainer
@@ -41,3 +44,40 @@ def press_ctrl_c(monkeypatch, *, at):
         return step(*arguments)
 
     monkeypatch.setattr(trainer.Trainer, "_step", interrupted)
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """The state of a model just before a step of an uninterrupted fit.
+
+    Attributes:
+        phase: number of the phase, from 0.
+        epoch: number of the epoch of the phase, from 0.
+        whole: the state of the whole model.
+        part: the state of the objective that the phase minimises.
+    """
+
+    phase: int
+    epoch: int
+    whole: dict[str, torch.Tensor]
+    part: dict[str, torch.Tensor]
+
+
+def record_steps(model, monkeypatch, *arguments):
+    """Fit the model without interruption, and return a `StepRecord` of each step."""
+    step, trainers, records = trainer.Trainer._step, [], []
+
+    def recorded(learning, *bounds):
+        if learning not in trainers:
+            trainers.append(learning)
+        whole, part = (
+            {name: value.clone() for name, value in objective.state_dict().items()}
+            for objective in (model.objective_, learning.objective)
+        )
+        records.append(StepRecord(len(trainers) - 1, learning.state.epoch, whole, part))
+        return step(learning, *bounds)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer.Trainer, "_step", recorded)
+        model.fit(*arguments)
+    return records

@@ -10,9 +10,10 @@ from sklearn.datasets import load_digits
 
 import isthmus
 from isthmus import DeepBoltzmannMachine, InputError
+from isthmus.learning.dbm_objective import DBMObjective
 from isthmus.parts.mean_field import MeanField
 
-from .interruptions import kill, press_ctrl_c
+from .interruptions import kill, press_ctrl_c, record_steps
 
 DIGITS = load_digits()
 X, Y = DIGITS.data[:400] / 16, DIGITS.target[:400]
@@ -151,6 +152,26 @@ def test_ctrl_c_while_layers_learn_one_by_one_leaves_a_whole_machine(monkeypatch
     v = torch.from_numpy(X.astype(np.float32))
     for offset, rates in zip(objective.offsets[1:], objective.machine.mean_field(v, 10), strict=True):
         torch.testing.assert_close(offset, rates.mean(0), atol=1e-3, rtol=0)
+
+
+def test_ctrl_c_while_layers_are_joined_averages_the_biases_once(monkeypatch):
+    options = {"hidden_sizes": (6, 5), "max_epochs": 1, "pretraining_epochs": 1, "validation_fraction": 0.0}
+    update, left = DBMObjective.update_offsets, [1]
+
+    def press(*arguments, **changes):
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        update(*arguments, **changes)
+
+    uninterrupted = machine(**options)
+    (first, *_) = [r for r in record_steps(uninterrupted, monkeypatch, X) if r.phase == 3]
+    monkeypatch.setattr(DBMObjective, "update_offsets", press)
+    model = machine(**options).fit(X)
+    assert (model.history_["stopped"], model.history_["name"]) == ("interrupted", "layer 3 of 3")
+    for name, value in model.objective_.named_parameters():
+        assert torch.equal(value, first.whole[name]), name
+    assert model.score_kind_ == "bound"
 
 
 def test_real_columns_are_drawn_in_their_own_units():

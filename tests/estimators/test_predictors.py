@@ -276,6 +276,20 @@ def test_rows_are_held_out_by_class_and_only_where_they_can_tell_something():
     assert last == pytest.approx(expected + 0.1 * log_loss(Y[100:], given.predict_proba(X[100:])), rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("predictor", "y", "fraction", "n_training_rows"),
+    [
+        (CodeClassifier, np.repeat([0, 1, 2], [298, 1, 1]), 0.9, 30 + 1 + 1),
+        (CodeClassifier, np.arange(300) % 2, 0.999, 2),
+        (CodeRegressor, X[:, 20], 0.999, 1),
+    ],
+)
+def test_validation_leaves_a_training_row_of_every_class(predictor, y, fraction, n_training_rows):
+    model = predictor(encoder=coder(), validation_fraction=fraction, **QUICK).fit(X, y)
+    assert model.n_rows_ == n_training_rows
+    assert model.history_["epochs"][0]["held_out"] is not None
+
+
 BROKEN = np.where(np.arange(300) == 7, np.nan, Y)
 
 

@@ -121,8 +121,13 @@ class BaseAutoencoder(
         """Build the parts of this kind, with weights sampled with `generator`."""
         raise NotImplementedError
 
-    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
-        """Return the training phases in order; by default one phase of the whole model."""
+    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
+        """Return the training phases in order; by default one phase of the whole model.
+
+        Args:
+            training_config: the arguments of training.
+            generator: samples the initial weights of parts that belong to a phase alone.
+        """
         return [Phase("learning", self.objective_, training_config)]
 
     @property
@@ -202,7 +207,7 @@ class BaseAutoencoder(
             resumed.check(run)
         self.objective_ = self._build_objective(self._shape(), generator)
         self._n_features_out = self.code_size_
-        phases = self._phases(training_config_for(self, len(rows), checkpoint_every))
+        phases = self._phases(training_config_for(self, len(rows), checkpoint_every), generator)
         with ProgressBar(f"{self.kind} ({self.code_size_})", self.verbose) as bar:
             *before, last = run_phases(
                 self.objective_, phases, rows, validation_rows, generator, on_progress=bar.on_progress,

@@ -14,7 +14,7 @@ from isthmus.errors import InputWarning
 from isthmus.evaluation.baseline import Blocks, PrincipalComponents, principal_components
 from isthmus.learning.rows import Rows
 from isthmus.parts.forward import Batch
-from isthmus.parts.likelihoods import Likelihood
+from isthmus.parts.likelihoods import Likelihood, likelihood_from
 
 
 def x_blocks(rows: Rows) -> Iterator[Float[Tensor, "block columns"]]:
@@ -78,6 +78,8 @@ def padded(batch: Batch) -> Batch:
 class RangeCheckedRows:
     """Rows that warn once if values of a row are far outside the range of the likelihood, as in another unit.
 
+    Rows are on the CPU, whatever the device of the model: they are checked with a likelihood of their own there.
+
     Args:
         rows: in model space.
         likelihood: the likelihood of the model, on any device.
@@ -85,7 +87,8 @@ class RangeCheckedRows:
     """
 
     def __init__(self, rows: Rows, likelihood: Likelihood, names: Sequence[str]) -> None:
-        self.rows, self.likelihood, self.names = rows, likelihood, names
+        self.rows, self.names = rows, names
+        self.likelihood = likelihood_from(likelihood.config(), likelihood.n_columns)
         self.n_columns, self.has_warned = rows.n_columns, False
 
     def __len__(self) -> int:

@@ -98,7 +98,7 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
         del chosen["method"]
         return DBMObjective(machine, n_iterations=self.n_iterations, **chosen)
 
-    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
+    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
         objective, name = cast(DBMObjective, self.objective_), self.likelihood_["name"]
         whole = self._optimizer_config(training_config, name)
         phases: list[Phase] = []
@@ -121,6 +121,7 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
         objective = cast(DBMObjective, self.objective_)
         if not objective.is_joined:  # Ctrl-C came while the layers were trained one by one
             objective.prepare(rows)
+        if not objective.is_normalised:
             objective.finish(rows)
         super()._after_training(rows)
 

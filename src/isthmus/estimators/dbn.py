@@ -100,7 +100,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
             layers.append(UpperRBMObjective(layers[-1], n_units, generator=generator, **self._contrast_options()))
         return DBNObjective(layers)
 
-    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
+    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
         network = cast(DBNObjective, self.objective_)
         below = LayerInputs(network.layers, resolve_device(self.device))
         names = [self.likelihood_["name"], *["bernoulli"] * (len(network.layers) - 1)]

@@ -10,7 +10,7 @@ from torch import nn
 from isthmus.errors import InputError
 from isthmus.learning.objectives import Decoder
 from isthmus.parts.convolutions import resolve_sizes
-from isthmus.parts.layers import INIT_SCHEMES, initialise
+from isthmus.parts.layers import INIT_SCHEMES
 from isthmus.parts.likelihoods import Likelihood
 from isthmus.parts.networks import MLP, ConvolutionalDecoder, ConvolutionalEncoder, TiedMLP
 
@@ -63,11 +63,10 @@ def perceptrons(
         InputError: tied weights with a likelihood that has more than one parameter per column, or with the mask as an
             input.
     """
-    encoder = MLP((n_inputs, *hidden_sizes, code_size), **options)
-    if not hidden_sizes and code_activation in INIT_SCHEMES:
-        weight = encoder.affine_maps[0].weight
-        initialise(weight, n_inputs, code_size, code_activation, options["generator"])
-        weight.data.mul_(SINGLE_LAYER_INIT_SCALE.get(code_activation, 1.0) if single_layer else 1.0)
+    scheme = code_activation if not hidden_sizes and code_activation in INIT_SCHEMES else "linear"
+    encoder = MLP((n_inputs, *hidden_sizes, code_size), output_activation=scheme, **options)
+    if single_layer and not hidden_sizes:
+        encoder.affine_maps[0].weight.data.mul_(SINGLE_LAYER_INIT_SCALE.get(scheme, 1.0))
     if tied:
         check_tied_output(likelihood, n_inputs)
         return EncoderDecoder(encoder, TiedMLP(encoder), hidden_sizes)

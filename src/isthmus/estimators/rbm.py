@@ -123,7 +123,7 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
             )
         return SemiRestrictedRBMEnergy(likelihood, n_hidden, generator=generator)
 
-    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
+    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
         units = self.likelihood_["name"], self._energy_model.rbm.hidden
         return [Phase("learning", self.objective_, self._optimizer_config(training_config, *units))]
 

@@ -84,7 +84,7 @@ class RecirculationAutoencoder(BaseAutoencoder):
         )  # fmt: skip
         return Recirculation(pair.encoder, pair.decoder, likelihood, self.code_activation, regression=self.regression)
 
-    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
+    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
         default = 2e-3
         if self.optimizer == "sgd":
             default = min(LARGEST_STEP, 4.0 / self.code_size_) / (1.0 - self.regression)

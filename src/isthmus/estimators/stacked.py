@@ -263,7 +263,7 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         encoded = self._class_labels(y, len(validation_rows), labels.classes)
         return labelled, LabelledRows(validation_rows, encoded.numbers)
 
-    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
+    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
         assert isinstance(self.objective_, Stack)
         stack, layers = self.objective_, self.objective_.layers
         below = LayerInputs(layers, resolve_device(self.device))
@@ -274,7 +274,6 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         elif first.max_epochs and self.training == "joint":
             phases = [Phase("joint", JointStack(layers), first)]
         elif first.max_epochs:
-            generator = torch.Generator().manual_seed(self.seed_)
             sizes = (*self.hidden_sizes_, self.code_size_)
             phases = [
                 Phase(

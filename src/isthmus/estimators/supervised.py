@@ -34,6 +34,7 @@ from isthmus.learning.rows import Rows
 from isthmus.learning.supervision import Loss, Supervision
 from isthmus.learning.trainer import TrainingConfig, strip_prefix
 from isthmus.parts.networks import MLP, check_choice
+from isthmus.parts.sampling import derived_generator
 
 STARTS = ("encoder", "random")
 
@@ -165,17 +166,21 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         self.objective_ = self._build(self._prepare_encoder(rows, generator), generator)
         self.objective_.head.start_at(self._initial_output(labels))
         with ProgressBar(f"{self.kind} on {self.encoder_.kind}", self.verbose) as bar:
-            phases = self._phases(training_config_for(self, len(rows)))
-            *before, last = run_phases(
-                self.objective_, phases, rows, validation_rows, generator, on_progress=bar.on_progress
-            )
+            phases = self._phases(training_config_for(self, len(rows)), generator)
+            if self._is_encoder_interrupted():
+                before, last = [], {**self.encoder_.history_, "name": "encoder"}
+                notes = [*notes, "the fit of the encoder was interrupted: the labels were not learned"]
+            else:
+                *before, last = run_phases(
+                    self.objective_, phases, rows, validation_rows, generator, on_progress=bar.on_progress
+                )
         self.objective_.eval()
         if not self.frozen:
             self.encoder_._on_weights_changed()
         self.history_: dict[str, Any] = {**last, "notes": notes, "pretraining": before}
         return self
 
-    def _phases(self, training_config: TrainingConfig) -> list[Phase]:
+    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
         """Return the phases: the head alone if `head_epochs` is above 0, then the whole."""
         last = Phase(self.loss.name, self.objective_, training_config)
         if self.head_epochs == 0:
@@ -202,6 +207,12 @@ class CodePredictor(SavedEstimator, BaseEstimator):
             fresh.set_params(max_epochs=1)  # for the preprocessing; its weights are replaced
         y = self._encoder_labels(labels, fresh)
         return fresh.fit(X, y if fresh.uses_labels else None).set_params(max_epochs=given.max_epochs)
+
+    def _is_encoder_interrupted(self) -> bool:
+        """Return whether Ctrl-C stopped the fit of an encoder that was given unfitted."""
+        given = self.encoder
+        fitted_here = given is None or (isinstance(given, BaseAutoencoder) and not hasattr(given, "objective_"))
+        return fitted_here and self.encoder_.history_["stopped"] == "interrupted"
 
     def _encoder_argument(self) -> BaseAutoencoder:
         """Return the autoencoder of the argument `encoder`.
@@ -252,15 +263,14 @@ class CodePredictor(SavedEstimator, BaseEstimator):
     def _draw_validation_index(
         self, labels: Tensor, labelled: Int[Tensor, " labelled"], generator: torch.Generator
     ) -> Int[Tensor, " held"]:
-        """Sample the validation rows: the same fraction of each class, or of all rows without classes."""
-        n_wanted = round(self.validation_fraction * len(labelled))
-        if n_wanted < MIN_LABELLED_VALIDATION_ROWS:
+        """Sample the validation rows: the same fraction of each class, or of all rows without classes, never all."""
+        if round(self.validation_fraction * len(labelled)) < MIN_LABELLED_VALIDATION_ROWS:
             return labelled[:0]
         shuffled = labelled[torch.randperm(len(labelled), generator=generator)]
-        if labels.is_floating_point():
-            return shuffled[:n_wanted]
-        own = [shuffled[labels[shuffled] == number] for number in labels[labelled].unique()]
-        return torch.cat([rows[: round(self.validation_fraction * len(rows))] for rows in own])
+        groups = [shuffled]
+        if not labels.is_floating_point():
+            groups = [shuffled[labels[shuffled] == number] for number in labels[labelled].unique()]
+        return torch.cat([rows[: min(round(self.validation_fraction * len(rows)), len(rows) - 1)] for rows in groups])
 
     def _prepare_encoder(self, rows: Rows, generator: torch.Generator) -> Reconstruction:
         """Return the autoencoder's parts, with new weights if `start` is "random"."""
@@ -272,9 +282,14 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         return self.encoder_.objective_
 
     def _build(self, coder: Reconstruction, generator: torch.Generator) -> Supervision:
-        """Build the objective with a new head."""
+        """Build the objective with a new head.
+
+        An encoder that was fitted with the same seed had an equal generator, so the head has a derived one.
+        """
         sizes = (self.encoder_.code_size_, *self.hidden_sizes, self._n_outputs)
-        return self._supervision(coder, MLP(sizes, self.activation, generator=generator), frozen=self.frozen)
+        return self._supervision(
+            coder, MLP(sizes, self.activation, generator=derived_generator(generator)), frozen=self.frozen
+        )
 
     def _supervision(self, coder: Reconstruction, head: MLP, *, frozen: bool) -> Supervision:
         return Supervision(

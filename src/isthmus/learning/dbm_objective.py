@@ -152,9 +152,14 @@ class DBMObjective(EnergyObjective):
 
     @torch.no_grad()
     def _average_biases(self) -> None:
-        """Begin each layer between two machines at the mean of the biases they have for it: each stands for a half."""
+        """Set the biases of each layer between two machines to the mean of the biases that both have for it.
+
+        Each machine stands for a half. Afterwards both have the mean, so that a second call changes nothing.
+        """
         for k in range(1, self.machine.n_layers):
-            self.machine.biases[k].lerp_(self.get_buffer(f"from_above_{k}"), 0.5)
+            bias, from_above = self.machine.biases[k], self.get_buffer(f"from_above_{k}")
+            from_above.copy_(bias.lerp(from_above, 0.5))
+            bias.copy_(from_above)
 
     def separate_encoder(self) -> None:
         """Give the pass up weights of its own: the machine, and so what it makes of rows, stays as it is."""
@@ -304,9 +309,15 @@ class DBMLayerObjective(ContrastiveDivergence):
 
     @torch.no_grad()
     def finish(self, rows: Rows) -> None:
-        """Hand over the bias of the lower layer; the layer itself stays as it is, for what it gives is learned from."""
+        """Hand over the bias of the lower layer; the layer itself stays as it is, for what it gives is learned from.
+
+        Until the machine above hands over its own, the bias of the upper layer stands in for it.
+        """
+        whole, above = self._whole[0], self._below + 1
         if self._below:
-            self._whole[0].get_buffer(f"from_above_{self._below}").copy_(self.rbm.visible_bias)
+            whole.get_buffer(f"from_above_{self._below}").copy_(self.rbm.visible_bias)
+        if above < whole.machine.n_layers:
+            whole.get_buffer(f"from_above_{above}").copy_(self.rbm.hidden_bias)
 
 
 def layer_objectives(whole: DBMObjective, **options: float) -> list[DBMLayerObjective]:

@@ -56,8 +56,8 @@ def run_phases(
 ) -> list[dict[str, Any]]:
     """Learn phase by phase; the record of each: name, epochs, stopped, best_epoch, nan_epoch, seconds, precision.
 
-    A phase that was interrupted or turned NaN is the last, and so is the one before a phase that was interrupted while
-    it looked at its rows: what is learned is kept. The time limit of the settings is for all of them together.
+    A phase that was interrupted or turned NaN is the last, and so is the one before a phase that was interrupted
+    before its first step: what is learned is kept. The time limit of the settings is for all of them together.
 
     Args:
         whole: what the phases are parts of; its state is kept in the checkpoint, so that a resumed run has
@@ -74,25 +74,25 @@ def run_phases(
         if number < len(records):
             continue
         resumed_here = resumed if resumed is not None and resumed[1]["phase"] == number else None
+        named = _with_phase_name(on_progress, phase.name) if on_progress and len(phases) > 1 else on_progress
         try:
             train_view, validation_view = _view(phase, rows), None if validation is None else _view(phase, validation)
             if phase.initialize and resumed_here is None:
                 phase.objective.prepare(train_view)
+            learning = Trainer(
+                phase.objective, train_view, validation_view, _with_remaining_time(phase.training_config, records),
+                generator,
+                on_progress=named,
+                save_state=None if save_state is None else _with_whole_state(save_state, whole, phase, number, records),
+            )  # fmt: skip
+            if resumed_here is not None:
+                learning.restore(resumed_here[0], resumed_here[1]["learning"])
         except KeyboardInterrupt:
             if not records:
                 raise
             records[-1]["stopped"] = "interrupted"
+            phase.objective.to("cpu")
             break
-        learning = Trainer(
-            phase.objective, train_view, validation_view, _with_remaining_time(phase.training_config, records),
-            generator,
-            on_progress=(
-                on_progress if on_progress is None or len(phases) == 1 else _with_phase_name(on_progress, phase.name)
-            ),
-            save_state=None if save_state is None else _with_whole_state(save_state, whole, phase, number, records),
-        )  # fmt: skip
-        if resumed_here is not None:
-            learning.restore(resumed_here[0], resumed_here[1]["learning"])
         state = learning.run()
         phase.objective.finish(train_view)
         records.append(_record(phase, state, learning.precision))

@@ -344,14 +344,16 @@ def encode_rows(layer: Reconstruction, rows: Rows, device: torch.device) -> Code
     layer.to(device).eval()
     codes: Tensor | None = None
     labels: list[Tensor] = []
-    with fast_products("fp32", device):
-        for index in torch.arange(len(rows)).split(ENCODE_BATCH_SIZE):
-            batch = rows.batch(index)
-            code = layer.encode(batch.to(device))[1]
-            codes = allocate_codes(len(rows), code.shape[1]) if codes is None else codes
-            codes[index[0] : index[0] + len(index)] = code.cpu()
-            labels += [] if batch.label is None else [batch.label]
-    layer.to("cpu")
+    try:
+        with fast_products("fp32", device):
+            for index in torch.arange(len(rows)).split(ENCODE_BATCH_SIZE):
+                batch = rows.batch(index)
+                code = layer.encode(batch.to(device))[1]
+                codes = allocate_codes(len(rows), code.shape[1]) if codes is None else codes
+                codes[index[0] : index[0] + len(index)] = code.cpu()
+                labels += [] if batch.label is None else [batch.label]
+    finally:  # after Ctrl-C too: the model that is kept is on the CPU
+        layer.to("cpu")
     assert codes is not None
     return CodeRows(codes, torch.cat(labels) if labels else None)
 

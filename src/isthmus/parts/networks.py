@@ -51,6 +51,7 @@ class MLP(nn.Module):
         activation: a name in `ACTIVATIONS`, for the hidden layers.
         normalization: None, "batch" or "layer", before the activation of the hidden layers.
         dropout: the rate at which hidden units are dropped while training.
+        output_activation: the activation that follows the output, for which the last map is initialised.
         generator: what the weights are drawn from.
 
     Raises:
@@ -71,6 +72,7 @@ class MLP(nn.Module):
         *,
         normalization: Normalization | None = None,
         dropout: float = 0.0,
+        output_activation: str = "linear",
         generator: Generator,
     ) -> None:
         super().__init__()
@@ -86,7 +88,7 @@ class MLP(nn.Module):
         input_activation = activation if len(inner) > 1 else "linear"
         self.layers = nn.Sequential(
             *hidden_layers(inner, activation, normalization, self.dropout, generator=generator),
-            affine(inner[-1], n_out, "linear", input_activation=input_activation, generator=generator),
+            affine(inner[-1], n_out, output_activation, input_activation=input_activation, generator=generator),
         )
 
     @torch.no_grad()

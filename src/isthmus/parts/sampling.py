@@ -8,6 +8,17 @@ import torch
 from torch import Generator, Tensor
 
 
+def derived_generator(generator: Generator) -> Generator:
+    """Return a generator that is seeded by a draw from another one.
+
+    Example:
+        >>> first, second = (torch.Generator().manual_seed(0) for _ in range(2))
+        >>> bool((torch.rand(3, generator=derived_generator(first)) == torch.rand(3, generator=second)).any())
+        False
+    """
+    return torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
+
+
 def rand_like(like: Tensor, generator: Generator) -> Tensor:
     """Numbers from [0, 1) in the shape of another tensor, drawn where the generator lives; of fp32 or more.
 
