@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from experiments.drawing import TILE
 from experiments.experiment import Result, Settings
-from experiments.learning import as_bytes, as_units, fitted, opened, rows_of
+from experiments.learning import fit_model, from_bytes, load_dataset, load_rows, to_bytes
 from isthmus.evaluation.partition import PartitionEstimate
 
 SEED = 0
@@ -32,7 +32,7 @@ def binary(source: str) -> Float[np.ndarray, "rows height width"]:
         >>> digits.shape, sorted(set(digits.ravel().tolist()))
         ((539, 8, 8), [0.0, 1.0])
     """
-    grey = rows_of(source)
+    grey = load_rows(source)
     rate = torch.from_numpy(grey.astype(np.float32) / (255 if grey.dtype == np.uint8 else 1))
     generator = torch.Generator().manual_seed(SEED)
     return (torch.rand(rate.shape, generator=generator) < rate).float().numpy()
@@ -68,7 +68,7 @@ def core_minutes(work: Callable[[], Any]) -> tuple[Any, float]:
 def density(settings: Settings) -> Result:
     """A model of binary digits: what it gives test digits, what independent pixels give them, and its chains."""
     train, test = binary(settings["train"]), binary(settings["test"])
-    model, minutes = core_minutes(lambda: fitted(settings, rows=train))
+    model, minutes = core_minutes(lambda: fit_model(settings, rows=train))
     return {
         **probability(model, settings, train[: len(test)], test),
         "independent": independent(train, test),
@@ -91,24 +91,24 @@ def independent(train: np.ndarray, test: np.ndarray) -> float:
 
 def error(settings: Settings) -> Result:
     """The same kind of model on grey digits, fine-tuned from their labels: errors on test digits, %."""
-    model, before = core_minutes(lambda: fitted(settings))
+    model, before = core_minutes(lambda: fit_model(settings))
     classifier = model.to_classifier(**settings["tuning"], random_state=settings["seed"], verbose=1)
-    labels = [opened(settings[part]).labels for part in ("train", "test")]
-    _, after = core_minutes(lambda: classifier.fit(rows_of(settings["train"]), labels[0]))
-    wrong = 100 * (1 - classifier.score(rows_of(settings["test"]), labels[1]))
+    labels = [load_dataset(settings[part]).labels for part in ("train", "test")]
+    _, after = core_minutes(lambda: classifier.fit(load_rows(settings["train"]), labels[0]))
+    wrong = 100 * (1 - classifier.score(load_rows(settings["test"]), labels[1]))
     return {"error": wrong, "minutes": before + after, "epochs": len(classifier.history_["epochs"])}
 
 
 def chain_picture(cell: Result, title: str) -> Figure:
     """The chains of a `density`, a line for each length."""
-    lines = {f"{n} step{'' if n == '1' else 's'}": as_units(images) for n, images in cell["chains"].items()}
+    lines = {f"{n} step{'' if n == '1' else 's'}": from_bytes(images) for n, images in cell["chains"].items()}
     return grey_lines(lines, cell["shape"], title=title)
 
 
 def drawn(model: Any, lengths: Sequence[int], n: int = 12) -> dict[str, list[list[int]]]:
     """Chains of the model after so many Gibbs steps, n images each: the means given the last codes."""
     return {
-        f"{length:,}": as_bytes(model.sample(n, random_state=SEED, n_steps=length, mean=True).reshape(n, -1))
+        f"{length:,}": to_bytes(model.sample(n, random_state=SEED, n_steps=length, mean=True).reshape(n, -1))
         for length in lengths
     }
 
@@ -123,14 +123,14 @@ def grey_lines(lines: Mapping[str, Float[np.ndarray, "images pixels"]], shape: S
     height, width = shape
     across = max(len(images) for images in lines.values())
     figure = Figure(figsize=(TILE * across + 1.6, TILE * len(lines) * height / width + 0.4), layout="constrained")
-    places = figure.subplots(len(lines), across, squeeze=False)
-    for line, (name, images) in zip(places, lines.items(), strict=True):
-        for place, image in zip(line, np.asarray(images).reshape(-1, height, width), strict=False):
-            place.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        for place in line:
-            place.set_xticks([])
-            place.set_yticks([])
-            place.spines[:].set_visible(False)
+    axs = figure.subplots(len(lines), across, squeeze=False)
+    for line, (name, images) in zip(axs, lines.items(), strict=True):
+        for ax, image in zip(line, np.asarray(images).reshape(-1, height, width), strict=False):
+            ax.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        for ax in line:
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.spines[:].set_visible(False)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
     figure.suptitle(title, fontsize=11)
     return figure

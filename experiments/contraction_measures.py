@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from experiments.experiment import Settings
-from experiments.learning import refuse_half
+from experiments.learning import raise_if_interrupted
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
 from isthmus.learning.objectives import Reconstruction
@@ -109,7 +109,7 @@ def _fine_tuned_after(
     model: BaseAutoencoder, rows: tuple[np.ndarray, np.ndarray], validation: Any, settings: Settings, seed: int
 ) -> CodeClassifier:
     classifier = CodeClassifier(encoder=model, random_state=settings["seed"] + seed, verbose=1, **settings["tuning"])
-    refuse_half(classifier.fit(*rows, validation=validation))
+    raise_if_interrupted(classifier.fit(*rows, validation=validation))
     return classifier
 
 

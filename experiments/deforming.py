@@ -42,10 +42,10 @@ def deformed(images: Float[Tensor, "n height width"], generator: Generator) -> F
         torch.stack([wide * cos, shear - sin, across / 10], 1),
         torch.stack([sin + shear, high * cos, down / 10], 1),
     ]
-    place = F.affine_grid(torch.stack(rows, 1), [n, 1, height, width], align_corners=False)
+    grid = F.affine_grid(torch.stack(rows, 1), [n, 1, height, width], align_corners=False)
     bend = 0.04 * torch.randn(n, 2, 5, 5, generator=generator)
     bend = F.interpolate(bend, size=(height, width), mode="bicubic", align_corners=True)
-    return F.grid_sample(images[:, None], place + bend.permute(0, 2, 3, 1), align_corners=False)[:, 0]
+    return F.grid_sample(images[:, None], grid + bend.permute(0, 2, 3, 1), align_corners=False)[:, 0]
 
 
 class Stream:

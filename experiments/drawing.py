@@ -33,27 +33,27 @@ def signed_lines(
     _, height, width = image_shape
     across = max(len(images) for images in lines.values())
     figure = Figure(figsize=(TILE * across + 1.4, TILE * len(lines) * height / width + 0.4), layout="constrained")
-    places = figure.subplots(len(lines), across, squeeze=False)
-    for line, (name, images) in zip(places, lines.items(), strict=True):
+    axs = figure.subplots(len(lines), across, squeeze=False)
+    for line, (name, images) in zip(axs, lines.items(), strict=True):
         coloured = signed_colours(np.asarray(images, np.float64).reshape(-1, height, width))
-        for place, image in zip(line, coloured, strict=False):
-            place.imshow(image, interpolation="nearest")
-        for place in line:
-            _bare(place)
+        for ax, image in zip(line, coloured, strict=False):
+            ax.imshow(image, interpolation="nearest")
+        for ax in line:
+            _bare(ax)
         _name(line[0], name)
     figure.suptitle(title, fontsize=11)
     return figure
 
 
-def _bare(place: Axes) -> None:
-    place.set_xticks([])
-    place.set_yticks([])
-    for spine in place.spines.values():
+def _bare(ax: Axes) -> None:
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
         spine.set_visible(False)
 
 
-def _name(place: Axes, name: str) -> None:
-    place.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
+def _name(ax: Axes, name: str) -> None:
+    ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
 
 
 def curves(
@@ -81,30 +81,30 @@ def curves(
         >>> [line.get_label() for line in figure.axes[0].lines]
         ['PCA', 'ours']
     """
-    figure, place = axes(7.6)
+    figure, ax = axes(7.6)
     colours = list(COLOURS)
     for name, level in (levels or {}).items():
-        place.axhline(level, color=colours.pop(0), ls="--", lw=1.4, label=name)
+        ax.axhline(level, color=colours.pop(0), ls="--", lw=1.4, label=name)
     for name, (x, y) in lines.items():
-        place.plot(x, y, color=colours.pop(0), lw=1.8, marker="o", ms=3.5, label=name)
-    place.set_xlabel(across)
-    place.set_ylabel(up)
+        ax.plot(x, y, color=colours.pop(0), lw=1.8, marker="o", ms=3.5, label=name)
+    ax.set_xlabel(across)
+    ax.set_ylabel(up)
     if from_zero:
-        place.set_ylim(bottom=0)
+        ax.set_ylim(bottom=0)
     if doubling:
         ticks = list(next(iter(lines.values()))[0])
-        place.set_xscale("log", base=2)
-        place.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     else:
-        place.xaxis.set_major_locator(MaxNLocator(integer=True))
-    place.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
-    place.set_title(title, fontsize=11, loc="left")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.set_title(title, fontsize=11, loc="left")
     return figure
 
 
 def axes(width: float = 6.4, height: float = 3.8) -> tuple[Figure, Any]:
     """A figure with one open frame."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    place = figure.subplots()
-    place.spines[["top", "right"]].set_visible(False)
-    return figure, place
+    ax = figure.subplots()
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure, ax

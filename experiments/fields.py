@@ -35,22 +35,22 @@ def cosines(a: Points, b: Points) -> Float[np.ndarray, " points"]:
     return np.divide((a * b).sum(1), lengths, out=np.zeros(len(a)), where=lengths > 0)
 
 
-def draw_field(place: Axes, at: Points, arrows: Points, *, rows: Points, title: str, share: float = 1.0) -> None:
+def draw_field(ax: Axes, at: Points, arrows: Points, *, rows: Points, title: str, share: float = 1.0) -> None:
     """Arrows, each as long as a share of the move it stands for, and the rows they were learned from.
 
     Args:
-        place: where.
+        ax: the axes to draw into.
         at, arrows: where each arrow begins, and how far it moves.
         rows: the points.
         title: over the frame.
         share: of its move that each arrow shows, so that long ones do not hide others.
     """
-    place.scatter(rows[:, 0], rows[:, 1], s=7, color=OURS, lw=0, alpha=0.8, zorder=2)
-    place.quiver(
+    ax.scatter(rows[:, 0], rows[:, 1], s=7, color=OURS, lw=0, alpha=0.8, zorder=2)
+    ax.quiver(
         *at.T, *(share * arrows).T, angles="xy", scale_units="xy", scale=1, color=GREY, width=0.0024, headwidth=4,
         headlength=4.6, headaxislength=4.2, zorder=1,
     )  # fmt: skip
-    place.set_aspect("equal")
-    place.set_xticks([])
-    place.set_yticks([])
-    place.set_title(title, fontsize=10, loc="left")
+    ax.set_aspect("equal")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.set_title(title, fontsize=10, loc="left")

@@ -17,17 +17,17 @@ from isthmus.estimators.registry import KINDS
 
 
 @functools.lru_cache(maxsize=4)
-def opened(source: str) -> Dataset:
+def load_dataset(source: str) -> Dataset:
     """A named set of data; read once while the experiments of a process run."""
     return isthmus.data.open(source)
 
 
-def rows_of(source: str, n_rows: int | None = None) -> np.ndarray:
+def load_rows(source: str, n_rows: int | None = None) -> np.ndarray:
     """The rows of a named set, or the first `n_rows` of them."""
-    return np.asarray(opened(source).X)[:n_rows]
+    return np.asarray(load_dataset(source).X)[:n_rows]
 
 
-def fitted(
+def fit_model(
     settings: Settings,
     *,
     rows: np.ndarray | None = None,
@@ -51,15 +51,15 @@ def fitted(
     """
     parameters = {"validation_fraction": 0.0, "patience": None, "verbose": 1, **settings["parameters"]}
     model = KINDS[settings["kind"]](**parameters, random_state=settings["seed"])
-    rows = rows_of(settings["train"]) if rows is None else rows
+    rows = load_rows(settings["train"]) if rows is None else rows
     model.fit(rows[:n_rows], validation=validation, checkpoint=state, resume=state is not None)
-    refuse_half(model)
+    raise_if_interrupted(model)
     if state is not None:
         checkpoints.remove(state)
     return model
 
 
-def refuse_half(fitted: Any) -> None:
+def raise_if_interrupted(fitted: Any) -> None:
     """Stop where Ctrl-C was pressed while something was fitted: half a fit is no result.
 
     Raises:
@@ -69,11 +69,11 @@ def refuse_half(fitted: Any) -> None:
         raise KeyboardInterrupt
 
 
-def drawn_rows(y: np.ndarray, n: int, *, seed: int) -> np.ndarray:
+def balanced_rows(y: np.ndarray, n: int, *, seed: int) -> np.ndarray:
     """Numbers of n rows, as many of each class as can be.
 
     Example:
-        >>> rows = drawn_rows(np.repeat([0, 1], 50), 10, seed=0)
+        >>> rows = balanced_rows(np.repeat([0, 1], 50), 10, seed=0)
         >>> np.bincount(np.repeat([0, 1], 50)[rows]).tolist()
         [5, 5]
     """
@@ -112,11 +112,11 @@ def n_weights(model: BaseAutoencoder) -> int:
     return sum(weight.numel() for weight in model.objective_.parameters())
 
 
-def as_bytes(x: Any) -> list[list[int]]:
+def to_bytes(x: Any) -> list[list[int]]:
     """Images in [0, 1] as whole numbers up to 255: small enough to be kept with a result."""
     return np.rint(np.clip(np.asarray(x, np.float64), 0, 1) * 255).astype(int).tolist()
 
 
-def as_units(kept: Any) -> np.ndarray:
-    """What `as_bytes` kept, in [0, 1] again."""
+def from_bytes(kept: Any) -> np.ndarray:
+    """What `to_bytes` kept, in [0, 1] again."""
     return np.asarray(kept, np.float64) / 255

@@ -103,9 +103,9 @@ class Windows:
         drawn = np.empty((n, SIDE, SIDE), np.uint8)
         chosen = generator.integers(len(self.pictures), size=n)
         for number, (picture, corners) in enumerate(zip(self.pictures, self.corners, strict=True)):
-            places = np.flatnonzero(chosen == number)
-            row, column = corners[generator.integers(len(corners), size=len(places))].T
-            drawn[places] = sliding_window_view(picture, (SIDE, SIDE))[row, column]
+            chosen_at = np.flatnonzero(chosen == number)
+            row, column = corners[generator.integers(len(corners), size=len(chosen_at))].T
+            drawn[chosen_at] = sliding_window_view(picture, (SIDE, SIDE))[row, column]
         return drawn
 
 

@@ -21,8 +21,8 @@ from jaxtyping import Float, Int64, UInt8
 from torch.nn import functional as F
 
 from experiments import variation_pictures as pictures
-from experiments.keeping import made
-from experiments.learning import opened
+from experiments.learning import load_dataset
+from experiments.storage import with_parent
 from isthmus.errors import InputError
 from isthmus.files import atomic_write
 
@@ -104,7 +104,7 @@ def generate(name: str, sizes: Mapping[str, int], *, source: str = "mnist:all", 
     return VariationSet(**parts)
 
 
-def kept(
+def stored(
     name: str, sizes: Mapping[str, int], *, folder: Path, source: str = "mnist:all", seed: int = 0
 ) -> VariationSet:
     """The same as `generate`, from the file in `folder` where there is one, else made and kept there.
@@ -124,19 +124,19 @@ def kept(
     arrays = {
         f"{part}_{what}": getattr(getattr(made_now, part), what) for part in PARTS for what in ("images", "labels")
     }
-    with atomic_write(made(path)) as temporary, temporary.open("wb") as file:
+    with atomic_write(with_parent(path)) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
     return made_now
 
 
 def _read(path: Path) -> VariationSet:
-    with np.load(path, allow_pickle=False) as stored:
-        return VariationSet(**{part: Part(stored[f"{part}_images"], stored[f"{part}_labels"]) for part in PARTS})
+    with np.load(path, allow_pickle=False) as arrays:
+        return VariationSet(**{part: Part(arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in PARTS})
 
 
 def _digits(source: str, seed: int, sizes: Mapping[str, int], part: str) -> Part:
     """The digits of a part: no digit is in two parts."""
-    data = opened(source)
+    data = load_dataset(source)
     images, labels = np.asarray(data.X), np.asarray(data.labels)
     wanted = sum(sizes[one] for one in PARTS)
     if wanted > len(images):

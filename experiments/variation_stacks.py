@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments.experiment import Result
-from experiments.learning import refuse_half
+from experiments.learning import raise_if_interrupted
 from experiments.variation_sets import Part, VariationSet
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
@@ -109,17 +109,17 @@ def _pretrained(part: Part, arguments: Arguments, seed: int) -> BaseAutoencoder:
     }  # fmt: skip
     if told.pop("kind", "stacked") == "dbn":
         network = DeepBeliefNetwork(**told, **shared)
-        refuse_half(network.fit(part.rows))
+        raise_if_interrupted(network.fit(part.rows))
         return network.to_autoencoder()
     stack = StackedAutoencoder(**told, fine_tuning_epochs=0, **shared)
-    refuse_half(stack.fit(part.rows))
+    raise_if_interrupted(stack.fit(part.rows))
     return stack
 
 
 def _fine_tuned_after(data: VariationSet, stack: BaseAutoencoder, arguments: Arguments, seed: int) -> CodeClassifier:
     classifier = CodeClassifier(encoder=stack, **arguments, precision="fp32", random_state=seed, verbose=1)
     validation = data.validation.rows, data.validation.labels
-    refuse_half(classifier.fit(data.train.rows, data.train.labels, validation=validation))
+    raise_if_interrupted(classifier.fit(data.train.rows, data.train.labels, validation=validation))
     return classifier
 
 

@@ -19,7 +19,7 @@ BLOCK = 2000
 """Rows whose kernel against the training rows is held at once."""
 
 
-def machine_error(data: VariationSet, *, costs: Sequence[float], widths: Sequence[float]) -> Result:
+def svm_error(data: VariationSet, *, costs: Sequence[float], widths: Sequence[float]) -> Result:
     """The test error in percent of the machine that errs least on the validation rows.
 
         k(x, y) = exp(-gamma ||x - y||^2),   gamma = width / mean ||x - y||^2
@@ -32,7 +32,7 @@ def machine_error(data: VariationSet, *, costs: Sequence[float], widths: Sequenc
     Example:
         >>> from experiments.variation_sets import generate
         >>> data = generate("basic", {"train": 300, "validation": 100, "test": 100}, source="mnist-sample:all")
-        >>> result = machine_error(data, costs=[10.0], widths=[2.0])
+        >>> result = svm_error(data, costs=[10.0], widths=[2.0])
         >>> result["error"] < 20
         True
     """
