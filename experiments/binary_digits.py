@@ -1,4 +1,4 @@
-"""Digits of black and white, so that nats are comparable; how probable a density finds them; lines of what it draws."""
+"""Binary digits, the log-likelihood and test error of models of them, and pictures of their samples."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from isthmus.evaluation.partition import PartitionEstimate
 
 SEED = 0
 
-DRAW = "Each pixel is drawn once, 1 with its grey value as the rate (seed 0), for training and test digits alike."
-"""Of the rows, for protocols."""
+BINARIZATION = (
+    "Each pixel is sampled once, 1 with its grey value as the probability (seed 0), in training and test digits."
+)
+"""The binarization of the digits, for protocols."""
 
 
 @functools.lru_cache(maxsize=4)
 def binary(source: str) -> Float[np.ndarray, "rows height width"]:
-    """The images of a named set in black and white: one seeded Bernoulli draw of each pixel.
+    """Return the images of a data set as binary images: one seeded Bernoulli sample of each pixel.
 
     Example:
         >>> digits = binary("digits:test")
@@ -39,47 +41,47 @@ def binary(source: str) -> Float[np.ndarray, "rows height width"]:
 
 
 def probability(model: Any, settings: Settings, train: np.ndarray, test: np.ndarray) -> dict[str, Any]:
-    """log Z by annealing, and the mean of what the model knows of log p(x) under it: by how much it may be off, too.
+    """Return log Z by annealing, and the mean log-likelihood or bound under it, with three standard errors of log Z.
 
     Args:
         model: of a kind with `estimate_log_partition` and `score_samples`.
-        settings: of a cell, with n_chains and n_temperatures of the annealing, and its seed.
+        settings: of a cell, with n_chains and n_temperatures of annealing, and the seed.
         train, test: rows.
     """
     estimate: PartitionEstimate = model.estimate_log_partition(
         settings["n_chains"], settings["n_temperatures"], random_state=settings["seed"]
     )
-    known = model.log_partition_
-    means = [float(model.score_samples(part).mean()) + known - estimate.log_partition for part in (train, test)]
+    assumed = model.log_partition_
+    means = [float(model.score_samples(part).mean()) + assumed - estimate.log_partition for part in (train, test)]
     low, high = estimate.interval
     return {
         "train": means[0], "test": means[1], "low": means[1] + estimate.log_partition - high,
-        "high": means[1] + estimate.log_partition - low, "log_partition": estimate.log_partition, "known": known,
+        "high": means[1] + estimate.log_partition - low, "log_partition": estimate.log_partition, "known": assumed,
         "standard_error": estimate.standard_error, "effective": estimate.effective_sample_size,
     }  # fmt: skip
 
 
 def core_minutes(work: Callable[[], Any]) -> tuple[Any, float]:
-    """What came out of some work, and the minutes of processor time it took: not by the clock, which others share."""
+    """Return the result of some work and its minutes of processor time, which other processes do not affect."""
     start = time.process_time()
     return work(), (time.process_time() - start) / 60
 
 
 def density(settings: Settings) -> Result:
-    """A model of binary digits: what it gives test digits, what independent pixels give them, and its chains."""
+    """Fit a model of binary digits: its log-likelihood, that of independent pixels, and its chains."""
     train, test = binary(settings["train"]), binary(settings["test"])
     model, minutes = core_minutes(lambda: fit_model(settings, rows=train))
     return {
         **probability(model, settings, train[: len(test)], test),
         "independent": independent(train, test),
         "minutes": minutes,
-        "chains": drawn(model, settings["lengths"]),
+        "chains": sample_chains(model, settings["lengths"]),
         "shape": list(train.shape[1:]),
     }
 
 
 def independent(train: np.ndarray, test: np.ndarray) -> float:
-    """The mean log-likelihood of test rows where each pixel is drawn by itself at its rate among training rows.
+    """Return the mean log-likelihood of test rows under independent pixels with the rates of the training rows.
 
     Example:
         >>> bool(independent(np.array([[0.0], [1.0]]), np.array([[1.0]])) == np.log(0.5))
@@ -90,7 +92,7 @@ def independent(train: np.ndarray, test: np.ndarray) -> float:
 
 
 def error(settings: Settings) -> Result:
-    """The same kind of model on grey digits, fine-tuned from their labels: errors on test digits, %."""
+    """Fit the same kind of model to grey digits and fine-tune it with labels: its test error in percent."""
     model, before = core_minutes(lambda: fit_model(settings))
     classifier = model.to_classifier(**settings["tuning"], random_state=settings["seed"], verbose=1)
     labels = [load_dataset(settings[part]).labels for part in ("train", "test")]
@@ -100,13 +102,13 @@ def error(settings: Settings) -> Result:
 
 
 def chain_picture(cell: Result, title: str) -> Figure:
-    """The chains of a `density`, a line for each length."""
+    """Return a picture of the chains of a `density`, a line for each length."""
     lines = {f"{n} step{'' if n == '1' else 's'}": from_bytes(images) for n, images in cell["chains"].items()}
     return grey_lines(lines, cell["shape"], title=title)
 
 
-def drawn(model: Any, lengths: Sequence[int], n: int = 12) -> dict[str, list[list[int]]]:
-    """Chains of the model after so many Gibbs steps, n images each: the means given the last codes."""
+def sample_chains(model: Any, lengths: Sequence[int], n: int = 12) -> dict[str, list[list[int]]]:
+    """Sample chains of the given numbers of Gibbs steps, n images each: the means given the last codes."""
     return {
         f"{length:,}": to_bytes(model.sample(n, random_state=SEED, n_steps=length, mean=True).reshape(n, -1))
         for length in lengths
@@ -114,7 +116,7 @@ def drawn(model: Any, lengths: Sequence[int], n: int = 12) -> dict[str, list[lis
 
 
 def grey_lines(lines: Mapping[str, Float[np.ndarray, "images pixels"]], shape: Sequence[int], *, title: str) -> Figure:
-    """Lines of images from black to white, with the name of each.
+    """Return a picture of lines of grey images with their names.
 
     Example:
         >>> len(grey_lines({"a": np.eye(4), "b": np.eye(4)}, (2, 2), title="two lines").axes)

@@ -81,33 +81,33 @@ class Enumerated:
     """A small RBM with all of its states enumerated, and exact gradients of expectations over them.
 
     Attributes:
-        machine: the RBM, in float64.
+        rbm: in float64.
         v, h: every state of the visible and of the hidden layer.
         data: the data distribution over the states of v.
     """
 
-    machine: RBMEnergy
+    rbm: RBMEnergy
     v: Float[Tensor, "states columns"]
     h: Float[Tensor, "states hidden"]
     data: Float[Tensor, " states"]
 
     def log_up(self) -> Float[Tensor, "visible hidden"]:
         """Return log p(h | v) of every pair."""
-        return _log_bernoulli(self.machine(self.v), self.h)
+        return _log_bernoulli(self.rbm(self.v), self.h)
 
     def log_down(self) -> Float[Tensor, "hidden visible"]:
         """Return log p(v | h) of every pair."""
-        return _log_bernoulli(self.machine.down(self.h), self.v)
+        return _log_bernoulli(self.rbm.down(self.h), self.v)
 
     def gradient(self, value: Tensor) -> Float[Tensor, " weights"]:
         """Return the gradient of a number by all weights, as one vector."""
-        weights = [self.machine.weight, self.machine.hidden_bias, self.machine.visible_bias]
+        weights = [self.rbm.weight, self.rbm.hidden_bias, self.rbm.visible_bias]
         parts = torch.autograd.grad(value, weights, retain_graph=True, materialize_grads=True)
         return torch.cat([part.flatten() for part in parts])
 
     def energy_gradient(self, share: Float[Tensor, " states"]) -> Float[Tensor, " weights"]:
         """Return sum_v share(v) dF(v) in closed form: minus the mean statistics."""
-        h = self.machine.hidden_mean(self.v).detach()
+        h = self.rbm.hidden_mean(self.v).detach()
         return -torch.cat([((h * share[:, None]).t() @ self.v).flatten(), share @ h, share @ self.v])
 
 
@@ -120,35 +120,35 @@ def enumerated(settings: Settings) -> Enumerated:
     """Return the untrained RBM and the data distribution."""
     rows = bars_and_stripes(settings["side"])
     generator = torch.Generator().manual_seed(settings["seed"] + settings["machine"])
-    machine = RBMEnergy(Bernoulli(rows.shape[1]), settings["hidden"], weight_scale=0.1, generator=generator).double()
+    rbm = RBMEnergy(Bernoulli(rows.shape[1]), settings["hidden"], weight_scale=0.1, generator=generator).double()
     v, h = (torch.tensor(list(product([0.0, 1.0], repeat=n)), dtype=torch.float64)
             for n in (rows.shape[1], settings["hidden"]))  # fmt: skip
     data = (v[:, None] == rows).all(2).any(1).double()
-    return Enumerated(machine, v, h, data / data.sum())
+    return Enumerated(rbm, v, h, data / data.sum())
 
 
 def _follow(settings: Settings, state: Path) -> Result:
     """Train by the expected CD-1, and compare all gradients at some steps."""
     exact, looks = enumerated(settings), []
-    machine = exact.machine
+    rbm = exact.rbm
     for step in range(max(settings["looks"]) + 1):
         if step in settings["looks"]:
-            looks.append({"step": step, **look(exact, settings["steps"])})
+            looks.append({"step": step, **gradients_at(exact, settings["steps"])})
         with torch.no_grad():
             reached = exact.data @ exact.log_up().exp() @ exact.log_down().exp()
             move = settings["learning_rate"] * (exact.energy_gradient(reached) - exact.energy_gradient(exact.data))
             start = 0
-            for weight in (machine.weight, machine.hidden_bias, machine.visible_bias):
+            for weight in (rbm.weight, rbm.hidden_bias, rbm.visible_bias):
                 weight += move[start : start + weight.numel()].view_as(weight)
                 start += weight.numel()
     return {"looks": looks}
 
 
-def look(model: Enumerated, k: int) -> dict[str, Any]:
+def gradients_at(model: Enumerated, k: int) -> dict[str, Any]:
     """Return the gradients at these weights: of the likelihood, its terms, CD-1 .. CD-k, and the reconstruction."""
-    machine, log_up, log_down = model.machine, model.log_up(), model.log_down()
+    rbm, log_up, log_down = model.rbm, model.log_up(), model.log_down()
     up, down = log_up.detach().exp(), log_down.detach().exp()
-    energies = machine.free_energy(model.v)
+    energies = rbm.free_energy(model.v)
     log_p = -energies - (-energies).logsumexp(0)
     exact = model.gradient(model.data @ log_p)
     visible, terms, divergences, residuals = model.data, [], [], []
@@ -161,7 +161,7 @@ def look(model: Enumerated, k: int) -> dict[str, Any]:
         divergences.append(model.energy_gradient(visible) - model.energy_gradient(model.data))
         residuals.append(model.gradient(visible @ log_p))
     sums = torch.stack(terms).cumsum(0)[1::2]
-    means = _log_bernoulli(machine.down(machine.hidden_mean(model.v)), model.v)
+    means = _log_bernoulli(rbm.down(rbm.hidden_mean(model.v)), model.v)
     reconstruction = model.gradient(model.data @ means.diagonal())
     gradients = {f"CD-{n}": divergences[n - 1] for n in SHOWN} | {
         "first term": terms[0], "reconstruction error": reconstruction,
@@ -169,7 +169,7 @@ def look(model: Enumerated, k: int) -> dict[str, Any]:
     largest = exact.norm().clamp(min=1e-300)
     return {
         "log_likelihood": float((model.data @ log_p).detach()),
-        "largest_weight": float(machine.weight.detach().abs().max()),
+        "largest_weight": float(rbm.weight.detach().abs().max()),
         "terms": [float(term.norm()) for term in terms],
         "terms_beside_cd": float((sums - torch.stack(divergences)).norm(dim=1).max() / largest),
         "terms_beside_exact": float((sums + torch.stack(residuals) - exact).norm(dim=1).max() / largest),

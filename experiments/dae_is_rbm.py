@@ -110,19 +110,21 @@ def score(rbm: RBMEnergy, x: Float[Tensor, "rows columns"]) -> Float[Tensor, "ro
 
 def ratio(rbm: RBMEnergy, x: Float[Tensor, "rows columns"], scale: float, seed: int) -> float:
     """Return denoising score matching of the RBM over the squared error of the denoising autoencoder of its weights."""
-    seen = noisy(x, scale, seed)
-    matching = 0.5 * (score(rbm, seen) - (x - seen) / scale**2).square().sum(1).mean()
-    error = (rbm.mean_field(seen) - x).square().sum(1).mean()
+    x_noisy = noisy(x, scale, seed)
+    matching = 0.5 * (score(rbm, x_noisy) - (x - x_noisy) / scale**2).square().sum(1).mean()
+    error = (rbm.mean_field(x_noisy) - x).square().sum(1).mean()
     return float((matching / error).detach())
 
 
 def paper_ratio(rbm: RBMEnergy, x: Float[Tensor, "rows columns"], scale: float, seed: int) -> float:
     """Return the ratio for the energy of the paper, -(c' x - 1/2 ||x||^2 + sum_j softplus(W_j x + b_j)) / s^2."""
-    seen = noisy(x, scale, seed).requires_grad_()
-    a = torch.nn.functional.linear(seen, rbm.weight, rbm.hidden_bias)
-    log_p = (seen @ rbm.visible_bias - 0.5 * seen.square().sum(1) + torch.nn.functional.softplus(a).sum(1)) / scale**2
-    (slope,) = torch.autograd.grad(log_p.sum(), seen, retain_graph=True)
-    matching = 0.5 * (slope - (x - seen) / scale**2).square().sum(1).mean()
+    x_noisy = noisy(x, scale, seed).requires_grad_()
+    a = torch.nn.functional.linear(x_noisy, rbm.weight, rbm.hidden_bias)
+    log_p = (
+        x_noisy @ rbm.visible_bias - 0.5 * x_noisy.square().sum(1) + torch.nn.functional.softplus(a).sum(1)
+    ) / scale**2
+    (slope,) = torch.autograd.grad(log_p.sum(), x_noisy, retain_graph=True)
+    matching = 0.5 * (slope - (x - x_noisy) / scale**2).square().sum(1).mean()
     error = (rbm.down(torch.sigmoid(a)) - x).square().sum(1).mean()
     return float((matching / error).detach())
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.binary_digits import DRAW, SEED, chain_picture, density, error
+from experiments.binary_digits import BINARIZATION, SEED, chain_picture, density, error
 from experiments.drawing import curves
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings, Setup, Target
 
@@ -167,7 +167,7 @@ EXPERIMENT = Experiment(
     name="dbm-mnist",
     claim="Joint training of all layers improves the likelihood bound, and the layers initialize a good classifier",
     source="Salakhutdinov & Hinton, Deep Boltzmann machines (2009); Montavon & Mueller (2012)",
-    protocol=f"MNIST in black and white. {DRAW} Units: 784, 500 and 1,000, binary. 5 epochs of CD-1 for each pair of "
+    protocol=f"Binary MNIST. {BINARIZATION} Units: 784, 500 and 1,000, binary. 5 epochs of CD-1 for each pair of "
     "layers with the input of the missing layer doubled, then 100 epochs of all layers (10 and 30 for the curve) by 5 "
     "mean-field iterations and 100 persistent chains, centred gradient, learning rate .1 falling to 0, a fifth of it "
     "between the hidden layers, weight decay 3e-4, batches of 100; the same without pretraining, with sampling in "

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.binary_digits import DRAW, SEED, chain_picture, density, error
+from experiments.binary_digits import BINARIZATION, SEED, chain_picture, density, error
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings, Setup, Target
 
 _MURRAY = "Salakhutdinov & Murray (2008), table 2: two layers, bound on the average test log-probability"
@@ -114,7 +114,7 @@ EXPERIMENT = Experiment(
     name="dbn-mnist",
     claim="A second RBM on the codes of the first improves the density, and the stack initializes a good classifier",
     source="Hinton, Osindero & Teh (2006); Salakhutdinov & Murray (2008)",
-    protocol=f"MNIST in black and white. {DRAW} Layers of 784, 500 and 1,000 binary units, each trained for 100 epochs "
+    protocol=f"Binary MNIST. {BINARIZATION} Layers of 784, 500 and 1,000 binary units, each trained for 100 epochs "
     "by 100 persistent chains with the centred gradient, learning rate .1 falling to 0, weight decay 3e-4, the upper "
     "one initialized with the transposed weights of the lower; log Z of the top RBM by annealed importance sampling, "
     "100 chains and 10,000 temperatures. For the test error a network of these sizes is pretrained by 10 epochs of "

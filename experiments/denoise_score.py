@@ -291,7 +291,7 @@ EXPERIMENT = Experiment(
         "Gaussian noise, squared error, Adam in fp32 with warm-up and a cosine to zero, fresh noise at every step. "
         "Gaussian: 50,000 samples in 10 dimensions, variances 0.05 to 5, s = 0.7, linear maps with a code of 10, 60 "
         "epochs; the map and (r(x) - x) / s^2 compared with the closed form for the true mean and covariance. Mixture: "
-        "20,000 draws from three Gaussians in the plane, s = 0.4, 2-128-128-128-128-128-2 with SiLU units, 100 epochs; "
+        "20,000 samples of three Gaussians in the plane, s = 0.4, 2-128-128-128-128-128-2 with SiLU units, 100 epochs; "
         "cosine with the exact score of the noisy density at 5,000 new samples of it. Spiral: 20,000 points on two "
         "turns between radius 0.2 and 1, s = 0.08, the same network; arrows on a lattice, and among those that start "
         "farther than s / 2 from the spiral the share that ends nearer to it."

@@ -109,8 +109,8 @@ def frequencies(n_features: int, n_active: float) -> Float[np.ndarray, " feature
 
 def atoms(data: Settings, seed: int) -> Float[np.ndarray, "features columns"]:
     """Return the true dictionary: directions uniform on the sphere."""
-    drawn = np.random.default_rng(seed).normal(size=(data["n_features"], data["n_columns"]))
-    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    vectors = np.random.default_rng(seed).normal(size=(data["n_features"], data["n_columns"]))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def sums(data: Settings, n_rows: int, seed: int) -> Float[np.ndarray, "rows columns"]:

@@ -1,4 +1,4 @@
-"""Pictures of the experiments, each made of kept results alone."""
+"""Pictures of the experiments, drawn from stored results only."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from isthmus.report.figures import GREY, OURS, PCA
 from isthmus.report.pictures import signed_colours
 
 COLOURS = (PCA, OURS, "#a8438f", "#59a14f", GREY, "#17a2a2", "#e15759")
-"""Of curves: the first for what others are compared with."""
+"""Colours of curves; the first is for the baseline."""
 
 TILE = 0.72
-"""Inches of an image in a line of images."""
+"""Size of an image in a line of images, in inches."""
 
 
 def signed_lines(
     lines: Mapping[str, Float[np.ndarray, "images pixels"]], image_shape: Sequence[int], *, title: str
 ) -> Figure:
-    """Lines of signed images, each by its own largest magnitude: blue is negative, white zero, red positive.
+    """Return lines of signed images, each scaled by its largest magnitude: blue is negative, white zero, red positive.
 
     Example:
         >>> len(signed_lines({"a": np.eye(4), "b": np.eye(4)}, (1, 2, 2), title="two lines").axes)
@@ -66,15 +66,15 @@ def curves(
     doubling: bool = False,
     from_zero: bool = True,
 ) -> Figure:
-    """Lines by name, (x, y) each, and levels by name, dashed.
+    """Return a figure of curves by name, (x, y) each, and of dashed levels by name.
 
     Args:
-        lines: x and y by the name of the line.
-        across, up: names of the axes.
-        title: a text over the figure.
-        levels: horizontal lines to compare with.
-        doubling: x is drawn on a scale on which doubling is a step, with a tick at each x.
-        from_zero: y is drawn from zero on, else from the lowest value.
+        lines: x and y by the name of the curve.
+        across, up: labels of the axes.
+        title: of the figure.
+        levels: horizontal lines for comparison.
+        doubling: use a logarithmic scale of base 2 for x, with a tick at each x.
+        from_zero: start the y axis at zero, else at the lowest value.
 
     Example:
         >>> figure = curves({"ours": ([1, 2], [3.0, 2.0])}, across="epoch", up="error", title="", levels={"PCA": 4.0})
@@ -103,7 +103,7 @@ def curves(
 
 
 def axes(width: float = 6.4, height: float = 3.8) -> tuple[Figure, Any]:
-    """A figure with one open frame."""
+    """Return a figure with one pair of axes, without the upper and right spine."""
     figure = Figure(figsize=(width, height), layout="constrained")
     ax = figure.subplots()
     ax.spines[["top", "right"]].set_visible(False)

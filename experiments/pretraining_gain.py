@@ -170,14 +170,16 @@ def _stack(settings: Settings, **arguments: Any) -> StackedAutoencoder:
 
 
 @torch.no_grad()
-def partly_pretrained(rbms: StackedAutoencoder, kept: Collection[int], X: np.ndarray, seed: int) -> StackedAutoencoder:
-    """Return a stack of ordinary layers: those in `kept` (1 is the lowest) start at their RBM, others at random.
+def partly_pretrained(
+    rbms: StackedAutoencoder, pretrained: Collection[int], X: np.ndarray, seed: int
+) -> StackedAutoencoder:
+    """Return a stack of ordinary layers: those in `pretrained` (1 is the lowest) start at their RBM, others at random.
 
     The random weights are scaled for sigmoids; the biases of such a layer are initialized at the mean of its input.
 
     Args:
         rbms: the trained stack; it is not changed.
-        kept: numbers of the pretrained layers.
+        pretrained: numbers of these layers.
         X: rows for the initialization of biases.
         seed: of the random weights.
     """
@@ -185,10 +187,10 @@ def partly_pretrained(rbms: StackedAutoencoder, kept: Collection[int], X: np.nda
     stack = model._build_objective(model._shape(), torch.Generator().manual_seed(seed))
     units = CodeRows(model.preprocessing_.rows(X).batch(torch.arange(len(X))).x)
     pairs = zip(stack.layers, cast(Stack, rbms.objective_).layers, strict=True)
-    for number, (layer, machine) in enumerate(pairs, 1):
+    for number, (layer, trained) in enumerate(pairs, 1):
         layer.prepare(units)
-        if number in kept:
-            rbm, (affine,) = cast(ContrastiveDivergence, machine).rbm, cast(MLP, layer.encoder).affine_maps
+        if number in pretrained:
+            rbm, (affine,) = cast(ContrastiveDivergence, trained).rbm, cast(MLP, layer.encoder).affine_maps
             affine.weight.copy_(rbm.weight)
             affine.bias.copy_(rbm.hidden_bias)
         units = CodeRows(layer.encode(Batch(units.codes))[1])
@@ -237,8 +239,8 @@ def _pretrain(settings: Settings, state: Path) -> Result:
 
 def _classify(settings: Settings, state: Path) -> Result:
     """Measure the accuracy of classifiers that start at the RBMs or at random weights, over labelled sets."""
-    kept = LAYERS if settings["start"] == "machines" else ()
-    return _accuracies(settings, state, kept, ())
+    pretrained = LAYERS if settings["start"] == "machines" else ()
+    return _accuracies(settings, state, pretrained, ())
 
 
 def _classify_by_layer(settings: Settings, state: Path) -> Result:
@@ -246,13 +248,13 @@ def _classify_by_layer(settings: Settings, state: Path) -> Result:
     return _accuracies(settings, state, settings["kept"], settings["held"])
 
 
-def _accuracies(settings: Settings, state: Path, kept: Collection[int], held: Collection[int]) -> Result:
+def _accuracies(settings: Settings, state: Path, pretrained: Collection[int], frozen: Collection[int]) -> Result:
     rbms, ((X, y), validation, test) = _pretrained(settings, state), _parts(settings)
     found = []
     for draw in range(settings["draws"]):
         rows = balanced_rows(y, settings["labels"], seed=draw)
-        coder = partly_pretrained(rbms, kept, X[:2000], seed=draw)
-        freeze(coder, held)
+        coder = partly_pretrained(rbms, pretrained, X[:2000], seed=draw)
+        freeze(coder, frozen)
         tried = [_fitted(coder, (X[rows], y[rows]), validation, trial, draw) for trial in settings["tried"]]
         valid = [100 * classifier.score(*validation) for classifier in tried]
         best = int(np.argmax(valid))

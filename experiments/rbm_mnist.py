@@ -11,13 +11,13 @@ import torch
 from matplotlib.figure import Figure
 
 from experiments.binary_digits import (
-    DRAW,
+    BINARIZATION,
     SEED,
     binary,
     chain_picture,
     core_minutes,
-    drawn,
     probability,
+    sample_chains,
 )
 from experiments.drawing import curves
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings, Setup, Target
@@ -115,7 +115,7 @@ def _fit(settings: Settings, state: Path) -> Result:
         "minutes": minutes,
         "looks": [[epoch["epoch"] + 1, epoch["train"]] for epoch in history(model)["epochs"]],
         "filters": np.round(weight[strongest], 3).tolist(),
-        "chains": drawn(model, LENGTHS),
+        "chains": sample_chains(model, LENGTHS),
         "shape": list(train.shape[1:]),
     }
 
@@ -184,7 +184,7 @@ EXPERIMENT = Experiment(
     name="rbm-mnist",
     claim="Persistent chains learn a better density of digits than contrastive divergence of few steps",
     source="Salakhutdinov & Murray, On the quantitative analysis of deep belief networks (2008); Tieleman (2008)",
-    protocol=f"MNIST in black and white. {DRAW} 784 x 500 binary units, gradient steps with the centred gradient, "
+    protocol=f"Binary MNIST. {BINARIZATION} 784 x 500 binary units, gradient steps with the centred gradient, "
     "momentum .5, weight decay 2e-5, batches of 100, learning rate .1 falling to 0 by a cosine (the better of .05 and "
     ".1, and of 2e-4 and 2e-5, after 8 epochs on the last 10,000 training digits); 30 epochs by CD-1, CD-3 and 100 "
     "persistent chains, and 100 epochs of the latter, with weight decay 1e-4: an earlier run with 2e-5 overfitted, as "

@@ -107,12 +107,12 @@ def _draw(
     """Save the pictures; return their paths relative to the table, by caption."""
     from isthmus.report import figures
 
-    drawn: dict[str, Path] = {}
+    saved: dict[str, Path] = {}
     for name, figure in experiment.pictures(results, experiment.setup(quick=quick)).items():
         path = storage.with_parent(folder / f"{name}.png")
         figures.save(figure, path, force=True, dpi=100)
-        drawn[name.replace("-", " ")] = Path(path.name)
-    return drawn
+        saved[name.replace("-", " ")] = Path(path.name)
+    return saved
 
 
 def _plain(row: Row) -> dict[str, Any]:

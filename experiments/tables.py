@@ -21,6 +21,7 @@ def bound_text(bound: Bound | None, form: str) -> str:
     """Return the text of a published figure or a target.
 
     Example:
+        >>> from experiments import Published
         >>> bound_text(Published(3.0, "at most", "a paper", 0.5), ".2f"), bound_text(None, ".2f")
         ('at most 3.00 + 0.5', '')
         >>> bound_text(Published(1.0, "within", "a theorem", 0.001), ".1f")
@@ -60,6 +61,7 @@ def markdown(rows: Sequence[Row], facts: Sequence[str], remarks: Sequence[str], 
     """Return the table in Markdown, followed by the facts of the run, the remarks and the pictures with captions.
 
     Example:
+        >>> from experiments import Published
         >>> print(markdown([Row("error", 3.2, Published(3.0, "at most", "a paper"))], ["seed 0"], [], {}))
         | measured | published | target | ours | verdict |
         | --- | ---: | ---: | ---: | --- |

@@ -1,4 +1,4 @@
-"""Pictures of the variation sets: what the images look like, and errors beside the published ones."""
+"""Pictures of the variation sets: sample images, and test errors with the published ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from isthmus.report.figures import GREY
 
 
 def sheet(lines: Mapping[str, Sequence[Float[np.ndarray, "_ 784"]]], *, heads: Sequence[str], title: str) -> Figure:
-    """Images in [0, 1], a line for each name and within it a group for each head.
+    """Return a contact sheet of images in [0, 1], a line for each name and in it a group for each head.
 
     Example:
         >>> images = np.zeros((2, 784))
@@ -38,12 +38,12 @@ def sheet(lines: Mapping[str, Sequence[Float[np.ndarray, "_ 784"]]], *, heads: S
 def beside_published(
     obtained: Mapping[str, Mapping[str, float]], published: Mapping[str, Mapping[str, float]], *, title: str
 ) -> Figure:
-    """Errors in percent by set and method on a logarithmic scale: ours as bars, the published as marks on them.
+    """Return a figure of errors in percent by set and method, logarithmic: ours as bars, the published as marks.
 
     Args:
-        obtained: {set: {method: error}}; a method that is not there leaves its place empty.
-        published: the same of the paper.
-        title: a text over the figure.
+        obtained: {set: {method: error}}; a missing method has no bar.
+        published: the same for the published errors.
+        title: of the figure.
 
     Example:
         >>> figure = beside_published({"basic": {"SVM": 3.1}}, {"basic": {"SVM": 3.03}}, title="")

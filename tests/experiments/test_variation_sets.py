@@ -181,7 +181,7 @@ def test_a_stored_set_is_read_and_a_damaged_one_generated_again(tmp_path, monkey
 def test_unknown_and_too_large_sets_are_refused():
     with pytest.raises(InputError, match="there is no variation set 'bg'; there are: basic, rot, bg-rand"):
         made("bg")
-    with pytest.raises(InputError, match="7,000 digits are asked for and mnist-sample:all has 6,000; ask for fewer"):
+    with pytest.raises(InputError, match="the set needs 7,000 digits, but mnist-sample:all has 6,000"):
         made("basic", sizes={"train": 6000, "validation": 500, "test": 500})
 
 
