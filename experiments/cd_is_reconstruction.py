@@ -271,7 +271,7 @@ def _terms_picture(cell: Result) -> Figure:
     looks = cell["looks"]
     for colour, one in zip(COLOURS, [looks[0], *looks[1:][-3:]], strict=False):
         ax.plot(range(1, len(one["terms"]) + 1), one["terms"], color=colour, marker="o", ms=3.5, lw=1.6,
-                   label=f"step {one['step']:,}")  # fmt: skip
+                label=f"step {one['step']:,}")  # fmt: skip
     ax.set_yscale("log")
     ax.set_xticks(range(1, len(looks[0]["terms"]) + 1))
     ax.set_xlabel("term of the expansion (two for each Gibbs step)")

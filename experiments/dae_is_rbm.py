@@ -278,7 +278,7 @@ def _pictures(results: Results, setup: _Setup) -> dict[str, Figure]:
     ax.set_ylim(bottom=0)
     ax.legend(frameon=False, fontsize=9)
     ax.set_title("Denoising recovers the blurred density, and the true one as the noise vanishes", fontsize=11,
-                    loc="left")  # fmt: skip
+                 loc="left")  # fmt: skip
     return {"densities": figure}
 
 

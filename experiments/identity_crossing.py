@@ -197,7 +197,7 @@ def _panel(ax: Any, name: str, cell: Result) -> None:
     starts = np.linspace(LOW + 0.2, HIGH - 0.2, 19)
     moves = np.interp(starts, x, value) - starts
     ax.quiver(starts, np.full_like(starts, LOW + 0.25), moves, 0 * moves, angles="xy", scale_units="xy", scale=2.5,
-                 color=GREY, width=0.007, headwidth=3.6, minlength=0.3)  # fmt: skip
+              color=GREY, width=0.007, headwidth=3.6, minlength=0.3)  # fmt: skip
     for point in POINTS:
         ax.plot([point, point], [LOW, point], color="#c0392b", lw=0.8, ls=":")
     ax.set_xlim(LOW, HIGH)

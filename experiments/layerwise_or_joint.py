@@ -269,7 +269,7 @@ def _gradients(results: Results) -> Figure:
         for masked, style in ((False, "-"), (True, ":"))[: 1 if start in RANDOM else 2]:
             norms = results[name_of(start, masked)]["gradients"]
             ax.plot(range(1, len(norms) + 1), norms, style, color=colour, marker="o", ms=3.5,
-                       label=None if masked else words)  # fmt: skip
+                    label=None if masked else words)  # fmt: skip
     ax.set_yscale("log")
     ax.set_xticks(range(1, len(norms) + 1))
     ax.set_xlabel("layer")

@@ -260,7 +260,7 @@ def _pictures(results: Results, setup: _Setup) -> dict[str, Figure]:
         (COLOURS[1], COLOURS[0], *COLOURS[2:]), _precisions(results).items(), strict=False
     ):
         ax.plot([int(n) for n in precisions], list(precisions.values()), color=colour, marker="o", ms=3.5, lw=1.8,
-                   label=NAMES[name])  # fmt: skip
+                label=NAMES[name])  # fmt: skip
     ax.set_xscale("log")
     ax.set_ylim(0, 1)
     ax.set_xlabel("documents retrieved")

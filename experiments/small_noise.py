@@ -220,7 +220,7 @@ def _by_scale(results: Results) -> Figure:
             first = terms["contraction"]
             ax.axhline(1 + terms["curvature"] / first, color=colour, lw=1.0, ls="--")
             ax.errorbar(scales, slopes / first, errors / first, color=colour, lw=1.6, marker="o", ms=4,
-                           label=MAPS[name])  # fmt: skip
+                        label=MAPS[name])  # fmt: skip
         ax.plot([], [], color="black", lw=1.0, ls="--", label="both terms")
         ax.set_xscale("log")
         ax.set_xlabel("s")

@@ -60,8 +60,9 @@ def beside_published(
         ours = [errors.get(method, np.nan) for errors in obtained.values()]
         theirs = [published[name].get(method, np.nan) for name in obtained]
         ax.bar(at, ours, 0.9 * width, color=COLOURS[number], label=method)
-        ax.scatter(at, theirs, marker="_", s=90, lw=2, color="black", zorder=3,
-                      label="published" if number == len(methods) - 1 else None)  # fmt: skip
+        if not np.isnan(theirs).all():
+            ax.scatter(at, theirs, marker="_", s=90, lw=2, color="black", zorder=3,
+                       label="published" if number == len(methods) - 1 else None)  # fmt: skip
     ax.set_yscale("log")
     ticks = [
         tick for tick in (1, 2, 5, 10, 20, 50) if tick < 2 * max(max(errors.values()) for errors in obtained.values())
