@@ -165,7 +165,7 @@ def _pictures(results: Results, setup: _Setup) -> dict[str, Figure]:
 
 EXPERIMENT = Experiment(
     name="dbm-mnist",
-    claim="Joint training of all layers improves the likelihood bound, and the layers initialize a good classifier",
+    claim="Joint training of all layers improves the likelihood bound, and the layers initialize a good classifier.",
     source="Salakhutdinov & Hinton, Deep Boltzmann machines (2009); Montavon & Mueller (2012)",
     protocol=f"Binary MNIST. {BINARIZATION} Units: 784, 500 and 1,000, binary. 5 epochs of CD-1 for each pair of "
     "layers with the input of the missing layer doubled, then 100 epochs of all layers (10 and 30 for the curve) by 5 "

@@ -112,7 +112,7 @@ def _pictures(results: Results, setup: _Setup) -> dict[str, Figure]:
 
 EXPERIMENT = Experiment(
     name="dbn-mnist",
-    claim="A second RBM on the codes of the first improves the density, and the stack initializes a good classifier",
+    claim="A second RBM on the codes of the first improves the density, and the stack initializes a good classifier.",
     source="Hinton, Osindero & Teh (2006); Salakhutdinov & Murray (2008)",
     protocol=f"Binary MNIST. {BINARIZATION} Layers of 784, 500 and 1,000 binary units, each trained for 100 epochs "
     "by 100 persistent chains with the centred gradient, learning rate .1 falling to 0, weight decay 3e-4, the upper "

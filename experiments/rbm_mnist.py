@@ -182,7 +182,7 @@ def _pictures(results: Results, setup: _Setup) -> dict[str, Figure]:
 
 EXPERIMENT = Experiment(
     name="rbm-mnist",
-    claim="Persistent chains learn a better density of digits than contrastive divergence of few steps",
+    claim="Persistent chains learn a better density of digits than contrastive divergence of few steps.",
     source="Salakhutdinov & Murray, On the quantitative analysis of deep belief networks (2008); Tieleman (2008)",
     protocol=f"Binary MNIST. {BINARIZATION} 784 x 500 binary units, gradient steps with the centred gradient, "
     "momentum .5, weight decay 2e-5, batches of 100, learning rate .1 falling to 0 by a cosine (the better of .05 and "
