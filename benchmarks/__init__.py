@@ -1,1 +1,1 @@
-"""Side-by-side timings in one run, as ratios; never part of the tests."""
+"""Benchmarks: timings of isthmus and of alternatives in one run, as ratios. They are not tests."""

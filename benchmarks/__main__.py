@@ -1,6 +1,7 @@
-"""python -m benchmarks [ROWS] [REPEATS]: all tables but one, as ratios; on MNIST if available, else on the sample.
+"""Print all benchmark tables except one: python -m benchmarks [ROWS] [REPEATS].
 
-`python -m benchmarks.quality` prints the remaining table, the time to equal test error. It takes about 15 minutes.
+The rows are those of MNIST if available, else of mnist-sample. `python -m benchmarks.quality` prints the remaining
+table, the time to equal test error. It takes about 15 minutes.
 """
 
 from __future__ import annotations

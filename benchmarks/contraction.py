@@ -1,4 +1,4 @@
-"""The contraction's ways of being had, each beside what it has to be measured with, in one run."""
+"""Time of the contraction penalty in closed form, by a random probe, and by the exact Jacobian."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WIDE = (784, 800, 800, 1000)
 
 
 class Model(nn.Module):
-    """An encoder as a penalty sees it."""
+    """Encoder and decoder with the attributes that a penalty reads."""
 
     def __init__(self, sizes: tuple[int, ...], activation: str, code_activation: nn.Module) -> None:
         super().__init__()
@@ -31,29 +31,29 @@ class Model(nn.Module):
         self.code_activation, self.likelihood = code_activation, likelihood_from({"name": "gaussian"}, sizes[0])
 
     def forward(self, x: Tensor) -> Tensor:
-        """The code."""
+        """Compute the code."""
         return self.code_activation(self.encoder(x))
 
     def output(self, x: Tensor) -> ForwardPass:
-        """Where the penalty is looked at."""
+        """Compute the forward pass at which the penalty is evaluated."""
         a = self.encoder(x)
         return ForwardPass(Batch(x), x, a, self.code_activation(a), a)
 
 
 def medians(calls: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, float]:
-    """Milliseconds of each call and its backward pass, the calls taking turns, the median of the turns."""
-    spent: dict[str, list[float]] = {name: [] for name in calls}
+    """Return the median milliseconds of each call with its backward pass. The calls are interleaved."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(repeats + 1):
         for name, call in calls.items():
             start = time.perf_counter()
             call().mean().backward()
-            if turn:  # the first is for torch to warm up in
-                spent[name].append(1000 * (time.perf_counter() - start))
-    return {name: float(np.median(times)) for name, times in spent.items()}
+            if turn:  # the first turn is a warm-up
+                times[name].append(1000 * (time.perf_counter() - start))
+    return {name: float(np.median(values)) for name, values in times.items()}
 
 
 def closed_form(x: Tensor, repeats: int) -> list[str]:
-    """The penalty of one layer beside the einsum that says it, and beside a pass of the encoder."""
+    """Compare the penalty of one layer with the einsum of its formula and with a pass through the encoder."""
     model = Model(ONE_LAYER, "sigmoid", nn.Sigmoid())
     weight = model.encoder.affine_maps[0].weight
     a = model.encoder(x).detach().requires_grad_()
@@ -76,15 +76,15 @@ def closed_form(x: Tensor, repeats: int) -> list[str]:
     return [
         f"contraction of {'-'.join(map(str, ONE_LAYER))}, {len(x)} rows, forward and backward: "
         f"bare einsum {took['bare einsum']:.2f} ms, isthmus {took['isthmus']:.2f} ms, "
-        f"ratio {took['isthmus'] / took['bare einsum']:.2f} (aim 1.3); the encoder itself {took['encoder']:.2f} ms, "
-        f"order=2 of {second.n_corruptions} neighbours {took['order=2']:.2f} ms"
+        f"ratio {took['isthmus'] / took['bare einsum']:.2f} (target 1.3); encoder {took['encoder']:.2f} ms, "
+        f"order=2 with {second.n_corruptions} neighbours {took['order=2']:.2f} ms"
     ]
 
 
 def deep(x: Tensor, repeats: int) -> list[str]:
-    """One probe beside the forward and backward pass of its encoder, by reverse and by forward mode; all of J once."""
+    """Compare one probe, in reverse and in forward mode, with a pass through its encoder; and the exact Jacobian."""
     lines = []
-    for sizes, way in ((DEEP, "pulled by reverse mode"), (WIDE, "pushed by forward mode")):
+    for sizes, mode in ((DEEP, "reverse mode"), (WIDE, "forward mode")):
         model = Model(sizes, "silu", nn.Sigmoid())
         generator = torch.Generator().manual_seed(0)
         output = model.output(x)
@@ -92,17 +92,17 @@ def deep(x: Tensor, repeats: int) -> list[str]:
         calls = {"pass": lambda: model(x).square(), "probe": lambda: probe(output, model, generator)}  # noqa: B023
         took = medians(calls, 3 * repeats)
         line = (
-            f"one probe of {'-'.join(map(str, sizes))}, {way}: {took['probe']:.1f} ms, "
-            f"{took['probe'] / took['pass']:.2f} forward and backward passes (aim 4)"
+            f"one probe of {'-'.join(map(str, sizes))}, {mode}: {took['probe']:.1f} ms, "
+            f"{took['probe'] / took['pass']:.2f} forward and backward passes (target 4)"
         )
-        if way.startswith("pulled"):
-            whole = medians({"exact": lambda: exact(output, model, generator)}, 1)["exact"]  # noqa: B023
-            line += f"; exact, {sizes[-1]} directions: {whole:.0f} ms, {whole / took['pass']:.1f} passes"
+        if mode == "reverse mode":
+            exact_time = medians({"exact": lambda: exact(output, model, generator)}, 1)["exact"]  # noqa: B023
+            line += f"; exact, {sizes[-1]} directions: {exact_time:.0f} ms, {exact_time / took['pass']:.1f} passes"
         lines.append(line)
     return lines
 
 
 def run(x: np.ndarray, repeats: int) -> list[str]:
-    """Lines of a table."""
+    """Return the lines of the tables."""
     rows = torch.from_numpy(x[:ROWS].reshape(ROWS, -1)).float() / 255
     return [*closed_form(rows, repeats), *deep(rows, repeats)]

@@ -1,4 +1,4 @@
-"""What one pass over digits costs by each kind as it comes: the column "cost" of docs/which-kind.md."""
+"""Time of one epoch on digits for each kind with its defaults: the column "cost" of docs/which-kind.md."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from isthmus.estimators.registry import KINDS
 
 N_ROWS = 3000
 
-PASSES = (1, 3)
-"""Fits of so many passes, whose difference leaves out what is done once: imports, principal components, the doctor."""
+EPOCHS = (1, 3)
+"""Epochs of the two fits. Their difference excludes one-time work: imports, principal components, the doctor."""
 
 
 def run(x: np.ndarray, repeats: int) -> list[str]:
-    """Seconds of one core for one pass through every phase of a kind, and the width of its code."""
+    """Return the lines of the table: CPU seconds of one epoch in every phase of a kind, and its layer sizes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        _fitted("deep", x[:100], 1)  # what a process does once
+        _fit("deep", x[:100], 1)  # warm-up: imports and one-time set-up
         lines = [_line(name, x[:N_ROWS], repeats) for name in KINDS]
     finally:
         torch.set_num_threads(threads)
-    return [f"one pass over {N_ROWS} digits, fp32, seconds of one core", "kind            seconds  units", *lines]
+    return [f"one epoch on {N_ROWS} digits, fp32, seconds on one core", "kind            seconds  units", *lines]
 
 
 def _line(name: str, x: np.ndarray, repeats: int) -> str:
-    few, many = PASSES
+    few, many = EPOCHS
     costs = []
     for _ in range(repeats):
-        (before, _), (after, units) = (_fitted(name, x, n) for n in PASSES)
+        (before, _), (after, units) = (_fit(name, x, n) for n in EPOCHS)
         costs.append((after - before) / (many - few))
     return f"{name:14s} {float(np.median(costs)):8.2f}  {units}"
 
 
-def _fitted(name: str, x: np.ndarray, n_passes: int) -> tuple[float, str]:
-    """Seconds of processor time of a fit, and the units of its layers."""
-    model = KINDS[name](max_epochs=n_passes, precision="fp32", random_state=0)
+def _fit(name: str, x: np.ndarray, n_epochs: int) -> tuple[float, str]:
+    """Return the CPU seconds of a fit, and the layer sizes."""
+    model = KINDS[name](max_epochs=n_epochs, precision="fp32", random_state=0)
     start = time.process_time()
     model.fit(x)
-    spent = time.process_time() - start
-    return spent, "-".join(map(str, (*(getattr(model, "hidden_sizes_", None) or ()), model.code_size_)))
+    seconds = time.process_time() - start
+    return seconds, "-".join(map(str, (*(getattr(model, "hidden_sizes_", None) or ()), model.code_size_)))
 
 
 if __name__ == "__main__":

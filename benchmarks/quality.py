@@ -4,9 +4,9 @@
 
 - isthmus: `Autoencoder` with its own schedule, for one epoch and for two. The seconds are those of `fit`: they include
   the choice of the likelihood, the principal components and the doctor.
-- plain loop, our recipe: a short loop with the start, the criterion and the schedule of `Autoencoder`, for the same
-  number of epochs. A test error equal to that of isthmus shows that the gain in error comes from the recipe. The
-  difference in seconds is the cost of everything else in `fit`.
+- plain loop, our settings: a short loop with the initial weights, the loss and the schedule of `Autoencoder`, for the
+  same number of epochs. A test error equal to that of isthmus shows that the gain in error comes from these settings.
+  The difference in seconds is the cost of everything else in `fit`.
 - tutorial loop: data loader, ReLU, sigmoid output, cross-entropy, Adam with a constant rate of 1e-3 and the default
   initial weights of `torch.nn.Linear`, until its test error is at most that of isthmus or N epochs have passed.
 - tutorial loop, He: the same with the initial weights of He et al. (2015).
@@ -57,7 +57,7 @@ class Result:
 
 
 def ours(x: np.ndarray, test: np.ndarray, epochs: int) -> Result:
-    """`Autoencoder` as a user runs it."""
+    """Fit `Autoencoder` with its default settings."""
     model = Autoencoder(
         code_size=SIZES[-1], hidden_sizes=SIZES[1:-1], batch_size=BATCH, max_epochs=epochs, validation_fraction=0,
         random_state=0, precision="fp32", device="cpu",
@@ -68,7 +68,7 @@ def ours(x: np.ndarray, test: np.ndarray, epochs: int) -> Result:
 
 
 def plain(x: np.ndarray, test: np.ndarray, epochs: int) -> Result:
-    """The recipe of `Autoencoder`: 1/2 ||x - sigmoid(l)||^2, fused AdamW, a linear warm-up and a cosine to zero."""
+    """Train as `Autoencoder` does: loss 1/2 ||x - sigmoid(l)||^2, fused AdamW, linear warm-up, cosine to zero."""
     generator = torch.Generator().manual_seed(0)
     start = time.perf_counter()
     rows = pixels(x)
@@ -88,7 +88,7 @@ def plain(x: np.ndarray, test: np.ndarray, epochs: int) -> Result:
 
 
 def started_at_mean(mean: Tensor, generator: torch.Generator) -> nn.Sequential:
-    """SiLU layers whose first units see centred rows and whose output starts at the mean of the rows."""
+    """Build SiLU layers with a first layer that centres the rows and an output that starts at their mean."""
     model = network(nn.SiLU)
     maps = linear_maps(model)
     for layer in maps:
@@ -103,7 +103,7 @@ def started_at_mean(mean: Tensor, generator: torch.Generator) -> nn.Sequential:
 
 
 def network(activation: Callable[[], nn.Module]) -> nn.Sequential:
-    """The layers of every loop: a linear code, a sigmoid output and the default initial weights of torch."""
+    """Build the layers of every loop: a linear code, a sigmoid output and the default initial weights of torch."""
     layers: list[nn.Module] = []
     for n_in, n_out in itertools.pairwise((*SIZES, *SIZES[-2::-1])):
         layers += [nn.Linear(n_in, n_out)] if n_out in LINEAR else [nn.Linear(n_in, n_out), activation()]
@@ -111,12 +111,12 @@ def network(activation: Callable[[], nn.Module]) -> nn.Sequential:
 
 
 def linear_maps(model: nn.Sequential) -> list[nn.Linear]:
-    """The linear maps, first to last."""
+    """Return the linear layers, first to last."""
     return [layer for layer in model if isinstance(layer, nn.Linear)]
 
 
 def relative_rate(step: int, planned: int) -> float:
-    """The learning rate of a step over the largest: a linear warm-up, then a cosine to zero."""
+    """Return the ratio of the learning rate of a step to the maximum: a linear warm-up, then a cosine to zero."""
     warm = max(1, round(WARMUP * planned))
     if step < warm:
         return (step + 1) / warm
@@ -124,7 +124,7 @@ def relative_rate(step: int, planned: int) -> float:
 
 
 def tutorial_network(he: bool) -> nn.Sequential:
-    """ReLU layers with the default initial weights of torch or with those of He et al."""
+    """Build ReLU layers with the default initial weights of torch or with those of He et al."""
     torch.manual_seed(0)
     model = network(nn.ReLU)
     for layer in linear_maps(model) if he else []:
@@ -133,8 +133,8 @@ def tutorial_network(he: bool) -> nn.Sequential:
     return model
 
 
-def tutorial(x: np.ndarray, test: np.ndarray, he: bool, target: float, most: int) -> list[Result]:
-    """The results after each epoch of the usual loop, which ends at the target or after `most` epochs."""
+def tutorial(x: np.ndarray, test: np.ndarray, he: bool, target: float, max_epochs: int) -> list[Result]:
+    """Run the usual loop until its test error reaches the target, for at most `max_epochs`; a result per epoch."""
     name = TUTORIALS[he]
     start = time.perf_counter()
     model = tutorial_network(he)
@@ -142,7 +142,7 @@ def tutorial(x: np.ndarray, test: np.ndarray, he: bool, target: float, most: int
     loader = torch.utils.data.DataLoader(rows, batch_size=BATCH, shuffle=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     seconds, results = time.perf_counter() - start, []
-    while len(results) < most and (not results or results[-1].error > target):
+    while len(results) < max_epochs and (not results or results[-1].error > target):
         start = time.perf_counter()
         tutorial_epoch(model, loader, optimizer, F.binary_cross_entropy)
         seconds += time.perf_counter() - start
@@ -152,17 +152,17 @@ def tutorial(x: np.ndarray, test: np.ndarray, he: bool, target: float, most: int
     return results
 
 
-def run(x: np.ndarray, test: np.ndarray, most: int) -> Iterator[str]:
-    """Lines of a table, a group for each number of epochs of isthmus."""
-    ours(x[:100], test[:1], 1)  # loads what torch and other libraries load at first use: no loop's seconds include it
+def run(x: np.ndarray, test: np.ndarray, max_epochs: int) -> Iterator[str]:
+    """Yield the lines of the table, a group for each number of epochs of isthmus."""
+    ours(x[:100], test[:1], 1)  # warm-up: torch and other libraries load modules at first use
     yield f"{'loop':24s}  epochs  seconds  test error  seconds / isthmus"
     targets = [ours(x, test, epochs) for epochs in EPOCHS]
     plains = [plain(x, test, epochs) for epochs in EPOCHS]
     least = min(target.error for target in targets)
-    tutorials = {name: tutorial(x, test, he, least, most) for he, name in TUTORIALS.items()}
-    for target, same_recipe in zip(targets, plains, strict=True):
+    tutorials = {name: tutorial(x, test, he, least, max_epochs) for he, name in TUTORIALS.items()}
+    for target, plain_result in zip(targets, plains, strict=True):
         yield line("isthmus", target, target)
-        yield line("plain loop, our recipe", same_recipe, target)
+        yield line("plain loop, our settings", plain_result, target)
         for name, results in tutorials.items():
             reached = next((result for result in results if result.error <= target.error), None)
             best = replace(results[-1], error=min(result.error for result in results))
@@ -170,7 +170,7 @@ def run(x: np.ndarray, test: np.ndarray, most: int) -> Iterator[str]:
 
 
 def line(name: str, result: Result, ours: Result) -> str:
-    """A row of the table."""
+    """Format a row of the table."""
     return (
         f"{name:24s}  {result.epochs:6d}  {result.seconds:7.1f}  {result.error:10.2f}"
         f"  {result.seconds / ours.seconds:17.2f}"
@@ -178,22 +178,22 @@ def line(name: str, result: Result, ours: Result) -> str:
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1, from the command line."""
+    """Parse a positive integer of the command line."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
 
 
 def main() -> None:
     """Read the arguments and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("rows", type=positive, nargs="?", default=60000, help="training rows, 60000 by default")
+    parser.add_argument("rows", type=positive, nargs="?", default=60000, help="number of training rows, default 60000")
     parser.add_argument(
         "--tutorial-epochs",
         type=positive,
         default=30,
         metavar="N",
-        help="epochs of the tutorial loop at most, 30 by default",
+        help="maximum number of epochs of the tutorial loops, default 30",
     )
     arguments = parser.parse_args()
     train, test = digits()

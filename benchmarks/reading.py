@@ -1,4 +1,4 @@
-"""Encoding beside a bare forward pass, and the memory that a fit adds."""
+"""Compare the time of encoding with a bare forward pass, and measure the memory of a fit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ print(before, peak())
 
 
 def encoding(x: np.ndarray, repeats: int) -> list[str]:
-    """`transform` beside the encoder called on one tensor of everything, fp32."""
+    """Compare `transform` with one call of the encoder on all rows, in fp32."""
     model = Autoencoder(code_size=30, hidden_sizes=(1000, 500, 250), max_epochs=1, random_state=0).fit(x[:2000])
     encoder = model.objective_.encoder
 
@@ -48,9 +48,9 @@ def encoding(x: np.ndarray, repeats: int) -> list[str]:
 
 
 def memory() -> list[str]:
-    """Peak resident memory of a fit on 60,000 x 784 bytes over that of bare imports, in a process of its own (Linux).
+    """Measure the peak resident memory of a fit on 60,000 x 784 bytes in a new process, less that of the imports.
 
-    Not by getrusage: its peak is inherited from the process that started this one.
+    It reads VmHWM (Linux only), since the peak of getrusage is inherited from the parent process.
     """
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     before, after = map(float, done.stdout.split())

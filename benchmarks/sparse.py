@@ -1,4 +1,4 @@
-"""Sparse codes: a decoder that gathers the columns of active units beside one that multiplies with all of them."""
+"""Compare, for sparse codes, a decoder that gathers the columns of active units with a dense decoder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ N_COLUMNS, K, BATCH = 784, 32, 256
 
 
 def _pair(code_size: int) -> dict[str, nn.Module]:
-    """A dense and a gathering decoder of the same weights."""
+    """Build a dense and a gathering decoder with the same weights."""
     dense = MLP((code_size, N_COLUMNS), generator=torch.Generator().manual_seed(0))
     gathering = with_gathered_weights(MLP((code_size, N_COLUMNS), generator=torch.Generator().manual_seed(0)))
     return {"dense": dense, "gathered": gathering}
@@ -28,8 +28,8 @@ def _rows() -> Tensor:
     return torch.randn(BATCH, N_COLUMNS, generator=torch.Generator().manual_seed(1))
 
 
-def _decoder_and_likelihood(decoder: nn.Module, code_size: int) -> Callable[[], None]:
-    """The decoder alone: forward, and backward to code and weights."""
+def _decoding(decoder: nn.Module, code_size: int) -> Callable[[], None]:
+    """Return a function that runs the decoder forward, and backward to code and weights."""
     generator = torch.Generator().manual_seed(2)
     code = TopK(K, code_size)(torch.randn(BATCH, code_size, generator=generator)).requires_grad_()
     x = _rows()
@@ -43,7 +43,7 @@ def _decoder_and_likelihood(decoder: nn.Module, code_size: int) -> Callable[[], 
 
 
 def _training(decoder: nn.Module, code_size: int) -> Callable[[], None]:
-    """A whole step: encoder, TopK, decoder, the criterion, backward and Adam."""
+    """Return a function that runs a training step: encoder, TopK, decoder, loss, backward and Adam."""
     encoder = MLP((N_COLUMNS, code_size), generator=torch.Generator().manual_seed(3))
     likelihood = likelihood_from({"name": "gaussian"}, N_COLUMNS)
     objective = Reconstruction(encoder, decoder, likelihood, TopK(K, code_size))
@@ -59,27 +59,29 @@ def _training(decoder: nn.Module, code_size: int) -> Callable[[], None]:
 
 
 def _seconds(steps: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """The median of each, taking turns."""
+    """Return the median seconds of each step. The steps are interleaved."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(repeats + 1):
         for name, step in steps.items():
             start = time.perf_counter()
             step()
-            if turn:  # the first turn warms up
+            if turn:  # the first turn is a warm-up
                 times[name].append(time.perf_counter() - start)
     return {name: float(torch.tensor(taken).median()) for name, taken in times.items()}
 
 
 def run(repeats: int = 5) -> list[str]:
-    """Lines of a table: thousand rows a second, and the gathered form over the dense one."""
+    """Return the lines of a table: thousand rows per second, and the ratio of the gathering to the dense decoder."""
     lines = [f"TopK, k = {K}, {N_COLUMNS} columns, batches of {BATCH}, fp32, thousand rows/s",
-             "units  what              dense  gathered  ratio"]  # fmt: skip
+             "units  operation          dense  gathered  ratio"]  # fmt: skip
     for code_size in (1024, 4096, 16384):
-        for what, build in (("decoding", _decoder_and_likelihood), ("a step of learning", _training)):
+        for operation, build in (("decoding", _decoding), ("training step", _training)):
             steps = {name: build(decoder, code_size) for name, decoder in _pair(code_size).items()}
             speed = {name: BATCH / taken / 1e3 for name, taken in _seconds(steps, repeats).items()}
             ratio = speed["gathered"] / speed["dense"]
-            lines.append(f"{code_size:5d}  {what:18s} {speed['dense']:5.1f}  {speed['gathered']:8.1f}  {ratio:5.2f}")
+            lines.append(
+                f"{code_size:5d}  {operation:18s} {speed['dense']:5.1f}  {speed['gathered']:8.1f}  {ratio:5.2f}"
+            )
     return lines
 
 

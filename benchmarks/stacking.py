@@ -1,4 +1,4 @@
-"""Greedy layers, one pass through each: ours beside plain loops of the same mathematics, one after the other."""
+"""Compare greedy training of stacked layers, one epoch each, with plain loops of the same computations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BOUND = 1.3
 
 
 def plain(x: np.ndarray, bf16: bool) -> tuple[float, float]:
-    """Tied sigmoid layers under the cross-entropy, each in a loop of its own on the codes of the one below."""
+    """Train tied sigmoid layers with cross-entropy, each in a separate loop on the codes of the layer below."""
     generator = torch.Generator().manual_seed(0)
     start = time.perf_counter()
     rows = torch.from_numpy(x.reshape(len(x), -1)).float() / 255
@@ -32,8 +32,8 @@ def plain(x: np.ndarray, bf16: bool) -> tuple[float, float]:
         weight = torch.empty(n_out, n_in)
         torch.nn.init.xavier_normal_(weight, gain=4.0, generator=generator)
         up, down = torch.zeros(n_out), torch.zeros(n_in)
-        learned = [part.requires_grad_() for part in (weight, up, down)]
-        optimizer = torch.optim.Adam(learned, lr=1e-3, fused=True)
+        parameters = [part.requires_grad_() for part in (weight, up, down)]
+        optimizer = torch.optim.Adam(parameters, lr=1e-3, fused=True)
         total = torch.zeros(())
         for index in torch.randperm(len(rows), generator=generator).split(BATCH):
             batch = rows[index]
@@ -52,7 +52,7 @@ def plain(x: np.ndarray, bf16: bool) -> tuple[float, float]:
 
 
 def ours(x: np.ndarray, bf16: bool) -> tuple[float, float]:
-    """The phases of a stack with the codes between them, on rows that are read in batches."""
+    """Run the phases of `StackedAutoencoder` on rows that are read in batches."""
     model = StackedAutoencoder(hidden_sizes=SIZES[1:-1], fine_tuning_epochs=0)
     model.code_size_, model.seed_, generator = SIZES[-1], 0, torch.Generator().manual_seed(0)
     rows = DenseRows(x, Affine(np.zeros(SIZES[0]), np.full(SIZES[0], 255.0)))
@@ -66,11 +66,11 @@ def ours(x: np.ndarray, bf16: bool) -> tuple[float, float]:
 
 
 def run(x: np.ndarray, repeats: int) -> list[str]:
-    """Lines of a table: seconds and the ratio, the two taking turns, the median of the turns."""
+    """Return the lines of a table: median seconds of interleaved runs, and their ratio."""
     precisions = [False, True] if resolve_precision("auto", torch.device("cpu")) == "bf16" else [False]
     lines = [
-        f"stacking {'-'.join(map(str, SIZES))}, {len(x)} rows, batches of {BATCH}, one pass through each layer",
-        "precision  loop        seconds  over plain  first layer's criterion over the pass",
+        f"stacking {'-'.join(map(str, SIZES))}, {len(x)} rows, batches of {BATCH}, one epoch per layer",
+        "precision  loop        seconds     / plain  mean loss of the first layer",
     ]
     loops: dict[str, Callable] = {"three plain": plain, "isthmus": ours}
     for bf16 in precisions:
@@ -81,9 +81,9 @@ def run(x: np.ndarray, repeats: int) -> list[str]:
                 took, nats[name] = loop(x, bf16)
                 seconds[name].append(took)
         median = {name: float(np.median(times)) for name, times in seconds.items()}
-        precision, yardstick = "bf16" if bf16 else "fp32", median["three plain"]
+        precision, reference = "bf16" if bf16 else "fp32", median["three plain"]
         lines += [
-            f"{precision:9s}  {name:11s} {took:7.2f}  {took / yardstick:10.2f}  {nats[name]:9.1f}"
+            f"{precision:9s}  {name:11s} {took:7.2f}  {took / reference:10.2f}  {nats[name]:9.1f}"
             for name, took in median.items()
         ]
-    return [*lines, f"(bound {BOUND} over three plain loops)"]
+    return [*lines, f"(bound: {BOUND} times the three plain loops)"]

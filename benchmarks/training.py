@@ -1,4 +1,4 @@
-"""784-1000-500-250-30 on bytes: our loop beside a tutorial's and beside one written by hand, equal epochs."""
+"""Compare the training speed of isthmus, a tutorial loop and a fast plain loop: 784-1000-500-250-30, equal epochs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EPOCHS = 2
 
 
 def digits() -> tuple[isthmus.data.Dataset, isthmus.data.Dataset]:
-    """The training and the test set of MNIST, or of the sample where ISTHMUS_DATA_HOME does not have MNIST."""
+    """Return training and test set of MNIST, or of mnist-sample if ISTHMUS_DATA_HOME does not contain MNIST."""
     name = "mnist" if os.environ.get("ISTHMUS_DATA_HOME") else "mnist-sample"
     try:
         return isthmus.data.open(f"{name}:train"), isthmus.data.open(f"{name}:test")
@@ -28,12 +28,12 @@ def digits() -> tuple[isthmus.data.Dataset, isthmus.data.Dataset]:
 
 
 def pixels(x: np.ndarray) -> torch.Tensor:
-    """The bytes of images as rows in [0, 1], (n, 784), float32."""
+    """Convert images of bytes to rows in [0, 1], (n, 784), float32."""
     return torch.from_numpy(x.reshape(len(x), -1)).float() / 255
 
 
 def network() -> torch.nn.Sequential:
-    """The plain network that everybody writes."""
+    """Build a ReLU network with the initial weights of He et al."""
     generator = torch.Generator().manual_seed(0)
     layers: list[torch.nn.Module] = []
     sizes = (*SIZES, *SIZES[-2::-1])
@@ -46,7 +46,7 @@ def network() -> torch.nn.Sequential:
 
 
 def tutorial(x: np.ndarray, test: np.ndarray, batch_size: int, bf16: bool) -> tuple[float, float]:
-    """DataLoader, Adam as it comes, the loss read after every step."""
+    """Train with DataLoader and default Adam, and read the loss after every step."""
     rows = pixels(x)
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(rows), batch_size=batch_size, shuffle=True)
     model = network()
@@ -60,7 +60,7 @@ def tutorial(x: np.ndarray, test: np.ndarray, batch_size: int, bf16: bool) -> tu
 def tutorial_epoch(
     model: torch.nn.Module, loader: Iterable, optimizer: torch.optim.Optimizer, criterion: Callable
 ) -> float:
-    """One epoch of the usual loop; the sum of the losses, each read after its step."""
+    """Run one epoch of the usual loop and return the sum of the losses."""
     total = 0.0
     for (batch,) in loader:
         loss = criterion(model(batch), batch)
@@ -72,7 +72,7 @@ def tutorial_epoch(
 
 
 def by_hand(x: np.ndarray, test: np.ndarray, batch_size: int, bf16: bool) -> tuple[float, float]:
-    """In memory, fused Adam, the precision that ours chooses: what one would write to be fast."""
+    """Train with a fast plain loop: rows in memory, fused Adam and the precision of isthmus."""
     rows = pixels(x)
     model = network()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
@@ -89,7 +89,7 @@ def by_hand(x: np.ndarray, test: np.ndarray, batch_size: int, bf16: bool) -> tup
 
 
 def ours(x: np.ndarray, test: np.ndarray, batch_size: int, bf16: bool) -> tuple[float, float]:
-    """The estimator's loop, seconds of learning as its history has them."""
+    """Fit `Autoencoder` and return the training seconds of its history and the test error."""
     model = Autoencoder(
         code_size=SIZES[-1], hidden_sizes=SIZES[1:-1], likelihood="gaussian", batch_size=batch_size,
         max_epochs=EPOCHS, validation_fraction=0, random_state=0, precision="bf16" if bf16 else "fp32",
@@ -100,17 +100,17 @@ def ours(x: np.ndarray, test: np.ndarray, batch_size: int, bf16: bool) -> tuple[
 
 @torch.no_grad()
 def squared_error(model: torch.nn.Module, test: np.ndarray) -> float:
-    """||x - r||^2 a row."""
+    """Compute ||x - r||^2 per row."""
     rows = pixels(test)
     return float((model(rows) - rows).square().sum(1).mean())
 
 
 def run(x: np.ndarray, test: np.ndarray, repeats: int) -> list[str]:
-    """Lines of a table: rows a second and ratios, the loops taking turns, the median of the turns."""
+    """Return the lines of a table: rows per second, from the median of interleaved runs, and ratios."""
     bf16 = resolve_precision("auto", torch.device("cpu")) == "bf16"
     loops: dict[str, Callable] = {"tutorial": tutorial, "by hand": by_hand, "isthmus": ours}
     lines = [f"training 784-1000-500-250-30, {len(x)} rows, {EPOCHS} epochs, {'bf16' if bf16 else 'fp32'}",
-             "batch  loop      rows/s   over tutorial  over by hand  test error"]  # fmt: skip
+             "batch  loop      rows/s     / tutorial     / by hand  test error"]  # fmt: skip
     for batch_size in (128, 512):
         seconds: dict[str, list[float]] = {name: [] for name in loops}
         error = {}

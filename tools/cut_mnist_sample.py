@@ -1,7 +1,7 @@
-"""Cut the sample that isthmus ships from MNIST: python tools/cut_mnist_sample.py MNIST_FOLDER.
+"""Create mnist-sample, the data set included in the package: python tools/cut_mnist_sample.py MNIST_FOLDER.
 
-From each class 500 training and 100 test digits are drawn without replacement by numpy's PCG64
-with seed 0 (training first, classes 0 to 9 in order) and kept in their original order.
+The sample has 500 training and 100 test digits of each class, drawn without replacement by numpy's PCG64
+with seed 0 (training first, classes 0 to 9 in order), in their original order.
 """
 
 import sys
@@ -16,7 +16,7 @@ PER_CLASS = {"train": ("train-images-idx3-ubyte.gz", 500), "test": ("t10k-images
 
 
 def main(folder: Path) -> None:
-    """Write the sample."""
+    """Draw the sample and write it to the package."""
     generator = np.random.default_rng(0)
     arrays = {}
     for split, (file, n) in PER_CLASS.items():

@@ -1,4 +1,4 @@
-"""Draw docs/images/digits.png: python tools/draw_readme_picture.py, from the model that `isthmus demo` saved."""
+"""Draw docs/images/digits.png from the model of `isthmus demo`: python tools/draw_readme_picture.py."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ model = isthmus.load("demo/digits.isthmus")
 test = open_data("mnist-sample:test")
 assert test.labels is not None
 one_of_each = np.concatenate([np.flatnonzero(test.labels == digit)[:1] for digit in range(10)])
-(reading,) = model.read(test.X[one_of_each])
-components = model.baseline_.decode(model.baseline_.encode(reading.x))
-back = {f"isthmus, {model.code_size_} numbers": reading.reconstruction.numpy(), "PCA": components.numpy()}
-drawn = figures.originals_over_reconstructions(reading.x.numpy(), back, (1, 28, 28))
-figures.save(drawn, Path("docs/images/digits.png"), force=True)
+(output,) = model.read(test.X[one_of_each])
+components = model.baseline_.decode(model.baseline_.encode(output.x))
+reconstructions = {f"isthmus, {model.code_size_} numbers": output.reconstruction.numpy(), "PCA": components.numpy()}
+figure = figures.originals_over_reconstructions(output.x.numpy(), reconstructions, (1, 28, 28))
+figures.save(figure, Path("docs/images/digits.png"), force=True)

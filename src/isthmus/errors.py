@@ -1,8 +1,8 @@
-"""What you handed in cannot be used, or hardly: one line that says what was found, where, and what to do."""
+"""Errors and warnings about invalid input. Each message is one line: what was found, where, and what to do."""
 
 
 class InputError(ValueError):
-    """Input that cannot be used: one line that says what was found, where, and what to do instead.
+    """Invalid input. The message is one line: what was found, where, and what to do.
 
     The command line turns it into exit code 2; in Python it is an ordinary `ValueError`.
 
@@ -15,11 +15,11 @@ class InputError(ValueError):
 
 
 class InputWarning(UserWarning):
-    """Input that is taken, though what is made of it can mean little: one line, as of an `InputError`."""
+    """Suspicious input that is accepted. The message is one line, as in `InputError`."""
 
 
 def pluralize(n: int, noun: str) -> str:
-    """A number of things, in words.
+    """Format a count and a noun, in the plural unless the count is 1.
 
     Example:
         >>> pluralize(1, "row"), pluralize(2000, "row")

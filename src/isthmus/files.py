@@ -1,8 +1,8 @@
-"""Tensors and a JSON header in one safetensors file, written whole or not at all.
+"""Read and write tensors with a JSON header in one safetensors file. Writing is atomic.
 
 A file is a safetensors file with one metadata key, ``isthmus``, whose value is a JSON string with
-``schema: 1``. Nothing in it is executed when it is read: it holds numbers and plain data. This
-module knows no kind of autoencoder; `isthmus.load` finds there which kind a file names.
+``schema: 1``. It contains only numbers and plain data; reading it executes nothing. This module does
+not depend on the kinds of autoencoder: `isthmus.load` selects the class from the kind in the header.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ _KEY = "isthmus"
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
+    """Yield a temporary path next to `path`; rename it to `path` on success, remove it on failure.
 
-    A reader sees the old file or the new one, never a part: the bytes reach the disk before the name does.
+    A reader sees the old file or the new one, never a part of it: the data are synced to disk before the rename.
 
     Raises:
-        InputError: when the folder does not exist or cannot be written to.
+        InputError: if `path` is a folder, or its folder does not exist or is not writable.
 
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> with atomic_write(folder / "a.txt") as temporary:
-        ...     _ = temporary.write_text("whole")
+        ...     _ = temporary.write_text("text")
         >>> [p.name for p in folder.iterdir()]
         ['a.txt']
     """
     path = Path(path)
-    temporary = _reserve(path)
+    temporary = _create_temporary(path)
     try:
         yield temporary
         with temporary.open("rb+") as written:
@@ -55,32 +55,32 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
-def _reserve(path: Path) -> Path:
-    """An empty file with a name of its own in the folder of `path`."""
+def _create_temporary(path: Path) -> Path:
+    """Create an empty file with a unique name in the folder of `path`."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file in it")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     except FileNotFoundError:
-        raise InputError(f"the folder {path.parent} does not exist; make it first or write elsewhere") from None
+        raise InputError(f"the folder {path.parent} does not exist; create it, or choose another path") from None
     except (PermissionError, NotADirectoryError, OSError) as error:
-        raise InputError(f"cannot write in {path.parent}: {error.strerror or error}; choose another folder") from None
+        raise InputError(f"cannot write to {path.parent}: {error.strerror or error}; choose another folder") from None
     os.close(handle)
     return Path(name)
 
 
 def _permissions() -> int:
-    """Those that a new file gets: everybody's, less the umask."""
+    """Return the default permissions of a new file, from the umask."""
     umask = os.umask(0)
     os.umask(umask)
     return 0o666 & ~umask
 
 
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write `tensors` and the JSON-able `header` to `path`, whole or not at all.
+    """Write `tensors` and the JSON-serialisable `header` to `path` atomically.
 
     Raises:
-        InputError: when the folder cannot be written to, or the disk is full (nothing is left behind).
+        InputError: if the folder is not writable or the disk is full. No partial file remains.
     """
     from safetensors.torch import save_file
 
@@ -95,7 +95,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], h
 
 
 def _digest(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
-    """SHA-256 of the header and of every tensor's name and bytes: an edited file is found out."""
+    """Compute the SHA-256 of the header and of the names and bytes of the tensors. It detects edited files."""
     digest = hashlib.sha256(json.dumps(header).encode())
     for name in sorted(tensors):
         digest.update(name.encode())
@@ -104,18 +104,19 @@ def _digest(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
 
 
 def _write_failure(path: Path, error: Exception) -> Exception:
-    """The same failure in one line where the disk is the cause; anything else is a fault of ours."""
+    """Convert an I/O error to an `InputError`. Return any other error, which is a bug, unchanged."""
     if isinstance(error, OSError) or "os error" in str(error).lower() or "I/O error" in str(error):
-        return InputError(f"could not write {path}: {error}; nothing was written, free some space or write elsewhere")
+        return InputError(
+            f"could not write {path}: {error}; no file was written; free disk space, or choose another path"
+        )
     return error
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `write_tensors` wrote: the tensors and the header.
+    """Read the tensors and the header of a file written by `write_tensors`.
 
     Raises:
-        InputError: no such file; a truncated or edited file; a file of another program; a file
-            that a newer isthmus wrote.
+        InputError: if the file is missing, truncated or edited, or was written by another program or a newer isthmus.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -130,25 +131,27 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(
-            f"{path} is not a whole isthmus model file ({error}); it may be cut short, edited or of another program"
+            f"{path} is not a complete isthmus model file ({error}); restore a copy, or fit the model again"
         ) from None
     if header.pop("digest", None) != _digest(tensors, header):
-        raise InputError(f"{path} was changed after it was written (its digest differs); restore a copy or fit again")
+        raise InputError(
+            f"{path} was changed after it was written (its digest differs); restore a copy, or fit the model again"
+        )
     return tensors, header
 
 
 def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
-    """The parsed and checked JSON header."""
+    """Parse and check the JSON header."""
     if not metadata or _KEY not in metadata:
         raise InputError(f"{path} is a safetensors file of another program: it has no 'isthmus' header")
     try:
         header = json.loads(metadata[_KEY])
         schema = header["schema"]
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: the 'isthmus' header is damaged; fit the model again or restore a copy") from None
+        raise InputError(f"{path}: the 'isthmus' header is damaged; restore a copy, or fit the model again") from None
     if not isinstance(schema, int) or schema > SCHEMA:
         raise InputError(
-            f"{path} was written by a newer isthmus (schema {schema}, this one reads up to {SCHEMA}); "
+            f"{path} was written by a newer isthmus (schema {schema}, this version reads up to {SCHEMA}); "
             "upgrade with: pip install --upgrade isthmus"
         )
     return header

@@ -1,4 +1,4 @@
-"""Running a command in this process, and looking at what it left."""
+"""Run a command in this process, and list the files it wrote."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SMALL = ("--epochs", "2", "--seed", "0", "--set", "hidden_sizes=8", "--code-size
 
 
 def run(*args: object) -> Result:
-    """A command in this process."""
+    """Run a command in this process."""
     return CliRunner().invoke(app, [str(arg) for arg in args])
 
 
 def listing(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, with its bytes."""
+    """Return every file below a folder with its bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -1,4 +1,4 @@
-"""A small workshop of files and models, and ways to run a command in this process and look at what it left."""
+"""Data files and models for the commands, and fixtures that run a command and check its result."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .commands import SMALL, listing, run
 
 
 @pytest.fixture
-def fine() -> Callable[..., Result]:
-    """Run a command that must succeed without a traceback."""
+def succeed() -> Callable[..., Result]:
+    """Run a command and check that it succeeds."""
 
     def check(*args: object) -> Result:
         result = run(*args)
@@ -29,7 +29,7 @@ def fine() -> Callable[..., Result]:
 
 @pytest.fixture
 def refused(tmp_path: Path) -> Callable[..., None]:
-    """Run a command that must end with exit 2 and a line that holds every fragment, and leave `tmp_path` as it was."""
+    """Run a command; check exit code 2, one error line with every fragment, and an unchanged `tmp_path`."""
 
     def check(args: tuple[object, ...], *fragments: str, code: int = 2) -> None:
         before = listing(tmp_path)
@@ -57,9 +57,9 @@ def table() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def shop(tmp_path_factory: pytest.TempPathFactory, table: pd.DataFrame) -> Path:
-    """Files of data, and models of a table, an array and images; nothing may be written here."""
-    folder = tmp_path_factory.mktemp("shop")
+def inputs(tmp_path_factory: pytest.TempPathFactory, table: pd.DataFrame) -> Path:
+    """Folder with data files and models of a table, an array and images. Tests do not write to it."""
+    folder = tmp_path_factory.mktemp("inputs")
     rng = np.random.default_rng(1)
     table.to_csv(folder / "table.csv", index=False)
     np.save(folder / "array.npy", rng.normal(size=(60, 4)) @ rng.normal(size=(4, 5)))

@@ -1,4 +1,4 @@
-"""Times, sizes, shares and settings as they are typed."""
+"""Parsing of times, image sizes, fractions and settings."""
 
 import json
 from collections.abc import Sequence
@@ -25,32 +25,32 @@ class Kind:
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"), [("90s", 90), ("5m", 300), ("1h", 3600), ("1h30m", 5400), ("0.5", 0.5), ("1.5m", 90)]
+    ("typed", "expected"), [("90s", 90), ("5m", 300), ("1h", 3600), ("1h30m", 5400), ("0.5", 0.5), ("1.5m", 90)]
 )
-def test_a_time_is_read_with_its_unit(typed, meant):
-    assert arguments.seconds(typed) == meant
+def test_a_time_is_converted_to_seconds(typed, expected):
+    assert arguments.seconds(typed) == expected
 
 
 @pytest.mark.parametrize("typed", ["", "0", "0s", "-5m", "soon", "5 minutes", "5d", "1h30", "nan"])
-def test_what_is_no_time_is_refused(typed):
-    with pytest.raises(InputError, match="is no time; write one such as 90s, 5m"):
+def test_an_invalid_time_is_refused(typed):
+    with pytest.raises(InputError, match="is not a time; write for example 90s"):
         arguments.seconds(typed)
 
 
 @pytest.mark.parametrize("typed", ["28", "28x", "0x28", "axb", "28x28x3", "-1x4"])
-def test_what_is_no_size_is_refused(typed):
-    with pytest.raises(InputError, match="write height and width in pixels, such as 28x28"):
+def test_an_invalid_image_size_is_refused(typed):
+    with pytest.raises(InputError, match="write height and width in pixels"):
         arguments.size(typed)
 
 
 @pytest.mark.parametrize("typed", ["1", "1.5", "-0.1", "nan", "inf"])
 def test_a_number_that_is_not_a_fraction_raises(typed):
-    with pytest.raises(InputError, match="a share is at least 0 and below 1"):
+    with pytest.raises(InputError, match="the fraction must be at least 0 and less than 1"):
         arguments.fraction(typed)
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"),
+    ("typed", "expected"),
     [
         ("hidden_sizes=512,256", {"hidden_sizes": (512, 256)}),
         ("hidden_sizes=[512, 256]", {"hidden_sizes": (512, 256)}),
@@ -70,34 +70,34 @@ def test_a_number_that_is_not_a_fraction_raises(typed):
         ("random_state=7", {"random_state": 7}),
     ],
 )
-def test_a_setting_is_read_as_the_type_of_its_argument(typed, meant):
-    assert arguments.settings([typed], "deep", Kind) == meant
+def test_a_setting_is_converted_to_the_type_of_its_argument(typed, expected):
+    assert arguments.settings([typed], "deep", Kind) == expected
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "message"),
     [
-        ("hiden_sizes=3", "the kind 'deep' has no setting 'hiden_sizes'; did you mean 'hidden_sizes'?"),
-        ("zzzz=3", "the kind 'deep' has no setting 'zzzz'; it has 'hidden_sizes', 'categories'"),
+        ("hiden_sizes=3", "kind 'deep' has no setting 'hiden_sizes'; did you mean 'hidden_sizes'?"),
+        ("zzzz=3", "kind 'deep' has no setting 'zzzz'; it has 'hidden_sizes', 'categories'"),
         ("dropout", "write NAME=VALUE"),
         ("=3", "write NAME=VALUE"),
-        ("dropout=much", "dropout takes a number"),
-        ("tied=maybe", "tied takes true or false"),
-        ("tied=1", "tied takes true or false"),
-        ("patience=2.5", "patience takes a whole number or none"),
-        ("hidden_sizes=a,b", "hidden_sizes takes whole numbers such as 512,256 or none"),
-        ("normalization=group", "normalization takes batch or layer or none"),
-        ("likelihood=3", "likelihood takes a name or a JSON object"),
+        ("dropout=much", "dropout must be a number"),
+        ("tied=maybe", "tied must be true or false"),
+        ("tied=1", "tied must be true or false"),
+        ("patience=2.5", "patience must be an integer or none"),
+        ("hidden_sizes=a,b", "hidden_sizes must be integers such as 512,256 or none"),
+        ("normalization=group", "normalization must be batch or layer or none"),
+        ("likelihood=3", "likelihood must be a string or a JSON object"),
     ],
 )
-def test_a_setting_that_cannot_be_meant_is_refused_by_name(typed, told):
+def test_an_invalid_setting_is_refused_by_name(typed, message):
     with pytest.raises(InputError) as caught:
         arguments.settings([typed], "deep", Kind)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("typed", ["hidden_sizes=()", "hidden_sizes=[]"])
-def test_no_hidden_layer_can_be_asked_for(typed):
+def test_hidden_sizes_can_be_empty(typed):
     assert arguments.settings([typed], "deep", Kind) == {"hidden_sizes": ()}
 
 
@@ -116,22 +116,22 @@ def test_every_argument_of_every_kind_can_be_set():
 
 
 @pytest.mark.parametrize("name", ["code_size_", "objective_", "preprocessing_", "history_", "kind", "overcomplete"])
-def test_what_is_no_argument_is_no_setting(name):
+def test_attributes_that_are_not_arguments_are_refused(name):
     from isthmus.estimators.classifier import CodeClassifier
     from isthmus.estimators.registry import KINDS
 
     for kind, constructor in {**KINDS, "classifier": CodeClassifier}.items():
-        with pytest.raises(InputError, match=f"the kind '{kind}' has no setting '{name}'"):
+        with pytest.raises(InputError, match=f"kind '{kind}' has no setting '{name}'"):
             arguments.settings([f"{name}=3"], kind, constructor)
         with pytest.raises(InputError, match="has no setting 'zzzz'") as caught:
             arguments.settings(["zzzz=3"], kind, constructor)
         assert "_'" not in str(caught.value)
 
 
-def test_numbers_that_json_has_no_words_for_become_null(capsys):
+def test_nan_and_infinity_become_null_in_json(capsys):
     print_json({"a": float("nan"), "b": [float("inf"), 1.5], "c": {"d": (1, None)}, "name": "ä"})
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, 1.5], "c": {"d": [1, None]}, "name": "ä"}
 
 
-def test_an_error_is_one_line_whatever_it_held():
+def test_line_breaks_are_removed_from_messages():
     assert one_line("first\n\n  second\tthird ") == "first second third"

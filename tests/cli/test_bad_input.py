@@ -1,4 +1,4 @@
-"""Bad input: one clear line, exit 2, nothing written."""
+"""Invalid input gives one line and exit code 2, and writes nothing."""
 
 import os
 import resource
@@ -73,42 +73,42 @@ BAD_DATA = {
     "one row": (write_csv("a,b\n1,2\n"), "rows.csv", ["training needs at least two rows"]),
     "no rows": (write_csv("a,b\n"), "rows.csv", ["no rows"]),
     "one dimension": (write_npy(np.arange(9.0)), "rows.npy", ["rows.npy"]),
-    "a format nobody knows": (lambda f: (f / "rows.xyz").write_text("1"), "rows.xyz", [".xyz is of no known format"]),
-    "no image file alone": (make_corrupt_image, "pictures/a.png", ["name the folder that holds the images"]),
+    "an unknown format": (lambda f: (f / "rows.xyz").write_text("1"), "rows.xyz", ["unknown file format .xyz"]),
+    "a single image file": (make_corrupt_image, "pictures/a.png", ["name the folder that contains the images"]),
 }
 
 
-@pytest.mark.parametrize(("make", "name", "told"), BAD_DATA.values(), ids=BAD_DATA)
-def test_data_that_cannot_be_learned_from_are_refused(make, name, told, tmp_path, monkeypatch, refused):
+@pytest.mark.parametrize(("make", "name", "message"), BAD_DATA.values(), ids=BAD_DATA)
+def test_fit_refuses_unusable_data(make, name, message, tmp_path, monkeypatch, refused):
     monkeypatch.chdir(tmp_path)
     make(tmp_path)
-    refused(("fit", name, "-o", "m.isthmus", "--epochs", "1"), *told)
+    refused(("fit", name, "-o", "m.isthmus", "--epochs", "1"), *message)
 
 
 BAD_OPTIONS = {
     "unknown kind": (["--kind", "depp"], ["unknown kind 'depp'", "did you mean 'deep'?"]),
     "unknown setting": (["--set", "hiden_sizes=3"], ["no setting 'hiden_sizes'; did you mean 'hidden_sizes'?"]),
-    "setting of another type": (["--set", "tied=perhaps"], ["tied takes true or false"]),
+    "setting of another type": (["--set", "tied=perhaps"], ["tied must be true or false"]),
     "setting without value": (["--set", "tied"], ["write NAME=VALUE"]),
     "unknown activation": (["--set", "activation=rellu"], ["rellu", "relu"]),
     "unknown likelihood": (["--set", "likelihood=gausian"], ["gausian", "gaussian"]),
     "empty layer": (["--set", "hidden_sizes=0"], ["hidden_sizes=(0,)", "at least 1"]),
-    "twice": (["--epochs", "3", "--set", "max_epochs=4"], ["max_epochs is given by an option and by --set"]),
-    "time": (["--time-limit", "soon"], ["'soon' is no time"]),
-    "no checkpoint time": (["--checkpoint-every", "never"], ["'never' is no time"]),
+    "twice": (["--epochs", "3", "--set", "max_epochs=4"], ["max_epochs is set by an option and by --set"]),
+    "time": (["--time-limit", "soon"], ["'soon' is not a time"]),
+    "no checkpoint time": (["--checkpoint-every", "never"], ["'never' is not a time"]),
     "size": (["--resize", "big"], ["--resize big"]),
-    "resize of numbers": (["--resize", "4x4"], ["resize is for images"]),
-    "share": (["--validation", "1.5"], ["--validation 1.5"]),
-    "missing held-out data": (["--validation", "other.csv"], ["other.csv: no such file"]),
-    "held-out data of another width": (
+    "resize of numbers": (["--resize", "4x4"], ["only images of bytes"]),
+    "fraction": (["--validation", "1.5"], ["--validation 1.5"]),
+    "missing validation data": (["--validation", "other.csv"], ["other.csv: no such file"]),
+    "validation data of another width": (
         ["--validation", "digits:test"],
-        ["digits:test: images of 8x8, and rows: rows of 3 columns"],
+        ["digits:test and rows differ: images of 8x8 and rows of 3 columns"],
     ),
     "scaling": (["--scaling", "log"], ["scaling='log' is not one of auto, none, standard, minmax"]),
     "missing": (["--missing", "guess"], ["missing='guess' is not one of"]),
-    "device": (["--device", "abacus"], ["device='abacus' is no device"]),
+    "device": (["--device", "abacus"], ["device='abacus'"]),
     "no such device": (["--device", "cuda:99"], ["cuda:99"]),
-    "precision": (["--precision", "fp3"], ["precision='fp3' is not one of auto, fp32, bf16"]),
+    "precision": (["--precision", "fp3"], ["precision='fp3'", "auto, fp32, bf16"]),
     "code size": (["--code-size", "0"], ["code_size=0"]),
     "epochs": (["--epochs", "0"], ["max_epochs=0"]),
     "epochs in words": (["--epochs", "many"], ["--epochs", "isthmus fit --help"]),
@@ -118,16 +118,16 @@ BAD_OPTIONS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("options", "told"), BAD_OPTIONS.values(), ids=BAD_OPTIONS)
-def test_options_that_cannot_be_meant_are_refused(options, told, tmp_path, monkeypatch, refused):
+@pytest.mark.parametrize(("options", "message"), BAD_OPTIONS.values(), ids=BAD_OPTIONS)
+def test_fit_refuses_invalid_options(options, message, tmp_path, monkeypatch, refused):
     monkeypatch.chdir(tmp_path)
     np.save("rows.npy", NUMBERS * 3)
-    refused(("fit", "rows.npy", "-o", "m.isthmus", *options), *told)
+    refused(("fit", "rows.npy", "-o", "m.isthmus", *options), *message)
 
 
-def test_an_unknown_column_is_refused_with_the_nearest(shop, tmp_path, refused):
-    arguments = ("fit", shop / "table.csv", "-o", tmp_path / "m.isthmus", "--exclude", "lenght")
-    refused(arguments, "has no column 'lenght'; did you mean 'length'?")
+def test_an_unknown_column_is_refused_with_a_suggestion(inputs, tmp_path, refused):
+    arguments = ("fit", inputs / "table.csv", "-o", tmp_path / "m.isthmus", "--exclude", "lenght")
+    refused(arguments, "no column 'lenght'; did you mean 'length'?")
 
 
 BAD_ROWS = {
@@ -136,16 +136,16 @@ BAD_ROWS = {
     "images of another size": (write_npy(np.ones((3, 5, 5))), "rows.npy", "images", ["5x5", "6x5"]),
     "an array for a table": (write_npy(np.ones((3, 4))), "rows.npy", "table", ["was fitted on a table"]),
     "a missing column": (
-        write_csv("length,width,city\n1,2,Oslo\n"), "rows.csv", "table", ["misses column 'height'", "fitted on"],
+        write_csv("length,width,city\n1,2,Oslo\n"), "rows.csv", "table", ["missing column 'height'", "fitted on"],
     ),
     "other columns": (
-        write_csv("length,width,hight,city\n1,2,3,Oslo\n"), "rows.csv", "table", ["misses column 'height'", "'hight'"],
+        write_csv("length,width,hight,city\n1,2,3,Oslo\n"), "rows.csv", "table", ["missing column 'height'", "'hight'"],
     ),
     "a table of other width for an array": (
         write_csv("a,b\n1,2\n"), "rows.csv", "array", ["rows of 2 columns", "rows of 5 columns"],
     ),
     "a table of text for an array": (
-        write_csv("a,b,c,d,e\n1,2,3,4,x\n"), "rows.csv", "array", ["column 'e' holds no numbers"],
+        write_csv("a,b,c,d,e\n1,2,3,4,x\n"), "rows.csv", "array", ["column 'e' is not numeric"],
     ),
     "NaN": (write_npy(np.full((3, 5), np.nan)), "rows.npy", "array", ["NaN (a missing value) at row 0"]),
     "text for a number": (
@@ -154,11 +154,11 @@ BAD_ROWS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("make", "name", "model", "told"), BAD_ROWS.values(), ids=BAD_ROWS)
-def test_rows_that_do_not_fit_the_model_are_refused(make, name, model, told, shop, tmp_path, monkeypatch, refused):
+@pytest.mark.parametrize(("make", "name", "model", "message"), BAD_ROWS.values(), ids=BAD_ROWS)
+def test_rows_that_do_not_fit_the_model_are_refused(make, name, model, message, inputs, tmp_path, monkeypatch, refused):
     monkeypatch.chdir(tmp_path)
     make(tmp_path)
-    refused(("encode", shop / f"{model}.isthmus", name, "-o", "codes.csv"), *told)
+    refused(("encode", inputs / f"{model}.isthmus", name, "-o", "codes.csv"), *message)
 
 
 def truncated(whole: bytes) -> bytes:
@@ -170,19 +170,19 @@ def edited(whole: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
-        (truncated, "is not a whole isthmus model file"),
+        (truncated, "is not a complete isthmus model file"),
         (edited, "was changed after it was written"),
-        (lambda whole: b"", "is not a whole isthmus model file"),
-        (lambda whole: b"\x89PNG\r\n" + bytes(200), "is not a whole isthmus model file"),
+        (lambda whole: b"", "is not a complete isthmus model file"),
+        (lambda whole: b"\x89PNG\r\n" + bytes(200), "is not a complete isthmus model file"),
         (lambda whole: whole.replace(b'\\"schema\\": 1', b'\\"schema\\": 9'), "was written by a newer isthmus"),
     ],
     ids=["truncated", "edited", "empty", "foreign", "newer"],
 )
-def test_a_damaged_model_is_refused_by_every_command(damage, told, shop, tmp_path, refused):
-    model, rows = tmp_path / "m.isthmus", shop / "array.npy"
-    whole = (shop / "array.isthmus").read_bytes()
+def test_a_damaged_model_is_refused_by_every_command(damage, message, inputs, tmp_path, refused):
+    model, rows = tmp_path / "m.isthmus", inputs / "array.npy"
+    whole = (inputs / "array.isthmus").read_bytes()
     assert damage(whole) != whole
     model.write_bytes(damage(whole))
     for arguments in (
@@ -194,7 +194,7 @@ def test_a_damaged_model_is_refused_by_every_command(damage, told, shop, tmp_pat
         ("evaluate", model, rows, "--json"),
         ("report", model, rows, "-o", tmp_path / "r.html"),
     ):
-        refused(arguments, told)
+        refused(arguments, message)
 
 
 def test_a_safetensors_file_of_another_program_is_refused(tmp_path, refused):
@@ -202,14 +202,14 @@ def test_a_safetensors_file_of_another_program_is_refused(tmp_path, refused):
     refused(("info", tmp_path / "m.safetensors"), "is a safetensors file of another program")
 
 
-def test_a_model_that_is_not_there_is_refused(tmp_path, refused):
+def test_a_missing_model_file_is_refused(tmp_path, refused):
     refused(("info", tmp_path / "m.isthmus"), "no such file")
     refused(("info", tmp_path), "is a folder, not a model file")
 
 
 @contextmanager
 def unwritable_folder() -> Iterator[Path]:
-    """A folder in which this process may write nothing, even where it is run by root."""
+    """Create a folder to which this process cannot write, even as root."""
     root = os.geteuid() == 0
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o755)
@@ -224,26 +224,26 @@ def unwritable_folder() -> Iterator[Path]:
                 os.seteuid(0)
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_any_work(shop):
-    run("kinds")  # what is imported must be read before the rights are given up
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(inputs):
+    run("kinds")  # imports need the permissions that are dropped below
     with unwritable_folder() as folder:
         for command in (
             ("fit", "mnist-sample", "-o", folder / "m.isthmus"),
-            ("encode", shop / "array.isthmus", shop / "array.npy", "-o", folder / "codes.npy"),
-            ("reconstruct", shop / "images.isthmus", shop / "images", "-o", folder / "pictures"),
-            ("report", shop / "array.isthmus", shop / "array.npy", "-o", folder / "r.html"),
+            ("encode", inputs / "array.isthmus", inputs / "array.npy", "-o", folder / "codes.npy"),
+            ("reconstruct", inputs / "images.isthmus", inputs / "images", "-o", folder / "pictures"),
+            ("report", inputs / "array.isthmus", inputs / "array.npy", "-o", folder / "r.html"),
             ("demo", "--folder", folder / "demo"),
         ):
             result = run(*command)
             assert result.exit_code == 2, result.stderr
-            assert "no file can be written there (Permission denied)" in result.stderr
+            assert "cannot write to this folder (Permission denied)" in result.stderr
             assert result.stderr.count("\n") == 1
             assert list(folder.iterdir()) == []
 
 
 @contextmanager
 def full_disk(limit: int) -> Iterator[None]:
-    """No file may grow past so many bytes; Python ignores the signal, so that writing fails as on a full disk."""
+    """Limit the size of files to `limit` bytes, so that writing fails as on a full disk (Python ignores the signal)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
@@ -255,25 +255,25 @@ def full_disk(limit: int) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("command", "output"),
     [
-        (("fit", "{shop}/array.npy", *SMALL), "m.isthmus"),
-        (("fit", "{shop}/array.npy", *SMALL, "--checkpoint-every", "0.001s"), "m.isthmus"),
-        (("encode", "{shop}/array.isthmus", "{shop}/array.npy"), "codes.npy"),
-        (("encode", "{shop}/array.isthmus", "{shop}/array.npy"), "codes.csv"),
-        (("encode", "{shop}/array.isthmus", "{shop}/array.npy"), "codes.parquet"),
-        (("reconstruct", "{shop}/images.isthmus", "{shop}/images"), "pictures"),
-        (("report", "{shop}/array.isthmus", "{shop}/array.npy"), "report.html"),
+        (("fit", "{inputs}/array.npy", *SMALL), "m.isthmus"),
+        (("fit", "{inputs}/array.npy", *SMALL, "--checkpoint-every", "0.001s"), "m.isthmus"),
+        (("encode", "{inputs}/array.isthmus", "{inputs}/array.npy"), "codes.npy"),
+        (("encode", "{inputs}/array.isthmus", "{inputs}/array.npy"), "codes.csv"),
+        (("encode", "{inputs}/array.isthmus", "{inputs}/array.npy"), "codes.parquet"),
+        (("reconstruct", "{inputs}/images.isthmus", "{inputs}/images"), "pictures"),
+        (("report", "{inputs}/array.isthmus", "{inputs}/array.npy"), "report.html"),
     ],
     ids=["fit", "checkpoint", "npy", "csv", "parquet", "pictures", "report"],
 )
-def test_a_full_disk_leaves_nothing_and_is_told_in_one_line(command, output, shop, tmp_path, refused):
-    arguments = (*(part.format(shop=shop) for part in command), "-o", tmp_path / output)
+def test_a_full_disk_gives_one_line_and_leaves_no_file(command, output, inputs, tmp_path, refused):
+    arguments = (*(part.format(inputs=inputs) for part in command), "-o", tmp_path / output)
     with full_disk(64):
         refused(arguments, str(tmp_path / output), "File too large")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "message"),
     [
         ((), None),
         (("fitt",), "No such command 'fitt'. Did you mean 'fit'?"),
@@ -282,11 +282,11 @@ def test_a_full_disk_leaves_nothing_and_is_told_in_one_line(command, output, sho
         (("fit", "mnist-sample"), "Missing option '-o' / '--output'"),
     ],
 )
-def test_wrong_usage_is_one_line(command, told, tmp_path, monkeypatch, refused):
+def test_wrong_usage_is_one_line(command, message, tmp_path, monkeypatch, refused):
     monkeypatch.chdir(tmp_path)
-    if told is None:
+    if message is None:
         result = run(*command)
         assert result.exit_code == 0
         assert "Commands" in result.stdout
     else:
-        refused(command, told)
+        refused(command, message)

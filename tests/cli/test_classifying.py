@@ -1,4 +1,4 @@
-"""`isthmus classify fit` and `predict`: classes from the code of a model."""
+"""`isthmus classify fit` and `predict`."""
 
 import json
 
@@ -14,8 +14,8 @@ QUICK = ("--epochs", "15", "--seed", "0", "--set", "learning_rate=1e-2")
 
 
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory, table):
-    """A model of digits and a classifier of them; a model of a table without its labels. Nothing is written here."""
+def models(tmp_path_factory, table):
+    """Folder with a model and a classifier of digits, and a model of a table. Tests do not write to it."""
     folder = tmp_path_factory.mktemp("classes")
     table.to_csv(folder / "table.csv", index=False)
     small = ("--epochs", "3", "--seed", "0", "--set", "hidden_sizes=32")
@@ -28,46 +28,46 @@ def workshop(tmp_path_factory, table):
     return folder
 
 
-def test_a_classifier_of_digits_reads_most_test_digits(workshop, tmp_path, fine):
-    result = fine("classify", "predict", workshop / "clf", "digits:test", "-o", tmp_path / "p.csv", "--json")
-    told = json.loads(result.stdout)
-    assert told["accuracy"] > 0.85
-    assert f"accuracy: {told['accuracy']:.4f} (539 rows)" in result.stderr
-    assert (told["rows"], told["classes"]) == (539, list(range(10)))
+def test_a_classifier_of_digits_predicts_most_test_labels(models, tmp_path, succeed):
+    result = succeed("classify", "predict", models / "clf", "digits:test", "-o", tmp_path / "p.csv", "--json")
+    facts = json.loads(result.stdout)
+    assert facts["accuracy"] > 0.85
+    assert f"accuracy: {facts['accuracy']:.4f} (539 rows)" in result.stderr
+    assert (facts["rows"], facts["classes"]) == (539, list(range(10)))
     written = pd.read_csv(tmp_path / "p.csv")
     assert list(written.columns) == ["label", *(f"p({digit})" for digit in range(10))]
     np.testing.assert_allclose(written.iloc[:, 1:].sum(axis=1), 1)
     digits = isthmus.data.open("digits:test")
-    model = isthmus.load(workshop / "clf")
+    model = isthmus.load(models / "clf")
     assert written["label"].tolist() == model.predict(digits.X).tolist()
-    assert told["accuracy"] == model.score(digits.X, digits.labels)
+    assert facts["accuracy"] == model.score(digits.X, digits.labels)
 
 
-def test_a_fit_says_what_it_learned(workshop, tmp_path, fine):
-    asked = ("classify", "fit", "digits", "--encoder", workshop / "digits.isthmus", "-o", tmp_path / "clf", *QUICK)
-    result = fine(*asked, "--json")
-    for told in (
+def test_fit_logs_data_classes_and_training(models, tmp_path, succeed):
+    command = ("classify", "fit", "digits", "--encoder", models / "digits.isthmus", "-o", tmp_path / "clf", *QUICK)
+    result = succeed(*command, "--json")
+    for message in (
         "data: digits:train: 1,258 rows, images of 8x8 float32",
-        "classifier: 10 classes from a code of 16 (deep, fine-tuned), 1,132 rows a pass, seed 0",
-        "learning: 15 epochs",
-        "error of the rows held out, and a tenth of their cross-entropy: 0.",
+        "classifier: 10 classes, fine-tuned deep encoder with code size 16, 1,132 training rows, seed 0",
+        "training: 15 epochs",
+        "validation error rate plus 0.1 cross-entropy: 0.",
         f"classifier written to {tmp_path / 'clf'}",
     ):
-        assert told in result.stderr
-    told = json.loads(result.stdout)
-    assert (told["kind"], told["encoder"], told["rows"], told["frozen"]) == ("classifier", "deep", 1132, False)
+        assert message in result.stderr
+    facts = json.loads(result.stdout)
+    assert (facts["kind"], facts["encoder"], facts["rows"], facts["frozen"]) == ("classifier", "deep", 1132, False)
     X = isthmus.data.open("digits:test").X
-    ours, theirs = (isthmus.load(folder / "clf").predict_proba(X) for folder in (tmp_path, workshop))
+    ours, theirs = (isthmus.load(folder / "clf").predict_proba(X) for folder in (tmp_path, models))
     np.testing.assert_array_equal(ours, theirs)
-    quiet = fine(*asked, "--force", "--quiet")
+    quiet = succeed(*command, "--force", "--quiet")
     assert quiet.stdout == quiet.stderr == ""
 
 
-def test_the_options_reach_the_classifier(workshop, tmp_path, fine):
+def test_the_options_reach_the_classifier(models, tmp_path, succeed):
     np.save(tmp_path / "labels.npy", np.array(["a", "b", "?"] * 20))
-    fine(
-        "classify", "fit", workshop / "table.csv", "--labels", tmp_path / "labels.npy", "--unlabeled", "?",
-        "--encoder", workshop / "table.isthmus", "-o", tmp_path / "clf", "--frozen", "--epochs", 2, "--seed", 4,
+    succeed(
+        "classify", "fit", models / "table.csv", "--labels", tmp_path / "labels.npy", "--unlabeled", "?",
+        "--encoder", models / "table.isthmus", "-o", tmp_path / "clf", "--frozen", "--epochs", 2, "--seed", 4,
         "--time-limit", "5m", "--validation", "0.5", "--precision", "fp32", "--device", "cpu",
         "--set", "hidden_noise=0.1", "--set", "hidden_sizes=8,6",
     )  # fmt: skip
@@ -82,29 +82,29 @@ def test_the_options_reach_the_classifier(workshop, tmp_path, fine):
 
 @pytest.mark.parametrize("typed", ["NaN", "nan", ""])
 @pytest.mark.parametrize("classes", [("a", "b"), (3, 4)])
-def test_empty_cells_can_be_named_as_no_label(typed, classes, table, workshop, tmp_path, fine):
+def test_empty_cells_can_be_marked_as_unlabelled(typed, classes, table, models, tmp_path, succeed):
     labels = [classes[0], classes[1], None] * 20
     table.drop(columns="species").assign(species=labels).to_csv(tmp_path / "gaps.csv", index=False)
-    fine(
+    succeed(
         "classify", "fit", tmp_path / "gaps.csv", "--labels", "species", "--unlabeled", typed, "--encoder",
-        workshop / "table.isthmus", "-o", tmp_path / "clf", "--validation", "0", *QUICK,
+        models / "table.isthmus", "-o", tmp_path / "clf", "--validation", "0", *QUICK,
     )  # fmt: skip
     model = isthmus.load(tmp_path / "clf")
     assert (model.classes_.tolist(), model.n_rows_) == (list(classes), 40)
-    asked = ("classify", "predict", tmp_path / "clf", tmp_path / "gaps.csv", "--labels", "species")
-    assert "(40 rows)" in fine(*asked, "-o", tmp_path / "p.csv").stderr
+    command = ("classify", "predict", tmp_path / "clf", tmp_path / "gaps.csv", "--labels", "species")
+    assert "(40 rows)" in succeed(*command, "-o", tmp_path / "p.csv").stderr
 
 
-def test_a_label_that_is_no_number_is_refused_where_labels_are_numbers(workshop, tmp_path, refused):
-    asked = ("classify", "fit", "digits", "--encoder", workshop / "digits.isthmus", "-o", tmp_path / "clf", *QUICK)
-    refused((*asked, "--unlabeled", "foo"), "--unlabeled foo: the labels are numbers; give a number, or NaN for empty")
+def test_a_text_label_is_refused_if_the_labels_are_numbers(models, tmp_path, refused):
+    command = ("classify", "fit", "digits", "--encoder", models / "digits.isthmus", "-o", tmp_path / "clf", *QUICK)
+    refused((*command, "--unlabeled", "foo"), "--unlabeled foo: the labels are numbers")
 
 
 @pytest.mark.parametrize("name", ["p.csv", "p.parquet", "p.npz"])
-def test_classes_of_a_table_are_written_in_each_format(name, workshop, tmp_path, fine, table):
-    asked = ("--labels", "species", "--encoder", workshop / "table.isthmus")
-    fine("classify", "fit", workshop / "table.csv", *asked, "-o", tmp_path / "clf", *QUICK)
-    fine("classify", "predict", tmp_path / "clf", workshop / "table.csv", "-o", tmp_path / name)
+def test_classes_of_a_table_are_written_in_each_format(name, models, tmp_path, succeed, table):
+    command = ("--labels", "species", "--encoder", models / "table.isthmus")
+    succeed("classify", "fit", models / "table.csv", *command, "-o", tmp_path / "clf", *QUICK)
+    succeed("classify", "predict", tmp_path / "clf", models / "table.csv", "-o", tmp_path / name)
     model = isthmus.load(tmp_path / "clf")
     rows = table.drop(columns="species")
     if name.endswith(".npz"):
@@ -118,60 +118,60 @@ def test_classes_of_a_table_are_written_in_each_format(name, workshop, tmp_path,
     assert written["label"].tolist() == model.predict(rows).tolist()
 
 
-def test_labels_of_other_classes_are_only_refused_when_they_were_asked_for(workshop, tmp_path, fine, refused):
+def test_labels_with_unknown_classes_are_refused_only_if_requested(models, tmp_path, succeed, refused):
     digits = isthmus.data.open("digits:test")
     np.savez(tmp_path / "rows.npz", X=digits.X, y=digits.labels + 5)
-    asked = ("classify", "predict", workshop / "clf", tmp_path / "rows.npz", "-o", tmp_path / "p.csv")
-    result = fine(*asked, "--json")
-    assert "note: not compared with the data's own labels: y holds the class 10" in result.stderr
+    command = ("classify", "predict", models / "clf", tmp_path / "rows.npz", "-o", tmp_path / "p.csv")
+    result = succeed(*command, "--json")
+    assert "note: no accuracy computed from the labels in the data: y holds the class 10" in result.stderr
     assert "accuracy" not in json.loads(result.stdout)
     np.save(tmp_path / "labels.npy", digits.labels + 5)
-    refused((*asked, "--force", "--labels", tmp_path / "labels.npy"), "y holds the class 10, which was not among those")
+    refused((*command, "--force", "--labels", tmp_path / "labels.npy"), "y holds the class 10")
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
-        (("fit", "digits", "--encoder", "digits.isthmus", "-o", "clf"), "clf: the file exists; choose a new name"),
+        (("fit", "digits", "--encoder", "digits.isthmus", "-o", "clf"), "clf: the file exists"),
         (("fit", "digits", "--encoder", "no.isthmus", "-o", "new"), "no such file: no.isthmus"),
-        (("fit", "digits", "--encoder", "clf", "-o", "new"), "clf: holds a classifier, not an autoencoder"),
-        (("fit", "table.csv", "--encoder", "table.isthmus", "-o", "new"), "has no labels; name them by --labels"),
+        (("fit", "digits", "--encoder", "clf", "-o", "new"), "clf: contains a classifier, not an autoencoder"),
+        (
+            ("fit", "table.csv", "--encoder", "table.isthmus", "-o", "new"),
+            "has no labels; name a column or a .npy file with --labels",
+        ),
         (
             ("fit", "table.csv", "--encoder", "table.isthmus", "-o", "new", "--labels", "speceis"),
-            "has no column 'speceis'; did you mean 'species'?",
+            "no column 'speceis'; did you mean 'species'?",
         ),
         (
             ("fit", "digits", "--encoder", "digits.isthmus", "-o", "new", "--set", "hidden_nois=1"),
-            "the kind 'classifier' has no setting 'hidden_nois'; did you mean 'hidden_noise'",
+            "kind 'classifier' has no setting 'hidden_nois'; did you mean 'hidden_noise'",
         ),
         (
             ("fit", "digits", "--encoder", "digits.isthmus", "-o", "new", "--epochs", "2", "--set", "max_epochs=3"),
-            "max_epochs is given by an option and by --set max_epochs=...; give it once",
+            "max_epochs is set by an option and by --set max_epochs=...",
         ),
-        (("predict", "digits.isthmus", "digits:test", "-o", "new.csv"), "holds no classifier but a 'deep'; make one"),
-        (
-            ("predict", "clf", "table.csv", "-o", "new.csv"),
-            "column 'city' holds no numbers, and numbers are wanted here",
-        ),
-        (("predict", "clf", "digits:test", "-o", "new.txt"), "the suffix .txt is no format of predictions; use .csv"),
+        (("predict", "digits.isthmus", "digits:test", "-o", "new.csv"), "kind 'deep', not a classifier"),
+        (("predict", "clf", "table.csv", "-o", "new.csv"), "column 'city' is not numeric"),
+        (("predict", "clf", "digits:test", "-o", "new.txt"), "unknown suffix .txt; predictions are written as .csv"),
     ],
 )
-def test_what_cannot_be_done_is_refused_in_one_line(args, told, workshop, monkeypatch, refused):
-    monkeypatch.chdir(workshop)
-    refused(("classify", *args), told)
+def test_invalid_classify_commands_are_refused(args, message, models, monkeypatch, refused):
+    monkeypatch.chdir(models)
+    refused(("classify", *args), message)
 
 
-def test_commands_for_autoencoders_refuse_a_classifier_and_info_tells_of_it(workshop, tmp_path, refused, fine):
+def test_a_classifier_is_refused_by_encode_and_described_by_info(models, tmp_path, refused, succeed):
     for command in (
-        ("encode", workshop / "clf", "digits", "-o", tmp_path / "h.npy"),
-        ("evaluate", workshop / "clf", "digits"),
+        ("encode", models / "clf", "digits", "-o", tmp_path / "h.npy"),
+        ("evaluate", models / "clf", "digits"),
     ):
-        refused(command, "holds a classifier, not an autoencoder; put it to use by isthmus classify predict")
-    told = json.loads(fine("info", workshop / "clf", "--json").stdout)
-    assert (told["kind"], told["code_size"], told["recipe"]["encoder"]) == ("classifier", 16, "deep")
+        refused(command, "contains a classifier, not an autoencoder; use it with isthmus classify predict")
+    facts = json.loads(succeed("info", models / "clf", "--json").stdout)
+    assert (facts["kind"], facts["code_size"], facts["recipe"]["encoder"]) == ("classifier", 16, "deep")
 
 
-def test_help_lists_the_commands_of_classify(fine):
-    words = fine("classify", "--help").stdout
+def test_help_lists_the_commands_of_classify(succeed):
+    words = succeed("classify", "--help").stdout
     assert "fit" in words
     assert "predict" in words

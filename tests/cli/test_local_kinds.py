@@ -1,4 +1,4 @@
-"""The kinds that recirculate and settle, on the command line: fitted, told of, reported, read."""
+"""Recirculation and the recurrent kind on the command line."""
 
 import json
 
@@ -12,14 +12,14 @@ RECURRENT = ("--kind", "recurrent", "--set", "hidden_sizes=6", "--set", "n_sweep
 
 
 @pytest.mark.parametrize(
-    ("chosen", "told_as"),
+    ("chosen", "description"),
     [(("--kind", "recirculation", "--set", "regression=0.5"), "recirculation, 5-3"), (RECURRENT, "recurrent, 5-6-3")],
 )
-def test_it_is_fitted_told_of_and_reported_like_any_kind(chosen, told_as, shop, tmp_path, fine):
-    model, X = tmp_path / "m.isthmus", shop / "array.npy"
-    assert f"model: {told_as}" in fine("fit", X, "-o", model, *chosen, *SMALL).stderr
-    assert json.loads(fine("info", model, "--json").stdout)["kind"] == chosen[1]
-    fine("report", model, X, "-o", tmp_path / "m.html")
-    assert told_as.partition(",")[0] in (tmp_path / "m.html").read_text()
-    fine("encode", model, X, "-o", tmp_path / "codes.npy")
+def test_the_commands_accept_kinds_with_local_learning_rules(chosen, description, inputs, tmp_path, succeed):
+    model, X = tmp_path / "m.isthmus", inputs / "array.npy"
+    assert f"model: {description}" in succeed("fit", X, "-o", model, *chosen, *SMALL).stderr
+    assert json.loads(succeed("info", model, "--json").stdout)["kind"] == chosen[1]
+    succeed("report", model, X, "-o", tmp_path / "m.html")
+    assert description.partition(",")[0] in (tmp_path / "m.html").read_text()
+    succeed("encode", model, X, "-o", tmp_path / "codes.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "codes.npy"), isthmus.load(model).transform(np.load(X)))

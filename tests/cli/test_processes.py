@@ -1,4 +1,4 @@
-"""Commands as processes of their own: Ctrl-C, a kill at any moment, a terminal and a pipe."""
+"""Commands as separate processes: Ctrl-C, a killed run, a terminal and a pipe."""
 
 import json
 import os
@@ -20,8 +20,8 @@ import isthmus.files
 from .commands import run
 
 ISTHMUS = (sys.executable, "-c", "from isthmus.cli import main; main()")
-PATIENCE = 120
-"""Seconds after which a process is given up: no measure of speed, only an end to a hang."""
+TIMEOUT = 120
+"""Seconds until a hanging process fails the test."""
 
 
 @pytest.fixture
@@ -32,29 +32,29 @@ def rows(tmp_path: Path) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """The same number of threads as this process: other sums would be added in another order."""
+    """Environment with the thread count of this process: another count changes the order of sums and so the weights."""
     return {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "TERM": "xterm", "COLUMNS": "100"}
 
 
 def wait_for(happened, process: subprocess.Popen, what: str) -> None:
-    """Until something has happened, in a process that is still running."""
+    """Wait until `happened()` is true while the process runs."""
     began = time.monotonic()
     while not happened():
         assert process.poll() is None, f"ended with {process.returncode} before {what}"
-        assert time.monotonic() - began < PATIENCE, f"no {what}"
+        assert time.monotonic() - began < TIMEOUT, f"no {what}"
         time.sleep(0.01)
 
 
-def test_a_killed_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(rows, tmp_path):
+def test_a_killed_and_resumed_run_gives_the_weights_of_an_uninterrupted_run(rows, tmp_path):
     fit = ("fit", str(rows), "--epochs", "30", "--seed", "3", "--code-size", "3", "--set", "hidden_sizes=64,32",
            "--set", "dropout=0.1", "--precision", "fp32", "--set", "patience=none")  # fmt: skip
     killed, whole, state = tmp_path / "killed", tmp_path / "whole", tmp_path / "killed.checkpoint"
     command = [*ISTHMUS, *fit, "-o", str(killed), "--checkpoint-every", "0.05s"]
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    wait_for(state.exists, process, "state of the run")
-    time.sleep(0.05)  # so that the kill may fall into a writing of the state
+    wait_for(state.exists, process, "checkpoint")
+    time.sleep(0.05)  # the kill may interrupt the writing of a checkpoint
     process.send_signal(signal.SIGKILL)
-    out, log = process.communicate(timeout=PATIENCE)
+    out, log = process.communicate(timeout=TIMEOUT)
     assert process.returncode == -signal.SIGKILL
     assert not killed.exists()
     assert len(isthmus.files.read_tensors(state)[1]["state"]["learning"]["epochs"]) < 29
@@ -63,7 +63,7 @@ def test_a_killed_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(
 
     resumed = run(*fit, "-o", killed, "--resume")
     assert resumed.exit_code == 0, resumed.stderr
-    assert "going on from" in resumed.stderr
+    assert "resuming from" in resumed.stderr
     assert run(*fit, "-o", whole).exit_code == 0
     first, second = (isthmus.load(path) for path in (killed, whole))
     weights, others = first.objective_.state_dict(), second.objective_.state_dict()
@@ -74,11 +74,11 @@ def test_a_killed_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(
 
 
 class Terminal:
-    """A process on a terminal of its own, and all that it shows there."""
+    """A process with its own terminal, and the text it prints there."""
 
     def __init__(self, *args: str) -> None:
         self.master, slave = pty.openpty()
-        # A shell that runs the tests in the background has them ignore Ctrl-C, which a process hands to its children.
+        # A background shell makes its children ignore Ctrl-C; restore the default handler for the new process.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         self.process = subprocess.Popen(
             [*ISTHMUS, *args], env=environment(), stdin=slave, stdout=subprocess.PIPE, stderr=slave
@@ -89,17 +89,17 @@ class Terminal:
         self.shown = ""
 
     def read(self) -> str:
-        """What has been shown until now."""
+        """Return the text printed so far."""
         try:
             while part := os.read(self.master, 65536):
                 self.shown += part.decode(errors="replace")
-        except OSError:  # nothing more at the moment, or the process has gone
+        except OSError:  # no output at the moment, or the process has ended
             pass
         return self.shown
 
     def end(self) -> bytes:
-        """Wait for the process; what it wrote to stdout."""
-        deadline = time.monotonic() + PATIENCE
+        """Wait for the process and return its stdout."""
+        deadline = time.monotonic() + TIMEOUT
         while self.process.poll() is None and time.monotonic() < deadline:
             self.read()
             time.sleep(0.01)
@@ -109,21 +109,21 @@ class Terminal:
             return self.process.stdout.read()
 
 
-def test_ctrl_c_ends_learning_keeps_the_model_and_says_so(rows, tmp_path):
+def test_ctrl_c_stops_training_and_saves_the_model(rows, tmp_path):
     model = tmp_path / "m.isthmus"
     terminal = Terminal("fit", str(rows), "-o", str(model), "--epochs", "100000", "--set", "patience=none", "--json")
     wait_for(lambda: re.search(r"loss \d.*rows/s", terminal.read()), terminal.process, "step on the progress bar")
     terminal.process.send_signal(signal.SIGINT)
-    told = json.loads(terminal.end())
+    facts = json.loads(terminal.end())
     assert terminal.process.returncode == 0, terminal.shown
-    assert told["stopped"] == "interrupted"
-    assert "interrupted: the model as it stood then is kept" in terminal.shown
+    assert facts["stopped"] == "interrupted"
+    assert "interrupted; the model trained so far is kept" in terminal.shown
     assert "Traceback" not in terminal.shown
     assert isthmus.load(model).history_["stopped"] == "interrupted"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.isthmus", "rows.npy"]
 
 
-def test_a_run_that_ctrl_c_ended_goes_on_from_its_checkpoint_and_replaces_what_it_left(rows, tmp_path):
+def test_an_interrupted_run_resumes_from_its_checkpoint_and_overwrites_its_model(rows, tmp_path):
     model, state = tmp_path / "m.isthmus", tmp_path / "m.isthmus.checkpoint"
     fit = (
         "fit",
@@ -138,14 +138,14 @@ def test_a_run_that_ctrl_c_ended_goes_on_from_its_checkpoint_and_replaces_what_i
         "0.05s",
     )
     terminal = Terminal(*fit)
-    wait_for(lambda: terminal.read() is not None and state.exists(), terminal.process, "state of the run")
+    wait_for(lambda: terminal.read() is not None and state.exists(), terminal.process, "checkpoint")
     terminal.process.send_signal(signal.SIGINT)
     terminal.end()
     assert model.exists()
     assert state.exists()
     again = run(*fit, "--resume", "--time-limit", "1s")
     assert again.exit_code == 0, again.stderr
-    assert "going on from" in again.stderr
+    assert "resuming from" in again.stderr
     assert isthmus.load(model).history_["stopped"] != "interrupted"
 
 
@@ -153,14 +153,34 @@ HEAVY = ("torch", "sklearn", "pandas", "numpy", "scipy", "lightning_fabric", "ma
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("fit", "--help"), ("--version",), ()])
-def test_help_waits_for_nothing_heavy(arguments):
+def test_help_imports_no_slow_package(arguments):
     script = (
         "import sys\nfrom isthmus.cli import main\n"
         f"try:\n    main()\nfinally:\n    print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=TIMEOUT)
     assert (done.returncode, done.stderr.strip()) == (0, "[]")
     assert "isthmus" in done.stdout
+
+
+@pytest.mark.parametrize("debug", [True, False])
+def test_isthmus_debug_prints_the_traceback_of_an_internal_error(debug):
+    script = (
+        "import isthmus.estimators.registry as registry\nfrom isthmus.cli import main\nregistry.KINDS = None\nmain()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "kinds"],
+        env=environment() | {"ISTHMUS_DEBUG": "1" if debug else ""},
+        capture_output=True, text=True, timeout=TIMEOUT,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    if debug:
+        assert done.stderr.startswith("Traceback (most recent call last)")
+        assert "inspection.py" in done.stderr
+        assert done.stderr.splitlines()[-1].startswith("AttributeError: ")
+    else:
+        assert done.stderr.startswith("isthmus: error: internal error: AttributeError: ")
+        assert done.stderr.count("\n") == 1
 
 
 def test_a_closed_pipe_gives_no_traceback():

@@ -16,7 +16,7 @@ def _no_data_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def refused() -> Callable[..., AbstractContextManager[None]]:
-    """A context that must end in an `InputError` of one line which holds every fragment."""
+    """Return a context that checks for an `InputError` of one line with every fragment."""
 
     @contextmanager
     def check(*fragments: str) -> Iterator[None]:

@@ -16,7 +16,7 @@ def idx(array, type_code=0x08):
     return header + array.tobytes()
 
 
-def test_npy_gives_the_array_as_it_was_saved(tmp_path, rng):
+def test_npy_returns_the_saved_array(tmp_path, rng):
     X = rng.normal(size=(5, 3)).astype(np.float32)
     np.save(tmp_path / "rows.npy", X)
     read = data.open(tmp_path / "rows.npy")
@@ -25,14 +25,14 @@ def test_npy_gives_the_array_as_it_was_saved(tmp_path, rng):
     assert not isinstance(read.X, np.memmap)
 
 
-def test_a_large_npy_is_mapped_not_read(tmp_path, monkeypatch, rng):
+def test_a_large_npy_is_memory_mapped(tmp_path, monkeypatch, rng):
     X = rng.normal(size=(50, 4))
     np.save(tmp_path / "rows.npy", X)
     monkeypatch.setattr(array_files, "MAP_ABOVE", 1000)
     read = data.open(str(tmp_path / "rows.npy"))
     assert isinstance(read.X, np.memmap)
     np.testing.assert_array_equal(read.X, X)
-    assert "batch by batch" in read.notes[0]
+    assert "in batches" in read.notes[0]
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -42,37 +42,37 @@ def test_both_memory_orders_of_npy_are_read(tmp_path, order):
     np.testing.assert_array_equal(data.open(tmp_path / "rows.npy").X, X)
 
 
-def test_a_truncated_npy_says_how_much_is_missing(tmp_path, refused):
+def test_a_truncated_npy_is_refused_with_both_sizes(tmp_path, refused):
     path = tmp_path / "rows.npy"
     np.save(path, np.zeros((10, 2)))
     path.write_bytes(path.read_bytes()[:-60])
-    with refused(f"{path}: cut short: an array (10, 2) of float64 takes 160 bytes and 100 are there"):
+    with refused(f"{path}: truncated: an array (10, 2) of float64 has 160 bytes, and the file contains 100"):
         data.open(path)
 
 
-def test_a_file_that_is_no_npy_is_refused(tmp_path, refused):
+def test_another_format_with_the_suffix_npy_is_refused(tmp_path, refused):
     path = tmp_path / "rows.npy"
     path.write_text("1,2,3\n")
-    with refused(f"{path}: not a whole .npy file (", "save it again"):
+    with refused(f"{path}: not a complete .npy file (", "save it again"):
         data.open(path)
 
 
 def test_a_pickle_in_npy_is_never_loaded(tmp_path, refused):
     np.save(tmp_path / "rows.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with refused("holds pickled Python objects, which are never loaded"):
+    with refused("contains pickled Python objects, which are never loaded"):
         data.open(tmp_path / "rows.npy")
 
 
 @pytest.mark.parametrize(
     ("array", "words"),
     [
-        (np.zeros(4), "has shape (4,); rows are needed: (n, columns) or images (n, h, w[, c])"),
-        (np.zeros((2, 1, 1, 1, 1)), "rows are vectors or images, at most (n, h, w, c)"),
-        (np.zeros((0, 3)), "has shape (0, 3) and so no rows"),
-        (np.zeros((3, 0)), "has shape (3, 0) and so no columns"),
-        (np.array([["a", "b"]]), "the array holds text (<U1); save numbers, or a table as .csv or .parquet"),
-        (np.zeros((2, 2), complex), "the array holds complex numbers (complex128)"),
-        (np.zeros(2, [("a", "f4")]), "the array holds records"),
+        (np.zeros(4), "has shape (4,); it must be rows (n, columns) or images"),
+        (np.zeros((2, 1, 1, 1, 1)), "images have at most the four dimensions (n, h, w, c)"),
+        (np.zeros((0, 3)), "the array has no rows: its shape is (0, 3)"),
+        (np.zeros((3, 0)), "the array has no columns: its shape is (3, 0)"),
+        (np.array([["a", "b"]]), "the array contains text (<U1); save numbers, or a table as .csv"),
+        (np.zeros((2, 2), complex), "the array contains complex numbers"),
+        (np.zeros(2, [("a", "f4")]), "the array contains records"),
     ],
 )
 def test_arrays_that_are_not_rows_of_numbers_are_refused(tmp_path, refused, array, words):
@@ -82,7 +82,7 @@ def test_arrays_that_are_not_rows_of_numbers_are_refused(tmp_path, refused, arra
 
 
 @pytest.mark.parametrize("names", [("X", "y"), ("x", "y"), ("images", "labels")])
-def test_npz_gives_rows_and_labels_by_their_names(tmp_path, names):
+def test_npz_arrays_are_selected_by_name(tmp_path, names):
     np.savez(tmp_path / "d.npz", **{names[0]: np.ones((3, 2)), names[1]: np.uint8([1, 0, 2])})
     read = data.open(tmp_path / "d.npz")
     assert read.X.shape == (3, 2)
@@ -90,23 +90,23 @@ def test_npz_gives_rows_and_labels_by_their_names(tmp_path, names):
     assert read.labels.dtype == np.int64
 
 
-def test_the_only_array_of_an_npz_is_taken_whatever_its_name(tmp_path):
+def test_a_single_array_of_an_npz_may_have_any_name(tmp_path):
     np.savez(tmp_path / "d.npz", spectra=np.ones((3, 2)))
     assert data.open(tmp_path / "d.npz").X.shape == (3, 2)
 
 
-def test_arrays_of_an_npz_that_are_not_read_are_noted(tmp_path):
+def test_ignored_arrays_of_an_npz_are_noted(tmp_path):
     np.savez(tmp_path / "d.npz", X=np.ones((3, 2)), wavelengths=np.ones(2))
-    assert data.open(tmp_path / "d.npz").notes == ("d.npz: not read: wavelengths",)
+    assert data.open(tmp_path / "d.npz").notes == ("d.npz: arrays ignored: wavelengths",)
 
 
-def test_an_npz_of_unknown_names_says_which_arrays_it_has(tmp_path, refused):
+def test_an_npz_with_unknown_names_is_refused_with_a_list_of_its_arrays(tmp_path, refused):
     np.savez(tmp_path / "d.npz", left=np.ones((3, 2)), right=np.ones((3, 2)))
-    with refused("has the arrays left, right; name the rows X (and labels y), images (and labels)"):
+    with refused("contains the arrays left, right; name the rows X and the labels y"):
         data.open(tmp_path / "d.npz")
 
 
-def test_splits_of_an_npz_are_chosen_and_joined(tmp_path):
+def test_splits_of_an_npz_are_selected_and_joined(tmp_path):
     parts = {"x_train": np.zeros((4, 2)), "y_train": np.arange(4), "x_test": np.ones((2, 2)), "y_test": np.arange(2)}
     path = tmp_path / "d.npz"
     np.savez(path, **parts)
@@ -120,10 +120,10 @@ def test_splits_of_an_npz_are_chosen_and_joined(tmp_path):
 
 def test_an_unknown_split_of_an_npz_is_refused(tmp_path, refused):
     np.savez(tmp_path / "d.npz", x_train=np.zeros((4, 2)), x_test=np.zeros((4, 2)))
-    with refused("has no split 'valid'; it has train, test and all"):
+    with refused("no split 'valid'; choose one of train, test, all"):
         data.open(tmp_path / "d.npz", split="valid")
     np.savez(tmp_path / "e.npz", X=np.zeros((4, 2)))
-    with refused("has no splits, so none is called 'train'"):
+    with refused("has no splits; omit the split 'train'"):
         data.open(tmp_path / "e.npz", split="train")
 
 
@@ -135,7 +135,7 @@ def test_splits_of_different_width_are_not_joined(tmp_path, refused):
 
 def test_labels_of_another_length_are_refused(tmp_path, refused):
     np.savez(tmp_path / "d.npz", X=np.zeros((4, 2)), y=np.zeros(3))
-    with refused("d.npz, array y: labels of shape (3,) for 4 rows; one label a row is needed"):
+    with refused("d.npz, array y: labels of shape (3,) for 4 rows; one label per row"):
         data.open(tmp_path / "d.npz")
 
 
@@ -153,7 +153,7 @@ def test_a_truncated_npz_is_refused(tmp_path, refused, keep, rng):
     np.savez_compressed(path, X=rng.normal(size=(100, 20)))
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content))])
-    with refused(f"{path}: not a whole .npz file", "copy or save it again"):
+    with refused(f"{path}: not a complete .npz file", "copy or save it again"):
         data.open(path)
 
 
@@ -163,19 +163,19 @@ def test_an_npz_damaged_in_the_middle_is_refused(tmp_path, refused, rng):
     content = bytearray(path.read_bytes())
     content[5000:5100] = bytes(100)
     path.write_bytes(bytes(content))
-    with refused(f"{path}: not a whole .npz file", "copy or save it again"):
+    with refused(f"{path}: not a complete .npz file", "copy or save it again"):
         data.open(path)
 
 
 def test_a_pickle_in_npz_is_never_loaded(tmp_path, refused):
     np.savez(tmp_path / "d.npz", X=np.array([[{}]], dtype=object))
-    with refused("holds pickled Python objects, which are never loaded"):
+    with refused("contains pickled Python objects, which are never loaded"):
         data.open(tmp_path / "d.npz")
 
 
 @pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize("stem", ["d-images-idx3-ubyte", "d-images.idx3-ubyte"])
-def test_idx_images_come_with_the_labels_beside_them(tmp_path, rng, zipped, stem):
+def test_idx_images_have_the_labels_of_the_file_next_to_them(tmp_path, rng, zipped, stem):
     X = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
     pack, suffix = (gzip.compress, ".gz") if zipped else (bytes, "")
     (tmp_path / (stem + suffix)).write_bytes(pack(idx(X)))
@@ -188,7 +188,7 @@ def test_idx_images_come_with_the_labels_beside_them(tmp_path, rng, zipped, stem
 
 
 @pytest.mark.parametrize(("code", "dtype"), [(0x0B, ">i2"), (0x0C, ">i4"), (0x0D, ">f4"), (0x0E, ">f8")])
-def test_every_number_type_of_idx_is_read_in_the_order_of_this_machine(tmp_path, code, dtype):
+def test_every_number_type_of_idx_is_converted_to_native_byte_order(tmp_path, code, dtype):
     X = np.array([[1, -2], [300, 4]], dtype)
     (tmp_path / "rows.idx").write_bytes(idx(X, code))
     read = data.open(tmp_path / "rows.idx").X
@@ -196,13 +196,13 @@ def test_every_number_type_of_idx_is_read_in_the_order_of_this_machine(tmp_path,
     assert read.dtype.isnative
 
 
-def test_a_truncated_idx_says_how_much_is_missing(tmp_path, refused):
+def test_a_truncated_idx_is_refused_with_both_sizes(tmp_path, refused):
     path = tmp_path / "a-idx3-ubyte"
     path.write_bytes(idx(np.zeros((4, 5, 3), np.uint8))[:-7])
-    with refused(f"{path}: an IDX array (4, 5, 3) takes 60 bytes and 53 are there; copy or fetch it again"):
+    with refused(f"{path}: an IDX array (4, 5, 3) has 60 bytes, and the file contains 53; copy"):
         data.open(path)
     path.write_bytes(idx(np.zeros((4, 5, 3), np.uint8))[:9])
-    with refused(f"{path}: cut short inside the IDX header"):
+    with refused(f"{path}: truncated within the IDX header"):
         data.open(path)
 
 
@@ -210,19 +210,19 @@ def test_a_truncated_gzip_is_refused(tmp_path, refused, rng):
     path = tmp_path / "a-idx3-ubyte.gz"
     whole = gzip.compress(idx(rng.integers(0, 256, (40, 5, 3), dtype=np.uint8)))
     path.write_bytes(whole[: len(whole) // 2])
-    with refused(f"{path}: cut short or damaged (", "copy or fetch it again"):
+    with refused(f"{path}: truncated or damaged (", "copy or download it again"):
         data.open(path)
 
 
 def test_a_file_of_another_format_under_an_idx_name_is_refused(tmp_path, refused):
     path = tmp_path / "a-idx3-ubyte.gz"
     path.write_bytes(b"<html>not found</html>")
-    with refused(f"{path}: not an IDX file: it begins with the bytes 3c 68 74 6d"):
+    with refused(f"{path}: not an IDX file: it starts with the bytes 3c 68 74 6d"):
         data.open(path)
 
 
-def test_idx_labels_alone_are_no_rows(tmp_path, refused):
+def test_idx_labels_without_images_are_refused(tmp_path, refused):
     path = tmp_path / "a-labels-idx1-ubyte"
     path.write_bytes(idx(np.uint8([1, 2])))
-    with refused(f"{path}: holds one number a row (labels?), not rows; name the file of the images"):
+    with refused(f"{path}: contains one number per row, probably labels; name the file with the images"):
         data.open(path)

@@ -19,7 +19,7 @@ def save(path, pixels, **options):
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "gif", "tif", "PNG"])
-def test_greyscale_images_give_bytes_in_the_order_of_their_names(folder, rng, suffix):
+def test_greyscale_images_are_read_as_bytes_sorted_by_name(folder, rng, suffix):
     X = rng.integers(0, 256, (3, 5, 4), dtype=np.uint8)
     for row in (2, 0, 1):
         save(folder / f"{row}.{suffix}", X[row])
@@ -30,20 +30,20 @@ def test_greyscale_images_give_bytes_in_the_order_of_their_names(folder, rng, su
     assert read.notes == ()
 
 
-def test_colour_images_give_a_last_axis_of_red_green_and_blue(folder, rng):
+def test_colour_images_have_a_last_axis_of_red_green_and_blue(folder, rng):
     X = rng.integers(0, 256, (2, 5, 4, 3), dtype=np.uint8)
     save(folder / "0.png", X[0])
     save(folder / "1.webp", X[1], lossless=True)
     np.testing.assert_array_equal(data.open(folder).X, X)
 
 
-def test_jpeg_images_are_read_nearly_as_they_were(folder):
+def test_jpeg_images_are_read_with_small_error(folder):
     save(folder / "0.jpg", np.full((16, 16), 77, np.uint8))
     save(folder / "1.jpeg", np.full((16, 16), 77, np.uint8))
     assert np.abs(data.open(folder).X.astype(int) - 77).max() <= 1
 
 
-def test_a_palette_of_greys_stays_grey_and_one_of_colours_does_not(folder):
+def test_a_palette_image_is_greyscale_only_if_its_palette_is(folder):
     grey = np.array([[10, 200], [30, 40]], np.uint8)
     Image.fromarray(grey).convert("RGB").quantize(4).save(folder / "0.png")
     with Image.open(folder / "0.png") as saved:
@@ -53,12 +53,12 @@ def test_a_palette_of_greys_stays_grey_and_one_of_colours_does_not(folder):
     np.testing.assert_array_equal(data.open(folder).X[0, 0, 0], [255, 0, 0])
 
 
-def test_grey_among_coloured_images_is_repeated_and_noted(folder):
+def test_greyscale_among_colour_images_is_converted_with_a_note(folder):
     save(folder / "0.png", np.full((2, 2), 9, np.uint8))
     save(folder / "1.png", np.zeros((2, 2, 3), np.uint8))
     read = data.open(folder)
     assert read.X[0].tolist() == [[[9] * 3] * 2] * 2
-    assert read.notes == ("faces: 1 of 2 images without colours, repeated in red, green and blue",)
+    assert read.notes == ("faces: 1 of 2 images converted from greyscale to RGB",)
 
 
 def test_one_bit_and_sixteen_bit_images_become_bytes(folder):
@@ -66,30 +66,30 @@ def test_one_bit_and_sixteen_bit_images_become_bytes(folder):
     save(folder / "1.png", np.array([[256, 65535]], np.uint16))
     read = data.open(folder)
     assert read.X.tolist() == [[[0, 255]], [[1, 255]]]
-    assert read.notes == ("faces: 1 image of 16 bits, cut to the upper 8",)
+    assert read.notes == ("faces: 1 image reduced from 16 to 8 bits",)
 
 
-def test_transparent_pixels_stand_on_white(folder):
+def test_transparent_pixels_are_drawn_on_white(folder):
     grey, alpha = np.array([[100, 100]], np.uint8), np.array([[0, 255]], np.uint8)
     Image.merge("LA", [Image.fromarray(grey), Image.fromarray(alpha)]).save(folder / "0.png")
     read = data.open(folder)
     assert read.X.tolist() == [[[255, 100]]]
-    assert read.notes == ("faces: 1 image with transparency, put on white",)
+    assert read.notes == ("faces: 1 image with transparency drawn on white",)
 
 
-def test_the_rotation_of_a_camera_is_applied(folder):
+def test_the_exif_orientation_is_applied(folder):
     exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn clockwise shows it upright
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise
     Image.fromarray(np.array([[1, 2, 3]], np.uint8)).save(folder / "0.png", exif=exif)
     assert data.open(folder).X.tolist() == [[[1], [2], [3]]]
 
 
-def test_of_an_animation_the_first_picture_is_read(folder):
+def test_the_first_frame_of_an_animation_is_read(folder):
     frames = [Image.fromarray(np.full((2, 2), value, np.uint8)) for value in (7, 200)]
     frames[0].save(folder / "0.gif", save_all=True, append_images=frames[1:])
     read = data.open(folder)
     assert np.unique(read.X).tolist() == [7]
-    assert "1 file with several pictures, of which the first was read" in read.notes[0]
+    assert "1 file with several frames; only the first was read" in read.notes[0]
 
 
 def test_sub_folders_are_labels(folder):
@@ -102,34 +102,34 @@ def test_sub_folders_are_labels(folder):
     assert data.open(f"{folder}:dog").row_names == ("1.png",)
 
 
-def test_a_split_that_is_no_sub_folder_is_refused(folder, refused):
+def test_a_split_without_a_sub_folder_is_refused(folder, refused):
     save(folder / "cat" / "1.png", np.zeros((2, 2), np.uint8))
-    with refused(f"{folder}: has no sub-folder 'dog' to read as a split; it has cat"):
+    with refused(f"{folder}: no sub-folder 'dog' for this split; it has cat"):
         data.open(folder, split="dog")
 
 
-def test_other_and_hidden_files_are_passed_over(folder):
+def test_other_and_hidden_files_are_skipped(folder):
     save(folder / "0.png", np.zeros((2, 2), np.uint8))
     (folder / "._0.png").write_bytes(b"a fork of the file system")
     (folder / "readme.txt").write_text("hello")
     read = data.open(folder)
     assert len(read.X) == 1
-    assert read.notes == ("faces: 1 file passed over, such as readme.txt",)
+    assert read.notes == ("faces: 1 file skipped, such as readme.txt",)
 
 
-def test_mixed_sizes_are_refused_with_the_first_five_offenders(folder, refused):
+def test_mixed_sizes_are_refused_with_five_examples(folder, refused):
     for i in range(10):
         save(folder / f"a{i}.png", np.zeros((4, 3), np.uint8))
     for i in range(7):
         save(folder / f"b{i}.png", np.zeros((5, 6), np.uint8))
     with refused(
         f"{folder}: 7 of 17 images are not 4x3 (height x width) like the other 10: b0.png 5x6, b1.png 5x6, "
-        "b2.png 5x6, b3.png 5x6, b4.png 5x6 and 2 more; bring all to one size with resize=(4, 3) (--resize 4x3)"
+        "b2.png 5x6, b3.png 5x6, b4.png 5x6 and 2 more; resize all with resize=(4, 3) (--resize 4x3)"
     ):
         data.open(folder)
 
 
-def test_resize_brings_every_image_to_one_size(folder):
+def test_resize_gives_all_images_one_size(folder):
     save(folder / "0.png", np.full((4, 3), 50, np.uint8))
     save(folder / "1.png", np.full((9, 8), 60, np.uint8))
     X = data.open(folder, resize=(6, 5)).X
@@ -137,16 +137,16 @@ def test_resize_brings_every_image_to_one_size(folder):
     assert [np.unique(x).tolist() for x in X] == [[50], [60]]
 
 
-def test_resize_of_arrays_is_for_images_of_bytes(refused, rng):
+def test_only_arrays_of_bytes_can_be_resized(refused, rng):
     grey = np.full((2, 4, 4), 9, np.uint8)
     assert data.open(grey, resize=(2, 3)).X.tolist() == [[[9] * 3] * 2] * 2
     assert data.open(np.zeros((2, 4, 4, 3), np.uint8), resize=(2, 3)).X.shape == (2, 2, 3, 3)
     assert data.open(np.zeros((2, 4, 4, 1), np.uint8), resize=(2, 3)).X.shape == (2, 2, 3, 1)
-    with refused("resize is for images of bytes (n, h, w) or (n, h, w, c), and this is an array (3, 4) of float64"):
+    with refused("only images of bytes (n, h, w) or (n, h, w, c) can be resized; found an array (3, 4) of float64"):
         data.open(np.zeros((3, 4)), resize=(2, 2))
-    with refused("and this is a Documents"):
+    with refused("found a Documents"):
         data.open(["a text"], resize=(2, 2))
-    with refused("resize=(0, 2) is not a height and a width in pixels, such as (28, 28)"):
+    with refused("resize=(0, 2) must be a height and a width in pixels"):
         data.open(grey, resize=(0, 2))
 
 
@@ -157,7 +157,7 @@ def test_resize_of_arrays_is_for_images_of_bytes(refused, rng):
 def test_a_corrupt_image_is_named(folder, refused, content, words):
     save(folder / "0.png", np.zeros((2, 2), np.uint8))
     (folder / "bad.png").write_bytes(content)
-    with refused(f"{folder / 'bad.png'}: not a readable image ({words})", "replace it or take it out of the folder"):
+    with refused(f"{folder / 'bad.png'}: not a readable image ({words})", "replace it, or remove it from the folder"):
         data.open(folder)
 
 
@@ -172,51 +172,51 @@ def test_a_truncated_image_is_named(folder, refused, rng, suffix):
 
 
 def test_a_folder_without_images_is_refused(folder, refused):
-    with refused(f"{folder}: no images in this folder; it needs files that end in .png, .jpg"):
+    with refused(f"{folder}: no images in this folder; images end in .png, .jpg"):
         data.open(folder)
     (folder / "notes.txt").write_text("")
-    with refused("no images in this folder (but 1 other file, such as notes.txt)"):
+    with refused("no images in this folder, only 1 other file such as notes.txt"):
         data.open(folder)
 
 
 def test_pixels_of_thirty_two_bits_are_refused(folder, refused):
     save(folder / "0.tif", np.zeros((2, 2), np.float32))
-    with refused("0.tif has pixels of 32 bits (1 such image)", "save them with 8 bits"):
+    with refused("0.tif has 32-bit pixels (1 such image)", "save them with 8 bits"):
         data.open(folder)
 
 
-def test_one_image_is_not_a_folder(folder, refused):
+def test_a_single_image_file_is_refused(folder, refused):
     save(folder / "0.png", np.zeros((2, 2), np.uint8))
-    with refused(f"{folder / '0.png'}: is one image; name the folder that holds the images"):
+    with refused(f"{folder / '0.png'}: a single image; name the folder that contains the images"):
         data.open(folder / "0.png")
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 4), (3, 5, 4, 1), (3, 5, 4, 3)])
-def test_written_images_are_read_again_as_they_were(tmp_path, rng, shape):
+def test_written_images_are_read_back_unchanged(tmp_path, rng, shape):
     X = rng.integers(0, 256, shape, dtype=np.uint8)
     data.write_images(tmp_path / "out", X)
     np.testing.assert_array_equal(data.open(tmp_path / "out").X.reshape(shape), X)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_images_with_channels_first_are_written_too(tmp_path, rng):
+def test_images_with_channels_first_are_written(tmp_path, rng):
     X = rng.integers(0, 256, (2, 3, 5, 4), dtype=np.uint8)
     data.write_images(tmp_path / "out", X)
     np.testing.assert_array_equal(data.open(tmp_path / "out").X, np.moveaxis(X, 1, -1))
 
 
-def test_a_range_of_values_says_what_black_and_white_are(tmp_path):
+def test_value_range_sets_black_and_white(tmp_path):
     data.write_images(tmp_path / "out", np.array([[[-2.0, -1.0, 0.0, 1.0, 3.0]]]), value_range=(-1, 1))
     assert data.open(tmp_path / "out").X.tolist() == [[[0, 0, 128, 255, 255]]]
 
 
-def test_names_of_written_images_keep_their_folders_and_stay_apart(tmp_path):
+def test_names_of_written_images_keep_their_folders_and_are_unique(tmp_path):
     names = ["cat/1.jpg", "cat/1.gif", "2.png"]
     data.write_images(tmp_path / "out", np.zeros((3, 2, 2), np.uint8), names)
     assert data.open(tmp_path / "out").row_names == ("2.png", "cat/1.gif.png", "cat/1.jpg.png")
 
 
-def test_row_numbers_as_names_sort_in_the_order_of_the_rows(tmp_path):
+def test_row_numbers_as_names_sort_in_row_order(tmp_path):
     data.write_images(tmp_path / "out", np.arange(12, dtype=np.uint8).reshape(12, 1, 1))
     assert data.open(tmp_path / "out").X.ravel().tolist() == list(range(12))
 
@@ -224,29 +224,29 @@ def test_row_numbers_as_names_sort_in_the_order_of_the_rows(tmp_path):
 @pytest.mark.parametrize(
     ("images", "names", "words"),
     [
-        (np.zeros((3, 4)), None, "an array of shape (3, 4) is not images"),
-        (np.zeros((1, 2, 2)), ["a", "b"], "2 names for 1 image; one name an image is needed"),
-        (np.zeros((1, 2, 2)), ["../a"], "the name '../a' leads out of the folder"),
-        (np.zeros((1, 2, 2)), ["/a"], "the name '/a' leads out of the folder"),
-        (np.zeros((2, 2, 2)), ["a.png", "a.png"], "two images are called 'a.png.png'; give each a name of its own"),
-        (np.array([[[0.0]], [[np.nan]]]), None, "image 1 has pixels that are NaN or infinite"),
+        (np.zeros((3, 4)), None, "an array of shape (3, 4) cannot be written as images"),
+        (np.zeros((1, 2, 2)), ["a", "b"], "2 names for 1 image; one name per image"),
+        (np.zeros((1, 2, 2)), ["../a"], "the name '../a' lies outside the folder"),
+        (np.zeros((1, 2, 2)), ["/a"], "the name '/a' lies outside the folder"),
+        (np.zeros((2, 2, 2)), ["a.png", "a.png"], "two images have the name 'a.png.png'"),
+        (np.array([[[0.0]], [[np.nan]]]), None, "image 1 contains NaN or infinite pixels"),
     ],
 )
-def test_what_cannot_be_written_as_images_is_refused_and_nothing_written(tmp_path, refused, images, names, words):
+def test_invalid_images_and_names_are_refused_and_nothing_is_written(tmp_path, refused, images, names, words):
     with refused(words):
         data.write_images(tmp_path / "out", images, names)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_folder_is_replaced_only_by_force_and_only_if_it_holds_images(tmp_path, refused):
+def test_an_existing_folder_is_replaced_only_by_force_and_only_if_it_contains_images(tmp_path, refused):
     out = data.write_images(tmp_path / "out", np.zeros((3, 2, 2), np.uint8))
-    with refused(f"{out}: the folder exists; choose a new name, or replace it with force=True (--force)"):
+    with refused(f"{out}: the folder exists; choose another name, or replace it with force=True (--force)"):
         data.write_images(out, np.ones((1, 2, 2), np.uint8))
     assert len(data.open(out).X) == 3
     data.write_images(out, np.ones((1, 2, 2), np.uint8), force=True)
     assert data.open(out).X.tolist() == [[[1, 1], [1, 1]]]
     (out / "thesis.tex").write_text("years of work")
-    with refused("holds files that are not PNG (thesis.tex); it is never replaced"):
+    with refused("contains files that are not PNG, such as thesis.tex, and is never replaced"):
         data.write_images(out, np.zeros((1, 2, 2), np.uint8), force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -255,11 +255,11 @@ def test_an_unwritable_folder_raises(tmp_path, refused):
     with refused("out: could not be written (No such file or directory)"):
         data.write_images(tmp_path / "missing" / "out", np.zeros((1, 2, 2), np.uint8))
     (tmp_path / "file").write_text("")
-    with refused("file: a file has this name; choose another name for the folder"):
+    with refused("file: a file with this name exists"):
         data.write_images(tmp_path / "file", np.zeros((1, 2, 2), np.uint8))
 
 
-def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path, refused, monkeypatch):
+def test_a_full_disk_leaves_no_files(tmp_path, refused, monkeypatch):
     whole = Image.Image.save
 
     def save(image, path, *args, **kwargs):
@@ -268,6 +268,6 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path, refused, monkeypat
         whole(image, path, *args, **kwargs)
 
     monkeypatch.setattr(Image.Image, "save", save)
-    with refused("out: could not be written (No space left on device); nothing was left there"):
+    with refused("out: could not be written (No space left on device); no files were left"):
         data.write_images(tmp_path / "out", np.zeros((3, 2, 2), np.uint8))
     assert list(tmp_path.iterdir()) == []

@@ -38,7 +38,7 @@ def write_idx(path, array):
     path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
 
 
-def test_the_shipped_sample_is_balanced_real_digits():
+def test_mnist_sample_is_balanced():
     train, test, whole = (data.open(f"mnist-sample:{split}") for split in ("train", "test", "all"))
     assert train.X.shape == (5000, 28, 28)
     assert test.X.shape == (1000, 28, 28)
@@ -49,29 +49,29 @@ def test_the_shipped_sample_is_balanced_real_digits():
     assert data.open("mnist-sample").name == "mnist-sample:train"
 
 
-def test_the_shipped_sample_is_small_and_says_its_licence():
+def test_mnist_sample_is_small_and_has_a_licence_file():
     assert named.SAMPLE.stat().st_size <= 1.5e6
     assert "CC BY-SA 3.0" in (named.SAMPLE.parent / "LICENCE-mnist-sample.md").read_text()
 
 
-def test_the_classes_of_the_sample_look_apart():
+def test_the_nearest_class_mean_classifies_mnist_sample():
     train, test = data.open("mnist-sample"), data.open("mnist-sample", split="test")
     means = np.stack([train.X[train.labels == digit].mean(0) for digit in range(10)]).reshape(10, -1)
     distances = ((test.X.reshape(-1, 1, 784).astype(float) - means) ** 2).sum(-1)
-    assert (distances.argmin(1) == test.labels).mean() > 0.75  # the nearest mean does that on MNIST
+    assert (distances.argmin(1) == test.labels).mean() > 0.75  # accuracy of the nearest class mean on MNIST
 
 
-def test_digits_are_cut_within_each_class_without_overlap():
+def test_digits_are_split_within_each_class_without_overlap():
     train, test, whole = (data.open(f"digits:{split}") for split in ("train", "test", "all"))
     assert whole.X.shape == (1797, 8, 8)
     assert (whole.X.min(), whole.X.max()) == (0, 1)
     assert len(train.X) + len(test.X) == 1797
     share = np.bincount(train.labels) / np.bincount(whole.labels)
     assert np.abs(share - 0.7).max() < 0.01
-    assert "no official split: 1,258 of 1,797 rows, cut 70/30 within each class, seed 0" in train.notes
+    assert "no official split: 1,258 of 1,797 rows, split 70/30 within each class, seed 0" in train.notes
 
 
-def test_the_cut_is_seeded_and_complete():
+def test_the_split_is_seeded_and_complete():
     labels = np.array([0] * 90 + [1] * 10)
     train, test = named.stratified(labels, "train"), named.stratified(labels, "test")
     np.testing.assert_array_equal(np.sort(np.concatenate([train, test])), np.arange(100))
@@ -102,7 +102,7 @@ def test_cifar_and_olivetti_are_read_from_the_data_home(home, rng):
     assert (faces.X.shape, faces.labels.dtype, faces.name) == ((4, 32, 32), np.int64, "olivetti")
 
 
-def test_reuters_gives_documents_and_their_topics(home):
+def test_reuters_returns_documents_and_topics(home):
     records = [
         {"id": 1, "split": "train", "topics": ["cocoa"], "title": "T", "body": "b"},
         {"id": 2, "split": "test", "topics": ["grain", "corn"], "title": "U", "body": ""},
@@ -121,7 +121,7 @@ def test_reuters_gives_documents_and_their_topics(home):
 
 
 @pytest.mark.parametrize("name", ["adbench/cardio", "adbench/Cardio"])
-def test_adbench_sets_are_found_by_their_name_without_the_number(home, rng, name):
+def test_adbench_sets_are_found_by_name_without_number(home, rng, name):
     (home / "adbench").mkdir()
     np.savez(home / "adbench" / "6_cardio.npz", X=rng.normal(size=(20, 3)), y=np.repeat([0, 1], 10))
     read = data.open(name)
@@ -138,22 +138,24 @@ def test_a_file_inside_a_folder_called_adbench_is_a_file(home, monkeypatch):
     assert data.open("adbench/6_cardio.npz").X.shape == (4, 3)
 
 
-def test_a_name_wins_over_a_folder_and_says_so(tmp_path, monkeypatch):
+def test_a_named_set_takes_precedence_over_a_folder_with_a_note(tmp_path, monkeypatch):
     (tmp_path / "mnist-sample").mkdir()
     monkeypatch.chdir(tmp_path)
     assert "write ./mnist-sample for the file or folder" in data.open("mnist-sample").notes[0]
 
 
-def test_unknown_splits_and_sets_say_what_there_is(refused):
-    with refused("mnist-sample: has no split 'valid'; it has mnist-sample:train, mnist-sample:test, mnist-sample:all"):
+def test_unknown_splits_and_sets_are_refused_with_suggestions(refused):
+    with refused(
+        "mnist-sample: no split 'valid'; choose one of mnist-sample:train, mnist-sample:test, mnist-sample:all"
+    ):
         data.open("mnist-sample:valid")
-    with refused("olivetti: has no split 'train'; it has olivetti:all"):
+    with refused("olivetti: no split 'train'; choose one of olivetti:all"):
         data.open("olivetti:train")
-    with refused("asks for the split 'test', and split='train' for another; choose one"):
+    with refused("two splits requested, 'test' and split='train'; choose one"):
         data.open("mnist-sample:test", split="train")
     with refused("adbench/cardo: ADBench has no such set; did you mean 'cardio'?"):
         data.open("adbench/cardo")
-    with refused("mnist-sample: a named set brings its own labels"):
+    with refused("mnist-sample: a named data set includes its labels"):
         data.open("mnist-sample", label_column="digit")
 
 
@@ -163,11 +165,11 @@ def test_unknown_splits_and_sets_say_what_there_is(refused):
         (
             "mnist",
             (
-                "mnist: not at hand: ISTHMUS_DATA_HOME is not set and scikit-learn could not fetch mnist_784 "
+                "mnist: data set not found: ISTHMUS_DATA_HOME is not set and scikit-learn could not fetch mnist_784 "
                 "from OpenML (<urlopen error no network>)",
                 "get train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, "
                 "t10k-labels-idx1-ubyte.gz from https://",
-                "put them into FOLDER/mnist, with ISTHMUS_DATA_HOME=FOLDER",
+                "put them into FOLDER/mnist, and set ISTHMUS_DATA_HOME=FOLDER",
             ),
         ),
         ("olivetti", ("could not fetch the Olivetti faces", "put it into FOLDER/olivetti")),
@@ -176,17 +178,17 @@ def test_unknown_splits_and_sets_say_what_there_is(refused):
         ("adbench/cardio", ("get 6_cardio.npz from https://github.com/Minqi824/ADBench", "FOLDER/adbench")),
     ],
 )
-def test_a_missing_set_says_where_to_get_it_and_where_to_put_it(offline, refused, name, fragments):
+def test_a_missing_set_names_its_source_and_its_folder(offline, refused, name, fragments):
     with refused(*fragments):
         data.open(name)
 
 
 def test_a_data_home_without_the_set_names_the_missing_file(home, offline, refused):
-    with refused(f"cifar10-10k: not at hand: {home / 'cifar10'} has no cifar10-10k.npz; get"):
+    with refused(f"cifar10-10k: data set not found: {home / 'cifar10'} has no cifar10-10k.npz; get"):
         data.open("cifar10-10k")
 
 
-def test_mnist_comes_from_openml_in_the_same_form(monkeypatch):
+def test_mnist_from_openml_has_the_same_form(monkeypatch):
     import sklearn.datasets
 
     def fetch(name, version, as_frame):
@@ -202,7 +204,7 @@ def test_mnist_comes_from_openml_in_the_same_form(monkeypatch):
     assert set(test.labels) == {7}
 
 
-def test_olivetti_comes_from_scikit_learn_in_the_same_bytes(monkeypatch, rng):
+def test_olivetti_from_scikit_learn_has_the_same_bytes(monkeypatch, rng):
     import sklearn.datasets
 
     X = rng.integers(0, 243, (3, 64, 64)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Model space and back: what is learned of the rows, and what is refused."""
+"""Preprocessing: model space and back, and refusal of invalid rows."""
 
 import json
 
@@ -15,7 +15,7 @@ from isthmus.errors import InputError
 RNG = np.random.default_rng(0)
 
 
-def everything(preprocessor: Preprocessor, X) -> np.ndarray:
+def model_space(preprocessor: Preprocessor, X) -> np.ndarray:
     rows = preprocessor.rows(X)
     return rows.batch(torch.arange(len(rows))).x.numpy()
 
@@ -46,59 +46,59 @@ ROUND_TRIPS = {
 
 @pytest.mark.parametrize("scaling", ["auto", "standard", "minmax"])
 @pytest.mark.parametrize("name", ROUND_TRIPS)
-def test_restoring_model_space_gives_the_rows_back_in_their_units(name, scaling):
+def test_inverse_transform_restores_the_rows(name, scaling):
     X = ROUND_TRIPS[name]
     preprocessor = Preprocessor.from_data(X, scaling=scaling)
-    back = preprocessor.inverse_transform(everything(preprocessor, X))
+    back = preprocessor.inverse_transform(model_space(preprocessor, X))
     assert back.shape == X.shape
     spread = float(X.astype(float).std())
     np.testing.assert_allclose(back.astype(float), X.astype(float), atol=2e-6 * max(spread, 1))
 
 
 @pytest.mark.parametrize("name", ROUND_TRIPS)
-def test_a_preprocessor_survives_the_file(name):
+def test_a_preprocessor_survives_a_round_trip_through_its_file(name):
     X = ROUND_TRIPS[name]
     preprocessor = Preprocessor.from_data(X)
     tensors, config = preprocessor.to_file()
     again = Preprocessor.from_file(tensors, json.loads(json.dumps(config)))
-    np.testing.assert_array_equal(everything(again, X), everything(preprocessor, X))
+    np.testing.assert_array_equal(model_space(again, X), model_space(preprocessor, X))
 
 
-def test_bytes_go_to_the_unit_interval_and_images_are_flattened_channels_first():
+def test_bytes_are_scaled_to_the_unit_interval_and_images_flattened_channels_first():
     X = np.zeros((2, 4, 4, 3), np.uint8)
     X[0, :, :, 2] = 255
     X[1, 0, 0, 0] = 51
     preprocessor = Preprocessor.from_data(X)
-    x = everything(preprocessor, X)
+    x = model_space(preprocessor, X)
     assert preprocessor.image_shape == (3, 4, 4)
     np.testing.assert_array_equal(x[0], np.repeat([0, 0, 1], 16))
     assert x[1, 0] == pytest.approx(0.2, rel=1e-6)
 
 
-def test_automatic_scaling_standardises_columns_and_leaves_the_unit_interval_alone():
+def test_automatic_scaling_standardises_columns_outside_the_unit_interval():
     X = RNG.normal([5, -3], [2, 0.1], (500, 2))
-    x = everything(Preprocessor.from_data(X), X)
+    x = model_space(Preprocessor.from_data(X), X)
     np.testing.assert_allclose(x.mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(x.std(0), 1, atol=1e-6)
     unit = RNG.random((50, 3))
-    np.testing.assert_array_equal(everything(Preprocessor.from_data(unit), unit), unit.astype(np.float32))
+    np.testing.assert_array_equal(model_space(Preprocessor.from_data(unit), unit), unit.astype(np.float32))
 
 
-def test_a_constant_column_stays_and_is_named():
+def test_a_constant_column_is_kept_and_recorded():
     X = np.column_stack([RNG.normal(size=20), np.full(20, 7.0)])
     preprocessor = Preprocessor.from_data(X)
     assert preprocessor.constant == [1]
-    assert (everything(preprocessor, X)[:, 1] == 0).all()
+    assert (model_space(preprocessor, X)[:, 1] == 0).all()
 
 
-def test_a_table_gets_the_unit_that_fits_each_column_and_comes_back_in_its_own_words():
+def test_units_of_a_table_are_inferred_and_its_values_restored():
     X = table()
     preprocessor = Preprocessor.from_data(X)
     units = [column.unit for column in preprocessor.table]
     assert units == ["real", "categorical", "binary", "binary", "count", "real"]
     assert preprocessor.columns[1:4] == ["city=Bern", "city=Oslo", "city=Rome"]
     assert [len(group["columns"]) for group in preprocessor.groups] == [1, 3, 1, 1, 1, 1]
-    back = preprocessor.inverse_transform(everything(preprocessor, X))
+    back = preprocessor.inverse_transform(model_space(preprocessor, X))
     assert list(back.columns) == list(X.columns)
     for name in ("city", "smokes", "member"):
         assert back[name].tolist() == X[name].tolist()
@@ -106,22 +106,22 @@ def test_a_table_gets_the_unit_that_fits_each_column_and_comes_back_in_its_own_w
                                X[["age", "children", "year"]].to_numpy(float), rtol=1e-6)  # fmt: skip
     tensors, config = preprocessor.to_file()
     again = Preprocessor.from_file(tensors, json.loads(json.dumps(config)))
-    pd.testing.assert_frame_equal(again.inverse_transform(everything(again, X)), back)
+    pd.testing.assert_frame_equal(again.inverse_transform(model_space(again, X)), back)
 
 
-def test_columns_are_found_by_name_whatever_their_order():
+def test_columns_are_matched_by_name():
     X = table()
     preprocessor = Preprocessor.from_data(X)
-    np.testing.assert_array_equal(everything(preprocessor, X[X.columns[::-1]]), everything(preprocessor, X))
+    np.testing.assert_array_equal(model_space(preprocessor, X[X.columns[::-1]]), model_space(preprocessor, X))
 
 
-def test_units_and_categories_overrule_what_a_column_looks_like():
+def test_units_and_categories_override_the_inferred_units():
     learned = Preprocessor.from_data(table(), categories=["year"], units={"children": "real"})
     assert {c.name: c.unit for c in learned.table}["year"] == "categorical"
     assert {c.name: c.unit for c in learned.table}["children"] == "real"
 
 
-def test_one_category_may_be_named_alone_and_columns_may_have_numbers_for_names():
+def test_categories_may_be_one_name_and_column_names_may_be_numbers():
     assert {c.name: c.unit for c in Preprocessor.from_data(table(), categories="year").table}["year"] == "categorical"
     numbered = pd.DataFrame({0: [1.5, 2.5, 2.5, 1.5], 1: [7, 0, 8, 7]})
     assert [c.unit for c in Preprocessor.from_data(numbered, categories=[0], units={1: "real"}).table] == [
@@ -135,15 +135,15 @@ def test_one_category_may_be_named_alone_and_columns_may_have_numbers_for_names(
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"when": pd.to_datetime(["2020-01-01"] * 4)}, "column 'when' holds dates; exclude it"),
-        ({"when": ["2020-01-01", "2021-03-01", "2020-02-02", "2020-05-05"]}, "column 'when' holds dates"),
+        ({"when": pd.to_datetime(["2020-01-01"] * 4)}, "column 'when' contains dates; exclude it"),
+        ({"when": ["2020-01-01", "2021-03-01", "2020-02-02", "2020-05-05"]}, "column 'when' contains dates"),
         ({"age": [1.0, np.nan, 3.0, 4.0]}, "NaN (a missing value) at row 1, column 'age'"),
         ({"age": [1.0, 2.0, np.inf, 4.0]}, "infinity at row 2, column 'age'"),
-        ({"odd": [[1], [2], [3], [4]]}, "column 'odd' holds list values"),
+        ({"odd": [[1], [2], [3], [4]]}, "column 'odd' contains list values"),
         ({"z": [1 + 2j] * 4}, "Complex data not supported"),
     ],
 )
-def test_what_is_no_number_and_no_category_is_refused_by_name(change, text):
+def test_invalid_columns_are_refused_by_name(change, text):
     with pytest.raises(InputError) as refused:
         Preprocessor.from_data(table().assign(**change))
     assert text in str(refused.value)
@@ -152,7 +152,7 @@ def test_what_is_no_number_and_no_category_is_refused_by_name(change, text):
 
 def test_free_text_is_refused_by_name_with_an_example():
     X = pd.DataFrame({"a": range(100), "note": [f"remark number {i}" for i in range(100)]})
-    with pytest.raises(InputError, match="column 'note' holds free text .100 different values in 100 rows"):
+    with pytest.raises(InputError, match="column 'note' contains free text .100 different values in 100 rows"):
         Preprocessor.from_data(X)
 
 
@@ -160,36 +160,36 @@ def test_other_columns_other_levels_and_other_widths_are_refused():
     preprocessor = Preprocessor.from_data(table())
     with pytest.raises(InputError, match="missing 'age'; unknown 'ages'"):
         preprocessor.rows(table().rename(columns={"age": "ages"}))
-    with pytest.raises(InputError, match="column 'city' holds 'Paris' at row 2, which is none of the 3 values"):
+    with pytest.raises(InputError, match="column 'city' contains 'Paris' at row 2, which is not one of the 3 values"):
         preprocessor.rows(table().assign(city=["Bern", "Oslo", "Paris", "Rome"]))
-    with pytest.raises(InputError, match="column 'age' held numbers .* found 'old' at row 0"):
+    with pytest.raises(InputError, match="column 'age' was numeric .* found 'old' at row 0"):
         preprocessor.rows(table().assign(age=["old", 1, 2, 3]))
     arrays = Preprocessor.from_data(ROUND_TRIPS["vectors"])
     with pytest.raises(
         InputError, match=r"each row has shape \(5,\), but the model was fitted on rows of shape \(6,\)"
     ):
         arrays.rows(np.zeros((3, 5)))
-    with pytest.raises(InputError, match="the model was fitted on a table; this is an array"):
+    with pytest.raises(InputError, match="the model was fitted on a table; found an array"):
         preprocessor.rows(np.zeros((3, 6)))
 
 
 @pytest.mark.parametrize(("missing", "value"), [("mean", 5.0), ("median", 3.0)])
-def test_missing_and_infinite_values_are_filled_where_asked(missing, value):
+def test_missing_and_infinite_values_are_filled_on_request(missing, value):
     X = np.array([[1.0, 0], [3, 1], [11, 0], [np.nan, 1], [np.inf, 1]])
     preprocessor = Preprocessor.from_data(X, missing=missing, scaling="none")
-    x = everything(preprocessor, X)
+    x = model_space(preprocessor, X)
     np.testing.assert_allclose(x[3:, 0], value)
-    np.testing.assert_allclose(everything(preprocessor, np.array([[np.nan, np.nan]]))[0, 0], value)
+    np.testing.assert_allclose(model_space(preprocessor, np.array([[np.nan, np.nan]]))[0, 0], value)
 
 
-def test_masked_values_are_marked_in_the_batch():
+def test_missing_values_are_masked_in_the_batch():
     X = np.array([[1.0, 0], [3, np.nan], [11, 0]])
     batch = Preprocessor.from_data(X, missing="mask").rows(X).batch(torch.arange(3))
     assert batch.mask.tolist() == [[1, 1], [1, 0], [1, 1]]
     assert batch.x[1, 1] == 0
 
 
-def test_a_missing_category_is_one_cell_of_the_users_column():
+def test_a_missing_category_counts_as_one_missing_value():
     frame = pd.DataFrame({"x": np.arange(9.0), "city": list("abcabcabc")})
     frame.loc[5, "city"] = None
     with pytest.raises(InputError, match=r"at row 5, column 'city', 1 such values in all"):
@@ -199,7 +199,7 @@ def test_a_missing_category_is_one_cell_of_the_users_column():
 def test_a_missing_category_is_filled_by_the_most_frequent_level():
     X = table().assign(city=["Bern", None, "Bern", "Rome"])
     preprocessor = Preprocessor.from_data(X, missing="mean")
-    assert preprocessor.inverse_transform(everything(preprocessor, X))["city"].tolist() == [
+    assert preprocessor.inverse_transform(model_space(preprocessor, X))["city"].tolist() == [
         "Bern",
         "Bern",
         "Bern",
@@ -207,19 +207,19 @@ def test_a_missing_category_is_filled_by_the_most_frequent_level():
     ]
 
 
-def test_sparse_rows_are_scaled_by_their_maximum_and_zeros_stay_zeros():
+def test_sparse_rows_are_scaled_by_their_maximum_and_keep_their_zeros():
     dense = RNG.poisson(0.3, (60, 30)).astype(float) * 4
     X = scipy.sparse.csr_matrix(dense)
     preprocessor = Preprocessor.from_data(X)
-    x = everything(preprocessor, X)
+    x = model_space(preprocessor, X)
     assert ((x == 0) == (dense == 0)).all()
     assert x.max() == 1
     np.testing.assert_allclose(preprocessor.inverse_transform(x), dense, rtol=1e-6)
-    with pytest.raises(InputError, match="would centre sparse rows"):
+    with pytest.raises(InputError, match="would make sparse rows dense"):
         Preprocessor.from_data(X, scaling="standard")
 
 
-def test_sparse_rows_are_never_made_dense_as_a_whole_where_the_model_was_fitted_on_an_array():
+def test_sparse_rows_stay_sparse_for_a_model_of_an_array():
     dense = RNG.normal(size=(3, 200_000))
     parts = [scipy.sparse.csr_matrix(dense), scipy.sparse.csr_matrix((1_000_000, 200_000))]
     many = scipy.sparse.vstack(parts, format="csr")  # 1.5 TiB, if it were dense
@@ -228,25 +228,25 @@ def test_sparse_rows_are_never_made_dense_as_a_whole_where_the_model_was_fitted_
     torch.testing.assert_close(preprocessor.rows(many).batch(torch.arange(3)).x, expected)
 
 
-def test_texts_become_tf_idf_as_scikit_learn_has_it():
+def test_texts_are_converted_to_the_tf_idf_of_scikit_learn():
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     texts = ["red apple pie", "green apple", "apple pie recipe", "red wine", "wine recipe"] * 3
     preprocessor = Preprocessor.from_data(Documents(texts))
     reference = TfidfVectorizer(stop_words="english", min_df=2).fit_transform(texts).toarray()
-    np.testing.assert_allclose(everything(preprocessor, Documents(texts)), reference, atol=1e-6)
+    np.testing.assert_allclose(model_space(preprocessor, Documents(texts)), reference, atol=1e-6)
     counts = Preprocessor.from_data(Documents(texts), scaling="none")
-    assert set(np.unique(everything(counts, Documents(texts)))) == {0.0, 1.0}
+    assert set(np.unique(model_space(counts, Documents(texts)))) == {0.0, 1.0}
     tensors, config = preprocessor.to_file()
     again = Preprocessor.from_file(tensors, json.loads(json.dumps(config)))
-    np.testing.assert_array_equal(everything(again, Documents(texts)), everything(preprocessor, Documents(texts)))
+    np.testing.assert_array_equal(model_space(again, Documents(texts)), model_space(preprocessor, Documents(texts)))
 
 
-def test_a_memory_map_is_read_by_batches(tmp_path):
+def test_a_memory_map_is_read_in_batches(tmp_path):
     np.save(tmp_path / "x.npy", ROUND_TRIPS["vectors"])
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     preprocessor = Preprocessor.from_data(mapped)
-    np.testing.assert_array_equal(everything(preprocessor, mapped), everything(preprocessor, ROUND_TRIPS["vectors"]))
+    np.testing.assert_array_equal(model_space(preprocessor, mapped), model_space(preprocessor, ROUND_TRIPS["vectors"]))
     assert preprocessor.rows(mapped).array is mapped
 
 
@@ -254,6 +254,6 @@ def test_a_memory_map_is_read_by_batches(tmp_path):
     ({"scaling": "standart"}, "scaling='standart' is not one of auto, none, standard, minmax"),
     ({"missing": "zero"}, "missing='zero' is not one of refuse, mean, median, mask"),
 ])  # fmt: skip
-def test_unknown_options_are_refused_with_the_known_ones(option, text):
+def test_unknown_options_are_refused_with_a_list_of_the_known_ones(option, text):
     with pytest.raises(InputError, match=text):
         Preprocessor.from_data(np.zeros((3, 2)), **option)

@@ -12,14 +12,14 @@ from scipy import sparse
 import isthmus.data as data
 
 
-def test_importing_the_room_loads_no_heavy_library():
-    heavy = "torch pandas pyarrow PIL sklearn scipy"
-    code = f"import sys, isthmus.data; print([n for n in {heavy.split()} if n in sys.modules])"
+def test_importing_isthmus_data_imports_no_slow_package():
+    slow = "torch pandas pyarrow PIL sklearn scipy"
+    code = f"import sys, isthmus.data; print([n for n in {slow.split()} if n in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
 
 
-def test_what_is_in_memory_passes_through_without_a_copy():
+def test_data_in_memory_are_not_copied():
     X = np.zeros((3, 2))
     frame = pd.DataFrame(X)
     assert data.open(X).X is X
@@ -34,7 +34,7 @@ def test_sparse_matrices_in_memory_become_csr():
     assert data.open(sparse.csc_matrix(np.eye(3))).X.format == "csr"
 
 
-def test_a_table_in_memory_gives_labels_and_row_names():
+def test_a_table_in_memory_has_labels_and_row_names():
     frame = pd.DataFrame({"a": [1, 2], "y": ["p", "q"]}, index=["r", "s"])
     read = data.open(frame, label_column="y")
     assert read.row_names == ("r", "s")
@@ -45,17 +45,21 @@ def test_a_table_in_memory_gives_labels_and_row_names():
 @pytest.mark.parametrize(
     ("source", "options", "words"),
     [
-        (7, {}, "a int is no data; hand in a path, the name of a data set, an array, a DataFrame"),
-        ([], {}, "a list is no data"),
-        (np.zeros(3), {}, "the data in memory: the array has shape (3,); rows are needed"),
+        (7, {}, "cannot read data of type int; pass a path, the name of a data set"),
+        ([], {}, "cannot read data of type list"),
+        (np.zeros(3), {}, "the data in memory: the array has shape (3,)"),
         (pd.DataFrame({"a": []}), {}, "the data in memory: the table has no rows"),
-        (np.zeros((2, 2)), {"exclude": ["a"]}, "is an array and has no named columns, so 'a' cannot be excluded"),
-        (np.zeros((2, 2)), {"label_column": "y"}, "so 'y' cannot be its labels; keep them in an .npz beside X as y"),
-        (["text"], {"label_column": "y"}, "is texts and has no named columns, so 'y' cannot be its labels"),
-        (np.zeros((2, 2)), {"split": "train"}, "what is in memory: has no splits"),
+        (np.zeros((2, 2)), {"exclude": ["a"]}, "an array without column names; column 'a' cannot be excluded"),
+        (
+            np.zeros((2, 2)),
+            {"label_column": "y"},
+            "column 'y' cannot be used as labels; store arrays as X and y in a .npz",
+        ),
+        (["text"], {"label_column": "y"}, "texts without column names; column 'y' cannot be used as labels"),
+        (np.zeros((2, 2)), {"split": "train"}, "data in memory: the source has no splits"),
     ],
 )
-def test_what_is_no_data_is_refused(refused, source, options, words):
+def test_unsupported_data_are_refused(refused, source, options, words):
     with refused(words):
         data.open(source, **options)
 
@@ -67,12 +71,14 @@ def test_a_missing_file_is_refused(tmp_path, refused):
         data.open(tmp_path / "no")
 
 
-def test_an_unknown_name_suggests_the_nearest_set(refused):
+def test_an_unknown_name_suggests_the_most_similar_set(refused):
     with refused("mnist-sampel: no file, folder or named data set of this name; did you mean 'mnist-sample'?"):
         data.open("mnist-sampel")
     with refused("reuters:train: no file, folder or named data set of this name; did you mean 'reuters21578'?"):
         data.open("reuters:train")
-    with refused("zzz: no file, folder or named data set of this name; named sets are mnist-sample, digits, mnist,"):
+    with refused(
+        "zzz: no file, folder or named data set of this name; the named data sets are mnist-sample, digits, mnist,"
+    ):
         data.open("zzz")
 
 
@@ -85,17 +91,17 @@ def test_an_empty_file_is_refused_whatever_its_format(tmp_path, refused, name):
         data.open(tmp_path / name)
 
 
-@pytest.mark.parametrize(("name", "what"), [("a.xlsx", "the suffix .xlsx"), ("a", "a name without suffix")])
-def test_an_unknown_suffix_says_which_are_known(tmp_path, refused, name, what):
+@pytest.mark.parametrize(("name", "what"), [("a.xlsx", " .xlsx"), ("a", ", the name has no suffix")])
+def test_an_unknown_suffix_is_refused_with_a_list_of_known_ones(tmp_path, refused, name, what):
     (tmp_path / name).write_text("?")
     with refused(
-        f"{tmp_path / name}: {what} is of no known format; known are .npy, .npz, .csv, .parquet, .jsonl, .ndjson",
+        f"{tmp_path / name}: unknown file format{what}; known are .npy, .npz, .csv",
         "and folders of images",
     ):
         data.open(tmp_path / name)
 
 
-def test_a_file_that_may_not_be_read_is_refused(tmp_path, refused, monkeypatch):
+def test_an_unreadable_file_is_refused(tmp_path, refused, monkeypatch):
     path = tmp_path / "a.csv"
     path.write_text("a,b\n1,2\n")
     whole = Path.open
@@ -106,20 +112,20 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path, refused, monkeypatch):
         return whole(self, *args, **kwargs)
 
     monkeypatch.setattr(Path, "open", forbidden)
-    with refused(f"{path}: cannot be read (Permission denied); allow it, or copy it"):
+    with refused(f"{path}: cannot be read (Permission denied); change its permissions"):
         data.open(path)
 
 
 def test_a_split_of_a_file_without_splits_is_refused(tmp_path, refused):
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
-    with refused("has no splits, so none is called 'test'; leave the split out"):
+    with refused("has no splits; omit the split 'test'"):
         data.open(f"{tmp_path / 'a.csv'}:test")
     np.savez(tmp_path / "a.npz", x_test=np.zeros((2, 2)))
-    with refused("asks for the split 'test', and split='train' for another; choose one"):
+    with refused("two splits requested, 'test' and split='train'; choose one"):
         data.open(f"{tmp_path / 'a.npz'}:test", split="train")
 
 
-def test_documents_are_chosen_by_number_slice_and_mask():
+def test_documents_are_selected_by_number_slice_and_mask():
     documents = data.Documents(["a", "b", "c"])
     assert documents[-1] == documents[np.int64(2)] == "c"
     assert documents[1:].texts == ("b", "c")
@@ -129,16 +135,16 @@ def test_documents_are_chosen_by_number_slice_and_mask():
     assert len({documents, data.Documents(["a", "b", "c"])}) == 1
 
 
-def test_documents_hold_texts_only(refused):
-    with refused("document 1 is a float, not a text; every document must be a string"):
+def test_documents_contain_only_texts(refused):
+    with refused("document 1 is of type float; every document must be a string"):
         data.Documents(["a", float("nan")])
-    with refused("takes a list of texts, not one text"):
+    with refused("needs a list of texts"):
         data.Documents("a text")
 
 
-def test_a_dataset_cannot_be_changed():
+def test_a_dataset_is_immutable():
     read = data.open(np.zeros((2, 2)))
     with pytest.raises(AttributeError):
         read.X = None
-    assert read.with_notes("seen").notes == ("seen",)
+    assert read.with_notes("checked").notes == ("checked",)
     assert read.n_rows == 2

@@ -186,7 +186,7 @@ def test_real_columns_are_drawn_in_their_own_units():
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"method": "cd"}, "method='cd': a deep Boltzmann machine learns by persistent chains, method='pcd'"),
+        ({"method": "cd"}, "method='cd': a deep Boltzmann machine is trained with persistent chains, method='pcd'"),
         ({"n_chains": 0}, "n_chains=0: a model is sampled by at least one chain; give 1 or more"),
         ({"hidden_sizes": ()}, "a deep Boltzmann machine has two hidden layers or more; found 1; give hidden_sizes"),
         ({"hidden_sizes": (0,)}, "0"),

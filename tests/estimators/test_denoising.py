@@ -145,7 +145,7 @@ def test_a_callable_corrupts_and_no_file_keeps_it(tmp_path):
     model = DenoisingAutoencoder(corruption=flip, code_size=64, **QUICK).fit(TRAIN)
     turned = np.where(hidden(TEST, 0.1), 1 - TEST, TEST)
     assert error(model.reconstruct(turned), TEST) < 0.5 * error(turned, TEST)
-    with pytest.raises(InputError, match="corruption=<function flip .*cannot be kept in a file; give plain data"):
+    with pytest.raises(InputError, match="corruption=<function flip .*cannot be saved in a file; give plain data"):
         model.save(tmp_path / "m")
     assert list(tmp_path.iterdir()) == []
 
@@ -164,7 +164,7 @@ def test_a_callable_corrupts_and_no_file_keeps_it(tmp_path):
         ({"corruption": "missing", "corruption_groups": 3}, "corruption_groups=3: it is no list of groups; give"),
         (
             {"corruption": "salt-and-pepper", "corruption_groups": [[0, 1]]},
-            "corruption_groups are hit together by corruption='groups' or 'missing', and found corruption='salt-and",
+            "corruption_groups is for corruption='groups' or 'missing', and corruption='salt-and",
         ),
         ({"corrupted_weight": "a"}, "corrupted_weight='a': it must be a finite number, 0 or more"),
         ({"corrupted_weight": -1.0}, "corrupted_weight=-1.0: it must be a finite number, 0 or more"),

@@ -139,5 +139,5 @@ def test_a_unit_that_is_not_there_is_refused_with_those_that_are():
         with pytest.raises(InputError, match=r"unit=.*: the code has 3 units; give a whole number from 0 to 2"):
             fitted("linear").unit_effects(X, [unit])
     for n in (0, 2.5, True, "a"):
-        with pytest.raises(InputError, match="n=.*: ask for at least one row, by a whole number"):
+        with pytest.raises(InputError, match="n=.*: it must be a whole number of at least 1"):
             fitted("linear").max_activating(X, 0, n=n)

@@ -296,13 +296,13 @@ BROKEN = np.where(np.arange(300) == 7, np.nan, Y)
 @pytest.mark.parametrize(
     ("changes", "y", "text"),
     [
-        ({}, None, "CodeClassifier requires y to be passed, but the target y is None; give one label a row"),
-        ({}, Y[:299], "X has 300 rows and y has 299 labels; give one label a row"),
-        ({}, np.ones(300), "y holds one class only .1.0.; a classifier tells classes apart and needs at least two"),
-        ({}, BROKEN, "y holds nan at row 7, and NaN, infinity or a missing label cannot be learned; leave the row out"),
+        ({}, None, "CodeClassifier requires y to be passed, but the target y is None; give one label per row"),
+        ({}, Y[:299], "X has 300 rows and y has 299 labels; give one label per row"),
+        ({}, np.ones(300), "y holds one class only .1.0.; a classifier needs at least two"),
+        ({}, BROKEN, "y holds nan at row 7; a label must not be NaN, infinite or missing; leave the row out"),
         ({}, X[:, 20] / 7, "Unknown label type: continuous"),
         ({}, np.stack([Y, Y], 1), "y should be a 1d array, got an array of shape .300, 2. instead"),
-        ({"unlabeled": 3}, np.full(300, 3), "every label is 3, which means none; give some rows a label"),
+        ({"unlabeled": 3}, np.full(300, 3), "every label is unlabeled=3; give some rows a label"),
         ({"encoder": "no/such.isthmus"}, Y, "no such file: no/such.isthmus"),
         ({"encoder": 3}, Y, "encoder=3 is not an autoencoder"),
         (
@@ -340,7 +340,7 @@ def test_supervised_training_requires_labels(predictor, y, validation):
 
 def test_a_class_that_was_not_learned_is_refused():
     model = CodeClassifier(encoder=coder(), **QUICK).fit(X[Y < 9], Y[Y < 9])
-    told = "y holds the class 9, which was not among those that were learned .0, 1, 2, 3, 4, 5, 6, 7 and 1 more.; "
+    told = "y holds the class 9, which is not one of the training classes .0, 1, 2, 3, 4, 5, 6, 7 and 1 more.; "
     with pytest.raises(InputError, match=told):
         model.score(X, Y)
     with pytest.raises(InputError, match=told):
@@ -354,7 +354,7 @@ def test_a_file_that_holds_a_classifier_is_no_encoder(tmp_path):
 
 
 def test_labels_that_are_no_numbers_or_of_another_shape_are_refused_by_the_regressor():
-    with pytest.raises(InputError, match="y holds labels that are no numbers .*; use CodeClassifier for classes"):
+    with pytest.raises(InputError, match="y holds labels that are not numbers .*; use CodeClassifier for classes"):
         CodeRegressor(encoder=coder(), **QUICK).fit(X, NAMES[Y])
     with pytest.raises(InputError, match=r"y has the shape \(300, 2\); it was fitted with labels of the shape \(\)"):
         CodeRegressor(encoder=coder(), **QUICK).fit(X, X[:, 20], validation=(X, X[:, :2]))

@@ -298,7 +298,7 @@ def test_text_in_place_of_rows_is_told_what_to_wrap_it_in(given):
 
 @every_kind
 def test_values_outside_the_domain_of_the_likelihood_are_refused(name):
-    with pytest.raises(InputError, match="Bernoulli likelihood wants values in .0, 1.; found 5 at row 0, column 'x2'"):
+    with pytest.raises(InputError, match="likelihood requires values in .0, 1.; found 5 at row 0, column 'x2'"):
         clone(KINDS[name]).set_params(likelihood="bernoulli", scaling="none").fit(X)
 
 

@@ -247,16 +247,16 @@ def test_the_command_line_fits_machines(tmp_path):
 REFUSED = [
     (
         {"training": "joint"},
-        "training='joint' is of layers that reconstruct, and layers='rbm' learns by contrast; take",
+        "training='joint' is for layers that reconstruct, and layers='rbm' are not trained so; take",
     ),
-    ({"training": "supervised"}, "training='supervised' is of layers that reconstruct"),
-    ({"corruption": "masking"}, "corruption='masking' is of layers that reconstruct, and layers='rbm' learns by"),
-    ({"sparsity": "kl"}, "sparsity='kl' is of layers that reconstruct"),
-    ({"contraction_weight": 0.1}, "contraction_weight=0.1 is of layers that reconstruct"),
-    ({"tied": True}, "tied=True: machines are unrolled into two ways"),
-    ({"activation": "relu"}, "activation='relu': the units between machines are binary"),
+    ({"training": "supervised"}, "training='supervised' is for layers that reconstruct"),
+    ({"corruption": "masking"}, "corruption='masking' is for layers that reconstruct"),
+    ({"sparsity": "kl"}, "sparsity='kl' is for layers that reconstruct"),
+    ({"contraction_weight": 0.1}, "contraction_weight=0.1 is for layers that reconstruct"),
+    ({"tied": True}, "tied=True: RBMs are unrolled into an encoder and a decoder"),
+    ({"activation": "relu"}, "activation='relu': the hidden units of RBM layers are binary"),
     ({"code_activation": "tanh"}, "code_activation 'tanh' is unknown"),
-    ({"pretraining_epochs": 0}, "pretraining_epochs=0 leaves machines at the small weights they begin with"),
+    ({"pretraining_epochs": 0}, "pretraining_epochs=0 leaves RBMs at their small initial weights"),
     ({"hidden_sizes": (24, 0)}, r"hidden_sizes=\(24, 0\): it must be a list of whole numbers of at least 1"),
     ({"likelihood": "gaussian-unit"}, "likelihood='gaussian-unit' has no visible unit of an energy"),
     ({"method": "cdd"}, "method 'cdd' is unknown; did you mean 'cd'"),
@@ -273,5 +273,5 @@ def test_arguments_that_machines_have_no_use_for_are_refused_in_one_line(changes
 
 
 def test_real_rows_in_binary_machines_are_refused():
-    with pytest.raises(InputError, match="Bernoulli likelihood wants values in .0, 1.; found 5"):
+    with pytest.raises(InputError, match="Bernoulli likelihood requires values in .0, 1.; found 5"):
         stack(likelihood="bernoulli", scaling="none").fit(DIGITS.data[:300])

@@ -8,8 +8,11 @@ import torch
 from sklearn.datasets import load_digits
 
 from isthmus import InputError, SparseAutoencoder
-from isthmus.parts.centred_encoder import CentredMLP
+from isthmus.estimators.regularized import median_row
+from isthmus.learning.rows import evenly_spaced
+from isthmus.parts.centred_encoder import CentredMLP, geometric_median
 from isthmus.parts.constraints import dictionary_weight
+from isthmus.parts.forward import Batch
 from isthmus.parts.sparse_activations import GatheredLinear
 
 X = load_digits().images / 16
@@ -18,6 +21,20 @@ QUICK = {
     "code_size": 128, "max_epochs": 15, "batch_size": 64, "learning_rate": 5e-3, "precision": "fp32", "random_state": 0,
 }  # fmt: skip
 FITTED: dict = {}
+
+
+class Counting:
+    """Rows in a tensor that keep the size of each batch that was asked of them."""
+
+    def __init__(self, x):
+        self.x, self.n_columns, self.sizes = x, x.shape[1], []
+
+    def __len__(self):
+        return len(self.x)
+
+    def batch(self, index):
+        self.sizes.append(len(index))
+        return Batch(self.x[index])
 
 
 def fitted(**options) -> SparseAutoencoder:
@@ -132,3 +149,14 @@ def test_activity_matches_the_codes():
 def test_invalid_options_are_refused(options, text):
     with pytest.raises(InputError, match=text):
         SparseAutoencoder(**{**QUICK, **options}).fit(TRAIN)
+
+
+@pytest.mark.parametrize(("n_columns", "n_rows"), [(10, 4096), (5000, 2**22 // 5000), (40_000, 256)])
+def test_the_median_row_is_of_as_many_rows_as_fit_its_memory(n_columns, n_rows):
+    x = torch.zeros(6000, 1).expand(-1, n_columns)  # one number in memory for all columns
+    x = x + torch.arange(6000.0)[:, None] if n_columns == 10 else x
+    rows = Counting(x)
+    found = median_row(rows)
+    assert sum(rows.sizes) <= n_rows + 1  # the first row tells whether entries may be missing
+    assert max(rows.sizes) <= 1024
+    torch.testing.assert_close(found, geometric_median(x[evenly_spaced(6000, n_rows)]))

@@ -1,4 +1,4 @@
-"""Principal components, against scikit-learn's."""
+"""Principal components, compared with scikit-learn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from isthmus.evaluation.baseline import PrincipalComponents, principal_component
 
 
 def rows(n: int, d: int, *, seed: int = 0, decay: float = 0.8, shift: float = 3.0) -> Tensor:
-    """Gaussian rows whose variances fall geometrically along hidden directions."""
+    """Gaussian rows with geometrically decreasing variances along random directions."""
     rng = np.random.default_rng(seed)
     rank = min(n, d, 60)
     hidden = rng.normal(size=(n, rank)) * decay ** np.arange(rank)
@@ -37,7 +37,7 @@ def reference_error(pca: PCA, x: Tensor) -> np.ndarray:
     return np.square(raw - pca.inverse_transform(pca.transform(raw))).sum(1)
 
 
-# (300, 20) and (300, 120) take the covariance; (40, 90) and (30, 3000) take the Gram matrix.
+# (300, 20) and (300, 120) use the covariance; (40, 90) and (30, 3000) use the Gram matrix.
 @pytest.mark.parametrize(("n", "d", "k"), [(300, 20, 5), (300, 120, 20), (40, 90, 7), (30, 3000, 4)])
 def test_components_variances_and_errors_agree_with_scikit_learn(n: int, d: int, k: int) -> None:
     x = rows(n, d)
@@ -68,7 +68,7 @@ def test_columns_of_very_different_scale_keep_their_small_components() -> None:
     np.testing.assert_allclose(found.explained_variance, expected.explained_variance_, rtol=1e-5)
 
 
-def test_rows_sorted_so_that_the_first_block_is_unlike_the_rest_change_nothing() -> None:
+def test_the_order_of_the_rows_changes_nothing() -> None:
     x = rows(2500, 10)
     x = x[x[:, 0].argsort()]
     found, expected = principal_components(blocks_of(x, 500), 10, 3), reference(x, 3)
@@ -83,7 +83,7 @@ def test_the_size_of_the_blocks_changes_nothing() -> None:
 
 @pytest.mark.parametrize("decay", [0.9, 0.98])
 def test_the_krylov_subspace_of_wide_data_gives_the_exact_error(monkeypatch: pytest.MonkeyPatch, decay: float) -> None:
-    # The limits are lowered so that small data takes the way of large; 0.98 is a spectrum that hardly decays.
+    # The limits are lowered so that small data is treated as large; 0.98 is a spectrum that hardly decays.
     monkeypatch.setattr(baseline, "MAX_COVARIANCE_COLUMNS", 100)
     monkeypatch.setattr(baseline, "MAX_GRAM_ROWS", 50)
     x = rows(700, 300, decay=decay)
@@ -113,7 +113,7 @@ def test_no_more_components_than_rows_and_columns_and_all_orthonormal(n: int, d:
     assert found.noise_variance == pytest.approx(0, abs=1e-6)
 
 
-def test_rows_that_never_vary_have_components_without_variance() -> None:
+def test_constant_rows_have_components_of_zero_variance() -> None:
     found = principal_components(blocks_of(torch.full((20, 3), 0.1)), 3, 2)
     assert found.explained_variance.tolist() == [0.0, 0.0]
     assert found.noise_variance == 0.0
@@ -160,7 +160,7 @@ def test_the_suggested_size_is_at_most_the_largest_and_at_least_one() -> None:
     assert suggested_code_size(blocks_of(torch.ones(1, 4)), 4) == 1
 
 
-def test_the_suggested_size_of_wide_data_reads_its_first_rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_suggested_size_of_wide_data_reads_only_its_first_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baseline, "MAX_COVARIANCE_COLUMNS", 50)
     x, read = rows(2600, 80), []
 
@@ -174,8 +174,8 @@ def test_the_suggested_size_of_wide_data_reads_its_first_rows_alone(monkeypatch:
     assert sum(read) == 2000
 
 
-def test_nothing_to_learn_from_is_refused() -> None:
-    with pytest.raises(InputError, match="there are no rows to find principal components of; give at least one"):
+def test_no_rows_are_refused() -> None:
+    with pytest.raises(InputError, match="there are no rows to find principal components of"):
         principal_components(lambda: iter([]), 3, 1)
 
 

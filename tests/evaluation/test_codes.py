@@ -1,4 +1,4 @@
-"""Probes of codes, and the behaviour of units."""
+"""Probes of codes, and statistics of units."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def digits(n: int = 400) -> tuple[np.ndarray, np.ndarray]:
 
 
 def clouds(n: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Three classes that overlap somewhat."""
+    """Three overlapping classes."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 3
     return rng.normal(size=(n, 4)) + 1.5 * np.eye(4)[labels], labels
 
 
-def test_the_cross_validated_probe_agrees_with_a_regression_fitted_to_the_end() -> None:
+def test_the_cross_validated_probe_agrees_with_a_converged_regression() -> None:
     pixels, labels = digits()
     folds = StratifiedKFold(5, shuffle=True, random_state=3)
     exact = make_pipeline(StandardScaler(), LogisticRegression(C=32 / 64, tol=1e-8, max_iter=10_000))
@@ -46,7 +46,7 @@ def test_the_cross_validated_probe_agrees_with_a_regression_fitted_to_the_end() 
     assert linear_probe_accuracy(pixels, labels, random_state=3) == pytest.approx(expected, abs=0.0051)
 
 
-def test_the_cross_validated_vote_agrees_with_scikit_learn() -> None:
+def test_the_cross_validated_knn_accuracy_agrees_with_scikit_learn() -> None:
     pixels, labels = digits()
     folds = StratifiedKFold(5, shuffle=True, random_state=3)
     expected = cross_val_score(KNeighborsClassifier(5), pixels, labels, cv=folds).mean()
@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_accuracy_and_the_global_generator_stays_un
 
 
 @pytest.mark.parametrize("probe", PROBES)
-def test_tensors_series_and_strings_do_as_well_as_arrays(probe) -> None:
+def test_tensors_series_and_strings_give_the_accuracy_of_arrays(probe) -> None:
     x, labels = clouds()
     expected = probe(x, labels)
     names = np.array(["a", "b", "c"])[labels]
@@ -86,7 +86,7 @@ def test_tensors_series_and_strings_do_as_well_as_arrays(probe) -> None:
 
 
 @pytest.mark.parametrize("probe", PROBES)
-def test_classes_too_small_for_the_folds_are_left_out(probe) -> None:
+def test_classes_too_small_for_the_folds_are_excluded(probe) -> None:
     x, labels = clouds()
     rare = np.concatenate([labels, [7, 7, 8]])
     assert probe(np.concatenate([x, x[:3]]), rare) == probe(x, labels)
@@ -94,17 +94,14 @@ def test_classes_too_small_for_the_folds_are_left_out(probe) -> None:
 
 
 @pytest.mark.parametrize("probe", PROBES)
-def test_too_few_rows_of_a_class_are_told_with_their_number(probe) -> None:
-    message = (
-        r"cross-validation needs two classes of at least 5 rows; found 'a' \(6 rows\), 'b' \(4 rows\); "
-        "label more rows, or give a test set"
-    )
+def test_too_few_rows_of_a_class_are_refused_with_their_number(probe) -> None:
+    message = r"needs two classes with at least 5 rows each; found 'a' \(6 rows\), 'b' \(4 rows\)"
     with pytest.raises(InputError, match=message):
         probe(np.eye(10), ["a"] * 6 + ["b"] * 4)
 
 
 @pytest.mark.parametrize("probe", PROBES)
-def test_a_class_that_only_the_test_rows_have_counts_as_missed(probe) -> None:
+def test_a_class_that_occurs_only_in_the_test_rows_counts_as_an_error(probe) -> None:
     x = np.array([[0.0], [0.1], [0.0], [9.0], [9.1], [9.0]])
     assert probe(x, [0, 0, 0, 1, 1, 1], np.array([[0.0], [9.0], [9.0], [9.0]]), [0, 1, 5, 5]) == 0.5
 
@@ -118,18 +115,18 @@ def test_constant_units_do_no_harm(probe) -> None:
 @pytest.mark.parametrize(
     ("codes", "labels", "message"),
     [
-        (np.eye(6), [0, 1, 0, 1], "labels: 4 labels for 6 rows; give one label a row, in the same order"),
+        (np.eye(6), [0, 1, 0, 1], "labels: 4 labels for 6 rows; pass one label per row"),
         (np.eye(4), np.eye(4), r"labels: labels of shape \(4, 4\) for 4 rows"),
-        (np.eye(4), ["a", "b", None, "a"], "labels: row 2 has none; leave unlabelled rows out"),
-        (np.eye(4), ["a", "b", float("nan"), "a"], "labels: row 2 has none"),
-        (np.eye(4), [0.0, float("nan"), 1.0, 1.0], "labels: row 1 has none"),
-        (np.eye(9), np.linspace(0, 1, 9), "9 different values in 9 rows are names or measurements, not classes"),
-        (np.zeros(5), [0, 0, 1, 1, 1], r"codes must be \(rows, units\) with at least one of each; found shape \(5,\)"),
-        (np.zeros((0, 3)), [], r"found shape \(0, 3\)"),
-        (np.full((4, 2), np.inf), [0, 0, 1, 1], "codes: row 0, unit 0 is inf; a probe needs finite numbers"),
+        (np.eye(4), ["a", "b", None, "a"], "labels: row 2 has no label; remove unlabelled rows"),
+        (np.eye(4), ["a", "b", float("nan"), "a"], "labels: row 2 has no label"),
+        (np.eye(4), [0.0, float("nan"), 1.0, 1.0], "labels: row 1 has no label"),
+        (np.eye(9), np.linspace(0, 1, 9), "9 different values in 9 rows look like names or measurements"),
+        (np.zeros(5), [0, 0, 1, 1, 1], r"codes must have shape \(rows, units\), both at least 1; found \(5,\)"),
+        (np.zeros((0, 3)), [], r"found \(0, 3\)"),
+        (np.full((4, 2), np.inf), [0, 0, 1, 1], "codes: row 0, unit 0 is inf"),
     ],
 )
-def test_what_cannot_be_probed_is_refused_in_one_line(codes, labels, message) -> None:
+def test_invalid_codes_and_labels_are_refused(codes, labels, message) -> None:
     for probe in PROBES:
         with pytest.raises(InputError, match=message):
             probe(codes, labels)
@@ -137,13 +134,13 @@ def test_what_cannot_be_probed_is_refused_in_one_line(codes, labels, message) ->
 
 def test_a_test_set_that_does_not_fit_is_refused() -> None:
     x, labels = clouds()
-    with pytest.raises(InputError, match="give test_codes and test_labels together, or neither to cross-validate"):
+    with pytest.raises(InputError, match="test_codes and test_labels must be given together"):
         knn_accuracy(x, labels, x)
-    with pytest.raises(InputError, match="codes have 4 columns and test_codes 2; encode both alike"):
+    with pytest.raises(InputError, match="codes have 4 columns and test_codes 2"):
         knn_accuracy(x, labels, x[:, :2], labels)
     with pytest.raises(InputError, match="test_labels: 3 labels for 60 rows"):
         knn_accuracy(x, labels, x, labels[:3])
-    with pytest.raises(InputError, match="every labelled row has class 1; a probe needs two classes"):
+    with pytest.raises(InputError, match="all labels are 1; a probe needs at least two classes"):
         knn_accuracy(x, np.ones(60, int), x, labels)
 
 
@@ -174,18 +171,18 @@ def test_unit_statistics_are_those_of_numpy() -> None:
     assert found.n_rows == 500
 
 
-def test_a_unit_is_collapsed_when_it_hardly_varies_beside_the_others() -> None:
+def test_a_unit_is_collapsed_if_it_varies_much_less_than_the_others() -> None:
     h = np.random.default_rng(0).normal(size=(200, 3)) * [1.0, 2e-3, 5e-4] + 4.0
     assert unit_statistics(h).collapsed.tolist() == [False, False, True]
 
 
-def test_a_code_that_varies_by_rounding_alone_is_collapsed_whole() -> None:
+def test_all_units_of_a_code_that_varies_only_by_rounding_are_collapsed() -> None:
     h = np.full((100, 2), 3.0, np.float32)
     h[::2] = np.nextafter(h[::2], np.float32(4))
     assert unit_statistics(h).collapsed.all()
 
 
-def test_a_unit_that_is_always_zero_is_dead_and_one_that_is_once_active_is_not() -> None:
+def test_a_unit_is_dead_if_it_is_zero_in_every_row() -> None:
     h = np.zeros((100, 3))
     h[:, 0], h[7, 1] = np.arange(100), 5.0
     found = unit_statistics(h)

@@ -1,4 +1,4 @@
-"""Dictionaries compared: with permutations, signs and noise whose answer is known, and by enumeration."""
+"""Dictionary comparison, checked with known permutations, signs and noise, and by enumeration."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def cosine_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.array([[x @ y / np.sqrt((x @ x) * (y @ y)) for y in b] for x in a])
 
 
-def test_a_permuted_and_stretched_dictionary_is_the_same_and_its_permutation_is_found() -> None:
+def test_a_permuted_and_rescaled_dictionary_is_the_same_and_its_permutation_is_found() -> None:
     true = atoms()
     order = np.random.default_rng(1).permutation(len(true))
     learned = true[order] * np.random.default_rng(2).uniform(0.1, 9, (len(true), 1))
@@ -38,7 +38,7 @@ def test_a_permuted_and_stretched_dictionary_is_the_same_and_its_permutation_is_
     assert mean_max_cosine(true, learned) == pytest.approx(1, rel=1e-14)
 
 
-def test_a_flipped_sign_counts_only_where_codes_have_one_sign() -> None:
+def test_the_sign_of_an_atom_counts_only_if_signed() -> None:
     true = atoms()
     flipped = true * np.where(np.arange(len(true)) % 2, -1, 1)[:, None]
     assert mean_max_cosine(true, flipped, signed=False) == pytest.approx(1, rel=1e-14)
@@ -48,7 +48,7 @@ def test_a_flipped_sign_counts_only_where_codes_have_one_sign() -> None:
 
 
 @pytest.mark.parametrize("signed", [True, False])
-def test_the_means_are_those_of_a_plain_loop_over_atoms(signed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mean_cosine_equals_that_of_a_loop_over_atoms(signed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     true, learned = atoms(11), atoms(17, seed=3)
     cosines = cosine_matrix(true, learned)
     nearest = (cosines if signed else np.abs(cosines)).max(1)
@@ -58,7 +58,7 @@ def test_the_means_are_those_of_a_plain_loop_over_atoms(signed: bool, monkeypatc
 
 
 @pytest.mark.parametrize(("n_true", "n_learned"), [(5, 5), (4, 6), (6, 4)])
-def test_no_pairing_has_a_larger_sum_of_cosines(n_true: int, n_learned: int) -> None:
+def test_no_matching_has_a_larger_sum_of_cosines(n_true: int, n_learned: int) -> None:
     true, learned = atoms(n_true, 3), atoms(n_learned, 3, seed=5)
     cosines = cosine_matrix(true, learned)
     wide = cosines if n_true <= n_learned else cosines.T
@@ -69,7 +69,7 @@ def test_no_pairing_has_a_larger_sum_of_cosines(n_true: int, n_learned: int) -> 
     np.testing.assert_allclose(found, cosines[pairs[:, 0], pairs[:, 1]], rtol=1e-12)
 
 
-def test_noise_lowers_the_cosine_by_as_much_as_its_size_says() -> None:
+def test_noise_lowers_the_cosine_by_the_expected_amount() -> None:
     rng = np.random.default_rng(0)
     true = rng.normal(size=(40, 2000))
     true /= np.linalg.norm(true, axis=1, keepdims=True)
@@ -81,13 +81,13 @@ def test_noise_lowers_the_cosine_by_as_much_as_its_size_says() -> None:
     assert found.recovered == pytest.approx(np.mean(found.cosines > dictionaries.RECOVERY_COSINE))
 
 
-def test_two_true_atoms_may_share_a_learned_one_only_in_the_mean_of_the_largest() -> None:
+def test_two_true_atoms_share_a_learned_atom_in_the_mean_of_the_largest_cosines_only() -> None:
     true, learned = [[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]
     found = compare_dictionaries(true, learned)
     assert (found.mean_max_cosine, found.mean_matched_cosine, found.recovered) == (1.0, 0.5, 1.0)
 
 
-def test_atoms_of_zeros_and_of_any_length_are_compared_without_a_warning() -> None:
+def test_zero_atoms_and_atoms_of_any_norm_are_compared_without_a_warning() -> None:
     true = np.array([[0.0, 0.0], [1e-200, 0.0], [0.0, 1e200]])
     assert match(true, true)[1].tolist() == [0.0, 1.0, 1.0]
 
@@ -97,7 +97,7 @@ def test_tensors_with_gradients_are_dictionaries_too() -> None:
     assert mean_max_cosine(weight, weight.T.contiguous().T) == pytest.approx(1, rel=1e-6)
 
 
-def test_pruning_leaves_out_what_is_dead_or_zero_and_no_reconstruction_changes() -> None:
+def test_pruning_removes_dead_and_zero_atoms_and_changes_no_reconstruction() -> None:
     rng = np.random.default_rng(0)
     codes = rng.normal(size=(30, 12)) * (np.arange(12) != 3)
     dictionary = atoms() * (np.arange(12) != 7)[:, None]
@@ -107,7 +107,7 @@ def test_pruning_leaves_out_what_is_dead_or_zero_and_no_reconstruction_changes()
     assert used_atoms(dictionary, np.linspace(0, 1, 12), least=0.5).sum() == 5
 
 
-def test_sorted_atoms_come_by_what_they_add_to_the_reconstruction() -> None:
+def test_atoms_are_sorted_by_their_contribution_to_the_reconstruction() -> None:
     codes, dictionary = np.random.default_rng(0).normal(size=(50, 12)), atoms()
     added = [np.square(np.outer(codes[:, j], dictionary[j])).sum() for j in range(12)]
     order = sorted_atoms(dictionary, np.square(codes).mean(0))
@@ -117,20 +117,19 @@ def test_sorted_atoms_come_by_what_they_add_to_the_reconstruction() -> None:
 @pytest.mark.parametrize(
     ("true", "learned", "message"),
     [
-        (np.ones((2, 3)), np.ones((2, 4)), "the true dictionary has 3 columns and the learned one 4; compare"),
-        (np.ones(3), np.ones((2, 3)), r"the true dictionary has shape \(3,\); give a matrix \(n_atoms, n_columns\)"),
-        (np.ones((2, 3)), np.ones((0, 3)), r"the learned dictionary has shape \(0, 3\); give a matrix"),
-        (np.ones((2, 3)), [[1, 1, 1], [1, np.nan, 1]], "the learned dictionary holds values that are not finite, "
-         "first in atom 1"),
+        (np.ones((2, 3)), np.ones((2, 4)), "the true dictionary has 3 columns and the learned one 4"),
+        (np.ones(3), np.ones((2, 3)), r"the true dictionary has shape \(3,\); pass a matrix \(n_atoms, n_columns\)"),
+        (np.ones((2, 3)), np.ones((0, 3)), r"the learned dictionary has shape \(0, 3\)"),
+        (np.ones((2, 3)), [[1, 1, 1], [1, np.nan, 1]], "the learned dictionary: atom 1 holds values"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_compared_is_refused_in_one_line(true: object, learned: object, message: str) -> None:
+def test_invalid_dictionaries_are_refused(true: object, learned: object, message: str) -> None:
     for compare in (mean_max_cosine, match, compare_dictionaries):
         with pytest.raises(InputError, match=message):
             compare(true, learned)
 
 
-def test_another_number_of_uses_than_of_atoms_is_refused() -> None:
+def test_another_number_of_rates_than_of_atoms_is_refused() -> None:
     for ask in (sorted_atoms, used_atoms):
-        with pytest.raises(InputError, match=r"the uses have shape \(3,\) for 12 atoms; give one number an atom"):
+        with pytest.raises(InputError, match=r"one number per atom is needed, shape \(12,\); found shape \(3,\)"):
             ask(atoms(), [1.0, 2.0, 3.0])

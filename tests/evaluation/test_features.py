@@ -1,4 +1,4 @@
-"""What units stand for, with networks whose answer is known by hand."""
+"""Filters, atoms, effects and activity of units, for networks with a known answer."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ def test_activity_over_blocks_is_that_of_the_whole() -> None:
     assert found.n_rows == 50
 
 
-def test_the_most_used_units_come_by_rate_then_by_spread_and_dead_ones_are_left_out() -> None:
+def test_the_most_used_units_are_ordered_by_rate_then_by_variance_without_dead_units() -> None:
     h = np.zeros((10, 5), np.float32)
     h[:3, 0], h[:, 1], h[:, 2], h[:9, 4] = 1.0, np.linspace(1, 2, 10), np.linspace(1, 5, 10), 7.0
     assert activity([torch.from_numpy(h)]).most_used.tolist() == [2, 1, 4, 0]
 
 
-def test_no_rows_show_no_units() -> None:
-    with pytest.raises(InputError, match="there are no rows to see the units on; give at least one"):
+def test_no_rows_are_refused() -> None:
+    with pytest.raises(InputError, match="there are no rows to measure the activity of units on"):
         activity([torch.empty(0, 3)])
 
 
-def test_no_row_is_stronger_than_the_strongest_and_equals_keep_their_order() -> None:
+def test_top_activating_rows_are_the_largest_and_ties_keep_their_order() -> None:
     h = np.random.default_rng(0).integers(0, 5, 40).astype(np.float32)
     rows = top_activating_rows(h, 9)
     assert sorted(h, reverse=True)[:9] == h[rows].tolist()
     assert rows.tolist() == sorted(range(40), key=lambda i: (-h[i], i))[:9]
     assert len(top_activating_rows(h, 99)) == 40
-    with pytest.raises(InputError, match="n=0: ask for at least one row"):
+    with pytest.raises(InputError, match="n=0: n must be at least 1"):
         top_activating_rows(h, 0)
 
 
@@ -72,7 +72,7 @@ LINEAR = {
 
 
 @pytest.mark.parametrize("name", LINEAR)
-def test_a_linear_decoder_is_its_atoms_and_its_origin(name: str) -> None:
+def test_a_linear_decoder_is_the_sum_of_its_atoms_and_its_output_at_zero(name: str) -> None:
     decoder = LINEAR[name](torch.float64).double().eval()
     decoder.start_at(torch.linspace(-50, 50, 9, dtype=torch.float64))
     like = torch.empty(0, dtype=torch.float64)
@@ -84,14 +84,14 @@ def test_a_linear_decoder_is_its_atoms_and_its_origin(name: str) -> None:
 
 
 @pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if name != "linear"])
-def test_a_decoder_with_a_curved_layer_is_not_linear_far_from_its_origin_too(activation: str) -> None:
+def test_a_decoder_with_a_nonlinear_layer_is_not_linear(activation: str) -> None:
     decoder = MLP((6, 30, 9), activation, generator=generator()).eval()
     assert not is_linear(decoder, 6)
     decoder.start_at(torch.full((9,), 100.0))
     assert not is_linear(decoder, 6)
 
 
-def test_atoms_of_an_affine_decoder_are_its_weights_however_many_are_decoded_at_once(
+def test_atoms_of_an_affine_decoder_are_its_weights_for_every_batch_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     decoder = MLP((6, 9), generator=generator())
@@ -111,14 +111,14 @@ def test_the_effect_of_a_unit_in_a_linear_decoder_is_its_atom_times_its_range() 
     assert not found[2].any()
 
 
-def test_the_effect_of_a_unit_in_a_curved_decoder_is_taken_about_the_mean_code() -> None:
+def test_the_effect_of_a_unit_in_a_nonlinear_decoder_is_taken_at_the_mean_code() -> None:
     seen = Activity(2, *(np.array(v) for v in ([1.0, 1.0], [1.0, 2.0], [2.0, 5.0], [0.0, 1.0], [3.0, 3.0])))
     found = effects(lambda h: h.prod(1, keepdims=True) ** 2, seen, np.array([0, 1]))
     # Unit 0 runs from 0 to 3 while unit 1 stays at 2; unit 1 runs from 1 to 3 while unit 0 stays at 1.
     np.testing.assert_allclose(found, [[36.0], [8.0]])
 
 
-def test_first_weights_are_those_of_the_first_map_and_kernels_are_told_apart() -> None:
+def test_first_layer_weights_distinguish_affine_weights_and_kernels() -> None:
     mlp = MLP((5, 4, 3), generator=generator())
     found = features.first_layer_weights(mlp)
     assert found is not None
@@ -130,7 +130,7 @@ def test_first_weights_are_those_of_the_first_map_and_kernels_are_told_apart() -
     assert features.first_layer_weights(nn.Identity()) is None
 
 
-def test_weights_of_images_come_back_as_images_with_channels_last() -> None:
+def test_weights_are_reshaped_to_images_with_channels_last() -> None:
     flat = np.arange(24.0).reshape(2, 12)
     assert as_images(flat, None) is flat
     np.testing.assert_array_equal(as_images(flat, (1, 3, 4))[1], flat[1].reshape(3, 4))

@@ -1,4 +1,4 @@
-"""Judging a fitted model, with a model that is nothing but a plane."""
+"""Evaluation of a fitted model, with a PCA as the model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ModelOutput:
 
 
 class Plane:
-    """What `evaluate` asks of an estimator, around principal components; `offset` spoils the reconstruction."""
+    """The interface that `evaluate` needs, for a PCA; `offset` is added to the reconstruction."""
 
     kind = "linear"
     objective_ = SimpleNamespace(likelihood=SimpleNamespace(name="gaussian"))
@@ -73,7 +73,7 @@ def test_the_errors_are_those_of_the_reconstructions() -> None:
     np.testing.assert_allclose(squared_error_by_column(model, x), squared.mean(0), rtol=1e-5)
 
 
-def test_the_report_is_json_and_says_what_was_judged() -> None:
+def test_the_result_is_json_and_names_rows_columns_and_kind() -> None:
     x, labels = digits()
     found = json.loads(json.dumps(evaluate(plane(x), x, labels), allow_nan=False))
     assert (found["rows"], found["columns"], found["code_size"]) == (300, 64, 5)
@@ -87,14 +87,14 @@ def test_the_report_is_json_and_says_what_was_judged() -> None:
     assert found["seconds"] > 0
 
 
-def test_principal_components_are_as_good_as_principal_components() -> None:
+def test_a_pca_is_as_good_as_pca() -> None:
     x, _ = digits()
     found = compare_with_pca(plane(x), x)
     assert found["squared_error_per_row"] == pytest.approx(found["pca_squared_error_per_row"], rel=1e-6)
     assert found["below_pca"] == pytest.approx(0, abs=1e-6)
 
 
-def test_a_smaller_plane_is_worse_than_pca_by_the_share_that_is_told() -> None:
+def test_a_smaller_pca_is_worse_by_the_fraction_below_pca() -> None:
     x, _ = digits()
     model = plane(x, smaller=2)
     found = compare_with_pca(model, x)
@@ -104,7 +104,7 @@ def test_a_smaller_plane_is_worse_than_pca_by_the_share_that_is_told() -> None:
     assert found["below_pca"] < 0
 
 
-def test_r2_is_about_the_means_of_these_rows_and_loses_nothing_far_from_zero() -> None:
+def test_r2_is_relative_to_the_means_of_the_evaluated_rows_and_exact_far_from_zero() -> None:
     x, _ = digits()
     far = x[:, x[:100].std(0) > 0] + np.float32(1000)
     found = evaluate(plane(far), far[:100])
@@ -113,14 +113,14 @@ def test_r2_is_about_the_means_of_these_rows_and_loses_nothing_far_from_zero() -
     assert found["r2"] == pytest.approx(expected, rel=1e-6)
 
 
-def test_rows_that_do_not_vary_have_the_r2_that_scikit_learn_gives_them() -> None:
+def test_the_r2_of_constant_rows_is_that_of_scikit_learn() -> None:
     same = np.full((9, 4), 0.5, np.float32)
     assert evaluate(plane(same, 2), same)["r2"] == 1.0
     assert evaluate(plane(same, 2, offset=1.0), same)["r2"] == 0.0
 
 
 @pytest.mark.parametrize("far", [0, 100])
-def test_nothing_is_a_multiple_of_what_as_many_components_as_directions_leave(far: int) -> None:
+def test_below_pca_is_none_if_the_pca_error_is_zero(far: int) -> None:
     x, _ = digits()
     x = x[:, x.std(0) > 0] + np.float32(far)
     found = compare_with_pca(plane(x, x.shape[1], offset=1.0), x)
@@ -132,7 +132,7 @@ def test_nothing_is_a_multiple_of_what_as_many_components_as_directions_leave(fa
     assert compare_with_pca(plane(same, 2), same)["below_pca"] is None
 
 
-def test_zeros_of_the_code_and_units_that_are_always_zero_are_counted() -> None:
+def test_zeros_of_the_code_and_dead_units_are_counted() -> None:
     x, _ = digits()
     model = plane(x)
     model.model.components[2] = 0
@@ -140,7 +140,7 @@ def test_zeros_of_the_code_and_units_that_are_always_zero_are_counted() -> None:
     assert (found["dead_units"], found["zero_share"]) == (1, pytest.approx(0.2))
 
 
-def test_labels_judge_the_codes_beside_the_columns_in_one_pass() -> None:
+def test_with_labels_codes_and_columns_are_probed_in_one_pass() -> None:
     x, labels = digits()
     model = plane(x)
     found = evaluate(model, x, labels, random_state=4)
@@ -152,7 +152,7 @@ def test_labels_judge_the_codes_beside_the_columns_in_one_pass() -> None:
     assert found["knn_accuracy_raw"] == knn_accuracy(x, labels, random_state=4)
 
 
-def test_where_there_are_more_rows_than_the_probes_take_codes_and_labels_stay_together(
+def test_a_sample_of_rows_for_the_probes_keeps_codes_and_labels_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from isthmus.evaluation import codes
@@ -167,21 +167,21 @@ def test_where_there_are_more_rows_than_the_probes_take_codes_and_labels_stay_to
     assert found["knn_accuracy"] == pytest.approx(knn_accuracy(every, labels))
 
 
-def test_classes_that_the_probes_leave_out_are_told() -> None:
+def test_classes_that_the_probes_exclude_are_noted() -> None:
     x, labels = digits()
     found = evaluate(plane(x), x, np.where(np.arange(300) < 2, 77, labels))
-    assert found["notes"] == ["left out of the probes, with too few rows for 5 folds: 77 (2 rows)"]
+    assert found["notes"] == ["excluded from the probes, which need 5 rows per class: 77 (2 rows)"]
 
 
 @pytest.mark.parametrize("n_labels", [299, 301, 2])
 def test_labels_of_another_length_are_refused_with_both_lengths(n_labels: int) -> None:
     x, _ = digits()
     labels: Any = [i % 3 for i in range(n_labels)]
-    with pytest.raises(InputError, match=f"labels: {n_labels} labels for 300 rows; give one label a row"):
+    with pytest.raises(InputError, match=f"labels: {n_labels} labels for 300 rows; pass one label per row"):
         evaluate(plane(x), x, labels)
 
 
 def test_no_rows_are_refused() -> None:
     x, _ = digits()
-    with pytest.raises(InputError, match="there are no rows to evaluate on; give at least one"):
+    with pytest.raises(InputError, match="there are no rows to evaluate on"):
         evaluate(plane(x), x[:0])

@@ -9,6 +9,7 @@ import torch
 from isthmus import InputError
 from isthmus.learning.chains import BlockGibbs, ChainState, run_chain
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
+from isthmus.learning.rows import evenly_spaced
 from isthmus.learning.trainer import Trainer, TrainingConfig
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
@@ -280,3 +281,49 @@ def test_a_copy_is_whole_and_names_each_weight_once():
 def test_invalid_arguments_are_refused(arguments, text):
     with pytest.raises(InputError, match=text):
         ContrastiveDivergence(rbm(), **arguments)
+
+
+@pytest.mark.parametrize("hidden", ["bernoulli", "gaussian", "rectified"])
+@pytest.mark.parametrize("n_columns", [5, 3])
+def test_rows_with_missing_entries_have_a_lower_bound_where_these_cannot_be_summed_out(hidden, n_columns, monkeypatch):
+    made = ContrastiveDivergence(rbm(n_columns=n_columns, hidden=hidden, scale=0.4)).double()
+    made.finish(None)
+    x, mask = (
+        data(40, n_columns),
+        (torch.rand(40, n_columns, generator=torch.Generator().manual_seed(1)) < 0.6).double(),
+    )
+    exact = made.log_prob(Batch(x, mask=mask))
+    monkeypatch.setattr(RBMEnergy, "can_sum_missing", False)
+    bound = made.log_prob(Batch(x, mask=mask))
+    complete = (mask == 1).all(1)
+    torch.testing.assert_close(bound[complete], exact[complete])
+    assert (bound <= exact + 1e-9).all()
+    assert (exact - bound).max() < 0.3
+
+
+class Counting(Memory):
+    """Rows that keep the size of each batch that was asked of them."""
+
+    def __init__(self, x):
+        super().__init__(x)
+        self.sizes = []
+
+    def batch(self, index):
+        self.sizes.append(len(index))
+        return super().batch(index)
+
+
+@pytest.mark.parametrize("config", [BERNOULLI, {"name": "multinomial"}], ids=lambda config: config["name"])
+def test_chains_start_from_many_rows_of_which_one_block_is_dense(config):
+    x = (torch.rand(5000, 5, generator=torch.Generator().manual_seed(0)) + torch.linspace(0, 1, 5000)[:, None]).round()
+    made, rows = ContrastiveDivergence(rbm(config), n_chains=7).double(), Counting(x.double())
+    made.initialize_chains(rows)
+    assert max(rows.sizes) <= 1024
+    sample = x.double()[evenly_spaced(5000)]
+    h = made.rbm.hidden_mean(sample)
+    torch.testing.assert_close(made.particles, h[torch.arange(7) * len(h) // 7])
+    torch.testing.assert_close(made.hidden_offset, h.mean(0))
+    if config == BERNOULLI:
+        torch.testing.assert_close(made.visible_offset, sample.mean(0))
+    else:
+        torch.testing.assert_close(made.totals, sample.sum(1)[torch.arange(7) * len(h) // 7])

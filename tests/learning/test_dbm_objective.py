@@ -10,13 +10,15 @@ from isthmus import InputError
 from isthmus.evaluation.partition import annealed_importance_sampling
 from isthmus.learning.chains import run_chain
 from isthmus.learning.dbm_objective import DBMObjective, layer_objectives
+from isthmus.learning.rows import evenly_spaced
 from isthmus.learning.trainer import Trainer, TrainingConfig
 from isthmus.parts.deep_energies import DBMEnergy, DBMLayerRBM
 from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.mean_field import MeanField
+from isthmus.parts.sampling import bernoulli
 
-from .test_contrastive_divergence import Memory, all_states
+from .test_contrastive_divergence import Counting, Memory, all_states
 
 BERNOULLI, GAUSSIAN = {"name": "bernoulli"}, {"name": "gaussian-per-column"}
 SHAPES = [(3, 2), (3, 2, 2)]
@@ -52,6 +54,32 @@ def exact_free_energy(made, v):
 
 def exact_log_partition(made):
     return (-exact_free_energy(made, all_states(made.sizes[0]))).logsumexp(0)
+
+
+def test_the_bound_of_a_row_with_missing_entries_is_one_on_its_observed_entries():
+    objective = DBMObjective(deep(scale=0.4)).double()
+    v, every, mask = (
+        rows(),
+        all_states(4),
+        (torch.rand(20, 4, generator=torch.Generator().manual_seed(1)) < 0.5).double(),
+    )
+    log_p = -exact_free_energy(objective.machine, every)
+    agrees = ((v[:, None] == every) | (mask[:, None] == 0)).all(2)
+    exact = log_p.masked_fill(~agrees, -torch.inf).logsumexp(1)
+    bound = objective.log_bound(Batch(v, mask=mask))
+    assert (bound <= exact).all()
+    assert (exact - bound).max() < 0.1
+
+
+def test_missing_real_columns_do_not_lift_the_bound_over_the_density_of_the_others():
+    objective = DBMObjective(deep(config=GAUSSIAN, n_columns=2)).double()
+    with torch.no_grad():
+        objective.machine.likelihood.free_log_variance.fill_(-4.0)
+    grid = torch.linspace(-4, 4, 4001).double()
+    along = torch.stack([torch.full_like(grid, 0.3), grid], 1)
+    exact = torch.trapezoid((-exact_free_energy(objective.machine, along)).exp(), grid).log().detach()
+    bound = objective.log_bound(Batch(along[:1], mask=torch.tensor([[1.0, 0.0]]).double()))
+    assert float(exact) - 1 < float(bound) <= float(exact)
 
 
 @pytest.mark.parametrize("config", [BERNOULLI, GAUSSIAN], ids=lambda config: config["name"])
@@ -375,3 +403,16 @@ def test_invalid_dbm_sizes_are_refused():
         InputError, match=r"log Z of 54 visible and 25 hidden units would be a sum over 2\^25, more than"
     ):
         wide.log_partition()
+
+
+def test_chains_of_all_layers_start_from_many_rows_of_which_one_block_is_dense():
+    x = (torch.rand(5000, 4, generator=torch.Generator().manual_seed(0)) + torch.linspace(0, 1, 5000)[:, None]).round()
+    made, read = DBMObjective(deep((3, 2, 2)), n_chains=7).double(), Counting(x.double())
+    made.prepare(read)
+    assert max(read.sizes) <= 1024
+    sample = x.double()[evenly_spaced(5000)]
+    mu = made.machine.mean_field(sample, made.n_iterations)
+    for offset, rates in zip(made.offsets, [sample, *mu], strict=True):
+        torch.testing.assert_close(offset, rates.mean(0))
+    odd = torch.cat(mu[::2], -1)[torch.arange(7) * len(sample) // 7]
+    torch.testing.assert_close(made.particles, bernoulli(odd, torch.Generator().manual_seed(0)))

@@ -66,6 +66,17 @@ def test_the_bound_lies_below_the_enumerated_log_probability_and_near_it(sizes):
     assert (exact - bound).mean() < 0.4
 
 
+def test_the_bound_of_a_row_with_missing_entries_lies_below_the_log_probability_of_the_others():
+    made = parted(network(scale=0.3))
+    made.finish(None)
+    every, mask = all_states(4), torch.tensor([1.0, 0.0, 1.0, 0.0]).double()
+    agrees = (every[:, None] * mask == every * mask).all(2)
+    exact = log_probability(made, every).expand(16, -1).masked_fill(~agrees, -torch.inf).logsumexp(1)
+    bound = made.log_bound(Batch(every, mask=mask.expand(16, -1)), n_draws=2000)
+    assert (bound < exact + 0.02).all()
+    assert (exact - bound).mean() < 0.4
+
+
 def test_the_bound_of_two_layers_that_were_not_parted_is_no_worse_than_the_machine_below_alone():
     """A second layer that begins as the first, upside down, leaves the model as it was (Hinton 2006, section 3)."""
     below = network((4, 3, 4)).layers[0]

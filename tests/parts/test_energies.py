@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from isthmus import InputError
 from isthmus.parts.deep_energies import EvenLayerUnits
-from isthmus.parts.energies import RBMDecoder, RBMEnergy
+from isthmus.parts.energies import RBMDecoder, RBMEnergy, nll_by_state
 from isthmus.parts.hidden_units import RectifiedHidden, hidden_units, integrated_softplus
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.sampling import bernoulli
@@ -300,7 +300,33 @@ def test_other_invalid_arguments_are_refused():
     with pytest.raises(InputError, match="RBMEnergy: size 0 at position 0"):
         RBMEnergy(likelihood_from({"name": "bernoulli"}, 4), 0, generator=torch.Generator())
     words = machine(CONFIGS["multinomial"])
-    with pytest.raises(InputError, match="does not model how many words a row has; say how many with total="):
+    with pytest.raises(InputError, match="does not model the number of words of a row; give it as total="):
         words.log_partition()
-    with pytest.raises(InputError, match="likelihood='gaussian' has states without number"):
+    with pytest.raises(InputError, match="likelihood='gaussian' has infinitely many states"):
         machine(CONFIGS["gaussian"]).visible.states(0, 1)
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "multinomial"])
+def test_the_nll_of_every_row_under_every_state_is_that_of_the_likelihood(name):
+    made = machine(CONFIGS[name])
+    x = rows(made)
+    mask = torch.ones_like(x)
+    mask[1:, [0, 2]] = 0.0
+    mask[2:, 1] = 0.0
+    mask[3] = 0.0
+    parameters = made.down(all_states(3)).detach()
+    expected = torch.stack([made.likelihood.nll(r.expand_as(x), x, mask) for r in parameters])
+    torch.testing.assert_close(nll_by_state(made.likelihood, parameters, x, mask), expected)
+
+
+@every_discrete
+def test_the_log_marginal_of_observed_entries_is_the_sum_over_the_others(config):
+    made = machine(config)
+    every = made.visible.states(0, math.prod(made.visible.sizes)).double()
+    mask = torch.tensor([[1, 1, 1, 1, 1], [0, 1, 0, 1, 0], [1, 0, 1, 0, 1], [0, 0, 0, 0, 0]]).double()
+    if config["name"] == "categorical":
+        mask[1:3] = torch.tensor([[0, 1, 0, 1, 1], [1, 0, 1, 0, 0]])  # the columns of a choice are missing together
+    v = every[-1].expand(len(mask), -1)
+    agrees = ((v[:, None] == every) | (mask[:, None] == 0)).all(2)
+    expected = (-made.free_energy(every)).masked_fill(~agrees, -torch.inf).logsumexp(1)
+    torch.testing.assert_close(made.log_marginal(v, mask), expected.detach())

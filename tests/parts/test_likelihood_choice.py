@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 from isthmus.errors import InputError
-from isthmus.parts.likelihood_base import ROWS_CHECKED_AT_ONCE
-from isthmus.parts.likelihoods import LIKELIHOODS, choose_likelihood, likelihood_config, likelihood_from
+from isthmus.estimators.contrastive import default_learning_rate
+from isthmus.estimators.inputs import scaling_for
+from isthmus.parts.likelihood_base import ROWS_CHECKED_AT_ONCE, register
+from isthmus.parts.likelihoods import LIKELIHOODS, Poisson, choose_likelihood, likelihood_config, likelihood_from
+from isthmus.parts.visible_units import VISIBLE_UNITS, BinaryUnits, units_of, visible_units
 
 
 def at(row: int, column: int, value: float, like: Sequence[float]) -> Tensor:
@@ -25,68 +28,68 @@ REFUSALS = [
     (
         {"name": "bernoulli"},
         at(12, 1, 3.5, [0.0, 1.0]),
-        "Bernoulli likelihood wants values in [0, 1]; found 3.5 at row 12, column 'age'; "
+        "Bernoulli likelihood requires values in [0, 1]; found 3.5 at row 12, column 'age'; "
         "use scaling='minmax' or likelihood='gaussian'",
     ),
     (
         {"name": "continuous-bernoulli"},
         at(0, 0, -0.25, [0.0, 1.0]),
-        "Continuous Bernoulli likelihood wants values in [0, 1]; found -0.25 at row 0, column 'height'; "
+        "Continuous Bernoulli likelihood requires values in [0, 1]; found -0.25 at row 0, column 'height'; "
         "use scaling='minmax' or likelihood='gaussian'",
     ),
     (
         {"name": "gaussian-learned"},
         at(ROWS_CHECKED_AT_ONCE + 3, 1, float("nan"), [0.0, 1.0]),
-        "Gaussian likelihood wants finite numbers; found nan at row 8195, column 'age'; "
+        "Gaussian likelihood requires finite numbers; found nan at row 8195, column 'age'; "
         "fill or drop missing and infinite values first, e.g. missing='mean'",
     ),
     (
         {"name": "bernoulli"},
         at(1, 0, float("inf"), [0.0, 1.0]),
-        "Bernoulli likelihood wants values in [0, 1]; found inf at row 1, column 'height'; "
+        "Bernoulli likelihood requires values in [0, 1]; found inf at row 1, column 'height'; "
         "fill or drop missing and infinite values first, e.g. missing='mean'",
     ),
     (
         {"name": "categorical"},
         at(2, 1, 0.0, [0.0, 1.0]),
-        "Categorical likelihood wants shares in [0, 1] that sum to 1 in each group of one-hot columns; "
+        "Categorical likelihood requires probabilities in [0, 1] that sum to 1 in each group of one-hot columns; "
         "found 0 in a group that sums to 0 at row 2, column 'height'; "
         "encode the column as one-hot, or use likelihood='bernoulli' or 'gaussian'",
     ),
     (
         {"name": "categorical"},
         at(2, 1, float("nan"), [0.0, 1.0]),
-        "Categorical likelihood wants shares in [0, 1] that sum to 1 in each group of one-hot columns; "
+        "Categorical likelihood requires probabilities in [0, 1] that sum to 1 in each group of one-hot columns; "
         "found nan at row 2, column 'age'; fill or drop missing and infinite values first, e.g. missing='mean'",
     ),
     (
         {"name": "multinomial"},
         at(4, 1, 0.5, [0.0, 7.0]),
-        "Multinomial likelihood wants counts, whole numbers from 0; found 0.5 at row 4, column 'age'; "
+        "Multinomial likelihood requires counts, whole numbers from 0; found 0.5 at row 4, column 'age'; "
         "use scaling='none' on counts, or likelihood='gaussian'",
     ),
     (
         {"name": "multinomial"},
         at(4, 1, -1.0, [0.0, 7.0]),
-        "Multinomial likelihood wants counts, whole numbers from 0; found -1 at row 4, column 'age'; "
+        "Multinomial likelihood requires counts, whole numbers from 0; found -1 at row 4, column 'age'; "
         "use scaling='none' on counts, or likelihood='gaussian'",
     ),
     (
         {"name": "poisson", "scale": [10.0, 10.0]},
         at(4, 0, 0.25, [0.3, 0.7]),
-        "Poisson likelihood wants counts, whole numbers from 0; found 2.5 at row 4, column 'height'; "
+        "Poisson likelihood requires counts, whole numbers from 0; found 2.5 at row 4, column 'height'; "
         "use likelihood='gaussian'",
     ),
     (
         {"name": "mixture-density"},
         at(0, 0, float("-inf"), [0.3, 0.7]),
-        "Mixture density likelihood wants finite numbers; found -inf at row 0, column 'height'; "
+        "Mixture density likelihood requires finite numbers; found -inf at row 0, column 'height'; "
         "fill or drop missing and infinite values first, e.g. missing='mean'",
     ),
     (
         {"name": "mixed", "groups": [{"unit": "binary", "columns": [1]}, {"unit": "real", "columns": [0]}]},
         at(3, 1, 2.0, [9.0, 1.0]),
-        "Bernoulli likelihood wants values in [0, 1]; found 2 at row 3, column 'age'; "
+        "Bernoulli likelihood requires values in [0, 1]; found 2 at row 3, column 'age'; "
         "correct the value, or give the column another unit",
     ),
 ]
@@ -140,6 +143,24 @@ def test_a_users_name_becomes_a_configuration() -> None:
     assert likelihood_config({"name": "mixture-density", "n_components": 2}, x) == mixture | {"n_components": 2}
 
 
+def test_a_new_likelihood_is_known_by_its_registration_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for registry in (LIKELIHOODS, VISIBLE_UNITS):
+        monkeypatch.setitem(registry, "visits", None)  # the entries are removed after the test
+
+    @register
+    class Visits(Poisson):
+        name = "visits"
+
+    @units_of(Visits)
+    class VisitUnits(BinaryUnits):
+        learning_rate = 0.02
+
+    assert isinstance(likelihood_from(likelihood_config("visits", X), 2), Visits)
+    assert isinstance(visible_units(Visits(2)), VisitUnits)
+    assert default_learning_rate("visits") == 0.02
+    assert scaling_for("auto", "visits") == "none"
+
+
 KNOWN = ", ".join(LIKELIHOODS)
 X = torch.zeros(1, 2)
 REAL = {"unit": "real", "columns": [1]}
@@ -152,12 +173,12 @@ MISUSES: list[tuple[Callable[[], Any], str]] = [
     (lambda: likelihood_from({}, 2), f"unknown likelihood None; Known: {KNOWN}"),
     (
         lambda: likelihood_config("mixed", X),
-        "likelihood='mixed' wants a table whose columns have units; found an array; "
+        "likelihood='mixed' requires a table whose columns have units; found an array; "
         "use likelihood='auto', or fit on a data frame",
     ),
     (
         lambda: likelihood_config("categorical", X, [REAL]),
-        "likelihood='categorical' wants one-hot columns only; found unit 'real' for columns [1]; "
+        "likelihood='categorical' requires one-hot columns only; found unit 'real' for columns [1]; "
         "use likelihood='mixed'",
     ),
     (
@@ -167,11 +188,11 @@ MISUSES: list[tuple[Callable[[], Any], str]] = [
     ),
     (
         lambda: likelihood_from({"name": "mixture-density", "n_components": 0}, 2),
-        "a mixture density wants n_components of at least 1; found 0",
+        "a mixture density requires n_components of at least 1; found 0",
     ),
     (
         lambda: likelihood_from({"name": "mixture-density", "covariance": "full"}, 2),
-        "a mixture density's covariance is 'diagonal' or 'isotropic'; found 'full'",
+        "a mixture density requires covariance 'diagonal' or 'isotropic'; found 'full'",
     ),
     (
         lambda: likelihood_from({"name": "mixed", "groups": [REAL, REAL, {"unit": "real", "columns": [0]}]}, 2),
@@ -183,7 +204,7 @@ MISUSES: list[tuple[Callable[[], Any], str]] = [
     ),
     (
         lambda: likelihood_from({"name": "categorical", "groups": [[0, 1], []]}, 2),
-        "a categorical likelihood has a group without columns; leave it out",
+        "a categorical likelihood has a group without columns; remove the group",
     ),
     (
         lambda: likelihood_from({"name": "categorical", "groups": [[0, 2]]}, 2),
@@ -195,23 +216,23 @@ MISUSES: list[tuple[Callable[[], Any], str]] = [
     ),
     (
         lambda: likelihood_from({"name": "mixed", "groups": [{"unit": "real", "columns": []}]}, 2),
-        "a group of unit 'real' has no columns; leave it out",
+        "a group of unit 'real' has no columns; remove the group",
     ),
     (
         lambda: likelihood_from({"name": "mixed", "groups": [REAL | {"scale": [2.0]}]}, 2),
-        "only counts have a scale; found one for unit 'real' of columns [1]",
+        "only unit 'count' has a scale; found one for unit 'real' of columns [1]; remove it",
     ),
     (
         lambda: likelihood_from({"name": "mixed", "groups": [{"unit": "count", "columns": [0, 1], "scale": [2]}]}, 2),
-        "a count group of 2 columns has 1 scales; give one each",
+        "a count group of 2 columns has 1 scales; give one per column",
     ),
     (
         lambda: likelihood_from({"name": "poisson", "scale": [1.0]}, 2),
-        "a Poisson likelihood of 2 columns has 1 scales; give one each",
+        "a Poisson likelihood of 2 columns has 1 scales; give one per column",
     ),
     (
         lambda: likelihood_from({"name": "poisson", "scale": [1.0, 0.0]}, 2),
-        "a Poisson likelihood's scales are positive numbers; found 0.0",
+        "the scales of a Poisson likelihood must be positive numbers; found 0.0",
     ),
 ]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy import special
+from scipy import optimize, special, stats
 from torch import Tensor
 
-from isthmus.parts.likelihoods import LIKELIHOODS, GaussianLearned, likelihood_from
+from isthmus.parts.likelihoods import LIKELIHOODS, GaussianLearned, GaussianPerColumn, likelihood_from
 
 
 def test_bernoulli_nll_of_reals_is_the_cross_entropy() -> None:
@@ -54,13 +54,13 @@ def test_multinomial_mean_and_draws_follow_the_number_of_words() -> None:
     assert torch.equal(likelihood.sample(parameters, torch.Generator(), total=0), torch.zeros(4, 3))
 
 
-@pytest.mark.parametrize("per_column", [False, True])
-def test_the_optimal_learned_variance_is_the_mean_squared_residual(per_column: bool) -> None:
+@pytest.mark.parametrize("kind", [GaussianLearned, GaussianPerColumn])
+def test_the_optimal_learned_variance_is_the_mean_squared_residual(kind: type[GaussianLearned]) -> None:
     generator = torch.Generator().manual_seed(0)
     spread = torch.tensor([0.1, 1.0, 7.0], dtype=torch.float64)
     r = torch.zeros(200, 3, dtype=torch.float64)
     x = spread * torch.randn(200, 3, generator=generator, dtype=torch.float64)
-    likelihood = GaussianLearned(3, per_column=per_column).double()
+    likelihood = kind(3).double()
     optimiser = torch.optim.LBFGS(likelihood.parameters(), max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
@@ -70,7 +70,7 @@ def test_the_optimal_learned_variance_is_the_mean_squared_residual(per_column: b
         return value
 
     optimiser.step(loss)
-    expected = x.square().mean(0) if per_column else x.square().mean()
+    expected = x.square().mean(0) if kind is GaussianPerColumn else x.square().mean()
     torch.testing.assert_close(likelihood.variance.detach(), expected, rtol=1e-4, atol=0)
 
 
@@ -105,16 +105,70 @@ def test_groups_of_one_unit_are_served_together_as_they_would_be_apart() -> None
     assert torch.equal(apart.nll(parameters, torch.zeros(5, 41)), together.nll(parameters, torch.zeros(5, 41)))
 
 
-@pytest.mark.parametrize("name", [name for name in LIKELIHOODS if name not in ("continuous-bernoulli", "mixed")])
-def test_the_output_where_learning_starts_has_the_mean_of_the_rows(name):
-    mean = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
-    likelihood = likelihood_from({"name": name}, 3).double()
-    torch.testing.assert_close(likelihood.mean(likelihood.parameters_for(mean)), mean, rtol=0.01, atol=0)
+@pytest.mark.parametrize("mean", [0.05, 0.1, 0.3, 0.5, 0.7])
+def test_continuous_bernoulli_logit_for_a_mean_agrees_with_scipy(mean: float) -> None:
+    likelihood = likelihood_from({"name": "continuous-bernoulli"}, 1)
+    found = likelihood.parameters_for(torch.tensor([mean])).item()
+    y = min(mean, 1 - mean)
+    expected = 0.0
+    if y < 0.5:
+        expected = optimize.brentq(lambda k: stats.truncexpon.mean(b=k, scale=1 / k) - y, 1e-3, 100)
+    assert abs(found) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert (found > 0) == (mean > 0.5) or expected == 0
 
 
-def test_a_table_starts_each_column_at_its_own_mean():
-    groups = [{"unit": "binary", "columns": [1]}, {"unit": "real", "columns": [0]}]
-    groups += [{"unit": "categorical", "columns": [3, 2]}, {"unit": "count", "columns": [4], "scale": [2.0]}]
-    mean = torch.tensor([-3.0, 0.1, 0.7, 0.3, 4.0])
-    likelihood = likelihood_from({"name": "mixed", "groups": groups}, 5)
-    torch.testing.assert_close(likelihood.mean(likelihood.parameters_for(mean)), mean, rtol=0.01, atol=0)
+@pytest.mark.parametrize("logit", [-1e6, -30.0, 30.0, 1e6])
+def test_continuous_bernoulli_nll_keeps_its_digits_in_float32_at_large_logits(logit: float) -> None:
+    likelihood = likelihood_from({"name": "continuous-bernoulli"}, 1)
+    parameters = torch.full((3, 1), logit, requires_grad=True)
+    x = torch.tensor([[0.0], [1e-6], [0.25]]) if logit < 0 else torch.tensor([[1.0], [0.5], [0.75]])
+    size, y = abs(logit), (x if logit < 0 else 1 - x).double().numpy()
+    nll = likelihood.nll(parameters, x)
+    expected = -stats.truncexpon.logpdf(y, b=size, scale=1 / size)[:, 0]
+    torch.testing.assert_close(nll.double().detach(), torch.tensor(expected), rtol=1e-6, atol=1e-6)
+    (gradient,) = torch.autograd.grad(nll.sum(), parameters)
+    expected = (1 / size - y) * (1 if logit < 0 else -1)
+    torch.testing.assert_close(gradient.double(), torch.tensor(expected), rtol=1e-5, atol=1e-7)
+
+
+def test_training_starts_a_continuous_bernoulli_no_nearer_than_a_thousandth_to_the_ends() -> None:
+    likelihood = likelihood_from({"name": "continuous-bernoulli"}, 4)
+    start = likelihood.starting_parameters(torch.tensor([0.0, 0.2, 0.8, 1.0]))
+    torch.testing.assert_close(likelihood.mean(start), torch.tensor([0.001, 0.2, 0.8, 0.999]))
+
+
+def test_poisson_of_5000_counts_has_a_mean_of_5000_and_counts_of_none_or_too_many_a_finite_parameter() -> None:
+    likelihood = likelihood_from({"name": "poisson", "scale": [1.0, 1.0, 1.0, 100.0]}, 4)
+    mean = torch.tensor([0.0, 5000.0, 1e12, 50.0])
+    largest = float(np.exp(19.9))
+    expected = torch.tensor([1e-6, 5000.0, largest, 50.0])
+    torch.testing.assert_close(likelihood.mean(likelihood.parameters_for(mean)), expected, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("name", ["multinomial", "categorical"])
+@pytest.mark.parametrize("n_words", [1, 300])
+def test_the_nll_of_a_word_at_the_mean_of_a_zipf_vocabulary_is_its_entropy(name: str, n_words: int) -> None:
+    rates = 1 / torch.arange(1, 2001, dtype=torch.float64)
+    rates /= rates.sum()
+    likelihood = likelihood_from({"name": name}, 2000)
+    parameters = likelihood.parameters_for((n_words * rates).float())
+    nll = likelihood.nll(parameters.expand(2000, -1), torch.eye(2000))
+    assert float(rates @ nll.double()) == pytest.approx(float(special.entr(rates.numpy()).sum()), abs=1e-3)
+
+
+def test_multinomial_parameters_for_no_word_at_all_give_every_word_the_same_rate() -> None:
+    likelihood = likelihood_from({"name": "multinomial"}, 4)
+    mean = likelihood.mean(likelihood.parameters_for(torch.zeros(4)))
+    torch.testing.assert_close(mean, torch.full((4,), 0.25))
+
+
+@pytest.mark.parametrize("name", sorted(set(LIKELIHOODS) - {"mixed"}))
+@pytest.mark.parametrize("seen", [[1.0, 0.0, 0.0], [0.999999, 0.000001, 0.0]])
+def test_gradients_are_finite_at_the_start_where_a_column_is_rare_or_never_seen(name: str, seen: list[float]) -> None:
+    likelihood = likelihood_from({"name": name}, 3)
+    start = likelihood.starting_parameters(torch.tensor(seen)).expand(3, -1).clone().requires_grad_()
+    nll = likelihood.nll(start, torch.eye(3))
+    (gradient,) = torch.autograd.grad(nll.sum(), start)
+    assert bool(nll.isfinite().all())
+    assert bool(gradient.isfinite().all())
+    assert bool((gradient[1, : likelihood.n_columns] != 0).any())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,12 +17,14 @@ import numpy as np
 import pytest
 import torch
 from scipy import special, stats
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.overrides import TorchFunctionMode
 
 from isthmus.parts.likelihoods import (
     LIKELIHOODS,
+    Categorical,
     Likelihood,
+    Mixed,
     likelihood_from,
 )
 
@@ -69,6 +72,43 @@ def counts(scale: float) -> Block:
 
 def compositions(total: int, size: int) -> Block:
     return atoms([c for c in itertools.product(range(total + 1), repeat=size) if sum(c) == total])
+
+
+def reals(n_columns: int, generator: Generator) -> Tensor:
+    return torch.randn(n_columns, generator=generator).double() * 10 ** uniform(n_columns, -6, 6, generator)
+
+
+def rates(n_columns: int, generator: Generator) -> Tensor:
+    """From 1e-6 to 1 - 1e-6, both ends often."""
+    near_zero = 10 ** uniform(n_columns, -8, math.log10(0.5), generator).clamp(min=-6)
+    return torch.where(uniform(n_columns, 0, 1, generator) < 0.5, near_zero, 1 - near_zero)
+
+
+def shares(n_columns: int, generator: Generator) -> Tensor:
+    """At least 1e-6 each, 1 together."""
+    logits = 15 * torch.randn(n_columns, generator=generator).double()
+    return torch.softmax(logits, -1) * (1 - n_columns * 1e-6) + 1e-6
+
+
+def mean_counts(*scales: float) -> Callable[[int, Generator], Tensor]:
+    """From 1e-3 to 1e5 counts, in model units."""
+    return lambda n, generator: 10 ** uniform(n, -3, 5, generator) / torch.tensor(scales, dtype=torch.float64)
+
+
+def side_by_side(*parts: tuple[Callable[[int, Generator], Tensor], list[int]]) -> Callable[[int, Generator], Tensor]:
+    """The means of several groups of columns, each in its columns."""
+
+    def means(n_columns: int, generator: Generator) -> Tensor:
+        mean = torch.zeros(n_columns, dtype=torch.float64)
+        for its_means, columns in parts:
+            mean[columns] = its_means(len(columns), generator)
+        return mean
+
+    return means
+
+
+def uniform(n: int, low: float, high: float, generator: Generator) -> Tensor:
+    return low + (high - low) * torch.rand(n, generator=generator).double()
 
 
 def bounded(value: np.ndarray, bound: float) -> np.ndarray:
@@ -156,7 +196,7 @@ class Case:
     """A likelihood, all that it can say of a row, and scipy's word on it.
 
     `left` is the likelihood of the columns that stay when `dropped` ones are not observed, with the numbers of
-    the parameters that it takes.
+    the parameters that it takes. `means` draws a mean that the likelihood can have.
     """
 
     label: str
@@ -166,6 +206,7 @@ class Case:
     space: Callable[[], Block]
     dropped: list[int]
     left: tuple[dict[str, Any], list[int]]
+    means: Callable[[int, Generator], Tensor]
     sample_arguments: dict[str, Any] = field(default_factory=dict)
 
     def likelihood(self, seed: int = 0) -> Likelihood:
@@ -186,10 +227,12 @@ class Case:
         return parameters, likelihood.sample(first, generator, **self.sample_arguments)
 
 
-def over_the_plane(label: str, log_prob: Any, kept: list[int], name: str = "", **options: Any) -> Case:
+def over_the_plane(
+    label: str, log_prob: Any, kept: list[int], name: str = "", *, means: Any = reals, **options: Any
+) -> Case:
     """Two real columns, of which the second is observed; `kept` are the parameters that it has."""
     config = {"name": name or label, **options}
-    return Case(label, config, 2, log_prob, lambda: cartesian(line(), line()), [0], (config, kept))
+    return Case(label, config, 2, log_prob, lambda: cartesian(line(), line()), [0], (config, kept), means)
 
 
 CASES = [
@@ -199,7 +242,7 @@ CASES = [
     over_the_plane("gaussian-predicted", gaussian_predicted, [1, 3]),
     over_the_plane("mixture-density", mixture, [0, 1, 2, 4, 6, 8, 10, 12, 14], n_components=3),
     over_the_plane("isotropic", mixture, [0, 1, 3, 5, 6, 7], "mixture-density", n_components=2, covariance="isotropic"),
-    over_the_plane("gaussian-unit", gaussian_unit, [1]),
+    over_the_plane("gaussian-unit", gaussian_unit, [1], means=rates),
     Case(
         "bernoulli",
         {"name": "bernoulli"},
@@ -208,6 +251,7 @@ CASES = [
         lambda: cartesian(bits(), bits(), bits()),
         dropped=[1],
         left=({"name": "bernoulli"}, [0, 2]),
+        means=rates,
     ),
     Case(
         "continuous-bernoulli",
@@ -217,6 +261,7 @@ CASES = [
         lambda: cartesian(unit_interval(), unit_interval()),
         dropped=[1],
         left=({"name": "continuous-bernoulli"}, [0]),
+        means=rates,
     ),
     Case(
         "one categorical",
@@ -226,6 +271,7 @@ CASES = [
         lambda: one_hot(4),
         dropped=[],
         left=({"name": "categorical"}, [0, 1, 2, 3]),
+        means=shares,
     ),
     Case(
         "categoricals",  # groups of one size apart, columns out of order
@@ -235,6 +281,7 @@ CASES = [
         lambda: reordered(cartesian(one_hot(2), one_hot(3), one_hot(2)), [1, 2, 3, 5, 4, 6, 0]),
         dropped=[0, 6],
         left=({"name": "categorical", "groups": [[0, 1, 3], [2, 4]]}, [1, 2, 3, 4, 5]),
+        means=side_by_side((shares, [6, 0]), (shares, [1, 2, 4]), (shares, [3, 5])),
     ),
     Case(
         "multinomial",
@@ -244,6 +291,7 @@ CASES = [
         lambda: compositions(5, 4),
         dropped=[2],
         left=({"name": "multinomial"}, [0, 1, 3]),
+        means=shares,
         sample_arguments={"total": 5},
     ),
     Case(
@@ -254,6 +302,7 @@ CASES = [
         lambda: cartesian(counts(3.0), counts(0.5)),
         dropped=[0],
         left=({"name": "poisson", "scale": [0.5]}, [1]),
+        means=mean_counts(3.0, 0.5),
     ),
     Case(
         "mixed",
@@ -273,6 +322,7 @@ CASES = [
             },
             [1, 3, 5],
         ),
+        means=side_by_side((mean_counts(4.0), [1]), (reals, [3]), (shares, [4, 0, 2]), (rates, [5])),
     ),
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)
@@ -346,6 +396,17 @@ class _Nll(torch.nn.Module):
 
 
 @every_case
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_parameters_for_a_mean_have_that_mean(case: Case, dtype: torch.dtype) -> None:
+    likelihood, generator = case.likelihood().to(dtype), torch.Generator().manual_seed(4)
+    for _ in range(200):
+        mean = case.means(case.n_columns, generator).to(dtype)
+        parameters = likelihood.parameters_for(mean)
+        assert parameters.dtype == dtype
+        torch.testing.assert_close(likelihood.mean(parameters), mean, rtol=1e-4, atol=0)
+
+
+@every_case
 def test_draws_are_leading_axes(case: Case) -> None:
     likelihood = case.likelihood()
     parameters, x = case.rows(likelihood, n_rows=4, draws=[3, 2])
@@ -408,6 +469,27 @@ def test_a_row_without_observed_columns_has_an_nll_of_zero(case: Case) -> None:
     parameters, x = case.rows(likelihood)
     nll = likelihood.nll(parameters, x, torch.zeros_like(x))
     torch.testing.assert_close(nll, torch.zeros_like(nll), rtol=0, atol=1e-12)
+
+
+@every_case
+def test_least_squares_are_claimed_exactly_where_the_nll_grows_with_the_squared_error_alone(case: Case) -> None:
+    likelihood = case.likelihood()
+    parameters, x = case.rows(likelihood, n_rows=40)
+    squared_error = (likelihood.mean_given(parameters, x) - x).square().sum(-1).numpy()
+    order = np.argsort(squared_error)
+    grows = bool((np.diff(likelihood.nll(parameters, x).detach().numpy()[order]) >= 0).all())
+    assert LIKELIHOODS[case.config["name"]].has_least_squares == grows
+
+
+@every_case
+def test_counts_do_not_survive_scaling(case: Case) -> None:
+    likelihood = case.likelihood()
+    _, x = case.rows(likelihood, n_rows=40)
+    scaled = bool(likelihood.in_support(0.7 * x).all())
+    if LIKELIHOODS[case.config["name"]].is_count:
+        assert not scaled
+    elif not isinstance(likelihood, Categorical | Mixed):
+        assert scaled
 
 
 @every_case

@@ -131,7 +131,7 @@ def test_the_contrast_is_the_gradient_of_the_bound_where_the_chains_are_draws_of
 
 def test_what_needs_independent_hidden_units_is_refused():
     made = machine()
-    with pytest.raises(InputError, match="annealing sums hidden units out, which lateral weights tie to each other"):
+    with pytest.raises(InputError, match="annealed importance sampling needs hidden units that are independent"):
         annealed_importance_sampling(made, torch.Generator())
     with pytest.raises(InputError, match="the pseudo-likelihood has no closed form with lateral weights"):
         made.conditional_logits(rows(), torch.zeros(20, dtype=torch.long))

@@ -1,4 +1,4 @@
-"""Small fitted models of every shape of data. They are few rows, so that no map needs t-SNE."""
+"""Small fitted models for every type of data, with too few rows for t-SNE."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,10 @@ from sklearn.datasets import load_digits, load_wine
 from isthmus import Autoencoder, ConvolutionalAutoencoder, LinearAutoencoder
 from isthmus.data.dataset import Documents
 
-NASTY = "<img src=x onerror=alert(1)>&</script>"
+NASTY = "<img src=x onerror=body.id=1>&</script>"
+"""Text that sets the id of the page's body if a browser executes it."""
+
+QUOTED = """var(--ours) "double" 'single'"""
 
 
 @dataclass
@@ -39,12 +42,12 @@ def colour_case():
 def table_case():
     wine = load_wine(as_frame=True)
     table = wine.data.iloc[::4, :5].copy()
-    table.columns = [NASTY, "b<b>&", *table.columns[2:]]
-    table["region"] = np.where(np.arange(len(table)) % 3, "north & west", NASTY)
+    table.columns = [NASTY, "b<b>&", "ash", QUOTED, "var(--plus)"]
+    table["region"] = np.array(["north & west", NASTY, QUOTED])[np.arange(len(table)) % 3]
     table["bottles"] = np.arange(len(table)) % 5
     table.loc[table.index[3], "ash"] = np.nan
     table.index = [f"{NASTY} {i}" for i in range(len(table))]
-    labels = [NASTY if t else "Barolo" for t in wine.target.iloc[::4]]
+    labels = [[NASTY, "Barolo", QUOTED][t] for t in wine.target.iloc[::4]]
     model = _fitted(Autoencoder, table, hidden_sizes=(8,), missing="mean")
     return Case(model, table, labels, {"title": f"Wines {NASTY}"})
 
@@ -67,6 +70,6 @@ CASES = {
 
 
 def narrow_model():
-    """One unit, and no row held out."""
+    """A code of one unit, and no validation rows."""
     X = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 4)), columns=list("abcd"))
     return _fitted(LinearAutoencoder, X, code_size=1, validation_fraction=0)

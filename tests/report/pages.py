@@ -1,21 +1,20 @@
-"""A page as a browser reads it."""
+"""A parser for pages of the report."""
 
 import json
 from html.parser import HTMLParser
 
 LOADING = {"src", "href", "action", "poster", "data", "srcset", "xlink:href", "formaction", "background", "manifest"}
-"""Attributes that make a browser ask for something."""
+"""Attributes that make a browser send a request."""
 
 
 class Page(HTMLParser):
-    """A page as a browser reads it: its elements, its addresses, its text, its data."""
+    """A parsed page: its elements, URLs, text and data."""
 
-    def __init__(self, path):
+    def __init__(self, path=None, source=None):
         super().__init__(convert_charrefs=True)
         self.elements, self.addresses, self.text, self._inside = [], [], "", ""
         self.ids, self.data, self.styles, self.handlers = {}, {}, "", []
-        self.source = path.read_text(encoding="utf-8")
-        self.feed(self.source)
+        self.feed(path.read_text(encoding="utf-8") if source is None else source)
         self.close()
         self.text = " ".join(self.text.split())
 

@@ -1,4 +1,4 @@
-"""What the page says of the units, against what the estimator says of them."""
+"""The units section of the report, compared with the methods of the estimator."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ from .pages import Page
 RNG = np.random.default_rng(0)
 
 
-def told(model, X, labels=None, spread=None):
+def report_of(model, X, labels=None, spread=None):
     report_data = collect_report_data(model, X)
     names = RowInfo(
         [f"row {i}" for i in range(report_data.n_rows)], read_labels(labels, report_data.n_rows), report_data.nll
@@ -29,7 +29,7 @@ def told(model, X, labels=None, spread=None):
 
 
 def rectified(X, code_size, dead=()):
-    """A one-layer autoencoder with rectified units, some of which never fire."""
+    """A one-layer autoencoder with rectified units, some of which are dead."""
     options = {"hidden_sizes": (), "code_activation": "relu", "max_epochs": 1, "random_state": 0}
     model = Autoencoder(code_size=code_size, **options).fit(X)
     for unit in dead:
@@ -47,14 +47,14 @@ def case(request):
     return CASES[request.param]()
 
 
-def test_the_rows_of_a_unit_are_those_that_drive_it_furthest(case):
-    report = told(case.model, case.X, case.labels)
+def test_the_rows_of_a_unit_are_the_top_activating_rows(case):
+    report = report_of(case.model, case.X, case.labels)
     codes = case.model.transform(case.X)
     assert [unit.column for unit in report.units] == list(case.model.activity(case.X).most_used)
     for unit in report.units:
         assert unit.name == f"unit {unit.column}"
         values = codes[:, unit.column]
-        rows = [int(driver.name.split()[1]) for driver in unit.highest]
+        rows = [int(row.name.split()[1]) for row in unit.highest]
         best = case.model.max_activating(case.X, unit.column, n=len(rows))[0]
         assert rows == best.tolist()
         assert unit.highest[0].value == f"{values.max():.4g}"
@@ -63,25 +63,25 @@ def test_the_rows_of_a_unit_are_those_that_drive_it_furthest(case):
             assert values.min() < 0 < values.max()
 
 
-def test_every_row_is_shown_as_what_it_is(case):
+def test_rows_are_shown_as_pictures_or_as_text(case):
     pictured = case.model.preprocessing_.image_shape is not None
-    drivers = [driver for unit in told(case.model, case.X).units for driver in (*unit.highest, *unit.lowest)]
-    assert drivers
-    for driver in drivers:
-        assert driver.picture.startswith("data:image/") == pictured
-        assert bool(driver.words) != pictured
+    top_rows = [row for unit in report_of(case.model, case.X).units for row in (*unit.highest, *unit.lowest)]
+    assert top_rows
+    for row in top_rows:
+        assert row.picture.startswith("data:image/") == pictured
+        assert bool(row.text) != pictured
 
 
 def test_a_picture_of_a_row_is_that_row():
     case = CASES["images"]()
-    driver = told(case.model, case.X).units[0].highest[0]
-    np.testing.assert_array_equal(pixels(driver.picture), case.X[int(driver.name.split()[1])])
+    row = report_of(case.model, case.X).units[0].highest[0]
+    np.testing.assert_array_equal(pixels(row.picture), case.X[int(row.name.split()[1])])
 
 
-def test_what_a_unit_adds_is_the_effect_that_the_estimator_gives():
+def test_the_listed_columns_of_a_unit_are_those_of_its_effect():
     model, X = LinearAutoencoder(code_size=3, max_epochs=2, random_state=0).fit(X := RNG.normal(size=(50, 9))), X
     effect = model.unit_effects(X)
-    for unit in told(model, X).units:
+    for unit in report_of(model, X).units:
         change = effect[unit.column]
         largest = np.abs(change).argmax()
         assert unit.listed[0] == (f"x{largest}", pytest.approx(np.sign(change[largest])))
@@ -89,51 +89,50 @@ def test_what_a_unit_adds_is_the_effect_that_the_estimator_gives():
             assert share == pytest.approx(change[int(name[1:])] / abs(change[largest]), rel=1e-4)
 
 
-def test_only_one_layer_gives_the_codes_units_filters_of_their_own():
+def test_only_an_encoder_of_one_layer_has_filters_of_the_code():
     X = RNG.normal(size=(40, 6, 5))
     one, deep = rectified(X, 4), Autoencoder(code_size=4, hidden_sizes=(4,), max_epochs=1, random_state=0).fit(X)
     np.testing.assert_allclose(code_filters(one).reshape(4, 6, 5), one.filters())
     assert code_filters(deep) is None
-    assert [what for what, _ in told(one, X).units[0].pictures] == ["looks for", "adds"]
-    assert [what for what, _ in told(deep, X).units[0].pictures] == ["adds"]
-    assert "what it looks for" in told(one, X).explanation
-    assert "what it looks for" not in told(deep, X).explanation
+    assert [what for what, _ in report_of(one, X).units[0].pictures] == ["filter", "effect"]
+    assert [what for what, _ in report_of(deep, X).units[0].pictures] == ["effect"]
+    assert "its filter" in report_of(one, X).explanation
+    assert "its filter" not in report_of(deep, X).explanation
 
 
-def test_dead_units_are_counted_and_not_shown_and_zeros_are_told():
+def test_dead_units_are_counted_but_not_shown():
     X = RNG.normal(size=(60, 7))
     model = rectified(X, 6, dead=(1, 4))
-    report = told(model, X)
+    report = report_of(model, X)
     assert {unit.column for unit in report.units}.isdisjoint({1, 4})
-    assert "2 units are dead: zero in every row." in report.use
+    assert "2 units are dead" in report.usage
     zeros = (model.transform(X) == 0).mean()
-    assert f"{zeros:.0%} of the code is exactly zero" in report.use
+    assert f"{zeros:.0%} of the entries of the codes are exactly zero" in report.usage
     rates = model.activation_rates(X)
     for unit in report.units:
         assert f"{rates[unit.column]:.0%}" in unit.rate or unit.rate == "active in every row"
-        assert all(float(driver.value) > 0 for driver in unit.highest)
-    everything = told(rectified(X, 3, dead=range(3)), X)
+        assert all(float(row.value) > 0 for row in unit.highest)
+    everything = report_of(rectified(X, 3, dead=range(3)), X)
     assert everything.units == []
-    assert "No unit of the code is ever active" in everything.explanation
+    assert "No unit of the code is active" in everything.explanation
 
 
-def test_a_wide_code_and_large_images_leave_the_section_small():
-    X = RNG.integers(0, 256, size=(120, 60, 70, 3), dtype=np.uint8)  # noise packs worst of all
+def test_the_section_stays_small_for_a_wide_code_and_large_images():
+    X = RNG.integers(0, 256, size=(120, 60, 70, 3), dtype=np.uint8)  # noise compresses worst
     model = LinearAutoencoder(code_size=40, max_epochs=1, random_state=0).fit(X)
-    report = told(model, X)
+    report = report_of(model, X)
     assert len(report.units) == features.MAX_UNITS
-    assert f"Here are the {features.MAX_UNITS} of 40 units that vary most" in report.use
+    assert f"The {features.MAX_UNITS} of 40 units that vary most" in report.usage
     uris = [uri for unit in report.units for _, uri in unit.pictures]
-    uris += [driver.picture for unit in report.units for driver in (*unit.highest, *unit.lowest)]
+    uris += [row.picture for unit in report.units for row in (*unit.highest, *unit.lowest)]
     assert len(uris) == features.MAX_UNITS * (2 + features.TOP_ROWS_AS_PICTURES)
     assert sum(map(len, uris)) < 1_200_000
     assert max(pixels(uri).shape[1] for uri in uris) == features.FILTER_SIDE
 
 
-def test_a_users_text_is_shown_as_it_is_beside_the_unit(tmp_path):
+def test_text_of_the_user_is_shown_unchanged_in_the_units_section(tmp_path):
     case = CASES["table"]()
     page = Page(write(case.model, case.X, tmp_path / "report.html", labels=case.labels))
-    assert page.ids["features"] == "section"
-    assert "What the units stand for" in page.text
+    assert page.ids["units"] == "section"
     assert any(known.get("title", "") == NASTY for _, known in page.elements)
     assert not any(known.get("src") == "x" for _, known in page.elements)

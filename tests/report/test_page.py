@@ -2,6 +2,8 @@ import base64
 import io
 import json
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -14,10 +16,12 @@ from isthmus import Autoencoder, InputError, LinearAutoencoder, RestrictedBoltzm
 from isthmus.data.dataset import Dataset
 from isthmus.report import write
 
-from .cases import CASES, NASTY, narrow_model
+from .cases import CASES, NASTY, QUOTED, narrow_model
 from .pages import Page
 
-SECTIONS = ["doctor", "learning", "rows", "map", "code", "features", "filters", "error", "pca", "recipe"]
+SECTIONS = [
+    "findings", "training", "reconstructions", "map", "code", "units", "first-layer", "error", "pca", "configuration",
+]  # fmt: skip
 WRITTEN: dict = {}
 
 
@@ -66,7 +70,7 @@ def test_no_request_leaves_the_page(written):
     assert not {tag for tag, _ in page.elements} & loading
 
 
-def test_the_browser_is_told_to_load_nothing(written):
+def test_the_content_security_policy_blocks_all_requests(written):
     _, page = written
     metas = [known for tag, known in page.elements if tag == "meta"]
     [policy] = [known["content"] for known in metas if known.get("http-equiv") == "Content-Security-Policy"]
@@ -75,7 +79,7 @@ def test_the_browser_is_told_to_load_nothing(written):
     assert "connect-src" not in policy
 
 
-def test_every_section_is_there_and_every_chart_has_its_place(written):
+def test_every_section_and_every_chart_has_its_element(written):
     _, page = written
     assert [name for name in SECTIONS if page.ids.get(name) != "section"] == []
     drawn = set(page.data["charts"])
@@ -89,12 +93,12 @@ def test_user_text_is_escaped(written):
     assert page.handlers == []
     assert [tag for tag, _ in page.elements].count("script") == 4
     assert not any(known.get("src") == "x" for _, known in page.elements)
-    # Plotly reads a little HTML of its own: only what is ours may be markup there.
+    # Plotly interprets some HTML in texts.
     for text in strings(page.data["charts"]):
         assert not re.search(r"<(?!/?b>|br>|extra>|/extra>)", text), text
 
 
-def test_user_text_of_a_table_is_shown_as_it_is(page_of):
+def test_user_text_of_a_table_is_shown_unchanged(page_of):
     case, page = page_of("table")
     assert f"Wines {NASTY}" in page.text
     assert page.text.count(NASTY) > 5
@@ -103,7 +107,29 @@ def test_user_text_of_a_table_is_shown_as_it_is(page_of):
     assert page.data["points"]["label"] == list(case.labels)
 
 
-def test_images_stand_over_their_reconstructions_and_over_those_of_pca(page_of):
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_browser_shows_user_text_unchanged_and_does_not_execute_it(page_of, tmp_path):
+    case, _ = page_of("table")
+    path = write(case.model, case.X, tmp_path / "report.html", labels=case.labels, **case.options)
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command = [CHROMIUM, *options, "--virtual-time-budget=20000", "--dump-dom", path.as_uri()]
+    page = Page(source=subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout)
+    [body] = [known for tag, known in page.elements if tag == "body"]
+    assert "id" not in body, "the page executed text of the user"
+    legend = [known["data-unformatted"] for tag, known in page.elements if known.get("class") == "legendtext"]
+    ticks = [known["data-unformatted"] for tag, known in page.elements if tag == "text" and "data-unformatted" in known]
+    assert f"{QUOTED[:23]}…" in legend
+    assert {"var(--plus)", QUOTED} <= set(ticks)
+    assert f"{NASTY[:31]}…" in page.text
+    charts = page.text.partition("Units of the code")[2]
+    assert charts.count(QUOTED) > 2
+    assert "&quot;" not in charts
+
+
+def test_images_are_shown_with_their_reconstructions_by_the_model_and_by_pca(page_of):
     case, page = page_of("images")
     best = int(case.model.reconstruction_error(case.X).argmin())
     alts = [known["alt"] for tag, known in page.elements if tag == "img"]
@@ -114,49 +140,49 @@ def test_images_stand_over_their_reconstructions_and_over_those_of_pca(page_of):
     assert sheet["across"] * sheet["down"] >= len(case.X)
 
 
-def drawn(X, tmp_path, **options):
-    """The machine, and the page, of a few epochs on the rows."""
+def rbm_page(X, tmp_path, **options):
+    """An RBM trained for a few epochs, and its page."""
     model = RestrictedBoltzmannMachine(code_size=3, max_epochs=2, random_state=0, **options).fit(X)
     return model, Page(write(model, X, tmp_path / "report.html"))
 
 
-def test_a_density_of_images_shows_rows_over_draws(tmp_path, page_of):
-    model, page = drawn(CASES["images"]().X, tmp_path)
+def test_samples_of_images_are_shown_below_rows(tmp_path, page_of):
+    model, page = rbm_page(CASES["images"]().X, tmp_path)
     alts = [known["alt"] for tag, known in page.elements if tag == "img"]
-    assert alts.count("a row") == alts.count("a draw") == 12
-    uris = [known["src"] for tag, known in page.elements if known.get("alt") == "a draw"]
+    assert alts.count("a row of the data") == alts.count("a sample") == 12
+    uris = [known["src"] for tag, known in page.elements if known.get("alt") == "a sample"]
     assert len(set(uris)) > 1
     mean = model.sample(12, random_state=0, mean=True)[0].astype(float)
     encoded = uris[0].partition(",")[2]
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
         np.testing.assert_allclose(np.asarray(picture, float), mean, atol=1)
-    assert "draws" not in page_of("images")[1].ids, "a deep autoencoder draws nothing"
+    assert "samples" not in page_of("images")[1].ids, "a deep autoencoder has no samples"
 
 
-def test_a_density_of_a_table_shows_draws_in_its_units(tmp_path):
+def test_samples_of_a_table_are_shown_in_its_units(tmp_path):
     table = CASES["table"]().X.dropna()
-    model, page = drawn(table, tmp_path)
-    told = page.text.partition("What it draws")[2]
-    assert told.count(" drawn ") >= 4
+    model, page = rbm_page(table, tmp_path)
+    section = page.text.partition("Random rows of the data and samples")[2]
+    assert section.count(" sample ") >= 4
     for value in model.sample(4, random_state=0)["ash"]:
-        assert f"{value:.5g}" in told
+        assert f"{value:.5g}" in section
 
 
-def test_a_density_of_words_shows_the_terms_of_its_draws(tmp_path):
+def test_samples_of_counts_are_shown_as_terms(tmp_path):
     X = sparse.csr_matrix(np.random.default_rng(0).integers(0, 3, (40, 8)).astype(float))
-    model, page = drawn(X, tmp_path, likelihood="multinomial")
+    model, page = rbm_page(X, tmp_path, likelihood="multinomial")
     first = np.asarray(model.sample(4, random_state=0))[0]
     most = int(np.argmax(first))
-    assert f"x{most} {first[most]:g}" in page.text.partition("What it draws")[2]
+    assert f"x{most} {first[most]:g}" in page.text.partition("Random rows of the data and samples")[2]
 
 
-def test_rows_of_a_table_show_the_users_values_and_a_missing_one_is_told(page_of, tmp_path):
+def test_rows_of_a_table_show_the_values_of_the_user_and_missing_ones(page_of, tmp_path):
     case, _ = page_of("table")
     page = Page(write(case.model, case.X.iloc[[3]], tmp_path / "report.html"))
-    told = {column: (original, model) for column, original, model in page.data["points"]["values"][0]}
-    assert set(told) <= set(case.X.columns)
+    shown = {column: (original, model) for column, original, model in page.data["points"]["values"][0]}
+    assert set(shown) <= set(case.X.columns)
     made = case.model.reconstruct(case.X.iloc[[3]]).iloc[0]
-    for column, (original, model) in told.items():
+    for column, (original, model) in shown.items():
         if original == "missing":
             assert column == "ash"
         elif column != "region":
@@ -166,7 +192,7 @@ def test_rows_of_a_table_show_the_users_values_and_a_missing_one_is_told(page_of
     assert "NaN" not in page.text
 
 
-def test_texts_show_their_top_terms_and_their_beginning(page_of):
+def test_texts_are_shown_with_their_largest_terms_and_their_beginning(page_of):
     case, page = page_of("text")
     assert page.data["points"]["text"][0] == case.X[0]
     [column, original, _] = page.data["points"]["values"][0][0]
@@ -175,61 +201,72 @@ def test_texts_show_their_top_terms_and_their_beginning(page_of):
     assert page.data["points"]["label"][:3] == ["oil, gold", "tin", "none"]
 
 
-def test_the_summary_says_kind_rows_code_size_and_the_error_beside_that_of_pca(page_of):
+def test_the_headline_compares_the_error_with_that_of_pca(page_of):
     case, page = page_of("images")
     error = float(case.model.reconstruction_error(case.X).mean())
-    assert f"A code of 3 units stands for 64 columns and leaves a squared error of {error:.4g} a row" in page.text
-    assert "that principal components of the same size leave" in page.text
-    assert "deep" in page.text
+    assert f"A code of 3 units represents 64 pixels with a squared error of {error:.4g} per row" in page.text
+    assert "that of a PCA of the same size" in page.text
 
 
-def test_no_multiple_is_told_of_what_as_many_components_as_columns_leave(tmp_path):
+def test_columns_of_a_table_are_counted_as_the_users_columns(page_of):
+    case, page = page_of("table")
+    columns = "7 columns (9 model inputs)"
+    assert (case.X.shape[1], case.model.preprocessing_.n_columns) == (7, 9)
+    assert f"A code of 3 units represents {columns}" in page.text
+    assert f"for {columns}" in page.text
+    assert "9 columns" not in page.text
+    assert "represents 30 pixels (90 model inputs)" in page_of("colours")[1].text
+    assert "represents 10 terms with" in page_of("text")[1].text
+    assert "represents 90 columns with" in page_of("sparse")[1].text
+
+
+def test_no_ratio_to_a_pca_error_of_zero_is_shown(tmp_path):
     X = np.random.default_rng(0).normal(size=(40, 4))
     model = Autoencoder(code_size=4, hidden_sizes=(8,), max_epochs=1, random_state=0).fit(X)
     page = Page(write(model, X, tmp_path / "report.html"))
-    assert "; as many principal components leave none." in page.text
+    assert "; the error of a PCA of the same size is zero." in page.text
     assert "e-1" not in page.text
-    assert "times" not in page.text.split("The doctor")[0]
+    assert "times" not in page.text.split("Findings")[0]
 
 
-def test_every_phase_of_a_stack_is_told_with_its_epochs(tmp_path):
+def test_every_phase_of_a_stack_is_listed_with_its_epochs(tmp_path):
     X = np.random.default_rng(0).normal(size=(40, 6))
     model = StackedAutoencoder(hidden_sizes=(5,), code_size=2, max_epochs=2, random_state=0).fit(X)
     page = Page(write(model, X, tmp_path / "report.html"))
     names = [record["name"] for record in (*model.history_["pretraining"], model.history_)]
     assert len(names) == 3
     for name in names:
-        assert re.search(rf"{name} 2 [\d.]+ s all epochs were done", page.text)
+        assert re.search(rf"{name} 2 [\d.]+ s all epochs were completed", page.text)
 
 
-def test_measurements_colour_the_map_and_say_that_no_classifier_was_fitted(page_of):
+def test_measurements_colour_the_map_and_no_classifiers_are_fitted(page_of):
     _, page = page_of("colours")
     traces = [trace["meta"] for trace in page.data["charts"]["map"]["data"]]
     assert traces == ["label", "error"]
-    assert "the labels are measurements, so no classifier was fitted to them" in page.text
+    assert "the labels are measurements, so no classifiers were fitted" in page.text
     assert "Linear probe" not in page.text
 
 
-def test_findings_of_the_doctor_come_with_their_advice(small, tmp_path):
+def test_findings_are_shown_with_their_advice(small, tmp_path):
     model, X = small
-    said = {"message": "2 units <i>never</i> vary", "advice": "lower the rate"}
-    finding = {"name": "dead-units", "severity": "note", **said}
+    texts = {"message": "2 units <i>never</i> vary", "advice": "lower the rate"}
+    finding = {"name": "dead-units", "severity": "note", **texts}
     before = model.history_
     model.history_ = {**before, "findings": [finding], "notes": ["a note & more"]}
     page = Page(write(model, X, tmp_path / "a.html"))
     model.history_ = {**before, "findings": []}
-    fine = Page(write(model, X, tmp_path / "b.html"))
+    without = Page(write(model, X, tmp_path / "b.html"))
     model.history_ = before
     for text in ("dead units", "2 units <i>never</i> vary", "lower the rate", "a note & more"):
         assert text in page.text
-    assert "Nothing stood out in this fit" in fine.text
+    assert "The doctor found no problems" in without.text
 
 
-def test_one_unit_three_rows_and_no_held_out_rows_work(tmp_path):
+def test_one_unit_three_rows_and_no_validation_rows_work(tmp_path):
     X = pd.DataFrame(np.random.default_rng(1).normal(size=(3, 4)), columns=list("abcd"))
     page = Page(write(narrow_model(), X, tmp_path / "report.html"))
     assert "The code has one unit" in page.text
-    assert "No rows were held out" in page.text
+    assert "There were no validation rows" in page.text
     assert [name for name in SECTIONS if page.ids.get(name) != "section"] == []
     assert page.data["points"]["row"] == [0, 1, 2]
     assert page.data["points"]["label"] is None
@@ -242,7 +279,7 @@ def test_one_row_and_two_rows_work(small, tmp_path, n):
     assert len(page.data["points"]["name"]) == n
 
 
-def test_equal_codes_and_an_unfinished_first_epoch_are_said(tmp_path):
+def test_equal_codes_and_an_incomplete_first_epoch_are_reported(tmp_path):
     X = np.random.default_rng(0).normal(size=(20, 4))
     model = Autoencoder(code_size=3, hidden_sizes=(4,), max_epochs=1, random_state=0).fit(X)
     for parameter in model.objective_.encoder.parameters():
@@ -250,11 +287,11 @@ def test_equal_codes_and_an_unfinished_first_epoch_are_said(tmp_path):
     model.history_ = {**model.history_, "epochs": [], "stopped": "interrupted"}
     page = Page(write(model, X, tmp_path / "report.html"))
     assert "Every row has the same code" in page.text
-    assert "No epoch was finished: it was interrupted" in page.text
+    assert "No epoch was completed: it was interrupted" in page.text
     assert "loss" not in page.data["charts"]
 
 
-def test_a_data_set_brings_its_labels_names_and_title(small, tmp_path):
+def test_a_data_set_provides_labels_names_and_title(small, tmp_path):
     model, X = small
     rows = Dataset(X, np.arange(30) % 2, "my rows", tuple(f"r{i}.png" for i in range(30)))
     page = Page(write(model, rows, tmp_path / "report.html"))
@@ -264,11 +301,11 @@ def test_a_data_set_brings_its_labels_names_and_title(small, tmp_path):
     assert "Linear probe" in page.text
 
 
-def test_an_existing_file_is_replaced_only_by_force(small, tmp_path):
+def test_an_existing_file_is_replaced_only_with_force(small, tmp_path):
     model, X = small
     path = tmp_path / "report.html"
     path.write_text("mine")
-    with pytest.raises(InputError, match="report.html exists; pass force=True to replace it, or choose another name"):
+    with pytest.raises(InputError, match="report.html exists; pass force=True to replace it"):
         write(model, X, path)
     assert path.read_text() == "mine"
     write(model, X, str(path), force=True)
@@ -276,7 +313,7 @@ def test_an_existing_file_is_replaced_only_by_force(small, tmp_path):
 
 
 @pytest.mark.parametrize("fails", ["drawing", "writing"])
-def test_nothing_is_left_when_it_fails_and_the_old_file_stays(small, tmp_path, monkeypatch, fails):
+def test_after_a_failure_the_old_file_is_unchanged(small, tmp_path, monkeypatch, fails):
     model, X = small
     path = tmp_path / "report.html"
     path.write_text("old")
@@ -291,7 +328,7 @@ def test_nothing_is_left_when_it_fails_and_the_old_file_stays(small, tmp_path, m
 
     if fails == "writing":
         monkeypatch.setattr("pathlib.Path.write_text", full)
-        failure = pytest.raises(InputError, match="No space left on device; nothing was written, free some space")
+        failure = pytest.raises(InputError, match="No space left on device; nothing was written")
     else:
         monkeypatch.setattr(isthmus.report.page, "_plotly", broken)
         failure = pytest.raises(RuntimeError, match="broken")
@@ -302,14 +339,14 @@ def test_nothing_is_left_when_it_fails_and_the_old_file_stays(small, tmp_path, m
     assert path.read_text() == "old"
 
 
-def test_what_cannot_be_reported_on_is_refused_in_one_line(small, tmp_path):
+def test_invalid_arguments_are_refused_in_one_line(small, tmp_path):
     model, X = small
     refusals = {
         "there are no rows to report on": {"X": X[:0]},
-        "3 labels for 30 rows; give one label a row": {"labels": [1, 2, 3]},
-        "2 row names for 30 rows; give one name a row": {"row_names": ["a", "b"]},
-        "does not exist; make it first or write elsewhere": {"path": tmp_path / "no" / "report.html"},
-        "is a folder; name a file in it": {"path": tmp_path},
+        "3 labels for 30 rows": {"labels": [1, 2, 3]},
+        "2 row names for 30 rows": {"row_names": ["a", "b"]},
+        "does not exist; create it or choose another": {"path": tmp_path / "no" / "report.html"},
+        "is a folder; pass the name of a file": {"path": tmp_path},
     }
     for text, options in refusals.items():
         with pytest.raises(InputError) as caught:
@@ -319,7 +356,7 @@ def test_what_cannot_be_reported_on_is_refused_in_one_line(small, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_same_seed_draws_the_same_rows(small, tmp_path, monkeypatch):
+def test_the_same_seed_selects_the_same_rows(small, tmp_path, monkeypatch):
     model, X = small
     monkeypatch.setattr(isthmus.report.page, "MAX_MAP_ROWS", 10)
     rows = [

@@ -1,4 +1,4 @@
-"""Oracles for what the page and the figures compute."""
+"""The parts of the report and the figures, compared with independent computations."""
 
 import base64
 import io
@@ -16,10 +16,10 @@ from isthmus.evaluation import reconstruction
 from isthmus.evaluation.codes import unit_statistics
 from isthmus.evaluation.features import first_layer_weights
 from isthmus.report import figures
-from isthmus.report.charts import map_chart, pixel_chart
+from isthmus.report.charts import column_chart, map_chart, pixel_chart
 from isthmus.report.code_maps import map_codes, standardised
 from isthmus.report.examples import hover_values
-from isthmus.report.formatting import MAX_GROUPS, read_labels, value_text
+from isthmus.report.formatting import MAX_GROUPS, OTHER_LABELS, read_labels, value_text
 from isthmus.report.layers import first_layer
 from isthmus.report.page import _pixel_map
 from isthmus.report.pictures import BrightnessScale, contact_sheet, downsample, png_uri, signed_colours
@@ -44,7 +44,7 @@ def table():
     return table_case()
 
 
-def test_gathered_errors_agree_with_the_estimator_and_with_evaluation(table):
+def test_report_data_agrees_with_the_estimator_and_with_evaluation(table):
     model, X = table.model, table.X
     found = collect_report_data(model, X)
     np.testing.assert_allclose(found.squared_error, model.reconstruction_error(X), rtol=1e-5)
@@ -75,9 +75,9 @@ def test_missing_entries_do_not_count_in_report_data():
     np.testing.assert_allclose(found.column_variance[seen], np.nanvar(X[:, seen], 0), rtol=1e-4)
     assert (found.column_error[3], found.column_variance[3]) == (0, 0)
     first = np.flatnonzero(np.isfinite(X).sum(1) == 1)[0]
-    [told] = hover_values(model, X, np.array([first]), found.column_mean, found.column_variance)
-    assert told[0][0] == f"x{np.flatnonzero(np.isfinite(X[first]))[0]}"
-    assert [original for _, original, _ in told[1:]] == ["missing"] * 4
+    [shown] = hover_values(model, X, np.array([first]), found.column_mean, found.column_variance)
+    assert shown[0][0] == f"x{np.flatnonzero(np.isfinite(X[first]))[0]}"
+    assert [original for _, original, _ in shown[1:]] == ["missing"] * 4
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 3, 4, 7, 100])
@@ -95,7 +95,7 @@ def test_best_typical_and_worst_rows_are_disjoint_and_ordered_by_error(n_rows):
         np.testing.assert_array_equal(np.sort(error[groups["typical"]]), middle)
 
 
-def test_picked_rows_are_read_in_the_order_they_are_asked_for(images, monkeypatch):
+def test_picked_rows_are_read_in_the_given_order(images, monkeypatch):
     monkeypatch.setattr("isthmus.report.report_data.ROWS_AT_ONCE", 3)
     rows = np.array([9, 2, 30, 4, 11])
     read = list(read_rows(images.model, images.X, rows))
@@ -104,14 +104,14 @@ def test_picked_rows_are_read_in_the_order_they_are_asked_for(images, monkeypatc
     np.testing.assert_allclose(codes, images.model.transform(images.X)[rows], rtol=1e-5)
 
 
-def test_a_sample_is_of_distinct_rows_in_order_and_all_where_there_are_few():
+def test_a_sample_has_distinct_rows_in_order_or_all_rows():
     assert sample(5, 10, 0).tolist() == [0, 1, 2, 3, 4]
     drawn = sample(1000, 50, 0)
     assert len(drawn) == 50
     assert (np.diff(drawn) > 0).all()
 
 
-def test_user_columns_cover_model_space_once(table):
+def test_user_columns_partition_model_space(table):
     columns = user_columns(table.model.preprocessing_)
     assert [column.name for column in columns] == list(table.X.columns)
     members = [i for column in columns for i in column.members]
@@ -126,14 +126,14 @@ def test_pictures_show_the_pixels_of_the_users_images(images, colours):
         np.testing.assert_array_equal(shown.reshape(case.X.shape), expected)
 
 
-def test_a_png_in_an_address_is_the_image_and_not_resampled():
+def test_a_data_uri_contains_the_image_without_resampling():
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     head, data = png_uri(pixels).split(",")
     assert head == "data:image/png;base64"
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))), pixels)
 
 
-def test_a_contact_sheet_holds_every_image_where_the_page_looks_for_it():
+def test_a_contact_sheet_has_every_image_at_its_position():
     pixels = np.random.default_rng(0).integers(0, 256, (7, 4, 5, 1), dtype=np.uint8)
     sheet = contact_sheet(pixels)
     across = sheet.shape[1] // 5
@@ -142,21 +142,21 @@ def test_a_contact_sheet_holds_every_image_where_the_page_looks_for_it():
         np.testing.assert_array_equal(sheet[4 * row : 4 * row + 4, 5 * column : 5 * column + 5], image)
 
 
-def test_large_images_are_made_smaller_and_small_ones_are_left_alone():
+def test_only_large_images_are_downsampled():
     large = np.full((2, 100, 40, 3), 7, np.uint8)
     assert downsample(large, 50).shape == (2, 50, 20, 3)
     assert (downsample(large, 50) == 7).all()
     assert downsample(large, 100) is large
 
 
-def test_signed_colours_are_white_at_zero_and_red_and_blue_at_the_ends():
+def test_signed_colours_are_blue_white_and_red():
     [[[blue, white, red]]] = signed_colours(np.array([[[-2.0, 0.0, 2.0]]]))
     assert blue[2] > blue[0]
     assert red[0] > red[2]
     assert white.min() > 240
 
 
-def test_a_map_of_two_units_is_the_code_and_of_one_unit_the_code_against_the_error():
+def test_the_map_of_one_or_two_units_shows_the_code_itself():
     codes = np.random.default_rng(0).normal(size=(9, 2))
     np.testing.assert_array_equal(map_codes(codes, np.zeros(9)).points, codes)
     error = np.arange(9.0)
@@ -165,7 +165,7 @@ def test_a_map_of_two_units_is_the_code_and_of_one_unit_the_code_against_the_err
     assert one.axes == ("unit 0", "squared error")
 
 
-def test_few_codes_are_mapped_by_principal_components_as_scikit_learn_has_them():
+def test_few_codes_are_mapped_by_the_pca_of_scikit_learn():
     codes = np.random.default_rng(0).normal(size=(40, 5)) * [1, 2, 3, 4, 0] + 1
     found = map_codes(codes, np.zeros(40))
     expected = PCA(2).fit_transform(standardised(codes))
@@ -173,7 +173,7 @@ def test_few_codes_are_mapped_by_principal_components_as_scikit_learn_has_them()
     np.testing.assert_allclose(np.abs(found.points), np.abs(expected), atol=1e-9)
 
 
-def test_t_sne_keeps_far_groups_apart_and_is_the_same_for_the_same_seed(monkeypatch):
+def test_t_sne_separates_groups_and_is_reproducible(monkeypatch):
     monkeypatch.setattr("isthmus.report.code_maps.ITERATIONS", 260)
     group = np.arange(70) % 2
     codes = np.random.default_rng(0).normal(size=(70, 4)) + 8 * group[:, None]
@@ -185,7 +185,7 @@ def test_t_sne_keeps_far_groups_apart_and_is_the_same_for_the_same_seed(monkeypa
     np.testing.assert_array_equal(found.points, map_codes(codes, np.zeros(70), random_state=3).points)
 
 
-def test_every_row_is_on_the_map_once_for_each_colouring():
+def test_every_row_is_on_the_map_once_by_label_and_once_by_error():
     labels = read_labels(list("aab") * 5, 15)
     found = map_codes(np.random.default_rng(0).normal(size=(15, 2)), np.arange(15.0))
     chart = map_chart(found, labels, np.arange(15.0))
@@ -196,28 +196,28 @@ def test_every_row_is_on_the_map_once_for_each_colouring():
     assert error["visible"] is False
 
 
-def test_rare_labels_share_a_group_and_measurements_have_none():
+def test_rare_labels_share_a_group_and_measurements_have_no_groups():
     many = [str(i % 20) for i in range(100)] + ["7"] * 10
     found = read_labels(many, 110)
     assert len(found.names) == MAX_GROUPS
-    assert found.names[-1] == "other"
+    assert found.names[-1] == OTHER_LABELS
     assert "7" in found.names
     assert read_labels(np.linspace(0, 1, 50), 50).values is not None
     assert read_labels(np.arange(50) % 10, 50).names == [str(i) for i in range(10)]
 
 
 def test_labels_must_be_a_sequence():
-    with pytest.raises(InputError, match="labels='species' is not a sequence; give one label a row"):
+    with pytest.raises(InputError, match="labels='species' is not a sequence"):
         read_labels("species", 3)
 
 
-def test_values_are_short_and_never_grouped_by_thousands():
+def test_values_are_short_and_have_no_thousands_separators():
     assert [value_text(v) for v in (2012.0, np.int64(123456), "x" * 50, None, np.float32(0.5))] == [
         "2012", "123456", "x" * 39 + "…", "missing", "0.5",
     ]  # fmt: skip
 
 
-def test_the_error_of_a_large_image_is_averaged_by_squares(monkeypatch):
+def test_the_error_of_a_large_image_is_averaged_by_blocks(monkeypatch):
     monkeypatch.setattr("isthmus.report.page.MAX_ERROR_MAP_SIDE", 3)
     error = np.random.default_rng(0).uniform(size=(2, 5, 4))
     found = _pixel_map(error.ravel(), (2, 5, 4))
@@ -226,12 +226,17 @@ def test_the_error_of_a_large_image_is_averaged_by_squares(monkeypatch):
     np.testing.assert_allclose(found[2, 1], np.sqrt(error[:, 4:, 2:].mean()))
 
 
-def test_pixels_of_two_maps_share_one_scale():
+def test_a_constant_column_has_no_error_relative_to_its_variance():
+    chart = column_chart(["a", "b"], np.array([1.0, 2.0]), np.ones(2), np.array([np.nan, 0.5]))
+    assert chart["data"][1]["text"] == ["autoencoder: 1", "autoencoder: 2<br>50.0% of the variance"]
+
+
+def test_the_error_maps_share_one_colour_scale():
     chart = pixel_chart({"a": np.array([[1.0, 2.0]]), "b": np.array([[5.0, 0.0]])})
     assert [trace["zmax"] for trace in chart["data"]] == [5.0, 5.0]
 
 
-def test_filters_of_a_dense_layer_are_its_weights_and_those_of_a_convolution_its_kernels(images, colours):
+def test_filters_are_the_weights_of_a_dense_layer_or_the_kernels_of_a_convolution(images, colours):
     weight, is_kernel = first_layer_weights(images.model.objective_.encoder)
     assert not is_kernel
     np.testing.assert_allclose(weight, images.model.objective_.encoder.affine_maps[0].weight.detach(), rtol=1e-6)
@@ -241,7 +246,7 @@ def test_filters_of_a_dense_layer_are_its_weights_and_those_of_a_convolution_its
     assert len(first_layer(colours.model, np.ones(90)).pictures) == 4
 
 
-def test_the_strongest_units_of_a_table_come_first(table):
+def test_the_units_with_the_largest_weights_come_first(table):
     spread = np.ones(table.model.preprocessing_.n_columns)
     weight, _ = first_layer_weights(table.model.objective_.encoder)
     chart = first_layer(table.model, spread).chart
@@ -250,7 +255,7 @@ def test_the_strongest_units_of_a_table_come_first(table):
     np.testing.assert_allclose(np.array(chart["data"][0]["z"]).T, weight[strongest], rtol=1e-4)
 
 
-def test_weights_on_what_is_missing_are_no_part_of_the_filters():
+def test_weights_on_the_mask_are_excluded_from_the_filters():
     X = np.random.default_rng(0).normal(size=(40, 6))
     model = DenoisingAutoencoder(corruption="missing", code_size=3, max_epochs=1, random_state=0).fit(X)
     spread = np.arange(1.0, 7.0)
@@ -268,14 +273,14 @@ def test_the_first_layer_of_a_deep_boltzmann_machine_is_its_lowest_weights():
     np.testing.assert_allclose(np.array(chart["data"][0]["z"]).T, model.filters()[strongest], rtol=1e-3)
 
 
-def test_units_are_counted_from_0_as_the_columns_of_the_codes_are(images):
+def test_units_are_numbered_as_the_columns_of_the_codes(images):
     codes = np.random.default_rng(0).normal(size=(9, 3)) * [1, 3, 2]
     assert [h.name for h in histograms(codes, unit_statistics(torch.tensor(codes)))] == ["unit 1", "unit 2", "unit 0"]
     named = [name for name, _ in first_layer(images.model, None).pictures]
     assert sorted(named) == [f"unit {j}" for j in range(8)]
 
 
-def test_figures_open_no_window_and_touch_no_global_figure(tmp_path):
+def test_figures_do_not_change_the_global_state_of_matplotlib(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.uniform(size=(4, 12))
     epoch = {"epoch": 0, "terms": {"a": 1.0, "b": 2.0}, "train": 2.5, "held_out": 2.6}
@@ -296,7 +301,7 @@ def test_figures_open_no_window_and_touch_no_global_figure(tmp_path):
     assert pyplot.get_fignums() == []
 
 
-def test_originals_stand_over_reconstructions_pixel_for_pixel():
+def test_originals_and_reconstructions_are_plotted_unchanged():
     x, r = np.random.default_rng(0).uniform(size=(2, 3, 8))
     figure = figures.originals_over_reconstructions(x, r, (1, 2, 4))
     shown = [axes.images[0].get_array()[..., 0] for axes in figure.axes]
@@ -304,7 +309,7 @@ def test_originals_stand_over_reconstructions_pixel_for_pixel():
     assert mse_loss(torch.tensor(np.array(shown[3:])), torch.tensor(r.reshape(3, 2, 4))) < 1e-12
 
 
-def test_filters_weighed_by_the_spread_of_columns_put_the_units_first_that_react_most():
+def test_filters_can_be_multiplied_by_the_standard_deviation_of_columns():
     weight, spread = np.array([[9.0, 1.0], [1.0, 2.0]]), np.array([0.0, 1.0])
     plain, weighed = figures.filters(weight, (1, 1, 2)), figures.filters(weight, (1, 1, 2), spread=spread)
     expected = signed_colours((weight * spread)[::-1][:, None])
@@ -312,13 +317,13 @@ def test_filters_weighed_by_the_spread_of_columns_put_the_units_first_that_react
     assert not np.array_equal(plain.axes[0].images[0].get_array(), expected[0])
 
 
-def test_figures_refuse_what_they_cannot_draw_in_one_line(tmp_path):
+def test_figures_refuse_invalid_arguments_in_one_line(tmp_path):
     x, over = np.zeros((2, 4)), figures.originals_over_reconstructions
     refusals = {
-        "reconstruction: (3, 4) is not (2, 4)": lambda: over(x, np.zeros((3, 4)), (1, 2, 2)),
+        "reconstruction: shape (3, 4), expected (2, 4)": lambda: over(x, np.zeros((3, 4)), (1, 2, 2)),
         "1 captions for 2 images": lambda: over(x, x, (1, 2, 2), captions=["a"]),
-        "no epoch was finished": lambda: figures.loss_curves({"epochs": []}),
-        "do not fit images of shape (1, 3, 3); give (units, 9)": lambda: figures.filters(x, (1, 3, 3)),
+        "no epoch was completed": lambda: figures.loss_curves({"epochs": []}),
+        "do not fit images of shape (1, 3, 3); pass shape (units, 9)": lambda: figures.filters(x, (1, 3, 3)),
         "does not exist": lambda: figures.save(figures.spectrum(x), tmp_path / "no" / "a.png"),
     }  # fmt: skip
     for text, draw in refusals.items():

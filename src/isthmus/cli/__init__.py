@@ -1,7 +1,7 @@
-"""The command line: `isthmus COMMAND`, one thin function a command.
+"""The command line `isthmus COMMAND`. Each command is one short function.
 
-Results go to stdout, everything else to stderr; exit code 0 is fine, 1 a job that failed, 2 wrong usage or input.
-torch, scikit-learn and pandas are imported inside the commands that need them, so that `--help` need not wait.
+Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 failed job, 2 wrong usage or invalid input,
+130 interrupted. torch, scikit-learn and pandas are imported inside the commands that need them: `--help` stays fast.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from isthmus.cli.terminal import run_command
 
 
 class _Commands(TyperGroup):
-    """The commands, which answer every failure with one line and an exit code."""
+    """Command group that turns every failure into one line on stderr and an exit code."""
 
     def main(
         self,
@@ -39,7 +39,7 @@ class _Commands(TyperGroup):
 
 app = typer.Typer(
     cls=_Commands,
-    help="Learn the code of your data and put it to use: autoencoders for arrays, tables, images and text.",
+    help="Train autoencoders on arrays, tables, images and text, and use their codes.",
     epilog="Start with: isthmus demo",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -47,8 +47,8 @@ app = typer.Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         from isthmus import __version__
 
         print(f"isthmus {__version__}")
@@ -58,10 +58,10 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _every_command(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """What comes before the command."""
+    """Handle the options that precede the command."""
 
 
 for _command in (
@@ -81,5 +81,5 @@ app.add_typer(classifying.app, name="classify")
 
 
 def main() -> None:
-    """The entry point of the program `isthmus`."""
+    """Run the program `isthmus`."""
     app()

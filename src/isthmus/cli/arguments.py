@@ -1,4 +1,4 @@
-"""What is typed on the command line, made into values: times, sizes, settings of a kind."""
+"""Parse command-line text: times, image sizes, fractions and settings of a kind."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "": 1.0}
 
 
 def seconds(text: str) -> float:
-    """A time such as 90s, 5m, 1h or 1h30m, in seconds; a bare number is seconds.
+    """Convert a time such as 90s, 5m, 1h or 1h30m to seconds. A number without a unit is in seconds.
 
     Raises:
-        InputError: anything else, or no time at all.
+        InputError: if `text` is not a time or is not positive.
 
     Example:
         >>> seconds("90s"), seconds("5m"), seconds("1h30m"), seconds("0.5")
@@ -31,15 +31,15 @@ def seconds(text: str) -> float:
     bare = sum(not unit for _, unit in parts)
     total = sum(float(number) * _SECONDS[unit] for number, unit in parts)
     if not parts or total <= 0 or (bare and len(parts) > 1):
-        raise InputError(f"{text!r} is no time; write one such as 90s, 5m, 1h or 1h30m")
+        raise InputError(f"{text!r} is not a time; write for example 90s, 5m, 1h or 1h30m")
     return total
 
 
 def size(text: str) -> tuple[int, int]:
-    """A size HEIGHTxWIDTH in pixels.
+    """Parse an image size HEIGHTxWIDTH in pixels.
 
     Raises:
-        InputError: anything else.
+        InputError: if `text` has another form or a side is 0.
 
     Example:
         >>> size("32x48")
@@ -52,26 +52,28 @@ def size(text: str) -> tuple[int, int]:
 
 
 def fraction(text: str) -> float | None:
-    """A number as a share of the rows, None for anything else (then it names data).
+    """Parse a fraction of the rows. Return None if `text` is not a number: it then names a data source.
 
     Raises:
-        InputError: a number that is no share.
+        InputError: if the number is outside [0, 1).
 
     Example:
         >>> fraction("0.2"), fraction("held-out.csv")
         (0.2, None)
     """
     try:
-        share = float(text)
+        number = float(text)
     except ValueError:
         return None
-    if not (math.isfinite(share) and 0 <= share < 1):
-        raise InputError(f"--validation {text}: a share is at least 0 and below 1, such as 0.1; or name held-out data")
-    return share
+    if not (math.isfinite(number) and 0 <= number < 1):
+        raise InputError(
+            f"--validation {text}: the fraction must be at least 0 and less than 1, such as 0.1; or name a data source"
+        )
+    return number
 
 
 def value(text: str) -> Any:
-    """What was typed after NAME=: JSON, a Python literal, or else the text itself.
+    """Parse the text after NAME=: as JSON, else as a Python literal, else as a string.
 
     Example:
         >>> value("512,256"), value("true"), value("None"), value("relu"), value('{"a": "count"}')
@@ -86,15 +88,15 @@ def value(text: str) -> Any:
 
 
 def settings(assignments: Sequence[str], kind: str, constructor: type) -> dict[str, Any]:
-    """NAME=VALUE of `--set`, checked against the names and types of a kind's constructor.
+    """Parse NAME=VALUE of `--set` and check names and types against the constructor of a kind.
 
     Args:
-        assignments: as they were typed.
-        kind: the name of the kind, for the errors.
-        constructor: its class, whose annotated fields are the arguments.
+        assignments: the texts NAME=VALUE.
+        kind: name of the kind, for error messages.
+        constructor: class of the kind; its annotated fields are the arguments.
 
     Raises:
-        InputError: no '=', a name twice, an unknown one (the nearest is suggested), a value of another type.
+        InputError: if '=' is missing, a name is unknown or repeated, or a value has the wrong type.
 
     Example:
         >>> from dataclasses import dataclass
@@ -106,7 +108,7 @@ def settings(assignments: Sequence[str], kind: str, constructor: type) -> dict[s
     """
     from isthmus.data.messages import hint
 
-    types = get_type_hints(constructor)  # of what `fit` learns too
+    types = get_type_hints(constructor)  # includes the fitted attributes
     hints = {name: types[name] for name in inspect.signature(constructor).parameters if name in types}
     found: dict[str, Any] = {}
     for assignment in assignments:
@@ -115,9 +117,7 @@ def settings(assignments: Sequence[str], kind: str, constructor: type) -> dict[s
             raise InputError(f"--set {assignment}: write NAME=VALUE, such as --set hidden_sizes=512,256")
         name = name.replace("-", "_")
         if name not in hints:
-            raise InputError(
-                f"--set {assignment}: the kind {kind!r} has no setting {name!r}; {hint(name, list(hints))}"
-            )
+            raise InputError(f"--set {assignment}: kind {kind!r} has no setting {name!r}; {hint(name, list(hints))}")
         if name in found:
             raise InputError(f"--set {assignment}: {name} is set twice; set it once")
         found[name] = _parse_value(name, text, hints[name])
@@ -125,14 +125,14 @@ def settings(assignments: Sequence[str], kind: str, constructor: type) -> dict[s
 
 
 def _parse_value(name: str, text: str, annotation: Any) -> Any:
-    """The value in the first of the annotated types that admits it."""
+    """Convert the value to the first annotated type that accepts it."""
     typed = value(text)
     for member in _members(annotation):
         fits, converted = _convert(member, typed, text)
         if fits:
             return converted
-    wanted = " or ".join(dict.fromkeys(_words(member) for member in _members(annotation)))
-    raise InputError(f"--set {name}={text}: {name} takes {wanted}")
+    expected = " or ".join(dict.fromkeys(_type_name(member) for member in _members(annotation)))
+    raise InputError(f"--set {name}={text}: {name} must be {expected}")
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
@@ -140,7 +140,7 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 
 
 def _convert(member: Any, typed: Any, text: str) -> tuple[bool, Any]:
-    """Whether the value is one of this type, and the value as that type."""
+    """Return whether the value fits the type, and the converted value."""
     origin = get_origin(member) or member
     if origin is Any:
         return True, typed
@@ -167,17 +167,17 @@ def _convert(member: Any, typed: Any, text: str) -> tuple[bool, Any]:
     return isinstance(typed, origin), typed
 
 
-_NAMES = {int: "a whole number", float: "a number", str: "a name", bool: "true or false", type(None): "none"}
+_TYPE_NAMES = {int: "an integer", float: "a number", str: "a string", bool: "true or false", type(None): "none"}
 
 
-def _words(member: Any) -> str:
-    """A type in words."""
+def _type_name(member: Any) -> str:
+    """Describe a type for an error message."""
     origin = get_origin(member) or member
     if origin is Literal:
         return " or ".join(map(str, get_args(member)))
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return 'a JSON object such as {"column": "count"}'
-    if origin in _NAMES:
-        return _NAMES[origin]
+    if origin in _TYPE_NAMES:
+        return _TYPE_NAMES[origin]
     inner = get_args(member)[0] if get_args(member) else Any
-    return "whole numbers such as 512,256" if inner is int else "names such as a,b"
+    return "integers such as 512,256" if inner is int else "names such as a,b"

@@ -1,4 +1,4 @@
-"""`isthmus classify fit` and `predict`: a classifier that starts from a model's code, and its classes of new rows."""
+"""`isthmus classify fit` and `predict`: train a classifier from the encoder of a model, and classify new rows."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from isthmus.estimators.classifier import CodeClassifier
 
 SUFFIXES = (".csv", ".parquet", ".npz")
-"""The files that predictions are written to."""
+"""File formats of predictions."""
 
 app = typer.Typer(
-    help="Learn classes from few labels, starting from the code of a model.", add_completion=False,
+    help="Train a classifier that starts from the encoder of a model; few labels suffice.", add_completion=False,
     no_args_is_help=True,
 )  # fmt: skip
 
@@ -30,36 +30,46 @@ app = typer.Typer(
 def fit(
     data: options.Data,
     encoder: Annotated[
-        str, typer.Option(metavar="MODEL", show_default=False, help="The model whose code it starts from.")
+        str,
+        typer.Option(metavar="MODEL", show_default=False, help="Model file whose encoder initialises the classifier."),
     ],
     output: Annotated[
-        str, typer.Option("-o", "--output", metavar="CLF", show_default=False, help="The classifier file to write.")
+        str, typer.Option("-o", "--output", metavar="CLF", show_default=False, help="Classifier file to write.")
     ],
     labels: options.Labels = None,
     unlabeled: Annotated[
         str | None,
         typer.Option(
-            metavar="LABEL", help="Rows with this label have none, NaN for empty cells; see reconstruction_weight."
+            metavar="LABEL",
+            help="Label of unlabelled rows, NaN for empty cells. They only train the reconstruction; see "
+            "reconstruction_weight.",
         ),
     ] = None,
-    frozen: Annotated[bool, typer.Option("--frozen", help="Leave the code as it is; else it is fine-tuned.")] = False,
+    frozen: Annotated[bool, typer.Option("--frozen", help="Keep the encoder fixed. Default: fine-tune it.")] = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any argument of CodeClassifier, such as hidden_noise=0.1."),
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Argument of CodeClassifier, such as hidden_noise=0.1. Repeatable."
+        ),
     ] = None,
     validation: Annotated[
-        str | None, typer.Option(metavar="FRACTION|DATA", help="Labelled rows that are only looked at.")
+        str | None,
+        typer.Option(
+            metavar="FRACTION|DATA",
+            rich_help_panel=options.TRAINING,
+            help="Validation set: a fraction of the labelled rows, or a data source. Default: 0.1.",
+        ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the labelled rows, at most.")] = None,
-    time_limit: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 90s, 5m or 1h.")] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Same seed, same weights.")] = None,
-    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where.")] = None,
-    precision: Annotated[str | None, typer.Option(metavar="auto|fp32|bf16", help="In which arithmetic.")] = None,
+    epochs: options.Epochs = None,
+    time_limit: options.TimeLimit = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    precision: options.Precision = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Learn the classes of DATA from the code of a model, and write the classifier to one file."""
+    """Train a classifier on the labels of DATA, starting from the encoder of a model, and write it to one file."""
     log = Log(quiet)
     destination = destinations.check_output_file(output, force=force)
     coder = sources.load_autoencoder(encoder)
@@ -85,16 +95,16 @@ def fit(
         print_json(summary)
     if summary["stopped"] == fitting.NAN:
         raise JobFailed(
-            f"the loss was no finite number in epoch {model.history_['nan_epoch'] + 1}; the last good weights were "
-            f"written to {destination}; try a smaller learning_rate"
+            f"the loss became NaN in epoch {model.history_['nan_epoch'] + 1}; the best weights before it were written "
+            f"to {destination}; try a smaller learning_rate"
         )
 
 
 def _as_label(text: str, labels: np.ndarray | None) -> Any:
-    """What was typed, as the labels have it: text where they are texts, else a number; NaN, nan and '' are empty cells.
+    """Convert `text` to the type of the labels. NaN, nan and '' mean empty cells, unless they are class names.
 
     Raises:
-        InputError: no number, where the labels are numbers.
+        InputError: if the labels are numbers and `text` is not.
     """
     numbers = labels is not None and labels.dtype.kind in "biuf"
     if text.strip().lower() in ("nan", "") and (numbers or labels is None or text not in labels.tolist()):
@@ -108,10 +118,10 @@ def _as_label(text: str, labels: np.ndarray | None) -> Any:
 
 
 def _classifier(coder: Any, assignments: list[str], given: dict[str, Any], quiet: bool) -> CodeClassifier:
-    """A classifier with what was given on the command line.
+    """Build a classifier from the options and settings of the command line.
 
     Raises:
-        InputError: an unknown setting, a value of another type, or the same thing said twice.
+        InputError: if a setting is unknown, has the wrong type, or repeats an option.
     """
     from isthmus.estimators.classifier import CodeClassifier
 
@@ -119,38 +129,36 @@ def _classifier(coder: Any, assignments: list[str], given: dict[str, Any], quiet
     chosen = {"encoder": coder} | {name: value for name, value in given.items() if value is not None}
     twice = [name for name in settings if name in chosen]
     if twice:
-        raise InputError(f"{twice[0]} is given by an option and by --set {twice[0]}=...; give it once")
+        raise InputError(f"{twice[0]} is set by an option and by --set {twice[0]}=...; set it once")
     return CodeClassifier(**{"verbose": 0 if quiet else 1, **chosen, **settings})
 
 
 def _summary(model: CodeClassifier, destination: Path) -> dict[str, Any]:
-    """What is worth knowing of a fit, as plain data."""
+    """Return the results of a fit as plain data."""
     epochs, best = model.history_["epochs"], model.history_["best_epoch"]
-    kept = epochs[best] if 0 <= best < len(epochs) else {}
+    best_scores = epochs[best] if 0 <= best < len(epochs) else {}
     return {
         "model": str(destination), "kind": model.kind, "encoder": model.encoder_.kind, "rows": model.n_rows_,
         "classes": model.classes_.tolist(), "code_size": model.encoder_.code_size_, "frozen": model.frozen,
         "seed": model.seed_, "epochs": len(epochs), "seconds": model.history_["seconds"], "best_epoch": best,
-        "stopped": model.history_["stopped"], "train": kept.get("train"), "held_out": kept.get("held_out"),
+        "stopped": model.history_["stopped"], "train": best_scores.get("train"),
+        "held_out": best_scores.get("held_out"),
         "notes": model.history_["notes"],
     }  # fmt: skip
 
 
 def _log_summary(model: CodeClassifier, summary: dict[str, Any], log: Log) -> None:
-    """What was learned, how it went, and where the classifier is."""
-    how = "frozen" if model.frozen else "fine-tuned"
+    """Log the classifier, its training, its validation error and its file."""
+    encoder_state = "frozen" if model.frozen else "fine-tuned"
     log.info(
-        f"classifier: {len(summary['classes'])} classes from a code of {summary['code_size']} "
-        f"({summary['encoder']}, {how}), {summary['rows']:,} rows a pass, seed {summary['seed']}"
+        f"classifier: {len(summary['classes'])} classes, {encoder_state} {summary['encoder']} encoder with code size "
+        f"{summary['code_size']}, {summary['rows']:,} training rows, seed {summary['seed']}"
     )
     for note in summary["notes"]:
         log.note(note)
-    log.info(
-        f"learning: {summary['epochs']} epochs in {summary['seconds']:.1f} s, "
-        f"{fitting.STOP_REASONS[summary['stopped']]}"
-    )
+    log.info(fitting.phase_line("training", summary["epochs"], summary["seconds"], summary["stopped"]))
     if summary["held_out"] is not None:
-        log.info(f"error of the rows held out, and a tenth of their cross-entropy: {summary['held_out']:.3f}")
+        log.info(f"validation error rate plus 0.1 cross-entropy: {summary['held_out']:.3f}")
     log.info(f"classifier written to {summary['model']}")
 
 
@@ -158,26 +166,29 @@ def _log_summary(model: CodeClassifier, summary: dict[str, Any], log: Log) -> No
 def predict(
     classifier: Annotated[
         str,
-        typer.Argument(metavar="CLF", show_default=False, help="A classifier file that `isthmus classify fit` wrote."),
+        typer.Argument(metavar="CLF", show_default=False, help="Classifier file written by `isthmus classify fit`."),
     ],
     data: options.Data,
     output: Annotated[
         str,
-        typer.Option("-o", "--output", metavar="FILE", show_default=False, help=f"Where to: {', '.join(SUFFIXES)}."),
+        typer.Option("-o", "--output", metavar="FILE", show_default=False, help=f"Output file: {', '.join(SUFFIXES)}."),
     ],
     labels: options.Labels = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write the class of each row of DATA and the probability of every class; with labels, tell how many are right."""
+    """Write the predicted class and the class probabilities of each row of DATA; with labels, print the accuracy."""
     destination = _check_predictions_output(output, force)
     import isthmus
 
     log = Log(quiet)
     model = isthmus.load(classifier)
     if not hasattr(model, "predict_proba"):
-        raise InputError(f"{classifier}: holds no classifier but a {model.kind!r}; make one by isthmus classify fit")
+        raise InputError(
+            f"{classifier}: contains a model of kind {model.kind!r}, not a classifier; "
+            "train one with isthmus classify fit"
+        )
     rows = sources.open_for_model(model.encoder_, data, log, labels=labels)
     probabilities = model.predict_proba(rows.X)
     classes = model.classes_[probabilities.argmax(1)]
@@ -198,18 +209,20 @@ def predict(
 def _check_predictions_output(output: str, force: bool) -> Path:
     target = destinations.check_output_file(output, force=force)
     if target.suffix.lower() not in SUFFIXES:
-        found = f"the suffix {target.suffix}" if target.suffix else "a name without suffix"
-        raise InputError(f"{output}: {found} is no format of predictions; use {', '.join(SUFFIXES)}")
+        found = f"unknown suffix {target.suffix}" if target.suffix else "no suffix"
+        raise InputError(f"{output}: {found}; predictions are written as {', '.join(SUFFIXES)}")
     return target
 
 
 def _correct(
     model: CodeClassifier, rows: Dataset, classes: np.ndarray, labels: str | None, log: Log
 ) -> np.ndarray | None:
-    """Whether the label of each row that has one is predicted; None where there are none, or of other classes, unasked.
+    """Return whether each labelled row is predicted correctly.
+
+    Return None if the data have no labels, or if their own labels, not requested by `--labels`, have other classes.
 
     Raises:
-        InputError: labels that were asked for and are of classes that were not learned.
+        InputError: if requested labels contain a class that the classifier does not know.
     """
     import numpy as np
 
@@ -224,7 +237,7 @@ def _correct(
     except InputError as error:
         if labels is not None:
             raise
-        log.note(f"not compared with the data's own labels: {error}")
+        log.note(f"no accuracy computed from the labels in the data: {error}")
         return None
     correct: np.ndarray = classes[has_label] == true_labels[has_label]
     return correct
@@ -238,7 +251,7 @@ def _write(
     row_names: tuple[str, ...] | None,
     force: bool,
 ) -> None:
-    """A table with a row a row; or, for .npz, the arrays `label`, `probability` and `classes`."""
+    """Write a table with one line per row or, for .npz, the arrays `label`, `probability` and `classes`."""
     import numpy as np
     import pandas as pd
 
@@ -246,7 +259,7 @@ def _write(
     from isthmus.files import atomic_write
 
     if destination.suffix.lower() == ".npz":
-        if names.dtype.hasobject:  # .npz holds texts of one width, and no Python objects
+        if names.dtype.hasobject:  # an .npz file stores fixed-width strings, not objects
             names, classes = names.astype(str), classes.astype(str)
         with atomic_write(destination) as temporary, temporary.open("wb") as file:
             np.savez(file, label=classes, probability=probabilities, classes=names)

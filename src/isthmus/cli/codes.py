@@ -1,4 +1,4 @@
-"""`isthmus encode`, `decode`, `reconstruct` and `sample`: a model put to use on rows."""
+"""`isthmus encode`, `decode`, `reconstruct` and `sample`: apply a model to rows."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ def encode(
     model: options.Model,
     data: options.Data,
     output: Annotated[
-        str, typer.Option("-o", "--output", metavar="CODES", show_default=False, help="Where to: .npy, .csv, .parquet.")
+        str,
+        typer.Option("-o", "--output", metavar="CODES", show_default=False, help="Output file: .npy, .csv, .parquet."),
     ],
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write the codes of DATA, one row a row, in their order."""
+    """Write the codes of DATA: output row i encodes input row i."""
     destination = destinations.check_rows_output(output, force=force)
     from isthmus.data import write_array
 
@@ -33,22 +34,22 @@ def encode(
     rows = sources.open_for_model(fitted, data, log)
     codes = fitted.transform(rows.X)
     write_array(destination, codes, list(fitted.get_feature_names_out()), force=force)
-    log.info(f"{len(codes):,} codes of {codes.shape[1]} units written to {output}")
+    log.info(f"{len(codes):,} codes of size {codes.shape[1]} written to {output}")
 
 
 def decode(
     model: options.Model,
     codes: Annotated[
-        str, typer.Argument(metavar="CODES", show_default=False, help="Codes: a .npy, .csv or .parquet file.")
+        str, typer.Argument(metavar="CODES", show_default=False, help="File of codes: .npy, .csv, .parquet.")
     ],
     output: options.Rows,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write the rows that CODES stand for, in the units of the data that the model was fitted on."""
+    """Decode CODES to rows in the units of the training data."""
     destination, log, fitted = _opened(model, output, force, quiet)
     rows = fitted.inverse_transform(sources.open_codes(fitted, codes, log))
-    _write(fitted, rows, output, destination, force, log, None, _whole_range(rows))
+    _write(fitted, rows, output, destination, force, log, None, _black_and_white(rows))
 
 
 def reconstruct(
@@ -58,46 +59,47 @@ def reconstruct(
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write what the model makes of DATA, in its own units: a table for a table, images for images."""
+    """Encode and decode DATA, and write the reconstructions in the units of DATA."""
     destination, log, fitted = _opened(model, output, force, quiet)
     rows = sources.open_for_model(fitted, data, log)
-    made = fitted.reconstruct(rows.X)
-    _write(fitted, made, output, destination, force, log, rows.row_names, _whole_range(rows.X))
+    reconstructions = fitted.reconstruct(rows.X)
+    _write(fitted, reconstructions, output, destination, force, log, rows.row_names, _black_and_white(rows.X))
 
 
 def sample(
     model: options.Model,
     output: options.Rows,
-    n: Annotated[int, typer.Option("-n", "--number", metavar="N", min=1, help="How many rows are drawn.")] = 16,
+    n: Annotated[int, typer.Option("-n", "--number", metavar="N", min=1, help="Number of samples.")] = 16,
     steps: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Gibbs steps of the chains (machines).", show_default="200")
+        int | None, typer.Option(metavar="N", min=1, help="Gibbs steps (Boltzmann machines only). Default: 200.")
     ] = None,
     mean: Annotated[
-        bool, typer.Option("--mean", help="Means given the last codes: grey in place of black and white (machines).")
+        bool,
+        typer.Option(
+            "--mean", help="Write the means of the last Gibbs step instead of samples (Boltzmann machines only)."
+        ),
     ] = False,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Same seed, same rows.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Random seed.")] = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write rows that MODEL draws, in the units of the data that it was fitted on: it must be a density of them."""
+    """Draw samples from MODEL (rbm, dbn, dbm, or linear with likelihood=gaussian) in the units of the training data."""
     destination, log, fitted = _opened(model, output, force, quiet)
     draw = getattr(fitted, "sample", None)
     if draw is None:
-        raise InputError(
-            f"{model}: kind {fitted.kind} with this likelihood has nothing to draw rows from; {_DENSITIES}"
-        )
+        raise InputError(f"{model}: kind {fitted.kind} with this likelihood cannot be sampled; {_DENSITIES}")
     chain = {**({} if steps is None else {"n_steps": steps}), **({"mean": True} if mean else {})}
     if chain and not fitted.samples_by_chain:
-        raise InputError(f"{model}: kind {fitted.kind} draws rows without a chain; leave --steps and --mean out")
+        raise InputError(f"{model}: kind {fitted.kind} is sampled without a Markov chain; omit --steps and --mean")
     rows = draw(n, random_state=seed, **chain)
-    _write(fitted, rows, output, destination, force, log, None, _whole_range(rows))
+    _write(fitted, rows, output, destination, force, log, None, _black_and_white(rows))
 
 
 _DENSITIES = "fit --kind rbm, dbn or dbm, or linear with likelihood=gaussian"
 
 
 def _opened(model: str, output: str, force: bool, quiet: bool) -> tuple[Path, Log, BaseAutoencoder]:
-    """Where rows go, what is told of it, and the model that makes them, whose rows have that form."""
+    """Check the output path, open the log and load the model."""
     destination, log = _check_rows_or_folder_output(output, force), Log(quiet)
     fitted = sources.load_autoencoder(model)
     _refuse_wrong_form(fitted, output)
@@ -112,19 +114,22 @@ def _check_rows_or_folder_output(output: str, force: bool) -> Path:
 
 
 def _refuse_wrong_form(model: BaseAutoencoder, output: str) -> None:
-    """Images go to a folder or into an array, other rows into a file of rows: asked before the work."""
+    """Raise if the output cannot hold the rows: images need a folder or .npy, other rows a file."""
     images = model.preprocessing_.image_shape is not None
     if destinations.is_folder_name(output):
         if not images:
             raise InputError(
-                f"{output}: a folder is for images, and this model's rows are none; name a .csv, .parquet or .npy"
+                f"{output}: only images are written to a folder, and the rows of this model are not images; "
+                "name a .csv, .parquet or .npy file"
             )
     elif images and not output.lower().endswith(".npy"):
-        raise InputError(f"{output}: images are no table; name a folder, for PNG files, or a .npy file")
+        raise InputError(
+            f"{output}: images cannot be written to this file; name a folder for PNG files, or a .npy file"
+        )
 
 
-def _whole_range(rows: Any) -> tuple[float, float]:
-    """The values of black and white: of bytes, of numbers within 0 and 1, or else the least and the largest."""
+def _black_and_white(rows: Any) -> tuple[float, float]:
+    """Return the values of black and white: 0 and 255 for bytes, 0 and 1 within [0, 1], else minimum and maximum."""
     if getattr(rows, "dtype", None) is None or rows.dtype == "uint8":
         return 0.0, 255.0
     low, high = float(rows.min()), float(rows.max())
@@ -141,7 +146,7 @@ def _write(
     row_names: tuple[str, ...] | None,
     value_range: tuple[float, float],
 ) -> None:
-    """Rows into a folder of PNG files or into one file, by the name of the output."""
+    """Write rows to a folder of PNG files or to one file, depending on the name of the output."""
     from isthmus.data import write_array, write_images
 
     if destinations.is_folder_name(output):

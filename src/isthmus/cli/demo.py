@@ -1,4 +1,4 @@
-"""`isthmus demo`: fit, evaluate and report on digits that the package ships."""
+"""`isthmus demo`: train, evaluate and report on the digits included in the package."""
 
 from __future__ import annotations
 
@@ -24,17 +24,16 @@ DEMO_CONFIGURATION: dict[str, Any] = {
     "weight_decay": 1.0,
     "random_state": 0,
 }
-"""Half a minute on two cores; of a few that take no longer, one with a small error."""
+"""Configuration with the smallest error among those tried that train in half a minute on two cores."""
 
 
 def demo(
-    folder: Annotated[str, typer.Option(metavar="FOLDER", help="Where the model and the report go.")] = "demo",
-    epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the digits.")] = EPOCHS,
+    folder: Annotated[str, typer.Option(metavar="FOLDER", help="Output folder for the model and the report.")] = "demo",
+    epochs: Annotated[int, typer.Option(metavar="N", help="Number of epochs.")] = EPOCHS,
     quiet: options.Quiet = False,
 ) -> None:
-    """Fit, judge and report on 6,000 real digits that the package ships; takes about a minute."""
-    place = Path(folder).expanduser()
-    model_file, report_file = _check_demo_output(place)
+    """Train, evaluate and report on 6,000 handwritten digits included in the package; takes about a minute."""
+    model_file, report_file = _check_demo_output(Path(folder).expanduser())
     began = time.perf_counter()
     import isthmus
     import isthmus.data
@@ -42,29 +41,29 @@ def demo(
 
     log = Log(quiet)
     train, test = (isthmus.data.open(f"mnist-sample:{split}") for split in ("train", "test"))
-    log.info(f"fitting a deep autoencoder with a code of {CODE_SIZE} numbers on {train.n_rows:,} digits ...")
+    log.info(f"training a deep autoencoder with code size {CODE_SIZE} on {train.n_rows:,} digits ...")
     model = isthmus.Autoencoder(**DEMO_CONFIGURATION, max_epochs=epochs, verbose=0 if quiet else 1)
     model.fit(train.X)
     if model.history_["stopped"] == "interrupted":
         raise KeyboardInterrupt
-    log.info(f"judging it on {test.n_rows:,} digits that it has not seen ...")
-    found = _score(model, train, test)
+    log.info(f"evaluating it on {test.n_rows:,} test digits ...")
+    scores = _score(model, train, test)
     model.save(model_file)
-    log.info("drawing the report ...")
+    log.info("writing the report ...")
     isthmus.report.write(
         model, test.X, report_file, labels=test.labels, row_names=test.row_names, title="isthmus demo", force=True
     )
-    _print_scores(found, time.perf_counter() - began)
+    _print_scores(scores, time.perf_counter() - began)
     log.info(f"model: {model_file}   report: {report_file}")
     log.info(f"next: open {report_file} in a browser; isthmus info {model_file}; isthmus fit YOUR.csv -o my.isthmus")
 
 
-def _check_demo_output(place: Path) -> tuple[Path, Path]:
-    """The two files of the demo, in a folder that is made if it is not there; its own output is replaced."""
-    if not place.is_dir():
-        destinations.check_output_file(str(place))
-        place.mkdir()
-    files = place / "digits.isthmus", place / "report.html"
+def _check_demo_output(folder: Path) -> tuple[Path, Path]:
+    """Create the folder if needed and return the two output files of the demo, which may be overwritten."""
+    if not folder.is_dir():
+        destinations.check_output_file(str(folder))
+        folder.mkdir()
+    files = folder / "digits.isthmus", folder / "report.html"
     for file in files:
         destinations.check_output_file(str(file), force=True)
     return files
@@ -72,17 +71,17 @@ def _check_demo_output(place: Path) -> tuple[Path, Path]:
 
 @dataclass(frozen=True)
 class _DemoScores:
-    """What the demo measures on rows that the model has not seen."""
+    """Scores of the demo on the test rows."""
 
     error: float
     pca_error: float
     accuracy: float
     raw_accuracy: float
-    learning_seconds: float
+    training_seconds: float
 
 
 def _score(model: BaseAutoencoder, train: Dataset, test: Dataset) -> _DemoScores:
-    """Test error beside PCA's; and a linear probe, fitted on training codes, beside one on training pixels."""
+    """Compute the test errors of the model and of PCA, and the accuracy of linear probes on codes and on pixels."""
     from isthmus.evaluation.codes import linear_probe_accuracy
     from isthmus.evaluation.reconstruction import compare_with_pca
 
@@ -97,17 +96,19 @@ def _score(model: BaseAutoencoder, train: Dataset, test: Dataset) -> _DemoScores
     return _DemoScores(own, pca, accuracy, raw, history["epochs"][-1]["seconds"])
 
 
-def _print_scores(found: _DemoScores, seconds: float) -> None:
+def _print_scores(scores: _DemoScores, seconds: float) -> None:
     from rich.table import Table
 
-    table = Table(title=f"1,000 digits that were not learned from, {CODE_SIZE} numbers each instead of 784 pixels")
+    table = Table(title=f"Results on 1,000 test digits, {CODE_SIZE} numbers per digit instead of 784 pixels")
     table.add_column("")
     table.add_column("deep autoencoder", justify="right", style="bold")
-    table.add_column("beside", justify="right")
-    table.add_column("which is")
+    table.add_column("baseline", justify="right")
+    table.add_column("remark")
     table.add_row(
-        "squared error a digit", f"{found.error:.2f}", f"{found.pca_error:.2f}", "principal components, same size"
+        "squared error per digit", f"{scores.error:.2f}", f"{scores.pca_error:.2f}", "baseline: PCA, same code size"
     )
-    table.add_row("10-class linear probe", f"{found.accuracy:.1%}", f"{found.raw_accuracy:.1%}", "the 784 pixels")
-    table.add_row("seconds", f"{found.learning_seconds:.1f}", f"{seconds:.1f}", "learning; with judging and the report")
+    table.add_row(
+        "accuracy of a linear probe", f"{scores.accuracy:.1%}", f"{scores.raw_accuracy:.1%}", "baseline: 784 pixels"
+    )
+    table.add_row("training time (s)", f"{scores.training_seconds:.1f}", "", f"total with report: {seconds:.1f} s")
     print_table(table)

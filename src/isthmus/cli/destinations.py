@@ -1,4 +1,4 @@
-"""Where results go, looked at before the work begins: nothing is trained for a file that cannot be written."""
+"""Checks of output paths. They run before the work, so that no training is lost to an unwritable path."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from isthmus.errors import InputError
 
 
 def check_output_file(path: str, *, force: bool = False) -> Path:
-    """The path of a file that may and can be written.
+    """Return the output path of a file after checking that it can be written.
 
     Raises:
-        InputError: a file that exists (without `force`), a folder, a folder that is not there or takes no files.
+        InputError: if the file exists (without `force`), the path is a folder, or its folder is missing or read-only.
 
     Example:
         >>> import tempfile
@@ -24,44 +24,43 @@ def check_output_file(path: str, *, force: bool = False) -> Path:
         if target.is_dir() or path.endswith("/"):
             raise InputError(f"{path}: is a folder; name a file in it")
         if target.exists() and not force:
-            raise InputError(f"{path}: the file exists; choose a new name, or replace it with --force")
+            raise InputError(f"{path}: the file exists; choose another name, or overwrite it with --force")
         _refuse_unwritable(target.parent)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another path") from None
     return target
 
 
 def check_model_output(path: str, *, force: bool, resume: bool) -> Path:
-    """As `check_output_file`; and the state of an unfinished run is only given up where that was said.
+    """Check the output path of a model as `check_output_file` does, and refuse to discard a checkpoint.
 
-    A run that goes on replaces what it left: the model that Ctrl-C ended with.
+    With `resume` and a checkpoint, the model file that the interrupted run wrote may be overwritten.
 
     Raises:
-        InputError: also for MODEL.checkpoint, with neither `resume` nor `force`.
+        InputError: also if MODEL.checkpoint exists and neither `resume` nor `force` is set.
     """
-    state = Path(f"{Path(path).expanduser()}.checkpoint")
-    target = check_output_file(path, force=force or (resume and state.exists()))
-    if state.exists() and not (force or resume):
+    checkpoint = Path(f"{Path(path).expanduser()}.checkpoint")
+    target = check_output_file(path, force=force or (resume and checkpoint.exists()))
+    if checkpoint.exists() and not (force or resume):
         raise InputError(
-            f"{state}: the state of an unfinished run is kept there; go on with it by --resume, "
-            "or start afresh by --force"
+            f"{checkpoint}: checkpoint of an unfinished run; continue it with --resume, or discard it with --force"
         )
     return target
 
 
 def check_rows_output(path: str, *, force: bool = False) -> Path:
-    """As `check_output_file`, for a file of rows, whose suffix says its format."""
+    """Check the output path of a file of rows: as `check_output_file`, and the suffix must name a format."""
     from isthmus.data.writers import ARRAY_SUFFIXES
 
     target = check_output_file(path, force=force)
     if target.suffix.lower() not in ARRAY_SUFFIXES:
-        found = f"the suffix {target.suffix}" if target.suffix else "a name without suffix"
-        raise InputError(f"{path}: {found} is no format of rows; use {', '.join(ARRAY_SUFFIXES)}")
+        found = f"unknown suffix {target.suffix}" if target.suffix else "no suffix"
+        raise InputError(f"{path}: {found}; rows are written as {', '.join(ARRAY_SUFFIXES)}")
     return target
 
 
 def is_folder_name(path: str) -> bool:
-    """Whether a folder is meant: it ends in a slash, is one already, or has no suffix.
+    """Return whether a path names a folder: it ends in a slash, is an existing folder, or has no suffix.
 
     Example:
         >>> is_folder_name("faces/"), is_folder_name("faces"), is_folder_name("faces.npy")
@@ -71,7 +70,7 @@ def is_folder_name(path: str) -> bool:
 
 
 def check_folder_output(path: str, *, force: bool = False) -> Path:
-    """The path of a folder of PNG files that may and can be made; see `check_output_file`."""
+    """Return the output path of a folder of PNG files after checking that it can be created."""
     from isthmus.data.images import check_overwrite_folder
 
     target = Path(path).expanduser()
@@ -79,16 +78,16 @@ def check_folder_output(path: str, *, force: bool = False) -> Path:
         check_overwrite_folder(target, force)
         _refuse_unwritable(target.resolve().parent)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another path") from None
     return target
 
 
 def _refuse_unwritable(folder: Path) -> None:
-    """Raise unless a file can be made in the folder, by making one that has gone again at once."""
+    """Raise unless a temporary file can be created in the folder."""
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; make it first, or write elsewhere")
+        raise InputError(f"{folder}: no such folder; create it, or choose another path")
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise InputError(f"{folder}: no file can be written there ({error.strerror}); choose another folder") from None
+        raise InputError(f"{folder}: cannot write to this folder ({error.strerror}); choose another folder") from None

@@ -1,4 +1,4 @@
-"""`isthmus fit`: from data to a model file."""
+"""`isthmus fit`: train an autoencoder on data and write a model file."""
 
 from __future__ import annotations
 
@@ -9,59 +9,60 @@ import typer
 
 from isthmus.cli import arguments, destinations, options, sources
 from isthmus.cli.terminal import JobFailed, Log, print_json
-from isthmus.errors import InputError
+from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
     from isthmus.data import Dataset
     from isthmus.estimators.base import BaseAutoencoder
 
 NAN = "nan"
-"""The doctor's name for a loss that stopped being a number."""
+"""Stop reason, and name of the doctor's finding, for a loss that became NaN or infinite."""
 
-_DATA, _LEARNING, _RUN = "Data", "Learning", "The run"
+_DATA = "Data"
+"""Panel of the options on data in the help of `isthmus fit`."""
 
 
 def fit(
     data: options.Data,
     output: Annotated[
-        str, typer.Option("-o", "--output", metavar="MODEL", show_default=False, help="The model file to write.")
+        str, typer.Option("-o", "--output", metavar="MODEL", show_default=False, help="Model file to write.")
     ],
-    kind: Annotated[str, typer.Option(metavar="KIND", help="See `isthmus kinds`.")] = "deep",
+    kind: Annotated[str, typer.Option(metavar="KIND", help="Kind of autoencoder, see `isthmus kinds`.")] = "deep",
     code_size: Annotated[
-        int | None, typer.Option(metavar="N", help="Units of the code; without it a size is chosen and said.")
+        int | None, typer.Option(metavar="N", help="Number of units in the code. Default: chosen from the data.")
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any argument of the kind, such as hidden_sizes=512,256."),
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Argument of the kind, such as hidden_sizes=512,256. Repeatable."
+        ),
     ] = None,
     validation: Annotated[
         str | None,
         typer.Option(
-            metavar="FRACTION|DATA", rich_help_panel=_LEARNING, help="Rows that are only looked at: a share, or data."
+            metavar="FRACTION|DATA",
+            rich_help_panel=options.TRAINING,
+            help="Validation set: a fraction of the rows, or a data source. Default: 0.1.",
         ),
     ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(metavar="N", rich_help_panel=_LEARNING, help="Passes over the rows, at most.")
-    ] = None,
-    time_limit: Annotated[
-        str | None, typer.Option(metavar="TIME", rich_help_panel=_LEARNING, help="Such as 90s, 5m or 1h.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", rich_help_panel=_LEARNING, help="Same seed, same weights.")
-    ] = None,
+    epochs: options.Epochs = None,
+    time_limit: options.TimeLimit = None,
+    seed: options.Seed = None,
     scaling: Annotated[
         str | None,
-        typer.Option(metavar="auto|none|standard|minmax", rich_help_panel=_DATA, help="How columns are scaled."),
+        typer.Option(
+            metavar="auto|none|standard|minmax", rich_help_panel=_DATA, help="Scaling of the columns. Default: auto."
+        ),
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", rich_help_panel=_DATA, help="Leave a column out.")
+        list[str] | None, typer.Option(metavar="COLUMN", rich_help_panel=_DATA, help="Column to leave out. Repeatable.")
     ] = None,
     missing: Annotated[
         str | None,
         typer.Option(
             metavar="mean|median|mask",
             rich_help_panel=_DATA,
-            help="Fill missing values in, or mask them; else refused.",
+            help="Missing values: fill with the mean or median of the column, or mask. Default: an error.",
         ),
     ] = None,
     labels: Annotated[
@@ -69,30 +70,33 @@ def fit(
         typer.Option(
             metavar="COLUMN|FILE.npy",
             rich_help_panel=_DATA,
-            help="The class of each row: a column that is no part of it; learned from by training=supervised alone.",
+            help="Class of each row: a column, which is removed from the rows, or a .npy file. Used in training "
+            "only by --kind stacked --set training=supervised.",
         ),
     ] = None,
     resize: Annotated[
-        str | None, typer.Option(metavar="HxW", rich_help_panel=_DATA, help="Bring images to one size.")
+        str | None,
+        typer.Option(metavar="HxW", rich_help_panel=_DATA, help="Image height and width in pixels, such as 28x28."),
     ] = None,
-    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", rich_help_panel=_RUN, help="Where.")] = None,
-    precision: Annotated[
-        str | None, typer.Option(metavar="auto|fp32|bf16", rich_help_panel=_RUN, help="In which arithmetic.")
-    ] = None,
+    device: options.Device = None,
+    precision: options.Precision = None,
     checkpoint_every: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", rich_help_panel=_RUN, help="Keep the state in MODEL.checkpoint, such as every 1m."
+            metavar="TIME",
+            rich_help_panel=options.EXECUTION,
+            help="Interval between checkpoints, such as 1m; they are written to MODEL.checkpoint.",
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", rich_help_panel=_RUN, help="Go on from MODEL.checkpoint if it is there.")
+        bool,
+        typer.Option("--resume", rich_help_panel=options.EXECUTION, help="Resume from MODEL.checkpoint if it exists."),
     ] = False,
     force: options.Force = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Learn the code of DATA and write the model to one file."""
+    """Train an autoencoder on DATA and write it to one model file."""
     log = Log(quiet)
     destination = destinations.check_model_output(output, force=force, resume=resume)
     given = {
@@ -119,15 +123,15 @@ def fit(
     _log_summary(model, summary, log)
     if as_json:
         print_json(summary)
-    if summary["stopped"] == "nan":
+    if summary["stopped"] == NAN:
         raise JobFailed(_nan_message(model, destination))
 
 
 def _estimator(kind: str, assignments: list[str], given: dict[str, Any], quiet: bool) -> BaseAutoencoder:
-    """An estimator of a kind with what was given on the command line.
+    """Build an estimator from the options and settings of the command line.
 
     Raises:
-        InputError: an unknown kind or setting, a value of another type, or the same thing said twice.
+        InputError: if the kind or a setting is unknown, has the wrong type, or repeats an option.
     """
     from isthmus.estimators.registry import kind_named
 
@@ -136,14 +140,17 @@ def _estimator(kind: str, assignments: list[str], given: dict[str, Any], quiet: 
     chosen = {name: value for name, value in given.items() if value is not None}
     twice = [name for name in settings if name in chosen]
     if twice:
-        raise InputError(f"{twice[0]} is given by an option and by --set {twice[0]}=...; give it once")
+        raise InputError(f"{twice[0]} is set by an option and by --set {twice[0]}=...; set it once")
     return constructor(**{"verbose": 0 if quiet else 1, **chosen, **settings})
 
 
 def _open(
     data: str, validation: str | None, log: Log, *, labels: str | None, **read_options: Any
 ) -> tuple[Dataset, Dataset | None]:
-    """The rows, and the held-out ones where data were named for them; labels of a file are those of the rows alone."""
+    """Read the training rows and, if `validation` names a data source, the validation rows.
+
+    Labels in a .npy file belong to the training rows only.
+    """
     rows = sources.open_labelled(data, labels, **read_options)
     held_out = None
     if validation is not None and arguments.fraction(validation) is None:
@@ -158,7 +165,7 @@ def _open(
 
 
 def _validation_data(model: BaseAutoencoder, held_out: Dataset | None) -> Any:
-    """The held-out rows as `fit` takes them: with their labels where layers learn from labels."""
+    """Return the validation rows as `fit` expects them: with labels if training is supervised."""
     if held_out is None:
         return None
     return (held_out.X, sources.require_labels(held_out).labels) if _learns_labels(model) else held_out.X
@@ -169,19 +176,19 @@ def _learns_labels(model: BaseAutoencoder) -> bool:
 
 
 def _log_resume(destination: Path, resume: bool, log: Log) -> None:
-    state = Path(f"{destination}.checkpoint")
-    if resume and state.exists():
-        log.info(f"going on from {state}")
+    checkpoint = Path(f"{destination}.checkpoint")
+    if resume and checkpoint.exists():
+        log.info(f"resuming from {checkpoint}")
     elif resume:
-        log.note(f"there is no {state} to go on from; starting afresh")
+        log.note(f"no checkpoint {checkpoint}; training starts from the beginning")
 
 
-def _summary(model: BaseAutoencoder, judged: Dataset, destination: Path) -> dict[str, Any]:
-    """What is worth knowing of a fit, as plain data."""
+def _summary(model: BaseAutoencoder, evaluated: Dataset, destination: Path) -> dict[str, Any]:
+    """Return the results of a fit as plain data, with the errors on at most 5,000 rows of `evaluated`."""
     from isthmus.evaluation.reconstruction import compare_with_pca
 
     history: dict[str, Any] = model.history_
-    errors = compare_with_pca(model, _subsample(judged.X))
+    errors = compare_with_pca(model, _subsample(evaluated.X))
     return {
         "model": str(destination), "kind": model.kind, "rows": model.n_rows_, "columns": model.preprocessing_.n_columns,
         "code_size": model.code_size_, "hidden_sizes": list(getattr(model, "hidden_sizes_", ())),
@@ -199,19 +206,19 @@ def _summary(model: BaseAutoencoder, judged: Dataset, destination: Path) -> dict
     }  # fmt: skip
 
 
-def _subsample(X: Any, most: int = 5000) -> Any:
-    """At most so many rows, evenly spread: enough for a line on how well it went."""
+def _subsample(X: Any, max_rows: int = 5000) -> Any:
+    """Return at most `max_rows` rows, evenly spaced."""
     from isthmus.data.preprocessing import n_rows_of
 
     n = n_rows_of(X)
-    if n <= most:
+    if n <= max_rows:
         return X
-    index = [i * n // most for i in range(most)]
+    index = [i * n // max_rows for i in range(max_rows)]
     return X.iloc[index] if hasattr(X, "iloc") else X[index]
 
 
 def _log_summary(model: BaseAutoencoder, summary: dict[str, Any], log: Log) -> None:
-    """What was chosen, what came of it, what the doctor says, and where the model is."""
+    """Log the model, its training, its error, the findings of the doctor and the model file."""
     sizes = [summary["columns"], *summary["hidden_sizes"], summary["code_size"]]
     log.info(
         f"model: {model.kind}, {'-'.join(map(str, sizes))}, likelihood {summary['likelihood']}, seed {summary['seed']}"
@@ -219,55 +226,56 @@ def _log_summary(model: BaseAutoencoder, summary: dict[str, Any], log: Log) -> N
     for note in [*summary["notes"], *_constant_column_notes(model)]:
         log.note(note)
     for phase in summary["pretraining"]:
-        log.info(
-            f"{phase['name']}: {phase['epochs']} epochs in {phase['seconds']:.1f} s, {STOP_REASONS[phase['stopped']]}"
-        )
-    log.info(
-        f"{model.history_['name']}: {summary['epochs']} epochs in {summary['seconds']:.1f} s, "
-        f"{STOP_REASONS[summary['stopped']]}"
-    )
+        log.info(phase_line(phase["name"], phase["epochs"], phase["seconds"], phase["stopped"]))
+    log.info(phase_line(model.history_["name"], summary["epochs"], summary["seconds"], summary["stopped"]))
     pca_is_exact = summary["code_size"] >= summary["columns"]
-    linear = (
-        "as many principal components as columns leave none"
-        if pca_is_exact
-        else (f"principal components of the same size: {summary['pca_squared_error_per_row']:.4g}")
-    )
+    pca_error = "0 (no fewer units than columns)" if pca_is_exact else f"{summary['pca_squared_error_per_row']:.4g}"
     log.info(
-        f"squared error a row: {summary['squared_error_per_row']:.4g}; {linear} "
-        f"(on {summary['rows_judged']:,} rows, in model units)"
+        f"squared error per row ({pluralize(summary['rows_judged'], 'row')}, scaled columns): "
+        f"{summary['squared_error_per_row']:.4g}; PCA with the same code size: {pca_error}"
     )
     for finding in summary["findings"]:
-        if finding["name"] not in (NAN, "constant-columns"):  # the failure itself is told last, the columns above
+        if finding["name"] not in (NAN, "constant-columns"):  # NaN is reported last, constant columns above
             (log.warn if finding["severity"] == "warning" else log.note)(f"{finding['message']}; {finding['advice']}")
     log.info(f"model written to {summary['model']}")
 
 
 STOP_REASONS = {
-    "max_epochs": "all that were planned",
-    "patience": "stopped since held-out rows got no better",
-    "time_limit": "stopped by the time limit",
-    "interrupted": "interrupted: the model as it stood then is kept",
-    "nan": "stopped by a loss that is no number",
+    "max_epochs": "all planned epochs",
+    "patience": "stopped: the validation loss no longer improved",
+    "time_limit": "stopped: time limit reached",
+    "interrupted": "stopped: interrupted; the model trained so far is kept",
+    NAN: "stopped: the loss became NaN",
 }
 
 
+def phase_line(name: str, n_epochs: int, seconds: float, stopped: str) -> str:
+    """Describe a phase of training in one line.
+
+    Example:
+        >>> phase_line("fine-tuning", 20, 3.21, "max_epochs")
+        'fine-tuning: 20 epochs in 3.2 s, all planned epochs'
+    """
+    name = "training" if name == "learning" else name  # the name of the only phase in model files
+    return f"{name}: {pluralize(n_epochs, 'epoch')} in {seconds:.1f} s, {STOP_REASONS[stopped]}"
+
+
 def _constant_column_notes(model: BaseAutoencoder) -> list[str]:
-    """A sentence on columns that never vary, which are kept."""
+    """Return a note on the constant columns, if there are any."""
     names, constant = model.preprocessing_.columns, model.preprocessing_.constant
     if not constant:
         return []
     if model.preprocessing_.image_shape is not None:
-        return [f"{len(constant)} of {len(names)} pixels never vary; they are kept"]
+        return [f"{len(constant)} of {len(names)} pixels are constant; they are kept"]
     more = f" and {len(constant) - 5} more" if len(constant) > 5 else ""
     listed = ", ".join(repr(names[i]) for i in constant[:5]) + more
-    return [
-        f"{'columns' if len(constant) > 1 else 'column'} {listed} never varied; kept, but nothing is learned from it"
-    ]
+    one = len(constant) == 1
+    return [f"{f'column {listed} is' if one else f'columns {listed} are'} constant: kept, but without information"]
 
 
 def _nan_message(model: BaseAutoencoder, destination: Path) -> str:
-    """At which epoch the loss stopped being a number, and the likely cause after the doctor."""
+    """Describe the epoch in which the loss became NaN, the likely cause and the saved model."""
     history: dict[str, Any] = model.history_
     messages = [f"{found['message']}; {found['advice']}" for found in history["findings"] if found["name"] == NAN]
-    found = messages[0] if messages else f"the loss was no finite number in epoch {history['nan_epoch'] + 1}"
-    return f"{found}; the model with the last good weights was written to {destination}"
+    message = messages[0] if messages else f"the loss became NaN in epoch {history['nan_epoch'] + 1}"
+    return f"{message}; the model with the best weights before it was written to {destination}"

@@ -1,4 +1,4 @@
-"""`isthmus info` and `kinds`: what a model file holds, and what can be fitted."""
+"""`isthmus info` and `kinds`: contents of a model file, and the kinds of autoencoder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from isthmus.cli.terminal import print_json, print_table
 
 
 def info(model: options.Model, as_json: options.Json = False) -> None:
-    """Tell what a model file holds: recipe, sizes, preprocessing, history, findings, versions."""
+    """Print the contents of a model file: configuration, sizes, preprocessing, training, findings, versions."""
     contents = _model_contents(model)
     if as_json:
         print_json(contents)
@@ -22,11 +22,11 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
     for name in ("kind", "written_by", "code_size", "hidden_sizes", "columns", "rows", "weights", "likelihood", "seed"):
-        table.add_row(name.replace("_", " "), _shown(contents[name]))
+        table.add_row(_title(name), _shown(contents[name]))
     for section in ("preprocessing", "history", "recipe"):
         table.add_section()
         for name, value in contents[section].items():
-            table.add_row(name.replace("_", " ") if section != "recipe" else name, _shown(value))
+            table.add_row(name if section == "recipe" else _title(name), _shown(value))
     table.add_section()
     for finding in contents["findings"]:
         table.add_row("finding", f"{finding['message']}; {finding['advice']}")
@@ -34,6 +34,17 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
         table.add_row("note", note)
     table.add_row("versions", ", ".join(f"{name} {version}" for name, version in contents["versions"].items()))
     print_table(table)
+
+
+_TITLES = {
+    "rows": "training rows", "train": "training loss", "held_out": "validation loss", "stopped": "stop reason",
+    "source": "data source", "dtype": "data type",
+}  # fmt: skip
+"""Printed names of entries whose key is not their name."""
+
+
+def _title(key: str) -> str:
+    return _TITLES.get(key, key.replace("_", " "))
 
 
 def _shown(value: Any) -> str:
@@ -45,7 +56,7 @@ def _shown(value: Any) -> str:
 
 
 def _model_contents(path: str) -> dict[str, Any]:
-    """Everything about a model file, as plain data."""
+    """Return the contents of a model file as plain data."""
     import torch
 
     import isthmus
@@ -53,7 +64,7 @@ def _model_contents(path: str) -> dict[str, Any]:
 
     written_by = read_tensors(path)[1].get("version")
     model = isthmus.load(path)
-    coder = getattr(model, "encoder_", model)  # a classifier is told by the autoencoder in it
+    coder = getattr(model, "encoder_", model)  # a classifier is described by its encoder
     preprocessing = coder.preprocessing_
     history: dict[str, Any] = model.history_
     epochs = history["epochs"]
@@ -84,7 +95,7 @@ def _model_contents(path: str) -> dict[str, Any]:
 
 
 def kinds(as_json: options.Json = False) -> None:
-    """List the kinds of autoencoder that `isthmus fit --kind` takes."""
+    """List the kinds of autoencoder for `isthmus fit --kind`."""
     from isthmus.estimators.registry import KINDS
 
     contents = [
@@ -99,7 +110,7 @@ def kinds(as_json: options.Json = False) -> None:
     table = Table()
     table.add_column("kind", no_wrap=True, style="bold")
     table.add_column("estimator", no_wrap=True)
-    table.add_column("what it is")
+    table.add_column("summary")
     table.add_column("source")
     for row in contents:
         table.add_row(row["kind"], row["estimator"], row["summary"], row["source"])
@@ -107,7 +118,7 @@ def kinds(as_json: options.Json = False) -> None:
 
 
 def _docstring_summary(docstring: str) -> dict[str, str]:
-    """The first line and the source of a kind's docstring.
+    """Return the first line and the source of the docstring of a kind.
 
     Example:
         >>> _docstring_summary("The kind: a line.\\n\\n    Source: A book,\\n    section 1.\\n\\n    Example:")

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, each written once."""
+"""Arguments and options shared by several commands."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from typing import Annotated
 
 import typer
 
+TRAINING, EXECUTION = "Training", "Execution"
+"""Panels of options in the help of the commands that train."""
+
 Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
         show_default=False,
-        help="A file (.npy .npz .csv .parquet .jsonl IDX), a folder of images, or a named set: mnist-sample:test.",
+        help="File (.npy, .npz, .csv, .parquet, .jsonl, IDX), folder of images, or named data set such as "
+        "mnist-sample:test.",
     ),
 ]
-Model = Annotated[
-    str, typer.Argument(metavar="MODEL", show_default=False, help="A model file that `isthmus fit` wrote.")
-]
+Model = Annotated[str, typer.Argument(metavar="MODEL", show_default=False, help="Model file written by `isthmus fit`.")]
 Rows = Annotated[
     str,
     typer.Option(
@@ -24,15 +26,49 @@ Rows = Annotated[
         "--output",
         metavar="ROWS",
         show_default=False,
-        help="Where to: .npy, .csv, .parquet, or a folder for images.",
+        help="Output: a .npy, .csv or .parquet file; for images a folder or a .npy file.",
     ),
 ]
 Labels = Annotated[
     str | None,
     typer.Option(
-        metavar="COLUMN|FILE.npy", help="The class of each row; without it those that the data bring along, if any."
+        metavar="COLUMN|FILE.npy",
+        help="Class of each row: a column of DATA or a .npy file. Default: the labels included in DATA, if any.",
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        rich_help_panel=TRAINING,
+        help="Maximum number of epochs in each training phase. Default: about 4,000 steps, between 20 and 250 epochs.",
+    ),
+]
+TimeLimit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME", rich_help_panel=TRAINING, help="Maximum training time, such as 90s, 5m or 1h. Default: none."
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        rich_help_panel=TRAINING,
+        help="Random seed; the same seed gives the same weights. Default: random.",
+    ),
+]
+Device = Annotated[
+    str | None, typer.Option(metavar="auto|cpu|cuda", rich_help_panel=EXECUTION, help="Device. Default: auto.")
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|fp32|bf16",
+        rich_help_panel=EXECUTION,
+        help="Floating-point precision. Default: auto; fp32 for kinds that need it.",
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the results as one JSON object on stdout.")]

@@ -1,4 +1,4 @@
-"""The rows that a command is given, read as the model was given them, and refused where they do not fit it."""
+"""Read the rows for a command in the way the model was trained, and check that they match the model."""
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ if TYPE_CHECKING:
 
 
 READ_OPTIONS = "reading"
-"""The entry of a model's history that keeps how `isthmus fit` read its data: excluded columns, size of images."""
+"""Entry of the history of a model with the read options of `isthmus fit`: excluded columns and image size."""
 
 
 def load_autoencoder(path: str) -> BaseAutoencoder:
-    """The autoencoder in a model file.
+    """Load the autoencoder in a model file.
 
     Raises:
-        InputError: what `isthmus.load` refuses, and a classifier.
+        InputError: if the file cannot be loaded or contains a classifier.
     """
     import isthmus
 
     model = isthmus.load(path)
     if not hasattr(model, "preprocessing_"):
-        raise InputError(f"{path}: holds a {model.kind}, not an autoencoder; put it to use by isthmus classify predict")
+        raise InputError(f"{path}: contains a {model.kind}, not an autoencoder; use it with isthmus classify predict")
     return model
 
 
 def record_read_options(model: BaseAutoencoder, exclude: list[str], resize: tuple[int, int] | None) -> None:
-    """Keep in the model how its data were read, so that later commands read theirs in the same way."""
+    """Store the read options in the model, so that later commands read their data in the same way."""
     history: dict[str, Any] = model.history_
     history[READ_OPTIONS] = {"exclude": exclude, "resize": list(resize) if resize else None}
 
 
 def open_for_model(model: BaseAutoencoder, source: str, log: Log, *, labels: str | None = None) -> Dataset:
-    """Rows for a fitted model: the columns it left out are left out again, images brought to its size.
+    """Read rows for a fitted model: drop the columns excluded in training and resize images.
 
     Args:
-        model: fitted.
-        source: what `isthmus.data.open` takes.
-        log: where its notes go.
-        labels: a column of the data, or a .npy file, that becomes the labels.
+        model: a fitted autoencoder.
+        source: a source of `isthmus.data.open`.
+        log: log for the notes of the reader.
+        labels: a column of the data or a .npy file with the labels.
 
     Raises:
-        InputError: data that cannot be read, or whose columns, width or size the model does not know.
+        InputError: if the data cannot be read, or their columns or shape differ from the training data.
     """
     history: dict[str, Any] = model.history_
     read_options = history.get(READ_OPTIONS) or {"exclude": [], "resize": None}
     names = set(getattr(model, "feature_names_in_", ()))
-    seen = labels in names
+    is_input = labels in names
     size = tuple(read_options["resize"]) if read_options["resize"] else None
-    data = open_labelled(source, None if seen else labels, resize=size)
+    data = open_labelled(source, None if is_input else labels, resize=size)
     for note in data.notes:
         log.note(note)
-    if seen and hasattr(data.X, "columns") and labels in data.X.columns:
-        log.note(f"the model was fitted on the column of labels {labels!r} too; its codes have seen the labels")
+    if is_input and hasattr(data.X, "columns") and labels in data.X.columns:
+        log.note(f"the model was fitted on the label column {labels!r}; its codes contain the labels")
         data = replace(data, labels=data.X[labels].to_numpy())
     if hasattr(data.X, "columns"):
         dropped = [name for name in data.X.columns if str(name) in read_options["exclude"]]
@@ -70,10 +70,10 @@ def open_for_model(model: BaseAutoencoder, source: str, log: Log, *, labels: str
 
 
 def open_labelled(source: str, labels: str | None, **read_options: Any) -> Dataset:
-    """What `isthmus.data.open` reads, with the labels that a column or a .npy file holds.
+    """Read data with `isthmus.data.open`, and labels from a column or from a .npy file.
 
     Raises:
-        InputError: data or labels that cannot be read; another number of them.
+        InputError: if the data or labels cannot be read, or their numbers differ.
     """
     import isthmus.data
 
@@ -83,25 +83,25 @@ def open_labelled(source: str, labels: str | None, **read_options: Any) -> Datas
 
 
 def is_file(labels: str | None) -> bool:
-    """Whether labels are named by a file, not by a column."""
+    """Return whether `labels` names a .npy file rather than a column."""
     return labels is not None and labels.lower().endswith(".npy")
 
 
 def require_labels(rows: Dataset) -> Dataset:
-    """The rows, which must have labels.
+    """Return the rows after checking that each has one label.
 
     Raises:
-        InputError: there are none, or several a row.
+        InputError: if there are no labels, or lists of labels.
     """
     if rows.labels is None:
-        raise InputError(f"{rows.name}: has no labels; name them by --labels, a column or a .npy file")
+        raise InputError(f"{rows.name}: has no labels; name a column or a .npy file with --labels")
     if any(isinstance(label, list) for label in rows.labels[:100]):
-        raise InputError(f"{rows.name}: its labels are lists of classes, and a classifier takes one class a row")
+        raise InputError(f"{rows.name}: each label is a list of classes; a classifier needs one class per row")
     return rows
 
 
 def _labels_of_file(path: str, n_rows: int) -> np.ndarray:
-    """One label a row, from a .npy file."""
+    """Read one label per row from a .npy file."""
     import numpy as np
 
     try:
@@ -111,68 +111,68 @@ def _labels_of_file(path: str, n_rows: int) -> np.ndarray:
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"--labels {path}: cannot be read as a .npy array ({error})") from None
     if labels.shape != (n_rows,):
-        raise InputError(f"--labels {path}: shape {labels.shape} for {n_rows} rows; one label a row is needed")
+        raise InputError(f"--labels {path}: shape {labels.shape} for {n_rows} rows; one label per row is needed")
     return labels
 
 
 def _match_columns(model: BaseAutoencoder, data: Dataset) -> Any:
-    """The rows with their columns in the model's order.
+    """Return the rows with their columns in the order of the model.
 
     Raises:
-        InputError: columns that the model does not know or misses, another width or size.
+        InputError: if columns are missing or unknown, or the row shape differs.
     """
     X, names = data.X, getattr(model, "feature_names_in_", None)
     if hasattr(X, "columns") and names is None:
         X = _numbers(X, data.name)
     if hasattr(X, "columns") and names is not None:
-        here, known = [str(name) for name in X.columns], [str(name) for name in names]
-        missing = [name for name in known if name not in here]
-        unknown = [name for name in here if name not in known]
+        found, known = [str(name) for name in X.columns], [str(name) for name in names]
+        missing = [name for name in known if name not in found]
+        unknown = [name for name in found if name not in known]
         if missing or unknown:
-            problems = [f"misses {_listed(missing)}"] if missing else []
-            problems += [f"has {_listed(unknown)}, which the model does not know"] if unknown else []
-            raise InputError(f"{data.name}: {' and '.join(problems)}; give it the columns that the model was fitted on")
-        return X.set_axis(here, axis=1)[known]
+            problems = [f"missing {_listed(missing)}"] if missing else []
+            problems += [f"unknown {_listed(unknown)}"] if unknown else []
+            raise InputError(f"{data.name}: {' and '.join(problems)}; use the columns that the model was fitted on")
+        return X.set_axis(found, axis=1)[known]
     if hasattr(X, "shape") and model.preprocessing_.source == "table":
         raise InputError(
-            f"{data.name}: the model was fitted on a table with names of columns; give it a .csv or .parquet"
+            f"{data.name}: the model was fitted on a table with named columns; use a .csv or .parquet file"
         )
     if hasattr(X, "shape") and model.preprocessing_.source != "text":
-        shape, wanted = tuple(X.shape[1:]), tuple(model.preprocessing_.row_shape)
-        if shape != wanted:
-            resize = " (--resize when fitting keeps a size)" if len(wanted) > 1 else ""
-            raise InputError(f"{data.name}: {_shaped(shape)}, and the model was fitted on {_shaped(wanted)}{resize}")
+        shape, expected = tuple(X.shape[1:]), tuple(model.preprocessing_.row_shape)
+        if shape != expected:
+            resize = "; isthmus fit --resize stores an image size in the model" if len(expected) > 1 else ""
+            raise InputError(f"{data.name}: {_shaped(shape)}, but the model was fitted on {_shaped(expected)}{resize}")
     return X
 
 
 def _numbers(table: Any, name: str) -> Any:
-    """A table as a matrix of numbers.
+    """Convert a table to a matrix of numbers.
 
     Raises:
-        InputError: a column that holds none.
+        InputError: if a column is not numeric.
     """
     kinds = [getattr(dtype, "kind", "O") for dtype in table.dtypes]
     text = [str(column) for column, kind in zip(table.columns, kinds, strict=True) if kind not in "biuf"]
     if text:
-        raise InputError(f"{name}: column {text[0]!r} holds no numbers, and numbers are wanted here")
+        raise InputError(f"{name}: column {text[0]!r} is not numeric; only numeric columns are accepted here")
     return table.to_numpy()
 
 
 def check_same_columns(rows: Dataset, other: Dataset) -> None:
-    """Refuse data that do not go with the rows: other columns, another width or size.
+    """Check that two data sets have the same columns and row shape.
 
     Raises:
-        InputError: with what differs.
+        InputError: if they differ.
     """
     columns = [[str(name) for name in getattr(data.X, "columns", ())] for data in (rows, other)]
     if columns[0] != columns[1]:
-        odd = sorted(set(columns[0]) ^ set(columns[1]))
-        differing = _listed(odd) if odd else "the order of the columns"
-        raise InputError(f"{other.name}: {differing} {'is' if len(odd) < 2 else 'are'} not alike in {rows.name}")
+        unmatched = sorted(set(columns[0]) ^ set(columns[1]))
+        difference = f"{_listed(unmatched)} only in one of them" if unmatched else "the order of the columns"
+        raise InputError(f"{other.name} and {rows.name} differ: {difference}; use the same columns in both")
     shapes = [getattr(data.X, "shape", (0, 0))[1:] for data in (rows, other)]
     if shapes[0] != shapes[1]:
         raise InputError(
-            f"{other.name}: {_shaped(shapes[1])}, and {rows.name}: {_shaped(shapes[0])}; both must be alike"
+            f"{other.name} and {rows.name} differ: {_shaped(shapes[1])} and {_shaped(shapes[0])}; both must be alike"
         )
 
 
@@ -186,7 +186,7 @@ def _shaped(shape: tuple[int, ...]) -> str:
 
 
 def describe(data: Dataset) -> str:
-    """The rows in words: how many, and what one is.
+    """Describe a data set: the number and the type of its rows.
 
     Example:
         >>> import numpy as np
@@ -207,25 +207,25 @@ def describe(data: Dataset) -> str:
 
 
 def open_codes(model: BaseAutoencoder, source: str, log: Log) -> Any:
-    """Codes from a file, units in the model's order where they are named.
+    """Read codes from a file. Named columns are put in the order of the model.
 
     Raises:
-        InputError: what cannot be read, or codes of another width.
+        InputError: if the file cannot be read, or the codes have the wrong width.
     """
     import isthmus.data
 
     if not Path(source).expanduser().is_file():
-        raise InputError(f"{source}: no such file; codes are in a .npy, .csv or .parquet file that encode wrote")
+        raise InputError(f"{source}: no such file; name a .npy, .csv or .parquet file written by isthmus encode")
     data = isthmus.data.open(source)
     for note in data.notes:
         log.note(note)
     X, names = data.X, list(model.get_feature_names_out())
     if hasattr(X, "columns"):
-        here = [str(name) for name in X.columns]
-        X = X.set_axis(here, axis=1)[names] if sorted(here) == sorted(names) else X
+        found = [str(name) for name in X.columns]
+        X = X.set_axis(found, axis=1)[names] if sorted(found) == sorted(names) else X
         X = _numbers(X, source)
     if not hasattr(X, "ndim"):
-        raise InputError(f"{source}: holds texts; codes are in a .npy, .csv or .parquet file that encode wrote")
+        raise InputError(f"{source}: contains texts; name a .npy, .csv or .parquet file written by isthmus encode")
     if X.ndim != 2 or X.shape[1] != model.code_size_:
-        raise InputError(f"{source}: {_shaped(X.shape[1:])}; this model's codes have {model.code_size_} columns")
+        raise InputError(f"{source}: {_shaped(X.shape[1:])}; the codes of this model have {model.code_size_} columns")
     return X

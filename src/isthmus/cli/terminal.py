@@ -1,4 +1,4 @@
-"""What the commands say: results on stdout, everything else on stderr, and one line where it fails."""
+"""Output of the commands: results on stdout, log and errors on stderr. A failure prints one line."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 DEBUG = "ISTHMUS_DEBUG"
-"""The variable that, set to 1, lets an unexpected exception show where it came from."""
+"""Environment variable. With the value 1, an unexpected exception prints its traceback."""
 
 EXIT_OK, EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 PIPED_WIDTH = 200
-"""Columns of a table that no terminal bounds: nothing is cut off for a program that reads it."""
+"""Width of a table, in characters, if stdout is not a terminal."""
 
 
 class JobFailed(Exception):
-    """The job ran and did not succeed: one line, exit code 1."""
+    """Failure of a job whose input was valid. The message is one line; the exit code is 1."""
 
 
 class Log:
-    """What a command tells beside its result, on stderr; a quiet one tells nothing.
+    """Log of a command on stderr.
 
     Args:
-        quiet: say nothing.
+        quiet: print nothing.
     """
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
         if quiet:
-            warnings.simplefilter("ignore", InputWarning)  # until the command ends: `run_command` keeps what was before
+            warnings.simplefilter("ignore", InputWarning)  # `run_command` restores the filters
 
     def info(self, text: str) -> None:
-        """A line of the log."""
+        """Print one line."""
         self._print(text, "")
 
     def note(self, text: str) -> None:
-        """Something that was decided or is unusual, and need not be wrong."""
+        """Print a note: an automatic decision or an unusual, possibly correct, fact."""
         self._print(f"note: {text}", "cyan")
 
     def warn(self, text: str) -> None:
-        """Something that is wrong with a result."""
+        """Print a warning: a result may be wrong."""
         self._print(f"warning: {text}", "yellow")
 
     def _print(self, text: str, style: str) -> None:
@@ -64,7 +64,7 @@ class Log:
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks.
+    """Replace line breaks and runs of spaces by single spaces.
 
     Example:
         >>> one_line("two\\n  lines")
@@ -74,12 +74,12 @@ def one_line(text: str) -> str:
 
 
 def print_json(result: Mapping[str, Any]) -> None:
-    """One JSON object on stdout; NaN and infinities, which JSON has no words for, become null."""
+    """Print one JSON object on stdout. NaN and infinity, which JSON cannot represent, become null."""
     print(json.dumps(_plain(result), ensure_ascii=False, allow_nan=False))
 
 
 def _plain(value: Any) -> Any:
-    """Numbers, texts, lists and objects of them."""
+    """Convert arrays, tuples and mappings to JSON types."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, float):
@@ -92,7 +92,7 @@ def _plain(value: Any) -> Any:
 
 
 def print_table(table: Table) -> None:
-    """A table on stdout."""
+    """Print a table on stdout."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else PIPED_WIDTH
@@ -100,12 +100,12 @@ def print_table(table: Table) -> None:
 
 
 def run_command(work: Callable[[], Any]) -> int:
-    """Run a command and turn what it raises into one line on stderr and an exit code."""
+    """Run a command and return its exit code. An exception becomes one line on stderr."""
     try:
         with _input_warnings_once():
             code = work()
         sys.stdout.flush()
-        if code == EXIT_INTERRUPTED:  # typer has turned Ctrl-C into this already
+        if code == EXIT_INTERRUPTED:  # typer converts Ctrl-C to this code
             raise KeyboardInterrupt
         return code if isinstance(code, int) else EXIT_OK
     except (KeyboardInterrupt, Abort):
@@ -118,7 +118,7 @@ def run_command(work: Callable[[], Any]) -> int:
     except InputError as error:
         return _fail(str(error), EXIT_USAGE)
     except Exception as error:
-        if hasattr(error, "format_message"):  # typer's own: wrong usage
+        if hasattr(error, "format_message"):  # usage error from typer
             return _fail(
                 error.format_message().rstrip(".") + _help_hint(error), getattr(error, "exit_code", EXIT_USAGE)
             )
@@ -129,7 +129,7 @@ def run_command(work: Callable[[], Any]) -> int:
 
 @contextmanager
 def _input_warnings_once() -> Iterator[None]:
-    """What is first said of the input in one line on stderr, however often it is read; other warnings as ever."""
+    """Print only the first `InputWarning`, as one line on stderr. Other warnings are unaffected."""
     shown: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", InputWarning)
@@ -155,10 +155,10 @@ def _help_hint(error: Exception) -> str:
 
 
 def _unexpected(error: Exception) -> str:
-    """What went wrong where nobody foresaw it, and how to see more."""
+    """Describe an unexpected exception and the next step."""
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return f"not enough memory ({error or 'MemoryError'}); use fewer rows, a smaller batch_size or a smaller model"
-    return f"{type(error).__name__}: {error}; this is not your input's fault; {DEBUG}=1 shows where it happened"
+    return f"internal error: {type(error).__name__}: {error}; run again with {DEBUG}=1 and report the traceback"
 
 
 def _fail(message: str, code: int) -> int:
@@ -168,6 +168,6 @@ def _fail(message: str, code: int) -> int:
 
 
 def _redirect_stdout_to_null() -> None:
-    """Nobody reads any more: the flush at the interpreter's end must not complain about it either."""
+    """Redirect stdout after its reader closed it, so that the final flush of the interpreter does not fail."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

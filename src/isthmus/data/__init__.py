@@ -1,6 +1,6 @@
-"""The data room: readers of files, folders and named sets, writers of codes and reconstructions, preprocessing.
+"""Read data from files, folders and named data sets, write codes and reconstructions, and preprocess rows.
 
-`open` is the way in: it turns a path, a name or what is already in memory into a `Dataset`.
+`open` converts a path, the name of a data set or data in memory to a `Dataset`.
 """
 
 from isthmus.data.dataset import Dataset, Documents

@@ -1,4 +1,4 @@
-"""What is learned of columns before anything is scaled: their moments, chunk by chunk, and their missing values."""
+"""Statistics of unscaled columns, computed in chunks, and checks for missing values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _CHUNK_BYTES = 32 * 2**20
 
 
 def flat_chunks(array: np.ndarray, channels_last: bool) -> Callable[[], Iterator[np.ndarray]]:
-    """The rows as float64 (rows, columns) in model-space order, some megabytes at a time."""
+    """Return a function that yields the rows in chunks of a few megabytes.
+
+    A chunk is a float64 matrix (rows, columns) in model-space order.
+    """
     step = max(1, _CHUNK_BYTES // (8 * max(1, int(np.prod(array.shape[1:])))))
 
     def read() -> Iterator[np.ndarray]:
@@ -27,18 +30,21 @@ def flat_chunks(array: np.ndarray, channels_last: bool) -> Callable[[], Iterator
 def moments(
     read: Callable[[], Iterator[np.ndarray]],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
-    """Smallest, largest, mean and standard deviation by column over the finite values, in two passes."""
+    """Compute minimum, maximum, mean and standard deviation of the finite values of each column, in two passes.
+
+    The fifth value is whether all values are finite.
+    """
     low = high = total = count = None
     for part in read():
-        seen = np.isfinite(part)
-        some = seen.all()
-        lows = part.min(0) if some else np.where(seen, part, np.inf).min(0)
-        highs = part.max(0) if some else np.where(seen, part, -np.inf).max(0)
-        sums = part.sum(0) if some else np.where(seen, part, 0).sum(0)
+        finite = np.isfinite(part)
+        complete = finite.all()
+        lows = part.min(0) if complete else np.where(finite, part, np.inf).min(0)
+        highs = part.max(0) if complete else np.where(finite, part, -np.inf).max(0)
+        sums = part.sum(0) if complete else np.where(finite, part, 0).sum(0)
         low = lows if low is None else np.minimum(low, lows)
         high = highs if high is None else np.maximum(high, highs)
         total = sums if total is None else total + sums
-        count = seen.sum(0) if count is None else count + seen.sum(0)
+        count = finite.sum(0) if count is None else count + finite.sum(0)
     assert low is not None, "no rows"
     assert high is not None
     assert total is not None
@@ -47,16 +53,16 @@ def moments(
     square = np.zeros_like(mean)
     all_finite = True
     for part in read():
-        seen = np.isfinite(part)
-        all_finite &= bool(seen.all())
-        square += (np.where(seen, part - mean, 0) ** 2).sum(0)
+        finite = np.isfinite(part)
+        all_finite &= bool(finite.all())
+        square += (np.where(finite, part - mean, 0) ** 2).sum(0)
     empty = count == 0
     low, high = np.where(empty, 0, low), np.where(empty, 0, high)
     return low, high, mean, np.sqrt(square / np.maximum(count, 1)), all_finite
 
 
 def medians(array: np.ndarray, channels_last: bool) -> np.ndarray:
-    """The median of each column's finite values, in model-space order."""
+    """Compute the median of the finite values of each column, in model-space order."""
     flat = np.moveaxis(array, -1, 1) if channels_last else array
     flat = flat.reshape(len(flat), -1)
     columns = (flat[:, i] for i in range(flat.shape[1]))
@@ -64,7 +70,7 @@ def medians(array: np.ndarray, channels_last: bool) -> np.ndarray:
 
 
 def refuse_missing(array: np.ndarray, names: Sequence[str] | None) -> None:
-    """Raise for the first NaN or infinite value, naming its row and column."""
+    """Raise an `InputError` with row and column of the first NaN or infinite value."""
     if array.dtype.kind in "iub":
         return
     step = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
@@ -74,19 +80,18 @@ def refuse_missing(array: np.ndarray, names: Sequence[str] | None) -> None:
 
 
 def refuse_missing_values(part: np.ndarray, names: Sequence[str] | None, first: int = 0) -> None:
-    """The same for one part of the rows, whose first is row `first`."""
+    """Check a part of the rows; `first` is the number of its first row."""
     finite = np.isfinite(part)
     if finite.all():
         return
-    where = np.argwhere(~finite)[0]
-    bad = part[tuple(where)]
-    what = "NaN (a missing value)" if np.isnan(bad) else "infinity"
-    at = ""
-    if len(where) == 2:
-        column = repr(names[where[1]]) if names else str(where[1])
-        at = f" at row {first + where[0]}, column {column}"
+    index = np.argwhere(~finite)[0]
+    name = "NaN (a missing value)" if np.isnan(part[tuple(index)]) else "infinity"
+    position = ""
+    if len(index) == 2:
+        column = repr(names[index[1]]) if names else str(index[1])
+        position = f" at row {first + index[0]}, column {column}"
     raise InputError(
-        f"Input X contains {what}{at}, {int((~finite).sum())} such values in all; "
-        "fill them with missing='mean' or 'median' (--missing mean), leave them out of the criterion with "
-        "missing='mask' (--missing mask), or take the rows out"
+        f"Input X contains {name}{position}, {int((~finite).sum())} such values in all; "
+        "fill them with missing='mean' or 'median' (--missing mean), exclude them from the loss with "
+        "missing='mask' (--missing mask), or remove the rows"
     )

@@ -1,4 +1,4 @@
-"""What a reader hands over: a `Dataset`, whose rows are an array, images, a table, sparse rows or `Documents`."""
+"""`Dataset`, the result of a reader, and `Documents`, rows of text."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from isthmus.errors import InputError
 
 
 class Documents(Sequence[str]):
-    """Texts, one a row; immutable.
+    """Immutable sequence of texts, one per row.
 
-    An index gives one text; a slice, an array of row numbers or a boolean mask gives `Documents` again.
+    An index returns one text; a slice, an array of row numbers or a boolean mask returns `Documents`.
 
     Args:
-        texts: the texts, in the order of the rows.
+        texts: the texts in row order.
 
     Raises:
-        InputError: one of them is not a string.
+        InputError: if a text is not a string.
 
     Example:
         >>> documents = Documents(["cocoa rose", "tin fell", "wheat held"])
@@ -34,17 +34,15 @@ class Documents(Sequence[str]):
 
     def __init__(self, texts: Sequence[str]) -> None:
         if isinstance(texts, str):
-            raise InputError("Documents takes a list of texts, not one text; put it in a list")
+            raise InputError("Documents needs a list of texts and got one text; put it in a list")
         self._texts = tuple(texts)
         for row, text in enumerate(self._texts):
             if not isinstance(text, str):
-                raise InputError(
-                    f"document {row} is a {type(text).__name__}, not a text; every document must be a string"
-                )
+                raise InputError(f"document {row} is of type {type(text).__name__}; every document must be a string")
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The texts, in the order of the rows."""
+        """The texts in row order."""
         return self._texts
 
     def __len__(self) -> int:
@@ -76,15 +74,15 @@ class Documents(Sequence[str]):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Rows, and what is known beside them.
+    """Rows with labels, names and notes.
 
     Attributes:
         X: an array (n, d); images (n, h, w) or (n, h, w, c); a pandas DataFrame; a scipy CSR matrix;
             a numpy memory map (a large .npy); or `Documents`. In the units of the file.
-        labels: (n,) where the source has them, never part of X; a list of topics a row for `reuters21578`.
-        name: what to call it in a title: the file's stem, the folder's name, or NAME:SPLIT.
-        row_names: what to call each row: the image's path in its folder, or the index of a table.
-        notes: what the reader decided and a user should know, one sentence each.
+        labels: (n,), or None; not part of X. A list of topics per row for `reuters21578`.
+        name: short name for titles: the stem of the file, the name of the folder, or NAME:SPLIT.
+        row_names: names of the rows: paths of images within their folder, or the index of a table.
+        notes: decisions of the reader that concern the user, one sentence each.
 
     Example:
         >>> Dataset(np.zeros((3, 2)), name="zeros").n_rows
@@ -103,5 +101,5 @@ class Dataset:
         return int(self.X.shape[0]) if hasattr(self.X, "shape") else len(self.X)
 
     def with_notes(self, *notes: str) -> Dataset:
-        """The same data with more notes."""
+        """Return the data set with additional notes."""
         return replace(self, notes=(*self.notes, *notes))

@@ -1,4 +1,4 @@
-"""Folders of images: read as one array of bytes, and reconstructions written back as PNG files."""
+"""Read folders of images as one array of bytes, and write images as PNG files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ORIENTATION = 0x0112
 
 @dataclass(frozen=True)
 class _Header:
-    """What is known of an image before its pixels are read."""
+    """Properties of an image file, read before its pixels."""
 
     path: Path
     name: str
@@ -46,25 +46,23 @@ class _Header:
 
 
 def read_image_folder(folder: Path, resize: tuple[int, int] | None = None) -> Dataset:
-    """Every image below `folder` in the order of their paths, as one array of bytes.
+    """Read all images below `folder`, sorted by path, as one array of bytes.
 
-    Greyscale images give (n, h, w), and as soon as one has colours all give (n, h, w, 3); transparent
-    ones stand on white, sixteen bits are cut to eight, a camera's rotation is applied, of an animation the
-    first picture is read. The folder that an image lies in is its label, where there are several.
+    The array is (n, h, w) if all images are greyscale, else (n, h, w, 3). Transparent images are drawn on
+    white, 16-bit pixels are reduced to 8 bits, the EXIF orientation is applied, and of an animation the first
+    frame is read. If the images lie in several folders, the folder of an image is its label.
 
     Args:
-        folder: where the images are; files and folders whose names begin with a dot are passed over.
-        resize: height and width that every image is brought to (bilinear, averaging where it shrinks).
+        folder: folder with the images; files and folders whose names start with a dot are skipped.
+        resize: height and width of the returned images (bilinear, with averaging when shrinking).
 
     Raises:
-        InputError: no images; one that cannot be read; several sizes and no `resize`.
+        InputError: if there are no images, an image cannot be read, or sizes differ and `resize` is None.
     """
     paths, others = _find(folder)
     if not paths:
-        beside = f" (but {pluralize(len(others), 'other file')}, such as {others[0]})" if others else ""
-        raise InputError(
-            f"{folder}: no images in this folder{beside}; it needs files that end in {', '.join(IMAGE_SUFFIXES)}"
-        )
+        found = f", only {pluralize(len(others), 'other file')} such as {others[0]}" if others else ""
+        raise InputError(f"{folder}: no images in this folder{found}; images end in {', '.join(IMAGE_SUFFIXES)}")
     headers = [_read_header(path, path.relative_to(folder).as_posix()) for path in paths]
     _refuse_wide(folder, headers)
     if resize is None:
@@ -80,17 +78,19 @@ def read_image_folder(folder: Path, resize: tuple[int, int] | None = None) -> Da
 
 
 def _find(folder: Path) -> tuple[list[Path], list[str]]:
-    """The images below `folder`, sorted, and the names of what else lies there."""
+    """Return the sorted paths of the images below `folder`, and the names of the other files."""
 
     def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename}: this folder cannot be read ({error.strerror}); allow it, or copy it")
+        raise InputError(
+            f"{error.filename}: this folder cannot be read ({error.strerror}); change its permissions, or copy it"
+        )
 
     images, others = [], []
-    for place, folders, files in os.walk(folder, onerror=refuse):
+    for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
         for name in files:
             if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
-                images.append(Path(place, name))
+                images.append(Path(parent, name))
             elif not name.startswith("."):
                 others.append(name)
     return sorted(images, key=lambda path: path.relative_to(folder).as_posix()), sorted(others)
@@ -98,13 +98,15 @@ def _find(folder: Path) -> tuple[list[Path], list[str]]:
 
 def _damaged(name: str, path: Path, error: BaseException) -> InputError:
     if isinstance(error, PermissionError):
-        return InputError(f"{path}: cannot be read ({error.strerror}); allow it, or take the file out")
-    what = "an empty file" if path.stat().st_size == 0 else one_line(error).replace(str(path), name)
-    return InputError(f"{path}: not a readable image ({what}); replace it or take it out of the folder")
+        return InputError(
+            f"{path}: cannot be read ({error.strerror}); change its permissions, or remove it from the folder"
+        )
+    cause = "an empty file" if path.stat().st_size == 0 else one_line(error).replace(str(path), name)
+    return InputError(f"{path}: not a readable image ({cause}); replace it, or remove it from the folder")
 
 
-def _broken() -> tuple[type[BaseException], ...]:
-    """What Pillow and its decoders raise for a damaged file."""
+def _image_errors() -> tuple[type[BaseException], ...]:
+    """Return the exceptions that Pillow and its decoders raise for a damaged file."""
     from PIL import Image
 
     return (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, KeyError, TypeError,
@@ -116,7 +118,7 @@ def _read_header(path: Path, name: str) -> _Header:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about metadata that is not used
+            warnings.simplefilter("ignore")  # warnings about unused metadata
             with Image.open(path) as image:
                 mode = _palette_mode(image) if image.mode in ("P", "PA") else image.mode
                 turned = image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
@@ -124,12 +126,12 @@ def _read_header(path: Path, name: str) -> _Header:
                 frames = int(getattr(image, "n_frames", 1))
                 transparent = image.mode in _ALPHA_MODES or "transparency" in image.info
                 return _Header(path, name, mode, size, frames, transparent)
-    except _broken() as error:
+    except _image_errors() as error:
         raise _damaged(name, path, error) from None
 
 
 def _palette_mode(image: Image.Image) -> str:
-    """Whether an image with a palette uses greys only."""
+    """Return "L" if the palette image contains only greys, else "RGB"."""
     red, green, blue = (np.asarray(channel) for channel in image.convert("RGBA").split()[:3])
     return "L" if np.array_equal(red, green) and np.array_equal(green, blue) else "RGB"
 
@@ -138,13 +140,13 @@ def _refuse_wide(folder: Path, headers: list[_Header]) -> None:
     wide = [header for header in headers if header.mode in _WIDE_MODES]
     if wide:
         raise InputError(
-            f"{folder}: {wide[0].name} has pixels of 32 bits ({pluralize(len(wide), 'such image')}), which bytes "
-            "cannot hold; save them with 8 bits, or all as one .npy array (n, h, w)"
+            f"{folder}: {wide[0].name} has 32-bit pixels ({pluralize(len(wide), 'such image')}); "
+            "save them with 8 bits, or save all images as one .npy array (n, h, w)"
         )
 
 
 def _refuse_sizes(folder: Path, headers: list[_Header]) -> None:
-    """Raise where the images differ in size, naming the first five that differ from the most common one."""
+    """Raise if the image sizes differ; name the first five images that differ from the most common size."""
     sizes = Counter(header.size for header in headers)
     (width, height), most = sizes.most_common(1)[0]
     odd = [header for header in headers if header.size != (width, height)]
@@ -153,13 +155,13 @@ def _refuse_sizes(folder: Path, headers: list[_Header]) -> None:
         more = f" and {len(odd) - 5:,} more" if len(odd) > 5 else ""
         raise InputError(
             f"{folder}: {len(odd):,} of {pluralize(len(headers), 'image')} are not {height}x{width} (height x width) "
-            f"like the other {most:,}: {named}{more}; bring all to one size with resize=({height}, {width}) "
-            f"(--resize {height}x{width}), or take them out"
+            f"like the other {most:,}: {named}{more}; resize all with resize=({height}, {width}) "
+            f"(--resize {height}x{width}), or remove them"
         )
 
 
 def _read_pixels(header: _Header, mode: str, size: tuple[int, int]) -> np.ndarray:
-    """Bytes (h, w) for mode "L", (h, w, 3) for "RGB"."""
+    """Read the pixels as bytes: (h, w) for mode "L", (h, w, 3) for "RGB"."""
     from PIL import Image, ImageOps
 
     try:
@@ -174,16 +176,16 @@ def _read_pixels(header: _Header, mode: str, size: tuple[int, int]) -> np.ndarra
                     cover = upright.convert("RGBA")
                     upright = Image.alpha_composite(Image.new("RGBA", cover.size, "white"), cover)
                 if header.mode in _GREY_MODES and upright.mode != "L":
-                    upright = upright.convert("RGB").getchannel(0)  # no luma weights, whose rounding shifts greys
+                    upright = upright.convert("RGB").getchannel(0)  # luma weights would change greys by rounding
                 flat = upright if upright.mode == mode else upright.convert(mode)
                 resized = flat if flat.size == size else flat.resize(size, Image.Resampling.BILINEAR)
                 return np.asarray(resized)
-    except _broken() as error:
+    except _image_errors() as error:
         raise _damaged(header.name, header.path, error) from None
 
 
 def _labels(names: Sequence[str]) -> np.ndarray | None:
-    """The folder of each image, "." for the top one; None where all lie in one."""
+    """Return the folder of each image, "." for the top one; None if all images lie in one folder."""
     folders = [str(PurePosixPath(name).parent) for name in names]
     return np.array(folders, dtype=object) if len(set(folders)) > 1 else None
 
@@ -192,29 +194,29 @@ def _notes(folder: Path, headers: list[_Header], others: list[str], colour: bool
     n = len(headers)
     grey = sum(header.mode in _GREY_MODES for header in headers) if colour else 0
     deep = sum(header.mode.startswith("I;16") for header in headers)
-    clear = sum(header.transparent for header in headers)
-    moving = sum(header.frames > 1 for header in headers)
-    said = (
-        (len(others), f"{pluralize(len(others), 'file')} passed over, such as {others[0] if others else ''}"),
-        (grey, f"{grey:,} of {pluralize(n, 'image')} without colours, repeated in red, green and blue"),
-        (deep, f"{pluralize(deep, 'image')} of 16 bits, cut to the upper 8"),
-        (clear, f"{pluralize(clear, 'image')} with transparency, put on white"),
-        (moving, f"{pluralize(moving, 'file')} with several pictures, of which the first was read"),
+    transparent = sum(header.transparent for header in headers)
+    animated = sum(header.frames > 1 for header in headers)
+    notes = (
+        (len(others), f"{pluralize(len(others), 'file')} skipped, such as {others[0] if others else ''}"),
+        (grey, f"{grey:,} of {pluralize(n, 'image')} converted from greyscale to RGB"),
+        (deep, f"{pluralize(deep, 'image')} reduced from 16 to 8 bits"),
+        (transparent, f"{pluralize(transparent, 'image')} with transparency drawn on white"),
+        (animated, f"{pluralize(animated, 'file')} with several frames; only the first was read"),
     )
-    return tuple(f"{folder.name}: {note}" for happened, note in said if happened)
+    return tuple(f"{folder.name}: {note}" for count, note in notes if count)
 
 
 def resize_images(X: np.ndarray, resize: tuple[int, int], where: str) -> np.ndarray:
-    """Images of bytes (n, h, w) or (n, h, w, c) brought to another size.
+    """Resize images of bytes (n, h, w) or (n, h, w, c).
 
     Raises:
-        InputError: `X` is not images of bytes.
+        InputError: if `X` is not images of bytes.
     """
     from PIL import Image
 
     if getattr(X, "ndim", 2) < 3 or X.dtype != np.uint8 or (X.ndim == 4 and X.shape[3] not in (1, 3, 4)):
         found = f"an array {X.shape} of {X.dtype}" if isinstance(X, np.ndarray) else f"a {type(X).__name__}"
-        raise InputError(f"{where}: resize is for images of bytes (n, h, w) or (n, h, w, c), and this is {found}")
+        raise InputError(f"{where}: only images of bytes (n, h, w) or (n, h, w, c) can be resized; found {found}")
     height, width = resize
     flat = X[..., 0] if X.ndim == 4 and X.shape[3] == 1 else X
     rows = [np.asarray(Image.fromarray(x).resize((width, height), Image.Resampling.BILINEAR)) for x in flat]
@@ -222,10 +224,10 @@ def resize_images(X: np.ndarray, resize: tuple[int, int], where: str) -> np.ndar
 
 
 def check_size(resize: Any) -> tuple[int, int]:
-    """Height and width as positive whole numbers.
+    """Return height and width as positive integers.
 
     Raises:
-        InputError: anything else.
+        InputError: if `resize` is not two positive integers.
     """
     try:
         height, width = (int(side) for side in resize)
@@ -234,7 +236,7 @@ def check_size(resize: Any) -> tuple[int, int]:
         height = width = 0
         whole = False
     if not whole or height < 1 or width < 1:
-        raise InputError(f"resize={resize!r} is not a height and a width in pixels, such as (28, 28)")
+        raise InputError(f"resize={resize!r} must be a height and a width in pixels, such as (28, 28)")
     return height, width
 
 
@@ -246,23 +248,23 @@ def write_images(
     value_range: tuple[float, float] = (0, 255),
     force: bool = False,
 ) -> Path:
-    """Write images as PNG files into a new folder, all of them or none.
+    """Write images as PNG files to a new folder. Either all files are written or none.
 
     Pixel p becomes the byte round(255 (p - low) / (high - low)), clipped to 0..255.
 
     Args:
-        folder: the folder to make; the one that it lies in must exist.
+        folder: folder to create; its parent must exist.
         images: (n, h, w), (n, h, w, 1 or 3) or (n, 1 or 3, h, w).
-        names: the path of each image in the folder; its suffix becomes .png. Default: the row number.
-        value_range: the values of black and white; bytes are written as they are by the default.
-        force: replace the folder where it exists and holds nothing but PNG files.
+        names: path of each image within the folder; the suffix becomes .png. Default: the row numbers.
+        value_range: values of black and white. By default bytes are written unchanged.
+        force: replace the folder if it exists and contains only PNG files.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: the folder exists (without `force`), holds other files, or cannot be written;
-            arrays that are not images; names that are too few or lead out of the folder.
+        InputError: if the folder exists (without `force`), contains other files or cannot be written; if the
+            array is not images; if names are missing or lie outside the folder.
 
     Example:
         >>> import tempfile
@@ -284,11 +286,11 @@ def write_images(
             target = temporary / file
             target.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(target)
-        _put_in_place(temporary, folder)
+        _move_into_place(temporary, folder)
     except OSError as error:
         reason = error.strerror or one_line(error)
         raise InputError(
-            f"{folder}: could not be written ({reason}); nothing was left there, choose another place"
+            f"{folder}: could not be written ({reason}); no files were left; choose another path"
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -296,76 +298,76 @@ def write_images(
 
 
 def check_overwrite_folder(folder: Path, force: bool) -> None:
-    """Raise where `folder` exists, unless `force` is given and it holds nothing but PNG files."""
+    """Raise if `folder` exists, unless `force` is set and it contains only PNG files."""
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise InputError(f"{folder}: a file has this name; choose another name for the folder")
+        raise InputError(f"{folder}: a file with this name exists; choose another name for the folder")
     foreign = next((p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() != ".png"), None)
     if foreign is not None:
         raise InputError(
-            f"{folder}: the folder exists and holds files that are not PNG ({foreign.name}); "
-            "it is never replaced, choose a new name"
+            f"{folder}: the folder contains files that are not PNG, such as {foreign.name}, and is never replaced; "
+            "choose another name"
         )
     if not force:
-        raise InputError(f"{folder}: the folder exists; choose a new name, or replace it with force=True (--force)")
+        raise InputError(f"{folder}: the folder exists; choose another name, or replace it with force=True (--force)")
 
 
-def _put_in_place(temporary: Path, folder: Path) -> None:
-    """Rename the finished folder; an old one steps aside first and comes back if that fails."""
+def _move_into_place(temporary: Path, folder: Path) -> None:
+    """Rename the finished folder. An existing folder is renamed first and restored if that fails."""
     if not folder.exists():
         temporary.rename(folder)
         return
-    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")
-    folder.rename(aside)
+    backup = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")
+    folder.rename(backup)
     try:
         temporary.rename(folder)
     except OSError:
         with suppress(OSError):
-            aside.rename(folder)
+            backup.rename(folder)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(backup, ignore_errors=True)
 
 
 def _bytes(images: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
-    """Images as bytes, (n, h, w) or (n, h, w, 3)."""
+    """Convert images to bytes, (n, h, w) or (n, h, w, 3)."""
     shape = images.shape
     if images.ndim == 4 and shape[3] not in (1, 3) and shape[1] in (1, 3):
         images = np.moveaxis(images, 1, -1)
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)) or 0 in shape:
         raise InputError(
-            f"an array of shape {shape} is not images (n, h, w), (n, h, w, 1 or 3) or (n, 1 or 3, h, w); "
-            "write it as .npy, .csv or .parquet"
+            f"an array of shape {shape} cannot be written as images; they are (n, h, w), (n, h, w, 1 or 3) or "
+            "(n, 1 or 3, h, w); write the array as .npy, .csv or .parquet"
         )
     images = images[..., 0] if images.ndim == 4 and images.shape[3] == 1 else images
     low, high = value_range
     if images.dtype != np.uint8 or (low, high) != (0, 255):
         if not high > low:
-            raise InputError(f"value_range=({low}, {high}): white must be larger than black")
+            raise InputError(f"value_range=({low}, {high}): the second value must be greater than the first")
         scaled = (images.astype(np.float64) - low) * (255 / (high - low))
         if not np.isfinite(scaled).all():
             row = int(np.argwhere(~np.isfinite(scaled))[0][0])
-            raise InputError(f"image {row} has pixels that are NaN or infinite, which no PNG file can hold")
+            raise InputError(f"image {row} contains NaN or infinite pixels; a PNG file cannot store them")
         images = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
     return np.ascontiguousarray(images)
 
 
 def _file_names(names: Sequence[str] | None, n: int) -> list[str]:
-    """Relative paths that end in .png, all different."""
+    """Return distinct relative paths that end in .png."""
     if names is None:
         return [f"{row:0{len(str(max(n - 1, 1)))}d}.png" for row in range(n)]
     if len(names) != n:
-        raise InputError(f"{pluralize(len(names), 'name')} for {pluralize(n, 'image')}; one name an image is needed")
+        raise InputError(f"{pluralize(len(names), 'name')} for {pluralize(n, 'image')}; one name per image is needed")
     paths = [PurePosixPath(name) for name in names]
     for path in paths:
         if path.is_absolute() or ".." in path.parts or not path.name:
-            raise InputError(f"the name {str(path)!r} leads out of the folder; names are paths inside it")
-    short = Counter(str(path.with_suffix("")).lower() for path in paths)
+            raise InputError(f"the name {str(path)!r} lies outside the folder; use relative paths without ..")
+    stems = Counter(str(path.with_suffix("")).lower() for path in paths)
     files = [
-        str(path.with_suffix(".png")) if short[str(path.with_suffix("")).lower()] == 1 else f"{path}.png"
+        str(path.with_suffix(".png")) if stems[str(path.with_suffix("")).lower()] == 1 else f"{path}.png"
         for path in paths
     ]
     if len(set(files)) < n:
-        twice = Counter(files).most_common(1)[0][0]
-        raise InputError(f"two images are called {twice!r}; give each a name of its own")
+        duplicate = Counter(files).most_common(1)[0][0]
+        raise InputError(f"two images have the name {duplicate!r}; give each a unique name")
     return files

@@ -1,4 +1,4 @@
-"""Texts and records in JSON lines: one object a line, gzipped or not."""
+"""Read JSON Lines files, gzipped or not: one object per line."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from isthmus.errors import InputError
 
 
 def read_json_lines(path: Path, split: str | None, label_column: str | None) -> Dataset:
-    """JSON objects, one a line, gzipped or not.
+    """Read JSON objects, one per line.
 
-    Records with a field "text", or "title" and "body", become `Documents`; flat records a DataFrame.
-    `split` keeps the records whose field "split" is that; "all" and None keep all.
+    Records with a field "text", or "title" and "body", become `Documents`; other records become a DataFrame.
+    `split` selects the records with that value in the field "split"; "all" and None select all.
 
     Raises:
-        InputError: a line that is not a JSON object, a record without its text, nested fields, no records.
+        InputError: if a line is not a JSON object, a text is missing, a field is nested, or there are no records.
     """
     records, lines = [], []
     for line, record in _records(path):
@@ -36,7 +36,7 @@ def read_json_lines(path: Path, split: str | None, label_column: str | None) -> 
             refuse_split(path, split)
     if not records:
         which = f" of split {split!r}" if split else ""
-        raise InputError(f"{path}: holds no records{which}; one JSON object a line is needed")
+        raise InputError(f"{path}: contains no records{which}; write one JSON object per line")
     name = re.sub(r"\.(jsonl|ndjson)(\.gz)?$", "", path.name, flags=re.IGNORECASE)
     name = f"{name}:{split}" if split else name
     text_fields = _text_fields(records[0])
@@ -52,7 +52,7 @@ def _open_text(path: Path) -> TextIO:
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The line number and the object of each line that is not blank."""
+    """Yield the line number and the object of each line that is not blank."""
     number = 0
     try:
         with _open_text(path) as file:
@@ -61,18 +61,19 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     record = json.loads(line)
                     if not isinstance(record, dict):
                         raise InputError(
-                            f"{path}: line {number} is a JSON {type(record).__name__}, not an object {{...}}"
+                            f"{path}: line {number} is a JSON {type(record).__name__}; it must be an object {{...}}"
                         )
                     yield number, record
     except json.JSONDecodeError as error:
         raise InputError(
-            f"{path}: line {number} is not JSON ({error.msg} at column {error.colno}); one object a line is needed"
+            f"{path}: line {number} is not valid JSON ({error.msg} at column {error.colno}); "
+            "write one JSON object per line"
         ) from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text after line {number}; save the file as UTF-8") from None
     except (EOFError, OSError, zlib.error) as error:
         raise InputError(
-            f"{path}: cut short or damaged after line {number} ({one_line(error)}); copy it again"
+            f"{path}: truncated or damaged after line {number} ({one_line(error)}); copy it again"
         ) from None
 
 
@@ -91,14 +92,14 @@ def _read_documents(
         parts = [record.get(field) for field in text_fields]
         if not all(isinstance(part, str) for part in parts):
             missing = text_fields[[isinstance(part, str) for part in parts].index(False)]
-            raise InputError(f"{path}: line {line} has no text in its field {missing!r}; every record needs it")
+            raise InputError(f"{path}: line {line} has no text in the field {missing!r}; every record needs one")
         texts.append("\n".join(part for part in parts if part))
     labels = None
     if label_column is not None:
         refuse_unknown(label_column, list(records[0]), str(path))
         labels = as_labels([record.get(label_column) for record in records])
-    left = [field for field in records[0] if field not in (*text_fields, "split", label_column)]
-    notes = (f"{path.name}: the text is {' and '.join(text_fields)}; not read: {', '.join(left)}",) if left else ()
+    ignored = ", ".join(field for field in records[0] if field not in (*text_fields, "split", label_column))
+    notes = (f"{path.name}: the text is {' and '.join(text_fields)}; fields ignored: {ignored}",) if ignored else ()
     return Dataset(Documents(texts), labels, name, notes=notes)
 
 
@@ -109,7 +110,7 @@ def _read_records(path: Path, name: str, records: list[dict[str, Any]], lines: l
         for field, value in record.items():
             if isinstance(value, list | dict):
                 raise InputError(
-                    f"{path}: line {line}: field {field!r} holds a {type(value).__name__}; a table takes one "
-                    "value a field, and texts take a field 'text', or 'title' and 'body'"
+                    f"{path}: line {line}: field {field!r} contains a {type(value).__name__}; a table needs one value "
+                    "per field, and texts need a field 'text', or 'title' and 'body'"
                 )
     return replace(finish_table(path, pd.DataFrame.from_records(records), ()), name=name)

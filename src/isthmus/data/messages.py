@@ -1,4 +1,4 @@
-"""Words that the errors of the readers share."""
+"""Parts of error messages shared by the readers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 
 def one_line(error: BaseException) -> str:
-    """What an exception of another library says, without line breaks; its type where it says nothing."""
+    """Return the message of an exception without line breaks, or its type if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def hint(name: str, known: Sequence[str]) -> str:
-    """The nearest of the known names as a question, or else the first ten of them.
+    """Suggest the most similar known name, or else list the first ten.
 
     Example:
         >>> hint("ages", ["age", "city"]), hint("zip", ["age", "city"])

@@ -1,6 +1,6 @@
-"""Data sets that have a name: shipped, from scikit-learn, or from the folder ISTHMUS_DATA_HOME.
+"""Named data sets: included in the package, from scikit-learn, or in the folder ISTHMUS_DATA_HOME.
 
-`NAME` or `NAME:SPLIT`; without a split, "train" where there is one, else "all".
+A source is NAME or NAME:SPLIT. The default split is "train" if the set has one, else "all".
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from isthmus.data.messages import hint, one_line
 from isthmus.errors import InputError
 
 DATA_HOME = "ISTHMUS_DATA_HOME"
-"""The variable that names the folder with mnist/, cifar10/, olivetti/, reuters21578/ and adbench/."""
+"""Environment variable with the folder of mnist/, cifar10/, olivetti/, reuters21578/ and adbench/."""
 
 SPLIT_SEED = 0
 TRAIN_FRACTION = 0.7
-"""Sets without official splits are cut 70/30 within each class, by numpy's PCG64 of `SPLIT_SEED`."""
+"""Sets without official splits are split 70/30 within each class, by numpy's PCG64 with seed `SPLIT_SEED`."""
 
 SAMPLE = Path(__file__).parent / "samples" / "mnist-sample.npz"
 
@@ -37,19 +37,19 @@ ADBENCH = (
     "38_thyroid", "39_vertebral", "40_vowels", "41_Waveform", "42_WBC", "43_WDBC", "44_Wilt", "45_wine",
     "46_WPBC", "47_yeast",
 )  # fmt: skip
-"""The files of ADBench's classical sets (Han et al. 2022, arXiv:2206.09426); NAME is what follows the number."""
+"""Files of the classical ADBench sets (Han et al. 2022, arXiv:2206.09426); NAME is the part after the number."""
 
 
 @dataclass(frozen=True)
 class _NamedSet:
-    """A named set: the splits it has, the files it is found in, and where to get them.
+    """A named data set: splits, files and their source.
 
     Attributes:
-        splits: besides "all"; the first is the default.
-        read: the rows of a split, from the folder of files (or from nowhere, where it needs none).
-        folder, files: below ISTHMUS_DATA_HOME.
-        source: where a person gets the files.
-        fetch: what scikit-learn's client fetches, and its name there.
+        splits: names of the splits without "all"; the first is the default.
+        read: function that reads a split from the folder of the files; a set without files ignores the folder.
+        folder, files: location below ISTHMUS_DATA_HOME.
+        source: download address and format of the files, for error messages.
+        fetch: name of the set in scikit-learn, and the function that fetches a split.
     """
 
     splits: tuple[str, ...]
@@ -61,7 +61,7 @@ class _NamedSet:
 
 
 def named_sets() -> dict[str, tuple[str, ...]]:
-    """The names that `open` knows and the splits of each; adbench/NAME stands for every set of ADBench.
+    """Return the names of the data sets for `open` with their splits. adbench/NAME stands for every ADBench set.
 
     Example:
         >>> named_sets()["mnist-sample"]
@@ -71,26 +71,26 @@ def named_sets() -> dict[str, tuple[str, ...]]:
 
 
 def is_named(source: str) -> bool:
-    """Whether NAME or NAME:SPLIT is a named set, existing or misspelt within adbench/."""
+    """Return whether NAME or NAME:SPLIT is a named set. Every name that starts with adbench/ counts as one."""
     name = source.partition(":")[0]
     return name in _SETS or name.startswith("adbench/")
 
 
 def read_named(source: str, split: str | None = None) -> Dataset:
-    """The rows of NAME or NAME:SPLIT.
+    """Read the rows of NAME or NAME:SPLIT.
 
     Raises:
-        InputError: no such set or split, two splits at once, or files that are not there and cannot be
-            fetched: it then says where to get them and where to put them.
+        InputError: if the set or split is unknown, two splits are given, or the files are neither present nor
+            fetchable; the message then names their source and the folder for them.
     """
-    name, _, written = source.partition(":")
-    if written and split and written != split:
-        raise InputError(f"{source}: asks for the split {written!r}, and split={split!r} for another; choose one")
+    name, _, suffix = source.partition(":")
+    if suffix and split and suffix != split:
+        raise InputError(f"{source}: two splits requested, {suffix!r} and split={split!r}; choose one")
     named = _find(name)
-    split = written or split or (named.splits[0] if named.splits else "all")
+    split = suffix or split or (named.splits[0] if named.splits else "all")
     if split not in (*named.splits, "all"):
         splits = ", ".join(f"{name}:{one}" for one in (*named.splits, "all"))
-        raise InputError(f"{name}: has no split {split!r}; it has {splits}")
+        raise InputError(f"{name}: no split {split!r}; choose one of {splits}")
     return replace(_read(name, named, split), name=f"{name}:{split}" if named.splits else name)
 
 
@@ -98,14 +98,18 @@ def _find(name: str) -> _NamedSet:
     if name in _SETS:
         return _SETS[name]
     files = {file.partition("_")[2].lower(): file for file in ADBENCH}
-    wanted = name.removeprefix("adbench/")
-    if wanted.lower() not in files:
-        raise InputError(f"adbench/{wanted}: ADBench has no such set; {hint(wanted, list(files))}")
-    return _adbench(files[wanted.lower()])
+    short_name = name.removeprefix("adbench/")
+    if short_name.lower() not in files:
+        raise InputError(f"adbench/{short_name}: ADBench has no such set; {hint(short_name, list(files))}")
+    return _adbench(files[short_name.lower()])
 
 
 def _read(name: str, named: _NamedSet, split: str) -> Dataset:
-    """From ISTHMUS_DATA_HOME where the files are there, else from scikit-learn, else an error that helps."""
+    """Read the set from ISTHMUS_DATA_HOME if its files are there, else fetch it with scikit-learn.
+
+    Raises:
+        InputError: if neither is possible; the message says how to get the files.
+    """
     if not named.files:
         return named.read(Path(), split)
     home = os.environ.get(DATA_HOME)
@@ -115,21 +119,21 @@ def _read(name: str, named: _NamedSet, split: str) -> Dataset:
         missing = tuple(file for file in named.files if not (folder / file).is_file())
         if not missing:
             return named.read(folder, split)
-    looked = f"{Path(home).expanduser() / named.folder} has no {missing[0]}" if home else f"{DATA_HOME} is not set"
+    cause = f"{Path(home).expanduser() / named.folder} has no {missing[0]}" if home else f"{DATA_HOME} is not set"
     if named.fetch:
         title, fetch = named.fetch
         try:
             return fetch(split)
         except (OSError, ValueError, RuntimeError) as error:
-            looked += f" and scikit-learn could not fetch {title} ({one_line(error)})"
+            cause += f" and scikit-learn could not fetch {title} ({one_line(error)})"
     raise InputError(
-        f"{name}: not at hand: {looked}; get {', '.join(named.files)} from {named.source} and put "
-        f"{'it' if len(named.files) == 1 else 'them'} into FOLDER/{named.folder}, with {DATA_HOME}=FOLDER"
+        f"{name}: data set not found: {cause}; get {', '.join(named.files)} from {named.source} and put "
+        f"{'it' if len(named.files) == 1 else 'them'} into FOLDER/{named.folder}, and set {DATA_HOME}=FOLDER"
     )
 
 
 def stratified(labels: np.ndarray, split: str) -> np.ndarray:
-    """The row numbers, rising, of a 70/30 cut within each class, seeded: the same on every machine.
+    """Return the increasing row numbers of a seeded 70/30 split within each class.
 
     Args:
         labels: the class of each row, (n,).
@@ -144,10 +148,10 @@ def stratified(labels: np.ndarray, split: str) -> np.ndarray:
 
 
 def _cut(X: np.ndarray, labels: np.ndarray, split: str, *notes: str) -> Dataset:
-    """One of the splits that we made ourselves, and says so."""
+    """Return a split of a set without official splits, with a note."""
     rows = stratified(labels, split)
     if split != "all":
-        notes = (*notes, f"no official split: {len(rows):,} of {len(X):,} rows, cut 70/30 within each class, seed 0")
+        notes = (*notes, f"no official split: {len(rows):,} of {len(X):,} rows, split 70/30 within each class, seed 0")
     return Dataset(X[rows], labels[rows].astype(np.int64), notes=notes)
 
 
@@ -160,7 +164,7 @@ def _read_digits(_: Path, split: str) -> Dataset:
 
     digits = load_digits()
     X = (digits.images / 16).astype(np.float32)
-    return _cut(X, digits.target, split, "pixels are ink in sixteenths, from 0 to 1")
+    return _cut(X, digits.target, split, "pixels are multiples of 1/16, from 0 to 1")
 
 
 _MNIST_STEMS = {"train": "train", "test": "t10k"}
@@ -175,13 +179,13 @@ def _read_mnist(folder: Path, split: str) -> Dataset:
 
 
 def _fetch_mnist(split: str) -> Dataset:
-    """The same from OpenML, whose checksum scikit-learn's client compares."""
+    """Fetch MNIST from OpenML; scikit-learn verifies its checksum."""
     from sklearn.datasets import fetch_openml
 
     fetched = fetch_openml("mnist_784", version=1, as_frame=False)
     X = np.asarray(fetched.data).astype(np.uint8).reshape(-1, 28, 28)
     if X.shape != (70000, 28, 28):
-        raise InputError(f"mnist: OpenML's mnist_784 has the shape {X.shape}, not (70000, 28, 28)")
+        raise InputError(f"mnist: mnist_784 of OpenML has shape {X.shape}, expected (70000, 28, 28)")
     part = {"train": slice(60000), "test": slice(60000, None), "all": slice(None)}[split]
     return Dataset(X[part], np.asarray(fetched.target).astype(np.int64)[part])
 
@@ -197,11 +201,11 @@ def _read_olivetti(folder: Path, split: str) -> Dataset:
     return Dataset(X, check_labels(person, len(X), str(path)))
 
 
-_OLIVETTI_WHITE = 242  # the brightest byte of the faces, which scikit-learn divides by
+_OLIVETTI_WHITE = 242  # maximum byte of the faces; scikit-learn divides by it
 
 
 def _fetch_olivetti(split: str) -> Dataset:
-    """The same from scikit-learn, which compares its SHA-256, in bytes again."""
+    """Fetch the faces with scikit-learn, which verifies their SHA-256, and convert them to bytes."""
     from sklearn.datasets import fetch_olivetti_faces
 
     fetched = fetch_olivetti_faces()
@@ -211,7 +215,7 @@ def _fetch_olivetti(split: str) -> Dataset:
 
 def _read_reuters(folder: Path, split: str) -> Dataset:
     data = read_json_lines(folder / "reuters21578.jsonl.gz", split, "topics")
-    note = {"all": "train, test and the documents that ModApte leaves out"}.get(split, "the ModApte split")
+    note = {"all": "train, test and the documents that the ModApte split excludes"}.get(split, "the ModApte split")
     return Dataset(data.X, data.labels, notes=(note,))
 
 
@@ -251,8 +255,8 @@ _SETS = {
         _read_olivetti,
         "olivetti",
         ("olivetti-faces.npz",),
-        "scikit-learn's fetch_olivetti_faces on a machine with network (images (400, 64, 64) and person (400,), "
-        "both uint8, by numpy.savez_compressed)",
+        "scikit-learn's fetch_olivetti_faces on a machine with internet access (images (400, 64, 64) and person "
+        "(400,), both uint8, by numpy.savez_compressed)",
         ("the Olivetti faces", _fetch_olivetti),
     ),
     "reuters21578": _NamedSet(

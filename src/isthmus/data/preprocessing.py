@@ -1,7 +1,7 @@
-"""From the user's rows to model space and back: learned at fit, kept in the file, undone on the way out.
+"""Transform rows to model space and back. The transformation is learned in `fit` and saved with the model.
 
 Model space is a float32 matrix (n, columns). Images are flattened in (channel, height, width)
-order; a categorical column takes one column a level; texts become counts or tf-idf.
+order; a categorical column has one column per level; texts become counts or tf-idf.
 
     x = (raw - offset) / scale      raw = x * scale + offset
 """
@@ -30,22 +30,22 @@ MISSING = ("refuse", "mean", "median", "mask")
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """What was learned of the rows, and the two ways: `rows` into model space, `inverse_transform` out of it.
+    """Learned preprocessing: `rows` transforms to model space, `inverse_transform` transforms back.
 
     Attributes:
         source: "array", "table", "sparse" or "text".
-        row_shape: the shape of one row as the user has it.
-        dtype: the type of the user's array.
-        offset, scale: by model-space column.
-        fill: raw value that stands in for a missing one, by column; None where none may be missing.
-        masked: whether missing entries are masked from the criterion rather than believed.
-        channels_last: whether images come as (h, w, c).
+        row_shape: shape of one row of the user's data.
+        dtype: data type of the user's array.
+        offset, scale: (columns,), by model-space column.
+        fill: (columns,), raw values that replace missing ones; None if missing values are refused.
+        masked: whether missing entries are excluded from the loss.
+        channels_last: whether images are (h, w, c).
         image_shape: (c, h, w) for images, else None.
-        names: the user's names of the columns, if any.
-        table: what each column of a table is.
-        vocabulary: of texts.
-        constant: numbers of the columns that never vary.
-        n_rows: how many rows it learned from.
+        names: the user's column names, if any.
+        table: unit and levels of each column of a table.
+        vocabulary: vocabulary of texts.
+        constant: numbers of the constant columns.
+        n_rows: number of rows in `from_data`.
     """
 
     source: str
@@ -73,17 +73,18 @@ class Preprocessor:
         categories: str | Sequence[str] | None = None,
         units: dict[str, str] | None = None,
     ) -> Preprocessor:
-        """Learn types, scaling and stand-ins for missing values from `X`.
+        """Learn column types, scaling and fill values from `X`.
 
         Raises:
-            InputError: an unknown option, no rows, values that are no finite numbers where none may be
-                missing (with row and column), dates, free text, a shape that is no matrix and no image.
+            InputError: if an option is unknown; if there are no rows; if a value is NaN or infinite and
+                `missing` is "refuse" (with row and column); if a column contains dates or free text; if the
+                array is neither a matrix nor images.
         """
         _check_choice("scaling", scaling, SCALINGS)
         _check_choice("missing", missing, MISSING)
         kind = input_type(X)
         if n_rows_of(X) == 0:
-            raise InputError("there are no rows; 0 sample(s) cannot be learned from (a minimum of 1 is required.)")
+            raise InputError("the data contain no rows; at least 1 is required")
         if kind == "text":
             vocabulary = Vocabulary.from_data(list(X), counts=scaling == "none")
             width = len(vocabulary.terms)
@@ -103,19 +104,19 @@ class Preprocessor:
 
     @property
     def n_columns(self) -> int:
-        """The width of model space."""
+        """The number of columns of model space."""
         return len(self.offset)
 
     @property
     def columns(self) -> list[str]:
-        """The names of the columns of model space."""
+        """The column names of model space."""
         if self.table:
             return [name for column in self.table for name in column.model_names]
         return self.names or [f"x{i}" for i in range(self.n_columns)]
 
     @property
     def groups(self) -> list[dict[str, Any]] | None:
-        """Which columns of model space make one unit of the table; None where there is no table."""
+        """The model-space columns of each column of a table; None for other data."""
         if not self.table:
             return None
         groups, start = [], 0
@@ -129,16 +130,16 @@ class Preprocessor:
         return groups
 
     def rows(self, X: Any) -> Rows:
-        """`X` as rows in model space, converted batch by batch.
+        """Return the rows of `X` in model space, converted batch by batch.
 
         Raises:
-            InputError: other columns, another width, missing or infinite values that may not be there.
+            InputError: if columns or shape differ from the training data, or missing values are refused.
         """
         kind = input_type(X)
         if kind == "table" and self.source != "table":
             X, kind = X.to_numpy(), "array"
         if kind != self.source and not {kind, self.source} <= {"array", "sparse"}:
-            raise InputError(f"the model was fitted on {_SOURCES[self.source]}; this is {_SOURCES[kind]}")
+            raise InputError(f"the model was fitted on {_SOURCES[self.source]}; found {_SOURCES[kind]}")
         affine = Affine(self.offset, self.scale)
         if kind == "text":
             return SparseRows(cast(Vocabulary, self.vocabulary).rows(list(X)), affine)
@@ -155,7 +156,7 @@ class Preprocessor:
         return DenseRows(array, affine, channels_last=self.channels_last, fill=self.fill, masked=self.masked)
 
     def refuse_missing(self, array: np.ndarray) -> None:
-        """Raise for the first missing cell; of a table by the user's columns, each of which may be several here."""
+        """Raise an `InputError` for the first missing entry. For a table it names the user's column."""
         if self.table:
             first = list(accumulate((column.width for column in self.table[:-1]), initial=0))
             refuse_missing(array[:, first], [column.name for column in self.table])
@@ -166,11 +167,11 @@ class Preprocessor:
         if shape != self.row_shape:
             raise InputError(
                 f"each row has shape {shape}, but the model was fitted on rows of shape {self.row_shape}; "
-                "give it the columns (or the image size) it was fitted on"
+                "use the same columns or image size"
             )
 
     def inverse_transform(self, x: np.ndarray) -> Any:
-        """Rows of model space (n, columns) in the user's units: a table for a table, images for images."""
+        """Transform rows of model space (n, columns) to the type and units of the training data."""
         raw = Affine(self.offset, self.scale).inverse(x)
         if self.source == "table":
             return tables.decode_table(self.table, raw)
@@ -183,7 +184,7 @@ class Preprocessor:
         return raw.astype(np.float64 if self.dtype == "float64" else np.float32)
 
     def to_file(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON-able data that `from_file` rebuilds it from."""
+        """Return tensors and JSON-serialisable data for `from_file`."""
         arrays = {"offset": self.offset, "scale": self.scale} | ({} if self.fill is None else {"fill": self.fill})
         config = {
             "source": self.source, "row_shape": list(self.row_shape), "dtype": self.dtype, "masked": self.masked,
@@ -196,7 +197,7 @@ class Preprocessor:
 
     @classmethod
     def from_file(cls, tensors: dict[str, Tensor], config: dict[str, Any]) -> Preprocessor:
-        """The preprocessor that `to_file` described."""
+        """Build a preprocessor from the result of `to_file`."""
         settings = dict(config)
         vocabulary = Vocabulary(**settings["vocabulary"]) if settings["vocabulary"] else None
         settings |= {
@@ -220,7 +221,7 @@ def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
 
 
 def input_type(X: Any) -> str:
-    """What kind of rows these are: "table", "sparse", "text" or "array"."""
+    """Return the type of `X`: "table", "sparse", "text" or "array"."""
     if hasattr(X, "columns") and hasattr(X, "dtypes"):
         return "table"
     if hasattr(X, "tocsr"):
@@ -231,12 +232,12 @@ def input_type(X: Any) -> str:
 
 
 def n_rows_of(X: Any) -> int:
-    """The number of rows."""
+    """Return the number of rows."""
     return int(X.shape[0]) if hasattr(X, "shape") else len(X)
 
 
 def _shape_of(array: np.ndarray) -> Preprocessor:
-    """A preprocessor that knows the shape of a row: a vector, or an image and where its channels stand."""
+    """Return a preprocessor with the row shape and, for images, the position of the channels."""
     shape = tuple(int(n) for n in array.shape[1:])
     start = Preprocessor("array", shape, str(array.dtype), _EMPTY, _EMPTY)
     if len(shape) == 1:
@@ -254,9 +255,9 @@ def _shape_of(array: np.ndarray) -> Preprocessor:
 
 
 def _learn_sparse(X: Any, scaling: str) -> Preprocessor:
-    """Sparse rows are divided by each column's largest magnitude and never centred: zeros stay zeros."""
+    """Learn from sparse rows. A column is divided by its largest magnitude and not centred, so zeros stay zeros."""
     if scaling == "standard":
-        raise InputError("scaling='standard' would centre sparse rows and make them dense; use 'auto' or 'none'")
+        raise InputError("scaling='standard' would make sparse rows dense by centring; use 'auto' or 'none'")
     matrix = X.tocsr()
     refuse_missing_values(matrix.data, None)
     width = int(matrix.shape[1])
@@ -287,16 +288,16 @@ def _learn_dense(start: Preprocessor, array: np.ndarray, scaling: str, missing: 
 
 
 def _auto_scaling(start: Preprocessor, array: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
-    """What "auto" means for these rows: bytes and data in [0, 1] keep their zero, other columns are standardised."""
+    """Resolve "auto": bytes are divided by 255, data in [0, 1] are unchanged, other columns are standardised."""
     if array.dtype == np.uint8 and high.max(initial=0) > (1 if start.image_shape else 127):
-        return "bytes"  # a matrix of small bytes is of counts and grades, not of grey values
+        return "bytes"  # a matrix of small bytes contains counts or grades, not grey values
     return "none" if not start.table and low.min(initial=0) >= 0 and high.max(initial=0) <= 1 else "standard"
 
 
 def _scaling(
     start: Preprocessor, scaling: str, low: np.ndarray, high: np.ndarray, mean: np.ndarray, std: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Offset and scale by column; one for all pixels of images, so that flat borders are not blown up."""
+    """Return offset and scale by column. All pixels of images share them, so that constant borders stay constant."""
     zeros, ones = np.zeros_like(mean), np.ones_like(mean)
     if scaling in ("none", "bytes"):
         return zeros, ones * 255.0 if scaling == "bytes" else ones
@@ -308,19 +309,19 @@ def _scaling(
     offset, scale = offset.copy(), np.where((scale > 0) & np.isfinite(scale), scale, 1.0)
     units = [c.unit for c in start.table for _ in range(c.width)]
     for i, unit in enumerate(units):
-        if unit != "real":  # ones and zeros stay; counts are only made small, so that zero stays zero
+        if unit != "real":  # binary and categorical columns are unchanged; counts are divided by their deviation
             offset[i], scale[i] = 0.0, max(std[i], 1.0) if unit == "count" else 1.0
     return offset, scale
 
 
 def _valid_fill_values(start: Preprocessor, fill: np.ndarray) -> np.ndarray:
-    """Stand-ins that a row could hold: the commoner of two values, the most frequent level, a whole count."""
-    fill, at = fill.astype(np.float64).copy(), 0
+    """Round fill values to valid ones: the most frequent of two values or levels, or an integer count."""
+    fill, first = fill.astype(np.float64).copy(), 0
     for column in start.table:
-        part = slice(at, at + column.width)
+        part = slice(first, first + column.width)
         if column.unit == "categorical":
             fill[part] = np.eye(column.width)[int(fill[part].argmax())]
         elif column.unit in ("binary", "count"):
             fill[part] = np.rint(fill[part])
-        at += column.width
+        first += column.width
     return fill

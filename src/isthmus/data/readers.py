@@ -1,4 +1,4 @@
-"""`open`: from a path, a name or something in memory to a `Dataset`."""
+"""`open`: read a path, a named data set or data in memory as a `Dataset`."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ def open(
     exclude: Sequence[str] = (),
     label_column: str | None = None,
 ) -> Dataset:
-    """Read rows from a file, a folder of images, a named set, or take what is in memory.
+    """Read rows from a file, a folder of images, a named data set, or data in memory.
 
-    X has shape (n, columns), (n, h, w) or (n, h, w, c); a table stays a DataFrame with its names and
-    types, texts become `Documents`. Nothing is scaled, filled or encoded: values are in the file's units.
+    X has shape (n, columns), (n, h, w) or (n, h, w, c). A table is a DataFrame with its names and types, and
+    texts are `Documents`. Values are not scaled, filled or encoded.
 
     Args:
         source: one of
-            .npy (mapped where larger than 256 MiB), .npz (one array; X and y; images and labels;
-            x_train, y_train, x_test, ...), .csv, .parquet, IDX as MNIST has it, .jsonl (gzipped or not;
+            .npy (memory-mapped if larger than 256 MiB), .npz (one array; X and y; images and labels;
+            x_train, y_train, x_test, ...), .csv, .parquet, IDX (the format of MNIST), .jsonl (gzipped or not;
             texts in the field "text", or "title" and "body"; else a table);
             a folder of images, whose sub-folders are the labels;
             NAME or NAME:SPLIT of `named_sets` (write ./NAME for a file of the same name);
             an array, a DataFrame, a scipy sparse matrix, `Documents`, a list of texts.
-        split: which part of a source that has parts: "train", "test", "all"; FILE:SPLIT says the same.
-        resize: height and width that images of bytes are brought to.
+        split: name of a split, such as "train", "test" or "all"; FILE:SPLIT is equivalent.
+        resize: height and width to which images of bytes are resized.
         exclude: columns of a table to leave out.
-        label_column: the column of a table (or field of texts) that becomes `labels`, not a part of X.
+        label_column: column of a table, or field of texts, that becomes `labels` instead of a part of X.
 
     Raises:
-        InputError: whatever cannot be read, with the file, the line or column, and what to do.
+        InputError: if the source cannot be read, with the file, the line or column, and what to do.
 
     Example:
         >>> data = open("mnist-sample:test")
@@ -73,11 +73,11 @@ def open(
         data = _read(source, split, size, label_column)
     else:
         data = _take(source)
-        refuse_split("what is in memory", split)
+        refuse_split("data in memory", split)
     if hasattr(data.X, "columns"):
         data = select_columns(data, exclude, label_column)
     else:
-        # the labels of texts in a file are read with them, where an unknown field is refused
+        # the reader of texts in a file has already checked and read the label field
         _refuse_columns(data, exclude, None if isinstance(data.X, Documents) and from_file else label_column)
     if size is not None and getattr(data.X, "shape", ())[1:3] != size:
         data = replace(data, X=resize_images(data.X, size, data.name))
@@ -85,25 +85,27 @@ def open(
 
 
 def _refuse_columns(data: Dataset, exclude: tuple[str, ...], label_column: str | None) -> None:
-    """Raise where columns are named and there are none with names."""
+    """Raise if columns are selected by name in data without column names."""
     kind = "texts" if isinstance(data.X, Documents) else "an array"
     if exclude:
-        raise InputError(f"{data.name}: is {kind} and has no named columns, so {exclude[0]!r} cannot be excluded")
+        raise InputError(f"{data.name}: {kind} without column names; column {exclude[0]!r} cannot be excluded")
     if label_column is not None:
         raise InputError(
-            f"{data.name}: is {kind} and has no named columns, so {label_column!r} cannot be its labels; "
-            "keep them in an .npz beside X as y, or with texts in a .jsonl"
+            f"{data.name}: {kind} without column names; column {label_column!r} cannot be used as labels; "
+            "store arrays as X and y in a .npz file, and texts with labels in a .jsonl file"
         )
 
 
 def _read(source: str | Path, split: str | None, resize: tuple[int, int] | None, label_column: str | None) -> Dataset:
-    """A named set, a folder or a file."""
+    """Read a named data set, a folder or a file."""
     if isinstance(source, str) and is_named(source) and not (source.startswith("adbench/") and Path(source).exists()):
         if label_column is not None:
-            raise InputError(f"{source}: a named set brings its own labels; leave the column of labels out")
+            raise InputError(f"{source}: a named data set includes its labels; omit the label column")
         data = read_named(source, split)
         if Path(source).exists():
-            data = data.with_notes(f"{source} is the named set; write ./{source} for the file or folder of that name")
+            data = data.with_notes(
+                f"{source} is the named data set; write ./{source} for the file or folder of this name"
+            )
         return data
     path = Path(source).expanduser()
     if not path.exists() and isinstance(source, str):
@@ -115,27 +117,28 @@ def _read(source: str | Path, split: str | None, resize: tuple[int, int] | None,
 
 
 def _split_off(source: str, split: str | None) -> tuple[Path, str | None]:
-    """FILE:SPLIT in its two parts, where FILE exists.
+    """Split FILE:SPLIT into its parts.
 
     Raises:
-        InputError: it does not.
+        InputError: if FILE does not exist.
     """
-    name, _, written = source.rpartition(":")
+    name, _, suffix = source.rpartition(":")
     if name and Path(name).expanduser().exists():
-        if split and split != written:
-            raise InputError(f"{source}: asks for the split {written!r}, and split={split!r} for another; choose one")
-        return Path(name).expanduser(), written
+        if split and split != suffix:
+            raise InputError(f"{source}: two splits requested, {suffix!r} and split={split!r}; choose one")
+        return Path(name).expanduser(), suffix
     path = Path(source)
     if path.suffix or path.parent != Path("."):
         raise InputError(f"{source}: no such file or folder; check the path (relative to the current folder)")
     sets = list(named_sets())
-    near = hint(source.partition(":")[0], sets)
-    what = near if near.startswith("did") else f"named sets are {', '.join(sets)}"
-    raise InputError(f"{source}: no file, folder or named data set of this name; {what}")
+    suggestion = hint(source.partition(":")[0], sets)
+    if not suggestion.startswith("did"):
+        suggestion = f"the named data sets are {', '.join(sets)}"
+    raise InputError(f"{source}: no file, folder or named data set of this name; {suggestion}")
 
 
 def _refuse_unreadable(path: Path) -> None:
-    """Raise for a file that is not there, may not be read, or is empty."""
+    """Raise if a file is missing, unreadable or empty."""
     try:
         with path.open("rb") as file:
             empty = not file.read(1)
@@ -143,25 +146,25 @@ def _refuse_unreadable(path: Path) -> None:
         raise InputError(f"{path}: no such file or folder; check the path") from None
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be read ({error.strerror or one_line(error)}); allow it, or copy it"
+            f"{path}: cannot be read ({error.strerror or one_line(error)}); change its permissions, or copy it"
         ) from None
     if empty:
         raise InputError(f"{path}: an empty file (0 bytes); write it again")
 
 
 def _read_folder(path: Path, split: str | None, resize: tuple[int, int] | None) -> Dataset:
-    """A folder of images; a split is a sub-folder of it."""
+    """Read a folder of images; a split is a sub-folder."""
     if split in (None, "all"):
         return read_image_folder(path, resize)
     if not (path / str(split)).is_dir():
         folders = sorted(p.name for p in path.iterdir() if p.is_dir())
-        has = f"it has {', '.join(folders[:10])}" if folders else "it has none"
-        raise InputError(f"{path}: has no sub-folder {split!r} to read as a split; {has}")
+        found = f"it has {', '.join(folders[:10])}" if folders else "it has none"
+        raise InputError(f"{path}: no sub-folder {split!r} for this split; {found}")
     return replace(read_image_folder(path / str(split), resize), name=f"{path.resolve().name}:{split}")
 
 
 def _read_file(path: Path, split: str | None, label_column: str | None) -> Dataset:
-    """A file, by its suffix."""
+    """Read a file in the format of its suffix."""
     suffix = path.suffix.lower()
     if suffix in _WITHOUT_SPLITS or is_idx(path):
         refuse_split(path, split)
@@ -171,18 +174,18 @@ def _read_file(path: Path, split: str | None, label_column: str | None) -> Datas
     if _JSON_LINES.search(path.name):
         return read_json_lines(path, split, label_column)
     if suffix in IMAGE_SUFFIXES:
-        raise InputError(f"{path}: is one image; name the folder that holds the images")
+        raise InputError(f"{path}: a single image; name the folder that contains the images")
     raise InputError(
-        f"{path}: {'the suffix ' + path.suffix if suffix else 'a name without suffix'} is of no known format; "
+        f"{path}: unknown file format{' ' + path.suffix if suffix else ', the name has no suffix'}; "
         f"known are {', '.join(KNOWN_SUFFIXES)}, and folders of images"
     )
 
 
 def _take(source: Any) -> Dataset:
-    """Rows that are in memory already, not copied.
+    """Wrap data in memory without copying them.
 
     Raises:
-        InputError: something that is no rows.
+        InputError: if the type is not supported.
     """
     name = "the data in memory"
     if isinstance(source, Documents):
@@ -196,8 +199,8 @@ def _take(source: Any) -> Dataset:
     if isinstance(source, list | tuple) and source and all(isinstance(text, str) for text in source):
         return Dataset(Documents(source), name=name)
     raise InputError(
-        f"a {type(source).__name__} is no data; hand in a path, the name of a data set, an array, a DataFrame, "
-        "a scipy sparse matrix or a list of texts"
+        f"cannot read data of type {type(source).__name__}; pass a path, the name of a data set, an array, "
+        "a DataFrame, a scipy sparse matrix or a list of texts"
     )
 
 

@@ -1,4 +1,4 @@
-"""Rows that are read by number: what is in memory, or mapped from disk, becomes model space one batch at a time."""
+"""Rows in memory or in memory-mapped files, converted to model space batch by batch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from isthmus.learning.rows import Rows
 from isthmus.parts.forward import Batch
 
 BLOCK_SIZE = 256
-"""Rows read at once outside training: one fixed size, so that a row's code never depends on its neighbours."""
+"""Rows per batch outside training. The size is fixed so that the code of a row does not depend on other rows."""
 
 
 class Affine:
-    """x = (raw - offset) / scale by column, skipped where it would change nothing.
+    """Scaling x = (raw - offset) / scale by column. Identity operations are skipped.
 
-    The arithmetic is done in float64 for float64 data, so that a small spread on a large offset
-    (a year, a time stamp) survives the way to float32.
+    float64 data, and data with an offset, are scaled in float64 before the conversion to float32, so that a
+    small spread around a large offset (a year, a time stamp) is preserved.
     """
 
     def __init__(self, offset: np.ndarray, scale: np.ndarray) -> None:
@@ -32,7 +32,7 @@ class Affine:
         self._factor = None if (factor == 1).all() else factor[:1] if (factor == factor[0]).all() else factor
 
     def __call__(self, raw: np.ndarray) -> Float[Tensor, "batch columns"]:
-        """Raw rows (batch, columns), which may be overwritten, to float32 model space."""
+        """Transform raw rows (batch, columns) to float32 model space. `raw` may be overwritten."""
         wide = raw.dtype == np.float64 or self._offset is not None
         values: Any = raw.astype(np.float64 if wide else np.float32, copy=False)
         if self._offset is not None:
@@ -42,19 +42,19 @@ class Affine:
         return torch.from_numpy(values.astype(np.float32, copy=False))
 
     def inverse(self, x: np.ndarray) -> np.ndarray:
-        """Model space back to raw units, in float64."""
+        """Transform model space to raw units, in float64."""
         return x.astype(np.float64) * self.scale + self.offset
 
 
 class DenseRows:
-    """Rows of an array (or memory map), kept in its own type and converted batch by batch.
+    """Rows of an array or memory map, converted batch by batch.
 
     Args:
-        array: (n, ...) of any real type; it is not copied.
-        affine: the scaling by model-space column.
-        channels_last: whether a row is (h, w, c) and must become (c, h, w).
-        fill: what stands in for a missing value by column, in raw units; None where none may be missing.
-        masked: whether batches carry a mask of observed entries.
+        array: (n, ...) of any real type; not copied.
+        affine: scaling by model-space column.
+        channels_last: whether rows are (h, w, c) and are transposed to (c, h, w).
+        fill: (columns,), replacement of missing values in raw units; None if there are no missing values.
+        masked: whether batches have a mask of the observed entries.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class DenseRows:
         return len(self.array)
 
     def batch(self, index: Int[Tensor, " batch"]) -> Batch:
-        """The rows `index` in model space."""
+        """Return the rows `index` in model space."""
         raw = self.array[index.numpy()]
         if self.channels_last:
             raw = np.moveaxis(raw, -1, 1)
@@ -87,7 +87,7 @@ class DenseRows:
 
 
 class SparseRows:
-    """Rows of a scipy CSR matrix; only one batch is ever dense."""
+    """Rows of a scipy CSR matrix. Only the current batch is dense."""
 
     def __init__(self, matrix: Any, affine: Affine) -> None:
         self.matrix, self.affine = matrix, affine
@@ -97,12 +97,12 @@ class SparseRows:
         return int(self.matrix.shape[0])
 
     def batch(self, index: Int[Tensor, " batch"]) -> Batch:
-        """The rows `index`, made dense, in model space."""
+        """Return the rows `index` as a dense batch in model space."""
         return Batch(self.affine(self.matrix[index.numpy()].toarray()), rows=index)
 
 
 class Subset:
-    """Some of the rows of another: the training or the held-out part, without a copy."""
+    """Subset of other rows, such as the training or the validation rows, without a copy."""
 
     def __init__(self, rows: Rows, index: Int[Tensor, " subset"]) -> None:
         self.rows, self.index = rows, index
@@ -112,17 +112,17 @@ class Subset:
         return len(self.index)
 
     def batch(self, index: Int[Tensor, " batch"]) -> Batch:
-        """The rows `index` of the subset."""
+        """Return the rows `index` of the subset."""
         return self.rows.batch(self.index[index])
 
 
 class LabelledRows:
-    """Rows with the label of each, and how much each weighs where they do not weigh the same.
+    """Rows with labels and optional weights.
 
     Args:
-        rows: as they are read.
-        labels: (n, ...): the number of a class, or what is to be predicted.
-        weights: (n,); None leaves them out.
+        rows: the rows.
+        labels: (n, ...), class numbers or regression targets.
+        weights: (n,), weights of the rows in the loss; None for equal weights.
 
     Example:
         >>> rows = LabelledRows(DenseRows(np.zeros((3, 2)), Affine(np.zeros(2), np.ones(2))), torch.tensor([1, 0, 2]))
@@ -138,12 +138,12 @@ class LabelledRows:
         return len(self.rows)
 
     def batch(self, index: Int[Tensor, " batch"]) -> Batch:
-        """The rows `index` with their labels."""
+        """Return the rows `index` with labels and weights."""
         weight = None if self.weights is None else self.weights[index]
         return replace(self.rows.batch(index), label=self.labels[index], weight=weight)
 
 
 def blocks(rows: Rows, size: int = BLOCK_SIZE) -> Iterator[Batch]:
-    """All rows in order, `size` at a time; the last block may be shorter."""
+    """Yield all rows in order, in blocks of `size` rows; the last block may be smaller."""
     for start in range(0, len(rows), size):
         yield rows.batch(torch.arange(start, min(start + size, len(rows))))

@@ -1,4 +1,4 @@
-"""Tables in files: .csv and .parquet. Names and types of columns are kept."""
+"""Read tables from .csv and .parquet files, with the names and types of their columns."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BLOCK_BYTES = 16 * 2**20
-"""pyarrow wants a row to fit into a block; one of 16 MiB is wider than any table we know."""
+"""Block size of pyarrow. A row must fit into one block."""
 
 
 def read_csv(path: Path) -> Dataset:
-    """A .csv file as a DataFrame, read by pyarrow.
+    """Read a .csv file as a DataFrame with pyarrow.
 
-    Columns are separated by commas, or by semicolons or tabs where the first line has no comma. A first
-    line of numbers only is a row, and the columns are called x0, x1, ...; a first column without a name
-    (as pandas writes its index) names the rows. Empty fields and NA, NaN, null are missing values.
+    The delimiter is a comma or, if the first line has no comma, a semicolon or tab. If the first line contains
+    only numbers, it is a row, and the columns are named x0, x1, ... A first column without a name, such as an
+    index written by pandas, contains the row names. Empty fields and NA, NaN, null are missing values.
 
     Raises:
-        InputError: ragged rows (their line numbers), names missing or twice, no rows, or not UTF-8.
+        InputError: if rows differ in length (with line number), column names are missing or duplicate, there
+            are no rows, or the file is not UTF-8.
     """
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
@@ -37,7 +38,9 @@ def read_csv(path: Path) -> Dataset:
     first, delimiter = _first_line(path)
     header = not _all_numbers(first)
     names = _column_names(path, first) if header else [f"x{i}" for i in range(len(first))]
-    quotes = _count_quotes(path)  # without any, no field can hold a line break, and threads may cut the file
+    quotes = _count_quotes(
+        path
+    )  # without quotes no field contains a line break, and pyarrow may read blocks in parallel
     try:
         table = arrow_csv.read_csv(
             path,
@@ -57,7 +60,7 @@ def read_csv(path: Path) -> Dataset:
 
 
 def _first_line(path: Path) -> tuple[list[str], str]:
-    """The fields of the first line that is not blank, and what separates them."""
+    """Return the fields of the first line that is not blank, and the delimiter."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             line = next((line for line in file if line.strip()), "")
@@ -70,14 +73,14 @@ def _first_line(path: Path) -> tuple[list[str], str]:
     except csv.Error as error:
         raise InputError(f"{path}: not a readable CSV file ({error})") from None
     if not any(field.strip() for field in fields):
-        raise InputError(f"{path}: line 1 is blank in every column; a CSV file begins with the names or a row")
+        raise InputError(f"{path}: line 1 is blank in every column; a CSV file must start with column names or a row")
     return [field.strip() for field in fields], delimiter
 
 
 def _all_numbers(fields: Sequence[str]) -> bool:
-    """Whether these fields are a row rather than names: numbers, but for missing ones.
+    """Return whether all fields are numbers or empty, so that the line is a row and not a header.
 
-    ",0,1,2" is a header none the less: it is what pandas writes above its index and unnamed columns.
+    ",0,1,2" counts as a header: pandas writes it for an index and unnamed columns.
     """
     if not fields[0] and list(fields[1:]) == [str(i) for i in range(len(fields) - 1)]:
         return False
@@ -93,12 +96,11 @@ def _is_number(field: str) -> bool:
 
 
 def _column_names(path: Path, fields: Sequence[str]) -> list[str]:
-    """The names in the first line; "" stands only for a first column that names the rows."""
+    """Return the names in the first line. Only the first name may be empty: its column contains row names."""
     for i, name in enumerate(fields):
         if not name and i:
             raise InputError(
-                f"{path}: column {i + 1} of {len(fields)} has no name in line 1; name it, or take away "
-                "a delimiter too many"
+                f"{path}: column {i + 1} of {len(fields)} has no name in line 1; name it, or remove the extra delimiter"
             )
     _refuse_twice(path, fields)
     return list(fields)
@@ -106,42 +108,44 @@ def _column_names(path: Path, fields: Sequence[str]) -> list[str]:
 
 def _refuse_twice(where: Path | str, names: Sequence[str]) -> None:
     seen: set[str] = set()
-    twice = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
-    if twice:
-        raise InputError(f"{where}: two columns are called {twice[0]!r}; give each column a name of its own")
+    duplicates = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+    if duplicates:
+        raise InputError(f"{where}: two columns have the name {duplicates[0]!r}; give each column a unique name")
 
 
 def _csv_notes(path: Path, first: list[str], header: bool, delimiter: str) -> tuple[str, ...]:
     notes = []
     if not header:
-        notes.append(f"{path.name}: line 1 is all numbers and was read as a row; the columns are x0, x1, ...")
+        notes.append(
+            f"{path.name}: line 1 contains only numbers and was read as a row; the columns are named x0, x1, ..."
+        )
         if len(first) > 2 and first == [str(i) for i in range(len(first))]:
-            notes.append(f"{path.name}: if 0, 1, 2, ... in line 1 are names of columns, give them letters")
+            notes.append(f"{path.name}: if line 1 contains column names 0, 1, 2, ..., change them to words")
     if delimiter != ",":
         notes.append(f"{path.name}: columns are separated by {'tabs' if delimiter == chr(9) else 'semicolons'}")
     return tuple(notes)
 
 
 def _refuse_ragged(path: Path, delimiter: str) -> None:
-    """Raise for the first row with another number of fields than the first line, if there is one."""
+    """Raise for the first row that has another number of fields than the first line, if there is one."""
     offenders: list[tuple[int, int]] = []
-    wanted, line = 0, 1
+    expected, line = 0, 1
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         rows = csv.reader(file, delimiter=delimiter)
         try:
             for fields in rows:
-                wanted = wanted or len(fields)
-                if fields and len(fields) != wanted:
+                expected = expected or len(fields)
+                if fields and len(fields) != expected:
                     offenders.append((line, len(fields)))
                 line = rows.line_num + 1
         except csv.Error:
-            return  # pyarrow's own words will have to do
+            return  # the caller raises with the message of pyarrow
     if offenders:
         line, found = offenders[0]
-        more = f" ({len(offenders) - 1} more lines are ragged)" if len(offenders) > 1 else ""
+        more = f" ({len(offenders) - 1} more lines differ)" if len(offenders) > 1 else ""
         raise InputError(
-            f"{path}: line {line} has {pluralize(found, 'field')} and line 1 has {wanted}{more}; "
-            "give every line the same number of fields, with quotes around text that holds a delimiter"
+            f"{path}: line {line} has {pluralize(found, 'field')} and line 1 has {expected}{more}; "
+            "give every line the same number of fields, and quote text that contains a delimiter"
         )
 
 
@@ -151,7 +155,7 @@ def _count_quotes(path: Path) -> int:
 
 
 def _refuse_open_quote(path: Path, delimiter: str) -> None:
-    """Raise for a quote that is never closed: it would swallow the rows after it, unnoticed."""
+    """Raise for a quote without a closing quote: the rows after it would become part of the field."""
     with path.open(encoding="utf-8-sig", newline="") as text:
         rows = csv.reader(text, delimiter=delimiter, strict=True)
         line = 1
@@ -160,11 +164,11 @@ def _refuse_open_quote(path: Path, delimiter: str) -> None:
                 line = rows.line_num + 1
         except csv.Error as error:
             if "end of data" in str(error):
-                raise InputError(f"{path}: line {line} opens a quote that is never closed; close it") from None
+                raise InputError(f"{path}: line {line} has an opening quote without a closing quote; add it") from None
 
 
 def _refuse_encoding(path: Path) -> None:
-    """Raise for the first line that is not UTF-8."""
+    """Raise an `InputError` with the first line that is not UTF-8."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -176,10 +180,10 @@ def _refuse_encoding(path: Path) -> None:
 
 
 def read_parquet(path: Path) -> Dataset:
-    """A .parquet file as a DataFrame; decimal numbers become float64.
+    """Read a .parquet file as a DataFrame. Decimal numbers become float64.
 
     Raises:
-        InputError: not a whole Parquet file, or no rows.
+        InputError: if the file is not a complete Parquet file or has no rows.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -187,12 +191,12 @@ def read_parquet(path: Path) -> Dataset:
     try:
         table = parquet.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: not a whole Parquet file ({one_line(error)}); copy or save it again") from None
+        raise InputError(f"{path}: not a complete Parquet file ({one_line(error)}); copy or save it again") from None
     return finish_table(path, _plain_numbers(table).to_pandas(date_as_object=False), ())
 
 
 def _plain_numbers(table: pa.Table) -> pa.Table:
-    """Decimal numbers, and columns without any value, as float64."""
+    """Convert decimal columns and columns without values to float64."""
     import pyarrow as pa
 
     for i, field in enumerate(table.schema):
@@ -202,7 +206,7 @@ def _plain_numbers(table: pa.Table) -> pa.Table:
 
 
 def finish_table(path: Path, frame: pd.DataFrame, notes: tuple[str, ...]) -> Dataset:
-    """A table with its row names: its unnamed first column, or the index that pandas kept in the file."""
+    """Return the table with row names from its unnamed first column or from the pandas index in the file."""
     import pandas as pd
 
     frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
@@ -211,17 +215,17 @@ def finish_table(path: Path, frame: pd.DataFrame, notes: tuple[str, ...]) -> Dat
     if len(frame.columns) and frame.columns[0] == "":
         row_names = tuple(map(str, frame.iloc[:, 0]))
         frame = frame.iloc[:, 1:].copy()
-        notes = (*notes, f"{path.name}: the first column has no name and was read as the names of the rows")
+        notes = (*notes, f"{path.name}: the first column has no name and was read as row names")
     elif not isinstance(frame.index, pd.RangeIndex):
         row_names = tuple(map(str, frame.index))
         frame = frame.reset_index(drop=True)
     if not len(frame):
-        raise InputError(f"{path}: has names of columns but no rows")
+        raise InputError(f"{path}: contains column names but no rows; add rows")
     return Dataset(frame, name=path.stem, row_names=row_names, notes=notes)
 
 
 def as_labels(values: Sequence[Any]) -> np.ndarray:
-    """Labels (n,): numbers as they are, anything else (lists of topics too) as objects."""
+    """Return labels (n,): numbers as a numeric array, other values, such as lists of topics, as objects."""
     if not any(isinstance(value, list) for value in values):
         labels = np.asarray(values)
         if labels.dtype.kind in "biuf":
@@ -230,10 +234,10 @@ def as_labels(values: Sequence[Any]) -> np.ndarray:
 
 
 def select_columns(dataset: Dataset, exclude: Sequence[str], label_column: str | None) -> Dataset:
-    """Set the column of labels aside and drop the excluded ones.
+    """Move the label column to `labels` and drop the excluded columns.
 
     Raises:
-        InputError: an unknown column (the nearest is suggested), columns of lists or bytes, none left.
+        InputError: if a column is unknown, contains lists or bytes, or if no columns remain.
     """
     frame, labels = cast("pd.DataFrame", dataset.X), dataset.labels
     names = [str(name) for name in frame.columns]
@@ -241,10 +245,10 @@ def select_columns(dataset: Dataset, exclude: Sequence[str], label_column: str |
         refuse_unknown(name, names, dataset.name)
     if label_column is not None:
         labels = as_labels(frame.iloc[:, names.index(label_column)].tolist())
-    kept = [i for i, name in enumerate(names) if name not in exclude and name != label_column]
-    if not kept:
-        raise InputError(f"{dataset.name}: no columns are left to learn from; exclude fewer")
-    frame = frame if len(kept) == len(names) else frame.iloc[:, kept]
+    remaining = [i for i, name in enumerate(names) if name not in exclude and name != label_column]
+    if not remaining:
+        raise InputError(f"{dataset.name}: no columns remain; exclude fewer")
+    frame = frame if len(remaining) == len(names) else frame.iloc[:, remaining]
     for i, dtype in enumerate(frame.dtypes):
         if str(dtype) == "object":
             _refuse_nested(dataset.name, str(frame.columns[i]), frame.iloc[:, i])
@@ -257,12 +261,12 @@ def _refuse_nested(name: str, column: str, values: pd.Series) -> None:
     if isinstance(first, list | dict | tuple | bytes | np.ndarray):
         kind = "list" if isinstance(first, np.ndarray) else type(first).__name__
         raise InputError(
-            f"{name}: column {column!r} holds a {kind} a row; a table takes one value a cell: "
-            "spread it over columns, or exclude it"
+            f"{name}: column {column!r} contains a {kind} per row; a cell must be a single value; "
+            "split the column into several columns, or exclude it"
         )
 
 
 def refuse_unknown(name: str, names: Sequence[str], where: str) -> None:
-    """Raise for a name that is no column's."""
+    """Raise if no column has this name."""
     if name not in names:
-        raise InputError(f"{where}: has no column {name!r}; {hint(name, names)}")
+        raise InputError(f"{where}: no column {name!r}; {hint(name, names)}")

@@ -1,8 +1,7 @@
-"""Tables: what each column is, and its way into model space and back.
+"""Columns of tables: their units, and their encoding to model space and decoding back.
 
-A column is one of four units, after the output unit that fits it: ``real``, ``binary`` (two
-values), ``categorical`` (one column of model space a level) or ``count`` (small whole numbers).
-Dates and free text are no numbers and no categories: they are refused by name.
+The unit of a column determines its output unit: ``real``, ``binary`` (two values), ``categorical`` (one
+model-space column per level) or ``count`` (small integers). Columns of dates and of free text are refused.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from isthmus.errors import InputError
 
 UNITS = ("real", "binary", "categorical", "count")
 MAX_LEVELS = 64
-"""More distinct strings than this in a column is free text or an identifier, not a category."""
+"""Maximum number of distinct strings in a categorical column. A column with more is free text or an identifier."""
 MAX_COUNT = 100
-"""Whole numbers from zero up to this are taken for counts; larger ones are better served as real numbers."""
+"""Maximum of a count column. A column of larger integers is real."""
 
 
 @dataclass(frozen=True)
 class TableColumn:
-    """One column of the user's table: its name, its unit and, for binary and categorical ones, its levels."""
+    """Column of a table: name, unit and, for binary and categorical columns, levels."""
 
     name: str
     unit: str
@@ -36,34 +35,35 @@ class TableColumn:
 
     @property
     def width(self) -> int:
-        """How many columns of model space it takes."""
+        """The number of its model-space columns."""
         return len(self.levels) if self.unit == "categorical" else 1
 
     @property
     def model_names(self) -> list[str]:
-        """The names of its columns in model space."""
+        """The names of its model-space columns."""
         return [f"{self.name}={level}" for level in self.levels] if self.unit == "categorical" else [self.name]
 
 
 def learn_columns(
     table: pd.DataFrame, categories: str | Sequence[str] | None, units: Mapping[str, str] | None
 ) -> list[TableColumn]:
-    """Say of each column which unit it is, by looking at it; `categories` and `units` overrule.
+    """Determine the unit of each column from its values, unless `categories` or `units` set it.
 
     Raises:
-        InputError: dates, free text, too many levels, an unknown column or unit: all offenders by name.
+        InputError: if columns contain dates, free text or too many levels (the message names them all), or if a
+            column or unit is unknown.
     """
-    wanted = {str(name): unit for name, unit in (units or {}).items()}
+    requested = {str(name): unit for name, unit in (units or {}).items()}
     named = (categories,) if isinstance(categories, str) else categories or ()
-    wanted |= {str(name): "categorical" for name in named}
-    for name, unit in wanted.items():
+    requested |= {str(name): "categorical" for name in named}
+    for name, unit in requested.items():
         _known(name, [str(column) for column in table.columns])
         if unit not in UNITS:
             raise InputError(f"column {name!r}: unit {unit!r} is not one of {', '.join(UNITS)}")
     columns, refused = [], []
     for name in table.columns:
         try:
-            columns.append(_learn(str(name), table[name], wanted.get(str(name))))
+            columns.append(_learn(str(name), table[name], requested.get(str(name))))
         except InputError as error:
             refused.append(str(error))
     if refused:
@@ -77,43 +77,49 @@ def _known(name: str, names: Sequence[str]) -> None:
         raise InputError(f"no column {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
-def _learn(name: str, values: pd.Series, wanted: str | None) -> TableColumn:
+def _learn(name: str, values: pd.Series, requested: str | None) -> TableColumn:
     dtype = str(values.dtype)
     present = values.dropna()
     if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
-        raise InputError(f"column {name!r} holds dates; exclude it, or turn it into numbers first")
+        raise InputError(f"column {name!r} contains dates; exclude it, or convert it to numbers")
     if pd.api.types.is_complex_dtype(values):
         raise InputError(f"column {name!r}: Complex data not supported; split it into two real columns")
-    if pd.api.types.is_bool_dtype(values) and wanted is None:
+    if pd.api.types.is_bool_dtype(values) and requested is None:
         return TableColumn(name, "binary", [False, True], dtype)
-    if pd.api.types.is_numeric_dtype(values) and wanted in (None, "real", "count"):
-        return TableColumn(name, wanted or _numeric_unit(present), [], dtype)
-    return _learn_levels(name, present, wanted, dtype)
+    if pd.api.types.is_numeric_dtype(values) and requested in (None, "real", "count"):
+        return TableColumn(name, requested or _numeric_unit(present), [], dtype)
+    return _learn_levels(name, present, requested, dtype)
 
 
 def _numeric_unit(values: pd.Series) -> str:
-    """Binary for {0, 1}, count for small whole numbers stored as such, else real."""
+    """Return "binary" for {0, 1}, "count" for small integers of integer type, else "real"."""
     if not len(values):
         return "real"
     low, high = values.min(), values.max()
     if low >= 0 and high == 1 and values.isin((0, 1)).all() and low == 0:
         return "binary"
-    whole = pd.api.types.is_integer_dtype(values)
-    return "count" if whole and low == 0 and 1 < high <= MAX_COUNT else "real"
+    is_integer = pd.api.types.is_integer_dtype(values)
+    return "count" if is_integer and low == 0 and 1 < high <= MAX_COUNT else "real"
 
 
-def _learn_levels(name: str, present: pd.Series, wanted: str | None, dtype: str) -> TableColumn:
-    odd = next((value for value in present if not isinstance(value, str | bool | int | float | np.generic)), None)
-    if odd is not None:
-        raise InputError(f"column {name!r} holds {type(odd).__name__} values; exclude it or turn it into numbers")
+def _learn_levels(name: str, present: pd.Series, requested: str | None, dtype: str) -> TableColumn:
+    unsupported = next(
+        (value for value in present if not isinstance(value, str | bool | int | float | np.generic)), None
+    )
+    if unsupported is not None:
+        raise InputError(
+            f"column {name!r} contains {type(unsupported).__name__} values; exclude it, or convert it to numbers"
+        )
     levels = sorted(present.unique().tolist(), key=str)
-    if wanted != "categorical" and dtype != "category":
+    if requested != "categorical" and dtype != "category":
         _refuse_text(name, present, levels)
-    if wanted == "binary" and len(levels) > 2:
-        raise InputError(f"column {name!r} has {len(levels)} values and cannot be binary; say 'categorical'")
+    if requested == "binary" and len(levels) > 2:
+        raise InputError(
+            f"column {name!r} has {len(levels)} values and cannot be binary; set its unit to 'categorical'"
+        )
     if not levels:
-        raise InputError(f"column {name!r} holds no value at all; exclude it")
-    unit = "binary" if len(levels) == 2 and wanted != "categorical" else "categorical"
+        raise InputError(f"column {name!r} contains no values; exclude it")
+    unit = "binary" if len(levels) == 2 and requested != "categorical" else "categorical"
     return TableColumn(name, unit, [_plain(level) for level in levels], dtype)
 
 
@@ -122,45 +128,47 @@ def _plain(level: Any) -> Any:
 
 
 def _refuse_text(name: str, present: pd.Series, levels: list[Any]) -> None:
-    """Raise for a column whose strings are dates, or too many to be categories."""
+    """Raise if the strings of a column are dates or too many to be categories."""
     if _are_dates([level for level in levels[:50] if isinstance(level, str)]):
-        raise InputError(f"column {name!r} holds dates (such as {levels[0]!r}); exclude it, or turn it into numbers")
+        raise InputError(
+            f"column {name!r} contains dates (such as {levels[0]!r}); exclude it, or convert it to numbers"
+        )
     if len(levels) > MAX_LEVELS or (len(levels) > 10 and 2 * len(levels) > len(present)):
         raise InputError(
-            f"column {name!r} holds free text ({len(levels)} different values in {len(present)} rows, such as "
+            f"column {name!r} contains free text ({len(levels)} different values in {len(present)} rows, such as "
             f"{str(levels[0])[:30]!r}); exclude it (--exclude), or name it in categories= if each value is a category"
         )
 
 
 def _are_dates(texts: list[str]) -> bool:
-    """Whether every text reads as a date and looks like one (has a separator and starts or ends in a digit)."""
+    """Return whether every text has a digit and a separator and can be parsed as a date."""
     if not texts or not all(any(c in t for c in "-/:") and any(c.isdigit() for c in t) for t in texts):
         return False
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pandas warns when it guesses a format: guessing is what is asked here
+        warnings.simplefilter("ignore")  # pandas warns when it infers the format, which is intended here
         return bool(pd.to_datetime(pd.Series(texts), errors="coerce", utc=True).notna().all())
 
 
 def check_names(columns: Sequence[TableColumn], table: pd.DataFrame) -> pd.DataFrame:
-    """The table with the columns of the fit in their order; anything missing or left over is refused."""
-    wanted, found = [c.name for c in columns], [str(name) for name in table.columns]
-    missing = [name for name in wanted if name not in found]
-    extra = [name for name in found if name not in wanted]
+    """Return the table with its columns in training order. Raise if columns are missing or unknown."""
+    expected, found = [c.name for c in columns], [str(name) for name in table.columns]
+    missing = [name for name in expected if name not in found]
+    extra = [name for name in found if name not in expected]
     if missing or extra:
         parts = [f"missing {', '.join(map(repr, missing[:5]))}"] if missing else []
         parts += [f"unknown {', '.join(map(repr, extra[:5]))}"] if extra else []
         raise InputError(
-            f"the table has other columns than the one the model was fitted on: {'; '.join(parts)} "
-            f"(it was fitted on {len(wanted)} columns, this one has {len(found)})"
+            f"the columns differ from those the model was fitted on: {'; '.join(parts)} "
+            f"({len(expected)} columns expected, {len(found)} found)"
         )
-    return table.set_axis(found, axis=1)[wanted]
+    return table.set_axis(found, axis=1)[expected]
 
 
 def encode_table(columns: Sequence[TableColumn], table: pd.DataFrame) -> np.ndarray:
-    """The table in numbers, (n, sum of widths), float64; NaN where a value is missing.
+    """Encode the table as numbers, (n, sum of widths), float64. Missing values become NaN.
 
     Raises:
-        InputError: a level that was not there when the model was fitted, or text in a column of numbers.
+        InputError: if a level is new, or a numeric column contains text.
     """
     table = check_names(columns, table)
     parts = [_encode(column, table[column.name]) for column in columns]
@@ -175,16 +183,15 @@ def _encode(column: TableColumn, values: pd.Series) -> np.ndarray:
             numeric = pd.to_numeric(values, errors="coerce")
             row = int(np.flatnonzero((numeric.isna() & values.notna()).to_numpy())[0])
             raise InputError(
-                f"column {column.name!r} held numbers when the model was fitted; "
-                f"found {values.iloc[row]!r} at row {row}"
+                f"column {column.name!r} was numeric when the model was fitted; found {values.iloc[row]!r} at row {row}"
             ) from None
     codes = pd.Index(column.levels, dtype=object).get_indexer_for(values.astype(object))
-    strange = (codes < 0) & values.notna().to_numpy()
-    if strange.any():
-        row = int(np.flatnonzero(strange)[0])
+    unknown = (codes < 0) & values.notna().to_numpy()
+    if unknown.any():
+        row = int(np.flatnonzero(unknown)[0])
         raise InputError(
-            f"column {column.name!r} holds {values.iloc[row]!r} at row {row}, which is none of the "
-            f"{len(column.levels)} values seen when the model was fitted"
+            f"column {column.name!r} contains {values.iloc[row]!r} at row {row}, which is not one of the "
+            f"{len(column.levels)} values that it had when the model was fitted"
         )
     if column.unit == "binary":
         return np.where(codes < 0, np.nan, codes.astype(np.float64))[:, None]
@@ -195,7 +202,7 @@ def _encode(column: TableColumn, values: pd.Series) -> np.ndarray:
 
 
 def decode_table(columns: Sequence[TableColumn], numbers: np.ndarray) -> pd.DataFrame:
-    """Numbers back to a table in the user's units: the likeliest level of each category, reals as they are."""
+    """Decode numbers to a table in the user's units. A categorical value is the level with the largest number."""
     out, start = {}, 0
     for column in columns:
         part = numbers[:, start : start + column.width]
@@ -213,15 +220,15 @@ def _decode(column: TableColumn, part: np.ndarray) -> Any:
         return part[:, 0]
     levels: list[Any] = column.levels or [0, 1]
     values = pd.Series([levels[i] for i in chosen])
-    kept = column.dtype in ("bool", "category") or not column.levels
-    return values.astype(pd.api.types.pandas_dtype(column.dtype)) if kept else values
+    has_dtype = column.dtype in ("bool", "category") or not column.levels
+    return values.astype(pd.api.types.pandas_dtype(column.dtype)) if has_dtype else values
 
 
 def to_config(columns: Sequence[TableColumn]) -> list[dict[str, Any]]:
-    """The columns as JSON-able dictionaries."""
+    """Convert the columns to JSON-serialisable dictionaries."""
     return [asdict(column) for column in columns]
 
 
 def from_config(config: Sequence[Mapping[str, Any]]) -> list[TableColumn]:
-    """The columns that `to_config` described."""
+    """Build the columns from the result of `to_config`."""
     return [TableColumn(**item) for item in config]

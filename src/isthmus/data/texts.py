@@ -1,4 +1,4 @@
-"""Texts: scikit-learn's vectorisers, kept as plain data."""
+"""Vocabulary of texts: scikit-learn's vectorisers, stored as plain data."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from isthmus.errors import InputError
 
 MAX_TERMS = 2000
-"""The most frequent terms that are kept: what a code of a few dozen units can speak of."""
+"""Maximum number of terms in a vocabulary; the most frequent ones are used."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Terms and their weights; turns texts into sparse rows of counts, or of tf-idf of unit length.
+    """Terms with idf weights. It converts texts to sparse rows of counts or of tf-idf with unit length.
 
     Attributes:
-        terms: the terms, in the order of the columns.
+        terms: the terms in column order.
         idf: ln((1 + n) / (1 + df)) + 1 of each term (scikit-learn's smoothed idf); empty for plain counts.
     """
 
@@ -28,10 +28,10 @@ class Vocabulary:
 
     @classmethod
     def from_data(cls, texts: Sequence[str], *, counts: bool) -> Vocabulary:
-        """The `MAX_TERMS` most frequent terms that stand in at least two texts.
+        """Build the vocabulary from the `MAX_TERMS` most frequent terms that occur in at least two texts.
 
         Raises:
-            InputError: no term is in two texts.
+            InputError: if no term occurs in two texts.
         """
         from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
@@ -39,12 +39,12 @@ class Vocabulary:
         try:
             found = vectorizer.fit_transform(texts)
         except ValueError as error:
-            raise InputError(f"the {len(texts)} texts share no word that stands in two of them ({error})") from None
+            raise InputError(f"no word occurs in two of the {len(texts)} texts ({error}); use more texts") from None
         idf = [] if counts else TfidfTransformer().fit(found).idf_.tolist()
         return cls(vectorizer.get_feature_names_out().tolist(), idf)
 
     def rows(self, texts: Sequence[str]) -> Any:
-        """A CSR matrix (n, terms), float32."""
+        """Convert texts to a CSR matrix (n, terms), float32."""
         from sklearn.feature_extraction.text import CountVectorizer
         from sklearn.preprocessing import normalize
 

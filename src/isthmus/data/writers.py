@@ -1,4 +1,4 @@
-"""Rows written to a file: codes, reconstructions, tables; whole or not at all."""
+"""Write codes, reconstructions and tables to a file. Writing is atomic."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ ARRAY_SUFFIXES = (".npy", ".csv", ".parquet")
 
 
 def check_destination(path: str | os.PathLike[str], *, force: bool = False) -> Path:
-    """Whether `write_array` would take this path: to be asked before the work, not after it.
+    """Check that `write_array` can write to this path.
 
     Raises:
-        InputError: another suffix, a folder that does not exist, or a file that does (without `force`).
+        InputError: if the suffix is unknown, the folder is missing, or the file exists (without `force`).
     """
     path = Path(path)
     if path.suffix.lower() not in ARRAY_SUFFIXES:
         raise InputError(
-            f"{path}: {path.suffix or 'a name without suffix'} is not a format that rows are written in; "
-            f"use {', '.join(ARRAY_SUFFIXES)}"
+            f"{path}: {f'unknown suffix {path.suffix}' if path.suffix else 'no suffix'}; "
+            f"rows are written as {', '.join(ARRAY_SUFFIXES)}"
         )
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name a file in it")
     if path.exists() and not force:
-        raise InputError(f"{path}: the file exists; choose a new name, or replace it with force=True (--force)")
+        raise InputError(f"{path}: the file exists; choose another name, or overwrite it with force=True (--force)")
     if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
+        raise InputError(f"{path}: the folder {path.parent} does not exist; create it, or choose another path")
     return path
 
 
 def write_array(
     path: str | os.PathLike[str], array: Any, names: Sequence[str] | None = None, *, force: bool = False
 ) -> Path:
-    """Write rows to .npy, .csv or .parquet, by the suffix of `path`; the order of the rows is kept.
+    """Write rows in order to a .npy, .csv or .parquet file. The suffix of `path` selects the format.
 
     Args:
-        path: the file to make.
+        path: file to write.
         array: (n, columns), or any shape for .npy; or a DataFrame.
-        names: of the columns, in .csv and .parquet; default x0, x1, ..., or those of the DataFrame.
-        force: replace the file where it exists.
+        names: column names for .csv and .parquet. Default: those of the DataFrame, or x0, x1, ...
+        force: overwrite an existing file.
 
     Returns:
         The path.
 
     Raises:
-        InputError: the file exists (without `force`), another suffix, names that are too few, text
-            columns for .npy, or a place that cannot be written: nothing is left behind.
+        InputError: if the file exists (without `force`), the suffix is unknown, the number of names is wrong,
+            a .npy file is requested for text columns, or the path is not writable. No partial file remains.
 
     Example:
         >>> import tempfile
@@ -68,7 +68,7 @@ def write_array(
 
     path = check_destination(path, force=force)
     if hasattr(array, "tocsr"):
-        raise InputError(f"{path}: sparse rows are not made dense unasked; hand in .toarray() if that fits in memory")
+        raise InputError(f"{path}: sparse rows cannot be written; pass .toarray() if the dense array fits into memory")
     suffix = path.suffix.lower()
     ready = _as_array(path, array) if suffix == ".npy" else _as_table(path, array, names)
     with atomic_write(path) as temporary:
@@ -77,7 +77,9 @@ def write_array(
                 _WRITERS[suffix](file, ready)
         except OSError as error:
             reason = error.strerror or f"{one_line(error)}: is the disk full?"
-            raise InputError(f"{path}: could not be written ({reason}); nothing was left there") from None
+            raise InputError(
+                f"{path}: could not be written ({reason}); no file was left; free disk space, or choose another path"
+            ) from None
     return path
 
 
@@ -86,31 +88,33 @@ def _is_table(array: Any) -> bool:
 
 
 def _as_array(path: Path, array: Any) -> np.ndarray:
-    """Numbers only, as .npy holds them."""
+    """Convert to a numeric array for .npy."""
     if not _is_table(array):
         values = np.asarray(array)
         if values.dtype.hasobject:
-            raise InputError(f"{path}: .npy holds numbers, and this array holds Python objects")
+            raise InputError(f"{path}: a .npy file stores only numbers, and this array contains Python objects")
         return values
     for name, dtype in zip(array.columns, array.dtypes, strict=True):
         if getattr(dtype, "kind", "O") not in "biuf":
-            raise InputError(f"{path}: column {str(name)!r} holds no numbers ({dtype}); write .csv or .parquet")
+            raise InputError(f"{path}: column {str(name)!r} is not numeric ({dtype}); write .csv or .parquet")
     return cast(np.ndarray, array.to_numpy())
 
 
 def _as_table(path: Path, array: Any, names: Sequence[str] | None) -> pyarrow.Table:
-    """An Arrow table with one column a column of the array or DataFrame."""
+    """Convert an array or DataFrame to an Arrow table."""
     import pyarrow as pa
 
     values: Any = array if _is_table(array) else np.asarray(array)
     if values.ndim != 2:
         raise InputError(
-            f"{path}: an array of shape {values.shape} is not rows of columns; write .npy, or images to a folder"
+            f"{path}: an array of shape {values.shape} is not a matrix; write .npy, or write images to a folder"
         )
     default = values.columns if _is_table(values) else [f"x{i}" for i in range(values.shape[1])]
     names = [str(name) for name in (default if names is None else names)]
     if len(names) != values.shape[1]:
-        raise InputError(f"{path}: {pluralize(len(names), 'name')} for {pluralize(values.shape[1], 'column')}")
+        raise InputError(
+            f"{path}: {pluralize(len(names), 'name')} for {pluralize(values.shape[1], 'column')}; give one per column"
+        )
     if _is_table(values):
         return pa.Table.from_pandas(cast("pd.DataFrame", values).set_axis(names, axis=1), preserve_index=False)
     return pa.table({name: np.ascontiguousarray(values[:, i]) for i, name in enumerate(names)})

@@ -223,7 +223,7 @@ class BaseAutoencoder(
 
     @property
     def uses_labels(self) -> bool:
-        """Whether `fit` uses `y`."""
+        """True if `fit` uses `y`."""
         return False
 
     def _encoded_labels(self, y: Any, n_rows: int) -> ClassLabels | None:

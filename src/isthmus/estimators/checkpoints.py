@@ -1,4 +1,4 @@
-"""Checkpoints: the state of a run beside the model it will become, written atomically and removed on success."""
+"""Checkpoints: the state of a run, next to the model that it will save; written atomically, removed on success."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from isthmus.data.streams import blocks
+from isthmus.data.streams import BLOCK_SIZE
 from isthmus.errors import InputError
 from isthmus.files import read_tensors, write_tensors
 from isthmus.learning.rows import Rows, evenly_spaced
@@ -41,7 +42,6 @@ class DigestedRows:
         rows: in model space.
 
     Example:
-        >>> import torch
         >>> from isthmus.data.streams import Affine, DenseRows
         >>> same = [DigestedRows(DenseRows(np.eye(3), Affine(np.zeros(3), np.ones(3)))) for _ in range(2)]
         >>> _ = same[0].batch(torch.arange(2)), same[0].batch(torch.arange(2))
@@ -52,7 +52,8 @@ class DigestedRows:
     def __init__(self, rows: Rows) -> None:
         self.rows, self.n_columns = rows, rows.n_columns
         self.is_sampled = 4 * len(rows) * rows.n_columns > MAX_DIGEST_BYTES
-        self._hash, self._position = hashlib.sha256(), 0
+        # One hash for each part, so that the digest does not depend on the sizes of the batches.
+        self._hashes, self._position = [hashlib.sha256() for _ in range(3)], 0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -71,17 +72,17 @@ class DigestedRows:
     def digest(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256; rows that no pass has read yet are read now."""
         if self.is_sampled:
-            self._hash = hashlib.sha256(_file_state(self.rows).encode())
+            self._hashes = [hashlib.sha256(_file_state(self.rows).encode()) for _ in range(3)]
             self._update(self.rows.batch(evenly_spaced(len(self.rows), 256)))
-        elif self._position < len(self.rows):
-            for batch in blocks(self):
-                del batch
-        return self._hash.hexdigest()[:16]
+        else:
+            for start in range(self._position, len(self), BLOCK_SIZE):
+                self.batch(torch.arange(start, min(start + BLOCK_SIZE, len(self))))
+        return hashlib.sha256(b"".join(part.digest() for part in self._hashes)).hexdigest()[:16]
 
     def _update(self, batch: Batch) -> None:
-        for part in (batch.x, batch.mask, batch.label):
-            if part is not None:
-                self._hash.update(np.ascontiguousarray(part.numpy()).data)
+        for part, tensor in zip(self._hashes, (batch.x, batch.mask, batch.label), strict=True):
+            if tensor is not None:
+                part.update(np.ascontiguousarray(tensor.numpy()).data)
 
 
 def _file_state(rows: Any) -> str:
@@ -124,7 +125,7 @@ class Checkpoint:
 
 
 def path_of(model: str | os.PathLike[str]) -> Path:
-    """Return MODEL.checkpoint beside MODEL.
+    """Return MODEL.checkpoint next to MODEL.
 
     Example:
         >>> path_of("digits.isthmus").name
@@ -148,7 +149,7 @@ def identity(
 def writer(
     model: str | os.PathLike[str], run: dict[str, str], seed: int
 ) -> Callable[[dict[str, Tensor], dict[str, Any]], None]:
-    """Return what the trainer calls to write its state beside the model.
+    """Return a function that writes the state of the trainer next to the model.
 
     Args:
         model: path of the model that will be saved.

@@ -1,4 +1,4 @@
-"""The classifier that starts from the code."""
+"""The classifier on the code of an autoencoder."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from isthmus.learning.supervision import UNLABELLED, CrossEntropy, Loss
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CodeClassifier(ClassifierMixin, CodePredictor):
-    r"""A classifier that starts from the code which an autoencoder has learned without labels.
+    r"""Classifier on the code of an autoencoder that was trained without labels.
 
         p(y | x) = softmax(V h + c)_y,   h = f(x),   J = E_labelled [ -log p(y | x) ] + w J_autoencoder
 
-    An encoder that has seen many rows without labels needs few with them: what varies among the rows is found
-    already, and fine-tuning moves the code only as far as the classes ask. With w > 0 the autoencoder's criterion stays
-    beside the labels', so that rows without label go on to shape the code (semi-supervised learning, `unlabeled`).
-    Early stopping looks at the error of the rows that are held out and a tenth of their cross-entropy.
+    An encoder that was trained on many rows without labels needs few with them: it represents the variation of the rows
+    already, and fine-tuning only adapts it to the classes. With w > 0 the autoencoder's criterion is added to that of
+    the labels, so that rows without label train the code too (semi-supervised learning, `unlabeled`). Early stopping
+    monitors the validation error plus a tenth of the validation cross-entropy.
 
     The arguments are those of `CodePredictor`: encoder, start, frozen, hidden_sizes, activation, hidden_noise, dropout,
-    input_dropout, reconstruction_weight, unlabeled, and those of learning.
+    input_dropout, reconstruction_weight, unlabeled, and those of training.
 
     Attributes:
-        classes_: the labels that were learned, sorted, without the one that means none.
+        classes_: the classes, sorted, without the label `unlabeled`.
 
     Raises:
         InputError: at `fit`, labels of another length, of one class, missing or continuous; at `score`, also a class
-            that was not learned.
+            that was not in the training labels.
 
     Source: Goodfellow, Bengio & Courville, Deep Learning, section 15.1; Inayoshi & Kurita (2005) for the noise and
-    the reconstruction beside the labels; Rifai et al., Contractive auto-encoders (2011), for the fine-tuning.
+    the reconstruction term; Rifai et al., Contractive auto-encoders (2011), for the fine-tuning.
 
     Example:
         >>> from sklearn.datasets import load_digits
@@ -70,7 +70,7 @@ class CodeClassifier(ClassifierMixin, CodePredictor):
         return ClassLabels(numbers, self.classes_)
 
     def _initial_output(self, numbers: Tensor) -> Float[Tensor, " classes"]:
-        """The logarithm of each class's share: before learning, every row has the classes' shares."""
+        """Return the logarithm of the class frequencies: the untrained head predicts these for every row."""
         return torch.bincount(numbers[numbers != UNLABELLED], minlength=self._n_outputs).float().log()
 
     @property
@@ -78,24 +78,24 @@ class CodeClassifier(ClassifierMixin, CodePredictor):
         return len(self.classes_)
 
     def decision_function(self, X: Any) -> Float[np.ndarray, "n classes"] | Float[np.ndarray, " n"]:
-        """The outputs o, (n, classes); of two classes the second's lead over the first, (n,)."""
+        """Return the logits, (n, classes); for two classes the difference of the second and the first, (n,)."""
         outputs = self._outputs(X)
         return outputs[:, 1] - outputs[:, 0] if len(self.classes_) == 2 else outputs
 
     def predict_proba(self, X: Any) -> Float[np.ndarray, "n classes"]:
-        """p(y | x), (n, classes), in the order of `classes_`."""
+        """Return p(y | x), (n, classes), in the order of `classes_`."""
         return softmax(self._outputs(X), axis=1)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The likeliest class of each row, (n,)."""
+        """Return the most probable class of each row, (n,)."""
         outputs = self._outputs(X)
         return self.classes_[outputs.argmax(1)]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """The share of the rows whose class is predicted.
+        """Return the accuracy of the predicted classes.
 
         Raises:
-            InputError: labels of another length, or a class that was not learned.
+            InputError: labels of another length, or a class that was not in the training labels.
         """
         check_is_fitted(self)
         found = labels.validate_labels(self, y, n_rows_of(X))

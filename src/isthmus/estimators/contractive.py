@@ -14,44 +14,45 @@ from isthmus.parts.networks import MLP, TiedMLP
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ContractiveAutoencoder(Regularized, BaseAutoencoder):
-    r"""The contractive autoencoder: its code hardly moves when the input does, but for where the rows vary.
+    r"""Contractive autoencoder: penalises the derivative of the code with respect to the input.
 
         J = E_x [ -log p_dec(x | h) + lambda ||dh/dx||_F^2 ],   h = f(x) = s(W x + b),   r(x) = g(W^T h + c)
 
-    The penalty alone would make the code constant, the reconstruction alone would let it copy. Together they keep
-    only those directions in which rows differ from their neighbours, since nothing else is worth its price: the
-    Jacobian has few large singular values, whose directions are tangents of the rows' manifold, and many that are
-    nearly zero; sigmoid units stand near 0 or 1, where they are flat. The contraction is local: rows that are far
-    apart keep different codes.
+    The penalty alone would make the code constant, the reconstruction alone would allow copying. Together they keep
+    only the directions in which rows differ from their neighbours: the Jacobian has few large singular values, whose
+    directions are tangents of the rows' manifold, and many that are nearly zero; sigmoid units saturate near 0 or 1.
+    The contraction is local: rows that are far apart keep different codes.
 
-    It is what a denoising autoencoder with little Gaussian noise does to its whole reconstruction, here done to the
-    encoder, and exactly instead of by samples. With `contraction_order=2` the Hessian is penalised too, by how much
-    the Jacobian changes in a row's neighbourhood (CAE+H).
+    A denoising autoencoder with small Gaussian noise contracts its whole reconstruction; here the encoder is
+    contracted, and exactly instead of by samples. With `contraction_order=2` the Hessian is penalised too, by the
+    change of the Jacobian in a row's neighbourhood (CAE+H).
 
-    The weights are tied by default. A decoder of its own undoes any scale: half the encoder's weights beside twice
-    the decoder's pay a quarter of the penalty for the same reconstruction; so `tied=False` is noted in
-    `history_["notes"]`, with `contraction_of="reconstruction"` as the other way out.
+    The weights are tied by default. An untied decoder can undo any scale: half the encoder's weights with twice
+    the decoder's give the same reconstruction at a quarter of the penalty; so `tied=False` is noted in
+    `history_["notes"]`, and `contraction_of="reconstruction"` is the alternative.
 
     Args:
         contraction_weight: lambda. Rifai et al. add lambda ||J||_F^2 to the cross-entropy summed over columns: with
-            `likelihood="bernoulli"` theirs is ours. Beside a summed squared error without 1/2 it is half of it here.
+            `likelihood="bernoulli"` both are equal. With a summed squared error without 1/2 it is half of theirs here.
         contraction_order: 1, or 2 for CAE+H.
-        hessian_weight, hessian_scale: of the second order, beside the first; the standard deviation of "near".
+        hessian_weight, hessian_scale: weight of the second-order term relative to the first, and standard deviation
+            of the neighbours.
         contraction_of: "encoder", or "reconstruction" for the Jacobian of r(x).
         contraction_method: "closed" (one layer), "exact", "hutchinson" (random probes), or "auto"; see
             `isthmus.parts.jacobians.Contraction`.
-        n_probes: probes a row of "hutchinson".
-        tied: the decoder uses the encoder's transposed weights. Convolutions cannot, nor likelihoods with more
-            than one parameter a column: say `tied=False` there.
-        network, hidden_sizes, dense_sizes, activation, code_activation, normalization, dropout: the maps; by default
-            one layer of sigmoid units, as in the papers. In a deep encoder the whole way to the code is contracted.
+        n_probes: probes per row of "hutchinson".
+        tied: the decoder uses the encoder's transposed weights. Convolutions, and likelihoods with more than one
+            parameter per column, need `tied=False`.
+        network, hidden_sizes, dense_sizes, activation, code_activation, normalization, dropout: the networks; by
+            default one layer of sigmoid units, as in the papers. The penalty covers a deep encoder as a
+            whole.
         code_size: None takes twice the columns of model space, at least 64 and at most 1,024 units.
 
-    The other arguments are those of `Regularized` (a contractive autoencoder may be denoising and sparse too) and
-    those of every kind: see `BaseAutoencoder`.
+    The other arguments are those of `Regularized` (a contractive autoencoder can also be denoising and sparse) and
+    of `BaseAutoencoder`.
 
     Raises:
-        InputError: at `fit`, for arguments or rows that cannot be used, in one line.
+        InputError: at `fit`, for invalid arguments or rows.
 
     Source: Goodfellow, Bengio & Courville, Deep Learning, section 14.7; Rifai et al., Contractive auto-encoders:
     explicit invariance during feature extraction, ICML (2011); Rifai et al., Higher order contractive auto-encoder,
@@ -80,7 +81,7 @@ class ContractiveAutoencoder(Regularized, BaseAutoencoder):
         return [*super()._notes(), *self._scale()]
 
     def _scale(self) -> list[str]:
-        """Whether the decoder is free to undo what the contraction does to the scale of the code."""
+        """Return a note if the decoder can undo the effect of the contraction on the scale of the code."""
         objective = self.objective_
         of_encoder = any(isinstance(p, Contraction) and p.of == "encoder" for p in objective.penalties.values())
         if not of_encoder or objective.constraints or isinstance(objective.decoder, TiedMLP):
@@ -91,7 +92,7 @@ class ContractiveAutoencoder(Regularized, BaseAutoencoder):
             weight_norms = (float(layer.weight.detach().norm()) for layer in (encoder, decoder.affine_maps[0]))
             norms = " (norms {:.3g} and {:.3g})".format(*weight_norms)
         return [
-            f"the decoder is not tied: small weights of the encoder beside large ones of the decoder{norms} lower the "
-            "contraction and change no reconstruction, so its value says little; take tied=True, or "
+            f"the decoder is not tied: small weights of the encoder with large ones of the decoder{norms} lower the "
+            "contraction without a change of the reconstruction, so its value says little; take tied=True, or "
             "contraction_of='reconstruction'"
         ]

@@ -18,31 +18,31 @@ from isthmus.parts.networks import Normalization
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class ConvolutionalAutoencoder(BaseAutoencoder):
-    r"""The convolutional autoencoder, for images of any size and any number of channels.
+    r"""Convolutional autoencoder, for images of any size and any number of channels.
 
         h = W m(s(K_L * ... s(K_1 * x))) + b,   x (channels, height, width),   J = E_x [ -log p_dec(x | g(h)) ]
 
-    with m the dense layers between maps and code. Each layer of maps halves height and width by a stride of two;
-    the decoder mirrors it with transposed convolutions. The kernels are shared over the image: a feature that is
-    useful somewhere is useful everywhere, which fits pictures with far fewer parameters than `Autoencoder`. Rows
-    that are no images are taken as strips of one channel and height one, so that neighbouring columns share
-    kernels: right for signals, not for tables.
+    m denotes the dense layers between convolutions and code. Each convolution has stride two and halves height and
+    width; the decoder mirrors it with transposed convolutions. The kernels are shared over the image: a feature that is
+    useful in one place is useful everywhere, which takes far fewer parameters than `Autoencoder`. Rows that are not
+    images are read as strips of one channel and height one, so that neighbouring columns share kernels: suitable for
+    signals, not for tables.
 
     Args:
-        hidden_sizes: maps of each layer, outermost first; the decoder mirrors them. None takes 16, 32, 64, ...
-            maps, as many layers as bring the longer side of the image to 8 pixels.
-        dense_sizes: units of the hidden layers between maps and code; None is (512, 128), () is none. They are
-            most of what a narrow code gains by.
-        activation: of the hidden layers: "relu", "gelu", "silu", "tanh", "sigmoid", "softplus" or "linear".
-        code_activation: of the code; "linear" leaves it unbounded.
+        hidden_sizes: channels of each convolution, outermost first; the decoder mirrors them. None takes 16, 32, 64,
+            ... channels, with as many layers as bring the longer side of the image to 8 pixels.
+        dense_sizes: units of the dense hidden layers between convolutions and code; None is (512, 128), () is none.
+            A narrow code needs them.
+        activation: activation of the hidden layers: "relu", "gelu", "silu", "tanh", "sigmoid", "softplus" or "linear".
+        code_activation: activation of the code; "linear" leaves it unbounded.
         kernel_size: height and width of the kernels, odd.
         normalization: "batch" or "layer" in the hidden layers, or None.
-        dropout: rate at which whole maps are dropped while learning.
+        dropout: dropout rate of whole channels in training.
 
-    The other arguments are those of every kind: see `BaseAutoencoder`.
+    The other arguments are those of `BaseAutoencoder`.
 
     Raises:
-        InputError: at `fit`, for arguments or rows that cannot be used, in one line.
+        InputError: at `fit`, for invalid arguments or rows.
 
     Source: Goodfellow, Bengio & Courville, Deep Learning, chapters 9 and 14; Masci et al., Stacked convolutional
     auto-encoders for hierarchical feature extraction (2011).

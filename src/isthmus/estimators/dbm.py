@@ -27,37 +27,38 @@ from isthmus.parts.likelihoods import likelihood_from
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
-    r"""The deep Boltzmann machine: layers of units with one energy, in which every layer speaks to both its neighbours.
+    r"""Deep Boltzmann machine: layers of units with one energy and undirected connections between neighbours.
 
         E(v, h_1 .. h_L) = -b_0' v - v' W_1' h_1 - sum_k h_k' W_(k+1)' h_(k+1) - sum_k b_k' h_k
         mu_k = sigma(b_k + W_k mu_(k-1) + W_(k+1)' mu_(k+1)),   code = mu_L
 
-    What a layer makes of a row depends on the layers above it as well: the code is found by going up and down until it
-    settles (mean field), and ambiguous rows are settled from the top. It learns as every energy does: what rows ask of
-    the settled units goes down, what persistent chains of the machine itself believe goes up. Where the layers begin
-    decides whether the upper ones learn at all: here each pair of neighbours first learns as a machine of its own,
-    with what comes from the missing side counted twice; or, with `pretraining_epochs=0`, all learn together from the
-    start, in centred steps and, for the first half of them, from draws of the hidden units in place of mean field.
+    The posterior of a layer depends on the layer above as well: the code is found by mean-field iterations up and down
+    until convergence, so that the upper layers disambiguate the lower ones. The gradient is the difference of
+    expectations under the mean-field posterior of the rows and under the model, which persistent chains sample. The
+    initialisation decides whether the upper layers learn: by default each pair of neighbouring layers is first
+    trained as an RBM, with the input of the missing neighbour counted twice; with `pretraining_epochs=0` all layers are
+    trained together from the start, with centred gradients and, for the first half of the steps, samples of the hidden
+    units in place of mean field.
 
     Args:
-        hidden_sizes: units of each layer but the last, lowest first, whose `code_size` is of its own; None takes one
+        hidden_sizes: units of each layer but the last, lowest first (`code_size` is the last); None takes one
             layer as wide as the code.
-        pretraining_epochs: of each pair of layers; None takes `max_epochs`, 0 leaves it out.
-        pretraining_learning_rate: None takes what a restricted machine of these units would have.
-        n_iterations: rounds of mean field, and of the draws where the layers learn together from the start.
-        learning_rate: of the whole machine; None takes what a restricted one would have. With "sgd", weights
-            above a hidden layer of more than 100 units take steps shorter by that much.
+        pretraining_epochs: epochs of each pair of layers; None takes `max_epochs`, 0 skips pretraining.
+        pretraining_learning_rate: None takes the default of an RBM of these units.
+        n_iterations: mean-field iterations, and Gibbs steps where the layers are trained together from the start.
+        learning_rate: of the whole model; None takes the default of an RBM. With "sgd", the steps of weights above a
+            hidden layer of more than 100 units are scaled by 100 / units.
 
     The other arguments are those of `Contrastive` (n_steps, n_chains, centred, optimizer, momentum; its method is
-    "pcd") and of every kind: see there and `BaseAutoencoder`.
+    "pcd") and of `BaseAutoencoder`.
 
     Attributes:
-        score_kind_: "bound" where log Z is known (summed, or after `estimate_log_partition`): `score_samples` is then
+        score_kind_: "bound" if log Z is known (enumerated, or after `estimate_log_partition`): `score_samples` is then
             a lower bound on log p(x); else "unnormalised", the same without log Z.
-        log_partition_: log Z, where it is known.
+        log_partition_: log Z, if it is known.
 
     Raises:
-        InputError: at `fit`, for arguments or rows that cannot be used, in one line.
+        InputError: at `fit`, for invalid arguments or rows.
 
     Source: Goodfellow, Bengio & Courville, Deep Learning, section 20.4; Salakhutdinov & Hinton, Deep Boltzmann
     machines (2009); Montavon & Mueller, Deep Boltzmann machines and the centering trick (2012).
@@ -86,8 +87,8 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> DBMObjective:
         if self.method != "pcd":
             raise InputError(
-                f"method={self.method!r}: a deep Boltzmann machine learns by persistent chains, method='pcd'; "
-                "contrastive divergence serves its layers one by one (pretraining_epochs)"
+                f"method={self.method!r}: a deep Boltzmann machine is trained with persistent chains, method='pcd'; "
+                "contrastive divergence trains its layers one by one (pretraining_epochs)"
             )
         given = shape.resolved("hidden_sizes", self.hidden_sizes)
         self.hidden_sizes_ = tuple(int(size) for size in ((shape.code_size,) if given is None else given))
@@ -118,7 +119,7 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
 
     def _after_training(self, rows: Rows) -> None:
         objective = cast(DBMObjective, self.objective_)
-        if not objective.is_joined:  # somebody pressed Ctrl-C while its layers learned one by one
+        if not objective.is_joined:  # Ctrl-C came while the layers were trained one by one
             objective.prepare(rows)
         if not objective.is_normalised:
             objective.finish(rows)
@@ -127,29 +128,31 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
     # -- the density, the codes of every layer, and what it becomes -------------------------------------
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
-        """A lower bound on log p(x) by row, nats, in model space; without log Z where that is not known."""
+        """Return a lower bound on log p(x) of each row, nats, in model space; without log Z if that is not known.
+
+        Of a row with missing entries it bounds the log density of the observed entries.
+        """
         rows, objective = self._rows(X), cast(DBMObjective, self.objective_)
         return np.concatenate([objective.log_bound(batch)[:n].cpu().numpy() for batch, n in self._padded(rows)])
 
     def marginals(self, X: Any) -> list[Float[np.ndarray, "n units"]]:
-        """The settled rates of every hidden layer, lowest first: (n, units) each.
+        """Return the mean-field activation probabilities of every hidden layer, lowest first, (n, units) each.
 
-        The last are the codes, but of the `encoder_` of a classifier, whose pass up has left the machine.
+        The last are the codes, except for the `encoder_` of a classifier, whose encoder was fine-tuned apart.
         """
         rows, objective = self._rows(X), cast(DBMObjective, self.objective_)
         blocks = [[mu[:n].cpu().numpy() for mu in objective.marginals(batch)] for batch, n in self._padded(rows)]
         return [np.concatenate(layer) for layer in zip(*blocks, strict=True)]
 
     def to_classifier(self, **arguments: Any) -> CodeClassifier:
-        """An unfitted classifier that starts from this machine's codes and fine-tunes them from labels.
+        """Return an unfitted classifier that starts from this model's codes and fine-tunes them.
 
-        What is fine-tuned is the pass up, layer after layer, to which the settled marginals of the layers above are
-        given as inputs besides (Salakhutdinov & Hinton 2009, section 3.3). It has weights of its own, begun at the
-        machine's, which stays as it is, and so does what its marginals say to the layers below. Only with
-        `reconstruction_weight` the machine itself learns on; the marginals follow it, and no gradient goes through
-        how they settled.
+        The upward pass is fine-tuned layer by layer, with the mean-field marginals of the layers above as additional
+        inputs (Salakhutdinov & Hinton 2009, section 3.3). It has its own weights, initialised to the model's; the
+        Boltzmann machine and its marginals stay as they are. Only with `reconstruction_weight` the model itself is
+        trained on; the marginals follow it, without a gradient through the mean-field iterations.
 
         Args:
-            arguments: of `CodeClassifier`, but `encoder`.
+            arguments: of `CodeClassifier`, except `encoder`.
         """
         return CodeClassifier(encoder=self, **arguments)

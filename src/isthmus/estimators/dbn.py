@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
-from isthmus.estimators.contrastive import COUNT_LIKELIHOOD, Contrastive
+from isthmus.estimators.contrastive import Contrastive
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.records import Shape
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
@@ -26,38 +26,39 @@ from isthmus.learning.trainer import TrainingConfig
 from isthmus.learning.wake_sleep import DBNObjective, UpperRBMObjective
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.likelihoods import likelihood_from
+from isthmus.parts.visible_units import units_class
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
-    r"""The deep belief network: restricted Boltzmann machines learned one on the codes of the other, the top one whole.
+    r"""Deep belief network: RBMs trained greedily on each other's codes; the top two layers stay undirected.
 
         p(x, h_1 .. h_L) = p(x | h_1) ... p(h_(L-2) | h_(L-1)) p(h_(L-1), h_L),   code = h_L of h_k = sigma(a_k)
 
-    Two layers on top form a machine with an energy; below it each layer is drawn from the one above. Learned greedily,
-    each new machine takes over what the prior over the codes was, and raises the bound on log p(x) as far as it models
-    them better: them as they are drawn, so that is what it learns. With a unit for each column of the rows below, which
-    must be binary, it begins as the machine below upside down, at that very prior. The up-down algorithm then learns
-    all layers together by local rules: from rows drawn up, the directed layers learn to draw down; from dreams drawn
-    down, the recognition learns to go up. This is what made deep networks learnable in 2006.
+    The two top layers form an RBM; every layer below is sampled from the one above. In greedy training each new RBM
+    replaces the prior over the codes and raises the bound on log p(x) as far as it models them better; it is trained on
+    sampled codes. If it has a unit for each column of the rows below, which must be binary, it starts as the transpose
+    of the RBM below, which is that very prior. The up-down algorithm then trains all layers together by local rules:
+    the directed generative layers on rows sampled upwards (wake phase), the recognition layers on samples of the model
+    (sleep phase). This method made deep networks trainable in 2006.
 
     Args:
-        hidden_sizes: units of each layer but the last, lowest first, whose `code_size` is of its own; None takes one
+        hidden_sizes: units of each layer but the last, lowest first (`code_size` is the last); None takes one
             layer as wide as the code.
-        fine_tuning_epochs: passes of the up-down algorithm after the layers; 0 leaves it out.
-        fine_tuning_learning_rate: None takes a tenth of what the layers had.
-        n_draws: draws from the recognition in the bound of each row.
+        fine_tuning_epochs: epochs of the up-down algorithm after the layers; 0 skips it.
+        fine_tuning_learning_rate: None takes a tenth of the layers' rate.
+        n_draws: samples of the recognition network in the bound of each row.
 
     The other arguments are those of `Contrastive` (method, n_steps, n_chains, centred, optimizer, momentum), which hold
-    for each layer, and of every kind: see there and `BaseAutoencoder`. Epochs are each layer's.
+    for each layer, and of `BaseAutoencoder`. Epochs are those of each layer.
 
     Attributes:
-        score_kind_: "bound" where log Z of the top machine is known (summed, or after `estimate_log_partition`):
+        score_kind_: "bound" if log Z of the top RBM is known (enumerated, or after `estimate_log_partition`):
             `score_samples` is then a lower bound on log p(x); else "unnormalised", the same without log Z.
-        log_partition_: log Z of the top machine, where it is known.
+        log_partition_: log Z of the top RBM, if it is known.
 
     Raises:
-        InputError: at `fit`, for arguments or rows that cannot be used, in one line.
+        InputError: at `fit`, for invalid arguments or rows.
 
     Source: Goodfellow, Bengio & Courville, Deep Learning, section 20.3; Hinton, Osindero & Teh, A fast learning
     algorithm for deep belief nets (2006); Salakhutdinov & Murray, On the quantitative analysis of deep belief networks
@@ -87,10 +88,10 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> DBNObjective:
         given = shape.resolved("hidden_sizes", self.hidden_sizes)
         self.hidden_sizes_ = tuple(int(size) for size in ((shape.code_size,) if given is None else given))
-        if shape.likelihood["name"] == COUNT_LIKELIHOOD:
+        if units_class(shape.likelihood["name"]).total_is_given:
             raise InputError(
-                "a deep belief network has no units for word counts; take a restricted machine (kind 'rbm'), or "
-                "likelihood='bernoulli' on which words there are"
+                "a deep belief network has no units for word counts; take an RBM (kind 'rbm'), or "
+                "likelihood='bernoulli' on the presence of words"
             )
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         first, *others = (*self.hidden_sizes_, shape.code_size)
@@ -125,7 +126,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
     def _after_training(self, rows: Rows) -> None:
         network = cast(DBNObjective, self.objective_)
         if not network.is_unfolded:
-            network.copy_rbm_weights()  # it was not fine-tuned, or somebody pressed Ctrl-C before
+            network.copy_rbm_weights()  # there was no fine-tuning, or Ctrl-C came before it
         if not network.is_normalised:
             network.finish(rows)
         super()._after_training(rows)
@@ -133,25 +134,28 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
     # -- the density, and what it becomes -------------------------------------------------------------
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
-        """A lower bound on log p(x) by row, nats, in model space; without log Z where that is not known."""
+        """Return a lower bound on log p(x) of each row, nats, in model space; without log Z if that is not known.
+
+        Of a row with missing entries it bounds the log density of the observed entries.
+        """
         rows, network = self._rows(X), cast(DBNObjective, self.objective_)
         return np.concatenate(
             [network.log_bound(batch, self.n_draws)[:n].cpu().numpy() for batch, n in self._padded(rows)]
         )
 
     def to_autoencoder(self) -> Autoencoder:
-        """The network of rates as a deep autoencoder of its own: the same codes and reconstructions, untied weights.
+        """Return the deterministic network as an `Autoencoder` with the same codes and reconstructions, untied.
 
-        It is where a stack is fine-tuned from by backpropagation: `StackedAutoencoder(layers="rbm")` does both.
+        It is the start of fine-tuning by back-propagation: `StackedAutoencoder(layers="rbm")` does both.
 
         Raises:
-            InputError: `missing="mask"`: what the lowest machine makes of missing entries the network cannot.
+            InputError: `missing="mask"`: the network cannot impute missing entries as the lowest RBM does.
         """
         check_is_fitted(self)
         if self.missing == "mask":
             raise InputError(
-                "missing='mask': the lowest machine completes missing entries, and the network of rates alone would "
-                "give other codes; keep the deep belief network, or fit with missing='mean'"
+                "missing='mask': the lowest RBM imputes missing entries, and the deterministic network would give "
+                "other codes; keep the deep belief network, or fit with missing='mean'"
             )
         network = cast(DBNObjective, self.objective_).to("cpu")
         model = Autoencoder(
@@ -169,11 +173,11 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
         return model
 
     def to_classifier(self, **arguments: Any) -> CodeClassifier:
-        """An unfitted classifier that starts from this network's codes and fine-tunes them from labels.
+        """Return an unfitted classifier that starts from this network's codes and fine-tunes them.
 
         With `missing="mask"` the deep belief network itself is its encoder.
 
         Args:
-            arguments: of `CodeClassifier`, but `encoder`.
+            arguments: of `CodeClassifier`, except `encoder`.
         """
         return CodeClassifier(encoder=self if self.missing == "mask" else self.to_autoencoder(), **arguments)

@@ -18,27 +18,27 @@ from isthmus.parts.networks import Normalization, default_hidden_sizes
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Autoencoder(BaseAutoencoder):
-    r"""The deep autoencoder: an encoder and a mirrored decoder with hidden layers, and a narrow code between.
+    r"""Deep autoencoder: an encoder and a mirrored decoder with hidden layers around a narrow code.
 
         h = f(x) = s(W_L ... s(W_1 x + b_1) ... + b_L),   J = E_x [ -log p_dec(x | g(h)) ]
 
-    Depth lets the code follow a curved manifold where principal components can only fit a plane, and does it
-    with exponentially fewer units than one wide layer. With a powerful decoder even a narrow code can memorise
-    rows instead (section 14.1): the doctor compares training and held-out rows.
+    Depth lets the code follow a curved manifold where principal components fit a plane, with exponentially fewer units
+    than one wide layer. A powerful decoder can memorise rows even with a narrow code (section 14.1): the doctor
+    compares training and validation error.
 
     Args:
         hidden_sizes: units of the encoder's hidden layers, outermost first; the decoder mirrors them.
-            None takes two layers after the width of the data.
-        activation: of the hidden layers: "relu", "gelu", "silu", "tanh", "sigmoid", "softplus" or "linear".
-        code_activation: of the code; "linear" leaves it unbounded.
+            None takes two layers by the width of the data.
+        activation: activation of the hidden layers: "relu", "gelu", "silu", "tanh", "sigmoid", "softplus" or "linear".
+        code_activation: activation of the code; "linear" leaves it unbounded.
         tied: the decoder uses the encoder's transposed weights.
         normalization: "batch" or "layer" in the hidden layers, or None.
-        dropout: rate at which hidden units are dropped while learning.
+        dropout: dropout rate of hidden units in training.
 
-    The other arguments are those of every kind: see `BaseAutoencoder`.
+    The other arguments are those of `BaseAutoencoder`.
 
     Raises:
-        InputError: at `fit`, for arguments or rows that cannot be used, in one line.
+        InputError: at `fit`, for invalid arguments or rows.
 
     Source: Goodfellow, Bengio & Courville, Deep Learning, sections 14.1 and 14.3; Hinton & Salakhutdinov,
     Reducing the dimensionality of data with neural networks, Science 313 (2006).

@@ -15,39 +15,39 @@ from isthmus.learning.rows import Rows
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DenoisingAutoencoder(Regularized, BaseAutoencoder):
-    r"""The denoising autoencoder: it is shown rows that were spoilt and asked for the rows as they were.
+    r"""Denoising autoencoder: reconstructs clean rows from corrupted ones.
 
         J = E_x E_{x~ ~ C(.|x)} [ -log p_dec(x | h) ],   h = f(x~)
 
-    Copying is of no use to it, so the code may have more units than the data has columns: to undo the corruption C
-    it has to learn which rows are likely. With little Gaussian noise of scale s the move that it makes tells where the
-    density of the rows rises: (r(x) - x) / s^2 estimates d log p(x) / dx (`isthmus.geometry.scores`), and the rows'
-    manifold is where the moves end.
+    Copying does not minimise this criterion, so the code may have more units than the data has columns: to undo the
+    corruption C, the model has to learn which rows are likely. With Gaussian noise of small scale s the reconstruction
+    estimates the score of the data, (r(x) - x) / s^2 = d log p(x) / dx (`isthmus.geometry.scores`), and its fixed
+    points lie on the manifold of the rows.
 
-    Rows are corrupted anew at every step and never when the model is read: `reconstruct(X)` takes X as it is, and
-    cleans it where it is noisy. With `corruption="missing"` the encoder is told which entries it may look at; fitted
-    with `missing="mask"`, the model reads rows with gaps, and `reconstruct` fills them in.
+    Rows are corrupted anew at every training step and never after training: `reconstruct(X)` encodes X as it is, and
+    removes noise from noisy rows. With `corruption="missing"` the encoder gets the mask of the observed entries; fitted
+    with `missing="mask"`, the model accepts rows with missing values, and `reconstruct` imputes them.
 
     Args:
         corruption: C: "masking" (entries become 0, for standardised columns their mean), "gaussian",
             "salt-and-pepper", "groups" (the columns of a category, the patches of an image, or `corruption_groups`,
-            become 0 together), "missing", or a callable (x, generator) -> x~ on tensors in model space, which no
-            file can keep.
-        corruption_rate: share of the entries or groups that is hit; "gaussian" and callables do not read it.
+            become 0 together), "missing", or a callable (x, generator) -> x~ on tensors in model space, which cannot
+            be saved.
+        corruption_rate: fraction of the entries or groups that is corrupted; not used by "gaussian" and callables.
         corruption_scale: s, the standard deviation of "gaussian", in model space.
-        corruption_groups: lists of columns that "groups" and "missing" hit together.
-        corrupted_weight, clean_weight: what entries that were hit, and the others, count in the criterion: alpha and
-            beta of the emphasised denoising autoencoder. With 1 and 0 only what was hidden counts.
-        network, hidden_sizes, dense_sizes, activation, code_activation, tied, normalization, dropout: the maps; by
+        corruption_groups: lists of columns that "groups" and "missing" corrupt together.
+        corrupted_weight, clean_weight: weights of corrupted and clean entries in the criterion: alpha and
+            beta of the emphasised denoising autoencoder. With 1 and 0 only corrupted entries count.
+        network, hidden_sizes, dense_sizes, activation, code_activation, tied, normalization, dropout: the networks; by
             default one layer of sigmoid units, as in the papers.
         code_size: None takes twice the columns of model space, at least 64 and at most 1,024 units.
 
-    The other arguments are those of `Regularized` (a denoising autoencoder may be sparse, contractive and
-    convolutional too) and those of every kind: see `BaseAutoencoder`.
+    The other arguments are those of `Regularized` (a denoising autoencoder can also be sparse, contractive and
+    convolutional) and of `BaseAutoencoder`.
 
     Raises:
-        InputError: at `fit`, for arguments or rows that cannot be used, and for a callable that returns another shape
-            or what is not finite; at `save`, for a callable.
+        InputError: at `fit`, for invalid arguments or rows, and for a callable that returns another shape or values
+            that are not finite; at `save`, for a callable.
 
     Source: Goodfellow, Bengio & Courville, Deep Learning, section 14.5; Vincent et al. (2008) and, with emphasis and
     other noises, Stacked denoising autoencoders, JMLR 11 (2010), sections 3.3 and 3.4; Alain & Bengio, What

@@ -1,4 +1,4 @@
-"""The facts of a fit, gathered for the doctor; what he finds goes into the history."""
+"""Collection of the facts of a fit for the doctor, whose findings are written into the history."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from isthmus.data.preprocessing import Preprocessor
 from isthmus.data.streams import blocks
 from isthmus.evaluation.doctor import diagnose
 from isthmus.evaluation.facts import FitFacts, column_statistics, shuffled_columns
@@ -18,12 +19,12 @@ from isthmus.parts.forward import Batch
 from isthmus.parts.sparse_activations import SparseActivation
 
 MAX_DIAGNOSIS_ROWS = 1024
-"""Rows of each part that the doctor looks at, evenly spread."""
+"""Largest number of training rows and of validation rows that errors are computed on, evenly spaced."""
 
 
 @torch.no_grad()
 def diagnose_fit(model: Any, rows: Rows, validation_rows: Rows | None) -> None:
-    """Write the doctor's findings on a model that was just fitted into its history."""
+    """Write the doctor's findings on a fitted model into its history."""
     history, objective = model.history_, model.objective_
     some = rows.batch(evenly_spaced(len(rows), MAX_DIAGNOSIS_ROWS))
     others = (
@@ -51,7 +52,9 @@ def diagnose_fit(model: Any, rows: Rows, validation_rows: Rows | None) -> None:
         pca_error=float(model.baseline_.squared_error(others.x, others.mask).mean()),
         shuffled_error=_error(objective, _shuffled(some)),
         column_names=model.preprocessing_.columns,
+        user_columns=_user_columns(model.preprocessing_),
         kind=model.kind,
+        arguments=frozenset(model.get_params(deep=False)),
         images=model.preprocessing_.image_shape is not None,
         epochs_argument=model._epochs_argument,
         n_phases=1 + len(history["pretraining"]),
@@ -59,19 +62,27 @@ def diagnose_fit(model: Any, rows: Rows, validation_rows: Rows | None) -> None:
     history["findings"] = [finding.to_dict() for finding in diagnose(facts)]
 
 
+def _user_columns(preprocessing: Preprocessor) -> dict[str, list[int]] | None:
+    """Return the columns of the user's table by name, each with its columns of model space."""
+    if not preprocessing.table:
+        return None
+    groups = preprocessing.groups or []
+    return {column.name: group["columns"] for column, group in zip(preprocessing.table, groups, strict=True)}
+
+
 def _error(objective: Reconstruction, batch: Batch) -> float:
-    """||x - r||^2 by row over its observed columns, the mean."""
+    """Compute the mean over rows of ||x - r||^2, summed over observed columns."""
     r = objective.likelihood.mean_given(objective(batch).parameters, batch.x)
     return float(squared_residuals(batch.x, r, batch.mask).sum(1).mean())
 
 
 def _with_gaps(batch: Batch) -> Float[Tensor, "batch columns"]:
-    """The rows with NaN where nothing was observed."""
+    """Return the rows with NaN for missing entries."""
     return batch.x if batch.mask is None else batch.x.masked_fill(batch.mask == 0, torch.nan)
 
 
 def _shuffled(batch: Batch) -> Batch:
-    """The rows with each column in an order of its own, in which what was missing stays missing."""
+    """Shuffle each column of the rows independently, together with the mask of observed entries."""
     x, mask = (
         None if part is None else shuffled_columns(part, torch.Generator().manual_seed(0))
         for part in (batch.x, batch.mask)

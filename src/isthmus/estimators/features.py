@@ -1,4 +1,4 @@
-"""Reading what was learned: what the units of a fitted autoencoder look for, what they add, which rows drive them."""
+"""Inspection of a fitted autoencoder's units: filters, dictionary, activity, and the rows that activate them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from isthmus.parts.likelihoods import Likelihood
 
 
 def _has_filters(model: Any) -> bool:
-    """Whether the encoder begins with an affine map or a convolution."""
+    """Return whether the encoder's first layer is an affine map or a convolution."""
     check_is_fitted(model)
     return first_layer_weights(model.objective_.encoder) is not None
 
 
 def _has_dictionary(model: Any) -> bool:
-    """Whether the decoder is linear in the code, and gives a column a parameter that its mean is a function of."""
+    """Return whether the decoder is linear in the code, with one parameter per column that determines its mean."""
     check_is_fitted(model)
     objective = model.objective_
     by_column = (
@@ -42,13 +42,13 @@ def _has_dictionary(model: Any) -> bool:
     if not (by_column and is_linear(objective.decoder, model.code_size_, next(objective.parameters()))):
         raise AttributeError(
             f"this {model.kind} autoencoder has no dictionary, because its decoder is not linear in the code; "
-            "unit_effects(X) shows what each unit does to an average row"
+            "unit_effects(X) gives the effect of each unit on an average row"
         )
     return True
 
 
 class FeatureInspectionMixin:
-    """What every fitted autoencoder tells of its units; those of the code are numbered as its columns, from 0."""
+    """Mixin of the inspection methods; units of the code are numbered as the columns of `transform(X)`, from 0."""
 
     code_size_: int
     objective_: Any
@@ -56,20 +56,20 @@ class FeatureInspectionMixin:
 
     @available_if(_has_filters)
     def filters(self) -> Float[np.ndarray, "units ..."]:
-        r"""What each unit of the encoder's first layer looks for: its weights.
+        r"""Return the weights of each unit of the encoder's first layer.
 
             a_j = <w_j, x> + b_j,   the filter of unit j is w_j
 
-        With a one-layer encoder these are the units of the code. A deep encoder's code units have no filter: see
-        `unit_effects`, `dictionary` and `max_activating` for what they stand for.
+        With a one-layer encoder these are the units of the code. The code units of a deep encoder have no filter: see
+        `unit_effects`, `dictionary` and `max_activating`.
 
         Returns:
             Weights on the columns of model space, float64: (units, columns); of images (units, h, w), or
             (units, h, w, c) for several channels; of a convolution its kernels, (maps, kh, kw) or (maps, kh, kw, c).
-            An encoder that is told which entries are missing has weights on that too, which are left out.
+            The weights of a mask-aware encoder on the mask are left out.
 
         Source: Deep Learning, section 14.2.1; Olshausen & Field, Emergence of simple-cell receptive field
-        properties (1996), figure 4, for looking at them.
+        properties (1996), figure 4.
 
         Example:
             >>> from isthmus import LinearAutoencoder
@@ -86,11 +86,11 @@ class FeatureInspectionMixin:
 
     @available_if(_has_dictionary)
     def dictionary(self) -> Float[np.ndarray, "code_size columns"]:
-        r"""The atoms of a decoder that is linear in the code: what each unit adds.
+        r"""Return the atoms of a decoder that is linear in the code: the contribution of each unit.
 
             parameters of p_dec = c + sum_j h_j d_j,   atom j is d_j
 
-        Absent (`hasattr` says so) where the decoder is not linear in the code. For a Gaussian the parameters are
+        The method is absent (`hasattr`) if the decoder is not linear in the code. For a Gaussian the parameters are
         the reconstruction itself, in model space; for "gaussian-unit" and "bernoulli" they are its logits.
         `isthmus.evaluation.dictionaries` compares, sorts and prunes dictionaries.
 
@@ -109,39 +109,39 @@ class FeatureInspectionMixin:
         return parameters[:, : self.preprocessing_.n_columns]
 
     def activity(self, X: Any) -> Activity:
-        """How the units of the code behave over rows: rates, means, ranges, which are dead, the share of exact zeros.
+        """Return statistics of the units of the code over rows: rates, means, ranges, dead units, exact zeros.
 
         Args:
-            X: rows as the model reads them.
+            X: rows.
 
         Returns:
             The record `isthmus.evaluation.features.Activity`.
 
         Raises:
-            InputError: no rows, or rows that the model cannot read.
+            InputError: no rows, or invalid ones.
         """
         return activity(self._codes(X))
 
     def activation_rates(self, X: Any) -> Float[np.ndarray, " code_size"]:
-        """The share of the rows in which each unit of the code is active, that is not exactly zero.
+        """Return the fraction of the rows in which each unit of the code is active, that is, not exactly zero.
 
-        1 - activation_rates(X).mean() is the share of exact zeros in the code; a unit with the rate 0 is dead. Units
-        that are never exactly zero (linear, sigmoid) have the rate 1: `activity(X)` tells how widely they move.
+        1 - activation_rates(X).mean() is the fraction of exact zeros in the code; a unit with the rate 0 is dead. Units
+        that are never exactly zero (linear, sigmoid) have the rate 1: `activity(X)` gives their range.
         """
         return self.activity(X).rates
 
     def max_activating(
         self, X: Any, unit: int, n: int = 10
     ) -> tuple[Int[np.ndarray, " strongest"], Float[np.ndarray, " strongest"]]:
-        """The rows that activate one unit of the code the most.
+        """Return the rows that activate one unit of the code the most.
 
         Args:
-            X: rows as the model reads them.
-            unit: which unit, from 0: the column of `transform(X)`.
-            n: how many rows; all where there are fewer.
+            X: rows.
+            unit: number of the unit, from 0: the column of `transform(X)`.
+            n: number of rows; all if there are fewer.
 
         Returns:
-            Row numbers, the strongest first, and the unit's values in these rows.
+            Row numbers, the largest activation first, and the unit's values in these rows.
 
         Raises:
             InputError: a unit that the code does not have, or n below 1.
@@ -157,18 +157,20 @@ class FeatureInspectionMixin:
         check_is_fitted(self)
         self._check_unit(unit)
         if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
-            raise InputError(f"n={n!r}: ask for at least one row, by a whole number")
+            raise InputError(f"n={n!r}: it must be a whole number of at least 1")
         values = np.concatenate([code[:, unit].numpy() for code in self._codes(X)])
         rows = top_activating_rows(values, n)
         return rows, values[rows]
 
     def unit_effects(self, X: Any, units: Any = None) -> Float[np.ndarray, "units ..."]:
-        """What each unit of the code changes in the reconstruction of the mean code, going from its smallest to its
-        largest value over the rows; of a linear decoder that is its atom times its range.
+        """Return the effect of each unit of the code on the reconstruction.
+
+        It is the change of the decoded mean code when the unit goes from its smallest to its largest value over the
+        rows; for a linear decoder the unit's atom times its range.
 
         Args:
-            X: rows as the model reads them.
-            units: which units, from 0; None is all.
+            X: rows.
+            units: numbers of the units, from 0; None is all.
 
         Returns:
             Differences in model space: (units, columns), or images as `filters` gives them.
@@ -185,7 +187,7 @@ class FeatureInspectionMixin:
         return as_images(found, self.preprocessing_.image_shape)
 
     def _check_unit(self, unit: Any) -> None:
-        """Refuse what is no unit of the code."""
+        """Refuse a number that is not a unit of the code."""
         if isinstance(unit, bool) or not hasattr(unit, "__index__") or not 0 <= unit < self.code_size_:
             raise InputError(
                 f"unit={unit!r}: the code has {self.code_size_} units; give a whole number from 0 to "
@@ -193,6 +195,6 @@ class FeatureInspectionMixin:
             )
 
     def _codes(self, X: Any) -> Iterator[Float[Tensor, "block code_size"]]:
-        """The codes, a block at a time, on the CPU."""
+        """Yield the codes block by block, on the CPU."""
         for batch, n in self._padded(self._rows(X)):  # type: ignore[attr-defined]
             yield self.objective_.encode(batch)[1][:n].cpu()

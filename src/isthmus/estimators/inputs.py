@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from isthmus.data.preprocessing import input_type
 from isthmus.errors import InputError
+from isthmus.parts.likelihoods import LIKELIHOODS
 
 Fit = TypeVar("Fit", bound=Callable[..., Any])
 
@@ -88,13 +89,14 @@ def _array(estimator: Any, X: Any) -> np.ndarray:
 
 
 def scaling_for(scaling: str, likelihood: Any) -> str:
-    """Return the scaling of the columns: with a likelihood of counts, "auto" is "none".
+    """Return the scaling of the columns: "none" in place of "auto" if the given likelihood is one of counts.
 
     Example:
         >>> scaling_for("auto", "poisson"), scaling_for("auto", "gaussian")
         ('none', 'auto')
     """
-    return "none" if scaling == "auto" and likelihood in ("poisson", "multinomial") else scaling
+    known = LIKELIHOODS.get(likelihood) if isinstance(likelihood, str) else None
+    return "none" if scaling == "auto" and known is not None and known.is_count else scaling
 
 
 def check_enough_rows(n_rows: int) -> None:

@@ -1,4 +1,4 @@
-"""Labels as users have them: which rows have one, and the classes by number."""
+"""Validation and encoding of labels."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ClassLabels:
         Args:
             y: labels as the user has them, (n,).
             classes: the classes that may occur; None takes those of y.
-            unlabeled: the label of rows without one; None is no such label.
+            unlabeled: the label of rows without one; None if there is no such label.
 
         Raises:
             InputError: labels that are not classes, a missing one, or a class that is not among `classes`.
@@ -50,36 +50,36 @@ class ClassLabels:
 
 
 def validate_labels(estimator: Any, y: Any, n_rows: int) -> np.ndarray:
-    """The labels as an array, one a row.
+    """Return the labels as an array, one per row.
 
     Raises:
-        InputError: none, or of another length.
+        InputError: no labels, or another length.
 
     Example:
         >>> validate_labels(None, ["cat", "dog"], 3)
         Traceback (most recent call last):
         ...
-        isthmus.errors.InputError: X has 3 rows and y has 2 labels; give one label a row
+        isthmus.errors.InputError: X has 3 rows and y has 2 labels; give one label per row
     """
     if y is None:
         name = type(estimator).__name__
-        raise InputError(f"{name} requires y to be passed, but the target y is None; give one label a row")
+        raise InputError(f"{name} requires y to be passed, but the target y is None; give one label per row")
     labels = np.asarray(y)
     if labels.ndim == 0 or len(labels) != n_rows:
         found = "one value" if labels.ndim == 0 else f"{len(labels)} labels"
-        raise InputError(f"X has {n_rows} rows and y has {found}; give one label a row")
+        raise InputError(f"X has {n_rows} rows and y has {found}; give one label per row")
     return labels
 
 
 def labelled_mask(y: np.ndarray, unlabeled: Any) -> Bool[np.ndarray, " n"]:
-    """Which rows have a label, (n,).
+    """Return the mask of the rows that have a label, (n,).
 
     Args:
         y: labels, (n,) or (n, outputs).
-        unlabeled: the label that means none, NaN among others; None where there is no such label.
+        unlabeled: the label of rows without one, possibly NaN; None if there is no such label.
 
     Raises:
-        InputError: a missing or infinite label that does not mean none; no row with a label.
+        InputError: a missing or infinite label other than `unlabeled`; no row with a label.
 
     Example:
         >>> labelled_mask(np.array([3, -1, 4]), -1), labelled_mask(np.array([0.5, np.nan]), float("nan"))
@@ -91,14 +91,14 @@ def labelled_mask(y: np.ndarray, unlabeled: Any) -> Bool[np.ndarray, " n"]:
         none = _by_row(pd.isna(y) if pd.isna(unlabeled) else y == unlabeled)
     odd = np.flatnonzero(missing & ~none)
     if len(odd):
-        raise _unlearnable(y, odd[0], "leave the row out, or name what means 'no label' as unlabeled")
+        raise _unlearnable(y, odd[0], "leave the row out, or give unlabeled= the label of rows without one")
     if none.all():
-        raise InputError(f"every label is {unlabeled!r}, which means none; give some rows a label")
+        raise InputError(f"every label is unlabeled={unlabeled!r}; give some rows a label")
     return ~none
 
 
 def refuse_missing(y: np.ndarray) -> None:
-    """Where no label may mean none: every row must have one.
+    """Refuse missing labels.
 
     Raises:
         InputError: a missing or infinite label, with its row.
@@ -113,18 +113,16 @@ def _missing(y: np.ndarray) -> Bool[np.ndarray, " n"]:
 
 
 def _unlearnable(y: np.ndarray, row: int, advice: str) -> InputError:
-    return InputError(
-        f"y holds {y[row]} at row {row}, and NaN, infinity or a missing label cannot be learned; {advice}"
-    )
+    return InputError(f"y holds {y[row]} at row {row}; a label must not be NaN, infinite or missing; {advice}")
 
 
 def _by_row(entries: Any) -> Bool[np.ndarray, " n"]:
-    """Whether any entry of a row holds."""
+    """Return whether any entry of a row is true."""
     return np.asarray(np.asarray(entries, bool).reshape(len(entries), -1).any(1))
 
 
 def classes_of(y: np.ndarray, unlabeled: Any) -> np.ndarray:
-    """The classes among the labels, sorted.
+    """Return the classes among the labels, sorted.
 
     Raises:
         InputError: labels of several columns, continuous ones, or of types that cannot be sorted; one class only.
@@ -141,14 +139,12 @@ def classes_of(y: np.ndarray, unlabeled: Any) -> np.ndarray:
     except (ValueError, TypeError) as error:
         raise InputError(" ".join(str(error).split())) from None
     if len(classes) < 2:
-        raise InputError(
-            f"y holds one class only ({classes[0]}); a classifier tells classes apart and needs at least two"
-        )
+        raise InputError(f"y holds one class only ({classes[0]}); a classifier needs at least two")
     return classes
 
 
 def encode_classes(y: np.ndarray, classes: np.ndarray, unlabeled: Any) -> Int[np.ndarray, " n"]:
-    """The number of the class of each row, `UNLABELLED` where it has none.
+    """Return the number of the class of each row, `UNLABELLED` for a row without label.
 
     Raises:
         InputError: a class that is not among `classes`.
@@ -166,16 +162,16 @@ def encode_classes(y: np.ndarray, classes: np.ndarray, unlabeled: Any) -> Int[np
 
 
 def check_known_classes(labels: np.ndarray, classes: np.ndarray) -> None:
-    """Raise for a label that is none of the classes.
+    """Refuse a label that is not one of the classes.
 
     Raises:
-        InputError: with the label, and the classes that there are.
+        InputError: with the label and the classes.
     """
     unseen = sorted(set(labels.tolist()) - set(classes.tolist()), key=str)
     if unseen:
         more = f" and {len(classes) - 8} more" if len(classes) > 8 else ""
         listed = ", ".join(map(str, classes[:8].tolist()))
         raise InputError(
-            f"y holds the class {unseen[0]!r}, which was not among those that were learned ({listed}{more}); "
+            f"y holds the class {unseen[0]!r}, which is not one of the training classes ({listed}{more}); "
             "leave its rows out, or fit with some of them"
         )

@@ -106,7 +106,7 @@ def named(kinds: Mapping[str, Named], name: str) -> Named:
         >>> named({"deep": 1}, "deap")
         Traceback (most recent call last):
         ...
-        isthmus.errors.InputError: unknown kind 'deap'; did you mean 'deep'? there are: deep
+        isthmus.errors.InputError: unknown kind 'deap'; did you mean 'deep'? Known: deep
     """
     if name not in kinds:
         raise InputError(f"unknown kind {name!r}; {nearest(name, kinds)}")

@@ -1,4 +1,4 @@
-"""The progress bar: the loss, rows a second and the time left, on a terminal and nowhere else."""
+"""The progress bar: loss, rows per second and time left, on a terminal only."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from isthmus.learning.trainer import Progress
 
 
 class ProgressBar:
-    """A bar on stderr while a terminal is there to show it; silent when piped or when `verbose` is 0.
+    """Progress bar on stderr if that is a terminal; silent when piped or when `verbose` is 0.
 
-    Used as a context manager; `on_progress` is None where nothing is shown, so that the loop does no work for it.
+    A context manager; `on_progress` is None if nothing is shown, so that the trainer does no work for it.
     """
 
     def __init__(self, title: str, verbose: int) -> None:
@@ -44,7 +44,7 @@ class ProgressBar:
 
     @property
     def on_progress(self) -> Callable[[Progress], None] | None:
-        """What the loop calls, or None where nothing is shown."""
+        """The callback of the trainer, or None if nothing is shown."""
         return self._update if self._shown else None
 
     def _update(self, progress: Progress) -> None:

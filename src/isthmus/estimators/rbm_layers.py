@@ -1,4 +1,4 @@
-"""Layers of a stack that are restricted Boltzmann machines: how they are made, how they learn, what they refuse."""
+"""Stacks of restricted Boltzmann machines: construction, training configuration, checks of arguments."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from isthmus.parts.layers import check_choice
 from isthmus.parts.likelihoods import Bernoulli, likelihood_from
 
 HIDDEN_UNITS = {"sigmoid": "bernoulli", "linear": "gaussian", "softplus": "rectified"}
-"""The hidden units of the top machine by the activation of the code."""
+"""Hidden units of the top RBM by the activation of the code."""
 
 RBM_ARGUMENTS = ("method", "n_steps", "n_chains")
-"""Of a stack, which are of machines alone."""
+"""Arguments of a stack that only RBMs use."""
 
 LEARNING_RATE = 0.1
-"""Of the plain steps of a machine with binary units on both sides."""
+"""Default of SGD for an RBM with binary units on both sides."""
 
 MOMENTUM = 0.5
 
@@ -58,7 +58,7 @@ def build_rbm_stack(
 
 
 def learning_rate_factor(machine: ContrastiveDivergence) -> float:
-    """How fast a machine learns beside one with binary units on both sides; real units take the smaller steps.
+    """Return the learning rate of an RBM relative to one with binary units; real units need smaller steps.
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)
@@ -72,8 +72,8 @@ def learning_rate_factor(machine: ContrastiveDivergence) -> float:
 def rbm_training_config(
     training_config: TrainingConfig, learning_rate: float | None, share: float = 1.0, optimizer: str = "sgd"
 ) -> TrainingConfig:
-    """The settings of a machine: plain steps in fp32, since a contrast is the small difference of two large sums, and
-    all of them, since what is looked at is not the likelihood."""
+    """Return the configuration of an RBM: SGD in fp32, since the gradient is a small difference of two large sums,
+    and without early stopping, since the monitored quantity is not the likelihood."""
     return replace(
         training_config, optimizer=optimizer, momentum=MOMENTUM, weight_decay=0.0, precision="fp32", patience=None,
         learning_rate=share * (learning_rate or LEARNING_RATE),
@@ -83,7 +83,7 @@ def rbm_training_config(
 def layer_training_config(
     machine: ContrastiveDivergence, training_config: TrainingConfig, learning_rate: float | None
 ) -> TrainingConfig:
-    """The settings of a machine that learns alone."""
+    """Return the configuration of an RBM that is trained alone."""
     return rbm_training_config(
         training_config, learning_rate, learning_rate_factor(machine), default_optimizer(machine.likelihood.name)
     )
@@ -103,33 +103,36 @@ class StackArguments(Protocol):
 
 
 def check_rbm_arguments(model: StackArguments) -> None:
-    """Refuse arguments that machines have no use for.
+    """Refuse arguments that RBM layers do not use.
 
     Raises:
         InputError: another training, a regularisation, another activation, shared weights, no epochs.
     """
     if model.training not in ("greedy", "together"):
         raise InputError(
-            f"training={model.training!r} is of layers that reconstruct, and layers='rbm' learns by contrast; take "
+            f"training={model.training!r} is for layers that reconstruct, and layers='rbm' are not trained so; take "
             "'greedy' or 'together'"
         )
     asked = {"corruption": model.corruption, "sparsity": model.sparsity, "contraction_weight": model.contraction_weight}
     for name, value in asked.items():
         if value:
             raise InputError(
-                f"{name}={value!r} is of layers that reconstruct, and layers='rbm' learns by contrast; leave it out, "
+                f"{name}={value!r} is for layers that reconstruct, and layers='rbm' are not trained so; leave it out, "
                 "or take layers='ordinary' with it"
             )
     if model.tied:
-        raise InputError("tied=True: machines are unrolled into two ways, each with its own weights; leave it out")
+        raise InputError(
+            "tied=True: RBMs are unrolled into an encoder and a decoder with separate weights; leave it out"
+        )
     if model.activation not in (None, "sigmoid"):
         raise InputError(
-            f"activation={model.activation!r}: the units between machines are binary; leave it out, or take 'sigmoid'"
+            f"activation={model.activation!r}: the hidden units of RBM layers are binary; leave it out, or take "
+            "'sigmoid'"
         )
     if model.code_activation is not None:
         check_choice("code_activation", model.code_activation, tuple(HIDDEN_UNITS))
     if model.pretraining_epochs == 0:
         raise InputError(
-            "pretraining_epochs=0 leaves machines at the small weights they begin with, where no deep network learns; "
-            "give them epochs, or take layers='ordinary'"
+            "pretraining_epochs=0 leaves RBMs at their small initial weights, from which a deep network does not "
+            "train; give a number of epochs, or take layers='ordinary'"
         )

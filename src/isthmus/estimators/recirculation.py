@@ -1,4 +1,4 @@
-"""The autoencoder that learns by recirculation."""
+"""The autoencoder trained by recirculation."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from isthmus.parts.layers import check_choice
 from isthmus.parts.likelihoods import likelihood_from
 
 LARGEST_STEP = 0.3
-"""Of plain steps, by the gradient that the rule stands for."""
+"""Largest step of SGD along the gradient that the rule approximates."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class RecirculationAutoencoder(BaseAutoencoder):
-    r"""The autoencoder that learns without back-propagation: a row goes around the loop twice, and units note changes.
+    r"""Autoencoder trained by recirculation, a local rule without back-propagation.
 
         first pass:    h_1 = s(W x + b),             r   = mean of p_dec(. | V h_1 + c)
         second pass:   x_2 = l x + (1 - l) r,        h_3 = s(W x_2 + b)
-        learning:      dV ~ (x - x_2) h_1',   dW ~ (h_1 - h_3) x_2'
+        update:        dV ~ (x - x_2) h_1',   dW ~ (h_1 - h_3) x_2'
 
-    Each weight changes by what its two ends do: the activity before it, and by how much the activity after it differs
-    between the passes. No error is carried back through weights, which made the rule a candidate for what brains could
-    do, and the ancestor of contrastive Hebbian learning and of contrastive divergence. It follows the gradient of the
-    reconstruction error where the two passes are near each other (l near 1) and W and V' alike: on small problems
-    learning brings that about and the error is back-propagation's; on digits it does not, and the error stays well
-    above (`python -m experiments recirculation`). `tied=True` makes them alike from the start.
+    Each weight changes by the activity at its input and the change of the activity at its output between the two
+    passes. No error is propagated back through weights, which made the rule a candidate model of learning in the brain
+    and a predecessor of contrastive Hebbian learning and contrastive divergence. It follows the gradient of the
+    reconstruction error if the two passes are close (l near 1) and W = V'. On small problems training leads to W = V'
+    and the error of back-propagation; on digits it does not, and the error stays well above (`python -m experiments
+    recirculation`). `tied=True` shares the weights from the start.
 
-    There is one layer of hidden units. Plain steps with momentum are how the rule is stated.
+    There is one layer of hidden units. The default optimiser is SGD with momentum, as in the paper.
 
     Args:
-        regression: l, how much of the row stays in the second pass; nearer 1 is nearer the gradient, and takes
-            smaller steps (the default learning rate makes up for that).
+        regression: l, the weight of the row in the second pass. Near 1 the update is near the gradient and small; the
+            default learning rate compensates for that.
         code_activation: s, "sigmoid", "tanh", "relu", "softplus" or "linear".
-        tied: V = W', one set of weights that both rules change.
-        optimizer: "sgd" (plain steps, as the rule is stated) or "adamw".
-        momentum: of "sgd".
-        learning_rate: the largest of the schedule; None takes min(.3, 4 / code_size) / (1 - l) for "sgd", and .002 for
+        tied: V = W', one set of weights with the updates of both.
+        optimizer: "sgd" or "adamw".
+        momentum: momentum of "sgd".
+        learning_rate: peak of the schedule; None takes min(.3, 4 / code_size) / (1 - l) for "sgd", and .002 for
             "adamw".
-        weight_decay: of "sgd" the weight of 1/2 ||theta||^2; what W and V' began with fades by it.
-        precision: "fp32" by default: the rule is made of small differences.
+        weight_decay: for "sgd" the weight of 1/2 ||theta||^2; it also removes the initial values of W and V'.
+        precision: "fp32" by default, since the rule is made of small differences.
 
-    The other arguments are those of every kind: see `BaseAutoencoder`.
+    The other arguments are those of `BaseAutoencoder`.
 
     Raises:
-        InputError: at `fit`, for arguments or rows that cannot be used, in one line.
+        InputError: at `fit`, for invalid arguments or rows.
 
     Source: Hinton & McClelland, Learning representations by recirculation (1988).
 

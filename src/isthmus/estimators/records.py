@@ -1,4 +1,4 @@
-"""What a recipe is told of the data, and what reading a model gives back."""
+"""Records: the shape of the data that a recipe gets, and the output of a fitted model."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from isthmus.evaluation.residuals import squared_residuals
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """A block of rows as the model sees them, float32, in model space.
+    """The outputs of a model for a block of rows, float32, in model space.
 
     Attributes:
         x: the rows, (block, columns).
-        preactivation: what the encoder's last affine map gave, (block, code_size).
+        preactivation: output of the encoder's last affine map, (block, code_size).
         code: (block, code_size).
         parameters: of p_dec(x | h), (block, n_parameters).
         reconstruction: the mean of p_dec(x | h), (block, columns).
         nll: -log p_dec(x | h), (block,), nats.
-        mask: 1 where an entry was observed, 0 where it was missing, (block, columns); None where all were observed.
-            What stands in x at a missing entry was never seen: it takes no part in any error.
+        mask: 1 for an observed entry, 0 for a missing one, (block, columns); None if all were observed. The values
+            of x at missing entries are placeholders and take no part in any error.
     """
 
     x: Float[Tensor, "block columns"]
@@ -36,7 +36,7 @@ class ModelOutput:
     mask: Float[Tensor, "block columns"] | None = None
 
     def first(self, n: int) -> ModelOutput:
-        """The first n rows, on the CPU."""
+        """Return the first n rows, on the CPU."""
         parts: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
         parts = {name: part if part is None else part[:n].cpu() for name, part in parts.items()}
         return ModelOutput(**parts)
@@ -49,7 +49,7 @@ class ModelOutput:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a recipe must know of the data.
+    """The properties of the data that a recipe needs.
 
     Attributes:
         n_columns: the width of model space.
@@ -69,7 +69,7 @@ class Shape:
     dense_sizes: tuple[int, ...] | None = None
 
     def resolved(self, name: str, argument: Any) -> Any:
-        """The sizes that an earlier fit resolved, else the constructor's argument.
+        """Return the sizes that an earlier fit resolved, else the constructor's argument.
 
         Example:
             >>> shape = Shape(784, 8, None, {}, hidden_sizes=(128, 64))
@@ -81,6 +81,6 @@ class Shape:
 
     @classmethod
     def of(cls, preprocessing: Preprocessor, code_size: int, likelihood: dict[str, Any]) -> Shape:
-        """What a recipe must know, of data that went through this preprocessing."""
+        """Return the shape of data with this preprocessing."""
         groups = tuple(tuple(group["columns"]) for group in preprocessing.groups or ())
         return cls(preprocessing.n_columns, code_size, preprocessing.image_shape, likelihood, groups)

@@ -16,29 +16,29 @@ from isthmus.learning.recurrence import RecurrentStack
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DeepRecurrentAutoencoder(StackedAutoencoder):
-    r"""A stack whose layers settle with each other: what is high in it tells what is low what to make of the row.
+    r"""Deep recurrent autoencoder: a stack with top-down feedback between its layers.
 
-        begin:     h_k = s(W_k h_(k-1) + b_k),   k = 1..L,   h_0 = x~
-        a sweep:   h_k <- s( 1/2 (W_k h_(k-1) + b_k) + 1/2 (V_(k+1) h_(k+1) + c_k) ),   down and up again;
-                   h_L <- s(W_L h_(L-1) + b_L)
-        J = E_x E_{x~ ~ C(.|x)} [ mean over sweeps of -log p(x | g(h_L)) ],   g the way down by V_L .. V_1
+        initialise:  h_k = s(W_k h_(k-1) + b_k),   k = 1..L,   h_0 = x~
+        one sweep:   h_k <- s( 1/2 (W_k h_(k-1) + b_k) + 1/2 (V_(k+1) h_(k+1) + c_k) ),   down and up again;
+                     h_L <- s(W_L h_(L-1) + b_L)
+        J = E_x E_{x~ ~ C(.|x)} [ mean over sweeps of -log p(x | g(h_L)) ],   g the decoder V_L .. V_1
 
-    The layers learn one after the other, as those of `StackedAutoencoder`; then their weights are halved, since each
-    layer between hears two, and the whole is trained through the unrolled sweeps to undo a corruption. The parameters
-    are those of a feed-forward stack of the same sizes: the recurrence is depth that costs none. The code is the top
-    layer after the last sweep, and `reconstruct` the way down from it. It is the deterministic relative of a deep
-    Boltzmann machine's mean field.
+    The layers are trained one after the other, as those of `StackedAutoencoder`. Then the weights are halved, since
+    each intermediate layer gets two inputs, and the whole is trained through the unrolled sweeps to undo a corruption.
+    It has the parameters of a feed-forward stack of the same sizes: the recurrence adds depth without parameters. The
+    code is the top layer after the last sweep, and `reconstruct` decodes it. It is the deterministic relative of the
+    mean field of a deep Boltzmann machine.
 
     Args:
-        n_sweeps: T, how often the layers settle; 0 is the feed-forward stack, fine-tuned with its corruption.
-        layers: "denoising" by default; any kind of layer of `StackedAutoencoder` but "rbm".
-        hidden_sizes: units of each layer but the last, lowest first; one at least, or nothing could settle.
+        n_sweeps: T, the number of sweeps; 0 is the feed-forward stack, fine-tuned with its corruption.
+        layers: "denoising" by default; any layer of `StackedAutoencoder` except "rbm".
+        hidden_sizes: units of each layer but the last, lowest first; at least one.
 
-    The other arguments are those of `StackedAutoencoder` and of every kind: see there and `BaseAutoencoder`. The
-    corruption of the lowest layer is that of the whole.
+    The other arguments are those of `StackedAutoencoder` and `BaseAutoencoder`. The corruption of the lowest layer is
+    also that of the whole.
 
     Raises:
-        InputError: at `fit`, for arguments or rows that cannot be used, in one line.
+        InputError: at `fit`, for invalid arguments or rows.
 
     Source: Savard, Reseaux de neurones a relaxation entraines par critere d'autoencodeur debruitant, Universite de
     Montreal (2011); Salakhutdinov & Hinton, Deep Boltzmann machines (2009), for the halved weights.
@@ -53,7 +53,7 @@ class DeepRecurrentAutoencoder(StackedAutoencoder):
         ((200, 8), (200, 64))
     """
 
-    _fine_tuned_after: ClassVar[tuple[str, ...]] = TRAININGS  # the sweeps are learned there and nowhere else
+    _fine_tuned_after: ClassVar[tuple[str, ...]] = TRAININGS  # only fine-tuning trains the sweeps
 
     layers: str = "denoising"
     n_sweeps: int = 3
@@ -67,10 +67,8 @@ class DeepRecurrentAutoencoder(StackedAutoencoder):
         super()._check()
         if self.layers == "rbm":
             raise InputError(
-                "layers='rbm' in a recurrence is the mean field of a deep Boltzmann machine; take kind 'dbm' for that, "
+                "layers='rbm' with recurrence is the mean field of a deep Boltzmann machine; take kind 'dbm' for that, "
                 "or layers='denoising' here"
             )
         if isinstance(self.hidden_sizes, Sized) and len(self.hidden_sizes) == 0:
-            raise InputError(
-                "hidden_sizes=() leaves one layer, which has none above it to settle with; give one size or more"
-            )
+            raise InputError("hidden_sizes=() leaves one layer, and the recurrence needs two; give one size or more")

@@ -1,4 +1,4 @@
-"""The regressor that starts from the code."""
+"""The regressor on the code of an autoencoder."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from isthmus.learning.supervision import Loss, SquaredError
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class CodeRegressor(RegressorMixin, CodePredictor):
-    r"""A regressor that starts from the code which an autoencoder has learned without labels.
+    r"""Regressor on the code of an autoencoder that was trained without labels.
 
         E[y | x] = V h + c,   h = f(x),   J = E_labelled [ 1/2 ||y' - V h - c||^2 ] + w J_autoencoder
 
-    y' is y with mean 0 and variance 1 in each column, so that w means the same whatever the unit of y. Early
-    stopping looks at the squared error of the rows that are held out. What is said of `CodeClassifier` goes for it too.
+    y' is y standardised by column, so that w does not depend on the unit of y. Early stopping monitors the validation
+    squared error. See `CodeClassifier` for the use of rows without labels.
 
     The arguments are those of `CodePredictor`: encoder, start, frozen, hidden_sizes, activation, hidden_noise, dropout,
-    input_dropout, reconstruction_weight, unlabeled (NaN is a natural one), and those of learning.
+    input_dropout, reconstruction_weight, unlabeled (such as NaN), and those of training.
 
     Raises:
-        InputError: at `fit`, labels of another length, missing, or that are no numbers.
+        InputError: at `fit`, labels of another length, missing, or not numeric.
 
     Source: as for `CodeClassifier`.
 
@@ -68,7 +68,7 @@ class CodeRegressor(RegressorMixin, CodePredictor):
             )
 
     def _initial_output(self, scaled: Tensor) -> Float[Tensor, " outputs"]:
-        """The mean of the labels."""
+        """Return the mean of the standardised labels, 0."""
         return torch.zeros(self._n_outputs)
 
     @property
@@ -76,7 +76,7 @@ class CodeRegressor(RegressorMixin, CodePredictor):
         return int(np.size(self.mean_))
 
     def predict(self, X: Any) -> Float[np.ndarray, "n ..."]:
-        """E[y | x] in the unit of y, in the shape that y had."""
+        """Return E[y | x] in the unit of y, in the shape of the training labels."""
         outputs = self._outputs(X)
         return outputs.reshape(len(outputs), *self.mean_.shape) * self.scale_ + self.mean_
 
@@ -91,14 +91,14 @@ class CodeRegressor(RegressorMixin, CodePredictor):
 
 
 def _numbers(y: np.ndarray) -> np.ndarray:
-    """The labels as float64, (n,) or (n, outputs).
+    """Return the labels as float64, (n,) or (n, outputs).
 
     Raises:
-        InputError: what is no number.
+        InputError: a label that is not a number.
     """
     if y.ndim > 2:
-        raise InputError(f"y has the shape {y.shape}; give one number a row, (n,), or several, (n, outputs)")
+        raise InputError(f"y has the shape {y.shape}; give one number per row, (n,), or several, (n, outputs)")
     try:
         return y.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"y holds labels that are no numbers ({error}); use CodeClassifier for classes") from None
+        raise InputError(f"y holds labels that are not numbers ({error}); use CodeClassifier for classes") from None

@@ -1,4 +1,4 @@
-"""What keeps a capable encoder from copying, in any combination: the knobs of the regularised kinds, and their recipe.
+"""The arguments of the regularised kinds, which keep a capable encoder from copying, and their recipe.
 
 A sparse, a denoising and a contractive autoencoder are the same parts with other defaults, so a sparse denoising
 convolutional autoencoder is three arguments and not a class.
@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 
+from isthmus.data.streams import BLOCK_SIZE
 from isthmus.errors import InputError
 from isthmus.estimators.networks import EncoderDecoder, convolutions, perceptrons
 from isthmus.estimators.records import Shape
 from isthmus.learning.objectives import Reconstruction
-from isthmus.learning.rows import Rows, mean_row, sampled_batches
+from isthmus.learning.rows import MAX_SAMPLED_ROWS, Rows, mean_row, sampled_batches
 from isthmus.parts.centred_encoder import CentredMLP, geometric_median, initialize_dictionary
 from isthmus.parts.constraints import dictionary_weight
 from isthmus.parts.corruption_masks import patch_groups
@@ -32,33 +33,38 @@ from isthmus.parts.sparsity import SparseParts, sparse_parts
 
 NETWORKS = ("mlp", "conv")
 
+MAX_MEDIAN_ENTRIES = 2**22
+"""Entries of the rows whose geometric median is taken: 32 MiB in float64."""
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Regularization:
-    """The arguments that say what is wanted of a code besides the reconstruction, whatever makes the code.
+    """The regularisation arguments: corruption, sparsity and contraction, in any combination.
 
     Args:
-        corruption: what is done to the rows before they are encoded while learning: None, or a name of
+        corruption: corruption of the rows in training, before they are encoded: None, or a name of
             `isthmus.parts.corruptions.CORRUPTIONS`, or a callable (x, generator) -> x~ on tensors in model space.
-        corruption_rate: share of the entries (or groups) that "masking", "salt-and-pepper", "groups" and "missing" hit.
-        corruption_scale: the standard deviation of "gaussian", in model space.
-        corruption_groups: lists of columns that "groups" and "missing" hit together; None takes the columns
+        corruption_rate: fraction of the entries (or groups) that "masking", "salt-and-pepper", "groups" and "missing"
+            corrupt.
+        corruption_scale: standard deviation of "gaussian", in model space.
+        corruption_groups: lists of columns that "groups" and "missing" corrupt together; None takes the columns
             of a category, and the patches of an image.
-        corrupted_weight, clean_weight: what the entries that were hit, and the others, count in the criterion.
-        sparsity: what makes the code sparse: None, or a name of `isthmus.parts.sparsity.SPARSITIES`: a prior
-            ("l1", "student-t", "log"), a rate of units ("kl"), or an activation ("topk", "batch-topk", "jumprelu",
-            "gated").
-        sparsity_weight: of the penalty, beside 1/2 ||x - r||^2; "topk" and "batch-topk" have none.
-        target_rate: share of the rows on which a unit shall be active, for "kl" and where `k` is None.
-        k: active units a row, for "topk" and "batch-topk".
-        unit_columns: keep the decoder's columns at norm 1, so that small codes and large columns do not avoid the
-            penalty; None does so for a sparse code under a linear decoder of its own.
-        contraction_weight: of the squared norm of the Jacobian, by row; 0 has none.
-        contraction_order: 1, or 2 to penalise the Hessian too, by the Jacobian's change near the rows.
-        hessian_weight, hessian_scale: of that second term, beside the first, and the distance of "near".
+        corrupted_weight, clean_weight: weights of the corrupted and of the clean entries in the criterion.
+        sparsity: None, or a name of `isthmus.parts.sparsity.SPARSITIES`: a prior ("l1", "student-t", "log"), an
+            activation rate ("kl"), or an activation ("topk", "batch-topk", "jumprelu", "gated").
+        sparsity_weight: weight of the sparsity penalty, relative to 1/2 ||x - r||^2; "topk" and "batch-topk" have
+            no penalty.
+        target_rate: fraction of the rows on which a unit should be active, for "kl" and where `k` is None.
+        k: active units per row, for "topk" and "batch-topk".
+        unit_columns: keep the decoder's columns at norm 1; otherwise small codes and large columns avoid the penalty.
+            None does so for a sparse code with an untied linear decoder.
+        contraction_weight: weight of the squared Frobenius norm of the Jacobian of each row; 0 is off.
+        contraction_order: 1, or 2 to penalise the Hessian too, by the change of the Jacobian near the rows.
+        hessian_weight, hessian_scale: weight of the second-order term relative to the first, and standard deviation
+            of the neighbours.
         contraction_of: "encoder", or "reconstruction" for the Jacobian of r(x).
         contraction_method: "closed" (one layer), "exact", "hutchinson" (random probes), or "auto".
-        n_probes: probes a row of "hutchinson".
+        n_probes: probes per row of "hutchinson".
     """
 
     corruption: str | Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None
@@ -88,7 +94,7 @@ class Regularization:
         corruption: Corruption | None,
         code_activation: str | None,
     ) -> Reconstruction:
-        """The pair's criterion, with all that the arguments want of its code."""
+        """Build the criterion of an encoder and a decoder, with the regularisation that the arguments name."""
         sparse = self._sparse(shape, pair, code_activation)
         if sparse.constraints:
             pair = make_dictionary(pair, likelihood, mask_aware=corruption is not None and corruption.mask_aware)
@@ -102,11 +108,11 @@ class Regularization:
         )  # fmt: skip
 
     def _init_activation(self, code_activation: str | None) -> str:
-        """The activation that the code's units are drawn for."""
+        """Return the activation for which the weights of the code's units are initialised."""
         return code_activation or ("relu" if self.sparsity else "sigmoid")
 
     def _sparse(self, shape: Shape, pair: EncoderDecoder, code_activation: str | None) -> SparseParts:
-        """The activation of the code, and what keeps the code sparse."""
+        """Return the activation of the code and its sparsity penalties and constraints."""
         if self.sparsity is None:
             return SparseParts(self._init_activation(code_activation), {})
         linear = dictionary_weight(pair.decoder) is not None
@@ -117,7 +123,7 @@ class Regularization:
         )  # fmt: skip
 
     def _contraction(self) -> dict[str, Penalty]:
-        """The penalty on the Jacobian, if there is one."""
+        """Return the penalty on the Jacobian, if there is one."""
         check_count("n_probes", self.n_probes)
         if self.contraction_weight == 0:
             return {}
@@ -129,19 +135,19 @@ class Regularization:
         return {"contraction": contraction}
 
     def _corruption(self, shape: Shape) -> Corruption | None:
-        """C(x~ | x), with the groups that the data suggest where none are given."""
+        """Return C(x~ | x); default groups are the columns of a category or the patches of an image."""
         grouped = ("groups", "missing")
         if self.corruption_groups is not None and self.corruption not in grouped:
             raise InputError(
-                f"corruption_groups are hit together by corruption='groups' or 'missing', and found "
-                f"corruption={self.corruption!r}; take one of these, or leave the groups out"
+                f"corruption_groups is for corruption='groups' or 'missing', and corruption={self.corruption!r}; take "
+                "one of these, or leave the groups out"
             )
         if self.corruption is None:
             return None
         if self.corruption == "gaussian" and not self.corrupted_weight == self.clean_weight == 1.0:
             raise InputError(
-                "corruption='gaussian' changes every entry, so corrupted_weight and clean_weight have nothing to tell "
-                "apart; leave both at 1, or take 'masking' or 'salt-and-pepper'"
+                "corruption='gaussian' changes every entry, so corrupted_weight and clean_weight have no effect; leave "
+                "both at 1, or take 'masking' or 'salt-and-pepper'"
             )
         groups = self.corruption_groups
         if groups is None and shape.groups:
@@ -156,18 +162,18 @@ class Regularization:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Regularized(Regularization):
-    """The arguments that the regularised kinds share: the network, and those of `Regularization`.
+    """The arguments of the regularised kinds: the network, and those of `Regularization`.
 
     Args:
-        network: "mlp", perceptrons on flat rows, or "conv", convolutions on images.
+        network: "mlp" on flat rows, or "conv", convolutions on images.
         hidden_sizes: units of the encoder's hidden layers, outermost first, mirrored by the decoder; () is one
-            layer from the input to the code. For "conv" the maps of each convolution, None chooses.
+            layer from the input to the code. For "conv" the channels of each convolution, None chooses.
         dense_sizes: for "conv", units of the dense layers after the convolutions; None chooses.
-        activation: of the hidden layers.
-        code_activation: of the code; None takes what suits the sparsity, "sigmoid" without one.
+        activation: activation of the hidden layers.
+        code_activation: activation of the code; None takes the one of the sparsity, "sigmoid" without one.
         tied: the decoder uses the encoder's transposed weights ("mlp" alone).
         normalization: "batch" or "layer" in the hidden layers, or None.
-        dropout: rate at which hidden units are dropped while learning.
+        dropout: dropout rate of hidden units in training.
     """
 
     network: str = "mlp"
@@ -180,7 +186,7 @@ class Regularized(Regularization):
     dropout: float = 0.0
 
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
-        """Every part that the arguments ask for, around one pair of maps."""
+        """Build every part that the arguments name, around one encoder and decoder."""
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         corruption = self._corruption(shape)
         pair = self._pair(shape, likelihood, corruption, generator)
@@ -190,7 +196,7 @@ class Regularized(Regularization):
     def _pair(
         self, shape: Shape, likelihood: Likelihood, corruption: Corruption | None, generator: torch.Generator
     ) -> EncoderDecoder:
-        """Encoder and decoder."""
+        """Build encoder and decoder."""
         check_choice("network", self.network, NETWORKS)
         options: dict[str, Any] = {
             "activation": self.activation, "normalization": self.normalization, "dropout": self.dropout,
@@ -214,9 +220,9 @@ class Regularized(Regularization):
 
 
 def make_dictionary(pair: EncoderDecoder, likelihood: Likelihood, *, mask_aware: bool) -> EncoderDecoder:
-    """The pair as a dictionary and what looks for its atoms: unit columns, rows seen from the decoder's bias.
+    """Initialise the decoder as a dictionary with unit columns, and the encoder as its transpose.
 
-    An encoder that is told which entries it may look at sees them as they are.
+    The encoder gets rows minus the decoder's bias; a mask-aware encoder gets them as they are.
     """
     initialize_dictionary(pair.encoder, pair.decoder)
     if mask_aware or not isinstance(pair.encoder, MLP):
@@ -225,9 +231,16 @@ def make_dictionary(pair: EncoderDecoder, likelihood: Likelihood, *, mask_aware:
 
 
 def median_row(rows: Rows) -> Float[torch.Tensor, " columns"]:
-    """The geometric median of at most `SURVEYED` rows, with the column's mean where nothing was observed."""
-    mean = mean_row(rows)
-    whole = (
-        batch.x if batch.mask is None else torch.where(batch.mask > 0, batch.x, mean) for batch in sampled_batches(rows)
-    )
-    return geometric_median(torch.cat(list(whole)))
+    """The geometric median of some evenly spaced rows, with the column's mean where nothing was observed.
+
+    It is the median of as many rows as have `MAX_MEDIAN_ENTRIES` entries together, but of `BLOCK_SIZE` rows at least
+    and of `MAX_SAMPLED_ROWS` at most. In memory are these rows in float64, and one block of at most 1,024 rows.
+    """
+    n_rows = min(len(rows), MAX_SAMPLED_ROWS, max(MAX_MEDIAN_ENTRIES // rows.n_columns, BLOCK_SIZE))
+    mean = torch.zeros(()) if rows.batch(torch.arange(1)).mask is None else mean_row(rows)
+    whole, first = torch.empty(n_rows, rows.n_columns, dtype=torch.float64), 0
+    for batch in sampled_batches(rows, n_rows):
+        x = batch.x if batch.mask is None else torch.where(batch.mask > 0, batch.x, mean)
+        whole[first : first + len(x)] = x
+        first += len(x)
+    return geometric_median(whole).float()

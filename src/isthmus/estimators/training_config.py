@@ -1,4 +1,4 @@
-"""How long and in what batches an estimator learns where its user did not say."""
+"""Default epochs and batch sizes of an estimator."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ import numpy as np
 from isthmus.learning.trainer import TrainingConfig
 
 DEFAULT_STEPS = 4000
-"""Steps of the optimiser that small data are given by default; large data take twenty epochs."""
+"""Default optimiser steps on small data; large data get twenty epochs."""
 
 
 def training_config_for(estimator: Any, n_rows: int, checkpoint_every: float = 60.0) -> TrainingConfig:
-    """The settings of learning from an estimator's arguments: batches of about a fortieth of the rows, between 16 and
-    256, and as many epochs as make about `DEFAULT_STEPS` steps, between 20 and 250.
+    """Return the training configuration of an estimator's arguments.
+
+    By default batches have about a fortieth of the rows, between 16 and 256, and as many epochs are run as make about
+    `DEFAULT_STEPS` steps, between 20 and 250.
 
     Args:
-        estimator: with the arguments of learning that `BaseAutoencoder` has.
-        n_rows: rows that are learned from.
-        checkpoint_every: seconds.
+        estimator: with the training arguments of `BaseAutoencoder`.
+        n_rows: number of training rows.
+        checkpoint_every: seconds between checkpoints.
 
     Example:
         >>> from isthmus import Autoencoder

@@ -1,1 +1,1 @@
-"""How good a code is: against principal components, for a classifier, and in the doctor's plain words."""
+"""Evaluation of fitted models: reconstruction, codes, dictionaries, likelihood, and the doctor's findings."""

@@ -1,10 +1,10 @@
-"""Principal components: the best linear autoencoder of a size, which every other kind is measured against.
+"""Principal component analysis (PCA), the best linear autoencoder of a given size: the baseline of every other kind.
 
-Three ways to the same components, by the shape of the data; all read blocks of rows and never the whole:
+The shape of the data selects one of three algorithms. Each reads the rows in blocks:
 
     few rows        eigenvectors of the Gram matrix X X^T, one pass
     few columns     eigenvectors of the covariance X^T X, one pass
-    both many       a block Krylov subspace of the covariance, then Rayleigh-Ritz in it: POWERS + 1 passes
+    otherwise       a block Krylov subspace of the covariance, then Rayleigh-Ritz in it: KRYLOV_POWERS + 1 passes
 """
 
 from __future__ import annotations
@@ -26,29 +26,30 @@ from isthmus.errors import InputError
 from isthmus.evaluation.residuals import squared_residuals
 
 MAX_COVARIANCE_COLUMNS = 2048
-"""Columns up to which the covariance is formed: 32 MiB, and a second or two for its eigenvectors."""
+"""Largest number of columns for which the covariance is formed: 32 MiB, and its eigenvectors take one to two
+seconds."""
 
 MAX_GRAM_ROWS = 2048
-"""Rows up to which the Gram matrix is formed instead, where there are fewer rows than columns."""
+"""Largest number of rows for which the Gram matrix is formed instead, if there are fewer rows than columns."""
 
 MAX_GRAM_ENTRIES = 2**24
-"""Numbers of x that may be held at once for a Gram matrix: 128 MiB in float64."""
+"""Largest number of entries of x in memory for a Gram matrix: 128 MiB in float64."""
 
 KRYLOV_POWERS = 3
-"""Multiplications by the covariance that span the Krylov subspace. On photographs and texts the squared error
+"""Number of multiplications by the covariance that span the Krylov subspace. On photographs and texts the squared error
 is then within 0.1% of the exact one; see the tests."""
 
 OVERSAMPLING = 10
-"""Directions drawn beyond those asked for, as Halko, Martinsson & Tropp (2011), section 4.2, advise (5 or 10)."""
+"""Number of additional random directions, as Halko, Martinsson & Tropp (2011), section 4.2, advise (5 or 10)."""
 
 SHIFT_ROWS = 1024
-"""Rows whose mean all sums are taken around."""
+"""Number of rows whose mean is subtracted before sums are accumulated."""
 
 ROWS_AT_ONCE = 4096
-"""Rows of which a residual is held at once."""
+"""Number of rows whose residuals are in memory at the same time."""
 
 Blocks = Callable[[], Iterator[Float[Tensor, "block columns"]]]
-"""The rows, block by block, as often as it is called."""
+"""Returns a new iterator over the blocks of rows at each call."""
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -57,16 +58,16 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 class PrincipalComponents:
     r"""Principal component analysis as an autoencoder: h = W (x - mu),  r = mu + W^T h.
 
-    No linear autoencoder with `code_size` units has a smaller squared error on the rows it was learned from.
+    No linear autoencoder with `code_size` units has a smaller squared error on the training rows.
 
     Attributes:
         mean: mu, (columns,), float32.
-        components: W, (code_size, columns), float32: orthonormal rows by falling variance; in each the entry
-            of largest magnitude is positive.
+        components: W, (code_size, columns), float32: orthonormal rows in order of decreasing variance; the entry of
+            largest magnitude in each row is positive.
         explained_variance: the variance along each component, (code_size,), with divisor n - 1.
-        noise_variance: the mean variance of the columns - code_size directions left out: sigma^2 of
-            probabilistic PCA; 0 where none is left out.
-        n_rows: how many rows they were learned from.
+        noise_variance: the mean variance of the (columns - code_size) discarded directions: sigma^2 of
+            probabilistic PCA; 0 if none is discarded.
+        n_rows: the number of training rows.
 
     Source: Baldi & Hornik, Neural networks and principal component analysis (1989); Deep Learning, section 14.1;
         Tipping & Bishop, Probabilistic principal component analysis (1999), equation 8.
@@ -88,31 +89,31 @@ class PrincipalComponents:
 
     @property
     def code_size(self) -> int:
-        """How many components were kept."""
+        """The number of components."""
         return len(self.components)
 
     @property
     def total_variance(self) -> float:
-        """The variance summed over all directions, kept and left out."""
+        """The variance summed over all directions, including the discarded ones."""
         n_left_out = len(self.mean) - self.code_size
         return float(self.explained_variance.double().sum()) + n_left_out * self.noise_variance
 
     def encode(
         self, x: Float[Tensor, "batch columns"], mask: Float[Tensor, "batch columns"] | None = None
     ) -> Float[Tensor, "batch code_size"]:
-        """h = W (x - mu), in the precision of x; an entry that is missing (mask 0) stands at its mean."""
+        """Compute h = W (x - mu) in the precision of x; a missing entry (mask 0) is replaced by its column mean."""
         centred = x - self.mean.to(x)
         return (centred if mask is None else centred.masked_fill(mask == 0, 0.0)) @ self.components.to(x).T
 
     def decode(self, code: Float[Tensor, "batch code_size"]) -> Float[Tensor, "batch columns"]:
-        """r = mu + W^T h, in the precision of the code."""
+        """Compute r = mu + W^T h in the precision of the code."""
         return self.mean.to(code) + code @ self.components.to(code)
 
     def squared_error(
         self, x: Float[Tensor, "batch columns"], mask: Float[Tensor, "batch columns"] | None = None
     ) -> Float[Tensor, " batch"]:
-        """||x - r||^2 of each row, summed over its observed columns, in the units of x squared."""
-        # Of the residual itself: ||x - mu||^2 - ||h||^2 would cancel where the error is small.
+        """Compute ||x - r||^2 of each row, summed over its observed columns, in the units of x squared."""
+        # Sum the residuals themselves: ||x - mu||^2 - ||h||^2 loses all digits if the error is small.
         parts = x.split(ROWS_AT_ONCE)
         masks = [None] * len(parts) if mask is None else mask.split(ROWS_AT_ONCE)
         residuals = (
@@ -122,7 +123,7 @@ class PrincipalComponents:
         return torch.cat([squares.sum(1) for squares in residuals])
 
     def truncated(self, code_size: int) -> PrincipalComponents:
-        """The first `code_size` components alone: what `principal_components` gives for that size."""
+        """Return the first `code_size` components: the result of `principal_components` for that size."""
         n_components = min(code_size, self.code_size)
         dropped = float(self.explained_variance[n_components:].double().sum())
         n_left_out = len(self.mean) - n_components
@@ -133,20 +134,20 @@ class PrincipalComponents:
         )
 
     def size_for(self, share: float) -> int:
-        """The fewest components that carry `share` of the total variance; all that were kept if these do not."""
+        """Return the smallest number of components that explain `share` of the total variance, at most `code_size`."""
         carried = self.explained_variance.double().cumsum(0)
-        # A part in a million of slack: with share 1 rounding must not ask for a component more.
+        # A relative tolerance of 1e-6: with share = 1, rounding must not add a component.
         enough = carried >= share * self.total_variance * (1 - 1e-6)
         return int(enough.to(torch.uint8).argmax()) + 1 if bool(enough.any()) else max(1, self.code_size)
 
     def to_file(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON-able data that `from_file` rebuilds them from."""
+        """Return the tensors and the JSON-serialisable data that `from_file` reads."""
         tensors = {name: getattr(self, name) for name in ("mean", "components", "explained_variance")}
         return tensors, {"noise_variance": self.noise_variance, "n_rows": self.n_rows}
 
     @classmethod
     def from_file(cls, tensors: dict[str, Tensor], config: dict[str, Any]) -> PrincipalComponents:
-        """The components that `to_file` described."""
+        """Rebuild the components from the output of `to_file`."""
         return cls(
             tensors["mean"], tensors["components"], tensors["explained_variance"],
             float(config["noise_variance"]), int(config["n_rows"]),
@@ -155,12 +156,12 @@ class PrincipalComponents:
 
 @dataclass(frozen=True)
 class _Spectrum:
-    """Eigenvectors of the scatter X^T X of centred rows: what each of the three ways ends in.
+    """Eigenvectors of the scatter matrix X^T X of centred rows, the result of each of the three algorithms.
 
     Attributes:
         mean: (columns,).
-        values: eigenvalues by falling size, (kept,).
-        vectors: their vectors, (columns, kept).
+        values: the largest eigenvalues in decreasing order, (components,).
+        vectors: their eigenvectors, (columns, components).
         total: the trace, the sum of all eigenvalues.
         n_rows: the number of rows.
     """
@@ -174,24 +175,24 @@ class _Spectrum:
 
 @torch.no_grad()
 def principal_components(blocks: Blocks, n_columns: int, code_size: int) -> PrincipalComponents:
-    """The first principal components of rows that are read block by block.
+    """Compute the first principal components of rows that are read in blocks.
 
-    Exact for up to `MAX_COVARIANCE_COLUMNS` columns, and for wider data of up to `MAX_GRAM_ROWS` rows (fewer where
-    these would be more than `MAX_GRAM_ENTRIES` numbers). Beyond that a randomised Krylov method, always with the same
-    random vectors, reads the rows `KRYLOV_POWERS` + 1 times, and holds about `KRYLOV_POWERS` * (code_size +
-    `OVERSAMPLING`) vectors of a row's width. Sums are taken in float64 around the mean of the first rows, so that
-    columns far from zero lose nothing.
+    The result is exact for up to `MAX_COVARIANCE_COLUMNS` columns, and for wider data of up to `MAX_GRAM_ROWS` rows
+    with at most `MAX_GRAM_ENTRIES` entries. Larger data is treated by a randomised Krylov method with a fixed seed,
+    which reads the rows `KRYLOV_POWERS` + 1 times and stores about `KRYLOV_POWERS` * (code_size + `OVERSAMPLING`)
+    vectors of length n_columns. Sums are accumulated in float64 after the mean of the first rows is subtracted, so that
+    columns far from zero lose no precision.
 
     Args:
-        blocks: gives the rows anew at each call, in blocks (block, columns) of any size.
-        n_columns: the width of a row.
-        code_size: how many components; at most min(rows, columns) are found.
+        blocks: returns an iterator over the rows at each call, in blocks (block, columns) of any size.
+        n_columns: the number of columns.
+        code_size: the number of components; at most min(rows, columns) are returned.
 
     Returns:
         The components, their variances and the mean, as float32.
 
     Raises:
-        InputError: no rows, blocks of another width, values that are not finite.
+        InputError: there are no rows, a block has another width, or a value is not finite.
 
     Source: Halko, Martinsson & Tropp, Finding structure with randomness (2011), section 4.5; Musco & Musco,
         Randomized block Krylov methods for stronger and faster approximate SVD (2015), algorithm 2.
@@ -199,7 +200,7 @@ def principal_components(blocks: Blocks, n_columns: int, code_size: int) -> Prin
     n_gram_rows = min(n_columns, MAX_GRAM_ROWS, max(1, MAX_GRAM_ENTRIES // n_columns))
     first_rows = _first_rows(blocks(), n_columns, n_gram_rows + 1)
     if len(first_rows) == 0:
-        raise InputError("there are no rows to find principal components of; give at least one")
+        raise InputError("there are no rows to find principal components of; pass at least one")
     if len(first_rows) <= n_gram_rows:
         return _components(_from_gram(first_rows, code_size), code_size)
     shift = _centre(first_rows[:SHIFT_ROWS])
@@ -208,19 +209,20 @@ def principal_components(blocks: Blocks, n_columns: int, code_size: int) -> Prin
 
 
 def suggested_code_size(blocks: Blocks, n_columns: int, share: float = 0.9, largest: int = 32) -> int:
-    """The fewest principal components that carry `share` of the variance, between 1 and min(largest, columns).
+    """Return the smallest number of principal components that explain `share` of the variance.
 
-    Wider data than `MAX_COVARIANCE_COLUMNS` columns is judged by its first rows, at most 2,000 of them: a spectrum's
-    bulk needs no more, and their Gram matrix costs one short pass.
+    The result lies between 1 and min(largest, columns). If there are more than `MAX_COVARIANCE_COLUMNS` columns, only
+    the first rows (at most 2,000) are used: they determine the large eigenvalues well enough, and their Gram matrix is
+    cheap.
 
     Args:
-        blocks: gives the rows anew at each call, in blocks (block, columns).
-        n_columns: the width of a row.
-        share: of the variance, in (0, 1].
-        largest: the answer is never larger.
+        blocks: returns an iterator over the rows at each call, in blocks (block, columns).
+        n_columns: the number of columns.
+        share: the fraction of the variance to explain, in (0, 1].
+        largest: the upper bound of the result.
 
     Raises:
-        InputError: no rows, blocks of another width, values that are not finite.
+        InputError: there are no rows, a block has another width, or a value is not finite.
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)
@@ -236,7 +238,7 @@ def suggested_code_size(blocks: Blocks, n_columns: int, share: float = 0.9, larg
 
 
 def _checked(blocks: Iterator[Tensor], n_columns: int) -> Iterator[Tensor]:
-    """The blocks on the CPU; another width is refused."""
+    """Yield the blocks on the CPU; raise InputError for a block of another width."""
     for block in blocks:
         if block.ndim != 2 or block.shape[1] != n_columns:
             raise InputError(f"a block of rows has shape {tuple(block.shape)}; blocks must be (rows, {n_columns})")
@@ -244,7 +246,7 @@ def _checked(blocks: Iterator[Tensor], n_columns: int) -> Iterator[Tensor]:
 
 
 def _first_rows(blocks: Iterator[Tensor], n_columns: int, n_wanted: int) -> Tensor:
-    """The first `n_wanted` rows, or all where there are fewer."""
+    """Return the first `n_wanted` rows, or all rows if there are fewer."""
     found, n_found = [torch.empty(0, n_columns)], 0
     for block in _checked(blocks, n_columns):
         found.append(block[: n_wanted - n_found])
@@ -255,35 +257,39 @@ def _first_rows(blocks: Iterator[Tensor], n_columns: int, n_wanted: int) -> Tens
 
 
 def _centre(rows: Tensor) -> Array:
-    """The mean of some rows, (columns,), in float64."""
+    """Compute the mean of some rows, (columns,), in float64."""
     return _finite(rows.mean(0, dtype=torch.float64).numpy())
 
 
 def _finite(mean: Array) -> Array:
-    """The same mean; one that is not finite tells that some row is not."""
+    """Return the mean, or raise InputError if it is not finite: then some row is not."""
     if not np.isfinite(mean).all():
         column = int(np.flatnonzero(~np.isfinite(mean))[0])
         raise InputError(
             f"column {column} of model space holds values that are not finite; "
-            "fill or drop missing and infinite values before principal components are taken"
+            "fill in or drop missing and infinite values before the PCA"
         )
     return mean
 
 
 def _shifted(block: Tensor, shift: Array) -> Array:
-    """The rows minus `shift`, (rows, columns), in float64."""
-    # By NumPy, on one thread: torch's threads spin on after a copy and keep the cores from the product.
+    """Return the rows minus `shift`, (rows, columns), in float64."""
+    # NumPy uses one thread here. The threads of torch keep spinning after a copy and slow down the product that
+    # follows.
     rows = block.numpy().astype(np.float64)
     rows -= shift
     return rows
 
 
 def _largest(matrix: Array, n_wanted: int) -> tuple[Array, Array]:
-    """The largest eigenvalues of a symmetric matrix by falling size, and their vectors; reads the lower triangle."""
+    """Return the largest eigenvalues of a symmetric matrix, in decreasing order, and their eigenvectors.
+
+    Only the lower triangle of the matrix is read.
+    """
     n = len(matrix)
     subset = None if n_wanted >= n else (n - n_wanted, n - 1)
-    # LAPACK's tridiagonalisation is bound by memory: threads gain little, and where other processes hold the
-    # cores they wait for each other (measured: 20 s instead of 1.2 s). Small matrices never start threads.
+    # The tridiagonalisation in LAPACK is limited by memory bandwidth. More threads gain little, and on a busy machine
+    # they wait for each other (measured: 20 s instead of 1.2 s). Small matrices never start threads.
     limit = threadpool_limits(1, user_api="blas") if n > 256 else nullcontext()
     with limit:
         values, vectors = eigh(matrix, lower=True, subset_by_index=subset, overwrite_a=True, check_finite=False)
@@ -291,7 +297,7 @@ def _largest(matrix: Array, n_wanted: int) -> tuple[Array, Array]:
 
 
 def _from_gram(first_rows: Tensor, code_size: int) -> _Spectrum:
-    """X X^T = U S U^T, so X^T X has the values S, and vectors along X^T U."""
+    """Compute the spectrum from X X^T = U S U^T: X^T X has the eigenvalues S and the eigenvectors X^T U."""
     mean = _centre(first_rows)
     x = _shifted(first_rows, mean)
     gram = x @ x.T
@@ -301,7 +307,7 @@ def _from_gram(first_rows: Tensor, code_size: int) -> _Spectrum:
 
 
 def _from_covariance(blocks: Blocks, shift: Array, code_size: int) -> _Spectrum:
-    """X^T X around the mean, by sums around a shift near the mean: X^T X = S^T S - n (mu - s)(mu - s)^T."""
+    """Compute X^T X about the mean from sums about a shift s near the mean: X^T X = S^T S - n (mu - s)(mu - s)^T."""
     n_rows, total = 0, np.zeros_like(shift)
     scatter = np.zeros((len(shift), len(shift)), order="F")
     for block in _checked(blocks(), len(shift)):
@@ -309,7 +315,7 @@ def _from_covariance(blocks: Blocks, shift: Array, code_size: int) -> _Spectrum:
             x = _shifted(part, shift)
             n_rows += len(x)
             total += x.sum(0)
-            # A symmetric product takes half the multiplications; it fills the lower triangle alone.
+            # A symmetric rank-k update takes half the multiplications and fills only the lower triangle.
             scatter = dsyrk(1.0, x.T, beta=1.0, c=scatter, lower=1, overwrite_c=1)
     offset = _finite(total / n_rows)
     scatter -= n_rows * np.outer(offset, offset)
@@ -319,8 +325,8 @@ def _from_covariance(blocks: Blocks, shift: Array, code_size: int) -> _Spectrum:
 
 
 def _from_krylov(blocks: Blocks, shift: Array, code_size: int) -> _Spectrum:
-    """Rayleigh-Ritz in the span of C G, C^2 G, ..., C^q G, where C = X^T X and G is drawn."""
-    # Always the same draws: the yardstick should not change with the seed of what it measures.
+    """Apply Rayleigh-Ritz in the span of C G, C^2 G, ..., C^q G, where C = X^T X and G is random."""
+    # A fixed seed: the baseline must not depend on the seed of the model that is compared with it.
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(len(shift), code_size + OVERSAMPLING, generator=generator)
     krylov: list[Tensor] = []
@@ -341,7 +347,7 @@ def _from_krylov(blocks: Blocks, shift: Array, code_size: int) -> _Spectrum:
 def _times_scatter(
     blocks: Blocks, shift: Array, directions: Float[Tensor, "columns directions"]
 ) -> tuple[Array, float, int, Float[Tensor, "columns directions"]]:
-    """One pass: the mean, the trace of the scatter, the number of rows, and the scatter times the directions."""
+    """Compute mean, trace of the scatter, number of rows, and scatter times directions, in one pass."""
     n_rows, squares = 0, 0.0
     near = torch.from_numpy(shift).float()
     total = torch.zeros(len(shift), dtype=torch.float64)
@@ -359,10 +365,10 @@ def _times_scatter(
 
 
 def _components(spectrum: _Spectrum, code_size: int) -> PrincipalComponents:
-    """The record: at most min(rows, columns) components, orthonormal, each with a sign of its own."""
+    """Return at most min(rows, columns) orthonormal components with a unique sign each."""
     n_rows, n_columns = spectrum.n_rows, len(spectrum.mean)
     n_components = min(code_size, n_rows, n_columns, len(spectrum.values))
-    # Directions without variance have no vector of their own: the factorisation completes the basis there.
+    # Eigenvectors of zero variance are arbitrary; the QR factorisation completes the orthonormal basis.
     vectors = np.linalg.qr(spectrum.vectors[:, :n_components])[0]
     largest = vectors[np.abs(vectors).argmax(0), np.arange(n_components)]
     vectors = vectors * np.where(largest < 0, -1.0, 1.0)

@@ -1,6 +1,6 @@
-"""Dictionaries, which decoders linear in the code have: compared with one another, sorted and pruned.
+"""Comparison, sorting and pruning of dictionaries, the weight matrices of decoders that are linear in the code.
 
-A dictionary is a matrix of atoms, (n_atoms, n_columns): what one unit of the code adds to a row.
+A dictionary is a matrix (n_atoms, n_columns). Each of its rows is an atom: the contribution of one unit of the code.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from torch import Tensor
 from isthmus.errors import InputError
 
 ATOMS_AT_ONCE = 1024
-"""True atoms whose cosines with all learned ones are held at once by `mean_max_cosine`."""
+"""Number of true atoms whose cosines with all learned atoms are in memory at the same time."""
 
 RECOVERY_COSINE = 0.9
-"""The cosine from which a true atom counts as found, as Sharkey et al. count it."""
+"""Smallest cosine at which a true atom counts as recovered, as in Sharkey et al."""
 
 Dictionary = ArrayLike | Float[Tensor, "atoms columns"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much of a true dictionary a learned one holds.
+    """Similarity of a learned dictionary to a true one.
 
     Attributes:
         mean_max_cosine: see `mean_max_cosine`: several true atoms may share one learned atom.
-        mean_matched_cosine: the mean of `cosines`: each learned atom serves one true atom (the "MCC" of the field).
-        recovered: the share of true atoms whose nearest learned atom has a cosine above `RECOVERY_COSINE`.
-        pairs: numbers of a true and of a learned atom, (matched, 2), in the order of the true ones.
-        cosines: of these pairs, (matched,).
+        mean_matched_cosine: the mean of `cosines`: each learned atom is matched to one true atom (known as MCC).
+        recovered: the fraction of true atoms whose most similar learned atom has a cosine above `RECOVERY_COSINE`.
+        pairs: the index of a true atom and of a learned atom, (matched, 2), in the order of the true atoms.
+        cosines: the cosines of these pairs, (matched,).
     """
 
     mean_max_cosine: float
@@ -44,23 +44,23 @@ class Comparison:
 
 
 def mean_max_cosine(true: Dictionary, learned: Dictionary, *, signed: bool = True) -> float:
-    r"""How near the nearest learned atom is to each true one, as a cosine, averaged over the true atoms.
+    r"""Compute the mean over the true atoms of the largest cosine with a learned atom (MMCS).
 
         MMCS(D, F) = 1/n sum_i max_j  <d_i, f_j> / (||d_i|| ||f_j||)
 
-    Not symmetric: with the arguments exchanged it says how many of the learned atoms are true ones.
+    The measure is not symmetric: with the arguments exchanged it measures which learned atoms are true atoms.
 
     Args:
-        true: D, (n, columns), of any length each; an atom of zeros has the cosine 0 with every other.
+        true: D, (n, columns); the atoms may have any norm; a zero atom has cosine 0 with every other atom.
         learned: F, (m, columns).
-        signed: whether an atom and its negative differ, as they do for codes that are never negative;
-            False takes magnitudes of the cosines.
+        signed: True if an atom and its negative are different, as they are for non-negative codes; False uses the
+            absolute values of the cosines.
 
     Returns:
-        A number in [-1, 1], 1 where every true atom was found.
+        A number in [-1, 1]; 1 if every true atom was found.
 
     Raises:
-        InputError: a dictionary that is no matrix, is empty or is not finite; another number of columns.
+        InputError: a dictionary is not a matrix, is empty or is not finite; the numbers of columns differ.
 
     Source: Sharkey, Braun & Millidge, Taking features out of superposition with sparse autoencoders (2022).
 
@@ -74,25 +74,25 @@ def mean_max_cosine(true: Dictionary, learned: Dictionary, *, signed: bool = Tru
 def match(
     true: Dictionary, learned: Dictionary, *, signed: bool = True
 ) -> tuple[Int[np.ndarray, "matched 2"], Float[np.ndarray, " matched"]]:
-    r"""The one-to-one pairing of atoms with the largest sum of cosines (Hungarian matching).
+    r"""Compute the one-to-one matching of atoms with the largest sum of cosines (Hungarian algorithm).
 
         max over injective p of  sum_i  <d_i, f_p(i)> / (||d_i|| ||f_p(i)||)
 
-    Holds all n * m cosines at once.
+    All n * m cosines are in memory at the same time.
 
     Args:
         true: D, (n, columns).
-        learned: F, (m, columns); of the larger dictionary some atoms stay without a partner.
+        learned: F, (m, columns); some atoms of the larger dictionary stay unmatched.
         signed: see `mean_max_cosine`.
 
     Returns:
-        Pairs (number of a true atom, number of a learned atom), (min(n, m), 2), in the order of the true atoms;
-        and their cosines, float64; magnitudes where not `signed`.
+        The pairs (index of a true atom, index of a learned atom), (min(n, m), 2), in the order of the true atoms, and
+        their cosines, float64; absolute values if not `signed`.
 
     Raises:
         InputError: see `mean_max_cosine`.
 
-    Source: Kuhn, The Hungarian method for the assignment problem (1955), as scipy solves it.
+    Source: Kuhn, The Hungarian method for the assignment problem (1955); computed by scipy.
 
     Example:
         >>> pairs, cosines = match([[1.0, 0.0], [0.0, 1.0]], [[0.0, 3.0], [2.0, 0.0], [1.0, 1.0]])
@@ -105,9 +105,9 @@ def match(
 
 
 def compare_dictionaries(true: Dictionary, learned: Dictionary, *, signed: bool = True) -> Comparison:
-    """All that is said of a learned dictionary beside the true one; see `Comparison`.
+    """Compute all measures of `Comparison` for a learned and a true dictionary.
 
-    Args and errors are those of `mean_max_cosine` and `match`.
+    Arguments and errors are those of `mean_max_cosine` and `match`.
 
     Example:
         >>> found = compare_dictionaries([[1.0, 0.0], [0.0, 1.0]], [[0.0, 3.0], [0.1, 1.0]])
@@ -121,17 +121,17 @@ def compare_dictionaries(true: Dictionary, learned: Dictionary, *, signed: bool 
 
 
 def sorted_atoms(dictionary: Dictionary, use: ArrayLike) -> Int[np.ndarray, " atoms"]:
-    r"""Numbers of the atoms by how much of the reconstruction they carry, the largest first.
+    r"""Return the indices of the atoms by their contribution to the reconstruction, the largest first.
 
         use_j ||d_j||^2
 
     Args:
         dictionary: D, (n_atoms, n_columns).
-        use: by unit of the code: the mean of h_j^2 gives the mean of ||h_j d_j||^2, the share of rows in which
-            the unit is active merely counts (with atoms of one length the order is by that share).
+        use: one number per unit of the code. The mean of h_j^2 orders the atoms by the mean of ||h_j d_j||^2; the
+            activation rate orders atoms of equal norm by that rate.
 
     Raises:
-        InputError: no matrix of finite numbers; another number of uses than of atoms.
+        InputError: the dictionary is not a matrix of finite numbers; `use` has another length.
 
     Example:
         >>> sorted_atoms([[1.0, 0.0], [2.0, 0.0], [1.0, 1.0]], [0.5, 0.5, 0.0]).tolist()
@@ -142,15 +142,15 @@ def sorted_atoms(dictionary: Dictionary, use: ArrayLike) -> Int[np.ndarray, " at
 
 
 def used_atoms(dictionary: Dictionary, rates: ArrayLike, least: float = 0.0) -> Bool[np.ndarray, " atoms"]:
-    """Which atoms to keep: those longer than zero whose unit is active in more than `least` of the rows.
+    """Return True for each non-zero atom whose unit is active in more than `least` of the rows.
 
-    `dictionary[used_atoms(dictionary, rates)]` is pruned of dead atoms: no row is reconstructed any differently
-    where `least` is 0.
+    `dictionary[used_atoms(dictionary, rates)]` is the dictionary without dead atoms. If `least` is 0, the
+    reconstructions do not change.
 
     Args:
         dictionary: D, (n_atoms, n_columns).
-        rates: the share of rows in which each unit is active, (n_atoms,).
-        least: share of rows.
+        rates: the fraction of rows in which each unit is active, (n_atoms,).
+        least: a fraction of the rows.
 
     Raises:
         InputError: see `sorted_atoms`.
@@ -164,23 +164,23 @@ def used_atoms(dictionary: Dictionary, rates: ArrayLike, least: float = 0.0) -> 
 
 
 def _unit_norm_atoms(true: Dictionary, learned: Dictionary) -> tuple[np.ndarray, np.ndarray]:
-    """Both dictionaries as unit atoms, in float64."""
+    """Return both dictionaries with atoms of unit norm, in float64."""
     first, second = _matrix(true, "the true dictionary"), _matrix(learned, "the learned dictionary")
     if first.shape[1] != second.shape[1]:
         raise InputError(
             f"the true dictionary has {first.shape[1]} columns and the learned one {second.shape[1]}; "
-            "compare dictionaries of the same rows"
+            "the numbers must be equal"
         )
-    return _units(first), _units(second)
+    return _normalized(first), _normalized(second)
 
 
 def _matrix(dictionary: Dictionary, name: str) -> Float[np.ndarray, "atoms columns"]:
     numbers = dictionary.detach().cpu().numpy() if isinstance(dictionary, Tensor) else dictionary
     atoms = np.asarray(numbers, np.float64)
     if atoms.ndim != 2 or atoms.size == 0:
-        raise InputError(f"{name} has shape {atoms.shape}; give a matrix (n_atoms, n_columns) with an atom a line")
+        raise InputError(f"{name} has shape {atoms.shape}; pass a matrix (n_atoms, n_columns), one atom per row")
     if not np.isfinite(atoms).all():
-        raise InputError(f"{name} holds values that are not finite, first in atom {_first_bad(atoms)}")
+        raise InputError(f"{name}: atom {_first_bad(atoms)} holds values that are not finite; remove or replace them")
     return atoms
 
 
@@ -191,12 +191,12 @@ def _first_bad(atoms: np.ndarray) -> int:
 def _uses(use: ArrayLike, n_atoms: int) -> Float[np.ndarray, " atoms"]:
     uses = np.asarray(use, np.float64)
     if uses.shape != (n_atoms,):
-        raise InputError(f"the uses have shape {uses.shape} for {n_atoms} atoms; give one number an atom")
+        raise InputError(f"one number per atom is needed, shape ({n_atoms},); found shape {uses.shape}")
     return uses
 
 
-def _units(atoms: Float[np.ndarray, "atoms columns"]) -> Float[np.ndarray, "atoms columns"]:
-    # Divided by the largest entry first: squares of very small or very large atoms would vanish or overflow.
+def _normalized(atoms: Float[np.ndarray, "atoms columns"]) -> Float[np.ndarray, "atoms columns"]:
+    # Divide by the largest entry first: the squares of very small or very large atoms would underflow or overflow.
     largest = np.abs(atoms).max(1, keepdims=True)
     scaled = atoms / np.where(largest > 0, largest, 1)
     length = np.linalg.norm(scaled, axis=1, keepdims=True)
@@ -209,6 +209,6 @@ def _cosines(true: np.ndarray, learned: np.ndarray, signed: bool) -> Float[np.nd
 
 
 def _nearest(true: np.ndarray, learned: np.ndarray, signed: bool) -> Float[np.ndarray, " true"]:
-    """The largest cosine of each true atom, never holding all of them."""
+    """Compute the largest cosine of each true atom without storing all cosines."""
     parts = [true[start : start + ATOMS_AT_ONCE] for start in range(0, len(true), ATOMS_AT_ONCE)]
     return np.concatenate([_cosines(part, learned, signed).max(1) for part in parts])

@@ -1,12 +1,12 @@
-"""The doctor: looks at a finished fit and says in plain words what went wrong and what to do about it.
+"""The doctor: rules that detect common problems of a fit and advise what to do.
 
-Each rule is a function of the facts that gives a finding or None; `RULES` is the table of them.
+Each rule is a function of `FitFacts` that returns a `Finding` or None; `RULES` is the table of rules.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -14,57 +14,53 @@ import numpy as np
 from isthmus.errors import pluralize
 from isthmus.evaluation.facts import ColumnStatistics, Finding, FitFacts, column_statistics, shuffled_columns
 from isthmus.evaluation.residuals import is_zero_error
+from isthmus.parts.likelihoods import LIKELIHOODS
 
 __all__ = ["RULES", "ColumnStatistics", "Finding", "FitFacts", "column_statistics", "diagnose", "shuffled_columns"]
 
 LARGEST_INPUT = 10.0
-"""Weights are drawn for inputs of spread one; ten spreads away a unit saturates or explodes."""
+"""Initial weights assume inputs of unit variance; units saturate or diverge at ten standard deviations."""
 
 SMALLEST_INPUT = 0.1
-"""Data whose every value is this small hardly moves a network, and leaves a Gaussian of variance one little to gain."""
+"""Inputs below this magnitude train slowly, and a Gaussian likelihood of unit variance gains little from them."""
 
 LARGEST_SPREAD_RATIO = 100.0
-"""A column of a hundredth of the spread has a ten-thousandth of the squared error: nothing will be learned of it."""
+"""A column with a hundredth of the standard deviation has a ten-thousandth of the squared error and is ignored."""
 
 STILL_IMPROVING = 0.02
-"""Share of the whole fall. A fit of the MNIST sample falls by 5% of it in the last tenth of the learning rate after
-10 epochs, which 50 epochs improve by 40%; by 1.3% after 20 epochs; and by 0.4% after 50."""
+"""Fraction of the total decrease of the loss. On the MNIST sample, the last tenth of the learning rate contributes 5%
+in a fit of 10 epochs, which 50 epochs improve by 40%; 1.3% in 20 epochs and 0.4% in 50 epochs."""
 
 LAST_TENTH = 0.1
-"""Of the summed learning rate, not of the epochs: a rate that decays to zero ends every curve flat, finished or not."""
+"""Fraction of the summed learning rate, not of the epochs: if the rate decays to zero, every loss curve ends flat."""
 
 VALIDATION_LOSS_RISE = 0.02
-"""Share of the whole fall by which the held-out loss may rise from its best: what noise and patience do."""
+"""Fraction of its total decrease by which the validation loss may rise from its minimum: noise and patience do so."""
 
 GENERALIZATION_GAP, LARGE_GENERALIZATION_GAP = 1.5, 3.0
-"""Squared error of held-out rows over that of training rows. A healthy fit of the 5,000 rows of the MNIST sample ends
-near 1.6, which is worth a note; of 1,000 rows at 4."""
+"""Ratio of the squared errors of validation and training rows. A good fit of the 5,000 rows of the MNIST sample has
+1.6, which is a note; a fit of 1,000 rows has 4."""
 
 MEMORISED, FORGOTTEN = 0.1, 0.5
-"""Shares of the variance that are left over: training rows are known nearly by heart, while of others half is lost."""
+"""Squared error relative to the variance: at most the first for training rows, at least the second for validation
+rows."""
 
 PCA_EXCESS_NOTE, PCA_EXCESS_WARNING = 0.02, 0.05
-"""Excess over the PCA's error. A linear fit of MNIST by gradients ends within 2.4%; from 5% something is wrong."""
+"""Relative excess over the PCA error. A linear fit of MNIST by gradient descent ends within 2.4%."""
 
 PCA_EXCESS_OF_VARIANCE = 1e-3
-"""Where principal components leave nearly nothing over, an excess below this share of the variance is no matter."""
+"""An excess below this fraction of the variance is ignored; it matters if the PCA error is nearly zero."""
 
 COPIED_DATA, COPIED_NOISE = 0.01, 0.05
-"""Shares of the variance left over of the rows, and of rows whose columns were shuffled apart: whoever rebuilds the
-second, which have nothing in common with the data but their columns' values, has not learned what goes together."""
+"""Squared error relative to the variance, for rows and for rows with shuffled columns. A model that reconstructs the
+latter has not learned the dependence between columns."""
 
 LARGE_RATE = 1e-2
-"""Adam's usual rate is 1e-3; ten times that is the first suspect of a loss that diverges."""
-
-SQUARED = frozenset({"gaussian", "gaussian-unit", "gaussian-learned"})
-"""Likelihoods that are largest where the squared error is smallest, as PCA's is."""
-
-LOGARITHMIC = frozenset({"bernoulli", "continuous-bernoulli", "categorical", "multinomial", "mixed"})
-"""Likelihoods that take the logarithm of a probability."""
+"""The usual rate of Adam is 1e-3; ten times that is the most likely cause of a loss that diverges."""
 
 
 def diagnose(facts: FitFacts) -> list[Finding]:
-    """All that the rules find, warnings first, without what another finding explains.
+    """Return the findings of all rules, warnings first, without those that another finding explains.
 
     Example:
         >>> columns = ColumnStatistics(*(np.array(v) for v in ([0.0, 5.0], [1.0, 0.0], [-3.0, 5.0], [3.0, 5.0])))
@@ -72,8 +68,8 @@ def diagnose(facts: FitFacts) -> list[Finding]:
         ...                  n_parameters=9)
         >>> for finding in diagnose(facts):
         ...     print(f"{finding.name} ({finding.severity}): {finding.message}")
-        constant-columns (note): 1 of 2 columns never varies: 1
-        interrupted (note): learning was interrupted after 0 epochs; what was learned until then is kept
+        constant-columns (note): 1 of 2 columns is constant: 1
+        interrupted (note): training was interrupted after 0 epochs; the weights learned so far were kept
     """
     found = [finding for rule in RULES.values() if (finding := rule(facts)) is not None]
     explained = {name for finding in found for name in SUPPRESSED_BY.get(finding.name, ())}
@@ -82,30 +78,30 @@ def diagnose(facts: FitFacts) -> list[Finding]:
 
 
 def unscaled_input(facts: FitFacts) -> Finding | None:
-    """Columns that reach far out, differ in spread by orders of magnitude, or are all tiny."""
+    """Detect columns with large values, with very different standard deviations, or with small values only."""
     largest = facts.columns.largest
     reach = float(largest.max(initial=0))
     varies = bool((facts.columns.std > 0).any())
     if varies and reach < SMALLEST_INPUT:
-        message = f"no value of the input is larger than {reach:.2g}"
-        return Finding("unscaled-input", message, "take scaling='minmax' (--scaling minmax)")
-    # A multinomial is of counts, which scaling would spoil. Within [-1, 1] the rare pixel of an image is no fault.
-    if facts.scaling != "none" or facts.likelihood == "multinomial" or reach <= 1:
+        message = f"all values of the input are at most {reach:.2g} in magnitude"
+        return Finding("unscaled-input", message, "use scaling='minmax' (--scaling minmax)")
+    # Counts must not be scaled. Values within [-1, 1] are fine: pixels of images may rarely vary.
+    if facts.scaling != "none" or LIKELIHOODS[facts.likelihood].is_count or reach <= 1:
         return None
-    messages = [_spreads(facts)]
+    messages = [_unequal_scales(facts)]
     if reach > LARGEST_INPUT:
-        messages.insert(0, f"column {_column(facts, int(largest.argmax()))} reaches {reach:.4g}")
+        messages.insert(0, f"column {_column(facts, int(largest.argmax()))} has values up to {reach:.4g}")
     if not any(messages):
         return None
     return Finding(
         "unscaled-input",
         f"the input is not scaled: {'; '.join(filter(None, messages))}",
-        "let scaling='auto' (--scaling auto) take the columns to a common scale, or scale them before",
+        "use scaling='auto' (--scaling auto), or scale the columns before fit",
     )
 
 
-def _spreads(facts: FitFacts) -> str:
-    """The widest and the narrowest column that varies, where they differ too much."""
+def _unequal_scales(facts: FitFacts) -> str:
+    """Describe the columns with the largest and the smallest standard deviation if they differ too much."""
     varying = np.flatnonzero(facts.columns.std > 0)
     if not len(varying):
         return ""
@@ -114,26 +110,30 @@ def _spreads(facts: FitFacts) -> str:
     wide, narrow = (_column(facts, int(varying[i])) for i in (std.argmax(), std.argmin()))
     if ratio <= LARGEST_SPREAD_RATIO:
         return ""
-    return f"column {wide} has {ratio:,.0f} times the spread of column {narrow}"
+    return f"the standard deviation of column {wide} is {ratio:,.0f} times that of column {narrow}"
 
 
 def constant_columns(facts: FitFacts) -> Finding | None:
-    """Columns that never vary: harmless, kept, and nothing can be learned from them. Images have such borders."""
-    constant = np.flatnonzero(facts.columns.minimum == facts.columns.maximum)
-    if not len(constant) or facts.images:
+    """Detect constant columns, except in images, whose borders are often constant."""
+    is_constant = facts.columns.minimum == facts.columns.maximum
+    if facts.user_columns is None:
+        constant, n_columns = [_column(facts, int(i)) for i in np.flatnonzero(is_constant)], facts.n_columns
+    else:
+        by_column = facts.user_columns.items()
+        constant = [repr(name) for name, inputs in by_column if is_constant[list(inputs)].all()]
+        n_columns = len(facts.user_columns)
+    if not constant or facts.images:
         return None
-    verb = "varies" if len(constant) == 1 else "vary"
-    names = _listed([_column(facts, int(i)) for i in constant])
     return Finding(
         "constant-columns",
-        f"{len(constant)} of {facts.n_columns} columns never {verb}: {names}",
-        "they are kept and do no harm; leave them out (--exclude) if they mean nothing",
+        f"{len(constant)} of {pluralize(n_columns, 'column')} {_are(constant)} constant: {_listed(constant)}",
+        "constant columns do no harm; exclude them (--exclude) if they carry no information",
         "note",
     )
 
 
 def collapsed_code(facts: FitFacts) -> Finding | None:
-    """Units that give every row the same value, and are not merely dead."""
+    """Detect units of the code that are constant over the rows, except for dead units."""
     units = facts.units
     if units is None:
         return None
@@ -143,33 +143,35 @@ def collapsed_code(facts: FitFacts) -> Finding | None:
         return None
     left = facts.code_size - int(units.collapsed.sum())
     if left == 0:
-        advice = "lower learning_rate, look whether the input is scaled, and weaken what holds the code back"
+        advice = "lower learning_rate, check the scaling of the input, and weaken penalties on the code"
     else:
         advice = f"try code_size={left}; if the error is still high, lower learning_rate or scale the input"
-    n_units = f"{len(collapsed)} of {facts.code_size} units of the code"
-    return Finding(
-        "collapsed-code", f"{n_units} never vary over {units.n_rows:,} rows: {_listed(collapsed.tolist())}", advice
+    message = (
+        f"{len(collapsed)} of {pluralize(facts.code_size, 'unit')} of the code {_are(collapsed)} constant over "
+        f"{pluralize(units.n_rows, 'row')}: {_listed(collapsed.tolist())}"
     )
+    return Finding("collapsed-code", message, advice)
 
 
 def dead_units(facts: FitFacts) -> Finding | None:
-    """Rectified units that are zero for every row, where no gradient reaches them any more."""
+    """Detect rectified units that are zero for every row and therefore have no gradient."""
     units = facts.units
     if units is None or not facts.rectified or not units.dead.any():
         return None
     dead = np.flatnonzero(units.dead).tolist()
     return Finding(
         "dead-units",
-        f"{len(dead)} of {facts.code_size} units of the code are never active over {units.n_rows:,} rows: "
-        f"{_listed(dead)}",
-        "weaken sparsity_weight or give more active units (k), lower learning_rate, or take a smaller code_size"
+        f"{len(dead)} of {pluralize(facts.code_size, 'unit')} of the code {_are(dead)} dead (zero in all "
+        f"{pluralize(units.n_rows, 'row')}): {_listed(dead)}",
+        "weaken sparsity_weight or increase the number of active units (k), lower learning_rate, or use a smaller "
+        "code_size"
         if facts.penalised
-        else "lower learning_rate, or take code_activation='linear' or 'gelu', or a smaller code_size",
+        else "lower learning_rate, use code_activation='linear' or 'gelu', or use a smaller code_size",
     )
 
 
 def still_improving(facts: FitFacts) -> Finding | None:
-    """The watched loss was still falling when the epochs ran out."""
+    """Detect a monitored loss that was still decreasing in the last epoch."""
     monitored_loss, n_epochs = facts.monitored_loss, len(facts.epochs)
     if facts.stopped != "max_epochs" or n_epochs < 2 or not all(map(math.isfinite, monitored_loss)):
         return None
@@ -178,25 +180,28 @@ def still_improving(facts: FitFacts) -> Finding | None:
     left = 1 - np.cumsum(spent) / max(spent.sum(), np.finfo(float).tiny)
     start = int(np.flatnonzero(left >= LAST_TENTH - 1e-9).max(initial=0))
     if monitored_loss[-1] > min(monitored_loss[: start + 1]):
-        return None  # it was better before: what falls now comes down from a rise
+        return None  # the loss was lower before: the last decrease follows an increase
     whole, fall = monitored_loss[0] - min(monitored_loss), monitored_loss[start] - monitored_loss[-1]
-    # Where a short run has no epoch boundary near the last tenth, its share of a longer stretch counts.
+    # A short run may have no epoch boundary near the last tenth; then the fraction of a longer interval is scaled down.
     if whole <= 0 or fall / whole * LAST_TENTH / max(left[start], LAST_TENTH) < STILL_IMPROVING:
         return None
+    # A fraction of the decrease since the first epoch exceeds 100% if the loss rose above its first value in between.
+    share = f", {fall / whole:.1%} of its total decrease" if monitored_loss[0] == max(monitored_loss) else ""
     longer = f"{facts.epochs_argument}={2 * n_epochs}"
     cli_option = f"--epochs {2 * n_epochs}" if facts.epochs_argument == "max_epochs" else f"--set {longer}"
     return Finding(
         "still-improving",
-        f"the {facts.monitored_rows} loss was still falling: {fall / whole:.1%} of its whole way down since the first "
-        f"epoch came in the last {pluralize(n_epochs - 1 - start, 'epoch')} of {n_epochs}",
-        f"learn for longer: {longer} ({cli_option})",
+        f"the {facts.monitored_rows} loss was still decreasing: from {monitored_loss[start]:.5g} to "
+        f"{monitored_loss[-1]:.5g} nats per row in the last {pluralize(n_epochs - 1 - start, 'epoch')} of "
+        f"{n_epochs}{share}",
+        f"train longer: {longer} ({cli_option})",
     )
 
 
 def over_fitting(facts: FitFacts) -> Finding | None:
-    """Held-out rows fare much worse than training rows, or fared better before."""
-    advice = f"give more rows, a {_smaller(facts)}"
-    advice += ", weight_decay or dropout" if facts.has_argument("dropout") else " or more weight_decay"
+    """Detect a validation error much larger than the training error, or a validation loss that rises again."""
+    advice = f"use more rows, a {_smaller(facts)}"
+    advice += ", weight_decay or dropout" if "dropout" in facts.arguments else " or more weight_decay"
     if facts.validation_error is not None and facts.train_error:
         gap = facts.validation_error / facts.train_error
         if (
@@ -204,53 +209,54 @@ def over_fitting(facts: FitFacts) -> Finding | None:
             and facts.validation_error - facts.train_error > PCA_EXCESS_OF_VARIANCE * facts.columns.variance
         ):
             message = (
-                f"held-out rows have {gap:.1f} times the squared error of training rows "
-                f"({facts.validation_error:.4g} against {facts.train_error:.4g}); the network has "
+                f"the squared error of validation rows is {gap:.1f} times that of training rows "
+                f"({facts.validation_error:.4g} and {facts.train_error:.4g}); the network has "
                 f"{facts.n_parameters:,} parameters for {pluralize(facts.n_rows, 'row')}"
             )
             return Finding("over-fitting", message, advice, "warning" if gap > LARGE_GENERALIZATION_GAP else "note")
     monitored_loss = facts.monitored_loss
-    if facts.monitored_rows != "held-out" or not all(map(math.isfinite, monitored_loss)):
+    if facts.monitored_rows != "validation" or not all(map(math.isfinite, monitored_loss)):
         return None
     best = int(np.argmin(monitored_loss))
     whole, rise = monitored_loss[0] - monitored_loss[best], monitored_loss[-1] - monitored_loss[best]
     if rise <= VALIDATION_LOSS_RISE * whole or rise <= 0:
         return None
-    since = f"by {rise / whole:.1%} of what it had come down" if whole > 0 else "ever since"
     kept = "" if facts.best_epoch is None else f"; the weights of epoch {facts.best_epoch + 1} were kept"
-    message = f"the held-out loss was lowest after {pluralize(best + 1, 'epoch')} and rose {since}{kept}"
+    message = (
+        f"the validation loss was lowest after {pluralize(best + 1, 'epoch')} ({monitored_loss[best]:.5g} nats per "
+        f"row) and rose to {monitored_loss[-1]:.5g} by the last epoch{kept}"
+    )
     return Finding("over-fitting", message, advice, "note")
 
 
 def memorised_rows(facts: FitFacts) -> Finding | None:
-    """A powerful decoder has learned the training rows by heart: the code only says which row it is (14.1)."""
+    """Detect a model that has memorised the training rows (Deep Learning, section 14.1)."""
     description = _memorised_by_error(facts) or _memorised_by_loss_curve(facts)
     if not description:
         return None
     parameters, rows = f"{facts.n_parameters:,} parameters", pluralize(facts.n_rows, "row")
     return Finding(
         "memorised-rows",
-        f"{description}: the {parameters} learn the {rows} by heart",
-        f"give many more rows, or a much {_smaller(facts)}"
-        + (", or the linear kind" if facts.kind != "linear" else ""),
+        f"{description}: the model memorises the {rows} with its {parameters}",
+        f"use many more rows, or a much {_smaller(facts)}" + (", or the linear kind" if facts.kind != "linear" else ""),
     )
 
 
 def _memorised_by_error(facts: FitFacts) -> str:
-    """The weights that were kept know the training rows and nothing else."""
+    """Describe a small training error and a large validation error of the final weights."""
     variance = facts.columns.variance
     if facts.validation_error is None or facts.train_error is None or variance == 0:
         return ""
     train, held_out = facts.train_error / variance, facts.validation_error / variance
     if not (train <= MEMORISED and held_out >= FORGOTTEN):
         return ""
-    return f"training rows are reconstructed to {train:.1%} of their variance, held-out rows only to {held_out:.0%}"
+    return f"the squared error is {train:.1%} of the variance for training rows and {held_out:.0%} for validation rows"
 
 
 def _memorised_by_loss_curve(facts: FitFacts) -> str:
-    """Later weights did: the training loss fell on and on while the held-out loss came back to where it began."""
+    """Describe a training loss that decreased while the validation loss returned to its first value."""
     monitored_loss = facts.monitored_loss
-    if facts.monitored_rows != "held-out" or not all(map(math.isfinite, monitored_loss)):
+    if facts.monitored_rows != "validation" or not all(map(math.isfinite, monitored_loss)):
         return ""
     trained = [float(epoch["train"]) for epoch in facts.epochs]
     best = int(np.argmin(monitored_loss))
@@ -260,48 +266,48 @@ def _memorised_by_loss_curve(facts: FitFacts) -> str:
     ):
         return ""
     return (
-        f"after epoch {best + 1} the training loss fell on, from {trained[best]:.5g} to {trained[-1]:.5g} nats, while "
-        f"the held-out loss rose from {monitored_loss[best]:.5g} to {monitored_loss[-1]:.5g}, no better than at the "
-        "first epoch"
+        f"after epoch {best + 1} the training loss decreased from {trained[best]:.5g} to {trained[-1]:.5g} nats per "
+        f"row, while the validation loss rose from {monitored_loss[best]:.5g} to {monitored_loss[-1]:.5g}, which is no "
+        "better than after the first epoch"
     )
 
 
 def worse_than_pca(facts: FitFacts) -> Finding | None:
-    """Principal components of the same number do better: the network, or its learning, is no use yet."""
+    """Detect a squared error above that of a PCA of the same size."""
     error = facts.train_error if facts.validation_error is None else facts.validation_error
     if error is None or facts.pca_error is None or (facts.penalised and facts.code_size >= facts.n_varying):
-        return None  # as many components as columns copy, and nobody asked for that
+        return None  # a PCA with as many components as columns copies the rows, which is not the aim here
     if is_zero_error(facts.pca_error, facts.columns.squares):
         return None
     excess = error - facts.pca_error
     if not excess > max(PCA_EXCESS_NOTE * facts.pca_error, PCA_EXCESS_OF_VARIANCE * facts.columns.variance):
         return None
-    minimises = facts.likelihood in SQUARED and not facts.penalised
-    advice = "learn for longer (max_epochs) or with a larger learning_rate"
+    minimises = LIKELIHOODS[facts.likelihood].has_least_squares and not facts.penalised
+    advice = "train longer (max_epochs) or with a larger learning_rate"
     if facts.kind != "linear":
-        advice += ", try other hidden_sizes" if facts.has_argument("hidden_sizes") else ""
-        advice += ", or take the linear kind"
+        advice += ", try other hidden_sizes" if "hidden_sizes" in facts.arguments else ""
+        advice += ", or use the linear kind"
     much = excess > PCA_EXCESS_WARNING * facts.pca_error
     times = error / facts.pca_error
     description = f"{times - 1:.1%} above" if times < 10 else f"{times:.0f} times" if times < 1e6 else "far above"
     return Finding(
         "worse-than-pca",
-        f"the squared error per row, {error:.4g}, is {description} that of {facts.code_size} principal components, "
-        f"{facts.pca_error:.4g}",
+        f"the squared error per row, {error:.4g}, is {description} that of a PCA with "
+        f"{pluralize(facts.code_size, 'component')}, {facts.pca_error:.4g}",
         advice if minimises else _other_objective_advice(facts),
         "warning" if much and minimises else "note",
     )
 
 
 def _other_objective_advice(facts: FitFacts) -> str:
-    """Why a larger squared error than PCA's may be no fault."""
+    """Explain why a squared error above that of PCA may be expected."""
     if facts.penalised:
-        return "the code was asked for more than a small error: weaken the penalty or corruption if this is too much"
-    return f"likelihood={facts.likelihood!r} does not minimise the squared error: compare nll_per_row, or go on"
+        return "a penalty or corruption increases the error; weaken it if the error is too large"
+    return f"likelihood={facts.likelihood!r} does not minimise the squared error; compare nll_per_row instead"
 
 
 def copies_input(facts: FitFacts) -> Finding | None:
-    """A code as wide as the data that rebuilds anything at all: it copies, and has learned nothing (14.2)."""
+    """Detect a code as wide as the data that reconstructs any input (Deep Learning, section 14.2)."""
     variance = facts.columns.variance
     n_varying = facts.n_varying
     if facts.train_error is None or facts.shuffled_error is None or variance == 0 or facts.code_size < n_varying:
@@ -311,57 +317,57 @@ def copies_input(facts: FitFacts) -> Finding | None:
         return None
     return Finding(
         "copies-input",
-        f"the code ({facts.code_size} units for {pluralize(n_varying, 'varying column')}) copies its input: rows are "
-        f"reconstructed to {100 * data:.2g}% of their variance, and rows with shuffled columns, which share nothing "
-        f"with them, to {100 * shuffled:.2g}%",
-        "strengthen what keeps it from copying: sparsity_weight, corruption_rate or contraction_weight"
+        f"the code ({pluralize(facts.code_size, 'unit')} for {pluralize(n_varying, f'varying {facts.column_noun}')}) "
+        f"copies its input: the squared error is {100 * data:.2g}% of the variance, and {100 * shuffled:.2g}% for rows "
+        "with shuffled columns",
+        "increase sparsity_weight, corruption_rate or contraction_weight"
         if facts.penalised
-        else f"take a narrower code: code_size={max(1, n_varying // 2)} or less; or leave code_size out",
+        else f"use a smaller code: code_size={max(1, n_varying // 2)} or less, or leave code_size out",
     )
 
 
 def diverged(facts: FitFacts) -> Finding | None:
-    """The loss became NaN or infinite."""
+    """Report a loss that became NaN or infinite, with likely causes."""
     if facts.stopped != "nan":
         return None
     epoch = len(facts.epochs) if facts.nan_epoch is None else facts.nan_epoch + 1
     causes = []
     if facts.columns.largest.max(initial=0) > LARGEST_INPUT:
-        causes.append(f"the input is not scaled (it reaches {facts.columns.largest.max():.4g}): use scaling='auto'")
+        causes.append(f"the input is not scaled (values up to {facts.columns.largest.max():.4g}): use scaling='auto'")
     rate = max((float(e["learning_rate"]) for e in facts.epochs), default=0.0)
     if rate > LARGE_RATE or not causes:
-        causes.append("the learning rate is too large: try a tenth of it, or clip_norm=1")
-    if facts.likelihood in LOGARITHMIC:
-        causes.append("the logarithm of zero: look for values at the border of what the likelihood admits")
+        causes.append("the learning rate is too large: divide it by ten, or use clip_norm=1")
+    if LIKELIHOODS[facts.likelihood].has_log_probability:
+        causes.append("the logarithm of zero: check for values at the limits of the likelihood's range")
     return Finding(
         "nan",
-        f"the loss was no longer a finite number in epoch {epoch}; the last good weights were kept",
+        f"the loss became NaN or infinite in epoch {epoch}; the last finite weights were kept",
         "likely causes: " + "; ".join(causes),
     )
 
 
 def interrupted(facts: FitFacts) -> Finding | None:
-    """Somebody pressed Ctrl-C."""
+    """Report an interrupt (Ctrl-C)."""
     if facts.stopped != "interrupted":
         return None
     return Finding(
         "interrupted",
-        f"learning was interrupted after {pluralize(len(facts.epochs), 'epoch')}; what was learned until then is kept",
-        "fit again, or go on from a checkpoint with resume=True (--resume)",
+        f"training was interrupted after {pluralize(len(facts.epochs), 'epoch')}; the weights learned so far were kept",
+        "fit again, or continue from a checkpoint with resume=True (--resume)",
         "note",
     )
 
 
 def time_limit(facts: FitFacts) -> Finding | None:
-    """The time was spent before the epochs were."""
+    """Report a time limit that ended training before the last epoch."""
     if facts.stopped != "time_limit":
         return None
     done = len(facts.epochs)
-    fewer = f" ({facts.epochs_argument}={max(1, done)})" if facts.n_phases == 1 else " of its phases"
+    fewer = f" ({facts.epochs_argument}={max(1, done)})" if facts.n_phases == 1 else " per phase"
     return Finding(
         "time-limit",
-        f"the time limit ended learning in epoch {done}, before the learning rate had come down",
-        f"give a longer time_limit, or plan fewer epochs{fewer} so that the rate ends at zero",
+        f"the time limit ended training in epoch {done}, before the learning rate had decayed",
+        f"use a longer time_limit, or fewer epochs{fewer}, so that the learning rate decays to zero",
         "note",
     )
 
@@ -380,14 +386,18 @@ RULES: dict[str, Callable[[FitFacts], Finding | None]] = {
     "interrupted": interrupted,
     "time-limit": time_limit,
 }
-"""Every rule by the name of what it finds."""
+"""The rules by the names of their findings."""
 
 SUPPRESSED_BY = {"memorised-rows": ("over-fitting",), "nan": ("memorised-rows", "worse-than-pca", "over-fitting")}
-"""What need not be said besides, by the finding that explains it."""
+"""The findings that another finding makes redundant, by the name of the latter."""
 
 
 def _smaller(facts: FitFacts) -> str:
-    return "smaller network (hidden_sizes)" if facts.has_argument("hidden_sizes") else "smaller code_size"
+    return "smaller network (hidden_sizes)" if "hidden_sizes" in facts.arguments else "smaller code_size"
+
+
+def _are(items: Sized) -> str:
+    return "is" if len(items) == 1 else "are"
 
 
 def _column(facts: FitFacts, number: int) -> str:
@@ -395,6 +405,6 @@ def _column(facts: FitFacts, number: int) -> str:
 
 
 def _listed(items: Sequence[Any], most: int = 8) -> str:
-    """Some items, and how many there are besides."""
+    """List at most `most` items and the number of further ones."""
     rest = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(map(str, items[:most])) + rest

@@ -1,9 +1,9 @@
-"""What the doctor looks at, and what he finds: plain records, and the two measurements that they need."""
+"""The input and the output of the doctor: `FitFacts` and `Finding`, and the measurements that they contain."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -17,18 +17,10 @@ from isthmus.evaluation.codes import UnitStatistics, unit_statistics
 
 Severity = Literal["note", "warning"]
 
-_ONE_LAYER = frozenset({"linear", "recirculation", "rbm"})
-
-UNSUPPORTED_ARGUMENTS: Mapping[str, frozenset[str]] = {
-    "hidden_sizes": _ONE_LAYER,
-    "dropout": _ONE_LAYER | {"stacked", "recurrent", "dbn", "dbm"},
-}
-"""Arguments that are advised, and the kinds that do not take them."""
-
 
 @dataclass(frozen=True)
 class Finding:
-    """What the doctor found: its name, what is so, what to do, and whether it is a "note" or a "warning"."""
+    """A finding of the doctor: its name, what was found, what to do, and its severity ("note" or "warning")."""
 
     name: str
     message: str
@@ -36,13 +28,13 @@ class Finding:
     severity: Severity = "warning"
 
     def to_dict(self) -> dict[str, str]:
-        """As JSON has it."""
+        """Return the fields as a dictionary of strings."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class ColumnStatistics:
-    """Of each column of model space over the training rows, (columns,): mean, std (divisor n), smallest, largest."""
+    """Mean, std (divisor n), minimum and maximum of each column of model space over the training rows, (columns,)."""
 
     mean: Float[np.ndarray, " columns"]
     std: Float[np.ndarray, " columns"]
@@ -51,7 +43,7 @@ class ColumnStatistics:
 
     @property
     def variance(self) -> float:
-        """The variance summed over columns: the squared error per row of answering the column means."""
+        """The variance summed over columns: the squared error per row of the column means as the reconstruction."""
         return float(np.square(self.std).sum())
 
     @property
@@ -67,29 +59,34 @@ class ColumnStatistics:
 
 @dataclass(frozen=True)
 class FitFacts:
-    """What the doctor looks at. Errors are squared, per row, summed over columns, in model space.
+    """The properties of a fitted model that the rules of the doctor use.
+
+    Errors are squared errors per row, summed over columns, in model space.
 
     Attributes:
-        epochs: of the history: each with "train", "held_out" (or None), "terms", "learning_rate".
-        stopped: why learning ended: "max_epochs", "patience", "time_limit", "interrupted" or "nan".
-        columns: the scales of the columns over all training rows.
-        n_rows, n_columns, code_size, n_parameters: sizes; rows are training rows.
-        scaling: as the user chose it.
+        epochs: the epochs of the history, each with "train", "held_out" (or None), "terms", "learning_rate".
+        stopped: why training ended: "max_epochs", "patience", "time_limit", "interrupted" or "nan".
+        columns: statistics of the columns over all training rows.
+        n_rows, n_columns, code_size, n_parameters: sizes; rows are training rows, columns are those of model space.
+        scaling: the argument `scaling` of the estimator.
         likelihood: the name of p_dec.
-        rectified: whether units of the code can be exactly zero, and then have no gradient.
-        penalised: whether more than the reconstruction was asked for: a corruption, or a penalty on the code.
-        best_epoch: number from 0 of the epoch whose weights were kept.
-        nan_epoch: number from 0 of the epoch in which the loss was lost, if it was.
+        rectified: True if units of the code can be exactly zero and then have no gradient.
+        penalised: True if the objective contains a corruption or a penalty on the code.
+        best_epoch: index of the epoch whose weights were kept.
+        nan_epoch: index of the epoch in which the loss became NaN or infinite, if it did.
         codes: codes of some training rows, (rows, code_size).
-        train_error: over some training rows.
-        validation_error: over held-out rows, if there are any.
-        pca_error: that of principal components of the same number, over held-out rows if any, else training rows.
-        shuffled_error: over training rows whose columns were shuffled apart (`shuffled_columns`).
-        column_names: for the messages; columns are told by number without.
-        kind: of autoencoder.
-        images: whether rows are images.
-        epochs_argument: what plans the epochs of the phase that ended last.
-        n_phases: of learning, one after the other.
+        train_error: the error of some training rows.
+        validation_error: the error of validation rows, if there are any.
+        pca_error: the error of a PCA of the same size on validation rows, or on training rows if there are none.
+        shuffled_error: the error of training rows with shuffled columns (`shuffled_columns`).
+        column_names: names of the columns of model space; without them messages show indices.
+        user_columns: the columns of the user's table by name, each with its columns of model space; None if they are
+            the same.
+        kind: the kind of autoencoder.
+        arguments: the names of the arguments of the estimator; only these are advised.
+        images: True if rows are images.
+        epochs_argument: the argument that sets the number of epochs of the last phase.
+        n_phases: the number of training phases.
     """
 
     epochs: Sequence[Mapping[str, Any]]
@@ -111,44 +108,49 @@ class FitFacts:
     pca_error: float | None = None
     shuffled_error: float | None = None
     column_names: Sequence[str] | None = None
+    user_columns: Mapping[str, Sequence[int]] | None = None
     kind: str = "deep"
+    arguments: Collection[str] = frozenset()
     images: bool = False
     epochs_argument: str = "max_epochs"
     n_phases: int = 1
 
     @property
     def monitored_loss(self) -> list[float]:
-        """The loss that was watched after each epoch: of held-out rows if any, else of training rows."""
+        """The loss of the validation rows after each epoch, or of the training rows if there are none."""
         return [float(e["train"] if e["held_out"] is None else e["held_out"]) for e in self.epochs]
 
     @property
     def monitored_rows(self) -> str:
-        """Whose loss was watched."""
-        return "held-out" if self.epochs and self.epochs[-1]["held_out"] is not None else "training"
-
-    def has_argument(self, argument: str) -> bool:
-        """Whether this kind has an argument that is advised."""
-        return self.kind not in UNSUPPORTED_ARGUMENTS[argument]
+        """The rows of `monitored_loss`: "validation" or "training"."""
+        return "validation" if self.epochs and self.epochs[-1]["held_out"] is not None else "training"
 
     @property
     def n_varying(self) -> int:
-        """Columns that vary: a linear code of as many units can copy the rows."""
+        """The number of columns of model space that vary: a linear code with as many units can copy the rows."""
         return int(np.sum(self.columns.minimum < self.columns.maximum))
 
     @property
+    def column_noun(self) -> str:
+        """The word for a column of model space: "model input" if the columns of the user's table are others."""
+        expanded = self.user_columns is not None and len(self.user_columns) != self.n_columns
+        return "model input" if expanded else "column"
+
+    @property
     def units(self) -> UnitStatistics | None:
-        """How the units of the code behave; None where no finite codes were looked at."""
-        seen = self.codes is not None and self.codes.numel() and bool(self.codes.isfinite().all())
-        return unit_statistics(self.codes) if seen and self.codes is not None else None
+        """Statistics of the units of the code; None if there are no codes or they are not finite."""
+        if self.codes is None or not self.codes.numel() or not bool(self.codes.isfinite().all()):
+            return None
+        return unit_statistics(self.codes)
 
 
 def column_statistics(blocks: Iterable[Float[Tensor, "block columns"]]) -> ColumnStatistics:
-    """Mean, standard deviation, smallest and largest of each column, in one pass over blocks of rows.
+    """Compute mean, standard deviation, minimum and maximum of each column in one pass over blocks of rows.
 
-    An entry that is missing is NaN, and left out; a column that was never observed is told as constant at 0.
+    Missing entries are NaN and are excluded; a column that was never observed counts as constant 0.
 
     Raises:
-        InputError: no rows.
+        InputError: there are no rows.
 
     Example:
         >>> scales = column_statistics([torch.tensor([[1.0, 4.0]]), torch.tensor([[3.0, float("nan")]])])
@@ -162,12 +164,12 @@ def column_statistics(blocks: Iterable[Float[Tensor, "block columns"]]) -> Colum
         x = block.detach().cpu().numpy().astype(np.float64)
         low, high = np.fmin(low, np.fmin.reduce(x, 0)), np.fmax(high, np.fmax.reduce(x, 0))
         shift = np.where(np.isnan(x[0]), 0.0, x[0]) if shift is None else shift
-        x -= shift  # around a row, not around zero: far from zero the squares would lose the spread
+        x -= shift  # subtract a row first: far from zero the sums of squares would lose the variance
         missing = np.isnan(x)
         x[missing] = 0.0
         n, total, squares = n + len(x) - missing.sum(0), total + x.sum(0), squares + np.square(x).sum(0)
     if shift is None:
-        raise InputError("there are no rows to take the scales of columns from; give at least one")
+        raise InputError("there are no rows to compute column statistics from; pass at least one")
     seen = np.maximum(n, 1)
     variance = np.maximum(squares / seen - np.square(total / seen), 0.0)
     smallest, largest = np.where(n > 0, low, 0.0), np.where(n > 0, high, 0.0)
@@ -176,6 +178,6 @@ def column_statistics(blocks: Iterable[Float[Tensor, "block columns"]]) -> Colum
 
 
 def shuffled_columns(x: Float[Tensor, "batch columns"], generator: torch.Generator) -> Float[Tensor, "batch columns"]:
-    """Each column in an order of its own: rows with the data's values and none of what goes together in them."""
+    """Shuffle each column independently: the values stay, the dependence between columns is destroyed."""
     order = torch.rand(x.shape, generator=generator).argsort(0).to(x.device)
     return x.gather(0, order)

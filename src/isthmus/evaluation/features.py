@@ -1,8 +1,8 @@
-"""What the units of a code stand for: what they look for, what they add, when they are active.
+"""Interpretation of the units of a code: filters, atoms, effects and activity.
 
-filter       the weights of one unit of the encoder's first map
-atom         what one unit adds to the decoder's output, where that is linear in the code
-effect       what one unit changes in the reconstruction of the mean code, whatever the decoder
+filter       the weights of one unit of the encoder's first layer
+atom         the contribution of one unit to the output of a decoder that is linear in the code
+effect       the change of the mean code's reconstruction when one unit goes from its smallest to its largest value
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from isthmus.errors import InputError
 from isthmus.parts.mean_field import MeanField
 
 CODES_AT_ONCE = 256
-"""Codes that are decoded at once."""
+"""Number of codes in one batch of the decoder."""
 
 LINEARITY_TOLERANCE = 1e-4
-"""Defect of additivity, as a share of what the decoder varies by, up to which it is linear: float32 gives 1e-6."""
+"""Largest relative deviation from additivity of a linear decoder; float32 gives about 1e-6."""
 
 Decode = Callable[[Float[Tensor, "batch code_size"]], Float[Tensor, "batch outputs"]]
 
 
 @dataclass(frozen=True)
 class Activity:
-    """How the units of a code behave over some rows; a unit is active in a row where it is not exactly zero.
+    """Activity of the units of a code over some rows; a unit is active in a row if it is not exactly zero.
 
     Attributes:
-        n_rows: how many rows were looked at; a unit that fires more rarely than once in so many may look dead.
-        rates: the share of rows in which each unit is active, (units,).
+        n_rows: the number of rows; a unit that is active less often than once in n_rows may appear dead.
+        rates: the fraction of rows in which each unit is active, (units,).
         mean: of each unit, (units,).
         mean_square: of each unit, (units,).
         smallest, largest: of each unit, (units,).
@@ -48,32 +48,32 @@ class Activity:
 
     @property
     def dead(self) -> Bool[np.ndarray, " units"]:
-        """Which units are active in no row."""
+        """True for each unit that is active in no row, (units,)."""
         return self.rates == 0
 
     @property
     def active_per_row(self) -> float:
-        """How many units are active in a row, on average: the L0 of the code."""
+        """The mean number of active units per row: the L0 norm of the code."""
         return float(self.rates.sum())
 
     @property
     def zero_share(self) -> float:
-        """The share of the code's numbers that are exactly zero."""
+        """The fraction of the entries of all codes that are exactly zero."""
         return float(1 - self.rates.mean())
 
     @property
     def most_used(self) -> Int[np.ndarray, " units"]:
-        """Numbers of the units that are not dead, by falling rate; of equal rates the widest first."""
+        """Indices of the units that are not dead, by decreasing rate, then by decreasing variance."""
         spread = self.mean_square - np.square(self.mean)
         order = np.lexsort((-spread, -self.rates))
         return order[~self.dead[order]]
 
 
 def activity(codes: Iterable[Float[Tensor, "block units"]]) -> Activity:
-    """Rates, means and ranges of the units of a code, in one pass over blocks of rows.
+    """Compute rates, means and ranges of the units of a code in one pass over blocks of rows.
 
     Raises:
-        InputError: no rows.
+        InputError: there are no rows.
 
     Example:
         >>> found = activity([torch.tensor([[0.0, 2.0, 0.0]]), torch.tensor([[0.0, 4.0, 1.0]])])
@@ -89,30 +89,30 @@ def activity(codes: Iterable[Float[Tensor, "block units"]]) -> Activity:
             sums = sums + torch.stack([(h != 0).double().sum(0), h.sum(0), h.square().sum(0)])
             low, high = torch.minimum(low, h.amin(0)), torch.maximum(high, h.amax(0))
     if n_rows == 0:
-        raise InputError("there are no rows to see the units on; give at least one")
+        raise InputError("there are no rows to measure the activity of units on; pass at least one")
     rates, mean, mean_square = (sums / n_rows).numpy()
     return Activity(n_rows, rates, mean, mean_square, low.numpy(), high.numpy())
 
 
 def top_activating_rows(activations: Float[np.ndarray, " rows"], n: int) -> Int[np.ndarray, " strongest"]:
-    """Numbers of the n rows with the largest activations, the largest first; of equals the first.
+    """Return the indices of the n rows with the largest activations, the largest first; ties keep the row order.
 
     Raises:
-        InputError: n below 1.
+        InputError: n is below 1.
 
     Example:
         >>> top_activating_rows(np.array([0.0, 3.0, -5.0, 3.0]), 2).tolist()
         [1, 3]
     """
     if n < 1:
-        raise InputError(f"n={n}: ask for at least one row")
+        raise InputError(f"n={n}: n must be at least 1")
     return np.argsort(-activations, kind="stable")[:n]
 
 
 def first_layer_weights(encoder: nn.Module) -> tuple[np.ndarray, bool] | None:
-    """The weights of the encoder's first map, float64, (units, ...), and whether they are kernels of a convolution.
+    """Return the weights of the encoder's first layer, float64, (units, ...), and True if they are convolution kernels.
 
-    None where the encoder has neither an affine map nor a convolution.
+    The result is None if the encoder has neither an affine layer nor a convolution.
     """
     for weight, is_kernel in _layer_weights(encoder):
         return weight.detach().cpu().double().numpy(), is_kernel
@@ -120,12 +120,12 @@ def first_layer_weights(encoder: nn.Module) -> tuple[np.ndarray, bool] | None:
 
 
 def n_weight_layers(encoder: nn.Module) -> int:
-    """How many affine maps and convolutions an encoder has: with one, its filters are those of the code's units."""
+    """Count the affine layers and convolutions of an encoder; with one, its filters belong to the units of the code."""
     return len(list(_layer_weights(encoder)))
 
 
 def _layer_weights(encoder: nn.Module) -> Iterator[tuple[Tensor, bool]]:
-    """The weights of each map, the first first, and whether they are kernels."""
+    """Yield the weights of each layer in order, and True if they are convolution kernels."""
     for layer in encoder.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             yield layer.weight, isinstance(layer, nn.Conv2d)
@@ -136,7 +136,7 @@ def _layer_weights(encoder: nn.Module) -> Iterator[tuple[Tensor, bool]]:
 def as_images(
     weights: Float[np.ndarray, "units columns"], image_shape: tuple[int, int, int] | None
 ) -> Float[np.ndarray, "units ..."]:
-    """Rows of model space as images: (units, h, w), or (units, h, w, c) for several channels; others as they are.
+    """Reshape rows to images (units, h, w), or (units, h, w, c) for several channels; without a shape return them.
 
     Example:
         >>> as_images(np.zeros((5, 12)), (1, 3, 4)).shape, as_images(np.zeros((5, 12)), (2, 2, 3)).shape
@@ -150,14 +150,14 @@ def as_images(
 
 @torch.no_grad()
 def is_linear(decode: Decode, code_size: int, like: Tensor | None = None) -> bool:
-    """Whether g(u + v) - g(u) - g(v) + g(0) = 0 for codes drawn near zero and far from it.
+    """Return True if g(u + v) - g(u) - g(v) + g(0) = 0 for random codes near zero and far from zero.
 
-    Asked of the map itself, and so of any decoder whatever it is built of; the draws are always the same.
+    The test uses only the outputs of the decoder, so it holds for any architecture. The seed is fixed.
 
     Args:
         decode: g, from codes to outputs.
-        code_size: units of a code.
-        like: a tensor on the decoder's device and of its type; None is the CPU in float32.
+        code_size: the number of units of the code.
+        like: a tensor with the device and dtype of the decoder; None means float32 on the CPU.
     """
     generator = torch.Generator().manual_seed(0)
     like = torch.empty(0) if like is None else like
@@ -174,9 +174,9 @@ def is_linear(decode: Decode, code_size: int, like: Tensor | None = None) -> boo
 
 @torch.no_grad()
 def atoms(decode: Decode, code_size: int, like: Tensor | None = None) -> Float[np.ndarray, "code_size outputs"]:
-    """g(e_j) - g(0) for each unit j: the matrix of a map that is linear in the code, its dictionary; float32.
+    """Compute g(e_j) - g(0) for each unit j in float32: the dictionary of a decoder that is linear in the code.
 
-    Args: see `is_linear`, which says whether the matrix is the whole of the map.
+    The arguments are those of `is_linear`, which tests if the decoder is linear.
     """
     like = torch.empty(0) if like is None else like
     origin = decode(torch.zeros(1, code_size).to(like))
@@ -192,17 +192,17 @@ def effects(
     seen: Activity,
     units: Int[np.ndarray, " units"],
 ) -> Float[np.ndarray, "units columns"]:
-    r"""What each unit changes in the reconstruction: of the mean code with the unit at its largest and its smallest.
+    r"""Compute the change of the mean code's reconstruction when one unit goes from its smallest to its largest value.
 
         d_j = E[x | h = m + (max_j - m_j) e_j] - E[x | h = m + (min_j - m_j) e_j],   m = the mean code
 
-    Where the mean of p_dec is linear in the code, d_j is the unit's atom times its range; elsewhere it is
-    what the unit does to an average row, and may be another thing to other rows.
+    If the mean of p_dec is linear in the code, d_j is the atom of the unit times its range. Otherwise d_j describes the
+    effect on an average row, and the effect on other rows may differ.
 
     Args:
-        mean_of: E[x | h] in model space.
+        decode_mean: E[x | h] in model space.
         seen: the activity of the code over some rows.
-        units: whose effect.
+        units: the indices of the units.
 
     Returns:
         (units, columns), in model space.

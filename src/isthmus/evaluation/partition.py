@@ -1,4 +1,4 @@
-"""How probable an energy's model finds rows: log Z by annealed importance sampling, from below and from above."""
+"""Likelihood of energy-based models: log Z by annealed importance sampling, pseudo-likelihood, free-energy gap."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ MIN_TEMPERATURES = 2
 
 @dataclass(frozen=True)
 class PartitionEstimate:
-    """An estimate of log Z from the weights w of some chains.
+    """An estimate of log Z from the importance weights w of several chains.
 
     Attributes:
         log_partition: log Z, nats.
-        standard_error: of log Z, by the spread of the weights.
-        effective_sample_size: (sum w)^2 / sum w^2, of as many chains as there were.
+        standard_error: the standard error of log Z, from the variance of the weights.
+        effective_sample_size: (sum w)^2 / sum w^2, at most the number of chains.
         log_weights: log w of each chain, (n_chains,).
-        betas: inverse temperatures, 0 to 1.
-        from_above: whether its expectation lies above log Z (chains from the model down to the base) or below it.
+        betas: inverse temperatures from 0 to 1.
+        from_above: True if the expectation of the estimate lies above log Z (chains from the model to the base), False
+            if it lies below.
     """
 
     log_partition: float
@@ -43,7 +44,7 @@ class PartitionEstimate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where log Z is within three standard errors of the mean weight, log(w -+ 3 s): not symmetric."""
+        """The interval log(w -+ 3 s) of three standard errors s of the mean weight w; it is not symmetric."""
         wide = 3 * self.standard_error
         less, more = math.log1p(-wide) if wide < 1 else -math.inf, math.log1p(wide)
         low, high = (-more, -less) if self.from_above else (less, more)
@@ -51,20 +52,20 @@ class PartitionEstimate:
 
 
 class AnnealingPath:
-    r"""The distributions between independent columns and a harmonium.
+    r"""The sequence of distributions between independent columns and a restricted Boltzmann machine (RBM).
 
         p_beta(v) ~ exp( -(1 - beta) V(v; b_0) - beta V(v; b) + sum_j A(beta a_j(v)) )
 
-    At beta = 0 the hidden units are idle and the columns independent, with the biases b_0; at beta = 1 it is the
-    machine's own distribution.
+    At beta = 0 the columns are independent with the biases b_0 and do not depend on the hidden units; at beta = 1 the
+    distribution is that of the RBM.
 
     Args:
-        rbm: the machine.
-        base: b_0, (columns,): best the parameters of the rows' mean; None takes the machine's own visible biases.
-        total: words a row, for word counts.
+        rbm: the energy of the RBM.
+        base: b_0, (columns,). The parameters of the rows' mean work best; None means the visible biases of the RBM.
+        total: the number of words per row, for word counts.
 
     Raises:
-        InputError: hidden units whose draws are approximate (rectified ones), or that depend on each other.
+        InputError: the hidden units are sampled approximately (rectified units) or depend on each other.
 
     Source: Salakhutdinov & Murray, On the quantitative analysis of deep belief networks (2008), section 4.1.1.
     """
@@ -74,38 +75,39 @@ class AnnealingPath:
     ) -> None:
         if not rbm.hidden.exact_sampling:
             raise InputError(
-                f"hidden_units={rbm.hidden.name!r} are drawn by an approximation, which annealing would mistake "
-                "for the model; take hidden_units='bernoulli', or sum Z where one side is small (log_partition)"
+                f"annealed importance sampling needs exact samples of the hidden units, and those of hidden_units="
+                f"{rbm.hidden.name!r} are approximate; use hidden_units='bernoulli', or compute log Z exactly "
+                "(log_partition) if one layer is small"
             )
         if not rbm.factorial:
             raise InputError(
-                "annealing sums hidden units out, which lateral weights tie to each other; sum Z over at most 20 of "
-                "them (log_partition), or take lateral=False"
+                "annealed importance sampling needs hidden units that are independent given the visible units, and "
+                "lateral weights couple them; use lateral=False, or compute log Z exactly (log_partition) for at most "
+                "20 hidden units"
             )
         self.rbm = rbm
         self.base = rbm.visible_bias.detach().clone() if base is None else base.to(rbm.visible_bias)
         self.total = None if total is None else self.base.new_tensor([float(total)])
-        idle = rbm.hidden.log_normalizer(self.base.new_zeros(rbm.n_hidden)).sum()
-        outer = rbm.visible.log_normalizer(self.base[None], self.base, self.total)[0]
-        self.log_base = float((idle + outer).double())
+        hidden = rbm.hidden.log_normalizer(self.base.new_zeros(rbm.n_hidden)).sum()
+        visible = rbm.visible.log_normalizer(self.base[None], self.base, self.total)[0]
+        self.log_base = float((hidden + visible).double())
 
     def log_ratio(self, v: Tensor, a: Tensor, before: float, after: float) -> Float[Tensor, " chains"]:
-        """log p*_after(v) - log p*_before(v), where the input a of the hidden units is there; float64."""
-        machine = self.rbm
-        hidden = (machine.hidden.log_normalizer(after * a) - machine.hidden.log_normalizer(before * a)).sum(-1)
-        energy = machine.visible.energy(v, machine.visible_bias) - machine.visible.energy(v, self.base)
+        """Compute log p*_after(v) - log p*_before(v) in float64; a is the input of the hidden units for v."""
+        rbm = self.rbm
+        hidden = (rbm.hidden.log_normalizer(after * a) - rbm.hidden.log_normalizer(before * a)).sum(-1)
+        energy = rbm.visible.energy(v, rbm.visible_bias) - rbm.visible.energy(v, self.base)
         return hidden.double() - (after - before) * energy.double()
 
     def start(self, n_chains: int, generator: Generator) -> Float[Tensor, "chains columns"]:
-        """Draws at beta = 0."""
+        """Sample at beta = 0."""
         return self.rbm.visible.sample(self.base.expand(n_chains, -1), generator, self._totals(n_chains))
 
     def step(self, v: Tensor, a: Tensor, beta: float, generator: Generator) -> Float[Tensor, "chains columns"]:
-        """A step of block Gibbs sampling that leaves p_beta as it is."""
-        machine = self.rbm
-        h = machine.hidden.sample(beta * a, generator)
-        parameters = torch.lerp(self.base.expand_as(v), machine.down(h), beta)
-        return machine.visible.sample(parameters, generator, self._totals(len(v)))
+        """Take one step of block Gibbs sampling that leaves p_beta invariant."""
+        h = self.rbm.hidden.sample(beta * a, generator)
+        parameters = torch.lerp(self.base.expand_as(v), self.rbm.down(h), beta)
+        return self.rbm.visible.sample(parameters, generator, self._totals(len(v)))
 
     def _totals(self, n: int) -> Tensor | None:
         return None if self.total is None else self.total.expand(n)
@@ -122,34 +124,35 @@ def annealed_importance_sampling(
     base: Float[Tensor, " columns"] | None = None,
     total: float | None = None,
 ) -> PartitionEstimate:
-    """log Z by annealed importance sampling, whose expectation lies below it.
+    """Estimate log Z by annealed importance sampling; the expectation of the estimate lies below log Z.
 
         w = prod_k p*_(k+1)(v_k) / p*_k(v_k),   Z = Z_0 E[w],   v_0 ~ p_0,  v_k from v_(k-1) by a step at beta_k
 
     Args:
-        rbm: the machine.
-        generator: of every draw.
-        n_chains: independent chains.
-        n_temperatures: how many distributions, the first and the last included; a pilot run spaces them so that each
-            step between neighbours is about equally hard.
-        betas: the inverse temperatures themselves, rising from 0 to 1.
-        base: the biases of the independent columns at beta = 0; best `likelihood.parameters_for(mean of the rows)`.
-        total: words a row, for word counts.
+        rbm: the energy of the RBM.
+        generator: the generator of all samples.
+        n_chains: the number of independent chains.
+        n_temperatures: the number of distributions, including the first and the last; a pilot run spaces them so that
+            each step contributes about equally to the variance.
+        betas: the inverse temperatures, increasing from 0 to 1; replaces n_temperatures.
+        base: the biases of the independent columns at beta = 0; `likelihood.parameters_for(mean of the rows)` works
+            best.
+        total: the number of words per row, for word counts.
 
     Returns:
         The estimate, with its standard error and effective sample size.
 
     Raises:
-        InputError: fewer than one chain or two temperatures, or betas that do not rise from 0 to 1.
+        InputError: there are fewer than one chain or two temperatures, or betas do not increase from 0 to 1.
 
     Source: Neal, Annealed importance sampling (2001); Salakhutdinov & Murray (2008), section 4.1; DL book, 18.7.1.
 
     Example:
         >>> from isthmus.parts.likelihoods import Bernoulli
         >>> generator = torch.Generator().manual_seed(0)
-        >>> machine = RBMEnergy(Bernoulli(6), 4, weight_scale=1.0, generator=generator)
-        >>> estimate = annealed_importance_sampling(machine, generator, n_temperatures=100)
-        >>> abs(estimate.log_partition - float(machine.log_partition())) < 0.1
+        >>> rbm = RBMEnergy(Bernoulli(6), 4, weight_scale=1.0, generator=generator)
+        >>> estimate = annealed_importance_sampling(rbm, generator, n_temperatures=100)
+        >>> abs(estimate.log_partition - float(rbm.log_partition())) < 0.1
         True
     """
     path = AnnealingPath(rbm, base, total)
@@ -171,17 +174,17 @@ def reverse_annealed_importance_sampling(
     base: Float[Tensor, " columns"] | None = None,
     total: float | None = None,
 ) -> PartitionEstimate:
-    """log Z by the same path walked backwards from draws of the model, whose expectation lies above it.
+    """Estimate log Z by reverse annealing from samples of the model; the expectation of the estimate lies above log Z.
 
-        1 / Z = E[1 / w] / Z_0,   v_K ~ p, heated step by step to independent columns
+        1 / Z = E[1 / w] / Z_0,   v_K ~ p, annealed step by step to independent columns
 
-    With `annealed_importance_sampling` it brackets log Z, as far as `v` are samples of the model: exact ones, or the
-    ends of long chains.
+    Together with `annealed_importance_sampling` it brackets log Z if `v` are samples of the model: exact samples, or
+    the last states of long chains.
 
     Args:
-        rbm: the machine.
-        v: draws of the model, one for each chain.
-        generator, n_temperatures, betas, base, total: as in `annealed_importance_sampling`; betas rise here too.
+        rbm: the energy of the RBM.
+        v: samples of the model, one per chain.
+        generator, n_temperatures, betas, base, total: as in `annealed_importance_sampling`; betas increase here too.
 
     Raises:
         InputError: as in `annealed_importance_sampling`.
@@ -198,7 +201,7 @@ def reverse_annealed_importance_sampling(
 
 
 def _anneal(path: AnnealingPath, v: Tensor, betas: list[float], generator: Generator) -> Float[Tensor, " chains"]:
-    """log w of chains that are taken through the temperatures in the order given."""
+    """Compute log w of chains that pass through the temperatures in the given order."""
     log_weights = torch.zeros(len(v), dtype=torch.float64, device=v.device)
     a = path.rbm(v)
     for before, after in pairwise(betas):
@@ -210,7 +213,7 @@ def _anneal(path: AnnealingPath, v: Tensor, betas: list[float], generator: Gener
 
 
 def _estimate(log_base: float, log_weights: Tensor, betas: Tensor, *, from_above: bool) -> PartitionEstimate:
-    """log Z from log w: the mean of w from below, of 1 / w from above."""
+    """Compute log Z from log w: by the mean of w, or by the mean of 1 / w if `from_above`."""
     logs = -log_weights if from_above else log_weights
     n = len(logs)
     log_mean = logs.logsumexp(0) - math.log(n)
@@ -222,31 +225,31 @@ def _estimate(log_base: float, log_weights: Tensor, betas: Tensor, *, from_above
 
 
 def check_betas(betas: Float[Tensor, " temperatures"]) -> Float[Tensor, " temperatures"]:
-    """Inverse temperatures that rise from 0 to 1, in float64.
+    """Convert inverse temperatures to float64.
 
     Raises:
-        InputError: others.
+        InputError: they do not increase from 0 to 1.
     """
     betas = torch.as_tensor(betas, dtype=torch.float64)
     if betas.ndim != 1 or len(betas) < 2 or betas[0] != 0 or betas[-1] != 1 or not bool((betas.diff() > 0).all()):
-        raise InputError("betas must rise from 0, where columns are independent, to 1, where the model is itself")
+        raise InputError("betas must increase strictly from 0 (independent columns) to 1 (the model)")
     return betas
 
 
 @torch.no_grad()
 def adaptive_betas(path: AnnealingPath, n_temperatures: int, generator: Generator) -> Float[Tensor, " temperatures"]:
-    """Inverse temperatures with as much between each two of them: the spread of d log p*_beta / d beta, by a pilot run.
+    """Choose inverse temperatures by a pilot run: steps are small where d log p*_beta / d beta has a large variance.
 
-    The variance of log w from beta to beta + d is about d^2 times the variance of that derivative, and the sum of
-    these is least where d is inversely proportional to its standard deviation. The pilot has a tenth of the steps.
+    The variance of log w from beta to beta + d is about d^2 times the variance of that derivative. The sum of these is
+    smallest if d is inversely proportional to its standard deviation. The pilot run has a tenth of the steps.
 
     Raises:
-        InputError: fewer than two temperatures.
+        InputError: there are fewer than two temperatures.
 
     Source: Gelman & Meng, Simulating normalizing constants (1998), section 4.3 (the optimal path); Neal (2001), 4.
     """
     if not is_count(n_temperatures, MIN_TEMPERATURES):
-        raise InputError(f"n_temperatures={n_temperatures!r}: a path has two ends; give 2 or more")
+        raise InputError(f"n_temperatures={n_temperatures!r} must be an integer of at least {MIN_TEMPERATURES}")
     pilot = max(10, n_temperatures // 10)
     grid = torch.linspace(0, 1, pilot + 1, dtype=torch.float64)
     v = path.start(20, generator)
@@ -256,7 +259,7 @@ def adaptive_betas(path: AnnealingPath, n_temperatures: int, generator: Generato
         spreads.append((path.log_ratio(v, a, beta, after) / (after - beta)).std())
         v = path.step(v, a, after, generator)
     spread = torch.stack(spreads).double().cpu()
-    # Smoothed, and with a floor: twenty chains tell a standard deviation to a sixth, and may all agree by chance.
+    # Smoothing and a lower bound: a standard deviation from twenty chains has an error of a sixth, and may be zero.
     width = max(1, pilot // 20)
     spread = F.avg_pool1d(F.pad(spread[None], (width, width), "replicate"), 2 * width + 1, 1)[0]
     spread = spread + 0.1 * spread.mean() + 1e-9
@@ -273,22 +276,24 @@ def adaptive_betas(path: AnnealingPath, n_temperatures: int, generator: Generato
 def log_pseudo_likelihood(
     rbm: RBMEnergy, v: Float[Tensor, "batch columns"], block: int = 64
 ) -> Float[Tensor, " batch"]:
-    """sum_j log p(v_j | the other columns) by row, every column of binary units; rates between count as mixtures.
+    """Compute sum_j log p(v_j | the other columns) of each row for binary visible units.
+
+    A value between 0 and 1 is treated as the probability of a 1.
 
     Args:
-        rbm: the machine.
+        rbm: the energy of the RBM.
         v: rows.
-        block: rows at once.
+        block: the number of rows in a batch.
 
     Raises:
-        InputError: visible units that are not binary.
+        InputError: the visible units are not binary.
 
     Source: DL book, section 18.3, eq. 18.20.
     """
     if not isinstance(rbm.visible, BinaryUnits):
         raise InputError(
-            f"the pseudo-likelihood is of binary columns; these are of likelihood={rbm.likelihood.name!r}; use "
-            "the reconstruction (nll)"
+            f"the pseudo-likelihood needs binary columns; found likelihood={rbm.likelihood.name!r}; "
+            "use the reconstruction (nll) instead"
         )
     found = []
     for part in v.split(block):
@@ -304,11 +309,13 @@ def log_pseudo_likelihood(
 def free_energy_gap(
     free_energy: Callable[[Tensor], Tensor], train: Float[Tensor, "n columns"], held_out: Float[Tensor, "m columns"]
 ) -> float:
-    """Mean F of held-out rows minus that of training rows, nats: it needs no Z, and grows as rows are learned by heart.
+    """Compute the mean free energy of validation rows minus that of training rows, nats.
+
+    The gap does not need log Z. It grows when the model over-fits.
 
     Args:
-        free_energy: F, by row.
-        train, held_out: about as many rows of each.
+        free_energy: F of each row.
+        train, held_out: training and validation rows, about as many of each.
 
     Source: Hinton, A practical guide to training restricted Boltzmann machines (2010), section 6.
     """

@@ -1,4 +1,4 @@
-"""How much of the rows survives the code, beside what principal components of the same size keep."""
+"""Reconstruction error of fitted models, compared with PCA of the same size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from isthmus.evaluation.residuals import count_observed, is_zero_error, squared_
 
 
 class ModelOutput(Protocol):
-    """A block of rows as a model sees them, in model space."""
+    """The output of a model for a block of rows, in model space."""
 
     @property
     def x(self) -> Float[Tensor, "block columns"]:
@@ -39,54 +39,54 @@ class ModelOutput(Protocol):
 
     @property
     def mask(self) -> Float[Tensor, "block columns"] | None:
-        """1 where an entry was observed; None where all were."""
+        """1 for an observed entry, 0 for a missing one; None if all were observed."""
 
 
 class Model(Protocol):
-    """What is asked of a fitted estimator."""
+    """The interface of a fitted estimator that `evaluate` needs."""
 
     @property
     def kind(self) -> str:
-        """Which kind of autoencoder it is."""
+        """The kind of autoencoder."""
 
     code_size_: int
     baseline_: PrincipalComponents
     objective_: Any
 
     def read(self, X: Any) -> Iterable[ModelOutput]:
-        """The rows of `X`, block by block."""
+        """Yield the outputs for the rows of `X`, block by block."""
 
 
 @runtime_checkable
 class Density(Protocol):
-    """What is asked of an estimator that is a density."""
+    """The interface of a fitted estimator that is a density."""
 
     score_kind_: str
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
-        """log p(x) by row, in the sense of `score_kind_`."""
+        """Compute log p(x) of each row; `score_kind_` names the kind of the score."""
 
 
-def _nothing() -> Tensor:
+def _zero() -> Tensor:
     return torch.zeros((), dtype=torch.float64)
 
 
 @dataclass
 class _RunningSums:
-    """What one pass over the rows adds up, in float64; and what the probes need of the rows that they look at.
+    """Sums over the rows in float64, and the codes and columns of the rows that the probes use.
 
-    Sums over rows are of observed entries alone, and each column's mean is over the rows in which it was observed.
+    The sums contain observed entries only. The mean of a column is over the rows in which it was observed.
     """
 
     n_rows: int = 0
     pca_squared_error: float = 0.0
     nll: float = 0.0
-    by_column: Tensor = field(default_factory=_nothing)
-    observed: Tensor = field(default_factory=_nothing)
-    shift: Tensor = field(default_factory=_nothing)
-    about_shift: Tensor = field(default_factory=_nothing)
-    squares_about_shift: Tensor = field(default_factory=_nothing)
-    active: Tensor = field(default_factory=_nothing)
+    by_column: Tensor = field(default_factory=_zero)
+    observed: Tensor = field(default_factory=_zero)
+    shift: Tensor = field(default_factory=_zero)
+    about_shift: Tensor = field(default_factory=_zero)
+    squares_about_shift: Tensor = field(default_factory=_zero)
+    active: Tensor = field(default_factory=_zero)
     codes: list[Tensor] = field(default_factory=list)
     raw: list[Tensor] = field(default_factory=list)
 
@@ -94,7 +94,7 @@ class _RunningSums:
         """Add a block."""
         x, mask = output.x.double(), output.mask
         if self.n_rows == 0:
-            # Squares about a row near the mean, not about zero: the difference of two large sums would cancel.
+            # Subtract a row near the mean first: the difference of two large sums of squares would lose precision.
             self.shift = x.mean(0)
         shifted = x - self.shift if mask is None else (x - self.shift).masked_fill(mask == 0, 0.0)
         self.n_rows += len(x)
@@ -108,56 +108,56 @@ class _RunningSums:
 
     @property
     def squared_error(self) -> float:
-        """sum over rows of ||x - r||^2."""
+        """The sum over rows of ||x - r||^2."""
         return float(self.by_column.sum())
 
     @property
     def squares_about_mean(self) -> float:
-        """sum over rows of ||x - mean of these rows||^2."""
+        """The sum over rows of ||x - mean of these rows||^2."""
         about = self.squares_about_shift - self.about_shift.square() / self.observed.clamp(min=1)
         return float(about.clamp(min=0).sum())
 
     @property
     def squares(self) -> float:
-        """sum over rows of ||x||^2."""
+        """The sum over rows of ||x||^2."""
         offset = self.shift * (2 * self.about_shift + self.observed * self.shift)
         return float((self.squares_about_shift + offset).sum())
 
     @property
     def r2(self) -> float:
-        """1 - squared error / squares about the mean; 1 or 0 where rows do not vary, as scikit-learn has it."""
+        """1 - squared error / squares about the mean; 1 or 0 if the rows do not vary, as in scikit-learn."""
         if self.squares_about_mean == 0:
             return 1.0 if self.squared_error == 0 else 0.0
         return 1 - self.squared_error / self.squares_about_mean
 
 
 def evaluate(model: Model, X: Any, labels: Labels | None = None, random_state: int = 0) -> dict[str, Any]:
-    r"""Judge a fitted model on rows, in one pass over them.
+    r"""Evaluate a fitted model on the rows `X`, in one pass.
 
         squared_error_per_row = 1/n sum ||x - r||^2        r2 = 1 - sum ||x - r||^2 / sum ||x - m||^2
 
-    Everything is in model space: errors are in model units squared, summed over columns. m is the column means
-    of *these* rows, so that an r2 of 0 is what answering their mean gives, and a bad reconstruction is negative.
-    An entry that was missing (`missing="mask"`) is in none of these sums, nor in the PCA's, nor in m.
+    All values are in model space: errors are in squared model units, summed over columns. m is the vector of column
+    means of the rows `X`: r2 is 0 if the reconstruction is this mean, and negative if it is worse. Missing entries
+    (`missing="mask"`) are excluded from all sums, from the PCA error and from m.
 
     Args:
         model: a fitted estimator: `read`, `baseline_`, `code_size_`, `objective_`, `kind`.
-        X: rows as the model reads them.
-        labels: the class of each row; with them the codes are judged by simple classifiers, beside the same
-            classifiers on the columns of model space ("raw"). See `linear_probe_accuracy` for which rows.
-        random_state: seed of the folds, and of the rows drawn where there are more than the probes look at.
+        X: rows in any form that the model accepts.
+        labels: the class of each row. With labels, simple classifiers are fitted to the codes and, for comparison, to
+            the columns of model space ("raw"); see `linear_probe_accuracy`.
+        random_state: seed of the folds and of the sample of rows for the classifiers.
 
     Returns:
-        JSON-able: rows, columns, kind, likelihood, code_size, squared_error_per_row, r2, nll_per_row (nats),
-        pca_squared_error_per_row (principal components of the training rows, as many as the code has units),
-        below_pca (see `compare_with_pca`),
-        zero_share (of the numbers of all codes, those that are exactly zero), dead_units (that were zero in every
-        row), seconds, notes (a list of sentences); of a density log_p_per_row (nats) and score_kind, its sense:
-        "exact", "estimate", "bound" or "unnormalised"; and with labels classes, probe_rows, linear_probe_accuracy,
-        linear_probe_accuracy_raw, knn_accuracy and knn_accuracy_raw.
+        A JSON-serialisable dictionary: rows, columns (of model space), kind, likelihood, code_size,
+        squared_error_per_row, r2, nll_per_row (nats), pca_squared_error_per_row (of a PCA of the training rows with
+        code_size components), below_pca (see `compare_with_pca`), zero_share (the fraction of the entries of all codes
+        that are exactly zero), dead_units (the number of units that are zero in every row), seconds, notes (a list of
+        sentences). A density adds log_p_per_row (nats) and score_kind: "exact", "estimate", "bound" or "unnormalised".
+        Labels add classes, probe_rows, linear_probe_accuracy, linear_probe_accuracy_raw, knn_accuracy and
+        knn_accuracy_raw.
 
     Raises:
-        InputError: no rows; labels of another length, missing ones, or none that can be cross-validated.
+        InputError: there are no rows; labels have another length, are missing or cannot be cross-validated.
 
     Source: Deep Learning, section 14.4 (the nll) and 14.1 (principal components as the linear case).
     """
@@ -181,36 +181,36 @@ def evaluate(model: Model, X: Any, labels: Labels | None = None, random_state: i
 
 
 def compare_with_pca(model: Model, X: Any) -> dict[str, Any]:
-    """The model's squared error beside that of principal components of the same size, learned on the same rows.
+    """Compare the squared error of a model with that of a PCA of the same size and the same training rows.
 
     Args:
         model: a fitted estimator, see `evaluate`.
-        X: rows as the model reads them.
+        X: rows in any form that the model accepts.
 
     Returns:
-        JSON-able: rows, code_size, squared_error_per_row, pca_squared_error_per_row (model units squared), and
-        below_pca: the share of the PCA's error that the model saves, 1 - model / PCA: negative where it is worse,
-        None where the PCA's is zero up to rounding, as there are as many components as directions.
+        A JSON-serialisable dictionary: rows, code_size, squared_error_per_row, pca_squared_error_per_row (squared model
+        units), and below_pca = 1 - model error / PCA error. below_pca is negative if the model is worse than PCA, and
+        None if the PCA error is zero up to rounding.
 
     Raises:
-        InputError: no rows.
+        InputError: there are no rows.
     """
     return _errors(model, _read(model, X, None, 0)[0])
 
 
 def squared_error_by_column(model: Model, X: Any) -> Float[np.ndarray, " columns"]:
-    """(x - r)^2 of each column of model space, averaged over the rows of `X` in which it was observed.
+    """Compute the mean of (x - r)^2 of each column of model space over the rows of `X` in which it was observed.
 
     Args:
         model: a fitted estimator, see `evaluate`.
-        X: rows as the model reads them.
+        X: rows in any form that the model accepts.
 
     Returns:
-        (columns,), float64, in model units squared; 0 for a column that was never observed. Where nothing is
-        missing it sums to `squared_error_per_row`.
+        (columns,), float64, in squared model units; 0 for a column that was never observed. If no entry is missing, the
+        sum is `squared_error_per_row`.
 
     Raises:
-        InputError: no rows.
+        InputError: there are no rows.
     """
     sums, _ = _read(model, X, None, 0)
     return (sums.by_column / sums.observed.clamp(min=1)).numpy()
@@ -231,7 +231,7 @@ def _errors(model: Model, sums: _RunningSums) -> dict[str, Any]:
 def _read(
     model: Model, X: Any, labels: Labels | None, random_state: int
 ) -> tuple[_RunningSums, Int[np.ndarray, " probed"]]:
-    """One pass over the rows; with labels the rows that the probes look at are kept."""
+    """Read the rows in one pass; with labels, keep the codes and columns of the rows that the probes use."""
     sums, probed = _RunningSums(), np.arange(0)
     for output in (block for block in model.read(X) if len(block.x)):
         if labels is not None and sums.n_rows == 0:
@@ -242,10 +242,10 @@ def _read(
         sums.raw.append(output.x[kept])
         sums.add(output, model.baseline_)
     if sums.n_rows == 0:
-        raise InputError("there are no rows to evaluate on; give at least one")
+        raise InputError("there are no rows to evaluate on; pass at least one")
     if labels is not None and len(labels) != sums.n_rows:
         raise InputError(
-            f"labels: {len(labels)} labels for {sums.n_rows} rows; give one label a row, in the same order"
+            f"labels: {len(labels)} labels for {sums.n_rows} rows; pass one label per row, in the same order"
         )
     return sums, probed
 
@@ -253,9 +253,9 @@ def _read(
 def _probes(
     codes: Float[Tensor, "probed code_size"], raw: Float[Tensor, "probed columns"], labels: np.ndarray, seed: int
 ) -> dict[str, Any]:
-    """Accuracies from the codes and, in the same folds, from the columns themselves."""
+    """Compute the accuracies of the classifiers on the codes and, in the same folds, on the columns."""
     rare = rare_classes(labels)
-    notes = [f"left out of the probes, with too few rows for 5 folds: {', '.join(rare)}"] if rare else []
+    notes = [f"excluded from the probes, which need 5 rows per class: {', '.join(rare)}"] if rare else []
     return {
         "classes": len(set(labels.tolist())),
         "probe_rows": len(labels),

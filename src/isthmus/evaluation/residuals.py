@@ -1,4 +1,4 @@
-"""What is left of rows beside their reconstruction, where there is something to compare with."""
+"""Squared residuals of reconstructions over the observed entries."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 ROUNDING = 1e-12
-"""Share of the squares of the rows that float32 may leave over where nothing is left over: (8 eps)^2, where 784 columns
-left 3e-14."""
+"""Largest squared error, relative to the squared norm of the rows, that is attributed to rounding in float32: (8
+eps)^2. An exact reconstruction of 784 columns had 3e-14."""
 
 
 def squared_residuals(
@@ -15,7 +15,7 @@ def squared_residuals(
     r: Float[Tensor, "*batch columns"],
     mask: Float[Tensor, "*batch columns"] | None = None,
 ) -> Float[Tensor, "*batch columns"]:
-    """(x - r)^2 of each entry that was observed (mask 1), and 0 of one that was missing, whatever stands there.
+    """Compute (x - r)^2 of each observed entry (mask 1); the result is 0 for each missing entry, whatever its value.
 
     Example:
         >>> import torch
@@ -30,15 +30,14 @@ def squared_residuals(
 def count_observed(
     x: Float[Tensor, "batch columns"], mask: Float[Tensor, "batch columns"] | None
 ) -> Float[Tensor, " columns"] | int:
-    """How many entries of each column were observed: all of them where there is no mask."""
+    """Count the observed entries of each column: all entries if there is no mask."""
     return len(x) if mask is None else mask.double().sum(0)
 
 
 def is_zero_error(error: float, squares: float) -> bool:
-    """Whether a squared error is zero up to rounding, beside the squares of the rows themselves about zero.
+    """Return True if a squared error is zero up to rounding, relative to the squared norm `squares` of the rows.
 
-    Principal components leave none where they are as many as the directions in which rows vary: nothing can then be
-    told as a multiple of what they leave.
+    The error of a PCA with as many components as the data has dimensions is zero. A ratio to that error means nothing.
 
     Example:
         >>> is_zero_error(2.5e-13, 15.0), is_zero_error(2.5e-3, 15.0), is_zero_error(0.0, 0.0)

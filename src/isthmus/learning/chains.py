@@ -43,6 +43,27 @@ def run_chain(
     return state
 
 
+def start_in_block(
+    chains: Float[Tensor, "chains ..."], values: Float[Tensor, "block ..."], first: int, n_rows: int
+) -> None:
+    """Start the chains whose rows are in a block: chain i of n starts at row i * n_rows // n.
+
+    Args:
+        chains: one a chain, set in place.
+        values: those of the rows of the block.
+        first: the number of the first row of the block, of `n_rows`.
+
+    Example:
+        >>> chains = torch.zeros(4)
+        >>> start_in_block(chains, torch.tensor([10.0, 11.0, 12.0]), first=2, n_rows=8)
+        >>> chains
+        tensor([ 0., 10., 12.,  0.])
+    """
+    at = torch.arange(len(chains)) * n_rows // max(len(chains), 1) - first
+    here = (at >= 0) & (at < len(values))
+    chains[here] = values[at[here]]
+
+
 @dataclass(frozen=True)
 class ChainState:
     """Where chains of a harmonium stand.

@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from isthmus.errors import InputError
-from isthmus.learning.chains import BlockGibbs, ChainState, check_chains, run_chain
+from isthmus.learning.chains import BlockGibbs, ChainState, check_chains, run_chain, start_in_block
 from isthmus.learning.energy_objective import EnergyObjective
-from isthmus.learning.rows import Rows, evenly_spaced
+from isthmus.learning.rows import MAX_SAMPLED_ROWS, Rows, sampled_batches
 from isthmus.parts.energies import RBMDecoder, RBMEnergy
 from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.layers import check_choice
@@ -135,13 +135,19 @@ class ContrastiveDivergence(EnergyObjective):
 
     @torch.no_grad()
     def initialize_chains(self, rows: Rows) -> None:
-        """Set the chains where some rows put the hidden units, and the offsets where the rows are."""
-        v = self.impute(rows.batch(evenly_spaced(len(rows))))
-        h = self.rbm.hidden_mean(v)
-        for kept, values in ((self.particles, h), (self.totals, self.rbm.visible.total(v))):
-            if kept is not None and values is not None:
-                kept.copy_(values[torch.arange(len(kept)) * len(values) // max(len(kept), 1)])
-        self.update_offsets(v, rate=1.0)
+        """Set the chains where some rows put the hidden units, and the offsets where the rows are.
+
+        It reads at most `MAX_SAMPLED_ROWS` rows, of which one block of `ROWS_AT_ONCE` is dense at a time.
+        """
+        n_rows, n_read = min(len(rows), MAX_SAMPLED_ROWS), 0
+        for batch in sampled_batches(rows):
+            v = self.impute(batch)
+            h = self.rbm.hidden_mean(v)
+            for kept, values in ((self.particles, h), (self.totals, self.rbm.visible.total(v))):
+                if kept is not None and values is not None:
+                    start_in_block(kept, values, n_read, n_rows)
+            n_read += len(v)
+            self.update_offsets(v, rate=len(v) / n_read)
 
     # -- the criterion --------------------------------------------------------------------------------
 
@@ -261,8 +267,23 @@ class ContrastiveDivergence(EnergyObjective):
         return torch.stack([self.rbm.conditional_logits(v, some) for some in columns])
 
     def log_prob(self, batch: Batch) -> Float[Tensor, " batch"]:
-        """-F(v) - log Z by row, nats; minus the free energy where log Z is not known."""
-        return self.subtract_log_partition(-self.rbm.free_energy(self.impute(batch)))
+        """log p(v) by row, nats: -F(v) - log Z; minus the free energy where log Z is not known.
+
+        Of a row with missing entries it is log p of the observed entries, exact where `RBMEnergy.can_sum_missing`
+        holds. Elsewhere it is a lower bound, by the tangent of the convex A at the imputed row v:
+
+            log p(v_o) + log Z >= -F(v) - log p(v_missing | E[h | v])
+        """
+        rbm, v, mask = self.rbm, self.impute(batch), batch.mask
+        log_p = -rbm.free_energy(v)
+        if mask is None:
+            return self.subtract_log_partition(log_p)
+        partial = (mask == 0).any(1)
+        if not rbm.can_sum_missing:
+            log_p = log_p + self.likelihood.nll(rbm.down(rbm.hidden_mean(v)), v, 1 - mask)
+        elif bool(partial.any()):
+            log_p[partial] = rbm.log_marginal(v[partial], mask[partial])
+        return self.subtract_log_partition(log_p)
 
 
 def check_chain(layers: Sequence[ContrastiveDivergence]) -> None:

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from isthmus.learning.chains import check_chains, run_chain
+from isthmus.learning.chains import check_chains, run_chain, start_in_block
 from isthmus.learning.contrastive_divergence import OFFSET_RATE, ContrastiveDivergence
 from isthmus.learning.energy_objective import EnergyObjective
-from isthmus.learning.rows import Rows, evenly_spaced
+from isthmus.learning.rows import MAX_SAMPLED_ROWS, Rows, sampled_batches
 from isthmus.parts.deep_energies import DBMEnergy, DBMLayerRBM, LayerStates
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
@@ -132,16 +132,22 @@ class DBMObjective(EnergyObjective):
 
     @torch.no_grad()
     def prepare(self, rows: Rows) -> None:
-        """Begin at the rate of each column, unless the layers stand already; the chains begin where some rows are."""
+        """Begin at the rate of each column, unless the layers stand already; the chains begin where some rows are.
+
+        It reads at most `MAX_SAMPLED_ROWS` rows, of which one block of `ROWS_AT_ONCE` is dense at a time.
+        """
         if self.is_begun:
             self._average_biases()
         else:
             super().prepare(rows)
-        v = self.impute(rows.batch(evenly_spaced(len(rows))))
-        mu = self.machine.mean_field(v, self.n_iterations)
-        odd = torch.cat(mu[::2], -1)[torch.arange(len(self.particles)) * len(v) // len(self.particles)]
-        self.particles.copy_(bernoulli(odd, torch.Generator().manual_seed(0)))
-        self.update_offsets(v, mu, rate=1.0)
+        n_rows, n_read = min(len(rows), MAX_SAMPLED_ROWS), 0
+        for batch in sampled_batches(rows):
+            v = self.impute(batch)
+            mu = self.machine.mean_field(v, self.n_iterations)
+            start_in_block(self.particles, torch.cat(mu[::2], -1), n_read, n_rows)
+            n_read += len(v)
+            self.update_offsets(v, mu, rate=len(v) / n_read)
+        self.particles.copy_(bernoulli(self.particles, torch.Generator().manual_seed(0)))
         self.is_joined.fill_(True)
 
     @torch.no_grad()
@@ -239,9 +245,20 @@ class DBMObjective(EnergyObjective):
 
     @torch.no_grad()
     def log_bound(self, batch: Batch) -> Float[Tensor, " batch"]:
-        """-F_mu(v) - log Z by row, at most log p(v), nats; without log Z where that is not known."""
+        """-F_mu(v) - log Z by row, at most log p(v), nats; without log Z where that is not known.
+
+        Of a row with missing entries it is at most log p of the observed entries: with v the imputed row,
+
+            log p(v_o) + log Z >= -F_mu(v) - log p(v_missing | mu_1)
+
+        since the missing entries given h_1 are summed out, and their log normaliser is convex in h_1.
+        """
         v = self.impute(batch)
-        return self.subtract_log_partition(-self.machine.bound_given(v, self.machine.mean_field(v, BOUND_ITERATIONS)))
+        mu = self.machine.mean_field(v, BOUND_ITERATIONS)
+        bound = -self.machine.bound_given(v, mu)
+        if batch.mask is not None:
+            bound = bound + self.likelihood.nll(self.machine.inputs(0, None, mu[0]), v, 1 - batch.mask)
+        return self.subtract_log_partition(bound)
 
     # -- the density ----------------------------------------------------------------------------------
 

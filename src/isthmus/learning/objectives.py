@@ -152,7 +152,7 @@ class Reconstruction(Objective):
         moves each output by some nats, which the first epochs would be spent on taking back: r(centre) = centre there.
         A dictionary's codes are zero at the centre.
         """
-        desired_output = self.likelihood.parameters_for(centre)
+        desired_output = self.likelihood.starting_parameters(centre)
         self.decoder.start_at(desired_output)
         if not isinstance(self.encoder, MLP):
             return

@@ -14,6 +14,9 @@ from isthmus.parts.forward import Batch
 MAX_SAMPLED_ROWS = 4096
 """Rows that a survey looks at, evenly spread."""
 
+ROWS_AT_ONCE = 1024
+"""Rows of a survey that are dense at a time."""
+
 
 class Rows(Protocol):
     """Anything with a length that gives the rows of an index as a `Batch` in model space."""
@@ -38,9 +41,9 @@ def evenly_spaced(n_rows: int, max_rows: int = MAX_SAMPLED_ROWS) -> Int[Tensor, 
     return torch.arange(n) * n_rows // max(n, 1)
 
 
-def sampled_batches(rows: Rows) -> Iterator[Batch]:
-    """At most `MAX_SAMPLED_ROWS` rows, a block at a time."""
-    return (rows.batch(part) for part in evenly_spaced(len(rows)).split(1024))
+def sampled_batches(rows: Rows, max_rows: int = MAX_SAMPLED_ROWS) -> Iterator[Batch]:
+    """At most `max_rows` evenly spaced rows, in blocks of `ROWS_AT_ONCE`."""
+    return (rows.batch(part) for part in evenly_spaced(len(rows), max_rows).split(ROWS_AT_ONCE))
 
 
 def mean_row(rows: Rows) -> Float[Tensor, " columns"]:

@@ -292,7 +292,8 @@ class DBNObjective(Reconstruction):
         """E_q[ log p(x, h_1 .. h_(L-1)) - log q(h_1 .. h_(L-1) | x) ] by row, at most log p(x); nats.
 
         Without the top machine's log Z where that is not known. Every row is given the same uniform numbers, so that
-        its bound is its own, and the same every time.
+        its bound is its own, and the same every time. Of a row with missing entries it is at most log p of the observed
+        entries x_o: p(x_o | h_1) takes the place of p(x | h_1), and q is that of the imputed row.
         """
         generator, total = torch.Generator().manual_seed(BOUND_SEED), batch.x.new_zeros(len(batch.x)).double()
         v = self.layers[0].impute(batch)

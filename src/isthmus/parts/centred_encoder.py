@@ -15,6 +15,8 @@ from isthmus.parts.networks import MLP
 MAX_ITERATIONS = 200
 """Of Weiszfeld's iteration at most; some tens are enough for what a bias begins at."""
 
+ROWS_AT_ONCE = 256
+
 
 class CentredMLP(MLP):
     """a = encoder(x - x_0),   x_0 = E[x | h = 0], what the decoder gives for a code of zeros.
@@ -79,7 +81,8 @@ def geometric_median(x: Float[Tensor, "rows columns"]) -> Float[Tensor, " column
 
         m <- sum_i w_i x_i / sum_i w_i,   w_i = 1 / ||x_i - m||    (Weiszfeld)
 
-    Unlike the mean it is not drawn away by a few rows that are far off.
+    Unlike the mean it is not drawn away by a few rows that are far off. In memory are the rows in float64, which
+    rows of that type are already, and the differences of `ROWS_AT_ONCE` of them from the median.
 
     Shapes: (rows, columns) -> (columns,), of the type of x; reckoned in float64.
 
@@ -94,16 +97,21 @@ def geometric_median(x: Float[Tensor, "rows columns"]) -> Float[Tensor, " column
     """
     rows = x.double()
     median = rows.mean(0)
-    mean_distance = float((rows - median).norm(dim=1).mean())
+    mean_distance = float(_distances(rows, median).mean())
     for _ in range(MAX_ITERATIONS if mean_distance > 0.0 else 0):
         # A row on the median itself would weigh infinitely much; the bound is far below what a bias is known to.
-        inverse_distances = 1.0 / (rows - median).norm(dim=1).clamp_min(1e-9 * mean_distance)
+        inverse_distances = 1.0 / _distances(rows, median).clamp_min(1e-9 * mean_distance)
         next_median = inverse_distances @ rows / inverse_distances.sum()
         step = float((next_median - median).norm())
         median = next_median
         if step <= 1e-7 * mean_distance:
             break
     return median.to(x.dtype)
+
+
+def _distances(rows: Float[Tensor, "rows columns"], point: Float[Tensor, " columns"]) -> Float[Tensor, " rows"]:
+    """||x_i - point||, for `ROWS_AT_ONCE` rows at a time."""
+    return torch.cat([(part - point).norm(dim=1) for part in rows.split(ROWS_AT_ONCE)])
 
 
 @torch.no_grad()

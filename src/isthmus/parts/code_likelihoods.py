@@ -1,4 +1,4 @@
-"""What a decoder's output units mean where codes are what is reconstructed: units of the kind that gave the codes."""
+"""Likelihoods for the layers of a stack, which reconstruct the codes of the layer below."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ SQUASHING_FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tenso
     "tanh": (torch.tanh, lambda mean: torch.atanh(mean.clamp(MEAN_MARGIN - 1, 1 - MEAN_MARGIN))),
     "softplus": (F.softplus, lambda mean: _inverse_softplus(mean.clamp(min=MEAN_MARGIN).double()).to(mean)),
 }
-"""s, and its inverse away from the edges of its range."""
+"""s and its inverse, with the mean clamped to a distance of `MEAN_MARGIN` from the ends of the range."""
 
 
 def _inverse_softplus(mean: Tensor) -> Tensor:
-    """log(exp(m) - 1), without the exponential of a large m."""
+    """Return log(exp(m) - 1), without an overflow for large m."""
     return mean + torch.log(-torch.expm1(-mean))
 
 
 class SquashedGaussian(Gaussian):
-    """Gaussian of unit variance around s(a), units with the range of the codes that they reconstruct.
+    """Gaussian distribution of unit variance with the mean s(a), which has the range of the codes.
 
         -log p(h | a) = 1/2 ||h - s(a)||^2 + d/2 log(2 pi)
 
-    Without s the decoders of a stack of such layers would be one linear map.
+    Without s, the decoders of a stack would together be a linear map.
 
     Shapes:
         parameters a (*draws, batch, n_columns); h and weight (batch, n_columns); nll (*draws, batch).
 
     Args:
         n_columns: d, the width of the codes.
-        squashing: s, a name of `SQUASHING_FUNCTIONS`: "tanh", or "softplus" for codes that are never negative (a ReLU
-            here would be dead wherever it starts below zero).
+        squashing: s, a name in `SQUASHING_FUNCTIONS`: "tanh", or "softplus" for codes of at least 0. (A ReLU has no
+            gradient below zero, so a unit that starts there would not train.)
 
     Source: Glorot, Bordes & Bengio, Domain adaptation for large-scale sentiment classification (2011), section 3.2
     (softplus units reconstruct rectified codes).
@@ -64,46 +64,46 @@ class SquashedGaussian(Gaussian):
         x: Float[Tensor, "batch columns"],
         weight: Float[Tensor, "batch columns"] | None = None,
     ) -> Float[Tensor, "*draws batch"]:
-        """1/2 ||h - s(a)||^2 + d/2 log(2 pi)."""
+        """Return 1/2 ||h - s(a)||^2 + d/2 log(2 pi)."""
         return super().nll(self.mean(parameters.to(x.dtype)), x, weight)
 
     def nll_by_column(
         self, parameters: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch columns"]
     ) -> Float[Tensor, "*draws batch columns"]:
-        """1/2 (h_j - s(a_j))^2 + 1/2 log(2 pi)."""
+        """Return 1/2 (h_j - s(a_j))^2 + 1/2 log(2 pi)."""
         return super().nll_by_column(self.mean(parameters.to(x.dtype)), x)
 
     def mean(self, parameters: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
-        """s(a)."""
+        """Return s(a)."""
         return SQUASHING_FUNCTIONS[self.squashing][0](parameters)
 
-    def parameters_for(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " parameters"]:
-        """s^-1(mean)."""
+    def link(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
+        """Return s^-1(mean)."""
         return SQUASHING_FUNCTIONS[self.squashing][1](mean)
 
     @torch.no_grad()
     def sample(
         self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
     ) -> Float[Tensor, "*draws batch columns"]:
-        """s(a) plus standard normal noise."""
+        """Sample s(a) plus standard normal noise."""
         mean = self.mean(parameters)
         return mean + randn_like(mean, generator)
 
 
 def code_likelihood(activation: nn.Module, n_units: int) -> Likelihood:
-    """The likelihood of codes that an activation gives.
+    """Return the likelihood for codes with a given activation.
 
-        sigmoid                              Bernoulli, the cross-entropy of numbers in [0, 1]
-        tanh                                 Gaussian around a tanh
-        ReLU, softplus, sparse activations   Gaussian around a softplus
+        sigmoid                              Bernoulli (the cross-entropy of values in [0, 1])
+        tanh                                 Gaussian with the mean tanh(a)
+        ReLU, softplus, sparse activations   Gaussian with the mean softplus(a)
         linear                               Gaussian
 
     Args:
-        activation: of the codes.
-        n_units: their width.
+        activation: the activation of the codes.
+        n_units: the width of the codes.
 
     Raises:
-        InputError: an activation that has no such units.
+        InputError: no likelihood has the range of the activation.
 
     Example:
         >>> code_likelihood(nn.Sigmoid(), 4).name
@@ -118,6 +118,6 @@ def code_likelihood(activation: nn.Module, n_units: int) -> Likelihood:
     if isinstance(activation, nn.ReLU | nn.Softplus | SparseActivation):
         return SquashedGaussian(n_units, "softplus")
     raise InputError(
-        f"the codes of {type(activation).__name__} units cannot be reconstructed by a layer above: no output unit has "
+        f"the codes of {type(activation).__name__} units cannot be reconstructed by a layer above: no likelihood has "
         "their range; use activation='sigmoid', 'tanh', 'relu', 'softplus' or 'linear'"
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from isthmus.parts.hidden_units import hidden_units
 from isthmus.parts.layers import check_sizes
 from isthmus.parts.likelihood_base import Likelihood
 from isthmus.parts.sampling import enumerate_states
-from isthmus.parts.visible_units import visible_units
+from isthmus.parts.visible_units import BinaryUnits, visible_units
 
 MAX_STATES = 2**20
 """States of the smaller layer that are summed over: some seconds for a machine of ordinary size."""
@@ -233,6 +233,55 @@ class RBMEnergy(nn.Module):
             parts = [-self.free_energy(v) for v in self._visible_states()]
         return torch.stack([part.logsumexp(0) for part in parts]).logsumexp(0)
 
+    @property
+    def can_sum_missing(self) -> bool:
+        """Whether `log_marginal` is within reach: the states of the hidden units, or of binary visible ones, are."""
+        hidden, visible = self._n_states()
+        return not self.models_word_counts and (
+            hidden <= MAX_STATES or (visible <= MAX_STATES and isinstance(self.visible, BinaryUnits))
+        )
+
+    @torch.no_grad()
+    def log_marginal(
+        self, v: Float[Tensor, "batch columns"], mask: Float[Tensor, "batch columns"]
+    ) -> Float[Tensor, " batch"]:
+        """log of the sum over h, and over the entries of v where the mask is 0, of exp(-E(v, h)).
+
+            log p(v_o) + log Z = log sum_h exp(-F(h)) p(v_o | h),   F(h) = `hidden_free_energy`
+
+        Where hidden states are too many, the sum is over the states of the missing binary units. It is for energies
+        with `can_sum_missing`.
+        """
+        observed = (mask != 0).any(1)
+        found = v.new_empty(len(v))
+        if not bool(observed.all()):
+            found[~observed] = self.log_partition().to(v.dtype)
+        sum_out = self._sum_over_hidden if self._n_states()[0] <= MAX_STATES else self._sum_over_missing
+        if bool(observed.any()):
+            found[observed] = sum_out(v[observed], (mask[observed] != 0).to(v.dtype))
+        return found
+
+    def _sum_over_hidden(self, v: Tensor, mask: Tensor) -> Float[Tensor, " batch"]:
+        total = v.new_full((len(v),), -math.inf)
+        for h in self._hidden_states():
+            nll = nll_by_state(self.likelihood, self.down(h), v, mask)
+            total = torch.logaddexp(total, (-self.hidden_free_energy(h).unsqueeze(1) - nll).logsumexp(0))
+        return total
+
+    def _sum_over_missing(self, v: Tensor, mask: Tensor) -> Float[Tensor, " batch"]:
+        found, n_missing = torch.empty_like(v[:, 0]), (mask == 0).sum(1)
+        for n in n_missing.unique().tolist():
+            rows = (n_missing == n).nonzero()[:, 0]
+            columns = (mask[rows] == 0).nonzero()[:, 1].view(1, len(rows), n)
+            total = v.new_full((len(rows),), -math.inf)
+            for bounds in _chunks(2**n, max(1, STATES_AT_ONCE // len(rows))):
+                states = enumerate_states([1] + [2] * n, *bounds)[:, 1:].to(v).unsqueeze(1)
+                shape = len(states), len(rows), -1
+                filled = v[rows].expand(shape).scatter(-1, columns.expand(shape), states.expand(shape))
+                total = torch.logaddexp(total, (-self.free_energy(filled)).logsumexp(0))
+            found[rows] = total
+        return found
+
     def _n_states(self) -> tuple[float, float]:
         """States of the hidden and of the visible layer; infinite where they cannot be counted."""
         each, sizes = self.hidden.n_states, self.visible.sizes
@@ -287,9 +336,38 @@ class RBMDecoder(nn.Module):
         self.rbm.visible_bias.copy_(output)
 
 
-def _chunks(n: int) -> Iterator[tuple[int, int]]:
+def nll_by_state(
+    likelihood: Likelihood,
+    parameters: Float[Tensor, "states parameters"],
+    x: Float[Tensor, "batch columns"],
+    mask: Float[Tensor, "batch columns"],
+) -> Float[Tensor, "states batch"]:
+    """-log p(x_o | r) of the observed entries of every row x under every row of parameters r, by two products.
+
+    It serves the likelihoods of visible units, exponential families in which x is its own statistic up to a factor:
+
+        nll_j(r, x) = nll_j(r, 0) + x (nll_j(r, 1) - nll_j(r, 0)) + base_j(x)
+
+    Example:
+        >>> from isthmus.parts.likelihoods import Bernoulli
+        >>> x, mask = torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([[1.0, 1.0], [1.0, 0.0]])
+        >>> nll_by_state(Bernoulli(2), torch.zeros(1, 2), x, mask)  # 2 log 2 and log 2
+        tensor([[1.3863, 0.6931]])
+    """
+
+    nll_by_column = cast(Any, likelihood).nll_by_column
+
+    def affine_in_x(r: Tensor) -> Tensor:
+        at_0, at_1 = (nll_by_column(r, x.new_full((len(r), x.shape[1]), value)) for value in (0.0, 1.0))
+        return at_0 @ mask.t() + (at_1 - at_0) @ (x * mask).t()
+
+    base = likelihood.nll(parameters[:1].expand(len(x), -1), x, mask) - affine_in_x(parameters[:1])[0]
+    return affine_in_x(parameters) + base
+
+
+def _chunks(n: int, size: int = STATES_AT_ONCE) -> Iterator[tuple[int, int]]:
     """The numbers below n, some at a time."""
-    return ((start, min(start + STATES_AT_ONCE, n)) for start in range(0, n, STATES_AT_ONCE))
+    return ((start, min(start + size, n)) for start in range(0, n, size))
 
 
 def _power(n: float) -> str:

@@ -1,4 +1,4 @@
-"""Likelihoods for choices and counts: categorical, multinomial and Poisson."""
+"""Likelihoods for categorical columns and counts: categorical, multinomial and Poisson."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from torch import Tensor
 
 from isthmus.errors import InputError
 from isthmus.parts.likelihood_base import (
+    MEAN_MARGIN,
     ColumnBlocks,
     Likelihood,
     observed,
+    register,
     soft_clip,
 )
 from isthmus.parts.sampling import rand_like
@@ -22,24 +24,25 @@ from isthmus.parts.sampling import rand_like
 LOG_RATE_BOUND = 20.0
 
 
+@register
 class Categorical(Likelihood):
-    """One choice in each group of one-hot columns: a softmax over the group's logits l.
+    """Categorical distribution over each group of one-hot columns, with the logits l from the decoder.
 
         -log p(x | l) = -sum_g sum_{j in g} x_j log( exp(l_j) / sum_{i in g} exp(l_i) )
 
-    Shares between 0 and 1 that sum to one in a group are admitted too: then it is the cross-entropy. A missing
-    choice has weight 0 in all columns of its group.
+    Probabilities that sum to 1 in each group are admitted too; the nll is then the cross-entropy. A missing value has
+    weight 0 in all columns of its group.
 
     Shapes:
-        parameters l (*draws, batch, n_columns), a logit in the place of each column; x and weight
-        (batch, n_columns); nll (*draws, batch).
+        parameters l (*draws, batch, n_columns), one logit per column; x and weight (batch, n_columns);
+        nll (*draws, batch).
 
     Args:
         n_columns: the width of x and of the decoder's output.
-        groups: the columns of each group; without them all columns are one group.
+        groups: the columns of each group; by default, all columns are one group.
 
     Raises:
-        InputError: a group without columns; a column that is in no group, in two, or does not exist.
+        InputError: a group has no columns; a column is in no group, is in two groups, or does not exist.
 
     Source:
         Goodfellow, Bengio & Courville, Deep Learning, section 6.2.2.3.
@@ -51,17 +54,17 @@ class Categorical(Likelihood):
     """
 
     name = "categorical"
-    link = "log"
     title = "Categorical"
-    domain = "shares in [0, 1] that sum to 1 in each group of one-hot columns"
+    domain = "probabilities in [0, 1] that sum to 1 in each group of one-hot columns"
     advice = "encode the column as one-hot, or use likelihood='bernoulli' or 'gaussian'"
+    has_log_probability = True
 
     def __init__(self, n_columns: int, groups: Sequence[Sequence[int]] | None = None) -> None:
         super().__init__(n_columns, n_columns)
         self.groups = [list(map(int, group)) for group in ([range(n_columns)] if groups is None else groups)]
         if not all(self.groups):
-            raise InputError("a categorical likelihood has a group without columns; leave it out")
-        # Groups of one size stand in one block, (..., groups, size): one softmax serves them all.
+            raise InputError("a categorical likelihood has a group without columns; remove the group")
+        # Groups of equal size form one block, (..., groups, size), so that one softmax computes them all.
         self.group_sizes = sorted({len(group) for group in self.groups})
         blocks = [
             [column for group in self.groups if len(group) == size for column in group] for size in self.group_sizes
@@ -69,11 +72,11 @@ class Categorical(Likelihood):
         self.blocks = ColumnBlocks(blocks, n_columns)
 
     def config(self) -> dict[str, Any]:
-        """Name and groups."""
+        """Return the name and the groups."""
         return {"name": self.name, "groups": self.groups}
 
     def _grouped(self, values: Float[Tensor, "*rows columns"]) -> list[Tensor]:
-        """By size of group, (*rows, groups, size)."""
+        """Return a tensor (*rows, groups, size) for each size of group."""
         blocks = zip(self.blocks.split(values), self.group_sizes, strict=True)
         return [block.unflatten(-1, (-1, size)) for block, size in blocks]
 
@@ -83,19 +86,23 @@ class Categorical(Likelihood):
     def nll_by_column(
         self, parameters: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch columns"]
     ) -> Float[Tensor, "*draws batch columns"]:
-        """-x_j log softmax(l)_j: a group's term stands in the column that was chosen."""
+        """Return -x_j log softmax(l)_j, the softmax over the group of column j."""
         log_rates = [F.log_softmax(block, dim=-1) for block in self._grouped(parameters.to(x.dtype))]
         return -x * self._ungrouped(log_rates)
 
     def mean(self, parameters: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
-        """softmax(l) in each group."""
+        """Return softmax(l), group by group."""
         return self._ungrouped([torch.softmax(block, dim=-1) for block in self._grouped(parameters)])
+
+    def link(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
+        """Return log m."""
+        return mean.clamp(min=MEAN_MARGIN).log()
 
     @torch.no_grad()
     def sample(
         self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
     ) -> Float[Tensor, "*draws batch columns"]:
-        """One-hot where l plus Gumbel noise is largest in its group."""
+        """Sample one-hot groups: the column with the largest sum of l and Gumbel noise is 1."""
         noise = -torch.log(-torch.log(rand_like(parameters, generator)))
         blocks = []
         for block in self._grouped(parameters + noise):
@@ -104,11 +111,11 @@ class Categorical(Likelihood):
         return self._ungrouped(blocks)
 
     def in_support(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
-        """Shares between 0 and 1, in a group that sums to one within 1e-4."""
+        """Return which entries are in [0, 1] and in a group that sums to 1 within 1e-4."""
         blocks = []
         for block in self._grouped(x):
             total = block.sum(-1, keepdim=True)
-            # A NaN is refused in its own column, not in all of its group.
+            # A NaN in one column does not mark the other columns of its group.
             broken = total.isfinite() & ((total - 1).abs() > 1e-4)
             blocks.append((block >= 0) & (block <= 1) & ~broken)
         return self._ungrouped(blocks)
@@ -118,15 +125,16 @@ class Categorical(Likelihood):
         return f"{float(values[column]):.6g} in a group that sums to {total:.6g}"
 
 
+@register
 class Multinomial(Likelihood):
-    """Word counts of a whole row, given how many words n it has: each word is drawn from softmax(l).
+    """Multinomial distribution of the word counts x of a row, given its number of words n.
 
         -log p(x | l, n) = -log n! + sum_j log x_j! - sum_j x_j log softmax(l)_j,   n = sum_j x_j
 
-    How many words there are is not modelled, so `mean` and `sample` speak of one word (rates that sum to 1)
-    unless they are told a `total`; `mean_given(parameters, x)` takes it from x. A column of weight 0 is left out:
-    the counts of the others, given their total, are multinomial with their rates made to sum to 1. The nll does
-    not separate over columns.
+    The number of words is not modelled. `mean` and `sample` refer to a row of `total` words, by default one word, for
+    which the mean is the probabilities; `mean_given(parameters, x)` takes the total from x. A column of weight 0 is
+    ignored: given their total, the other counts are multinomial with renormalised probabilities. The nll is not a sum
+    over columns.
 
     Shapes:
         parameters l (*draws, batch, n_columns); x and weight (batch, n_columns); total (batch,) or a number;
@@ -148,10 +156,11 @@ class Multinomial(Likelihood):
     """
 
     name = "multinomial"
-    link = "log"
     title = "Multinomial"
     domain = "counts, whole numbers from 0"
     advice = "use scaling='none' on counts, or likelihood='gaussian'"
+    is_count = True
+    has_log_probability = True
 
     def __init__(self, n_columns: int) -> None:
         super().__init__(n_columns, n_columns)
@@ -162,11 +171,11 @@ class Multinomial(Likelihood):
         x: Float[Tensor, "batch columns"],
         weight: Float[Tensor, "batch columns"] | None = None,
     ) -> Float[Tensor, "*draws batch"]:
-        """-log n! + sum_j log x_j! - sum_j x_j log softmax(l)_j; a weight counts a word as so many."""
+        """Return -log n! + sum_j log x_j! - sum_j x_j log softmax(l)_j; with weights, of w_j x_j in place of x_j."""
         logits = parameters.to(x.dtype)
         if weight is not None:
             x = observed(x, weight) * weight
-            # Not -inf: that times a count of 0 is NaN.
+            # Not -inf: -inf times a count of 0 is NaN.
             logits = logits.masked_fill(weight == 0, torch.finfo(logits.dtype).min)
         log_orderings = torch.lgamma(x.sum(-1) + 1) - torch.lgamma(x + 1).sum(-1)
         return -(x * F.log_softmax(logits, dim=-1)).sum(-1) - log_orderings
@@ -176,14 +185,19 @@ class Multinomial(Likelihood):
         parameters: Float[Tensor, "*draws batch columns"],
         total: Float[Tensor, " batch"] | float = 1.0,
     ) -> Float[Tensor, "*draws batch columns"]:
-        """total * softmax(l): without a total, rates that sum to 1."""
+        """Return total * softmax(l)."""
         return torch.softmax(parameters, dim=-1) * torch.as_tensor(total, device=parameters.device).unsqueeze(-1)
 
     def mean_given(
         self, parameters: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch columns"]
     ) -> Float[Tensor, "*draws batch columns"]:
-        """n * softmax(l), as many words as the row has."""
+        """Return n * softmax(l), where n is the number of words of the row."""
         return self.mean(parameters, total=x.sum(-1))
+
+    def link(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
+        """Return log m, for mean counts or probabilities m; a probability is at least 1e-6."""
+        least = MEAN_MARGIN * mean.sum()
+        return mean.clamp(min=least.clamp(min=torch.finfo(mean.dtype).tiny)).log()
 
     @torch.no_grad()
     def sample(
@@ -192,7 +206,7 @@ class Multinomial(Likelihood):
         generator: torch.Generator,
         total: Float[Tensor, " batch"] | float = 1.0,
     ) -> Float[Tensor, "*draws batch columns"]:
-        """Counts of `total` words a row, each drawn from softmax(l); without a total, of one word."""
+        """Sample the counts of `total` words per row from softmax(l)."""
         rates = torch.softmax(parameters, dim=-1).flatten(end_dim=-2)
         n_words = torch.as_tensor(total, device=rates.device).expand(parameters.shape[:-1]).flatten()
         longest = int(n_words.max()) if len(n_words) else 0
@@ -204,92 +218,102 @@ class Multinomial(Likelihood):
         return counts.view_as(parameters)
 
     def in_support(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
-        """Whole numbers from 0."""
+        """Return which entries are whole numbers from 0."""
         return (x >= 0) & (x == x.round()) & x.isfinite()
 
     def far_outside(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
-        """What is no count."""
+        """Return which entries are not counts."""
         return ~self.in_support(x)
 
 
+@register
 class Poisson(Likelihood):
-    """Counts, each column with a scale of its own: model space holds x = count / scale, the nll is the counts'.
+    """Poisson distribution of counts k; model space holds x = k / scale, with one scale per column.
 
         -log p(k | a) = sum_j [ lambda_j - k_j log lambda_j + log k_j! ],
         k = scale * x,   lambda = scale * exp(b),   b = 20 tanh(a / 20)
 
-    The log of the mean in model units, b, is softly bounded to (-20, 20), so that one wild row cannot overflow.
+    The soft bound on b, the logarithm of the mean in model units, prevents an overflow.
 
     Shapes:
         parameters a (*draws, batch, n_columns); x and weight (batch, n_columns); nll (*draws, batch).
 
     Args:
         n_columns: the width of x and of the decoder's output.
-        scale: how many counts one model unit is, for each column; 1 without it.
+        scale: the number of counts in one model unit, for each column; by default, 1.
 
     Units:
-        x, mean and samples in model units (counts / scale); the nll is of the counts, so no Jacobian is in it.
+        x, mean and samples are in model units (counts / scale). The nll is that of the counts, a probability, so it
+        has no Jacobian of the scale.
 
     Raises:
-        InputError: a scale for another number of columns, or one that is not positive.
+        InputError: the number of scales is not the number of columns, or a scale is not positive.
 
     Source:
         Nelder & Wedderburn 1972, Generalized linear models (the log link).
 
     Example:
         >>> likelihood = Poisson(n_columns=1, scale=[10.0])
-        >>> likelihood.nll(torch.zeros(1, 1), torch.tensor([[0.0]])).item()  # no count where 10 are expected
+        >>> likelihood.nll(torch.zeros(1, 1), torch.tensor([[0.0]])).item()  # 0 counts, where the mean is 10
         10.0
     """
 
     name = "poisson"
-    link = "log"
     title = "Poisson"
     domain = "counts, whole numbers from 0"
     advice = "use likelihood='gaussian'"
     scale: Tensor
+    is_count = True
 
     def __init__(self, n_columns: int, scale: Sequence[float] | None = None) -> None:
         super().__init__(n_columns, n_columns)
         scale = [1.0] * n_columns if scale is None else [float(value) for value in scale]
         if len(scale) != n_columns:
-            raise InputError(f"a Poisson likelihood of {n_columns} columns has {len(scale)} scales; give one each")
+            raise InputError(
+                f"a Poisson likelihood of {n_columns} columns has {len(scale)} scales; give one per column"
+            )
         if not all(0 < value < float("inf") for value in scale):
-            raise InputError(f"a Poisson likelihood's scales are positive numbers; found {min(scale)}")
+            raise InputError(f"the scales of a Poisson likelihood must be positive numbers; found {min(scale)}")
         self._scale = scale
         self.register_buffer("scale", torch.tensor(scale), persistent=False)
 
     def config(self) -> dict[str, Any]:
-        """Name and scale."""
+        """Return the name and the scales."""
         return {"name": self.name, "scale": self._scale}
 
     def nll_by_column(
         self, parameters: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch columns"]
     ) -> Float[Tensor, "*draws batch columns"]:
-        """lambda_j - k_j log lambda_j + log k_j!."""
+        """Return lambda_j - k_j log lambda_j + log k_j!."""
         count = x * self.scale
         log_rate = self.scale.log() + soft_clip(parameters.to(x.dtype), LOG_RATE_BOUND)
         return torch.exp(log_rate) - count * log_rate + torch.lgamma(count + 1)
 
     def mean(self, parameters: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
-        """exp(b), in model units."""
+        """Return exp(b), in model units."""
         return torch.exp(soft_clip(parameters, LOG_RATE_BOUND))
+
+    def link(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
+        """Return 20 atanh(log m / 20), for m clamped to at least 1e-6 counts and to [exp(-19.9), exp(19.9)]."""
+        log_mean = torch.maximum(mean, MEAN_MARGIN / self.scale).log()
+        bound = 0.995 * LOG_RATE_BOUND
+        return LOG_RATE_BOUND * torch.atanh(log_mean.clamp(-bound, bound) / LOG_RATE_BOUND)
 
     @torch.no_grad()
     def sample(
         self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
     ) -> Float[Tensor, "*draws batch columns"]:
-        """Poisson counts of rate lambda, divided by the scale."""
+        """Sample counts from the Poisson distribution of mean lambda, and divide them by the scale."""
         return torch.poisson(self.scale * self.mean(parameters), generator=generator) / self.scale
 
     def in_support(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
-        """Entries whose count is whole and not negative, as well as float32 can tell after the division."""
+        """Return which entries are whole numbers from 0 times 1 / scale, within the precision of float32."""
         count = x * self.scale
         slack = (1e-6 * count).clamp(min=1e-3)
         return (x >= 0) & ((count - count.round()).abs() <= slack) & x.isfinite()
 
     def far_outside(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
-        """What is no count."""
+        """Return which entries are not counts."""
         return ~self.in_support(x)
 
     def _describe_value(self, values: Float[Tensor, " columns"], column: int) -> str:

@@ -1,4 +1,4 @@
-"""The likelihood of a table: each column gets the output unit that fits it."""
+"""The likelihood of a table, with one distribution per type of column."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.parts.likelihood_base import ColumnBlocks, Likelihood
+from isthmus.parts.likelihood_base import ColumnBlocks, Likelihood, register
 from isthmus.parts.likelihood_binary import Bernoulli
 from isthmus.parts.likelihood_counts import Categorical, Poisson
 from isthmus.parts.likelihood_gaussians import Gaussian
@@ -19,24 +19,25 @@ from isthmus.parts.likelihood_gaussians import Gaussian
 Group = Mapping[str, Any]
 
 
+@register
 class Mixed(Likelihood):
-    """Columns of different kinds, independent given the code: the nll is the sum over groups of columns.
+    """Columns of different types, independent given the code; the nll is the sum over groups of columns.
 
         -log p(x | .) = sum_g -log p_g(x_g | parameters_g)
 
-    A group's unit is "real" (Gaussian of unit variance), "binary" (Bernoulli), "categorical" (softmax over the
-    group's one-hot columns) or "count" (Poisson, with a scale for each column).
+    The unit of a group is "real" (Gaussian of unit variance), "binary" (Bernoulli), "categorical" (softmax over the
+    one-hot columns of the group) or "count" (Poisson, with one scale per column).
 
     Shapes:
-        parameters (*draws, batch, n_columns), one in the place of each column; x and weight (batch, n_columns);
-        nll (*draws, batch).
+        parameters (*draws, batch, n_columns), one per column; x and weight (batch, n_columns); nll (*draws, batch).
 
     Args:
         n_columns: the width of x and of the decoder's output.
-        groups: mappings with "unit", "columns" (numbers from 0) and, for counts, "scale"; every column once.
+        groups: mappings with "unit", "columns" (numbers from 0) and, for counts, "scale"; each column is in exactly one
+            group.
 
     Raises:
-        InputError: an unknown unit, a column that is in no group or in two, scales that do not fit.
+        InputError: a unit is unknown, a column is in no group or in two, or the number of scales is wrong.
 
     Source:
         Nazabal, Olmos, Ghahramani & Valera 2020, Handling incomplete heterogeneous data using VAEs.
@@ -49,13 +50,14 @@ class Mixed(Likelihood):
 
     name = "mixed"
     title = "Mixed"
-    domain = "what the unit of each column admits"
+    domain = "values that the unit of each column admits"
     advice = "give the column another unit"
+    has_log_probability = True
 
     def __init__(self, n_columns: int, groups: Sequence[Group]) -> None:
         super().__init__(n_columns, n_columns)
         self.groups = [_normal_form(group) for group in groups]
-        # Groups of one unit are served together: 40 real columns cost one Gaussian, not 40.
+        # Groups of equal unit share one likelihood: 40 real columns need one Gaussian, not 40.
         present = [unit for unit in UNITS if any(group["unit"] == unit for group in self.groups)]
         of_unit = [[group for group in self.groups if group["unit"] == unit] for unit in present]
         self.blocks = ColumnBlocks([_columns(groups) for groups in of_unit], n_columns)
@@ -66,11 +68,11 @@ class Mixed(Likelihood):
             self.units.append(likelihood)
 
     def config(self) -> dict[str, Any]:
-        """Name and groups."""
+        """Return the name and the groups."""
         return {"name": self.name, "groups": self.groups}
 
     def _by_unit(self, *tensors: Tensor) -> Iterable[tuple[Any, ...]]:
-        """Each unit with its columns of every tensor."""
+        """Return each unit with its columns of every tensor."""
         return zip(self.units, *map(self.blocks.split, tensors), strict=True)
 
     def nll(
@@ -79,7 +81,7 @@ class Mixed(Likelihood):
         x: Float[Tensor, "batch columns"],
         weight: Float[Tensor, "batch columns"] | None = None,
     ) -> Float[Tensor, "*draws batch"]:
-        """The nll of every group, summed."""
+        """Return the sum of the nll of all groups."""
         tensors = (parameters, x) if weight is None else (parameters, x, weight)
         total = torch.zeros((), dtype=x.dtype, device=x.device)
         for unit, *columns in self._by_unit(*tensors):
@@ -89,34 +91,34 @@ class Mixed(Likelihood):
     def nll_by_column(
         self, parameters: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch columns"]
     ) -> Float[Tensor, "*draws batch columns"]:
-        """Each column's term, in its place."""
+        """Return the nll of each column."""
         return self.blocks.join([unit.nll_by_column(p, v) for unit, p, v in self._by_unit(parameters, x)])
 
     def mean(self, parameters: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
-        """Each unit's mean, in its place."""
+        """Return the mean of each column."""
         return self.blocks.join([unit.mean(p) for unit, p in self._by_unit(parameters)])
 
     @torch.no_grad()
     def sample(
         self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
     ) -> Float[Tensor, "*draws batch columns"]:
-        """Each unit's draw, in its place."""
+        """Sample each column from the distribution of its unit."""
         return self.blocks.join([unit.sample(p, generator) for unit, p in self._by_unit(parameters)])
 
     def parameters_for(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
-        """Each unit's parameters, in its place."""
+        """Return the parameters of each column for its mean."""
         return self.blocks.join([unit.parameters_for(its_mean) for unit, its_mean in self._by_unit(mean)])
 
     def in_support(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
-        """What each unit admits, in its place."""
+        """Return which entries are in the support of their unit."""
         return self.blocks.join([unit.in_support(values) for unit, values in self._by_unit(x)])
 
     def far_outside(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
-        """What each unit says, in its place."""
+        """Return which entries are far outside the bounds of their unit."""
         return self.blocks.join([unit.far_outside(values) for unit, values in self._by_unit(x)])
 
     def _refuse(self, values: Float[Tensor, " columns"], row: int, column: int, names: Sequence[str | int]) -> None:
-        """The refusal of the column's own unit."""
+        """Raise the error of the column's unit."""
         columns = self.blocks.split(torch.arange(self.n_columns, device=values.device))
         for (unit, its_values), numbers in zip(self._by_unit(values), columns, strict=True):
             if column in numbers:
@@ -129,25 +131,27 @@ def _columns(groups: Sequence[Group]) -> list[int]:
 
 
 def _normal_form(group: Group) -> dict[str, Any]:
-    """The group as JSON has it: plain numbers, and a scale where the unit is a count."""
+    """Return the group with JSON types, and with a scale if the unit is "count"."""
     unit, columns = group.get("unit"), [int(column) for column in group.get("columns", [])]
     if unit not in UNITS:
         raise InputError(f"unknown unit {unit!r} of columns {columns}; {nearest(str(unit), UNITS)}")
     if not columns:
-        raise InputError(f"a group of unit {unit!r} has no columns; leave it out")
+        raise InputError(f"a group of unit {unit!r} has no columns; remove the group")
     scale = group.get("scale")
     if unit != "count":
         if scale is not None:
-            raise InputError(f"only counts have a scale; found one for unit {unit!r} of columns {columns}")
+            raise InputError(
+                f"only unit 'count' has a scale; found one for unit {unit!r} of columns {columns}; remove it"
+            )
         return {"unit": unit, "columns": columns}
     scale = [1.0] * len(columns) if scale is None else [float(value) for value in scale]
     if len(scale) != len(columns):
-        raise InputError(f"a count group of {len(columns)} columns has {len(scale)} scales; give one each")
+        raise InputError(f"a count group of {len(columns)} columns has {len(scale)} scales; give one per column")
     return {"unit": unit, "columns": columns, "scale": scale}
 
 
 def _choices(groups: Sequence[Group]) -> Categorical:
-    """One softmax a group, the groups side by side."""
+    """Return one likelihood for all categorical groups."""
     numbers = iter(range(len(_columns(groups))))
     return Categorical(len(_columns(groups)), [[next(numbers) for _ in group["columns"]] for group in groups])
 
@@ -165,7 +169,7 @@ UNITS: dict[str, Callable[[Sequence[Group]], Likelihood]] = {
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """What to type in place of an unknown word: the nearest known one, and all of them.
+    """Return advice on an unknown word: the nearest known word, if one is close, and all known words.
 
     Example:
         >>> nearest("gausian", ["bernoulli", "gaussian"])

@@ -1,26 +1,26 @@
-"""Likelihoods by name: what the decoder's output units mean, how one is chosen and rebuilt.
+"""All likelihoods, the choice of one for given data, and its construction from a configuration.
 
-The classes stand in four files by what they are for: real columns (`likelihood_gaussians`), columns in [0, 1]
-(`likelihood_binary`), choices and counts (`likelihood_counts`), tables of all of these (`likelihood_tables`).
-Each has a row in `LIKELIHOODS`; a new one is a subclass of `Likelihood`, a row here, and a row in the tests' table.
+The classes are in four files: for real columns (`likelihood_gaussians`), columns in [0, 1] (`likelihood_binary`),
+categorical columns and counts (`likelihood_counts`), and tables (`likelihood_tables`). To add a likelihood, write a
+subclass of `Likelihood` in one of them, decorate it with `register`, and add a row to the table of the tests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from isthmus.errors import InputError
-from isthmus.parts.likelihood_base import Likelihood
+from isthmus.parts.likelihood_base import LIKELIHOODS, Likelihood
 from isthmus.parts.likelihood_binary import Bernoulli, ContinuousBernoulli
 from isthmus.parts.likelihood_counts import Categorical, Multinomial, Poisson
 from isthmus.parts.likelihood_gaussians import (
     Gaussian,
     GaussianLearned,
+    GaussianPerColumn,
     GaussianPredicted,
     GaussianUnit,
     MixtureDensity,
@@ -34,6 +34,7 @@ __all__ = [
     "ContinuousBernoulli",
     "Gaussian",
     "GaussianLearned",
+    "GaussianPerColumn",
     "GaussianPredicted",
     "GaussianUnit",
     "Likelihood",
@@ -46,31 +47,16 @@ __all__ = [
     "likelihood_from",
 ]
 
-LIKELIHOODS: dict[str, Callable[..., Likelihood]] = {
-    "gaussian": Gaussian,
-    "gaussian-unit": GaussianUnit,
-    "gaussian-learned": GaussianLearned,
-    "gaussian-per-column": partial(GaussianLearned, per_column=True),
-    "gaussian-predicted": GaussianPredicted,
-    "bernoulli": Bernoulli,
-    "continuous-bernoulli": ContinuousBernoulli,
-    "categorical": Categorical,
-    "multinomial": Multinomial,
-    "poisson": Poisson,
-    "mixture-density": MixtureDensity,
-    "mixed": Mixed,
-}
-
 
 def likelihood_from(config: Mapping[str, Any], n_columns: int) -> Likelihood:
-    """The likelihood that a configuration describes, for rows of `n_columns`.
+    """Return the likelihood of a configuration, for rows of `n_columns`.
 
     Args:
-        config: "name", and what else its constructor takes; what `Likelihood.config` gives.
+        config: "name" and the options of the constructor, as `Likelihood.config` returns them.
         n_columns: the width of x.
 
     Raises:
-        InputError: an unknown name or option, or options that do not fit the columns.
+        InputError: the name or an option is unknown, or the options do not fit the columns.
 
     Example:
         >>> likelihood_from({"name": "mixture-density", "n_components": 2}, n_columns=3).config()
@@ -80,21 +66,22 @@ def likelihood_from(config: Mapping[str, Any], n_columns: int) -> Likelihood:
     name = options.pop("name", None)
     if name not in LIKELIHOODS:
         raise InputError(f"unknown likelihood {name!r}; {nearest(str(name), LIKELIHOODS)}")
+    build: Callable[..., Likelihood] = LIKELIHOODS[name]
     try:
-        return LIKELIHOODS[name](n_columns, **options)
+        return build(n_columns, **options)
     except (TypeError, AttributeError, KeyError) as error:
         raise InputError(f"likelihood {name!r} cannot be built from {options}: {error}") from error
 
 
 def choose_likelihood(x: Float[Tensor, "batch columns"], groups: Sequence[Group] | None = None) -> dict[str, Any]:
-    """What "auto" means, by looking at the data.
+    """Return the configuration that "auto" stands for, given the data.
 
-    Mixed for a table whose columns are not all real; else Bernoulli where all is 0 or 1; else the Gaussian,
-    with its mean kept in the unit interval where all values are.
+    "mixed" for a table with columns that are not real; else "bernoulli" if all values are 0 or 1; else "gaussian-unit"
+    if all values are in [0, 1]; else "gaussian".
 
     Args:
-        x: rows in model space, all of them or a sample.
-        groups: the units of a table's columns, as `Mixed` takes them.
+        x: rows in model space, all or a sample of them.
+        groups: the units of the columns of a table, in the format of `Mixed`.
 
     Returns:
         A configuration for `likelihood_from`.
@@ -118,16 +105,16 @@ def choose_likelihood(x: Float[Tensor, "batch columns"], groups: Sequence[Group]
 def likelihood_config(
     name: str | Mapping[str, Any], x: Float[Tensor, "batch columns"], groups: Sequence[Group] | None = None
 ) -> dict[str, Any]:
-    """The configuration that a user's `likelihood=` stands for.
+    """Return the configuration that the argument `likelihood` stands for.
 
     Args:
-        name: "auto", a name from `LIKELIHOODS`, or a configuration (to set, say, `n_components`).
-        x: rows in model space, which "auto" looks at.
-        groups: the units of a table's columns, which "mixed" and "categorical" are built from.
+        name: "auto", a name in `LIKELIHOODS`, or a configuration (to set `n_components`, for example).
+        x: rows in model space, on which the choice of "auto" depends.
+        groups: the units of the columns of a table, for "mixed" and "categorical".
 
     Raises:
-        InputError: an unknown name (the nearest is suggested); "mixed" without a table; "categorical" for a table
-            with columns of another unit; an option that the likelihood does not have.
+        InputError: the name is unknown; "mixed" without a table; "categorical" for a table with columns of another
+            unit; or an option is unknown.
 
     Example:
         >>> import torch
@@ -143,7 +130,7 @@ def likelihood_config(
     if config["name"] == "mixed" and "groups" not in config:
         if groups is None:
             raise InputError(
-                "likelihood='mixed' wants a table whose columns have units; found an array; "
+                "likelihood='mixed' requires a table whose columns have units; found an array; "
                 "use likelihood='auto', or fit on a data frame"
             )
         config["groups"] = groups
@@ -151,7 +138,7 @@ def likelihood_config(
         other = next((group for group in groups if group["unit"] != "categorical"), None)
         if other is not None:
             raise InputError(
-                f"likelihood='categorical' wants one-hot columns only; found unit {other['unit']!r} for "
+                f"likelihood='categorical' requires one-hot columns only; found unit {other['unit']!r} for "
                 f"columns {list(other['columns'])}; use likelihood='mixed'"
             )
         config["groups"] = [list(group["columns"]) for group in groups]

@@ -1,8 +1,8 @@
-"""The report: figures of what a model learned, and one HTML file that holds them all.
+"""HTML report on a fitted model, and matplotlib figures.
 
     write(model, X, "report.html")
 
-`isthmus.report.figures` has the figures as matplotlib draws them (extra `figures`).
+`isthmus.report.figures` contains the matplotlib figures (extra `figures`).
 """
 
 from isthmus.report.page import write

@@ -1,7 +1,7 @@
-"""The interactive charts, as plotly reads them: plain data, in which a colour is the name of a variable of the page.
+"""Interactive charts as plotly data, in which a colour is the name of a CSS variable.
 
-The page's script puts the colours of the light or the dark page in their places and draws. Plotly reads a little
-HTML in every text, so all that comes from a user goes through `plain`.
+The script of the page replaces the variables by the colours of the light or the dark theme, in colour attributes only.
+Plotly interprets some HTML in every text, so all text of the user must pass through `plain`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Float
 
 from isthmus.report.code_maps import CodeMap
-from isthmus.report.formatting import Labels, number
+from isthmus.report.formatting import OTHER_LABELS, Labels, number
 
 Chart = dict[str, Any]
 
-OURS, PCA, HELD_OUT = "var(--ours)", "var(--pca)", "var(--held-out)"
+OURS, PCA, VALIDATION = "var(--ours)", "var(--pca)", "var(--validation)"
 TERMS = ("var(--group-3)", "var(--group-5)", "var(--group-6)", "var(--group-8)")
 SEQUENTIAL = [[i / 4, f"var(--scale-{i})"] for i in range(5)]
 POINTS = [[i / 2, f"var(--mark-{i})"] for i in range(3)]
@@ -26,18 +26,20 @@ DIVERGING = [[0, "var(--minus)"], [0.5, "var(--zero)"], [1, "var(--plus)"]]
 
 
 def plain(text: Any, most: int = 48) -> str:
-    """A user's text for plotly: no markup, and cut where it is long.
+    """Escape a text of the user for plotly and truncate it to `most` characters.
+
+    Plotly does not decode the entities of quotes, so quotes are not escaped.
 
     Example:
-        >>> plain("<b>&")
-        '&lt;b&gt;&amp;'
+        >>> plain('<b>&"')
+        '&lt;b&gt;&amp;"'
     """
     text = " ".join(str(text).split())
-    return html.escape(text if len(text) <= most else f"{text[: most - 1]}…")
+    return html.escape(text if len(text) <= most else f"{text[: most - 1]}…", quote=False)
 
 
 def numbers(values: Any) -> list[float | None]:
-    """Numbers with five significant digits, so that the page stays small; None for what is no number."""
+    """Round to five significant digits to keep the page small; NaN and infinity become None."""
     return [float(f"{v:.5g}") if np.isfinite(v) else None for v in np.asarray(values, np.float64).ravel()]
 
 
@@ -52,7 +54,7 @@ def _chart(data: list[dict[str, Any]], height: int, **layout: Any) -> Chart:
 
 
 def loss_chart(history: Mapping[str, Any]) -> Chart | None:
-    """Curves of the loss by epoch: each term as it was learned from, the training rows and the held-out rows."""
+    """Plot the loss by epoch: each term of the objective during training, the training rows and the validation rows."""
     epochs = history["epochs"]
     if not epochs:
         return None
@@ -69,31 +71,31 @@ def loss_chart(history: Mapping[str, Any]) -> Chart | None:
 
     terms = sorted({name for epoch in epochs for name in epoch["terms"]})
     data = [
-        line(f"{name} (term, while learning)", [e["terms"].get(name) for e in epochs],
+        line(f"{name} (term during training)", [e["terms"].get(name) for e in epochs],
              TERMS[i % len(TERMS)], width=1.3, dash="dot")
         for i, name in enumerate(terms)
     ]  # fmt: skip
     data.append(line("training rows", [e["train"] for e in epochs], OURS))
     if any(e["held_out"] is not None for e in epochs):
-        data.append(line("held-out rows", [e["held_out"] for e in epochs], HELD_OUT))
+        data.append(line("validation rows", [e["held_out"] for e in epochs], VALIDATION))
     shapes = []
     best = history.get("best_epoch", -1)
     if 0 <= best < len(epochs) - 1:
         shapes.append({"type": "line", "xref": "x", "yref": "paper", "x0": best + 1, "x1": best + 1, "y0": 0,
                        "y1": 1, "line": {"color": "var(--muted)", "width": 1, "dash": "dash"}})  # fmt: skip
     ticks = {"tickmode": "linear", "dtick": 1} if len(epochs) <= 12 else {}
-    return _chart(data, 360, shapes=shapes, xaxis=_axis("epoch", **ticks), yaxis=_axis("nats a row"))
+    return _chart(data, 360, shapes=shapes, xaxis=_axis("epoch", **ticks), yaxis=_axis("nats per row"))
 
 
 def map_chart(found: CodeMap, labels: Labels | None, error: Float[np.ndarray, " rows"]) -> Chart:
-    """Codes on a plane: traces by label, and one coloured by error that the page can show instead."""
+    """Plot codes in two dimensions: one trace per label, and a hidden trace of all codes coloured by error."""
     x, y = numbers(found.points[:, 0]), numbers(found.points[:, 1])
     data, annotations = [], []
     if labels is not None and labels.values is None:
         for i, name in enumerate(labels.names):
             rows = np.flatnonzero(labels.group == i)
             if len(rows):
-                colour = "var(--muted)" if name == "other" else f"var(--group-{i})"
+                colour = "var(--muted)" if name == OTHER_LABELS else f"var(--group-{i})"
                 data.append(_points([x[r] for r in rows], [y[r] for r in rows], rows, plain(name, 24), colour))
         annotations = _group_names(found.points, labels)
     elif labels is not None:
@@ -120,7 +122,7 @@ def _points(x: list[Any], y: list[Any], rows: np.ndarray, name: str, colour: Any
 
 
 def _scale(x: list[Any], y: list[Any], values: Any, title: str) -> dict[str, Any]:
-    """All points, coloured by a number on a scale from the 2nd to the 98th percentile: one row cannot fill it."""
+    """Plot all points coloured by a value; the scale covers the 2nd to the 98th percentile to limit outliers."""
     values = np.asarray(values, np.float64)
     finite = values[np.isfinite(values)]
     low, high = np.percentile(finite, (2, 98)) if len(finite) else (0.0, 1.0)
@@ -133,13 +135,13 @@ def _scale(x: list[Any], y: list[Any], values: Any, title: str) -> dict[str, Any
 
 
 def _group_names(points: Float[np.ndarray, "rows 2"], labels: Labels) -> list[dict[str, Any]]:
-    """A name where each group is densest, unless another name stands there already."""
+    """Place the name of each group at its densest point, unless another name is already there."""
     spread = np.ptp(points, axis=0)
     placed: list[np.ndarray] = []
     annotations = []
     for i, name in enumerate(labels.names):
         members = points[labels.group == i]
-        if len(members) < 3 or name == "other" or len(name) > 16:
+        if len(members) < 3 or name == OTHER_LABELS or len(name) > 16:
             continue
         middle = _densest(members)
         share = middle / np.where(spread > 0, spread, 1)
@@ -156,16 +158,16 @@ def _group_names(points: Float[np.ndarray, "rows 2"], labels: Labels) -> list[di
 
 
 def _densest(points: Float[np.ndarray, "rows 2"]) -> Float[np.ndarray, " 2"]:
-    """The point whose neighbourhood of a tenth of all points is the smallest."""
+    """Return the point with the smallest distance to its (n / 10)-th nearest neighbour."""
     apart = np.square(points[:, None] - points[None]).sum(-1)
     reach = np.partition(apart, max(1, len(points) // 10), axis=1)[:, max(1, len(points) // 10)]
     return points[reach.argmin()]
 
 
 def spectrum_chart(eigenvalues: Float[np.ndarray, " units"], explained: Float[np.ndarray, " components"]) -> Chart:
-    """Shares of the variance by direction: of the code, and of principal components."""
+    """Plot the fraction of the variance in each principal direction of the codes and of the PCA baseline."""
     data = []
-    for name, values, colour in (("code", eigenvalues, OURS), ("principal components", explained, PCA)):
+    for name, values, colour in (("code", eigenvalues, OURS), ("PCA", explained, PCA)):
         total = float(np.sum(values))
         shares = np.asarray(values, np.float64) / (total if total > 0 else 1)
         few = {"type": "bar", "marker": {"color": colour}}
@@ -173,23 +175,23 @@ def spectrum_chart(eigenvalues: Float[np.ndarray, " units"], explained: Float[np
         data.append({
             **(few if len(eigenvalues) <= 20 else many), "name": name, "x": list(range(1, len(shares) + 1)),
             "y": numbers(shares), "customdata": numbers(values),
-            "hovertemplate": "direction %{x}<br>%{y:.1%} of the variance (%{customdata:.4g})"
+            "hovertemplate": "component %{x}<br>%{y:.1%} of the variance (%{customdata:.4g})"
                              "<extra>%{fullData.name}</extra>",
         })  # fmt: skip
     ticks = {"tickmode": "linear", "dtick": 1} if len(eigenvalues) <= 20 else {}
     return _chart(
-        data, 340, barmode="group", bargap=0.4, xaxis=_axis("direction, by falling variance", **ticks),
-        yaxis=_axis("share of the variance", tickformat=".0%", rangemode="tozero"),
+        data, 340, barmode="group", bargap=0.4, xaxis=_axis("component", **ticks),
+        yaxis=_axis("fraction of the variance", tickformat=".0%", rangemode="tozero"),
     )  # fmt: skip
 
 
 def comparison_chart(ours: Float[np.ndarray, " rows"], pca: Float[np.ndarray, " rows"]) -> Chart:
-    """Histograms of the rows' squared errors, ours over those of principal components."""
+    """Plot histograms of the squared errors of the rows for the model and for PCA."""
     together = np.concatenate([ours, pca])
     high = float(np.percentile(together, 99.5)) or 1.0
     edges = np.linspace(0, max(high, float(together.min()) + 1e-12), 41)
     data = []
-    for name, values, colour in (("autoencoder", ours, "ours"), ("principal components", pca, "pca")):
+    for name, values, colour in (("autoencoder", ours, "ours"), ("PCA", pca, "pca")):
         counts, _ = np.histogram(np.minimum(values, edges[-1]), edges)
         data.append({
             "type": "scatter", "mode": "lines", "name": name, "x": numbers((edges[:-1] + edges[1:]) / 2),
@@ -197,7 +199,7 @@ def comparison_chart(ours: Float[np.ndarray, " rows"], pca: Float[np.ndarray, " 
             "fill": "tozeroy", "fillcolor": f"var(--{colour}-soft)",
             "hovertemplate": "squared error about %{x:.4g}<br>%{y} rows<extra>%{fullData.name}</extra>",
         })  # fmt: skip
-    return _chart(data, 320, xaxis=_axis("squared error of a row"), yaxis=_axis("rows", rangemode="tozero"))
+    return _chart(data, 320, xaxis=_axis("squared error per row"), yaxis=_axis("number of rows", rangemode="tozero"))
 
 
 def column_chart(
@@ -206,16 +208,20 @@ def column_chart(
     pca: Float[np.ndarray, " columns"],
     share_left: Float[np.ndarray, " columns"],
 ) -> Chart:
-    """Bars of the squared error by column, the largest on top, beside those of principal components."""
+    """Plot bars of the squared error by column for the model and for PCA, the largest at the top.
+
+    `share_left` is the squared error relative to the variance of the column, NaN for a constant column.
+    """
     order = np.argsort(ours, kind="stable")
     ticks = [plain(names[i], 32) for i in order]
     places = list(range(len(order)))
     data = []
-    for name, values, colour in (("principal components", pca, PCA), ("autoencoder", ours, OURS)):
+    for name, values, colour in (("PCA", pca, PCA), ("autoencoder", ours, OURS)):
         hover_texts = [f"{name}: {number(float(values[i]))}" for i in order]
         if colour == OURS:
             hover_texts = [
-                f"{t}<br>{share_left[i]:.1%} of the variance left" for t, i in zip(hover_texts, order, strict=True)
+                text if np.isnan(share_left[i]) else f"{text}<br>{share_left[i]:.1%} of the variance"
+                for text, i in zip(hover_texts, order, strict=True)
             ]
         data.append({
             "type": "bar", "orientation": "h", "name": name, "y": places, "x": numbers(values[order]),
@@ -224,14 +230,14 @@ def column_chart(
         })  # fmt: skip
     return _chart(
         data, 110 + 26 * len(places), barmode="group", bargap=0.3,
-        xaxis=_axis("mean squared error, in model units", rangemode="tozero"),
+        xaxis=_axis("mean squared error (model units)", rangemode="tozero"),
         yaxis=_axis(tickmode="array", tickvals=places, ticktext=ticks, showgrid=False),
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "traceorder": "reversed"},
     )  # fmt: skip
 
 
 def pixel_chart(maps: Mapping[str, Float[np.ndarray, "height width"]]) -> Chart:
-    """Heat maps of the root of the mean squared error by pixel, side by side on one scale."""
+    """Plot heat maps of the root mean squared error by pixel, side by side on one colour scale."""
     high = max(float(values.max()) for values in maps.values()) or 1.0
     data, annotations = [], []
     layout: dict[str, Any] = {}
@@ -254,7 +260,7 @@ def pixel_chart(maps: Mapping[str, Float[np.ndarray, "height width"]]) -> Chart:
 
 
 def weight_chart(weight: Float[np.ndarray, "units columns"], units: Sequence[int], columns: Sequence[str]) -> Chart:
-    """A heat map of weights: a line a column of the data, whose name needs the room, and a column a unit."""
+    """Plot a heat map of weights with one row per column of the data and one column per unit."""
     high = float(np.abs(weight).max()) or 1.0
     names = [plain(name, 32) for name in columns]
     numbered = [str(unit) for unit in units]

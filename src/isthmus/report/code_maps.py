@@ -1,4 +1,4 @@
-"""Codes on a plane: as they are, by principal components, or by t-SNE."""
+"""Maps of codes to two dimensions: the code itself, PCA, or t-SNE."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
 MAX_MAP_ROWS = 2000
-"""Rows on the map; t-SNE of this many takes about ten seconds on one core."""
+"""Largest number of rows on the map; t-SNE of 2,000 rows takes about ten seconds on one core."""
 
 MIN_TSNE_ROWS = 60
-"""With fewer rows neighbourhoods mean little, and principal components say as much."""
+"""Smallest number of rows for t-SNE; neighbourhoods of fewer rows mean little, and PCA is used."""
 
 ITERATIONS = 750
-"""Of t-SNE, a third of them with exaggeration; after that a map of this size hardly moves."""
+"""Number of iterations of t-SNE, a third of them with early exaggeration; a map of this size has then converged."""
 
 
 @dataclass(frozen=True)
 class CodeMap:
-    """Points on a plane, and how they came there.
+    """Points in two dimensions and the method that computed them.
 
     Attributes:
         points: (rows, 2).
-        method: "codes", "unit", "PCA", "t-SNE" or "none" where all codes are equal.
-        axes: the names of the two axes; empty where an axis has no meaning of its own.
-        explanation: a sentence for the reader.
+        method: "codes", "unit", "PCA", "t-SNE", or "none" if all codes are equal.
+        axes: the names of the two axes; empty if the axes have no meaning.
+        explanation: a sentence for the report.
     """
 
     points: Float[np.ndarray, "rows 2"]
@@ -41,15 +41,14 @@ def map_codes(
     *,
     random_state: int = 0,
 ) -> CodeMap:
-    """Two coordinates for each code.
+    """Compute two coordinates for each code.
 
-    Two units are shown as they are and one unit beside the row's error. Wider codes are standardised, unit
-    by unit, and taken to the plane by t-SNE, started from the principal components; few rows by principal
-    components alone.
+    A code of two units is used unchanged; a code of one unit is combined with the error of the row. Wider codes are
+    standardised by unit and mapped by t-SNE, initialised with PCA; if there are few rows, by PCA.
 
     Args:
         codes: (rows, code_size).
-        error: squared error of each row, (rows,); the second axis where the code has one unit.
+        error: squared error of each row, (rows,); the second axis if the code has one unit.
         random_state: seed of t-SNE.
 
     Source: van der Maaten & Hinton, Visualizing data using t-SNE (2008); Kobak & Berens, The art of using
@@ -64,25 +63,25 @@ def map_codes(
     n_rows, code_size = codes.shape
     if code_size == 1:
         points = np.column_stack([codes[:, 0], error])
-        return CodeMap(points, "unit", ("unit 0", "squared error"), "The code has one unit: it is drawn "
-                       "against the squared error of each row.")  # fmt: skip
+        return CodeMap(points, "unit", ("unit 0", "squared error"), "The code has one unit; it is "
+                       "plotted against the squared error of each row.")  # fmt: skip
     if code_size == 2:
-        return CodeMap(codes.astype(np.float64), "codes", ("unit 0", "unit 1"), "The code has two units: "
-                       "this is the code itself.")  # fmt: skip
+        return CodeMap(codes.astype(np.float64), "codes", ("unit 0", "unit 1"), "The code has two units, "
+                       "which are the axes.")  # fmt: skip
     standard = standardised(codes)
     if not standard.shape[1]:
         return CodeMap(np.zeros((n_rows, 2)), "none", ("", ""), "Every row has the same code.")
     if n_rows < MIN_TSNE_ROWS or standard.shape[1] < 2:
         points, share = principal_plane(standard)
         return CodeMap(points, "PCA", ("component 1", "component 2"), "The first two principal components of "
-                       f"the standardised codes, which carry {share:.0%} of their variance.")  # fmt: skip
+                       f"the standardised codes, which explain {share:.0%} of their variance.")  # fmt: skip
     points = t_sne(standard, random_state)
-    return CodeMap(points, "t-SNE", ("", ""), "t-SNE of the standardised codes: rows with similar codes lie "
-                   "close together; distances between far groups and the size of a group mean little.")  # fmt: skip
+    return CodeMap(points, "t-SNE", ("", ""), "t-SNE of the standardised codes. Rows with similar codes are "
+                   "close together; distances between groups and sizes of groups mean little.")  # fmt: skip
 
 
 def standardised(codes: Float[np.ndarray, "rows code_size"]) -> Float[np.ndarray, "rows units"]:
-    """Each unit with mean 0 and variance 1; units that never vary are left out."""
+    """Standardise each unit to mean 0 and variance 1; remove constant units."""
     codes = codes.astype(np.float64)
     spread = codes.std(0)
     varies = spread > 1e-7 * max(1.0, float(np.abs(codes).max(initial=0)))
@@ -90,7 +89,7 @@ def standardised(codes: Float[np.ndarray, "rows code_size"]) -> Float[np.ndarray
 
 
 def principal_plane(standard: Float[np.ndarray, "rows units"]) -> tuple[Float[np.ndarray, "rows 2"], float]:
-    """The first two principal components of centred rows and the share of variance in them."""
+    """Compute the first two principal components of centred rows and the fraction of variance that they explain."""
     left, values, _ = np.linalg.svd(standard, full_matrices=False)
     points = np.zeros((len(standard), 2))
     k = min(2, len(values))
@@ -99,7 +98,7 @@ def principal_plane(standard: Float[np.ndarray, "rows units"]) -> tuple[Float[np
 
 
 def t_sne(standard: Float[np.ndarray, "rows units"], random_state: int) -> Float[np.ndarray, "rows 2"]:
-    """t-SNE, started from the principal plane."""
+    """Compute t-SNE, initialised with the first two principal components."""
     from sklearn.manifold import TSNE
 
     start, _ = principal_plane(standard)
@@ -107,6 +106,6 @@ def t_sne(standard: Float[np.ndarray, "rows units"], random_state: int) -> Float
     found = TSNE(
         2, init=start / start[:, 0].std() * 1e-4, perplexity=perplexity, max_iter=ITERATIONS, random_state=random_state
     )  # fmt: skip
-    # One thread: so few rows leave little to share, and threads that wait for a busy core take many times as long.
+    # One thread: there are few rows, and on a busy machine several threads take many times as long.
     with threadpool_limits(1):
         return np.asarray(found.fit_transform(standard), np.float64)

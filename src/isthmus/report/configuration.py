@@ -1,4 +1,4 @@
-"""What was done, so that it can be done again: arguments, preprocessing, learning, versions."""
+"""Configuration section of the report: arguments, network, preprocessing, training and versions."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from isthmus import __version__
 from isthmus.errors import pluralize
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.report.formatting import duration, number
-from isthmus.report.layers import network_in_words
+from isthmus.report.layers import layer_sizes
+from isthmus.report.report_data import count_columns, user_columns
 
 STOPPED = {
-    "max_epochs": "all epochs were done",
-    "patience": "no better held-out loss for as many epochs as patience allows",
+    "max_epochs": "all epochs were completed",
+    "patience": "the validation loss stopped improving",
     "time_limit": "the time limit was reached",
     "interrupted": "it was interrupted",
-    "nan": "the loss was no longer a number; the last good weights were kept",
+    "nan": "the loss became NaN or infinite",
 }
 
-_SOURCES = {"array": "an array", "table": "a table", "sparse": "sparse rows", "text": "texts"}
+_SOURCES = {"array": "an array", "table": "a table", "sparse": "a sparse matrix", "text": "texts"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the recipe; `chosen` marks an argument that is not the default."""
+    """A line of the configuration; `chosen` marks an argument that differs from its default."""
 
     name: str
     value: str
@@ -39,29 +40,29 @@ class Entry:
 
 @dataclass(frozen=True)
 class Block:
-    """Lines under one heading."""
+    """A heading with its lines."""
 
     title: str
     entries: list[Entry]
 
 
 def configuration(model: BaseAutoencoder, n_rows: int) -> list[Block]:
-    """The arguments, the network, what was learned of the data, how learning went, and the versions."""
+    """Return the blocks of the configuration section."""
     return [
         Block("Arguments", arguments(model)),
         Block("Network", _network(model)),
         Block("Data", _data(model, n_rows)),
-        Block("Learning", _learning(model)),
-        Block("Made with", [
+        Block("Training", _training(model)),
+        Block("Versions", [
             Entry("isthmus", __version__), Entry("torch", torch.__version__), Entry("numpy", np.__version__),
-            Entry("python", platform.python_version()),
-            Entry("written", datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")),
+            Entry("Python", platform.python_version()),
+            Entry("report written", datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")),
         ]),
     ]  # fmt: skip
 
 
 def arguments(model: BaseAutoencoder) -> list[Entry]:
-    """Every argument of the constructor; those that differ from the default are marked and come first."""
+    """Return every argument of the constructor; those that differ from their defaults come first and are marked."""
     defaults = type(model)().get_params(deep=False)
     entries = [
         Entry(name, _argument(value), chosen=not _same(value, defaults[name]))
@@ -84,7 +85,7 @@ def _network(model: BaseAutoencoder) -> list[Entry]:
     count = sum(p.numel() for p in model.objective_.parameters())
     return [
         Entry("kind", model.kind),
-        Entry("sizes", network_in_words(model)),
+        Entry("layer sizes", layer_sizes(model)),
         Entry("code size", str(model.code_size_)),
         Entry("likelihood", str(likelihood.get("name", likelihood))),
         Entry("parameters", f"{count:,}"),
@@ -95,9 +96,9 @@ def _data(model: BaseAutoencoder, n_rows: int) -> list[Entry]:
     preprocessing = model.preprocessing_
     entries = [
         Entry("rows in this report", f"{n_rows:,}"),
-        Entry("rows learned from", f"{model.n_rows_:,}"),
-        Entry("given as", _SOURCES.get(preprocessing.source, preprocessing.source)),
-        Entry("columns in model space", f"{preprocessing.n_columns:,}"),
+        Entry("training rows", f"{model.n_rows_:,}"),
+        Entry("type of data", _SOURCES.get(preprocessing.source, preprocessing.source)),
+        Entry("size of a row", count_columns(preprocessing)),
     ]
     if preprocessing.image_shape is not None:
         entries.append(Entry("images", "{} channels of {} × {}".format(*preprocessing.image_shape)
@@ -105,20 +106,21 @@ def _data(model: BaseAutoencoder, n_rows: int) -> list[Entry]:
     if preprocessing.table:
         units = [column.unit for column in preprocessing.table]
         kinds = ", ".join(pluralize(units.count(unit), f"{unit} column") for unit in dict.fromkeys(units))
-        entries.append(Entry("kinds of columns", kinds))
-    entries.append(Entry("scaling", scaling_in_words(preprocessing.offset, preprocessing.scale)))
+        entries.append(Entry("types of columns", kinds))
+    entries.append(Entry("scaling", describe_scaling(preprocessing.offset, preprocessing.scale)))
     filled = preprocessing.fill is not None
     entries.append(Entry("missing values", "masked" if preprocessing.masked else "filled in" if filled else "none"))
     if preprocessing.constant:
-        entries.append(Entry("constant columns", f"{len(preprocessing.constant):,}"))
+        name = "constant columns" if preprocessing.n_columns == len(user_columns(preprocessing)) else "constant inputs"
+        entries.append(Entry(name, f"{len(preprocessing.constant):,}"))
     return entries
 
 
-def scaling_in_words(offset: np.ndarray, scale: np.ndarray) -> str:
-    """x = (raw - offset) / scale, said shortly.
+def describe_scaling(offset: np.ndarray, scale: np.ndarray) -> str:
+    """Format the scaling x = (raw - offset) / scale.
 
     Example:
-        >>> scaling_in_words(np.zeros(3), np.ones(3)), scaling_in_words(np.zeros(2), np.full(2, 255.0))
+        >>> describe_scaling(np.zeros(3), np.ones(3)), describe_scaling(np.zeros(2), np.full(2, 255.0))
         ('none', 'x / 255')
     """
     one_offset, one_scale = (len(np.unique(values)) == 1 for values in (offset, scale))
@@ -133,12 +135,12 @@ def scaling_in_words(offset: np.ndarray, scale: np.ndarray) -> str:
 
 
 def phases(history: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Name, epochs, time and end of each phase of learning, the first first; none where there was one alone.
+    """Return name, epochs, time and end of each training phase in order; an empty list for a single phase.
 
     Example:
         >>> one = {"epochs": [{}, {}], "stopped": "max_epochs", "seconds": 2.0}
         >>> phases({**one, "name": "fine-tuning", "pretraining": [{**one, "name": "a"}]})
-        [('a', '2', '2.0 s', 'all epochs were done'), ('fine-tuning', '2', '2.0 s', 'all epochs were done')]
+        [('a', '2', '2.0 s', 'all epochs were completed'), ('fine-tuning', '2', '2.0 s', 'all epochs were completed')]
         >>> phases({**one, "name": "whole", "pretraining": []})
         []
     """
@@ -149,20 +151,23 @@ def phases(history: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def _learning(model: BaseAutoencoder) -> list[Entry]:
+def _training(model: BaseAutoencoder) -> list[Entry]:
     history: dict[str, Any] = model.history_
     before = history.get("pretraining") or []
-    entries = [Entry("seed", str(model.seed_)), Entry("stopped", STOPPED.get(history["stopped"], history["stopped"]))]
+    entries = [
+        Entry("seed", str(model.seed_)),
+        Entry("end of training", STOPPED.get(history["stopped"], history["stopped"])),
+    ]
     if history["epochs"]:
         last = history["epochs"][-1]
-        kept = history.get("best_epoch", -1)
+        best = history.get("best_epoch", -1)
         entries += [
             Entry("epochs", f"{last['epoch'] + 1}"),
-            Entry("weights kept", f"of epoch {kept + 1}" if kept >= 0 else "of the last epoch"),
+            Entry("best weights", f"epoch {best + 1}" if best >= 0 else "last epoch"),
             Entry("steps", f"{last['steps']:,}"),
             Entry("time", duration(last["seconds"])),
-            *(Entry("time of the phases before", duration(sum(p["seconds"] for p in before))) for _ in before[:1]),
-            Entry("rows a second", number(round(last["rows_per_second"]))),
+            *(Entry("time of earlier phases", duration(sum(p["seconds"] for p in before))) for _ in before[:1]),
+            Entry("rows per second", number(round(last["rows_per_second"]))),
         ]
     if history.get("precision"):
         entries.append(Entry("precision", str(history["precision"])))

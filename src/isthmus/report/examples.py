@@ -1,4 +1,4 @@
-"""Rows as the page shows them: originals over reconstructions, and what stands beside a point of the map."""
+"""Example rows with their reconstructions, and the content of the tooltips of the map."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from isthmus.report.pictures import (
 from isthmus.report.report_data import Column, best_typical_worst, read_rows, user_columns
 
 TABLE_ROWS = 3
-"""Rows of a table in each of the three groups: they take more room than images."""
+"""Rows per group if rows are not images; they need more space."""
 
 SHOWN_COLUMNS, MORE_CELLS = 12, 60
-"""Columns of a row that are shown at once, and at most."""
+"""Columns of a row that are shown at first, and the largest number of columns."""
 
 SCREEN_ROWS = 256
-"""Rows that say how the small pictures are shown, all on one scale."""
+"""Number of rows that determine the common brightness scale of thumbnails."""
 
 HOVER_COLUMNS = 6
-"""Columns of a row that are shown on hover."""
+"""Columns of a row in a tooltip."""
 
 _EXPLAINED = {
     "best": ("Best", "the smallest squared errors"),
@@ -45,7 +45,7 @@ _EXPLAINED = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One column of one row: its texts, and how far the two values are apart, from 0 to 1."""
+    """One column of one row: original and reconstruction as text, and their relative difference from 0 to 1."""
 
     column: str
     original: str
@@ -55,7 +55,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Example:
-    """One row: as pictures, or as cells of which the first are the most telling."""
+    """One row: as pictures, or as cells in the order of importance."""
 
     name: str
     label: str
@@ -68,7 +68,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that belong together: the best, the typical, the worst."""
+    """A group of rows: best, typical or worst."""
 
     title: str
     explanation: str
@@ -77,19 +77,19 @@ class Group:
 
 @dataclass(frozen=True)
 class RowInfo:
-    """What is known of each row beside its values."""
+    """Name, label and squared error of each row."""
 
     rows: Sequence[str]
     labels: Labels | None
     error: Float[np.ndarray, " rows"]
 
     def of(self, row: int) -> tuple[str, str, str]:
-        """Name, label and squared error, as text."""
+        """Return name, label and squared error of a row as text."""
         return self.rows[row], self.labels.text[row] if self.labels else "", number(float(self.error[row]))
 
 
 def example_groups(model: BaseAutoencoder, X: Any, names: RowInfo) -> list[Group]:
-    """The best, the typical and the worst rows, over their reconstructions."""
+    """Return the best, typical and worst rows with their reconstructions."""
     pictured = model.preprocessing_.image_shape is not None
     picked = best_typical_worst(names.error) if pictured else best_typical_worst(names.error, TABLE_ROWS)
     every = np.concatenate(list(picked.values()))
@@ -102,7 +102,7 @@ def example_groups(model: BaseAutoencoder, X: Any, names: RowInfo) -> list[Group
 
 
 def _pictured(model: BaseAutoencoder, X: Any, rows: Int[np.ndarray, " picked"], names: RowInfo) -> list[Example]:
-    """Each row as a picture, above what the model and what principal components make of it."""
+    """Return each row as a picture with its reconstructions by the model and by PCA."""
     outputs = [output for _, output in read_rows(model, X, rows)]
     brightness = BrightnessScale.of(model.preprocessing_, np.concatenate([output.x.numpy() for output in outputs]))
     examples: list[Example] = []
@@ -117,18 +117,18 @@ def _pictured(model: BaseAutoencoder, X: Any, rows: Int[np.ndarray, " picked"], 
 
 
 def _tabled(model: BaseAutoencoder, X: Any, rows: Int[np.ndarray, " picked"], names: RowInfo) -> list[Example]:
-    """Each row as a table of values; deviations are measured in model units, against the largest of them all."""
+    """Return each row as a table of values; differences are in model units, relative to the largest difference."""
     blocks = list(read_rows(model, X, rows))
-    apart = _deviations(user_columns(model.preprocessing_), [output for _, output in blocks])
-    largest = max((float(np.nanmax(block, initial=0)) for block in apart), default=0.0) or 1.0
+    differences = _differences(user_columns(model.preprocessing_), [output for _, output in blocks])
+    largest = max((float(np.nanmax(block, initial=0)) for block in differences), default=0.0) or 1.0
     examples: list[Example] = []
-    for (raw, output), distance in zip(blocks, apart, strict=True):
+    for (raw, output), difference in zip(blocks, differences, strict=True):
         values = _Values(model, raw, output)
         for i in range(len(output.x)):
-            order = values.most_informative(i, distance[i], MORE_CELLS)
+            order = values.most_informative(i, difference[i], MORE_CELLS)
             cells = [
                 Cell(values.columns[j].name, values.original(i, j), values.reconstruction(i, j),
-                     0.0 if values.missing(i, j) else float(distance[i, j]) / largest)
+                     0.0 if values.missing(i, j) else float(difference[i, j]) / largest)
                 for j in order
             ]  # fmt: skip
             row = names.of(int(rows[len(examples)]))
@@ -138,15 +138,15 @@ def _tabled(model: BaseAutoencoder, X: Any, rows: Int[np.ndarray, " picked"], na
     return examples
 
 
-def _deviations(columns: Sequence[Column], outputs: Sequence[ModelOutput]) -> list[np.ndarray]:
-    """How far a row and its reconstruction are apart in each of the user's columns, (rows, columns) a block."""
+def _differences(columns: Sequence[Column], outputs: Sequence[ModelOutput]) -> list[np.ndarray]:
+    """Compute the distance of row and reconstruction in each of the user's columns, (rows, columns) per block."""
     starts = [column.members[0] for column in columns]
     squares = (output.squared_residuals.numpy() for output in outputs)
     return [np.sqrt(np.add.reduceat(block, starts, axis=1)) for block in squares]
 
 
 def matrix(values: Any) -> np.ndarray:
-    """Rows as a matrix, whatever they were handed in as."""
+    """Convert a table, a sparse matrix or an array to a dense matrix."""
     if hasattr(values, "tocsr"):
         return np.asarray(values.toarray())
     if hasattr(values, "iloc"):
@@ -155,7 +155,7 @@ def matrix(values: Any) -> np.ndarray:
 
 
 class _Values:
-    """A block of rows in the user's units: what they hold and what the model makes of them."""
+    """A block of rows and their reconstructions in the user's units."""
 
     def __init__(self, model: BaseAutoencoder, raw: Any, output: ModelOutput) -> None:
         preprocessing = model.preprocessing_
@@ -167,36 +167,36 @@ class _Values:
         self._original = matrix(preprocessing.inverse_transform(output.x.numpy()) if self.sparse else raw)
 
     def original(self, i: int, j: int) -> str:
-        """A value that was given."""
+        """Return an original value as text."""
         return self._text(self._original[i, j])
 
     def reconstruction(self, i: int, j: int) -> str:
-        """What was made of it."""
+        """Return a reconstructed value as text."""
         return self._text(self._restored[i, j])
 
     def _text(self, value: Any) -> str:
-        # Weights of terms are compared with one another: as many decimals for all.
+        # Weights of terms are compared with each other, so all have the same number of decimals.
         return f"{round(float(value), 3):g}" if self.sparse else value_text(value)
 
     def missing(self, i: int, j: int) -> bool:
-        """Whether nothing was given, so that nothing can deviate."""
+        """Return True if the original value is missing."""
         return bool(pd.isna(self._original[i, j]))
 
-    def most_informative(self, i: int, distance: Float[np.ndarray, " columns"], most: int) -> np.ndarray:
-        """The columns to show: of sparse rows those that hold the most, of others the farthest apart.
+    def most_informative(self, i: int, difference: Float[np.ndarray, " columns"], most: int) -> np.ndarray:
+        """Select columns: of sparse rows the largest values, of other rows the largest differences.
 
-        A row that is shown whole keeps the order of its columns.
+        The order of columns is kept if all of them are shown.
         """
         if self.sparse:
             size = np.maximum(np.abs(self._original[i]), np.abs(self._restored[i]))
             order = np.argsort(-size, kind="stable")[: 2 * SHOWN_COLUMNS]
             return order[size[order] > 0]
-        if len(distance) <= SHOWN_COLUMNS:
-            return np.arange(len(distance))
-        return np.argsort(-distance, kind="stable")[:most]
+        if len(difference) <= SHOWN_COLUMNS:
+            return np.arange(len(difference))
+        return np.argsort(-difference, kind="stable")[:most]
 
     def excerpt(self, i: int) -> str:
-        """The beginning of a text."""
+        """Return the beginning of a text."""
         if not self.texts:
             return ""
         text = " ".join(self._raw[i].split()) or "(empty)"
@@ -204,7 +204,7 @@ class _Values:
 
 
 def hover_pictures(model: BaseAutoencoder, X: Any, rows: Int[np.ndarray, " picked"]) -> dict[str, Any]:
-    """Small pictures of rows and of their reconstructions, on two contact sheets."""
+    """Return two contact sheets with thumbnails of rows and of their reconstructions."""
     originals, reconstructions = [], []
     brightness = None
     for _, output in read_rows(model, X, rows):
@@ -227,10 +227,10 @@ def hover_values(
     mean: Float[np.ndarray, " columns"],
     variance: Float[np.ndarray, " columns"],
 ) -> list[list[list[str]]]:
-    """For each row the columns that stand out: the farthest from their mean, or the largest of sparse rows.
+    """Select for each row the columns with the largest standardised deviations, or values if it is sparse.
 
     Returns:
-        For each row a list of [column, original, reconstruction].
+        For each row, a list of [column, original, reconstruction].
     """
     columns = user_columns(model.preprocessing_)
     starts = [column.members[0] for column in columns]

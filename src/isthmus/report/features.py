@@ -1,8 +1,7 @@
-"""What the units of the code stand for, as the page shows it: filters, what each unit adds, the rows that drive it.
+"""Units section of the report: filter, effect, activity and top-activating rows of the units of the code.
 
-The section stays small whatever the code and the images are: `MAX_UNITS` units of `TOP_ROWS_AS_PICTURES` rows each,
-pictures of at most `FILTER_SIDE` and `THUMBNAIL_SIDE` pixels a side. It takes 0.3 MB for digits, 0.6 for small
-photographs in colour, and never more than about 1 MB.
+The size of the section is limited to `MAX_UNITS` units with `TOP_ROWS_AS_PICTURES` rows each and to pictures of
+`FILTER_SIDE` and `THUMBNAIL_SIDE` pixels: 0.3 MB for digits, 0.6 MB for small colour photographs, at most about 1 MB.
 """
 
 from __future__ import annotations
@@ -30,30 +29,30 @@ from isthmus.report.pictures import THUMBNAIL_SIDE, BrightnessScale, downsample,
 from isthmus.report.report_data import ReportData, read_rows, take
 
 MAX_UNITS = 32
-"""Units that are shown, the most used first."""
+"""Largest number of units, the most used first."""
 
 TOP_ROWS_AS_PICTURES, TOP_ROWS_AS_TEXT = 8, 3
-"""Rows that are shown of a unit: as pictures, and as text, which takes more room."""
+"""Rows per unit as pictures, and as text, which needs more space."""
 
 FILTER_SIDE = 48
-"""Pixels of the longer side of a filter: noise, which weights often look like, packs badly."""
+"""Pixels of the longer side of a filter; weights often look like noise, which compresses badly."""
 
 LISTED_COLUMNS = 6
-"""Columns of what a unit adds that are named, where rows are no images."""
+"""Columns of a unit's effect that are listed if rows are not images."""
 
 VALUES_PER_ROW, EXCERPT = 3, 110
-"""Values of a row, and characters of a text, that stand for it."""
+"""Number of values that describe a row, and of characters that describe a text."""
 
 
 @dataclass(frozen=True)
 class TopRow:
-    """A row that drives a unit: its name, its label, the unit's value, and the row as a picture or as words."""
+    """A top-activating row: its name, its label, the value of the unit, and the row as a picture or as text."""
 
     name: str
     label: str
     value: str
     picture: str = ""
-    words: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,20 +60,20 @@ class Unit:
     """One unit of the code.
 
     Attributes:
-        name: as the page has it, such as "unit 0".
-        column: of the codes, counted from 0 as everywhere.
-        rate: in how many rows it is active, in words.
-        reach: its smallest and largest value, in words.
-        pictures: what it looks for and what it adds, each as a picture.
-        listed: the columns that it changes most, each with its share of the largest change.
-        highest: the rows of its largest values.
-        lowest: those of its smallest, where it takes both signs.
+        name: such as "unit 0".
+        column: its column in the codes.
+        rate: its activation rate as text.
+        value_range: its smallest and largest value as text.
+        pictures: its filter and its effect as pictures.
+        listed: the columns with the largest effects, each relative to the largest.
+        highest: the rows with its largest values.
+        lowest: the rows with its smallest values, if it takes both signs.
     """
 
     name: str
     column: int
     rate: str
-    reach: str
+    value_range: str
     pictures: list[tuple[str, str]] = field(default_factory=list)
     listed: list[tuple[str, float]] = field(default_factory=list)
     highest: list[TopRow] = field(default_factory=list)
@@ -83,10 +82,10 @@ class Unit:
 
 @dataclass(frozen=True)
 class FeatureReport:
-    """What the page says of the units: sentences, and some of the units."""
+    """The units section: two texts and the selected units."""
 
     explanation: str
-    use: str
+    usage: str
     units: list[Unit]
 
 
@@ -97,14 +96,14 @@ def feature_report(
     names: RowInfo,
     spread: Float[np.ndarray, " columns"] | None = None,
 ) -> FeatureReport:
-    """For each of the most used units its filter, its rate, and the rows that drive it.
+    """Describe the most used units of the code.
 
     Args:
         model: a fitted estimator.
-        X: rows as the user has them.
+        X: the rows of the user.
         report_data: their codes.
-        names: what to call the rows.
-        spread: the standard deviation of each column, which its weight in a filter is multiplied by; None does not.
+        names: names, labels and errors of the rows.
+        spread: the standard deviation of each column, by which the weights of filters are multiplied; None: by 1.
     """
     seen = activity(torch.from_numpy(report_data.codes).split(4096))
     shown = seen.most_used[:MAX_UNITS]
@@ -120,23 +119,22 @@ def feature_report(
             [_top_row(row, report_data.codes[row, unit], names, descriptions, pictured) for row in end]
             for end in top_rows[i]
         ]
-        reach = f"{number(float(seen.smallest[unit]))} to {number(float(seen.largest[unit]))}"
-        units.append(
-            Unit(f"unit {unit}", int(unit), _rate(seen, int(unit)), reach, pictures[i], listed[i], rows[0], rows[1])
-        )
-    return FeatureReport(_explanation(model, shown, pictured), _use(seen, len(shown)), units)
+        value_range = f"{number(float(seen.smallest[unit]))} to {number(float(seen.largest[unit]))}"
+        rate = _rate(seen, int(unit))
+        units.append(Unit(f"unit {unit}", int(unit), rate, value_range, pictures[i], listed[i], rows[0], rows[1]))
+    return FeatureReport(_explanation(model, shown, pictured), _usage(seen, len(shown)), units)
 
 
 def _top_rows(
     codes: Float[np.ndarray, "rows units"], seen: Activity, shown: Int[np.ndarray, " shown"], n: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows of the largest values of each unit, and where it takes both signs half of them of the smallest."""
+    """Return the rows with the largest values of each unit; if it takes both signs, half of them have the smallest."""
     found = []
     for unit in shown:
         values = codes[:, unit]
         both = seen.smallest[unit] < 0 < seen.largest[unit]
-        falling = seen.largest[unit] <= 0
-        highest = top_activating_rows(-values if falling else values, -(-n // 2) if both else n)
+        negative = seen.largest[unit] <= 0
+        highest = top_activating_rows(-values if negative else values, -(-n // 2) if both else n)
         lowest = top_activating_rows(-values, n // 2) if both and n > 1 else np.arange(0)
         found.append((highest[values[highest] != 0], lowest[values[lowest] < 0]))
     return found
@@ -145,7 +143,7 @@ def _top_rows(
 def _row_descriptions(
     model: BaseAutoencoder, X: Any, report_data: ReportData, top_rows: list[tuple[np.ndarray, np.ndarray]]
 ) -> dict[int, str]:
-    """Each row that drives some unit, once: as a picture, or in words."""
+    """Describe each top-activating row once, as a picture or as text."""
     ends = [end for pair in top_rows for end in pair]
     rows = np.unique(np.concatenate(ends)) if ends else np.arange(0)
     if model.preprocessing_.image_shape is not None:
@@ -154,12 +152,12 @@ def _row_descriptions(
         descriptions = [_excerpt(text) for text in take(X, rows)]  # type: ignore[attr-defined]
     else:
         values = hover_values(model, X, rows, report_data.column_mean, report_data.column_variance)
-        descriptions = [" · ".join(f"{column} {value}" for column, value, _ in of[:VALUES_PER_ROW]) for of in values]
+        descriptions = [" · ".join(f"{column} {value}" for column, value, _ in row[:VALUES_PER_ROW]) for row in values]
     return dict(zip(rows.tolist(), descriptions, strict=True))
 
 
 def _thumbnails(model: BaseAutoencoder, X: Any, rows: Int[np.ndarray, " picked"]) -> list[str]:
-    """Rows as small pictures, on one scale."""
+    """Return rows as thumbnails on one brightness scale."""
     descriptions: list[str] = []
     brightness = None
     for _, output in read_rows(model, X, rows):
@@ -169,9 +167,9 @@ def _thumbnails(model: BaseAutoencoder, X: Any, rows: Int[np.ndarray, " picked"]
 
 
 def _excerpt(text: str) -> str:
-    """The beginning of a text."""
-    words = " ".join(text.split()) or "(empty)"
-    return words if len(words) <= EXCERPT else f"{words[: EXCERPT - 1]}…"
+    """Return the beginning of a text."""
+    text = " ".join(text.split()) or "(empty)"
+    return text if len(text) <= EXCERPT else f"{text[: EXCERPT - 1]}…"
 
 
 def _top_row(row: int, value: float, names: RowInfo, descriptions: dict[int, str], pictured: bool) -> TopRow:
@@ -186,11 +184,11 @@ def _pictures(
     added: Float[np.ndarray, "shown columns"],
     spread: Float[np.ndarray, " columns"] | None,
 ) -> list[list[tuple[str, str]]]:
-    """What each unit adds, and before it what it looks for where the encoder is one layer."""
-    lines = {"adds": added}
+    """Return the effect of each unit, after its filter if the encoder has one layer, as pictures."""
+    lines = {"effect": added}
     filters = code_filters(model)
     if filters is not None:
-        lines = {"looks for": filters[shown] * (1 if spread is None else spread), **lines}
+        lines = {"filter": filters[shown] * (1 if spread is None else spread), **lines}
     found: list[list[tuple[str, str]]] = [[] for _ in shown]
     for what, weight in lines.items():
         images = filter_pictures(weight.reshape(len(weight), *model.preprocessing_.image_shape))
@@ -200,7 +198,7 @@ def _pictures(
 
 
 def code_filters(model: BaseAutoencoder) -> Float[np.ndarray, "code_size columns"] | None:
-    """The filters of the code's own units, where one affine map makes them; None for deep and convolutional ones."""
+    """Return the filters of the units of the code if the encoder is one affine layer; else None."""
     found = first_layer_weights(model.objective_.encoder)
     if found is None or found[1] or n_weight_layers(model.objective_.encoder) > 1 or len(found[0]) != model.code_size_:
         return None
@@ -208,14 +206,14 @@ def code_filters(model: BaseAutoencoder) -> Float[np.ndarray, "code_size columns
 
 
 def _listed(change: Float[np.ndarray, " columns"], names: list[str]) -> list[tuple[str, float]]:
-    """The columns that change most, each with its share of the largest change."""
+    """Return the columns with the largest changes, each relative to the largest."""
     largest = float(np.abs(change).max(initial=0)) or 1.0
     order = np.argsort(-np.abs(change), kind="stable")[:LISTED_COLUMNS]
     return [(names[j], float(change[j]) / largest) for j in order if change[j] != 0]
 
 
 def _rate(seen: Activity, unit: int) -> str:
-    """In how many rows a unit is active."""
+    """Describe the activation rate of a unit."""
     rate = float(seen.rates[unit])
     n_active = round(rate * seen.n_rows)
     if n_active == seen.n_rows:
@@ -224,14 +222,15 @@ def _rate(seen: Activity, unit: int) -> str:
 
 
 def _explanation(model: BaseAutoencoder, shown: Int[np.ndarray, " shown"], pictured: bool) -> str:
-    """How the units are to be read."""
+    """Explain what is shown of each unit."""
     if not len(shown):
-        return "No unit of the code is ever active: there is nothing to show."
-    looks = "what it looks for (its weights), " if pictured and code_filters(model) is not None else ""
-    scale = "In colour, where grey is no change" if _coloured(model) else "Blue is negative, red positive"
+        return "No unit of the code is active in any row."
+    filters = "its filter (the weights of the encoder), " if pictured and code_filters(model) is not None else ""
+    scale = "Grey is zero" if _coloured(model) else "Blue is negative, red is positive"
     return (
-        f"Each unit of the code: {looks}what it adds (how the reconstruction of the average code changes from the "
-        f"unit’s smallest value to its largest), and the rows that drive it furthest. {scale}."
+        f"For each unit: {filters}its effect (the change of the mean code’s reconstruction when the unit goes from its "
+        "smallest to its largest value), and the rows with its largest values, as well as its smallest values if it "
+        f"takes both signs. {scale}."
     )
 
 
@@ -240,21 +239,21 @@ def _coloured(model: BaseAutoencoder) -> bool:
     return shape is not None and shape[0] == 3
 
 
-def _use(seen: Activity, n_shown: int) -> str:
-    """How many units are shown, how many are dead, and how much of the code is zero."""
+def _usage(seen: Activity, n_shown: int) -> str:
+    """Describe how many units are shown, how many are dead, and how many entries of the codes are zero."""
     n_units, n_dead = len(seen.rates), int(seen.dead.sum())
-    said = []
+    sentences = []
     if n_shown < n_units - n_dead:
         which = "are active most often" if seen.zero_share > 0 else "vary most"
-        said.append(f"Here are the {n_shown} of {n_units:,} units that {which}.")
+        sentences.append(f"The {n_shown} of {n_units:,} units that {which} are shown.")
     if n_dead:
         are = "is" if n_dead == 1 else "are"
-        said.append(f"{pluralize(n_dead, 'unit')} {are} dead: zero in every row.")
+        sentences.append(f"{pluralize(n_dead, 'unit')} {are} dead (zero in every row).")
     if seen.zero_share > 0:
-        said.append(
-            f"{percent(seen.zero_share)} of the code is exactly zero: of {n_units:,} units "
-            f"{number(round(seen.active_per_row, 1))} are active in a row, on average."
+        sentences.append(
+            f"{percent(seen.zero_share)} of the entries of the codes are exactly zero; on average, "
+            f"{number(round(seen.active_per_row, 1))} of {n_units:,} units are active per row."
         )
     else:
-        said.append("No number of the code is exactly zero: every unit takes part in every row.")
-    return " ".join(said)
+        sentences.append("Every unit is active in every row.")
+    return " ".join(sentences)

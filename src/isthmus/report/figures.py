@@ -1,8 +1,7 @@
-"""Matplotlib figures for papers and pages: each function returns a `Figure`, `save` writes it atomically.
+"""Matplotlib figures: each function returns a `Figure`, and `save` writes it atomically.
 
-They need the extra `figures`: `pip install 'isthmus[figures]'`.
-
-No function touches matplotlib's global state, and none opens a window.
+The module needs the extra `figures`: `pip install 'isthmus[figures]'`. No function changes the global state of
+matplotlib or opens a window.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("isthmus.report.figures needs matplotlib: pip install 'isthmus[figures]'") from error
 
-OURS, PCA, HELD_OUT, GREY = "#2a6fbb", "#d9822b", "#a8438f", "#6b7280"
+OURS, PCA, VALIDATION, GREY = "#2a6fbb", "#d9822b", "#a8438f", "#6b7280"
 GROUPS = (
     "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#17a2a2",
     "#edb92e", "#9c755f", "#ff7fa8", "#7f8fa6", "#2f4b9c", "#8a8a8a",
 )  # fmt: skip
-"""Colours of groups, for a white page."""
+"""Colours of groups on a white background."""
 
 
 def originals_over_reconstructions(
@@ -46,21 +45,20 @@ def originals_over_reconstructions(
     low: float = 0.0,
     high: float = 1.0,
 ) -> Figure:
-    """Images in the first line, and what was made of them below, a line for each reconstruction.
+    """Plot images in the first row of a figure and each set of reconstructions in a row below.
 
     Args:
-        x: originals, (rows, columns), each flattened in (channel, height, width) order; a column of the
-            figure each.
-        r: reconstructions (rows, columns), or several of them by name, such as {"code size 2": ...}.
+        x: originals, (rows, columns), each flattened in (channel, height, width) order; one column of the figure each.
+        r: reconstructions (rows, columns), or several by name, such as {"code size 2": ...}.
         image_shape: (channels, height, width).
-        captions: a text over each image.
-        title: a text over them all.
-        low, high: the values that are black and white, in the units of x.
+        captions: a text above each image.
+        title: the title of the figure.
+        low, high: the values shown as black and white, in the units of x.
 
     Raises:
-        InputError: reconstructions or captions of another number of rows, or another shape of images.
+        InputError: the number of reconstructions or captions differs from the number of rows, or the shapes differ.
 
-    Source: Deep Learning, section 14.1; the picture of Hinton & Salakhutdinov (2006), figure 2.
+    Source: Deep Learning, section 14.1; Hinton & Salakhutdinov (2006), figure 2.
 
     Example:
         >>> x = np.random.default_rng(0).uniform(size=(4, 64))
@@ -73,11 +71,11 @@ def originals_over_reconstructions(
     for name, rows in lines.items():
         if np.shape(rows) != (len(x), channels * height * width):
             raise InputError(
-                f"{name}: {np.shape(rows)} is not ({len(x)}, {channels * height * width}), which {len(x)} images "
-                f"of shape {(channels, height, width)} take; give one flat row an image"
+                f"{name}: shape {np.shape(rows)}, expected {(len(x), channels * height * width)} for {len(x)} images "
+                f"of shape {(channels, height, width)}; pass one flattened row per image"
             )
     if captions is not None and len(captions) != len(x):
-        raise InputError(f"{len(captions)} captions for {len(x)} images; give one an image")
+        raise InputError(f"{len(captions)} captions for {len(x)} images; pass one caption per image")
     tile = 0.75
     figure = Figure(
         figsize=(tile * len(x) + 1.3, tile * height / width * len(lines) + 0.35 * bool(captions) + 0.4 * bool(title)),
@@ -106,14 +104,14 @@ def _draw_image(ax: Axes, image: np.ndarray) -> None:
 
 
 def loss_curves(history: Mapping[str, Any], *, title: str | None = None) -> Figure:
-    """Nats a row after each epoch: the training rows, the held-out rows, and each term of the loss.
+    """Plot the loss in nats per row after each epoch: training rows, validation rows and each term of the objective.
 
     Args:
         history: `history_` of a fitted model.
-        title: a text over the figure.
+        title: the title of the figure.
 
     Raises:
-        InputError: no epoch was finished.
+        InputError: no epoch was completed.
 
     Example:
         >>> epoch = {"epoch": 0, "terms": {"reconstruction": 3.0}, "train": 2.5, "held_out": None}
@@ -123,7 +121,7 @@ def loss_curves(history: Mapping[str, Any], *, title: str | None = None) -> Figu
     """
     epochs = history["epochs"]
     if not epochs:
-        raise InputError("no epoch was finished, so there is no loss to draw; raise max_epochs or time_limit")
+        raise InputError("no epoch was completed, so there is no loss to plot; increase max_epochs or time_limit")
     figure, ax = _figure()
     steps = [epoch["epoch"] + 1 for epoch in epochs]
     marker = "o" if len(epochs) < 10 else None
@@ -134,9 +132,9 @@ def loss_curves(history: Mapping[str, Any], *, title: str | None = None) -> Figu
     ax.plot(steps, _values(epochs, "train"), color=OURS, lw=1.8, marker=marker, ms=4, label="training rows")
     if any(epoch["held_out"] is not None for epoch in epochs):
         held_out = _values(epochs, "held_out")
-        ax.plot(steps, held_out, color=HELD_OUT, lw=1.8, marker=marker, ms=4, label="held-out rows")
+        ax.plot(steps, held_out, color=VALIDATION, lw=1.8, marker=marker, ms=4, label="validation rows")
     ax.set_xlabel("epoch")
-    ax.set_ylabel("nats a row")
+    ax.set_ylabel("nats per row")
     ax.legend(frameon=False)
     _set_title(ax, title)
     return figure
@@ -166,17 +164,17 @@ def code_map(
     axes: tuple[str, str] = ("", ""),
     title: str | None = None,
 ) -> Figure:
-    """Codes on a plane, coloured by label or else by error.
+    """Plot codes in two dimensions, coloured by label or else by error.
 
     Args:
         points: (rows, 2), such as two-unit codes or `isthmus.report.code_maps.map_codes(...).points`.
-        labels: one a row; groups take a colour each, measurements a scale of colours.
-        error: squared error of each row, the colour where there are no labels.
+        labels: one per row; groups have one colour each, measurements a colour scale.
+        error: squared error of each row, used as colour if there are no labels.
         axes: names of the axes.
-        title: a text over the figure.
+        title: the title of the figure.
 
     Raises:
-        InputError: another number of labels than of points.
+        InputError: the number of labels differs from the number of points.
 
     Example:
         >>> points = np.random.default_rng(0).normal(size=(30, 2))
@@ -215,21 +213,21 @@ def filters(
     spread: Float[np.ndarray, " columns"] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """The incoming weights of each unit as an image, the strongest units first.
+    """Plot the incoming weights of each unit as an image, in order of decreasing norm.
 
-    Blue is negative, white is zero and red is positive, each unit by its own largest magnitude; units that
-    see three channels are drawn in colour, where grey is zero.
+    Blue is negative, white is zero and red is positive; each unit has its own scale. Units with three input channels
+    are shown in colour, and grey is zero.
 
     Args:
         weight: (units, columns), each row flattened in (channel, height, width) order.
-        image_shape: (channels, height, width) of what a unit sees: the image, or the kernel.
-        n: how many units at most.
-        spread: the standard deviation of each column; with it a weight counts as much as its column varies, and
-            those of pixels that are always black do not hide the others.
-        title: a text over them all.
+        image_shape: (channels, height, width) of the image or of the kernel.
+        n: the largest number of units.
+        spread: the standard deviation of each column, by which weights are multiplied: weights of constant pixels keep
+            their random initial values and would hide the others.
+        title: the title of the figure.
 
     Raises:
-        InputError: weights of another width than the image's.
+        InputError: the weights do not fit the shape of the image.
 
     Example:
         >>> len(filters(np.random.default_rng(0).normal(size=(10, 9)), (1, 3, 3)).axes)
@@ -240,7 +238,7 @@ def filters(
     if weight.ndim != 2 or weight.shape[1] != channels * height * width:
         raise InputError(
             f"weights of shape {weight.shape} do not fit images of shape {(channels, height, width)}; "
-            f"give (units, {channels * height * width})"
+            f"pass shape (units, {channels * height * width})"
         )
     if spread is not None:
         weight = weight * np.asarray(spread, np.float64)
@@ -265,12 +263,12 @@ def spectrum(
     *,
     title: str | None = None,
 ) -> Figure:
-    """Eigenvalues of the covariance of the codes as shares of their sum, beside those of principal components.
+    """Plot the eigenvalues of the covariance of the codes and of a PCA, each relative to its sum.
 
     Args:
         codes: (rows, code_size).
-        explained_variance: of principal components with a code of the same size, by falling variance.
-        title: a text over the figure.
+        explained_variance: the variances of a PCA of the same size in decreasing order.
+        title: the title of the figure.
 
     Example:
         >>> figure = spectrum(np.random.default_rng(0).normal(size=(50, 4)), np.array([4.0, 2.0, 1.0, 1.0]))
@@ -280,14 +278,14 @@ def spectrum(
     figure, ax = _figure()
     for name, values, colour in (
         ("code", covariance_eigenvalues(codes), OURS),
-        ("principal components", explained_variance, PCA),
+        ("PCA", explained_variance, PCA),
     ):
         if values is not None:
             total = float(np.sum(values))
             shares = np.asarray(values, np.float64) / (total if total > 0 else 1)
             ax.plot(np.arange(1, len(shares) + 1), shares, "o-", ms=4, color=colour, label=name)
-    ax.set_xlabel("direction, by falling variance")
-    ax.set_ylabel("share of the variance")
+    ax.set_xlabel("component")
+    ax.set_ylabel("fraction of the variance")
     ax.set_ylim(bottom=0)
     ax.legend(frameon=False)
     _set_title(ax, title)
@@ -295,16 +293,16 @@ def spectrum(
 
 
 def save(figure: Figure, path: str | os.PathLike[str], *, force: bool = False, dpi: int = 160) -> Path:
-    """Write a figure as a PNG file, whole or not at all.
+    """Write a figure to a PNG file atomically.
 
     Args:
-        figure: what to write.
+        figure: the figure.
         path: the file.
         force: replace an existing file.
-        dpi: pixels an inch.
+        dpi: pixels per inch.
 
     Raises:
-        InputError: the file exists and `force` is not set; the folder does not exist or cannot be written to.
+        InputError: the file exists and `force` is False; the folder does not exist or cannot be written to.
 
     Example:
         >>> import tempfile

@@ -1,4 +1,4 @@
-"""Numbers, durations and labels as a reader wants them."""
+"""Formatting of numbers, durations, values and labels."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ import pandas as pd
 from isthmus.errors import InputError
 
 MAX_GROUPS = 12
-"""Colours that the eye tells apart; rarer labels share a grey."""
+"""Number of group colours that are easy to distinguish; less frequent labels are grouped and shown in grey."""
+
+OTHER_LABELS = "other labels"
+"""The name of the group of less frequent labels."""
 
 
 def number(value: Any) -> str:
-    """A number with four significant digits; a dash for none.
+    """Format a number with four significant digits; None, NaN and infinity become a dash.
 
     Example:
         >>> [number(v) for v in (3.14159, 12345.6, 1000000, 0.000012345, float("nan"), None)]
@@ -33,7 +36,7 @@ def number(value: Any) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as a whole percentage, with a digit more near 0 and 1.
+    """Format a fraction as a percentage, with one decimal near 0 and 1.
 
     Example:
         >>> percent(0.634), percent(0.0042), percent(0.9987), percent(2.31)
@@ -46,7 +49,7 @@ def percent(share: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds, minutes or hours.
+    """Format a duration in seconds, minutes or hours.
 
     Example:
         >>> duration(0.25), duration(75), duration(7260)
@@ -59,7 +62,7 @@ def duration(seconds: float) -> str:
 
 
 def value_text(value: Any) -> str:
-    """One entry of the user's rows: numbers short, texts cut, a missing value said.
+    """Format one entry of the user's rows: short numbers, truncated texts, "missing" for a missing value.
 
     Example:
         >>> value_text(2.0), value_text("red"), value_text(float("nan")), value_text(True)
@@ -69,21 +72,21 @@ def value_text(value: Any) -> str:
         return "missing"
     if isinstance(value, np.generic):
         return value_text(value.item())
-    # No separators of thousands: a year is a number too.
+    # No thousands separators, because the number may be a year.
     text = f"{value:.5g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What is known beside the rows, ready to colour them.
+    """Labels of the rows and their groups, which determine colours.
 
     Attributes:
-        text: the label of each row, as it is shown.
-        keys: the class of each row: its label, or the first of its topics.
-        group: the number of each row's group, (rows,).
-        names: the groups; the last is "other" where there were too many.
-        values: the labels themselves where they are measurements and not groups, (rows,).
+        text: the label of each row as text.
+        keys: the class of each row: its label, or the first of several labels.
+        group: the index of each row's group, (rows,).
+        names: the names of the groups; the last is `OTHER_LABELS` if there are too many.
+        values: the labels as numbers if they are measurements and not groups, (rows,).
     """
 
     text: list[str]
@@ -93,17 +96,17 @@ class Labels:
     values: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> Labels:
-        """The labels of some of the rows, in groups of the same names."""
+        """Return the labels of some rows; the groups stay the same."""
         values = None if self.values is None else self.values[rows]
         text, keys = ([each[i] for i in rows] for each in (self.text, self.keys))
         return Labels(text, keys, self.group[rows], self.names, values)
 
 
 def read_labels(labels: Any, n_rows: int) -> Labels | None:
-    """Labels as text and groups; a list of topics a row is grouped by its first.
+    """Convert labels to text and groups; a list of labels is grouped by its first element.
 
     Raises:
-        InputError: another number of labels than of rows.
+        InputError: the number of labels differs from the number of rows.
 
     Example:
         >>> read_labels(["b", "a", "b"], 3).names, read_labels([["tin", "gold"], []], 2).text
@@ -112,9 +115,9 @@ def read_labels(labels: Any, n_rows: int) -> Labels | None:
     if labels is None:
         return None
     if isinstance(labels, str) or not hasattr(labels, "__len__"):
-        raise InputError(f"labels={labels!r} is not a sequence; give one label a row")
+        raise InputError(f"labels={labels!r} is not a sequence; pass one label per row")
     if len(labels) != n_rows:
-        raise InputError(f"{len(labels)} labels for {n_rows} rows; give one label a row")
+        raise InputError(f"{len(labels)} labels for {n_rows} rows; pass one label per row")
     each = list(labels)
     values = _measurements(each)
     text = [_label_text(label) for label in each]
@@ -139,7 +142,7 @@ def _first(label: Any) -> str:
 
 
 def _measurements(each: list[Any]) -> np.ndarray | None:
-    """The labels as numbers where they are measurements: all numeric, of more values than groups have colours."""
+    """Return the labels as numbers if all are numeric with many distinct values, else None."""
     numeric = (isinstance(v, Real) and not isinstance(v, bool | np.bool_) for v in each)
     if not all(numeric):
         return None
@@ -149,11 +152,11 @@ def _measurements(each: list[Any]) -> np.ndarray | None:
 
 
 def _groups(keys: list[str]) -> tuple[list[str], np.ndarray]:
-    """The names of at most `MAX_GROUPS` groups, numbers by size and words by alphabet, and each row's group."""
+    """Return the names of at most `MAX_GROUPS` groups, sorted as numbers or words, and the group of each row."""
     found, counts = np.unique(np.asarray(keys, dtype=object).astype(str), return_counts=True)
     n_named = len(found) if len(found) <= MAX_GROUPS else MAX_GROUPS - 1
     common = found[np.argsort(-counts, kind="stable")][:n_named]
-    names = sorted(map(str, common), key=_natural) + ["other"] * (n_named < len(found))
+    names = sorted(map(str, common), key=_natural) + [OTHER_LABELS] * (n_named < len(found))
     places = {name: i for i, name in enumerate(names)}
     return names, np.asarray([places.get(key, len(names) - 1) for key in keys], np.int64)
 
@@ -166,10 +169,10 @@ def _natural(name: str) -> tuple[int, float, str]:
 
 
 def read_row_names(row_names: Iterable[Any] | None, X: Any, n_rows: int) -> list[str]:
-    """What each row is called: what is given, the index of a table that has one, or its number.
+    """Return the name of each row: from `row_names`, from the index of a table, or its number.
 
     Raises:
-        InputError: another number of names than of rows.
+        InputError: the number of names differs from the number of rows.
     """
     if row_names is None and hasattr(X, "iloc") and not isinstance(X.index, pd.RangeIndex):
         row_names = X.index
@@ -177,5 +180,5 @@ def read_row_names(row_names: Iterable[Any] | None, X: Any, n_rows: int) -> list
         return [f"row {i}" for i in range(n_rows)]
     names = [str(name) for name in row_names]
     if len(names) != n_rows:
-        raise InputError(f"{len(names)} row names for {n_rows} rows; give one name a row")
+        raise InputError(f"{len(names)} row names for {n_rows} rows; pass one name per row")
     return names

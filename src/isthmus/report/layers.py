@@ -1,4 +1,4 @@
-"""The first layer's weights, and the network in words."""
+"""Weights of the first layer, and the layer sizes of the network."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ LISTED_UNITS, LISTED_COLUMNS = 12, 8
 
 @dataclass(frozen=True)
 class Filters:
-    """What the units of the first layer look for: pictures, a heat map, or the strongest columns of some units.
+    """Weights of the units of the first layer: as pictures, as a heat map, or as a list of the largest weights.
 
     Attributes:
-        explanation: a sentence for the reader.
-        pictures: a name and a picture a unit.
+        explanation: a sentence for the report.
+        pictures: the name and the picture of each unit.
         chart: a heat map of units by columns.
-        listed: a unit's name and its columns, each with its weight as a share of the unit's largest.
+        listed: the name of each unit and its columns, each with its weight relative to the largest weight of the unit.
     """
 
     explanation: str
@@ -36,14 +36,14 @@ class Filters:
 
 
 def first_layer(model: BaseAutoencoder, spread: Float[np.ndarray, " columns"] | None) -> Filters | None:
-    """What the encoder's first map looks for; None where it is neither affine nor a convolution.
+    """Return the weights of the encoder's first layer; None if it is neither affine nor a convolution.
 
-    A weight counts as much as its column varies: that of a pixel which is always black is what it was drawn as. An
-    encoder that is told which entries are missing has weights on that too, which are left out.
+    Weights are multiplied by the standard deviation of their column, because a weight of a constant column keeps its
+    random initial value. The weights on the mask of a mask-aware encoder are excluded.
 
     Args:
         model: a fitted estimator.
-        spread: the standard deviation of each column of model space; None where it is not known.
+        spread: the standard deviation of each column of model space; None if it is not known.
     """
     found = first_layer_weights(model.objective_.encoder)
     if found is None:
@@ -52,7 +52,7 @@ def first_layer(model: BaseAutoencoder, spread: Float[np.ndarray, " columns"] | 
     weight = weight if is_kernel else weight[:, : model.preprocessing_.n_columns]
     what = "weights"
     if spread is not None and not is_kernel:
-        weight, what = weight * spread, "weights times standard deviations of the columns"
+        weight, what = weight * spread, "weights (times the standard deviation of each column)"
     strongest = np.argsort(-np.linalg.norm(weight.reshape(len(weight), -1), axis=1), kind="stable")
     image_shape = weight.shape[1:] if is_kernel else model.preprocessing_.image_shape
     if image_shape is not None:
@@ -65,30 +65,30 @@ def _pictured(
     weight: Float[np.ndarray, "units channels height width"], strongest: np.ndarray, what: str, units: str
 ) -> Filters:
     pictures = downsample(filter_pictures(weight[strongest]), MAX_IMAGE_SIDE)
-    colours = "Blue is negative, white zero, red positive"
+    colours = "Blue is negative, white is zero, red is positive"
     if weight.shape[1] == 3:
-        colours = "In colour, where grey is zero"
+        colours = "The three channels are shown as colours, and grey is zero"
     elif weight.shape[1] > 1:
-        colours += ", averaged over channels"
+        colours += "; channels are averaged"
     return Filters(
-        f"The {what} {_count(strongest, weight)} {units} of the first layer, the strongest first. {colours}; each by "
-        "its own largest.",
+        f"The {what} {_count(strongest, weight)} {units} of the first layer, the largest norm first. {colours}. Each "
+        "picture has its own scale.",
         pictures=[(f"unit {unit}", png_uri(p)) for unit, p in zip(strongest, pictures, strict=True)],
     )
 
 
 def _count(shown: np.ndarray, weight: np.ndarray) -> str:
-    return f"all {len(weight)}" if len(shown) == len(weight) else f"the {len(shown)} strongest of {len(weight)}"
+    return f"all {len(weight)}" if len(shown) == len(weight) else f"{len(shown)} of the {len(weight)}"
 
 
 def _by_column(
     weight: Float[np.ndarray, "units columns"], strongest: np.ndarray, what: str, names: list[str]
 ) -> Filters:
-    """A heat map where it can be read, else the strongest columns of the strongest units."""
+    """Return a heat map if there are few columns, else the largest weights of the units with the largest norms."""
     if len(names) <= HEAT_MAP_COLUMNS:
         units = strongest[:HEAT_MAP_UNITS]
         chart = weight_chart(weight[units], units.tolist(), names)
-        return Filters(f"The {what}, for {_count(units, weight)} units of the first layer.", chart=chart)
+        return Filters(f"The {what} for {_count(units, weight)} units of the first layer.", chart=chart)
     units = strongest[:LISTED_UNITS]
     listed = []
     for unit in units:
@@ -96,19 +96,18 @@ def _by_column(
         largest = float(np.abs(weight[unit]).max()) or 1.0
         listed.append((f"unit {unit}", [(names[j], float(weight[unit, j]) / largest) for j in order]))
     return Filters(
-        f"The columns that move {_count(units, weight)} units of the first layer the most, by their {what}: red "
-        "positive, blue negative.",
+        f"The largest {what} for {_count(units, weight)} units of the first layer. Red is positive, blue is negative.",
         listed=listed,
     )
 
 
-def network_in_words(model: BaseAutoencoder) -> str:
-    """Columns, hidden layers and code, with arrows between them.
+def layer_sizes(model: BaseAutoencoder) -> str:
+    """Format the sizes of inputs, hidden layers and code.
 
     Example:
         >>> from types import SimpleNamespace
         >>> model = SimpleNamespace(preprocessing_=SimpleNamespace(n_columns=784), hidden_sizes_=(64, 32), code_size_=2)
-        >>> network_in_words(model)
+        >>> layer_sizes(model)
         '784 → 64 → 32 → 2 → 32 → 64 → 784'
     """
     hidden: Any = getattr(model, "hidden_sizes_", None) or ()

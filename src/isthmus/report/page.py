@@ -1,4 +1,4 @@
-"""The report: one HTML file that opens without a network, written whole or not at all."""
+"""The HTML report: one self-contained file that needs no network, written atomically."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from isthmus.report.saving import check_overwrite, save_atomically
 from isthmus.report.summary import comparison_rows, headline, histograms, summary_cards
 
 MAX_ERROR_COLUMNS = 30
-"""Columns whose error is drawn."""
+"""Largest number of columns in the chart of errors."""
 
 ENOUGH_ROWS = 30
-"""Fewer rows do not tell how much their columns vary."""
+"""Smallest number of rows for an estimate of the columns' standard deviations."""
 
 MAX_ERROR_MAP_SIDE = 96
-"""Pixels of the longer side of the map of errors; those of larger images are averaged."""
+"""Pixels of the longer side of the error map; larger maps are averaged."""
 
 
 def write(
@@ -50,30 +50,29 @@ def write(
     force: bool = False,
     random_state: int = 0,
 ) -> Path:
-    """Write one self-contained HTML file about a model and the rows `X`: nothing in it asks for a network.
+    """Write a report on a model and the rows `X` to one self-contained HTML file, which needs no network.
 
-    It shows the loss by epoch, originals over reconstructions, a map of the codes, their spectrum and
-    histograms, what a density draws, what its units stand for and which rows drive them, the first layer's
-    weights, the error by column or pixel, the comparison with principal components, the doctor's findings, and the
-    recipe.
+    Sections: findings of the doctor, loss by epoch, reconstructions, samples of a generative model, a map of the codes,
+    spectrum and histograms of the codes, units with their top-activating rows, weights of the first layer, error by
+    column or pixel, comparison with PCA, and configuration.
 
     Args:
         model: a fitted estimator.
-        X: rows as the model reads them; better rows that it did not learn from. A data set of
-            `isthmus.data.open` brings its labels, names and title along.
+        X: rows in any form that the model accepts, preferably test rows. A data set of `isthmus.data.open` provides
+            labels, row names and title as well.
         path: the file.
-        labels: one a row: classes, measurements, or a list of topics; they colour the map.
-        row_names: what to call each row; the index of a table, or its number, where none are given.
-        title: what stands on top.
+        labels: one per row: classes, measurements, or lists of topics; they colour the map.
+        row_names: one per row; the default is the index of a table, or the number of the row.
+        title: the title of the report.
         force: replace an existing file.
-        random_state: seed of the rows on the map (at most 2,000) and of t-SNE.
+        random_state: seed of the sample of rows on the map (at most 2,000), of t-SNE and of samples.
 
     Returns:
         The path.
 
     Raises:
-        InputError: the file exists and `force` is not set; its folder does not exist or cannot be written to;
-            no rows, or rows that the model cannot read; labels or names of another number than the rows.
+        InputError: the file exists and `force` is False; its folder does not exist or cannot be written to; there are
+            no rows, or the model cannot read them; the number of labels or names differs from the number of rows.
 
     Example:
         >>> import tempfile
@@ -95,7 +94,7 @@ def write(
 
 
 def _as_rows(X: Any) -> Any:
-    """What can be indexed by row: other tables become pandas', lists become arrays."""
+    """Convert other tables to pandas and lists to arrays, so that rows can be selected."""
     if hasattr(X, "to_pandas") and not hasattr(X, "iloc"):
         return X.to_pandas()
     if hasattr(X, "tocsr"):
@@ -111,7 +110,7 @@ def render(
     title: str | None,
     random_state: int,
 ) -> str:
-    """The page as one string."""
+    """Render the page to one string."""
     report_data = collect_report_data(model, X)
     n = report_data.n_rows
     names = RowInfo(read_row_names(row_names, X, n), read_labels(labels, n), report_data.squared_error)
@@ -121,9 +120,9 @@ def render(
     filters = first_layer(model, spread)
     code_map, map_chart, points = map_of_codes(model, X, report_data, names, random_state)
     groups = example_groups(model, X, names)
-    drawn = {**measured_charts(model, report_data), "map": map_chart}
+    all_charts = {**measured_charts(model, report_data), "map": map_chart}
     if filters is not None and filters.chart is not None:
-        drawn["filters"] = filters.chart
+        all_charts["filters"] = filters.chart
     template = _environment().get_template("report.html")
     return template.render(
         **template_values(model, report_data, scores),
@@ -138,8 +137,8 @@ def render(
         model_samples=model_samples(model, X, report_data.n_rows, random_state),
         features=feature_report(model, X, report_data, names, spread),
         filters=filters,
-        drawn=drawn,
-        charts=json_for_script(drawn),
+        drawn=set(all_charts),
+        charts=json_for_script(all_charts),
         points=json_for_script(points),
         style=_file("report.css"),
         script=_file("report.js"),
@@ -148,7 +147,7 @@ def render(
 
 
 def template_values(model: BaseAutoencoder, report_data: ReportData, scores: dict[str, Any]) -> dict[str, Any]:
-    """What the page says in words, numbers and tables, by the names of the template."""
+    """Return the texts, numbers and tables of the page by their names in the template."""
     history: dict[str, Any] = model.history_
     return {
         "headline": headline(model, scores),
@@ -156,7 +155,7 @@ def template_values(model: BaseAutoencoder, report_data: ReportData, scores: dic
         "history": history,
         "stopped": STOPPED.get(history["stopped"], history["stopped"]),
         "phases": phases(history),
-        "held_out": any(epoch["held_out"] is not None for epoch in history["epochs"]),
+        "has_validation": any(epoch["held_out"] is not None for epoch in history["epochs"]),
         "pictured": model.preprocessing_.image_shape is not None,
         "sparse": model.preprocessing_.source in ("sparse", "text"),
         "histograms": histograms(report_data.codes, unit_statistics(report_data.codes)),
@@ -165,13 +164,13 @@ def template_values(model: BaseAutoencoder, report_data: ReportData, scores: dic
         "n_columns": len(user_columns(model.preprocessing_)),
         "most_columns": MAX_ERROR_COLUMNS,
         "comparison": comparison_rows(report_data, scores["below_pca"] is None),
-        "better": percent(float(np.mean(report_data.squared_error < report_data.pca_squared_error))),
-        "recipe": configuration(model, report_data.n_rows),
+        "better_share": percent(float(np.mean(report_data.squared_error < report_data.pca_squared_error))),
+        "configuration": configuration(model, report_data.n_rows),
     }
 
 
 def measured_charts(model: BaseAutoencoder, report_data: ReportData) -> dict[str, charts.Chart]:
-    """The charts that need no more than the pass over the rows; one that has nothing to show is not there."""
+    """Return the charts that need only the report data; empty charts are omitted."""
     explained = model.baseline_.explained_variance.numpy()
     drawn = {
         "loss": charts.loss_chart(model.history_),
@@ -185,23 +184,23 @@ def measured_charts(model: BaseAutoencoder, report_data: ReportData) -> dict[str
 def evaluate_model(
     model: BaseAutoencoder, X: Any, labels: Labels | None, random_state: int
 ) -> tuple[dict[str, Any], list[str]]:
-    """What `evaluate` says; without the probes, and with the reason, where the labels are no classes."""
+    """Evaluate the model; if the labels are not classes, omit the classifiers and return a note with the reason."""
     if labels is None:
         return evaluate(model, X, random_state=random_state), []
     if labels.values is not None:
-        reason = "the labels are measurements, so no classifier was fitted to them"
+        reason = "the labels are measurements, so no classifiers were fitted"
         return evaluate(model, X, random_state=random_state), [reason]
     try:
         return evaluate(model, X, np.asarray(labels.keys), random_state), []
     except InputError as error:
-        reason = f"no classifier was fitted to the labels: {error}"
+        reason = f"no classifiers were fitted: {error}"
         return evaluate(model, X, random_state=random_state), [reason]
 
 
 def map_of_codes(
     model: BaseAutoencoder, X: Any, report_data: ReportData, names: RowInfo, random_state: int
 ) -> tuple[Any, charts.Chart, dict[str, Any]]:
-    """The map, its chart, and what stands beside each of its points."""
+    """Return the map of the codes, its chart, and the tooltip contents of its points."""
     rows = sample(report_data.n_rows, MAX_MAP_ROWS, random_state)
     error = report_data.squared_error[rows]
     found = map_codes(report_data.codes[rows], error, random_state=random_state)
@@ -222,23 +221,23 @@ def map_of_codes(
 
 
 def error_chart(model: BaseAutoencoder, report_data: ReportData) -> charts.Chart:
-    """Heat maps of the error by pixel, or bars by column."""
+    """Return heat maps of the error by pixel, or bars by column."""
     shape = model.preprocessing_.image_shape
     ours, pca = report_data.column_error, report_data.pca_column_error
     if shape is not None and min(shape[1:]) > 1:
-        by_pixel = {"autoencoder": ours, "principal components": pca}
+        by_pixel = {"autoencoder": ours, "PCA": pca}
         return charts.pixel_chart({name: _pixel_map(e, shape) for name, e in by_pixel.items()})
     columns = user_columns(model.preprocessing_)
     starts = [column.members[0] for column in columns]
     ours, pca, variance = (np.add.reduceat(values, starts) for values in (ours, pca, report_data.column_variance))
     largest = np.argsort(-ours, kind="stable")[:MAX_ERROR_COLUMNS]
-    left = ours / np.where(variance > 0, variance, np.inf)
+    left = np.divide(ours, variance, out=np.full_like(ours, np.nan), where=variance > 0)
     names = [columns[i].name for i in largest]
     return charts.column_chart(names, ours[largest], pca[largest], left[largest])
 
 
 def _pixel_map(error: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """The root of the mean squared error over channels, by pixel or by square of pixels."""
+    """Compute the root mean squared error over channels by pixel, or by block of pixels."""
     mean = error.reshape(shape).mean(0)
     step = -(-max(shape[1:]) // MAX_ERROR_MAP_SIDE)
     if step > 1:
@@ -250,7 +249,7 @@ def _pixel_map(error: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def effective_units(eigenvalues: np.ndarray) -> float:
-    """The participation ratio (sum l)^2 / sum l^2: how many directions of equal variance would spread as much.
+    """Compute the participation ratio (sum l)^2 / sum l^2, the effective number of dimensions.
 
     Example:
         >>> effective_units(np.array([1.0, 1.0, 0.0])), effective_units(np.zeros(2))
@@ -261,7 +260,7 @@ def effective_units(eigenvalues: np.ndarray) -> float:
 
 
 def json_for_script(data: Any) -> Markup:
-    """JSON that can stand inside a script element: nothing in it can end the element."""
+    """Serialise to JSON that cannot end the script element that contains it."""
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -269,7 +268,7 @@ def json_for_script(data: Any) -> Markup:
 
 
 def _environment() -> Environment:
-    """Templates in which every text is escaped unless it says that it is markup."""
+    """Return the template environment; every text is escaped unless it is of type Markup."""
     environment = Environment(
         loader=PackageLoader("isthmus.report"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -280,7 +279,7 @@ def _environment() -> Environment:
 
 
 def _file(name: str) -> Markup:
-    """A file of the page that is ours, so that it needs no escape."""
+    """Return a file of this package, which needs no escaping."""
     return Markup(resources.files("isthmus.report").joinpath("templates", name).read_text("utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""Images as the page shows them: rows of model space made pixels, small PNG files as data URIs, contact sheets."""
+"""Images of the report: conversion of rows to pixels, data URIs, and contact sheets."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from PIL import Image
 from isthmus.data.preprocessing import Preprocessor
 
 MAX_IMAGE_SIDE = 128
-"""Pixels of the longer side of an image in the page; larger ones are made smaller."""
+"""Pixels of the longer side of an image in the page; larger images are downsampled."""
 
 THUMBNAIL_SIDE = 32
-"""Pixels of the longer side of an image that is shown on hover."""
+"""Pixels of the longer side of an image in a tooltip."""
 
 Pixels = UInt8[np.ndarray, "images height width channels"]
 
 
 @dataclass(frozen=True)
 class BrightnessScale:
-    """How values of the user's pixels become brightness: `low` is black and `high` is white.
+    """The mapping of pixel values to brightness: `low` is black and `high` is white.
 
     Attributes:
-        preprocessing: knows the shape of an image and the way back from model space.
+        preprocessing: contains the shape of an image and the transformation from model space.
         low, high: in the units of the user's pixels.
     """
 
@@ -38,7 +38,7 @@ class BrightnessScale:
 
     @classmethod
     def of(cls, preprocessing: Preprocessor, x: Float[np.ndarray, "rows columns"]) -> BrightnessScale:
-        """[0, 1], the range of bytes, or that of the rows themselves: the first that holds them."""
+        """Choose [0, 1], the range of bytes, or the range of the rows: the first that contains the rows."""
         raw = np.asarray(preprocessing.inverse_transform(x))
         low, high = float(raw.min()), float(raw.max())
         if low >= -1e-3 and high <= 1.001:
@@ -48,7 +48,7 @@ class BrightnessScale:
         return cls(preprocessing, low, high if high > low else low + 1)
 
     def show(self, x: Float[np.ndarray, "rows columns"]) -> Pixels:
-        """Rows of model space as bytes; one channel or three."""
+        """Convert rows of model space to bytes with one or three channels."""
         raw = np.asarray(self.preprocessing.inverse_transform(x), np.float64)
         assert self.preprocessing.image_shape is not None
         channels, height, width = self.preprocessing.image_shape
@@ -60,7 +60,7 @@ class BrightnessScale:
 
 
 def visible_channels(image: np.ndarray) -> np.ndarray:
-    """Grey or red, green and blue: other numbers of channels are averaged; a fourth one (alpha) is left out.
+    """Return one or three channels: other numbers of channels are averaged, and a fourth channel (alpha) is dropped.
 
     Example:
         >>> [visible_channels(np.zeros((5, 2, 2, c))).shape[-1] for c in (1, 2, 3, 4, 7)]
@@ -73,12 +73,12 @@ def visible_channels(image: np.ndarray) -> np.ndarray:
 
 
 def as_image(pixels: UInt8[np.ndarray, "height width channels"]) -> Image.Image:
-    """A Pillow image."""
+    """Convert pixels to a Pillow image."""
     return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels))
 
 
 def downsample(pixels: Pixels, side: int) -> Pixels:
-    """Images whose longer side is at most `side`; small ones are handed back as they are."""
+    """Reduce images to a longer side of at most `side`; small images are returned unchanged."""
     height, width = pixels.shape[1:3]
     factor = max(height, width) / side
     if factor <= 1:
@@ -89,12 +89,12 @@ def downsample(pixels: Pixels, side: int) -> Pixels:
 
 
 def png_uri(pixels: UInt8[np.ndarray, "height width channels"]) -> str:
-    """The image itself as an address: a PNG file in base64."""
+    """Encode an image as a data URI with a PNG file."""
     return _uri(pixels, "png", optimize=True)
 
 
 def sheet_uri(pixels: UInt8[np.ndarray, "height width channels"]) -> str:
-    """A contact sheet as an address: colours as JPEG, which takes a quarter of the room of thousands of photographs."""
+    """Encode a contact sheet as a data URI: colour as JPEG, a quarter of the size of PNG for photographs."""
     return png_uri(pixels) if pixels.shape[-1] == 1 else _uri(pixels, "jpeg", quality=88, subsampling=0)
 
 
@@ -105,7 +105,7 @@ def _uri(pixels: UInt8[np.ndarray, "height width channels"], form: str, **option
 
 
 def contact_sheet(pixels: Pixels) -> UInt8[np.ndarray, "height width channels"]:
-    """All images side by side in a nearly square grid, row by row; what is left over is black.
+    """Arrange images in a nearly square grid, row by row; unused cells are black.
 
     Example:
         >>> contact_sheet(np.zeros((5, 4, 6, 1), np.uint8)).shape
@@ -126,7 +126,7 @@ _NEGATIVE, _ZERO, _POSITIVE = np.array([[33, 102, 172], [247, 247, 247], [178, 2
 def signed_colours(
     weight: Float[np.ndarray, "units height width"],
 ) -> UInt8[np.ndarray, "units height width 3"]:
-    """Weights in blue (negative), white (zero) and red (positive), each unit by its own largest magnitude."""
+    """Colour weights blue (negative), white (zero) and red (positive), each unit on its own scale."""
     largest = np.abs(weight).max(axis=(1, 2), keepdims=True)
     share = (weight / np.where(largest > 0, largest, 1))[..., None]
     colour = _ZERO + np.abs(share) * (np.where(share < 0, _NEGATIVE, _POSITIVE) - _ZERO)
@@ -136,7 +136,7 @@ def signed_colours(
 def filter_pictures(
     weight: Float[np.ndarray, "units channels height width"],
 ) -> UInt8[np.ndarray, "units height width 3"]:
-    """The weights of each unit as an image: in colour for three channels (grey is zero), else signed and averaged."""
+    """Show the weights of each unit: three channels in colour (grey is zero), others averaged and signed."""
     if weight.shape[1] != 3:
         return signed_colours(weight.mean(1))
     largest = np.abs(weight).max(axis=(1, 2, 3), keepdims=True)

@@ -1,4 +1,4 @@
-"""Files of the report: an existing one is replaced only when asked for, and none is ever half written."""
+"""Atomic writing of files, which replaces existing files only with `force`."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from isthmus.files import atomic_write
 
 
 def check_overwrite(path: Path, force: bool) -> None:
-    """An existing file is replaced only when asked for, and a folder is needed to write in.
+    """Check that the file can be written and does not exist, unless `force` is set.
 
     Raises:
-        InputError: the file exists and `force` is not set; it is a folder; its own folder does not exist.
+        InputError: the file exists and `force` is False; the path is a folder; its parent folder does not exist.
     """
     if path.is_dir():
-        raise InputError(f"{path} is a folder; name a file in it")
+        raise InputError(f"{path} is a folder; pass the name of a file")
     if path.exists() and not force:
         raise InputError(f"{path} exists; pass force=True to replace it, or choose another name")
     if not path.parent.is_dir():
-        raise InputError(f"the folder {path.parent} does not exist; make it first or write elsewhere")
+        raise InputError(f"the folder {path.parent} does not exist; create it or choose another")
 
 
 def save_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file, which takes the name `path` when it is whole.
+    """Call `write` with a temporary file and rename the file to `path` when it is complete.
 
     Raises:
-        InputError: the folder cannot be written to, or the disk is full; nothing is left behind.
+        InputError: the folder cannot be written to, or the disk is full; the temporary file is removed.
     """
     with atomic_write(path) as temporary:
         try:
             write(temporary)
         except OSError as error:
             raise InputError(
-                f"could not write {path}: {error.strerror or error}; nothing was written, "
-                "free some space or write elsewhere"
+                f"could not write {path}: {error.strerror or error}; nothing was written; "
+                "check the disk space and the permissions, or choose another folder"
             ) from error

@@ -5,15 +5,17 @@
   const tip = document.getElementById("tip");
   const place = (name) => document.getElementById(`chart-${name}`);
 
-  // Colours are names of variables of the style sheet until they are drawn: the page has a light and a dark face.
+  // Colours are CSS variables until a chart is drawn, because the page has a light and a dark theme. They are replaced
+  // in colour attributes only: a name of the user's may look like a variable.
   const style = () => getComputedStyle(document.documentElement);
-  const coloured = (value, colours) => {
+  const isColour = (key) => /color$/.test(key) || key === "colorscale";
+  const coloured = (value, colours, inside = false) => {
     if (typeof value === "string") {
-      return value.startsWith("var(") ? colours.getPropertyValue(value.slice(4, -1)).trim() : value;
+      return inside && value.startsWith("var(") ? colours.getPropertyValue(value.slice(4, -1)).trim() : value;
     }
-    if (Array.isArray(value)) return value.map((item) => coloured(item, colours));
+    if (Array.isArray(value)) return value.map((item) => coloured(item, colours, inside));
     if (value === null || typeof value !== "object") return value;
-    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, coloured(item, colours)]));
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, coloured(item, colours, isColour(key))]));
   };
   const themed = (layout) => {
     const axis = { gridcolor: "var(--line)", linecolor: "var(--line)", tickcolor: "var(--line)" };
@@ -31,7 +33,7 @@
   };
   const config = {
     responsive: true, displaylogo: false, scrollZoom: false,
-    // Only these: plotly's other buttons would send the data to its makers.
+    // The other buttons of plotly would send the data to its servers.
     modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
   };
   let colour = null;
@@ -39,8 +41,8 @@
     const { data, layout } = charts[name];
     const shown = name === "map" && colour
       ? data.map((trace) => ({ ...trace, visible: trace.meta === colour })) : data;
-    const settled = name === "map" && colour === "error" ? { ...layout, annotations: [], showlegend: false } : layout;
-    return Plotly.react(place(name), ...coloured([shown, themed(settled)], style()),
+    const finalLayout = name === "map" && colour === "error" ? { ...layout, annotations: [], showlegend: false } : layout;
+    return Plotly.react(place(name), ...coloured([shown, themed(finalLayout)], style()),
       { ...config, displayModeBar: name === "map" });
   };
 
