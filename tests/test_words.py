@@ -23,7 +23,7 @@ FIRST_WORDS = ("What", "Where", "Whether", "How", "That", "Of")
 
 AVOIDED = {
     # metaphors
-    "houses?|rooms?|walls?": "package, layer, rule",
+    "houses?|rooms?|walls": "package, layer, rule",
     "dream(s|t|ed|ing)?": "sample of the model",
     "settl(e|es|ed|ing)": "mean field; converge",
     "harmoniums?": "RBM",
