@@ -15,7 +15,7 @@ from isthmus.cli import app
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "isthmus"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = ["isthmus", *sorted(path.name for path in SOURCE.iterdir() if (path / "__init__.py").exists())]
 
 FIRST_WORDS = ("What", "Where", "Whether", "How", "That", "Of")
@@ -23,7 +23,7 @@ FIRST_WORDS = ("What", "Where", "Whether", "How", "That", "Of")
 
 AVOIDED = {
     # metaphors
-    "houses?|rooms?|walls?": "package, layer, rule",
+    "houses?|rooms?|walls": "package, layer, rule",
     "dream(s|t|ed|ing)?": "sample of the model",
     "settl(e|es|ed|ing)": "mean field; converge",
     "harmoniums?": "RBM",
@@ -33,6 +33,7 @@ AVOIDED = {
     "manners?": "convention",
     "holes?|(with|have|has|fills?) gaps": "missing entries",
     "stand-ins?": "placeholder",
+    "recipes?": "configuration; construction",
     "hits?": "corrupted entry; corruption mask",
     # acts of people that code, models and data do not do
     "machines? (that|which|who)": "RBM; Boltzmann machine",
@@ -47,8 +48,12 @@ AVOIDED = {
     "heed(s|ed|ing)?": "check",
     # private phrases
     "(?!there)\\w+ is no(?! (longer|better|more|less|larger|smaller))": "is not a",
-    "no number": "NaN; not a number",
+    "no number(?! of)": "NaN; not a number",
     "cannot be meant": "invalid",
+    "what (it|is) (draws|drawn)": "samples",
+    "row a row": "output row i encodes input row i",
+    "in which arithmetic": "floating-point precision",
+    "input.s fault": "internal error",
     "beside": "next to; compared with; in addition to",
     "drawn anew": "sampled again",
     "begun|began|begins? at": "started; initialised to",

@@ -99,7 +99,7 @@ class Contrastive(_MixinBase):
         """The objective whose energy has the log Z."""
         raise NotImplementedError
 
-    # -- the recipe ---------------------------------------------------------------------------------
+    # -- construction -------------------------------------------------------------------------------
 
     def _contrast_options(self) -> dict[str, Any]:
         """Return the training arguments of a `ContrastiveDivergence`."""

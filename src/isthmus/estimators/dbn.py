@@ -83,7 +83,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
     kind: ClassVar[str] = "dbn"
     overcomplete: ClassVar[bool] = True
 
-    # -- the recipe ---------------------------------------------------------------------------------
+    # -- construction -------------------------------------------------------------------------------
 
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> DBNObjective:
         given = shape.resolved("hidden_sizes", self.hidden_sizes)
@@ -131,7 +131,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
             network.finish(rows)
         super()._after_training(rows)
 
-    # -- the density, and what it becomes -------------------------------------------------------------
+    # -- density, autoencoder, classifier ------------------------------------------------------------
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
         """Return a lower bound on log p(x) of each row, nats, in model space; without log Z if that is not known.

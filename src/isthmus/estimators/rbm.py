@@ -94,7 +94,7 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
     kind: ClassVar[str] = "rbm"
     overcomplete: ClassVar[bool] = True
 
-    # -- the recipe ---------------------------------------------------------------------------------
+    # -- construction -------------------------------------------------------------------------------
 
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> ContrastiveDivergence:
         rbm = self._rbm(likelihood_from(shape.likelihood, shape.n_columns), shape.code_size, generator)

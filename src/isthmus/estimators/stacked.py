@@ -137,7 +137,7 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
 
     kind: ClassVar[str] = "stacked"
 
-    # -- the recipe ---------------------------------------------------------------------------------
+    # -- construction -------------------------------------------------------------------------------
 
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> Stack:
         wanted = self._with_layer_defaults()
@@ -209,7 +209,7 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
             if value != getattr(type(self), name):
                 raise InputError(f"{name}={value!r} applies only to {of}; leave it out")
 
-    # -- learning -----------------------------------------------------------------------------------
+    # -- training -----------------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any = None, *, validation: Any = None, **checkpoint_options: Any) -> StackedAutoencoder:
         """Train the layers on `X`, then the whole network.

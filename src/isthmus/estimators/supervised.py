@@ -134,7 +134,7 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         """Return what `_fit_labels` fitted, by attribute name."""
         raise NotImplementedError
 
-    # -- learning -----------------------------------------------------------------------------------
+    # -- training -----------------------------------------------------------------------------------
 
     @inputs.unchanged_on_failure
     def fit(self, X: Any, y: Any = None, *, validation: tuple[Any, Any] | None = None) -> CodePredictor:
