@@ -25,7 +25,7 @@ lint: $(INSTALLED)  ## style, order of imports, types
 docs: $(INSTALLED)  ## run every example of the guide
 	$(BIN)/pytest tests/test_docs.py
 
-reproduce: $(INSTALLED)  ## run a published experiment: make reproduce NAME=deep-ae-mnist [QUICK=1]; without NAME list them
+reproduce: $(INSTALLED)  ## run an experiment on a published claim: make reproduce NAME=deep-ae-mnist [QUICK=1]; without NAME list all
 	$(BIN)/python -m experiments $(NAME) $(if $(QUICK),--quick)
 
 bench: $(INSTALLED)  ## side-by-side timings, as ratios

@@ -1,15 +1,15 @@
-"""Published experiments, run again: `experiments.run("linear-is-pca")`.
+"""Experiments on published claims: `experiments.run("linear-is-pca")`.
 
-Each experiment is one file: the claim, the protocol, the published figures in a table of their own (compared
-with what came out, and used for nothing else), and the cells of work. A finished cell is kept at once, so a
-stopped run goes on where it was stopped.
+Each experiment is one file: the claim, the protocol, the published figures, our targets, two tables of settings
+(FULL and QUICK), and the cells of work. Published figures and targets are compared with the results and used for
+nothing else. A completed cell is stored at once, so that an interrupted run can resume.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments import (
     bottleneck_mnist,
@@ -38,16 +38,18 @@ from experiments import (
     sparsity_limits,
     variations,
 )
-from experiments.experiment import Cell, Experiment, Published, Row
+from experiments.experiment import Cell, Experiment, Published, Row, Setup, Target
 from experiments.running import FOLDER, named, result_folder, run_experiment
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["EXPERIMENTS", "Cell", "Experiment", "Published", "Row", "has_result", "listing", "run"]
+__all__ = [
+    "EXPERIMENTS", "Cell", "Experiment", "Published", "Row", "Setup", "Target", "has_result", "listing", "run",
+]  # fmt: skip
 
-EXPERIMENTS: dict[str, Experiment] = {
+EXPERIMENTS: dict[str, Experiment[Any]] = {
     experiment.name: experiment
     for experiment in (
         linear_is_pca.EXPERIMENT,
@@ -89,27 +91,27 @@ def run(
     force: bool = False,
     out: Console | None = None,
 ) -> bool:
-    """Run an experiment; kept cells of the same settings and version are not run again.
+    """Run an experiment. Stored cells of the same settings and version are not run again.
 
     Args:
         name: of the experiment.
-        quick: a form of seconds on data that the package ships; its figures are not comparable.
-        folder: where folder/NAME (or folder/NAME/quick) gets table.md, result.json, pictures and kept cells.
-        force: run every cell anew.
-        out: where the table is printed; None is stdout.
+        quick: run a reduced form of a few seconds on data that the package ships; its figures are not comparable.
+        folder: the result goes to folder/NAME (or folder/NAME/quick): table.md, result.json, pictures, stored cells.
+        force: run every cell again.
+        out: the console of the table; None is stdout.
 
     Returns:
-        Whether every published figure was met; a missed one is marked MISS in the table.
+        Whether no published figure and no target was missed; a missed one is marked MISS in the table.
 
     Raises:
-        InputError: no such experiment, data that is not at hand, or a folder that cannot be written to.
-        KeyboardInterrupt: somebody pressed Ctrl-C; finished cells are kept and stderr says how to go on.
+        InputError: no such experiment, data that is not available, or a folder that cannot be written to.
+        KeyboardInterrupt: Ctrl-C; completed cells are stored, and stderr shows the command that resumes the run.
     """
     return run_experiment(named(EXPERIMENTS, name), quick=quick, folder=folder, force=force, out=out)
 
 
 def has_result(name: str, folder: str | os.PathLike[str] = FOLDER) -> bool:
-    """Whether the full result of an experiment is in the folder.
+    """Return whether the full result of an experiment is in the folder.
 
     Example:
         >>> has_result("linear-is-pca", "no/such/folder")
@@ -119,7 +121,7 @@ def has_result(name: str, folder: str | os.PathLike[str] = FOLDER) -> bool:
 
 
 def listing(folder: str | os.PathLike[str] = FOLDER) -> Table:
-    """The experiments as a rich table: name, claim, minutes on two cores, and whether a result is in the folder."""
+    """Return the experiments as a rich table: name, claim, minutes on two cores, and the result in the folder."""
     from rich.table import Table
 
     table = Table()
@@ -131,9 +133,9 @@ def listing(folder: str | os.PathLike[str] = FOLDER) -> Table:
 
 
 def _verdict(name: str, folder: str | os.PathLike[str]) -> str:
-    """What is known of an experiment's full result."""
+    """Return the verdict of an experiment's full result and its folder."""
     if not has_result(name, folder):
         return "not run yet"
-    place = result_folder(name, folder=folder)
-    passed = json.loads((place / "result.json").read_text(encoding="utf-8")).get("passed")
-    return f"{'pass' if passed else 'MISS'}, in {place}"
+    path = result_folder(name, folder=folder)
+    passed = json.loads((path / "result.json").read_text(encoding="utf-8")).get("passed")
+    return f"{'pass' if passed else 'MISS'}, in {path}"

@@ -1,4 +1,4 @@
-"""`python -m experiments [NAME] [--quick]`: run a published experiment and compare its figures with the paper's."""
+"""`python -m experiments [NAME] [--quick]`: run an experiment and compare its figures with the published ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def main(
     folder: Annotated[str, typer.Option(metavar="FOLDER", help="Output folder.")] = "reproductions",
     force: Annotated[bool, typer.Option("--force", help="Discard the stored results of an earlier run.")] = False,
 ) -> None:
-    """Run a published experiment and print the published figure, ours, the tolerance and the verdict."""
+    """Run an experiment and print the published figure, the target, our figure and the verdict of each row."""
     if name is None and not quick:
         print_table(experiments.listing(folder))
         return

@@ -1,4 +1,4 @@
-"""What the experiment on contraction measures of an autoencoder: how its code moves with the input, and what for."""
+"""Measurements of the contraction experiment: Jacobians, spectra and saturation of codes, fine-tuned test errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from experiments.experiment import Settings
-from experiments.learning import refuse_half
+from experiments.learning import raise_if_interrupted
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
 from isthmus.learning.objectives import Reconstruction
@@ -24,17 +24,17 @@ SATURATED = 0.05
 N_BINS = 20
 N_PROBES = 50
 ROWS_AT_ONCE = 10
-"""Rows whose Jacobian is a matrix at the same time."""
+"""Number of rows whose Jacobian matrices are computed at once."""
 
 
 def rows_in_model_space(model: BaseAutoencoder, X: np.ndarray) -> Float[Tensor, "rows columns"]:
-    """The rows as the model takes them."""
+    """Return the preprocessed rows."""
     return torch.cat([reading.x for reading in model.read(X)])
 
 
 @torch.no_grad()
 def jacobian_norms(model: BaseAutoencoder, X: np.ndarray, of: str = "encoder") -> Float[np.ndarray, " rows"]:
-    """||J||_F of each row, in closed form for one layer, else from `N_PROBES` probes."""
+    """Return ||J||_F of each row, in closed form for one layer, else from `N_PROBES` probes."""
     objective, norms = _objective(model), []
     penalty, generator = Contraction(of=of, n_probes=N_PROBES), torch.Generator().manual_seed(0)
     for x in rows_in_model_space(model, X).split(250):
@@ -44,7 +44,7 @@ def jacobian_norms(model: BaseAutoencoder, X: np.ndarray, of: str = "encoder") -
 
 @torch.no_grad()
 def spectrum(model: BaseAutoencoder, X: np.ndarray) -> Float[np.ndarray, " directions"]:
-    """The mean over rows of the encoder's singular values, largest first."""
+    """Return the mean over rows of the singular values of the encoder, largest first."""
     objective = _objective(model)
     parts = rows_in_model_space(model, X).split(ROWS_AT_ONCE)
     values = [singular_values(objective.encoder, objective.code_activation, x) for x in parts]
@@ -55,7 +55,7 @@ def spectrum(model: BaseAutoencoder, X: np.ndarray) -> Float[np.ndarray, " direc
 def contraction_ratios(
     model: BaseAutoencoder, X: np.ndarray, distances: Sequence[float], seed: int
 ) -> Float[np.ndarray, " distances"]:
-    """||f(x) - f(x + d u)|| / d for each distance d, u of length 1 in a random direction, the mean over rows."""
+    """Return ||f(x) - f(x + d u)|| / d for each distance d and a random unit vector u, mean over rows."""
     objective, generator = _objective(model), torch.Generator().manual_seed(seed)
     x = rows_in_model_space(model, X)
     direction = torch.randn(x.shape, generator=generator)
@@ -66,19 +66,19 @@ def contraction_ratios(
 
 
 def measured(model: BaseAutoencoder, test: np.ndarray, settings: Settings) -> dict[str, Any]:
-    """All of it for one model, on the first test rows; the codes on all of them."""
-    some, few = test[: settings["rows_measured"]], test[: settings["rows_of_matrices"]]
-    codes, norms = model.transform(test), jacobian_norms(model, some)
+    """Return all measurements of one model: Jacobians on the first test rows, codes on all of them."""
+    first, few = test[: settings["rows_measured"]], test[: settings["rows_of_matrices"]]
+    codes, norms = model.transform(test), jacobian_norms(model, first)
     share, _ = np.histogram(codes, N_BINS, (0.0, 1.0))
     far = (codes < SATURATED) | (codes > 1 - SATURATED)
     return {
         "norm": float(norms.mean()),
         "squared_norm": float((norms.astype(np.float64) ** 2).mean()),
-        "reconstruction_norm": float(jacobian_norms(model, some[:250], "reconstruction").mean()),
+        "reconstruction_norm": float(jacobian_norms(model, first[:250], "reconstruction").mean()),
         "saturated": float(far.mean()),
         "histogram": (share / share.sum()).round(6).tolist(),
         "spectrum": [float(f"{value:.4g}") for value in spectrum(model, few)],
-        "ratios": contraction_ratios(model, some, settings["distances"], settings["seed"]).round(6).tolist(),
+        "ratios": contraction_ratios(model, first, settings["distances"], settings["seed"]).round(6).tolist(),
         "nll": float(model.nll(test).mean(dtype=np.float64)),
     }
 
@@ -90,10 +90,10 @@ def fine_tuned_error(
     test: tuple[np.ndarray, np.ndarray],
     settings: Settings,
 ) -> dict[str, Any]:
-    """Errors in percent of classifiers that start from the encoder: a softmax on the code, all weights learned.
+    """Fine-tune classifiers from the encoder, a softmax on the code: their errors in percent.
 
-    The weights that did best on the validation rows are kept; the test rows are looked at once. It is learned
-    settings["tunings"] times, from other draws: one digit in a hundred is few to tell two codes apart by.
+    The weights are those of the best epoch on the validation rows; the test rows are used once. The mean is over
+    settings["tunings"] seeds, since one error in a hundred digits is too few to compare two codes.
     """
     fits = [_fine_tuned_after(model, rows, validation, settings, seed) for seed in range(settings["tunings"])]
     test_errors = [100 * (1 - one.score(*test)) for one in fits]
@@ -109,17 +109,17 @@ def _fine_tuned_after(
     model: BaseAutoencoder, rows: tuple[np.ndarray, np.ndarray], validation: Any, settings: Settings, seed: int
 ) -> CodeClassifier:
     classifier = CodeClassifier(encoder=model, random_state=settings["seed"] + seed, verbose=1, **settings["tuning"])
-    refuse_half(classifier.fit(*rows, validation=validation))
+    raise_if_interrupted(classifier.fit(*rows, validation=validation))
     return classifier
 
 
 def _objective(model: BaseAutoencoder) -> Reconstruction:
-    """The parts of a fitted model, here and as they are read."""
+    """Return the objective of a fitted model on the CPU in evaluation mode."""
     return model.objective_.to("cpu").eval()
 
 
 def weight_norms(model: BaseAutoencoder) -> dict[str, float]:
-    """The norm of all weight matrices of the encoder, and of those that the decoder has besides."""
+    """Return the norm of all weight matrices of the encoder and of those that only the decoder has."""
     objective = _objective(model)
     return {
         name: float(sum(w.detach().square().sum() for w in part.parameters() if w.ndim > 1)) ** 0.5

@@ -1,4 +1,4 @@
-"""Digits without end: each time a digit is asked for it is turned, sheared, scaled, shifted and bent a little anew."""
+"""An unlimited stream of digits: each read applies a new random rotation, shear, scaling, shift and bending."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from isthmus.parts.forward import Batch
 
 
 def deformed(images: Float[Tensor, "n height width"], generator: Generator) -> Float[Tensor, "n height width"]:
-    """x(u) -> x(A u + t + w(u)): each image under a map of its own, with what lies outside taken for 0.
+    """Return x(A u + t + w(u)): each image under a random map of its own, zero outside.
 
-    A turns by up to 12 degrees, scales by up to 12% in each direction and shears by up to 0.12; t shifts by up to a
-    twentieth of the side; w bends, smooth between a lattice of 5 x 5 draws of standard deviation a fiftieth of the
-    side. All uniform but the bend.
+    A rotates by up to 12 degrees, scales by up to 12% in each direction and shears by up to 0.12; t shifts by up to a
+    twentieth of the side; w bends: it interpolates 5 x 5 normal samples with a standard deviation of a fiftieth of the
+    side. All others are uniform.
 
     Args:
         images: in [0, 1].
-        generator: what each image's map is drawn from.
+        generator: of the random maps.
 
     Source: Loosli, Canu & Bottou, Training invariant support vector machines using selective sampling (2007), whose
-    endless digits were made likewise.
+    digits were generated in the same way.
 
     Example:
         >>> images = torch.zeros(2, 8, 8)
@@ -33,29 +33,29 @@ def deformed(images: Float[Tensor, "n height width"], generator: Generator) -> F
         True
     """
     n, height, width = images.shape
-    turn, wide, high, shear, across, down = (2 * torch.rand(6, n, generator=generator) - 1).unbind()
-    angle = turn * math.radians(12)
+    rotation, wide, high, shear, across, down = (2 * torch.rand(6, n, generator=generator) - 1).unbind()
+    angle = rotation * math.radians(12)
     wide, high, shear = 1 + 0.12 * wide, 1 + 0.12 * high, 0.12 * shear
     cos, sin = angle.cos(), angle.sin()
-    # In the units of `grid_sample` an image reaches from -1 to 1.
+    # The coordinates of `grid_sample` run from -1 to 1.
     rows = [
         torch.stack([wide * cos, shear - sin, across / 10], 1),
         torch.stack([sin + shear, high * cos, down / 10], 1),
     ]
-    place = F.affine_grid(torch.stack(rows, 1), [n, 1, height, width], align_corners=False)
+    grid = F.affine_grid(torch.stack(rows, 1), [n, 1, height, width], align_corners=False)
     bend = 0.04 * torch.randn(n, 2, 5, 5, generator=generator)
     bend = F.interpolate(bend, size=(height, width), mode="bicubic", align_corners=True)
-    return F.grid_sample(images[:, None], place + bend.permute(0, 2, 3, 1), align_corners=False)[:, 0]
+    return F.grid_sample(images[:, None], grid + bend.permute(0, 2, 3, 1), align_corners=False)[:, 0]
 
 
 class Stream:
-    """Rows that are deformed anew whenever they are read: as many as are asked for, none of them twice.
+    """Rows that are deformed again at every read.
 
     Args:
         images: (n, height, width), in [0, 1] or bytes.
-        labels: the class of each.
-        n_rows: how long the stream is; row i is made from image i mod n.
-        generator: of the deformations, in the order of reading.
+        labels: the class of each image.
+        n_rows: the length of the stream; row i is a deformation of image i mod n.
+        generator: of the deformations, in the order of the reads.
 
     Example:
         >>> stream = Stream(np.ones((3, 4, 4)), np.array([0, 1, 2]), 1000, Generator().manual_seed(0))
@@ -72,11 +72,11 @@ class Stream:
         return self.n_rows
 
     def originals(self, index: Int[Tensor, " batch"]) -> Float[Tensor, "batch height width"]:
-        """What the rows `index` are made from, in [0, 1]."""
+        """Return the undeformed images of the rows `index`, in [0, 1]."""
         images = self.images[index % len(self.images)]
         return images.float() if images.is_floating_point() else images.float() / 255
 
     def batch(self, index: Int[Tensor, " batch"]) -> Batch:
-        """Fresh deformations of the images `index`, flat, with their classes."""
+        """Return new deformations of the rows `index`, flat, with their classes."""
         images = deformed(self.originals(index), self.generator)
         return Batch(images.flatten(1), label=self.labels[index % len(self.labels)])

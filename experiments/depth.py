@@ -1,31 +1,32 @@
-"""What depth buys at a fixed number of parameters: no nonlinear layer, one hidden layer, three."""
+"""Depth at a fixed number of parameters: no nonlinear layer, one hidden layer, three hidden layers."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from experiments.drawing import curves
-from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings
-from experiments.learning import fitted, history, learning_seconds, n_weights, rows_of, squared_errors
+from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings, Setup, Target
+from experiments.learning import fit_model, history, learning_seconds, load_rows, n_weights, squared_errors
 from isthmus.estimators.base import BaseAutoencoder
 
-_HINTON = "Hinton & Salakhutdinov (2006): with equal numbers of parameters a deep autoencoder can err less"
+_HINTON = "Hinton & Salakhutdinov (2006): at equal numbers of parameters a deep autoencoder can have a lower error"
 _BALDI = "Baldi & Hornik (1989): linear maps of any depth err at least as much as PCA on the training rows"
 
 PUBLISHED = {
-    "parameters": Published(0.01, "at most", "the protocol"),
     "linear": Published(1.0, "at least", _BALDI, 1e-6),
-    "one over linear": Published(1.0, "at most", _HINTON),
     "three over one": Published(1.0, "at most", _HINTON),
     "three over one, few": Published(1.0, "at most", _HINTON),
 }
-"""What is claimed, compared with what came out and used for nothing else."""
 
-QUICK = {name: PUBLISHED[name] for name in ("parameters", "linear", "one over linear")}
+TARGETS = {
+    "parameters": Target(0.01, "at most", "the protocol compares equal numbers of parameters"),
+    "one over linear": Target(1.0, "at most", "a nonlinear layer lowers the error"),
+}
 
 SEED = 0
 NAMES = {
@@ -36,34 +37,55 @@ NAMES = {
     "few-one": "one hidden layer, few parameters",
     "few-three": "three hidden layers, few parameters",
 }
-"""What each cell is, in words."""
+"""Each cell, in words."""
 
 
-def _cells(quick: bool) -> list[Cell]:
-    data = {"train": "digits:train", "test": "digits:test"} if quick else {"train": "mnist", "test": "mnist:test"}
-    deep, few = ([50, 35, 20], [20, 12, 8]) if quick else ([400, 200, 100], [100, 60, 40])
-    code_size, columns = (5, 64) if quick else (30, 784)
-    wide, few_wide = ([equal_width([columns, *sizes, code_size])] for sizes in (deep, few))
+@dataclass(frozen=True, kw_only=True)
+class _Setup(Setup):
+    data: dict[str, str]
+    columns: int
+    code_size: int
+    deep: list[int]
+    few: list[int]
+    batch_size: int
+    learning_rate: float
+
+
+FULL = _Setup(
+    published=PUBLISHED, targets=TARGETS, data={"train": "mnist", "test": "mnist:test"}, columns=784, code_size=30,
+    deep=[400, 200, 100], few=[100, 60, 40], batch_size=128, learning_rate=2e-3,
+)  # fmt: skip
+
+QUICK = _Setup(
+    published={"linear": PUBLISHED["linear"]}, targets=TARGETS, data={"train": "digits:train", "test": "digits:test"},
+    columns=64, code_size=5, deep=[50, 35, 20], few=[20, 12, 8], batch_size=64, learning_rate=3e-3,
+)  # fmt: skip
+
+
+def _cells(setup: _Setup) -> list[Cell]:
+    wide, few_wide = (
+        [equal_width([setup.columns, *sizes, setup.code_size])] for sizes in (setup.deep, setup.few)
+    )  # fmt: skip
     common = {
-        "code_size": code_size, "batch_size": 64 if quick else 128, "learning_rate": 3e-3 if quick else 2e-3,
+        "code_size": setup.code_size, "batch_size": setup.batch_size, "learning_rate": setup.learning_rate,
         "max_epochs": 12, "precision": "fp32",
     }  # fmt: skip
     shapes = {
         "linear": {"hidden_sizes": wide, "activation": "linear", "likelihood": "gaussian"},
         "linear-sigmoid": {"hidden_sizes": wide, "activation": "linear", "likelihood": "gaussian-unit"},
         "one": {"hidden_sizes": wide, "activation": "silu", "likelihood": "gaussian-unit"},
-        "three": {"hidden_sizes": deep, "activation": "silu", "likelihood": "gaussian-unit"},
+        "three": {"hidden_sizes": setup.deep, "activation": "silu", "likelihood": "gaussian-unit"},
         "few-one": {"hidden_sizes": few_wide, "activation": "silu", "likelihood": "gaussian-unit"},
-        "few-three": {"hidden_sizes": few, "activation": "silu", "likelihood": "gaussian-unit"},
+        "few-three": {"hidden_sizes": setup.few, "activation": "silu", "likelihood": "gaussian-unit"},
     }
     return [
-        Cell(name, {**data, "seed": SEED, "kind": "deep", "parameters": {**common, **shape}}, _fit)
+        Cell(name, {**setup.data, "seed": SEED, "kind": "deep", "parameters": {**common, **shape}}, _fit)
         for name, shape in shapes.items()
     ]
 
 
 def n_parameters(sizes: list[int]) -> int:
-    """Weights and biases of an encoder of these sizes and its mirrored decoder.
+    """Return the number of weights and biases of an encoder of these sizes and its mirrored decoder.
 
     Example:
         >>> n_parameters([3, 2])
@@ -73,7 +95,7 @@ def n_parameters(sizes: list[int]) -> int:
 
 
 def equal_width(sizes: list[int]) -> int:
-    """The width of one hidden layer that takes about as many parameters as the hidden layers of `sizes` do.
+    """Return the width of one hidden layer with about as many parameters as the hidden layers of `sizes`.
 
     Example:
         >>> equal_width([784, 400, 200, 100, 30])
@@ -85,9 +107,9 @@ def equal_width(sizes: list[int]) -> int:
 
 
 def _fit(settings: Settings, state: Path) -> Result:
-    """One network: its errors, and its error on training rows by second."""
-    model = fitted(settings, state=state)
-    train, test = (squared_errors(model, rows_of(settings[part])) for part in ("train", "test"))
+    """Fit one network: its errors and its training curve."""
+    model = fit_model(settings, state=state)
+    train, test = (squared_errors(model, load_rows(settings[part])) for part in ("train", "test"))
     return {
         **{f"train_{name}": value for name, value in train.items()},
         **{f"test_{name}": value for name, value in test.items()},
@@ -99,7 +121,7 @@ def _fit(settings: Settings, state: Path) -> Result:
 
 
 def training_curve(model: BaseAutoencoder) -> list[list[float]]:
-    """Epochs done, and the squared error of the training rows that the loop looks at after each.
+    """Return pairs of completed epochs and squared error of the training rows.
 
     Both Gaussian likelihoods of unit variance are 1/2 ||x - r||^2 + columns / 2 log(2 pi).
     """
@@ -107,34 +129,32 @@ def training_curve(model: BaseAutoencoder) -> list[list[float]]:
     return [[epoch["epoch"] + 1, 2 * (epoch["train"] - constant)] for epoch in history(model)["epochs"]]
 
 
-def _rows(results: Results, quick: bool) -> list[Row]:
-    published = QUICK if quick else PUBLISHED
+def _rows(results: Results, setup: _Setup) -> list[Row]:
     error = {name: cell["test_error"] for name, cell in results.items()}
     linear = results["linear"]
     return [
-        Row("largest difference in the number of parameters", _unequal(results), published["parameters"], ".4f"),
+        setup.row("largest relative difference in the number of parameters", _unequal(results), "parameters", ".4f"),
         Row("PCA of the same code size: squared error per test image", linear["test_pca_error"]),
         *(Row(f"{NAMES[name]}: squared error per test image", value) for name, value in error.items()),
-        Row("linear maps: training error over PCA's", linear["train_error"] / linear["train_pca_error"],
-            published["linear"], ".4f"),
-        Row("one hidden layer over linear maps, test error", error["one"] / error["linear"],
-            published["one over linear"], ".3f"),
-        Row("three hidden layers over one, few parameters, test error", error["few-three"] / error["few-one"],
-            published.get("three over one, few"), ".3f"),
-        Row("three hidden layers over one, test error", error["three"] / error["one"],
-            published.get("three over one"), ".3f"),
+        setup.row("linear maps: training error over that of PCA", linear["train_error"] / linear["train_pca_error"],
+                  "linear", ".4f"),
+        setup.row("test error, one hidden layer over linear maps", error["one"] / error["linear"], "one over linear",
+                  ".3f"),
+        setup.row("test error, three hidden layers over one, few parameters", error["few-three"] / error["few-one"],
+                  "three over one, few", ".3f"),
+        setup.row("test error, three hidden layers over one", error["three"] / error["one"], "three over one", ".3f"),
         *(Row(f"{NAMES[name]}: minutes", cell["learning_seconds"] / 60) for name, cell in results.items()),
     ]  # fmt: skip
 
 
 def _unequal(results: Results) -> float:
-    """The largest relative difference in the number of parameters between networks that are compared."""
+    """Return the largest relative difference in the number of parameters between compared networks."""
     few = [cell["parameters"] for name, cell in results.items() if name.startswith("few")]
     many = [cell["parameters"] for name, cell in results.items() if not name.startswith("few")]
     return max(max(sizes) / min(sizes) - 1 for sizes in (few, many))
 
 
-def _remarks(results: Results, quick: bool) -> list[str]:
+def _remarks(results: Results, setup: _Setup) -> list[str]:
     widths = "; ".join(
         f"{NAMES[name]}: {'-'.join(map(str, cell['hidden_sizes']))} units a side, {cell['parameters']:,} parameters"
         for name, cell in results.items()
@@ -145,25 +165,26 @@ def _remarks(results: Results, quick: bool) -> list[str]:
     )
     return [
         f"{widths[0].upper()}{widths[1:]}.",
-        "The linear pairs have the hidden layer of the one, without its nonlinearity: they have the parameters and "
-        "cannot use them. What the sigmoid output alone brings, without a hidden nonlinearity, is told apart.",
-        f"Three hidden layers err {_more(few)} than one with few parameters, and {_more(many)} with many, after equal "
-        "epochs. The published comparison had hundreds of epochs; by epoch the deeper network is the slower one.",
+        "The linear networks have the layers of the network with one hidden layer, without its nonlinearity. One of "
+        "them has a sigmoid output, which separates the effect of the output from that of the hidden nonlinearity.",
+        f"After equal epochs, three hidden layers have an error {_more(few)} than one hidden layer with few "
+        f"parameters, and {_more(many)} with many. The published networks were trained for hundreds of epochs; the "
+        "deeper network needs more of them.",
     ]
 
 
 def _more(excess: float) -> str:
-    return f"{abs(excess):.1%} {'more' if excess > 0 else 'less'}"
+    return f"{abs(excess):.1%} {'larger' if excess > 0 else 'smaller'}"
 
 
-def _pictures(results: Results, quick: bool) -> dict[str, Figure]:
+def _pictures(results: Results, setup: _Setup) -> dict[str, Figure]:
     lines = {
         NAMES[name]: ([e for e, _ in cell["curve"]], [error for _, error in cell["curve"]])
         for name, cell in results.items()
     }
     return {
         "error-by-epoch": curves(
-            lines, across="epoch", up="squared error per training image", title="What depth buys, parameters equal",
+            lines, across="epoch", up="squared error per training image", title="Depth at equal numbers of parameters",
             levels={"principal components": results["linear"]["train_pca_error"]},
         )
     }  # fmt: skip
@@ -171,7 +192,7 @@ def _pictures(results: Results, quick: bool) -> dict[str, Figure]:
 
 EXPERIMENT = Experiment(
     name="depth",
-    claim="With equal numbers of parameters, hidden layers lower the error, and three lower it more than one.",
+    claim="At equal numbers of parameters, hidden layers lower the error, and three lower it more than one.",
     source="Deep Learning, section 14.3; Hinton & Salakhutdinov (2006)",
     protocol=(
         "MNIST in [0, 1], 60,000 training and 10,000 test digits, code size 30. Three hidden layers of 400, 200 and "
@@ -182,6 +203,8 @@ EXPERIMENT = Experiment(
     ),
     minutes=6,
     seed=SEED,
+    full=FULL,
+    quick=QUICK,
     cells=_cells,
     rows=_rows,
     remarks=_remarks,

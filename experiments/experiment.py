@@ -1,12 +1,12 @@
-"""What an experiment is: cells of work, and rows that set what came out of them beside what was published."""
+"""The parts of an experiment: cells of work, and rows that compare the results with published figures and targets."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 Comparison = Literal["at most", "at least", "within"]
 
 Settings = Mapping[str, Any]
-"""All that a cell's result depends on, as plain data: a kept result is recognised by it."""
+"""Everything that the result of a cell depends on, as plain data. A stored result is recognised by it."""
 
 Result = Mapping[str, Any]
-"""What came out of a cell, as plain data."""
+"""The result of a cell, as plain data."""
 
 Results = Mapping[str, Result]
-"""What came out of every cell, by the name of the cell."""
+"""The results of all cells, by the name of the cell."""
 
 
 @dataclass(frozen=True)
-class Published:
-    """A published figure, or a bound that a theorem or the claim sets, and how ours is compared with it.
+class Bound:
+    """A figure, and the rule that compares ours with it.
 
-        at most     obtained <= value + tolerance
-        at least    obtained >= value - tolerance
-        within      |obtained - value| <= tolerance
+        at most     ours <= value + tolerance
+        at least    ours >= value - tolerance
+        within      |ours - value| <= tolerance
 
     Attributes:
         value: the figure.
         comparison: "at most", "at least" or "within".
-        source: where it stands.
+        source: the paper, book or theorem of a published figure; the reason of a target.
         tolerance: in the unit of the figure.
 
     Example:
@@ -47,54 +47,120 @@ class Published:
     source: str
     tolerance: float = 0.0
 
-    def allows(self, obtained: float) -> bool:
-        """Whether what was obtained agrees; what is no number never does."""
-        if not math.isfinite(obtained):
+    def allows(self, ours: float) -> bool:
+        """Return whether our figure satisfies the comparison; NaN and infinities never do."""
+        if not math.isfinite(ours):
             return False
         if self.comparison == "at most":
-            return obtained <= self.value + self.tolerance
+            return ours <= self.value + self.tolerance
         if self.comparison == "at least":
-            return obtained >= self.value - self.tolerance
-        return abs(obtained - self.value) <= self.tolerance
+            return ours >= self.value - self.tolerance
+        return abs(ours - self.value) <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Published(Bound):
+    """A figure that a paper or book states, or a theorem or claim of it ("A errs no more than B": at most 1)."""
+
+
+@dataclass(frozen=True)
+class Target(Bound):
+    """A figure that we set ourselves: no source states it."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the result's table.
+    """A row of the result table.
 
     Attributes:
-        what: what was measured, with its unit.
-        obtained: our figure.
-        published: what it is compared with; None where it is told and not judged.
-        form: how figures are written, as `format` takes it.
+        measured: the measured quantity, with its unit.
+        ours: our figure.
+        published: the published figure of the same quantity, if a source states one.
+        target: the figure that we aim at, if we set one.
+        form: format specification of the figures.
+        comparable: whether ours is measured under the conditions of the published figure. If not, the published
+            figure is shown and not judged; a remark of the experiment gives the reason.
 
     Example:
         >>> Row("error", 3.2, Published(3.0, "at most", "a paper")).verdict, Row("minutes", 4.0).verdict
         ('MISS', '')
+        >>> Row("error", 3.2, Published(3.0, "at most", "a paper"), Target(3.5, "at most", "an aim")).verdict
+        'published MISS, target pass'
     """
 
-    what: str
-    obtained: float
+    measured: str
+    ours: float
     published: Published | None = None
+    target: Target | None = None
     form: str = ".2f"
+    comparable: bool = True
+
+    @property
+    def published_verdict(self) -> str:
+        """ "pass", "MISS", "n/c" (not comparable), or "" without a published figure."""
+        if self.published is not None and not self.comparable:
+            return "n/c"
+        return _verdict(self.published, self.ours)
+
+    @property
+    def target_verdict(self) -> str:
+        """ "pass", "MISS", or "" without a target."""
+        return _verdict(self.target, self.ours)
 
     @property
     def verdict(self) -> str:
-        """ "pass", "MISS", or nothing where there is nothing to compare with."""
-        if self.published is None:
-            return ""
-        return "pass" if self.published.allows(self.obtained) else "MISS"
+        """The one verdict where both agree or only one is given, else both."""
+        published, target = self.published_verdict, self.target_verdict
+        if published and target and published != target:
+            return f"published {published}, target {target}"
+        return published or target
+
+    @property
+    def missed(self) -> bool:
+        """Whether the published figure or the target was missed."""
+        return "MISS" in self.verdict
+
+
+def _verdict(bound: Bound | None, ours: float) -> str:
+    if bound is None:
+        return ""
+    return "pass" if bound.allows(ours) else "MISS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """One form of an experiment, full or quick. Each experiment adds its own settings.
+
+    Attributes:
+        published: published figures by key. They are compared with the results and used for nothing else.
+        targets: targets by key.
+    """
+
+    published: Mapping[str, Published] = field(default_factory=dict)
+    targets: Mapping[str, Target] = field(default_factory=dict)
+
+    def row(self, measured: str, ours: float, key: str = "", form: str = ".2f") -> Row:
+        """Return a row of the table, with the published figure and the target of the key where this form has them.
+
+        Example:
+            >>> Setup(targets={"time": Target(5.0, "at most", "an aim")}).row("minutes", 6.0, "time").verdict
+            'MISS'
+        """
+        return Row(measured, ours, self.published.get(key), self.targets.get(key), form)
+
+
+S = TypeVar("S", bound=Setup)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A unit of work whose result is kept as soon as it is there.
+    """A unit of work. Its result is stored as soon as it is complete.
 
     Attributes:
         name: a file name, unique in the experiment.
-        settings: all that the result depends on.
-        work: (settings, state) -> result; settings and result are plain data, `state` is a path beside which a
-            long run may keep its state.
+        settings: everything that the result depends on.
+        work: (settings, state) -> result. Settings and result are plain data; `state` is a path for the checkpoint
+            of a long run.
     """
 
     name: str
@@ -103,23 +169,25 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """A published claim and the way to see whether it holds here.
+class Experiment(Generic[S]):
+    """A published claim, and the work that tests it.
 
-    `cells`, `rows`, `remarks` and `pictures` take `quick` last: the quick form has the same cells at a scale that
-    takes seconds, and compares only with what is true at that scale.
+    `cells`, `rows`, `remarks` and `pictures` take the setup last: `full`, or `quick`, which takes seconds on data
+    that the package ships and judges only what holds at that scale.
 
     Attributes:
-        name: what `python -m experiments NAME` takes.
+        name: the argument of `python -m experiments`.
         claim: in one line.
-        source: where it is claimed.
-        protocol: how it is tried here, in words.
-        minutes: about how long it takes on two cores.
-        seed: of all that is drawn.
-        cells: quick -> the cells, in the order in which they run.
-        rows: results, quick -> the lines of the table.
-        remarks: results, quick -> what else is to be said, a sentence each.
-        pictures: results, quick -> figures by the name of their file, without suffix.
+        source: of the claim.
+        protocol: of the full form, in words.
+        minutes: approximate duration on two cores.
+        seed: of all random numbers.
+        full: the settings of the full form.
+        quick: the settings of the quick form.
+        cells: setup -> the cells, in the order in which they run.
+        rows: results, setup -> the rows of the table.
+        remarks: results, setup -> further findings, a sentence each.
+        pictures: results, setup -> figures by file name without suffix.
     """
 
     name: str
@@ -128,7 +196,13 @@ class Experiment:
     protocol: str
     minutes: float
     seed: int
-    cells: Callable[[bool], Sequence[Cell]]
-    rows: Callable[[Results, bool], Sequence[Row]]
-    remarks: Callable[[Results, bool], Sequence[str]]
-    pictures: Callable[[Results, bool], Mapping[str, Figure]]
+    full: S
+    quick: S
+    cells: Callable[[S], Sequence[Cell]]
+    rows: Callable[[Results, S], Sequence[Row]]
+    remarks: Callable[[Results, S], Sequence[str]]
+    pictures: Callable[[Results, S], Mapping[str, Figure]]
+
+    def setup(self, *, quick: bool) -> S:
+        """Return the settings of one form."""
+        return self.quick if quick else self.full

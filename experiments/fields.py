@@ -1,4 +1,4 @@
-"""Vector fields in the plane: how two of them agree, and their pictures."""
+"""Vector fields in the plane: their agreement and their pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Points = Float[np.ndarray, "points columns"]
 
 
 def lattice(low: Any, high: Any, n: int) -> Float[np.ndarray, "points 2"]:
-    """n x n points of the rectangle between two corners, row by row.
+    """Return n x n points of the rectangle between two corners, row by row.
 
     Example:
         >>> lattice([0, 0], [1, 2], 2).tolist()
@@ -25,7 +25,7 @@ def lattice(low: Any, high: Any, n: int) -> Float[np.ndarray, "points 2"]:
 
 
 def cosines(a: Points, b: Points) -> Float[np.ndarray, " points"]:
-    """The cosine of the angle between each row of a and that of b; 0 where one of them has no length.
+    """Return the cosine between each row of a and that of b; 0 where one of them has length 0.
 
     Example:
         >>> cosines(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[2.0, 2.0], [1.0, 0.0]])).round(3).tolist()
@@ -35,22 +35,22 @@ def cosines(a: Points, b: Points) -> Float[np.ndarray, " points"]:
     return np.divide((a * b).sum(1), lengths, out=np.zeros(len(a)), where=lengths > 0)
 
 
-def draw_field(place: Axes, at: Points, arrows: Points, *, rows: Points, title: str, share: float = 1.0) -> None:
-    """Arrows, each as long as a share of the move it stands for, and the rows they were learned from.
+def draw_field(ax: Axes, at: Points, arrows: Points, *, rows: Points, title: str, share: float = 1.0) -> None:
+    """Draw arrows, each a share of its displacement, and the training rows.
 
     Args:
-        place: where.
-        at, arrows: where each arrow begins, and how far it moves.
-        rows: the points.
-        title: over the frame.
-        share: of its move that each arrow shows, so that long ones do not hide others.
+        ax: the axes to draw into.
+        at, arrows: start and displacement of each arrow.
+        rows: the training rows.
+        title: of the axes.
+        share: of the displacement that each arrow shows, so that long arrows do not hide others.
     """
-    place.scatter(rows[:, 0], rows[:, 1], s=7, color=OURS, lw=0, alpha=0.8, zorder=2)
-    place.quiver(
+    ax.scatter(rows[:, 0], rows[:, 1], s=7, color=OURS, lw=0, alpha=0.8, zorder=2)
+    ax.quiver(
         *at.T, *(share * arrows).T, angles="xy", scale_units="xy", scale=1, color=GREY, width=0.0024, headwidth=4,
         headlength=4.6, headaxislength=4.2, zorder=1,
     )  # fmt: skip
-    place.set_aspect("equal")
-    place.set_xticks([])
-    place.set_yticks([])
-    place.set_title(title, fontsize=10, loc="left")
+    ax.set_aspect("equal")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.set_title(title, fontsize=10, loc="left")

@@ -1,4 +1,4 @@
-"""What the experiments share: fitting with the settings of a cell, and looking at what was fitted."""
+"""Functions that the experiments share: fitting with the settings of a cell, and evaluating a fitted model."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from isthmus.estimators.registry import KINDS
 
 
 @functools.lru_cache(maxsize=4)
-def opened(source: str) -> Dataset:
-    """A named set of data; read once while the experiments of a process run."""
+def load_dataset(source: str) -> Dataset:
+    """Return a named data set; a process reads it once."""
     return isthmus.data.open(source)
 
 
-def rows_of(source: str, n_rows: int | None = None) -> np.ndarray:
-    """The rows of a named set, or the first `n_rows` of them."""
-    return np.asarray(opened(source).X)[:n_rows]
+def load_rows(source: str, n_rows: int | None = None) -> np.ndarray:
+    """Return the rows of a named data set, or the first `n_rows` of them."""
+    return np.asarray(load_dataset(source).X)[:n_rows]
 
 
-def fitted(
+def fit_model(
     settings: Settings,
     *,
     rows: np.ndarray | None = None,
@@ -35,60 +35,60 @@ def fitted(
     validation: Any = None,
     state: Path | None = None,
 ) -> BaseAutoencoder:
-    """An autoencoder of settings["kind"], fitted with settings["parameters"] and ["seed"].
+    """Fit an autoencoder of settings["kind"] with settings["parameters"] and settings["seed"].
 
-    Nothing is held out: these are recipes that are settled before, judged on test rows.
+    No rows are held out for validation: the settings are fixed in advance and evaluated on test rows.
 
     Args:
         settings: of a cell.
-        rows: what is fitted; None takes settings["train"].
-        n_rows: take the first of them alone.
-        validation: rows to look at while learning.
-        state: where the state of a long run is kept, so that a stopped one goes on within the cell.
+        rows: the training rows; None loads settings["train"].
+        n_rows: use only the first rows.
+        validation: rows that are evaluated during training.
+        state: the checkpoint of a long run, from which an interrupted cell resumes.
 
     Raises:
-        KeyboardInterrupt: somebody pressed Ctrl-C: half a fit is no result.
+        KeyboardInterrupt: Ctrl-C interrupted the fit; a partial fit is not a result.
     """
     parameters = {"validation_fraction": 0.0, "patience": None, "verbose": 1, **settings["parameters"]}
     model = KINDS[settings["kind"]](**parameters, random_state=settings["seed"])
-    rows = rows_of(settings["train"]) if rows is None else rows
+    rows = load_rows(settings["train"]) if rows is None else rows
     model.fit(rows[:n_rows], validation=validation, checkpoint=state, resume=state is not None)
-    refuse_half(model)
+    raise_if_interrupted(model)
     if state is not None:
         checkpoints.remove(state)
     return model
 
 
-def refuse_half(fitted: Any) -> None:
-    """Stop where Ctrl-C was pressed while something was fitted: half a fit is no result.
+def raise_if_interrupted(model: Any) -> None:
+    """Raise if Ctrl-C interrupted the fit: a partial fit is not a result.
 
     Raises:
-        KeyboardInterrupt: it was.
+        KeyboardInterrupt: the fit was interrupted.
     """
-    if fitted.history_["stopped"] == "interrupted":
+    if model.history_["stopped"] == "interrupted":
         raise KeyboardInterrupt
 
 
-def drawn_rows(y: np.ndarray, n: int, *, seed: int) -> np.ndarray:
-    """Numbers of n rows, as many of each class as can be.
+def balanced_rows(y: np.ndarray, n: int, *, seed: int) -> np.ndarray:
+    """Return the indices of n random rows, balanced between the classes.
 
     Example:
-        >>> rows = drawn_rows(np.repeat([0, 1], 50), 10, seed=0)
+        >>> rows = balanced_rows(np.repeat([0, 1], 50), 10, seed=0)
         >>> np.bincount(np.repeat([0, 1], 50)[rows]).tolist()
         [5, 5]
     """
     if n >= len(y):
         return np.arange(len(y))
     order = np.random.default_rng(seed).permutation(len(y))
-    turn = np.empty(len(y), int)  # how many of its class stand before a row
+    rank = np.empty(len(y), int)  # the number of earlier rows of the same class
     for label in np.unique(y):
         own = order[y[order] == label]
-        turn[own] = np.arange(len(own))
-    return np.sort(order[np.argsort(turn[order], kind="stable")][:n])
+        rank[own] = np.arange(len(own))
+    return np.sort(order[np.argsort(rank[order], kind="stable")][:n])
 
 
 def squared_errors(model: BaseAutoencoder, X: np.ndarray) -> dict[str, float]:
-    """The mean of ||x - r||^2 over rows, in model space: the model's, and PCA's of the same code size."""
+    """Return the mean of ||x - r||^2 over rows, in model space, of the model and of PCA with the same code size."""
     total = {"error": 0.0, "pca_error": 0.0}
     for reading in model.read(X):
         total["error"] += float((reading.x - reading.reconstruction).double().square().sum())
@@ -97,26 +97,26 @@ def squared_errors(model: BaseAutoencoder, X: np.ndarray) -> dict[str, float]:
 
 
 def history(model: BaseAutoencoder) -> dict[str, Any]:
-    """What happened while the model was learned: epochs, how it stopped, the doctor's findings."""
+    """Return the training history: epochs, the reason of the stop, the doctor's findings."""
     return dict(model.history_)
 
 
 def learning_seconds(model: BaseAutoencoder) -> float:
-    """Seconds of learning alone, by the clock."""
+    """Return the wall-clock seconds of training."""
     epochs = history(model)["epochs"]
     return float(epochs[-1]["seconds"]) if epochs else 0.0
 
 
 def n_weights(model: BaseAutoencoder) -> int:
-    """How many numbers were learned."""
+    """Return the number of trained parameters."""
     return sum(weight.numel() for weight in model.objective_.parameters())
 
 
-def as_bytes(x: Any) -> list[list[int]]:
-    """Images in [0, 1] as whole numbers up to 255: small enough to be kept with a result."""
+def to_bytes(x: Any) -> list[list[int]]:
+    """Return images in [0, 1] as integers up to 255, for a small result file."""
     return np.rint(np.clip(np.asarray(x, np.float64), 0, 1) * 255).astype(int).tolist()
 
 
-def as_units(kept: Any) -> np.ndarray:
-    """What `as_bytes` kept, in [0, 1] again."""
-    return np.asarray(kept, np.float64) / 255
+def from_bytes(stored: Any) -> np.ndarray:
+    """Return images stored by `to_bytes`, in [0, 1]."""
+    return np.asarray(stored, np.float64) / 255

@@ -1,14 +1,15 @@
-"""One run of an experiment: its cells, kept one by one, then the table, the pictures and the verdict."""
+"""Run an experiment: complete its cells, then write the table, the pictures and the verdict."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import keeping, tables
-from experiments.experiment import Experiment, Row
+from experiments import storage, tables
+from experiments.experiment import Bound, Experiment, Row
 from isthmus.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,104 +19,117 @@ FOLDER = "reproductions"
 
 
 def run_experiment(
-    experiment: Experiment,
+    experiment: Experiment[Any],
     *,
     quick: bool,
     folder: str | os.PathLike[str] = FOLDER,
     force: bool = False,
     out: Console | None = None,
 ) -> bool:
-    """Run the cells that are not kept yet, write the result, print its table; whether every figure agrees."""
+    """Run the cells that are not stored yet, write the result and print its table.
+
+    Returns:
+        Whether no published figure and no target was missed.
+    """
     from isthmus import __version__
 
-    place = result_folder(experiment.name, quick=quick, folder=folder)
-    kept = _work_off(experiment, place, quick=quick, force=force, version=__version__)
-    results = {name: cell.result for name, cell in kept.items()}
-    rows = list(experiment.rows(results, quick))
-    remarks = list(experiment.remarks(results, quick))
-    passed = all(row.verdict != "MISS" for row in rows)
-    minutes = sum(cell.seconds for cell in kept.values()) / 60
-    machines = list(dict.fromkeys(cell.machine for cell in kept.values()))
-    command = f"python -m experiments {experiment.name}" + " --quick" * quick
+    path, setup = result_folder(experiment.name, quick=quick, folder=folder), experiment.setup(quick=quick)
+    cells = _complete(experiment, path, quick=quick, force=force, version=__version__)
+    results = {name: cell.result for name, cell in cells.items()}
+    rows, remarks = list(experiment.rows(results, setup)), list(experiment.remarks(results, setup))
+    minutes = sum(cell.seconds for cell in cells.values()) / 60
+    machines = list(dict.fromkeys(cell.machine for cell in cells.values()))
+    commits = list(dict.fromkeys(cell.commit for cell in cells.values()))
+    command = _command(experiment, quick=quick)
     facts = [
-        f"`{command}`", *([tables.QUICK] if quick else []), f"seed {experiment.seed}", f"{minutes:.1f} minutes",
-        *machines, f"isthmus {__version__}",
+        f"`{command}`", *([tables.QUICK_NOTE] if quick else []), f"seed {experiment.seed}", f"{minutes:.1f} minutes",
+        *machines, f"isthmus {__version__}", f"run at commit {', '.join(commits)}",
     ]  # fmt: skip
-    pictures = _draw(experiment, results, place, quick=quick)
-    keeping.write_text(place / "table.md", tables.markdown(rows, facts, remarks, pictures))
-    told: dict[str, Any] = {
+    pictures = _draw(experiment, results, path, quick=quick)
+    storage.write_text(path / "table.md", tables.markdown(rows, facts, remarks, pictures))
+    missed = sum(row.missed for row in rows)
+    summary: dict[str, Any] = {
         "name": experiment.name, "claim": experiment.claim, "source": experiment.source, "quick": quick,
-        "command": command, "version": __version__, "seed": experiment.seed, "minutes": round(minutes, 2),
-        "machine": machines, "passed": passed, "rows": [_plain(row) for row in rows], "remarks": remarks,
-        "seconds": {name: cell.seconds for name, cell in kept.items()},
-        "pictures": [path.name for path in pictures.values()],
+        "command": command, "version": __version__, "commits": commits, "seed": experiment.seed,
+        "minutes": round(minutes, 2), "machine": machines, "passed": not missed,
+        "rows": [_plain(row) for row in rows], "remarks": remarks,
+        "cells": {name: {"seconds": cell.seconds, "commit": cell.commit} for name, cell in cells.items()},
+        "pictures": [picture.name for picture in pictures.values()],
     }  # fmt: skip
-    keeping.write_json(place / "result.json", keeping.finite(told))
+    storage.write_json(path / "result.json", storage.finite(summary))
     _print(experiment, rows, facts, remarks, quick=quick, out=out)
-    missed = sum(row.verdict == "MISS" for row in rows)
-    verdict = "every figure agrees" if passed else f"{missed} of {len(rows)} figures missed"
-    say(f"{experiment.name}: {verdict}; table, figures and pictures are in {place}")
-    return passed
+    judged = sum(bool(row.verdict) for row in rows)
+    verdict = f"{missed} of {judged} judged rows missed" if missed else "no figure missed"
+    say(f"{experiment.name}: {verdict}; the table and the pictures are in {path}")
+    return not missed
 
 
 def result_folder(name: str, *, quick: bool = False, folder: str | os.PathLike[str] = FOLDER) -> Path:
-    """Where the result of an experiment is, or will be."""
-    place = Path(folder).expanduser() / name
-    return place / "quick" if quick else place
+    """Return the folder of an experiment's result."""
+    path = Path(folder).expanduser() / name
+    return path / "quick" if quick else path
 
 
-def _work_off(
-    experiment: Experiment, place: Path, *, quick: bool, force: bool, version: str
-) -> dict[str, keeping.Kept]:
-    """Every cell's result: the kept ones, and those that are run now; a stop keeps what is finished."""
-    cells = experiment.cells(quick)
+def _command(experiment: Experiment[Any], *, quick: bool) -> str:
+    return f"python -m experiments {experiment.name}" + " --quick" * quick
+
+
+def _complete(
+    experiment: Experiment[Any], path: Path, *, quick: bool, force: bool, version: str
+) -> dict[str, storage.StoredCell]:
+    """Return every cell, read from its file or run now. An interruption keeps the cells that are complete."""
+    cells = experiment.cells(experiment.setup(quick=quick))
     if force:
         for cell in cells:
-            keeping.forget(place, cell)
-    kept: dict[str, keeping.Kept] = {}
+            storage.remove(path, cell)
+    done: dict[str, storage.StoredCell] = {}
     try:
         for number, cell in enumerate(cells, 1):
             head = f"{experiment.name}: cell {number} of {len(cells)}, {cell.name}"
-            found = keeping.read_kept(place, cell, version)
+            found = storage.read_stored(path, cell, version)
             if found is None:
                 say(f"{head} ...")
-                found = keeping.work_off(place, cell, version)
+                found = storage.run_cell(path, cell, version)
                 say(f"{head}: {found.seconds:.0f} s")
             else:
-                say(f"{head}: kept from an earlier run")
-            kept[cell.name] = found
+                say(f"{head}: stored by an earlier run")
+            done[cell.name] = found
     except KeyboardInterrupt:
-        again = f"python -m experiments {experiment.name}" + " --quick" * quick
-        say(f"stopped: {len(kept)} of {len(cells)} cells are kept in {place / 'cells'}; go on with: {again}")
+        again = _command(experiment, quick=quick)
+        say(f"interrupted: {len(done)} of {len(cells)} cells are stored in {path / 'cells'}; resume with: {again}")
         raise
-    return kept
+    return done
 
 
-def _draw(experiment: Experiment, results: dict[str, dict[str, Any]], place: Path, *, quick: bool) -> dict[str, Path]:
-    """The pictures as files; their paths beside the table, by caption."""
+def _draw(
+    experiment: Experiment[Any], results: dict[str, dict[str, Any]], folder: Path, *, quick: bool
+) -> dict[str, Path]:
+    """Save the pictures; return their paths relative to the table, by caption."""
     from isthmus.report import figures
 
-    drawn: dict[str, Path] = {}
-    for name, figure in experiment.pictures(results, quick).items():
-        path = keeping.made(place / f"{name}.png")
+    saved: dict[str, Path] = {}
+    for name, figure in experiment.pictures(results, experiment.setup(quick=quick)).items():
+        path = storage.with_parent(folder / f"{name}.png")
         figures.save(figure, path, force=True, dpi=100)
-        drawn[name.replace("-", " ")] = Path(path.name)
-    return drawn
+        saved[name.replace("-", " ")] = Path(path.name)
+    return saved
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    published = row.published
+    """Return a row as plain data."""
+
+    def plain(bound: Bound | None) -> dict[str, Any] | None:
+        return None if bound is None else asdict(bound)
+
     return {
-        "what": row.what, "obtained": float(row.obtained), "verdict": row.verdict,
-        "published": None if published is None else published.value,
-        "comparison": None if published is None else published.comparison,
-        "tolerance": None if published is None else published.tolerance,
-        "source": None if published is None else published.source,
+        "measured": row.measured, "published": plain(row.published), "target": plain(row.target),
+        "ours": float(row.ours), "verdict": row.verdict, "published_verdict": row.published_verdict,
+        "target_verdict": row.target_verdict,
     }  # fmt: skip
 
 
 def _print(
-    experiment: Experiment,
+    experiment: Experiment[Any],
     rows: Sequence[Row],
     facts: Sequence[str],
     remarks: Sequence[str],
@@ -123,7 +137,7 @@ def _print(
     quick: bool,
     out: Console | None,
 ) -> None:
-    """The table and what belongs under it."""
+    """Print the table, the facts of the run and the remarks."""
     out = out or _stdout()
     out.print(tables.terminal_table(experiment, rows, quick=quick))
     for line in ("; ".join(facts).replace("`", ""), *remarks):
@@ -131,7 +145,7 @@ def _print(
 
 
 def _stdout() -> Console:
-    """A console on stdout; a wide one where no terminal bounds it, so that nothing is cut off in a file."""
+    """Return a console on stdout, 200 columns wide if stdout is not a terminal, so that no entry is cut."""
     from rich.console import Console
 
     console = Console(highlight=False, emoji=False)
@@ -139,17 +153,17 @@ def _stdout() -> Console:
 
 
 def say(text: str) -> None:
-    """A line of progress, on stderr."""
+    """Print a line of progress on stderr."""
     from rich.console import Console
 
     Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False).print(text)
 
 
-def named(experiments: dict[str, Experiment], name: str) -> Experiment:
-    """The experiment of a name.
+def named(experiments: dict[str, Experiment[Any]], name: str) -> Experiment[Any]:
+    """Return the experiment of a name.
 
     Raises:
-        InputError: there is none, with the nearest name.
+        InputError: there is none; the message suggests the nearest name.
     """
     import difflib
 

@@ -1,8 +1,9 @@
-"""With little Gaussian noise the denoising criterion is the plain one and a penalty on how the reconstruction moves."""
+"""For small Gaussian noise the denoising criterion is the plain one plus a penalty on the Jacobian of r."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from experiments.drawing import COLOURS
-from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings
-from experiments.learning import fitted, learning_seconds, rows_of
+from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings, Setup
+from experiments.learning import fit_model, learning_seconds, load_rows
 from isthmus.geometry.scores import Map, reconstruction_map
 from isthmus.parts.jacobians import standard_basis, vjp
 
@@ -26,20 +27,31 @@ PUBLISHED = {
     "slope": Published(1.0, "within", _TAYLOR, 0.05),
     "vanishes": Published(1.0, "at most", _ALAIN),
 }
-"""What follows from the expansion, compared with what came out and used for nothing else."""
-
-QUICK = {"slope": Published(1.0, "within", _TAYLOR, 0.05)}
-
 SEED = 0
 MAPS = {"narrow": "code of 2", "middle": "code of 8", "wide": "code of 64", "denoising": "code of 64, denoising"}
 ROWS = {"digits": "test digits", "shuffled": "digits with shuffled pixels"}
-"""What each map, and what it is tried on, is in words."""
+"""Maps and rows, in words."""
 
 
-def _cells(quick: bool) -> list[Cell]:
-    learned = {
+@dataclass(frozen=True, kw_only=True)
+class _Setup(Setup):
+    hidden: int
+    epochs: int
+    rows: int
+    scales: list[float]
+    more: int
+    """Factor of the number of noise samples at the smallest scale."""
+
+
+FULL = _Setup(published=PUBLISHED, hidden=128, epochs=150, rows=100, scales=[0.3, 0.2, 0.1, 0.05, 0.02, 0.003], more=16)
+
+QUICK = _Setup(published={"slope": PUBLISHED["slope"]}, hidden=32, epochs=6, rows=20, scales=[0.3, 0.1, 0.003], more=2)
+
+
+def _cells(setup: _Setup) -> list[Cell]:
+    training = {
         "likelihood": "gaussian-unit", "scaling": "none", "precision": "fp32", "activation": "tanh", "batch_size": 50,
-        "hidden_sizes": [32] if quick else [128], "learning_rate": 3e-3, "max_epochs": 6 if quick else 150,
+        "hidden_sizes": [setup.hidden], "learning_rate": 3e-3, "max_epochs": setup.epochs,
     }  # fmt: skip
     noise = {"code_activation": "linear", "corruption": "gaussian", "corruption_scale": 0.1}
     parameters: dict[str, tuple[str, dict[str, Any]]] = {
@@ -49,12 +61,11 @@ def _cells(quick: bool) -> list[Cell]:
         "denoising": ("denoising", {"code_size": 64, **noise}),
     }
     common = {
-        "train": "digits:train", "test": "digits:test", "seed": SEED, "rows": 20 if quick else 100,
-        "scales": [0.3, 0.1, 0.003] if quick else [0.3, 0.2, 0.1, 0.05, 0.02, 0.003],
-        "frames": 4, "more": 2 if quick else 16,
+        "train": "digits:train", "test": "digits:test", "seed": SEED, "rows": setup.rows, "scales": setup.scales,
+        "frames": 4, "more": setup.more,
     }  # fmt: skip
     return [
-        Cell(name, {**common, "kind": kind, "parameters": {**learned, **own}}, _expand)
+        Cell(name, {**common, "kind": kind, "parameters": {**training, **own}}, _expand)
         for name, (kind, own) in parameters.items()
     ]
 
@@ -62,9 +73,9 @@ def _cells(quick: bool) -> list[Cell]:
 def contraction_and_curvature(
     r: Map, x: Float[Tensor, "batch columns"]
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """||dr/dx||_F^2 and (r - x) . Laplacian r of each row.
+    """Return ||dr/dx||_F^2 and (r - x) . Laplacian r of each row.
 
-    The second is the trace of the Hessian of v . r(x) for v = r - x held fixed: a pass for each column.
+    The second is the trace of the Hessian of v . r(x) for fixed v = r - x: one pass for each column.
 
     Example:
         >>> square = contraction_and_curvature(torch.square, torch.tensor([[1.0, 2.0]]))  # (2x)^2, and 2 (x^2 - x)
@@ -85,10 +96,10 @@ def contraction_and_curvature(
 def frames(
     n: int, rows: int, columns: int, generator: torch.Generator
 ) -> Iterator[Float[Tensor, "columns rows columns"]]:
-    """n times, for every row, as many standard normal vectors as there are columns, at right angles to each other.
+    """Yield n times, for every row, as many orthogonal standard normal vectors as there are columns.
 
-    Each vector by itself is a draw from N(0, I): a direction of a random frame, times the length of such a draw. That
-    they share a frame takes most of the luck out of a mean over them, since a trace is the sum over any frame.
+    Each vector alone is a sample of N(0, I): a direction of a random frame times the length of such a sample. The
+    common frame removes most of the variance of a mean over the vectors, since a trace is the sum over any frame.
     """
     for _ in range(n):
         normal = torch.randn(2, rows, columns, columns, generator=generator, dtype=torch.float64)
@@ -101,9 +112,9 @@ def frames(
 def excess(
     r: Map, x: Float[Tensor, "batch columns"], scale: float, n_frames: int, generator: torch.Generator
 ) -> Float[Tensor, " frames"]:
-    """E ||r(x + s e) - x||^2 - ||r(x) - x||^2 over the rows, for each frame of draws e.
+    """Return E ||r(x + s e) - x||^2 - ||r(x) - x||^2 over the rows, for each frame of samples e.
 
-    Each draw is tried with both signs: what is odd in the noise, and far larger than what is sought, cancels.
+    Each sample is used with both signs: terms of odd order in the noise, which are far larger, cancel.
     """
     plain = (r(x) - x).square().sum(1).mean()
     means = []
@@ -116,18 +127,18 @@ def excess(
 
 
 def _expand(settings: Settings, state: Path) -> Result:
-    """One fitted map, held fixed, on rows that it knows how to bring back and on rows that it does not."""
-    model = fitted(settings)
+    """Fit one map and evaluate the expansion on rows that it reconstructs well and on rows that it does not."""
+    model = fit_model(settings)
     r = reconstruction_map(model.objective_.double().requires_grad_(False))
-    test = rows_of(settings["test"])
+    test = load_rows(settings["test"])
     test = test.reshape(len(test), -1).astype(np.float64)
     shuffled = np.random.default_rng(settings["seed"]).permuted(test, axis=0)
-    tried = {name: _terms(r, torch.from_numpy(X), settings) for name, X in zip(ROWS, (test, shuffled), strict=True)}
-    return {**tried, "seconds": learning_seconds(model)}
+    terms = {name: _terms(r, torch.from_numpy(X), settings) for name, X in zip(ROWS, (test, shuffled), strict=True)}
+    return {**terms, "seconds": learning_seconds(model)}
 
 
 def _terms(r: Map, x: Float[Tensor, "rows columns"], settings: Settings) -> dict[str, Any]:
-    """Both terms of the expansion, and what noise of each scale adds to the squared error, over s^2."""
+    """Return both terms of the expansion, and the excess squared error under noise of each scale, over s^2."""
     x = x[: settings["rows"]]
     contraction, curvature = contraction_and_curvature(r, x)
     measured = []
@@ -143,27 +154,26 @@ def _terms(r: Map, x: Float[Tensor, "rows columns"], settings: Settings) -> dict
     }
 
 
-def slope(tried: Result) -> float:
-    """What the smallest noise adds, over s^2, as a share of both terms together."""
-    return float(tried["measured"][-1][1] / (tried["contraction"] + tried["curvature"]))
+def slope(terms: Result) -> float:
+    """Return the excess error of the smallest noise over s^2, divided by the sum of both terms."""
+    return float(terms["measured"][-1][1] / (terms["contraction"] + terms["curvature"]))
 
 
-def share(tried: Result) -> float:
-    """How large the second term is beside the first."""
-    return float(abs(tried["curvature"]) / tried["contraction"])
+def share(terms: Result) -> float:
+    """Return the absolute second term over the first."""
+    return float(abs(terms["curvature"]) / terms["contraction"])
 
 
-def _rows(results: Results, quick: bool) -> list[Row]:
-    published = QUICK if quick else PUBLISHED
+def _rows(results: Results, setup: _Setup) -> list[Row]:
     rows = []
     for name, cell in results.items():
-        for on, tried in ((on, cell[on]) for on in ROWS):
-            what = f"{MAPS[name]}, {ROWS[on]}"
+        for on, terms in ((on, cell[on]) for on in ROWS):
+            case = f"{MAPS[name]}, {ROWS[on]}"
             rows += [
-                Row(f"{what}: measured slope over both terms", slope(tried), published["slope"], ".4f"),
-                Row(f"{what}: ||dr/dx||_F^2", tried["contraction"], form=".3f"),
-                Row(f"{what}: (r - x) . Laplacian r", tried["curvature"], form=".3f"),
-                Row(f"{what}: squared error", tried["error"], form=".3f"),
+                setup.row(f"{case}: measured slope over both terms", slope(terms), "slope", ".4f"),
+                Row(f"{case}: ||dr/dx||_F^2", terms["contraction"], form=".3f"),
+                Row(f"{case}: (r - x) . Laplacian r", terms["curvature"], form=".3f"),
+                Row(f"{case}: squared error", terms["error"], form=".3f"),
             ]
     shares = {name: share(results[name]["digits"]) for name in MAPS}
     steps = [shares[b] / shares[a] for a, b in pairwise(("narrow", "middle", "wide"))]
@@ -171,52 +181,52 @@ def _rows(results: Results, quick: bool) -> list[Row]:
         *rows,
         *(Row(f"{MAPS[name]}, test digits: second term over the first", value, form=".4f")
           for name, value in shares.items()),
-        Row("test digits: that share over the next smaller code's, largest", max(steps), published.get("vanishes"),
-            ".3f"),
+        setup.row("test digits: that share over the share of the next smaller code, largest", max(steps), "vanishes",
+                  ".3f"),
     ]  # fmt: skip
 
 
-def _remarks(results: Results, quick: bool) -> list[str]:
+def _remarks(results: Results, setup: _Setup) -> list[str]:
     last = results["narrow"]["shuffled"]
     _, measured, error = last["measured"][-1]
     worst = max(
         cell[on]["measured"][-1][2] / abs(cell[on]["measured"][-1][1]) for cell in results.values() for on in ROWS
     )
     return [
-        "r is held fixed: this is what the criterion of a given map gains by noise, not what a map learned under noise "
-        "becomes.",
-        "Digits whose pixels were shuffled are rows that the maps do not bring back: there r - x is large and the "
-        f"second term is no trifle. For the code of 2 the terms are {last['contraction']:.1f} and "
-        f"{last['curvature']:.1f}, and noise was measured to add {measured:.2f} ± {error:.2f} times s^2.",
+        "r is fixed: the table shows how noise changes the criterion of a given map, not how training under noise "
+        "changes the map.",
+        "The maps do not reconstruct digits with shuffled pixels: r - x is large and so is the second term. For the "
+        f"code of 2 the terms are {last['contraction']:.1f} and {last['curvature']:.1f}, and the measured excess error "
+        f"is {measured:.2f} ± {error:.2f} times s^2.",
         f"The largest standard error of a measured slope is {worst:.1%} of it.",
-        "Where r is near x the second term is small beside the first: denoising with little noise is then the "
-        "contraction of the reconstruction function.",
+        "Where r is near x the second term is small: denoising with small noise is then a contraction penalty on the "
+        "reconstruction function.",
     ]
 
 
-def _pictures(results: Results, quick: bool) -> dict[str, Figure]:
+def _pictures(results: Results, setup: _Setup) -> dict[str, Figure]:
     return {"excess-by-scale": _by_scale(results), "both-terms": _both_terms(results)}
 
 
 def _by_scale(results: Results) -> Figure:
-    """What noise adds over s^2, by s, beside the limit that both terms give; in units of the first term."""
+    """Draw the excess error over s^2 by s with the limit of both terms, in units of the first term."""
     figure = Figure(figsize=(10.4, 3.9), layout="constrained")
-    for place, (on, title) in zip(figure.subplots(1, 2, sharey=True), ROWS.items(), strict=True):
-        place.spines[["top", "right"]].set_visible(False)
-        place.axhline(1.0, color="black", lw=0.8, label="the first term alone")
+    for ax, (on, title) in zip(figure.subplots(1, 2, sharey=True), ROWS.items(), strict=True):
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.axhline(1.0, color="black", lw=0.8, label="first term alone")
         for colour, (name, cell) in zip(COLOURS, results.items(), strict=False):
-            tried = cell[on]
-            scales, slopes, errors = np.array(tried["measured"]).T
-            first = tried["contraction"]
-            place.axhline(1 + tried["curvature"] / first, color=colour, lw=1.0, ls="--")
-            place.errorbar(scales, slopes / first, errors / first, color=colour, lw=1.6, marker="o", ms=4,
-                           label=MAPS[name])  # fmt: skip
-        place.plot([], [], color="black", lw=1.0, ls="--", label="both terms")
-        place.set_xscale("log")
-        place.set_xlabel("s")
-        place.set_title(title, fontsize=10, loc="left")
+            terms = cell[on]
+            scales, slopes, errors = np.array(terms["measured"]).T
+            first = terms["contraction"]
+            ax.axhline(1 + terms["curvature"] / first, color=colour, lw=1.0, ls="--")
+            ax.errorbar(scales, slopes / first, errors / first, color=colour, lw=1.6, marker="o", ms=4,
+                        label=MAPS[name])  # fmt: skip
+        ax.plot([], [], color="black", lw=1.0, ls="--", label="both terms")
+        ax.set_xscale("log")
+        ax.set_xlabel("s")
+        ax.set_title(title, fontsize=10, loc="left")
     figure.axes[0].set_ylim(bottom=0)
-    figure.axes[0].set_ylabel("what noise adds, over s² ||dr/dx||²")
+    figure.axes[0].set_ylabel("excess error over s² ||dr/dx||²")
     figure.axes[1].legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -225,35 +235,35 @@ def _both_terms(results: Results) -> Figure:
     figure = Figure(figsize=(10.4, 3.4), layout="constrained")
     at = np.arange(len(results))
     names = {"contraction": "||dr/dx||²", "curvature": "(r - x) · Laplacian r"}
-    for place, (on, title) in zip(figure.subplots(1, 2, sharey=True), ROWS.items(), strict=True):
-        place.spines[["top", "right"]].set_visible(False)
+    for ax, (on, title) in zip(figure.subplots(1, 2, sharey=True), ROWS.items(), strict=True):
+        ax.spines[["top", "right"]].set_visible(False)
         for offset, colour, (name, label) in zip((-0.2, 0.2), COLOURS, names.items(), strict=False):
-            bars = place.bar(
-                at + offset, [cell[on][name] for cell in results.values()], 0.38, color=colour, label=label
-            )
-            place.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
-        place.axhline(0, color="black", lw=0.8)
-        place.set_xticks(at, [MAPS[name].replace(", ", ",\n") for name in results], fontsize=9)
-        place.set_title(title, fontsize=10, loc="left")
-        place.margins(y=0.12)
+            bars = ax.bar(at + offset, [cell[on][name] for cell in results.values()], 0.38, color=colour, label=label)
+            ax.bar_label(bars, fmt="%.1f", fontsize=8, padding=2)
+        ax.axhline(0, color="black", lw=0.8)
+        ax.set_xticks(at, [MAPS[name].replace(", ", ",\n") for name in results], fontsize=9)
+        ax.set_title(title, fontsize=10, loc="left")
+        ax.margins(y=0.12)
     figure.axes[1].legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
 EXPERIMENT = Experiment(
     name="small-noise",
-    claim="Denoising with little noise is reconstruction with a penalty on how the reconstruction moves.",
+    claim="Denoising with small noise is reconstruction with a penalty on the Jacobian of the reconstruction.",
     source="Alain & Bengio (2013), proposition 1; Deep Learning, section 14.5.1",
     protocol=(
         "scikit-learn's digits in [0, 1]; maps 64-128-code-128-64 with codes of 2, 8 and 64, and one of 64 trained "
-        "with noise of s = 0.1; tanh units, sigmoid output, squared error, Adam in fp32, 150 epochs; then held fixed, "
-        "in double precision. E ||r(x + s e) - x||^2 - ||r(x) - x||^2 over 100 test digits, and over 100 whose pixels "
-        "were shuffled between digits, divided by s^2, the mean of 256 standard normal draws of e for each row, 4,096 "
-        "at the smallest s, in frames of 64 at right angles, each with both signs; the slope is that at s = 0.003. "
+        "with noise of s = 0.1; tanh units, sigmoid output, squared error, Adam in fp32, 150 epochs; then fixed, in "
+        "double precision. E ||r(x + s e) - x||^2 - ||r(x) - x||^2 over 100 test digits, and over 100 with pixels "
+        "shuffled between digits, divided by s^2, the mean of 256 standard normal samples of e for each row, 4,096 "
+        "at the smallest s, in orthogonal frames of 64, each with both signs; the slope is that at s = 0.003. "
         "||dr/dx||_F^2 and the Laplacian by automatic differentiation, column by column."
     ),
     minutes=2,
     seed=SEED,
+    full=FULL,
+    quick=QUICK,
     cells=_cells,
     rows=_rows,
     remarks=_remarks,

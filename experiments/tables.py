@@ -4,80 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from experiments.experiment import Experiment, Published, Row
+from experiments.experiment import Bound, Experiment, Row
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-QUICK = "quick: figures are not comparable"
-"""What the quick form of an experiment says of itself."""
+QUICK_NOTE = "quick: figures are not comparable"
+"""The note on every table of a quick form."""
 
-HEADS = ("what", "published", "tolerance", "obtained", "verdict")
-
-
-def published_text(published: Published | None, form: str) -> str:
-    """A published figure as the table has it.
-
-    Example:
-        >>> published_text(Published(3.0, "at most", "a paper"), ".2f"), published_text(None, ".2f")
-        ('at most 3.00', '–')
-    """
-    if published is None:
-        return "–"
-    figure = format(published.value, form)
-    return figure if published.comparison == "within" else f"{published.comparison} {figure}"
+HEADS = ("measured", "published", "target", "ours", "verdict")
 
 
-def tolerance_text(published: Published | None) -> str:
-    """The tolerance as the table has it, in the unit of the figure.
+def bound_text(bound: Bound | None, form: str) -> str:
+    """Return the text of a published figure or a target.
 
     Example:
-        >>> tolerance_text(Published(1.0, "within", "a theorem", 0.001)), tolerance_text(None)
-        ('± 0.001', '')
+        >>> from experiments import Published
+        >>> bound_text(Published(3.0, "at most", "a paper", 0.5), ".2f"), bound_text(None, ".2f")
+        ('at most 3.00 + 0.5', '')
+        >>> bound_text(Published(1.0, "within", "a theorem", 0.001), ".1f")
+        '1.0 ± 0.001'
     """
-    if published is None or not published.tolerance:
+    if bound is None:
         return ""
-    return f"± {published.tolerance:g}"
+    sign = {"at most": "+", "at least": "-", "within": "±"}[bound.comparison]
+    tolerance = f" {sign} {bound.tolerance:g}" if bound.tolerance else ""
+    side = "" if bound.comparison == "within" else f"{bound.comparison} "
+    return f"{side}{format(bound.value, form)}{tolerance}"
 
 
-def cells_of(row: Row) -> tuple[str, ...]:
-    """The entries of a row, in the order of `HEADS`."""
-    published, form = row.published, row.form
-    figures = published_text(published, form), tolerance_text(published), format(row.obtained, form)
-    return (row.what, *figures, row.verdict)
+def entries(row: Row) -> tuple[str, ...]:
+    """Return the entries of a row, in the order of `HEADS`."""
+    bounds = (bound_text(bound, row.form) for bound in (row.published, row.target))
+    return (row.measured, *bounds, format(row.ours, row.form), row.verdict)
 
 
-def terminal_table(experiment: Experiment, rows: Sequence[Row], *, quick: bool) -> Table:
-    """A rich table of the rows."""
+def terminal_table(experiment: Experiment[Any], rows: Sequence[Row], *, quick: bool) -> Table:
+    """Return the rows as a rich table."""
     from rich.table import Table
     from rich.text import Text
 
-    title = f"{experiment.name} ({QUICK})" if quick else experiment.name
+    title = f"{experiment.name} ({QUICK_NOTE})" if quick else experiment.name
     table = Table(title=f"{title}\n{experiment.claim}", title_justify="left")
     for head in HEADS:
-        table.add_column(head, justify="left" if head in ("what", "verdict") else "right", overflow="fold")
-    styles = {"pass": "green", "MISS": "bold red", "": ""}
+        table.add_column(head, justify="left" if head in ("measured", "verdict") else "right", overflow="fold")
     for row in rows:
-        *entries, verdict = cells_of(row)
-        table.add_row(*map(Text, entries), Text(verdict, styles[verdict]))
+        *texts, verdict = entries(row)
+        style = "bold red" if row.missed else "green" if verdict == "pass" else ""
+        table.add_row(*map(Text, texts), Text(verdict, style))
     return table
 
 
 def markdown(rows: Sequence[Row], facts: Sequence[str], remarks: Sequence[str], pictures: Mapping[str, Path]) -> str:
-    """The table with what belongs under it: facts of the run, remarks, pictures by their captions.
+    """Return the table in Markdown, followed by the facts of the run, the remarks and the pictures with captions.
 
     Example:
+        >>> from experiments import Published
         >>> print(markdown([Row("error", 3.2, Published(3.0, "at most", "a paper"))], ["seed 0"], [], {}))
-        | what | published | tolerance | obtained | verdict |
+        | measured | published | target | ours | verdict |
         | --- | ---: | ---: | ---: | --- |
         | error | at most 3.00 |  | 3.20 | MISS |
         <BLANKLINE>
         seed 0
         <BLANKLINE>
     """
-    lines = [_line(HEADS), "| --- | ---: | ---: | ---: | --- |", *(_line(cells_of(row)) for row in rows), ""]
+    lines = [_line(HEADS), "| --- | ---: | ---: | ---: | --- |", *(_line(entries(row)) for row in rows), ""]
     lines += [f"{'; '.join(facts)}", ""]
     lines += [f"- {remark}" for remark in remarks] + [""] * bool(remarks)
     for caption, path in pictures.items():
@@ -85,5 +78,5 @@ def markdown(rows: Sequence[Row], facts: Sequence[str], remarks: Sequence[str], 
     return "\n".join(lines)
 
 
-def _line(entries: Sequence[str]) -> str:
-    return f"| {' | '.join(entry.replace('|', chr(92) + '|') for entry in entries)} |"
+def _line(texts: Sequence[str]) -> str:
+    return f"| {' | '.join(text.replace('|', chr(92) + '|') for text in texts)} |"

@@ -1,4 +1,4 @@
-"""Pictures of the variation sets: what the images look like, and errors beside the published ones."""
+"""Pictures of the variation sets: sample images, and test errors with the published ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from isthmus.report.figures import GREY
 
 
 def sheet(lines: Mapping[str, Sequence[Float[np.ndarray, "_ 784"]]], *, heads: Sequence[str], title: str) -> Figure:
-    """Images in [0, 1], a line for each name and within it a group for each head.
+    """Return a contact sheet of images in [0, 1], a line for each name and in it a group for each head.
 
     Example:
         >>> images = np.zeros((2, 784))
@@ -22,15 +22,15 @@ def sheet(lines: Mapping[str, Sequence[Float[np.ndarray, "_ 784"]]], *, heads: S
     """
     counts = [len(group) for group in next(iter(lines.values()))]
     figure = Figure(figsize=(TILE * sum(counts) + 1.6, TILE * len(lines) + 0.7), layout="constrained")
-    places = figure.subplots(len(lines), sum(counts), squeeze=False)
-    for line, (name, groups) in zip(places, lines.items(), strict=True):
-        for place, image in zip(line, np.concatenate(list(groups)), strict=True):
-            place.imshow(image.reshape(28, 28), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            place.set_xticks([])
-            place.set_yticks([])
+    axs = figure.subplots(len(lines), sum(counts), squeeze=False)
+    for line, (name, groups) in zip(axs, lines.items(), strict=True):
+        for ax, image in zip(line, np.concatenate(list(groups)), strict=True):
+            ax.imshow(image.reshape(28, 28), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            ax.set_xticks([])
+            ax.set_yticks([])
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
     for head, first in zip(heads, np.cumsum([0, *counts[:-1]]), strict=True):
-        places[0, first].set_title(head, fontsize=9, color=GREY, loc="left")
+        axs[0, first].set_title(head, fontsize=9, color=GREY, loc="left")
     figure.suptitle(title, fontsize=11)
     return figure
 
@@ -38,12 +38,12 @@ def sheet(lines: Mapping[str, Sequence[Float[np.ndarray, "_ 784"]]], *, heads: S
 def beside_published(
     obtained: Mapping[str, Mapping[str, float]], published: Mapping[str, Mapping[str, float]], *, title: str
 ) -> Figure:
-    """Errors in percent by set and method on a logarithmic scale: ours as bars, the published as marks on them.
+    """Return a figure of errors in percent by set and method, logarithmic: ours as bars, the published as marks.
 
     Args:
-        obtained: {set: {method: error}}; a method that is not there leaves its place empty.
-        published: the same of the paper.
-        title: a text over the figure.
+        obtained: {set: {method: error}}; a missing method has no bar.
+        published: the same for the published errors.
+        title: of the figure.
 
     Example:
         >>> figure = beside_published({"basic": {"SVM": 3.1}}, {"basic": {"SVM": 3.03}}, title="")
@@ -52,24 +52,25 @@ def beside_published(
     """
     methods = list(dict.fromkeys(method for errors in obtained.values() for method in errors))
     figure = Figure(figsize=(1.5 + 1.35 * len(obtained), 4.2), layout="constrained")
-    place = figure.subplots()
-    place.spines[["top", "right"]].set_visible(False)
+    ax = figure.subplots()
+    ax.spines[["top", "right"]].set_visible(False)
     width = 0.8 / len(methods)
     for number, method in enumerate(methods):
         at = [x + (number - (len(methods) - 1) / 2) * width for x in range(len(obtained))]
         ours = [errors.get(method, np.nan) for errors in obtained.values()]
         theirs = [published[name].get(method, np.nan) for name in obtained]
-        place.bar(at, ours, 0.9 * width, color=COLOURS[number], label=method)
-        place.scatter(at, theirs, marker="_", s=90, lw=2, color="black", zorder=3,
-                      label="published" if number == len(methods) - 1 else None)  # fmt: skip
-    place.set_yscale("log")
+        ax.bar(at, ours, 0.9 * width, color=COLOURS[number], label=method)
+        if not np.isnan(theirs).all():
+            ax.scatter(at, theirs, marker="_", s=90, lw=2, color="black", zorder=3,
+                       label="published" if number == len(methods) - 1 else None)  # fmt: skip
+    ax.set_yscale("log")
     ticks = [
         tick for tick in (1, 2, 5, 10, 20, 50) if tick < 2 * max(max(errors.values()) for errors in obtained.values())
     ]
-    place.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    place.minorticks_off()
-    place.set_xticks(range(len(obtained)), list(obtained))
-    place.set_ylabel("test error, %")
-    place.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
-    place.set_title(title, fontsize=11, loc="left")
+    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.set_xticks(range(len(obtained)), list(obtained))
+    ax.set_ylabel("test error, %")
+    ax.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.set_title(title, fontsize=11, loc="left")
     return figure

@@ -19,20 +19,20 @@ SIDE = 28
 SKIMAGE = ("astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel", "rocket")
 SKLEARN = ("china", "flower")
 PHOTOGRAPHS = (*SKIMAGE, "motorcycle_left", *SKLEARN)
-"""Files inside the wheels of scikit-image and, the last two, of scikit-learn; nothing is downloaded."""
+"""Files of the scikit-image package and, the last two, of scikit-learn; nothing is downloaded."""
 
 TRAIN_SHARE = 0.6
-"""Of the columns of each photograph, from the left: for training and validation; the others are for the test."""
+"""Share of the columns of each photograph, from the left, for training and validation; the rest is for the test."""
 
 LEAST_DEVIATION = 15.0
-"""Grey levels: a window of a smaller standard deviation says too little of its photograph and is not drawn."""
+"""In grey levels: windows with a smaller standard deviation are not used."""
 
 REGIONS = ("train", "test")
 
 
 @functools.lru_cache(maxsize=1)
 def photographs() -> dict[str, UInt8[np.ndarray, "height width"]]:
-    """The photographs by name, in grey levels (luma of ITU-R 601), 0 to 255.
+    """Return the photographs by name, in grey levels (luma of ITU-R 601), 0 to 255.
 
     Example:
         >>> {name: picture.shape for name, picture in photographs().items()}["camera"]
@@ -48,7 +48,7 @@ def photographs() -> dict[str, UInt8[np.ndarray, "height width"]]:
 
 
 def region(picture: UInt8[np.ndarray, "height width"], part: str) -> UInt8[np.ndarray, "height columns"]:
-    """The columns of a photograph that a part may look at.
+    """Return the columns of a photograph for one part.
 
     Args:
         picture: a photograph.
@@ -64,9 +64,9 @@ def region(picture: UInt8[np.ndarray, "height width"], part: str) -> UInt8[np.nd
 
 
 def deviations(picture: UInt8[np.ndarray, "height width"], side: int = SIDE) -> Float[np.ndarray, "rows columns"]:
-    """The standard deviation of every window of side x side, by its upper left corner.
+    """Return the standard deviation of every window of side x side, by its upper left corner.
 
-    Sums over windows are differences of sums over all that lies above and to the left.
+    Sums over windows are differences of cumulative sums.
 
     Example:
         >>> deviations(np.eye(3, dtype=np.uint8), 2).round(3).tolist()
@@ -78,40 +78,40 @@ def deviations(picture: UInt8[np.ndarray, "height width"], side: int = SIDE) -> 
         return above[side:, side:] - above[:-side, side:] - above[side:, :-side] + above[:-side, :-side]
 
     values = picture.astype(np.int64)
-    # In whole numbers the two sums are exact, so a flat window has a variance of exactly zero.
+    # Integer sums are exact, so that a constant window has a variance of exactly zero.
     return np.sqrt(side**2 * sums(values**2) - sums(values) ** 2) / side**2
 
 
 @dataclass(frozen=True)
 class Windows:
-    """What backgrounds of a part are drawn from.
+    """The windows of a part, from which backgrounds are sampled.
 
     Attributes:
         pictures: the region of each photograph.
-        corners: the upper left corners, (n, 2) as row and column, of its windows that vary enough.
+        corners: the upper left corners, (n, 2) as row and column, of its windows of sufficient deviation.
     """
 
     pictures: tuple[UInt8[np.ndarray, "_ _"], ...]
     corners: tuple[Int64[np.ndarray, "_ 2"], ...]
 
     def __len__(self) -> int:
-        """How many different windows there are."""
+        """Return the number of different windows."""
         return sum(map(len, self.corners))
 
     def draw(self, n: int, generator: np.random.Generator) -> UInt8[np.ndarray, "n 28 28"]:
-        """Windows drawn with replacement: a photograph, each alike, then one of its corners, each alike."""
-        drawn = np.empty((n, SIDE, SIDE), np.uint8)
+        """Sample windows with replacement: a uniform photograph, then a uniform corner of it."""
+        sampled = np.empty((n, SIDE, SIDE), np.uint8)
         chosen = generator.integers(len(self.pictures), size=n)
         for number, (picture, corners) in enumerate(zip(self.pictures, self.corners, strict=True)):
-            places = np.flatnonzero(chosen == number)
-            row, column = corners[generator.integers(len(corners), size=len(places))].T
-            drawn[places] = sliding_window_view(picture, (SIDE, SIDE))[row, column]
-        return drawn
+            chosen_at = np.flatnonzero(chosen == number)
+            row, column = corners[generator.integers(len(corners), size=len(chosen_at))].T
+            sampled[chosen_at] = sliding_window_view(picture, (SIDE, SIDE))[row, column]
+        return sampled
 
 
 @functools.lru_cache(maxsize=2)
 def windows(part: str) -> Windows:
-    """The windows of the "train" or the "test" region of every photograph.
+    """Return the windows of the "train" or the "test" region of every photograph.
 
     Example:
         >>> windows("test").draw(3, np.random.default_rng(0)).shape

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments.experiment import Result
-from experiments.learning import refuse_half
+from experiments.learning import raise_if_interrupted
 from experiments.variation_sets import Part, VariationSet
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
@@ -17,26 +17,26 @@ from isthmus.estimators.dbn import DeepBeliefNetwork
 from isthmus.estimators.stacked import StackedAutoencoder
 
 N_FILTERS = 12
-"""Units of the first layer that are kept to be looked at, spread evenly over it."""
+"""Number of units of the first layer in the picture, evenly spaced."""
 
 Arguments = Mapping[str, Any]
-"""Of an estimator, as plain data."""
+"""The arguments of an estimator, as plain data."""
 
 
 def stack_error(
     data: VariationSet, stacks: Sequence[Arguments], classifiers: Sequence[Arguments], *, seed: int
 ) -> Result:
-    """The test error in percent of what errs least on the validation rows.
+    """Return the test error in percent of the trial with the least validation error.
 
-    A stack is learned from the training images alone, layer by layer; then a classifier starts from it, and keeps
-    the weights of the epoch that errs least on the validation rows. The first classifier is tried on every stack,
-    the others on the best of them. The test images are read by the chosen one alone.
+    A stack is trained on the training images without labels, layer by layer. A classifier starts from it; its weights
+    are those of the best epoch on the validation images. The first classifier is tried on every stack, the others on
+    the best stack. Only the chosen classifier is evaluated on the test images.
 
     Args:
-        data: what is learned from, chosen by and judged on.
-        stacks: tried in turn.
-        classifiers: tried in turn.
-        seed: of all that is drawn.
+        data: training, validation and test images.
+        stacks: the compared stacks.
+        classifiers: the compared classifiers.
+        seed: of all random numbers.
 
     Example:
         >>> from experiments.variation_sets import generate
@@ -48,14 +48,14 @@ def stack_error(
     """
     first, *others = classifiers
     tried = [_Trial.of(data, _pretrained(data.train, stack, seed), stack, first, seed) for stack in stacks]
-    stack = min(tried, key=_wrong)
+    stack = min(tried, key=_validation_error)
     tried += [_Trial.of(data, stack.coder, stack.stack, classifier, seed) for classifier in others]
-    best = min(tried, key=_wrong)
+    best = min(tried, key=_validation_error)
     return {
         "error": error_of(best.predictor, data.test), "validation_error": best.validation_error,
         "train_error": error_of(best.predictor, data.train),
         "chosen": {"stack": dict(best.stack), "classifier": dict(best.classifier)},
-        "trials": [trial.told() for trial in tried], "filters": _filters(best.coder),
+        "trials": [trial.description() for trial in tried], "filters": _filters(best.coder),
     }  # fmt: skip
 
 
@@ -73,12 +73,12 @@ class _Trial:
     def of(
         cls, data: VariationSet, coder: BaseAutoencoder, stack: Arguments, classifier: Arguments, seed: int
     ) -> _Trial:
-        """A classifier that starts from a stack."""
+        """Fine-tune a classifier from a stack."""
         predictor = _fine_tuned_after(data, coder, classifier, seed)
         return cls(coder, predictor, stack, classifier, error_of(predictor, data.validation))
 
-    def told(self) -> dict[str, Any]:
-        """What is kept of it: what it was, and what each layer came to."""
+    def description(self) -> dict[str, Any]:
+        """Return the settings, the validation error and the loss of each layer as plain data."""
         layers = [*self.coder.history_["pretraining"], self.coder.history_]
         return {
             "stack": dict(self.stack), "classifier": dict(self.classifier), "validation_error": self.validation_error,
@@ -88,43 +88,44 @@ class _Trial:
         }  # fmt: skip
 
 
-def _wrong(trial: _Trial) -> float:
+def _validation_error(trial: _Trial) -> float:
     return trial.validation_error
 
 
 def error_of(classifier: CodeClassifier, part: Part) -> float:
-    """The share of images that are read wrong, in percent."""
+    """Return the classification error in percent."""
     return 100 * (1 - classifier.score(part.rows, part.labels))
 
 
 def _pretrained(part: Part, arguments: Arguments, seed: int) -> BaseAutoencoder:
-    """Layers learned one after the other; no image is held out, and the whole is not learned: labels follow.
+    """Train a stack layer by layer, without validation images and without fine-tuning.
 
-    A belief network ("kind": "dbn") is learned as that, up and down too, and then is its network of rates.
+    A deep belief network ("kind": "dbn") is also trained by the up-down algorithm, then converted to a feed-forward
+    network.
     """
-    told = dict(arguments)
+    own = dict(arguments)
     shared: dict[str, Any] = {
         "likelihood": "bernoulli", "validation_fraction": 0.0, "patience": None, "precision": "fp32",
         "random_state": seed, "verbose": 1,
     }  # fmt: skip
-    if told.pop("kind", "stacked") == "dbn":
-        network = DeepBeliefNetwork(**told, **shared)
-        refuse_half(network.fit(part.rows))
+    if own.pop("kind", "stacked") == "dbn":
+        network = DeepBeliefNetwork(**own, **shared)
+        raise_if_interrupted(network.fit(part.rows))
         return network.to_autoencoder()
-    stack = StackedAutoencoder(**told, fine_tuning_epochs=0, **shared)
-    refuse_half(stack.fit(part.rows))
+    stack = StackedAutoencoder(**own, fine_tuning_epochs=0, **shared)
+    raise_if_interrupted(stack.fit(part.rows))
     return stack
 
 
 def _fine_tuned_after(data: VariationSet, stack: BaseAutoencoder, arguments: Arguments, seed: int) -> CodeClassifier:
     classifier = CodeClassifier(encoder=stack, **arguments, precision="fp32", random_state=seed, verbose=1)
     validation = data.validation.rows, data.validation.labels
-    refuse_half(classifier.fit(data.train.rows, data.train.labels, validation=validation))
+    raise_if_interrupted(classifier.fit(data.train.rows, data.train.labels, validation=validation))
     return classifier
 
 
 def _filters(stack: BaseAutoencoder) -> list[list[float]]:
-    """Weights of some units of the first layer, before fine-tuning."""
+    """Return the weights of some units of the first layer, before fine-tuning."""
     weights = next(value for value in stack.objective_.encoder.parameters() if value.ndim == 2)
     rows = np.linspace(0, len(weights) - 1, N_FILTERS).astype(int)
     return np.round(weights.detach().numpy()[rows].astype(np.float64), 3).tolist()

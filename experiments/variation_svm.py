@@ -1,6 +1,6 @@
 """The anchor of the variation sets: scikit-learn's support vector machine with a Gaussian kernel.
 
-It needs nothing of isthmus, so its error says how hard the regenerated sets are beside the published ones.
+It uses nothing of isthmus, so that its error compares the difficulty of the regenerated sets with the published ones.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from experiments.experiment import Result
 from experiments.variation_sets import Part, VariationSet
 
 BLOCK = 2000
-"""Rows whose kernel against the training rows is held at once."""
+"""Number of rows whose kernel with the training rows is computed at once."""
 
 
-def machine_error(data: VariationSet, *, costs: Sequence[float], widths: Sequence[float]) -> Result:
-    """The test error in percent of the machine that errs least on the validation rows.
+def svm_error(data: VariationSet, *, costs: Sequence[float], widths: Sequence[float]) -> Result:
+    """Return the test error in percent of the SVM with the least validation error.
 
         k(x, y) = exp(-gamma ||x - y||^2),   gamma = width / mean ||x - y||^2
 
     Args:
-        data: what is learned from, chosen by and judged on.
-        costs: C, tried in turn.
-        widths: multiples of one over the mean squared distance of training rows, tried in turn.
+        data: training, validation and test images.
+        costs: the compared values of C.
+        widths: the compared multiples of one over the mean squared distance of training rows.
 
     Example:
         >>> from experiments.variation_sets import generate
         >>> data = generate("basic", {"train": 300, "validation": 100, "test": 100}, source="mnist-sample:all")
-        >>> result = machine_error(data, costs=[10.0], widths=[2.0])
+        >>> result = svm_error(data, costs=[10.0], widths=[2.0])
         >>> result["error"] < 20
         True
     """
@@ -44,7 +44,7 @@ def machine_error(data: VariationSet, *, costs: Sequence[float], widths: Sequenc
         for cost in costs:
             machine = KernelMachine(_fitted(kernel, data.train.labels, cost), data.train.rows, width / scale)
             trials.append({"C": cost, "width": width, "validation_error": machine.error(data.validation)})
-            # Of equals the first: the widest kernel and the softest margin.
+            # Ties take the first: the widest kernel and the softest margin.
             if best is None or trials[-1]["validation_error"] < best[0]["validation_error"]:
                 best = trials[-1], machine
     assert best is not None
@@ -58,11 +58,11 @@ def machine_error(data: VariationSet, *, costs: Sequence[float], widths: Sequenc
 
 @dataclass(frozen=True)
 class KernelMachine:
-    """A fitted machine that is given kernels; scikit-learn's own loop over pairs of rows takes a hundred times longer.
+    """A fitted SVM with a precomputed kernel; scikit-learn's own kernel loop takes a hundred times longer.
 
     Attributes:
-        machine: scikit-learn's SVC of a precomputed kernel.
-        rows: what it was fitted on.
+        machine: scikit-learn's SVC with a precomputed kernel.
+        rows: the training rows.
         gamma: of the kernel.
     """
 
@@ -71,14 +71,14 @@ class KernelMachine:
     gamma: float
 
     def predict(self, rows: Float[np.ndarray, "m columns"]) -> Int64[np.ndarray, " m"]:
-        """The class of each row."""
+        """Return the class of each row."""
         blocks = (rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK))
         return np.concatenate(
             [self.machine.predict(_kernel(_squared_distances(block, self.rows), self.gamma)) for block in blocks]
         )
 
     def error(self, part: Part) -> float:
-        """The share of rows that are read wrong, in percent."""
+        """Return the classification error in percent."""
         return 100 * float((self.predict(part.rows) != part.labels).mean())
 
 
@@ -91,7 +91,7 @@ def _fitted(kernel: Float[np.ndarray, "n n"], labels: Int64[np.ndarray, " n"], c
 def _squared_distances(
     a: Float[np.ndarray, "n columns"], b: Float[np.ndarray, "m columns"]
 ) -> Float[np.ndarray, "n m"]:
-    """||a_i - b_j||^2, float32: by one matrix product."""
+    """Return ||a_i - b_j||^2 in float32, by one matrix product."""
     products = a @ b.T
     products *= -2
     products += np.einsum("ij,ij->i", a, a)[:, None]
@@ -100,5 +100,5 @@ def _squared_distances(
 
 
 def _kernel(distances: Float[np.ndarray, "n m"], gamma: float) -> Float[np.ndarray, "n m"]:
-    """In float64, as the machine wants it."""
+    """Return the Gaussian kernel in float64, which SVC requires."""
     return np.exp(distances * np.float32(-gamma)).astype(np.float64)

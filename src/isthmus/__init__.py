@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.sparse import SparseAutoencoder
     from isthmus.estimators.stacked import StackedAutoencoder
 
-__version__: str  # read from the installed package when asked for: importlib.metadata takes longer than all else here
+__version__: str  # read from the installed package on first use, because the import of importlib.metadata is slow
 
 __all__ = [
     "Autoencoder",

@@ -26,7 +26,7 @@ _KEY = "isthmus"
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
+    """Yield a temporary path next to `path`; rename it to `path` on success, remove it on failure.
 
     A reader sees the old file or the new one, never a part of it: the data are synced to disk before the rename.
 

@@ -168,7 +168,7 @@ def test_a_classifier_is_refused_by_encode_and_described_by_info(models, tmp_pat
     ):
         refused(command, "contains a classifier, not an autoencoder; use it with isthmus classify predict")
     facts = json.loads(succeed("info", models / "clf", "--json").stdout)
-    assert (facts["kind"], facts["code_size"], facts["recipe"]["encoder"]) == ("classifier", 16, "deep")
+    assert (facts["kind"], facts["code_size"], facts["configuration"]["encoder"]) == ("classifier", 16, "deep")
 
 
 def test_help_lists_the_commands_of_classify(succeed):

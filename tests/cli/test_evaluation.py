@@ -174,7 +174,7 @@ def test_info_prints_the_contents_of_a_model_file(inputs, succeed):
     assert (facts["kind"], facts["code_size"], facts["hidden_sizes"], facts["columns"]) == ("deep", 2, [8], 6)
     assert facts["preprocessing"]["exclude"] == ["species"]
     assert facts["history"]["stopped"] == "max_epochs"
-    assert facts["recipe"]["hidden_sizes"] == [8]
+    assert facts["configuration"]["hidden_sizes"] == [8]
     assert facts["versions"]["isthmus"] == isthmus.__version__
     assert {"findings", "notes"} <= set(facts)
     words = succeed("info", inputs / "table.isthmus").stdout

@@ -167,7 +167,7 @@ def test_a_mask_aware_encoder_is_contracted_with_respect_to_the_rows_only():
         ({"likelihood": "gaussian-predicted"}, "use tied=False, or likelihood='gaussian'"),
         ({"network": "conv"}, "network='conv' has no transposed weights to tie; give tied=False, or network='mlp'"),
         ({"network": "conv", "corruption": "missing", "tied": False}, "network='conv' has no corruption='missing'"),
-        ({"corruption": "missing"}, "the mask that it is told beside them (corruption='missing'); give tied=False"),
+        ({"corruption": "missing"}, "columns and their mask (corruption='missing'); give tied=False"),
         ({"corruption": "missing", "likelihood": "gaussian-predicted"}, "(corruption='missing'); give tied=False"),
         ({"contraction_method": "foo"}, "contraction_method 'foo' is unknown"),
         ({"contraction_of": "foo"}, "contraction_of 'foo' is unknown"),

@@ -81,7 +81,7 @@ def test_word_count_samples_keep_the_row_totals(method):
     assert set(drawn.sum(1)) <= set(words.sum(1))
     assert (drawn == drawn.round()).all()
     np.testing.assert_allclose(model.reconstruct(words).sum(1), words.sum(1), rtol=1e-5)
-    with pytest.raises(InputError, match=r"for a number of words by isthmus.evaluation.partition.annealed\("):
+    with pytest.raises(InputError, match=r"by isthmus.evaluation.partition.annealed_importance_sampling\("):
         model.estimate_log_partition()
 
 

@@ -225,7 +225,8 @@ def test_ctrl_c_in_a_machine_keeps_a_model_whose_two_ways_agree(tmp_path, monkey
 def test_a_classifier_starts_from_the_machines():
     model = stack(fine_tuning_epochs=0, max_epochs=20).fit(X)
     before = weights(model)
-    classifier = CodeClassifier(encoder=model, max_epochs=60, learning_rate=1e-2, random_state=0).fit(X, Y)
+    how = {"max_epochs": 60, "learning_rate": 3e-2, "patience": None, "validation_fraction": 0.0, "random_state": 0}
+    classifier = CodeClassifier(encoder=model, **how).fit(X, Y)
     assert classifier.score(X, Y) > 0.7
     assert same(weights(model), before)
 

@@ -153,7 +153,7 @@ def test_the_reconstruction_counts_beside_the_labels_where_asked():
     blind = stack(training="supervised").fit(X, Y)
     assert set(model.history_["epochs"][0]["terms"]) == {"classification", "reconstruction"}
     assert model.history_["notes"] == []
-    assert "the decoder was not learned" in blind.history_["notes"][0]
+    assert "the decoder was not trained" in blind.history_["notes"][0]
     assert blind.history_["epochs"][0]["terms"].keys() == {"classification"}
 
 
@@ -177,17 +177,17 @@ def test_a_stack_is_copied_with_its_layers():
 REFUSED = [
     ({"layers": "denoisy"}, "layers 'denoisy' is unknown; did you mean 'denoising'"),
     ({"training": "greedily"}, "training 'greedily' is unknown; did you mean 'greedy'"),
-    ({"corruption": "missing"}, "corruption='missing' has no meaning for the codes that the upper layers are given"),
+    ({"corruption": "missing"}, "corruption='missing' has no meaning for codes, the input of the upper layers"),
     ({"corruption_groups": [[0, 1]]}, "corruption_groups name columns, which the codes of upper layers are not"),
     ({"method": "cdd"}, "method 'cdd' is unknown; did you mean 'cd'"),
     ({"activation": "foo"}, "^activation 'foo' is unknown; choose one of: "),
     ({"code_activation": "foo"}, "^code_activation 'foo' is unknown; choose one of: "),
     ({"activation": "silu"}, "codes of SiLU units cannot be reconstructed by a layer above"),
     ({"pretraining_epochs": -1}, "pretraining_epochs=-1: it must be a whole number, 0 or more"),
-    ({"pretraining_epochs": 0, "fine_tuning_epochs": 0}, "without fine-tuning learns nothing"),
+    ({"pretraining_epochs": 0, "fine_tuning_epochs": 0}, "without fine-tuning trains nothing"),
     ({"fine_tuning_learning_rate": 0}, "fine_tuning_learning_rate=0: it must be a number above 0"),
-    ({"n_chains": 50}, r"n_chains=50 is of machines .layers='rbm'., which there are none of here; leave it out"),
-    ({"reconstruction_weight": 0.1}, "reconstruction_weight=0.1 is of layers that learn from labels"),
+    ({"n_chains": 50}, r"n_chains=50 applies only to RBMs .layers='rbm'.; leave it out"),
+    ({"reconstruction_weight": 0.1}, "reconstruction_weight=0.1 applies only to supervised training"),
     ({"training": "supervised", "reconstruction_weight": -1}, "reconstruction_weight=-1: it must be a number, 0"),
     ({"corruption": "masking", "corruption_rate": 2.0}, "rate"),
     ({"sparsity": "topk", "k": 9}, "k=9 active units do not fit a code of 8"),

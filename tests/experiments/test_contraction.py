@@ -1,4 +1,4 @@
-"""What the experiment on contraction measures with, against Jacobians and singular values had otherwise."""
+"""Measurements of the experiment on contraction, compared with full Jacobians and singular values."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def test_at_a_small_distance_the_ratio_is_the_norm_over_the_root_of_the_columns(
     assert ratios[1] < 20**0.5 / 1e3  # no two codes of 20 sigmoid units are further apart
 
 
-def test_the_weights_of_encoder_and_decoder_are_told_apart(model):
+def test_weight_norms_separate_encoder_and_decoder(model):
     norms = measures.weight_norms(model)
     for name, part in (("encoder", model.objective_.encoder), ("decoder", model.objective_.decoder)):
         flat = torch.cat([layer.weight.detach().flatten() for layer in part.affine_maps])
         assert norms[name] == pytest.approx(float(flat.norm()), rel=1e-5)
 
 
-def test_rises_and_directions_are_counted_right():
+def test_rises_and_directions_of_known_values():
     assert contraction._rise({"ratios": [0.5, 0.6, 0.2]}) == pytest.approx(1.2)
     assert contraction._directions({"spectrum": [3.0, 1.0, 0.5]}) == 2
     assert contraction._directions({"spectrum": [10.0, 1.0, 0.5]}) == 1

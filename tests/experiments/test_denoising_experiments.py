@@ -1,4 +1,4 @@
-"""What the experiments on denoising measure with, against what is known otherwise."""
+"""Measurements of the experiments on denoising, compared with known values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def curved(columns: int = 5) -> nn.Module:
     return net
 
 
-def test_both_terms_of_little_noise_agree_with_whole_jacobians_and_hessians():
+def test_both_terms_agree_with_full_jacobians_and_hessians():
     r, x = curved(), torch.randn(4, 5, generator=seeded(), dtype=torch.float64)
     contraction, curvature = small_noise.contraction_and_curvature(r, x)
     for number, row in enumerate(x):
@@ -37,7 +37,7 @@ def test_both_terms_of_little_noise_agree_with_whole_jacobians_and_hessians():
         torch.testing.assert_close(curvature[number], ((r(row) - row) * laplacian).sum())
 
 
-def test_what_little_noise_adds_to_a_quadratic_map_is_both_terms_exactly():
+def test_the_excess_error_of_a_quadratic_map_is_the_sum_of_both_terms():
     # r = x^2: ||r(x + n) - x||^2 - ||r(x) - x||^2 has the mean s^2 (4 x^2 + 2 (x^2 - x)) + 3 s^4, column by column.
     x = torch.tensor([[0.5, -1.0], [2.0, 0.3]], dtype=torch.float64)
     over = small_noise.excess(torch.square, x, 0.1, 1000, seeded())
@@ -45,7 +45,7 @@ def test_what_little_noise_adds_to_a_quadratic_map_is_both_terms_exactly():
     assert float(over.mean()) == pytest.approx(expected, abs=5 * float(over.std()) / math.sqrt(len(over)))
 
 
-def test_draws_of_a_frame_are_at_right_angles_and_each_is_standard_normal():
+def test_vectors_of_a_frame_are_orthogonal_and_standard_normal():
     drawn = torch.stack(list(small_noise.frames(500, 2, 4, seeded())))
     inner = torch.einsum("fkrc,flrc->frkl", drawn, drawn)
     off = inner[:, :, ~torch.eye(4, dtype=torch.bool)]
@@ -59,7 +59,7 @@ def test_points_of_the_spiral_are_at_equal_distances():
     assert float(steps.max() / steps.min()) < 1.2
 
 
-def test_the_density_of_the_linear_experiment_has_the_variances_it_tells():
+def test_the_density_of_the_linear_experiment_has_its_variances():
     density = denoise_score.gaussian_density(10, seeded())
     variances = torch.linalg.eigvalsh(density.covariances[0])
     torch.testing.assert_close(variances, torch.logspace(-1.3, 0.7, 10, dtype=torch.float64))
@@ -71,20 +71,20 @@ def test_fields_agree_by_direction_alone():
     np.testing.assert_allclose(fields.cosines(a, a[:, ::-1] * [1, -1]), 0, atol=1e-12)
 
 
-def test_crossings_are_found_where_a_known_map_has_them():
+def test_the_crossings_of_a_known_map_are_found():
     x = np.linspace(-2, 2, 4001)
     found = identity_crossing.downward_crossings(x, x + np.sin(np.pi * x))
     np.testing.assert_allclose(found, [-1.0, 1.0], atol=1e-6)
 
 
-def test_slopes_are_those_of_a_known_map():
+def test_the_slope_of_a_known_map_is_right():
     x = np.linspace(-1, 1, 7)
     value, slope = identity_crossing.with_slope(lambda at: at**3, x)
     np.testing.assert_allclose(value, x**3)
     np.testing.assert_allclose(slope, 3 * x**2)
 
 
-def test_a_stream_never_gives_a_digit_twice_and_the_same_seed_gives_the_same_stream():
+def test_a_stream_has_no_row_twice_and_depends_on_its_seed_only():
     images = np.random.default_rng(0).uniform(size=(3, 8, 8)).astype(np.float32)
     first, again = (Stream(images, np.arange(3), 100, seeded()) for _ in range(2))
     index = torch.tensor([0, 3, 6])
@@ -95,7 +95,7 @@ def test_a_stream_never_gives_a_digit_twice_and_the_same_seed_gives_the_same_str
     assert not torch.equal(batch.x, first.batch(index).x)
 
 
-def test_deforming_keeps_the_range_and_moves_ink_by_little():
+def test_a_deformation_keeps_the_range_and_moves_the_digit_little():
     images = torch.zeros(200, 28, 28)
     images[:, 12:16, 12:16] = 1.0
     moved = deformed(images, seeded())
@@ -108,9 +108,9 @@ def test_deforming_keeps_the_range_and_moves_ink_by_little():
     assert float((height - 13.5).abs().max()) < 5
 
 
-def test_errors_are_counted_before_a_row_is_learned_from():
-    cell = online.EXPERIMENT.cells(True)[0]
+def test_errors_are_counted_before_the_update():
+    cell = online.EXPERIMENT.cells(online.QUICK)[0]
     settings = {**cell.settings, "rows": 200, "unlabelled": 100, "edges": [0, 50, 200]}
-    told = online._stream(settings, None)
-    assert len(told["errors"]) == 2
-    assert 0.7 < told["errors"][0] <= 1.0  # nothing has been learned yet: about nine of ten are wrong
+    errors = online._stream(settings, None)["errors"]
+    assert len(errors) == 2
+    assert 0.7 < errors[0] <= 1.0  # an untrained classifier is wrong on about nine of ten

@@ -1,4 +1,4 @@
-"""What the experiments on sparse codes measure with, against what is known otherwise."""
+"""Measurements of the experiments on sparse codes, compared with known values."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ DATA = {"n_features": 30, "n_columns": 12, "n_active": 2.5}
 
 
 def linear(code_size: int, n_columns: int) -> SimpleNamespace:
-    """A coder of which only the decoder is looked at."""
+    """Return a model of which only the decoder is used."""
     decoder = MLP((code_size, n_columns), generator=torch.Generator().manual_seed(0))
     decoder.start_at(torch.linspace(-1, 1, n_columns))
     return SimpleNamespace(decoder=decoder)
 
 
 @pytest.mark.parametrize("weight", [0.05, 0.4])
-def test_the_optimal_code_is_the_lasso_s(weight):
+def test_the_optimal_code_is_the_lasso(weight):
     coder = linear(20, 8)
     layer = coder.decoder.affine_maps[0]
     x = torch.randn(15, 8, generator=torch.Generator().manual_seed(1))
@@ -37,16 +37,16 @@ def test_the_optimal_code_is_the_lasso_s(weight):
     np.testing.assert_allclose(criterion(ours.double().numpy()), criterion(theirs), rtol=1e-4)
 
 
-def test_noise_has_the_mean_and_the_covariance_of_the_rows_and_photographs_their_variance():
+def test_noise_has_the_mean_and_covariance_and_photographs_the_variance_of_the_rows():
     rows = np.random.default_rng(0).normal(size=(400, 16)).cumsum(1).astype(np.float32)
-    noise = sparsity_limits.like_noise(rows, 40_000, 0)
+    noise = sparsity_limits.gaussian_noise(rows, 40_000, 0)
     np.testing.assert_allclose(noise.mean(0), rows.mean(0), atol=0.1)
     np.testing.assert_allclose(np.cov(noise.T), np.cov(rows.T), atol=0.5)
-    photographs = sparsity_limits.foreign(rows, 5000, 0)
+    photographs = sparsity_limits.photograph_patches(rows, 5000, 0)
     np.testing.assert_allclose(photographs.var(0).sum(), rows.var(0).sum(), rtol=0.05)
 
 
-def test_a_second_layer_begins_where_the_first_one_is():
+def test_a_second_layer_starts_at_the_first():
     first = MLP((8, 20), generator=torch.Generator().manual_seed(0))
     x = torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
     second = sparsity_limits.SecondLayer(first, 20)
@@ -55,7 +55,7 @@ def test_a_second_layer_begins_where_the_first_one_is():
     assert second.between.grad.abs().sum() > 0
 
 
-def test_rows_are_sums_of_as_many_atoms_as_they_shall_be():
+def test_rows_are_sums_of_the_specified_number_of_atoms():
     p = dictionary_recovery.frequencies(512, 5.0)
     assert p.sum() == pytest.approx(5.0)
     assert p[0] / p[99] == pytest.approx(100.0)
@@ -68,12 +68,12 @@ def test_rows_are_sums_of_as_many_atoms_as_they_shall_be():
     np.testing.assert_allclose(second, expected, atol=0.05)
 
 
-def test_another_number_of_rows_draws_others():
+def test_another_number_of_rows_gives_other_rows():
     few, many = (dictionary_recovery.sums(DATA, n, 0) for n in (50, 60))
     assert not np.allclose(few, many[:50])
 
 
-def test_the_ratio_to_l1_is_at_equal_active_units_and_at_its_worst():
+def test_the_ratio_to_l1_is_the_largest_at_equal_active_units():
     def cell(active: float, error: float) -> dict[str, float]:
         return {"active": active, "error": error}
 

@@ -1,4 +1,4 @@
-"""The regenerated variation sets: their recipe, their seeds, and what their parts may not share."""
+"""The regenerated variation sets: images, seeds, and disjoint parts."""
 
 import math
 
@@ -25,7 +25,7 @@ def images(data):
 
 
 @pytest.mark.parametrize("name", sets.SETS)
-def test_a_set_has_the_sizes_that_are_asked_for_in_bytes(name):
+def test_a_set_has_the_requested_sizes_in_bytes(name):
     data = made(name)
     for part, n in SIZES.items():
         found = getattr(data, part)
@@ -60,7 +60,7 @@ def test_no_digit_is_in_two_parts_and_every_set_has_the_same_digits():
 
 
 @pytest.mark.parametrize("name", ["bg-rand", "bg-img"])
-def test_the_brighter_of_digit_and_background_is_seen(name):
+def test_each_pixel_is_the_brighter_of_digit_and_background(name):
     digits, blended = images(made("basic")), images(made(name))
     assert (blended >= digits).all()
     np.testing.assert_array_equal(blended[digits == 255], 255)
@@ -81,7 +81,7 @@ def test_quarter_turns_are_exact(quarters):
     np.testing.assert_array_equal(turned, np.rot90(digits, quarters, axes=(1, 2)))
 
 
-def test_a_turn_agrees_with_scipys_bilinear_one():
+def test_a_rotation_agrees_with_scipys_bilinear_one():
     digits = made("basic").train.images[:8]
     angles = np.linspace(0.1, 6.0, 8)
     for digit, angle, turned in zip(digits, angles, sets.rotated(digits, angles), strict=True):
@@ -91,7 +91,7 @@ def test_a_turn_agrees_with_scipys_bilinear_one():
 
 
 class Constant:
-    """In place of windows: images that are given, one after the other."""
+    """A replacement for windows that returns given images in turn."""
 
     def __init__(self, *given):
         self.given = list(given)
@@ -100,7 +100,7 @@ class Constant:
         return np.tile(self.given.pop(0), (n, 1, 1))
 
 
-def test_the_digit_is_turned_and_what_is_behind_it_is_not(monkeypatch):
+def test_the_digit_is_rotated_and_its_background_is_not(monkeypatch):
     slope = np.tile(np.arange(28, dtype=np.uint8), (28, 1))
     monkeypatch.setattr(pictures, "windows", lambda part: Constant(slope))
     data = made("bg-img-rot").train
@@ -110,7 +110,7 @@ def test_the_digit_is_turned_and_what_is_behind_it_is_not(monkeypatch):
     assert (data.images != upright.images).any()
 
 
-def test_windows_for_learning_and_for_the_test_share_no_pixel():
+def test_training_and_test_windows_share_no_pixel():
     for picture in pictures.photographs().values():
         numbered = np.arange(picture.size).reshape(picture.shape)
         train, test = (set(pictures.region(numbered, part).ravel().tolist()) for part in pictures.REGIONS)
@@ -164,9 +164,9 @@ def test_pasted_rectangles_have_long_sides_that_differ(monkeypatch):
         assert label == (height > width)
 
 
-def test_a_kept_set_is_read_again_and_a_damaged_one_made_anew(tmp_path, monkeypatch):
+def test_a_stored_set_is_read_and_a_damaged_one_generated_again(tmp_path, monkeypatch):
     def read():
-        return sets.kept("bg-img", SIZES, folder=tmp_path / "sets", source=SAMPLE)
+        return sets.stored("bg-img", SIZES, folder=tmp_path / "sets", source=SAMPLE)
 
     first = read()
     (path,) = (tmp_path / "sets").iterdir()
@@ -178,16 +178,16 @@ def test_a_kept_set_is_read_again_and_a_damaged_one_made_anew(tmp_path, monkeypa
     np.testing.assert_array_equal(images(read()), images(first))
 
 
-def test_sets_that_cannot_be_are_refused():
+def test_unknown_and_too_large_sets_are_refused():
     with pytest.raises(InputError, match="there is no variation set 'bg'; there are: basic, rot, bg-rand"):
         made("bg")
-    with pytest.raises(InputError, match="7,000 digits are asked for and mnist-sample:all has 6,000; ask for fewer"):
+    with pytest.raises(InputError, match="the set needs 7,000 digits, but mnist-sample:all has 6,000"):
         made("basic", sizes={"train": 6000, "validation": 500, "test": 500})
 
 
 def test_the_anchor_agrees_with_scikit_learns_own_kernel():
     data = made("basic", sizes={"train": 200, "validation": 50, "test": 100})
-    result = svm.machine_error(data, costs=[1.0, 10.0], widths=[1.0, 3.0])
+    result = svm.svm_error(data, costs=[1.0, 10.0], widths=[1.0, 3.0])
     own = SVC(C=result["chosen"]["C"], gamma=result["chosen"]["gamma"]).fit(data.train.rows, data.train.labels)
     assert result["error"] == pytest.approx(100 * (1 - own.score(data.test.rows, data.test.labels)), abs=1.01)
     assert result["validation_error"] == min(trial["validation_error"] for trial in result["trials"])

@@ -23,10 +23,10 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
     table.add_column(overflow="fold")
     for name in ("kind", "written_by", "code_size", "hidden_sizes", "columns", "rows", "weights", "likelihood", "seed"):
         table.add_row(_title(name), _shown(contents[name]))
-    for section in ("preprocessing", "history", "recipe"):
+    for section in ("preprocessing", "history", "configuration"):
         table.add_section()
         for name, value in contents[section].items():
-            table.add_row(name if section == "recipe" else _title(name), _shown(value))
+            table.add_row(name if section == "configuration" else _title(name), _shown(value))
     table.add_section()
     for finding in contents["findings"]:
         table.add_row("finding", f"{finding['message']}; {finding['advice']}")
@@ -88,7 +88,7 @@ def _model_contents(path: str) -> dict[str, Any]:
                 for phase in history.get("pretraining", [])
             ],
         },
-        "recipe": model.get_params(deep=False) | ({} if coder is model else {"encoder": coder.kind}),
+        "configuration": model.get_params(deep=False) | ({} if coder is model else {"encoder": coder.kind}),
         "findings": history.get("findings", []), "notes": history["notes"],
         "versions": {"schema": SCHEMA, "isthmus": isthmus.__version__, "torch": torch.__version__},
     }  # fmt: skip

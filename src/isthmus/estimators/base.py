@@ -1,6 +1,6 @@
-"""The base class of every kind of autoencoder: scikit-learn's interface around a recipe of parts.
+"""The base class of every kind of autoencoder: scikit-learn's interface around a model that is built from parts.
 
-A kind states its recipe in one method, `_build_objective`. The fields of each dataclass are its constructor's
+A kind builds its parts in one method, `_build_objective`. The fields of each dataclass are its constructor's
 signature.
 """
 
@@ -115,7 +115,7 @@ class BaseAutoencoder(
     samples_by_chain: ClassVar[bool] = False
     """True if `sample` runs Gibbs steps and can return the means of the last one."""
 
-    # -- the recipe ---------------------------------------------------------------------------------
+    # -- construction -------------------------------------------------------------------------------
 
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
         """Build the parts of this kind, with weights sampled with `generator`."""
@@ -144,10 +144,10 @@ class BaseAutoencoder(
         return size, "principal components of 90% of the variance"
 
     def _notes(self) -> list[str]:
-        """Return notes for the user on the fitted recipe; none by default."""
+        """Return notes for the user on the fitted model; none by default."""
         return []
 
-    # -- learning -----------------------------------------------------------------------------------
+    # -- training -----------------------------------------------------------------------------------
 
     @inputs.unchanged_on_failure
     def fit(
@@ -223,7 +223,7 @@ class BaseAutoencoder(
 
     @property
     def uses_labels(self) -> bool:
-        """Whether `fit` uses `y`."""
+        """True if `fit` uses `y`."""
         return False
 
     def _encoded_labels(self, y: Any, n_rows: int) -> ClassLabels | None:

@@ -1,4 +1,4 @@
-"""Checkpoints: the state of a run beside the model it will become, written atomically and removed on success."""
+"""Checkpoints: the state of a run, next to the model that it will save; written atomically, removed on success."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SAMPLED_DIGEST_NOTE = (
 
 
 class DigestedRows:
-    """Rows that hash what is read of them in order, so that a pass over all rows gives their digest at no other cost.
+    """Rows that are hashed as they are read in order, so that a pass over all rows also gives their digest.
 
     The digest covers the entries in model space, the mask and the labels. Above `MAX_DIGEST_BYTES` it covers the
     number of rows, 256 evenly spaced ones, and the size and time of change of the file that the rows are mapped from.
@@ -59,7 +59,7 @@ class DigestedRows:
         return len(self.rows)
 
     def batch(self, index: Int[Tensor, " batch"]) -> Batch:
-        """The rows `index`; they are hashed if they continue those that were."""
+        """Return the rows `index`; hash them if they follow the last hashed row."""
         batch = self.rows.batch(index)
         if not self.is_sampled and len(index) and int(index[0]) == self._position:
             consecutive = int(index[-1]) - int(index[0]) == len(index) - 1 and bool((index.diff() == 1).all())
@@ -100,8 +100,8 @@ class Checkpoint:
     Attributes:
         path: of the checkpoint.
         seed: of the run.
-        identity: what the run depends on, by name.
-        tensors, data: what `Trainer.restore` takes.
+        identity: kind, arguments and digests of the data, by name.
+        tensors, data: the arguments of `Trainer.restore`.
     """
 
     path: Path
@@ -125,7 +125,7 @@ class Checkpoint:
 
 
 def path_of(model: str | os.PathLike[str]) -> Path:
-    """Return MODEL.checkpoint beside MODEL.
+    """Return MODEL.checkpoint next to MODEL.
 
     Example:
         >>> path_of("digits.isthmus").name
@@ -149,7 +149,7 @@ def identity(
 def writer(
     model: str | os.PathLike[str], run: dict[str, str], seed: int
 ) -> Callable[[dict[str, Tensor], dict[str, Any]], None]:
-    """Return what the trainer calls to write its state beside the model.
+    """Return a function that writes the state of the trainer next to the model.
 
     Args:
         model: path of the model that will be saved.

@@ -43,7 +43,7 @@ class CodeClassifier(ClassifierMixin, CodePredictor):
             that was not in the training labels.
 
     Source: Goodfellow, Bengio & Courville, Deep Learning, section 15.1; Inayoshi & Kurita (2005) for the noise and
-    the reconstruction term beside the labels; Rifai et al., Contractive auto-encoders (2011), for the fine-tuning.
+    the reconstruction term; Rifai et al., Contractive auto-encoders (2011), for the fine-tuning.
 
     Example:
         >>> from sklearn.datasets import load_digits

@@ -1,4 +1,4 @@
-"""What the kinds share that learn a density by chains: their arguments, draws, and log Z by annealing."""
+"""Mixin of the kinds that train an energy with Markov chains: arguments, samples, and log Z by annealing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def default_optimizer(visible: str) -> str:
 
 
 def nearest_visible_units(config: dict[str, Any]) -> dict[str, Any]:
-    """A likelihood that was chosen by looking at the data, brought to the nearest visible unit that there is.
+    """Return the visible units that are nearest to a likelihood inferred from the data.
 
     Example:
         >>> nearest_visible_units({"name": "gaussian-unit"})
@@ -63,21 +63,22 @@ else:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Contrastive(_MixinBase):
-    """The arguments of learning by contrast, and what a density can do besides coding: a mixin for a `BaseAutoencoder`.
+    """Mixin for a `BaseAutoencoder` that is trained as an energy: arguments, samples and the partition function.
 
     Args:
         method: "pcd" (persistent chains) or "cd" (contrastive divergence).
-        n_steps: Gibbs steps between two steps of learning; a pair such as (1, 25) grows over learning.
-        n_chains: persistent chains.
-        centred: take the centred step, which does not depend on what is called 0 and what 1.
-        optimizer: "sgd" (plain steps, as the method is stated) or "adamw"; None takes "adamw" for word counts, since
-            some words are a thousand times as rare as others and plain steps never come to them, else "sgd".
-        momentum: of "sgd".
-        learning_rate: the largest of the schedule; None takes .1 for "sgd" where units are binary or choices, .005
-            where they are others and for "adamw" on word counts, and .002 for "adamw" elsewhere.
-        weight_decay: w of w/2 ||W||^2, on the weights alone.
-        precision: "fp32" by default: a contrast is the small difference of two large sums.
-        patience: None by default: what is looked at is not the likelihood, and may rise while that still grows.
+        n_steps: Gibbs steps per training step; a pair such as (1, 25) increases during training.
+        n_chains: number of persistent chains.
+        centred: use the centred gradient, which does not depend on which of two states is coded as 1.
+        optimizer: "sgd", as in the papers, or "adamw"; None takes "adamw" for word counts, since some words are a
+            thousand times as rare as others and SGD hardly changes their weights, else "sgd".
+        momentum: momentum of "sgd".
+        learning_rate: peak of the schedule; None takes .1 for "sgd" with binary or categorical units, .005 for "sgd"
+            with other units and for "adamw" on word counts, and .002 for "adamw" on others.
+        weight_decay: w of w/2 ||W||^2; biases do not decay.
+        precision: "fp32" by default, since the gradient is a small difference of two large sums.
+        patience: None by default, since the monitored quantity is not the likelihood and may rise while the likelihood
+            still improves.
     """
 
     samples_by_chain: ClassVar[bool] = True
@@ -95,13 +96,13 @@ class Contrastive(_MixinBase):
 
     @property
     def _energy_model(self) -> ContrastiveDivergence:
-        """What has a log Z."""
+        """The objective whose energy has the log Z."""
         raise NotImplementedError
 
-    # -- the recipe ---------------------------------------------------------------------------------
+    # -- construction -------------------------------------------------------------------------------
 
     def _contrast_options(self) -> dict[str, Any]:
-        """What a `ContrastiveDivergence` is told of how to learn."""
+        """Return the training arguments of a `ContrastiveDivergence`."""
         if self.optimizer is not None:
             check_choice("optimizer", self.optimizer, OPTIMIZERS)
         return {
@@ -113,14 +114,14 @@ class Contrastive(_MixinBase):
         return min(max(rows.n_columns, 16), 256), "as many as columns, at least 16 and at most 256"
 
     def _choose_likelihood(self, rows: Rows, validation_rows: Rows | None) -> dict[str, Any]:
-        """As of every kind; what "auto" chose is brought to the nearest visible unit that there is."""
+        """Return the likelihood; that of "auto" is replaced by the nearest visible units."""
         config: dict[str, Any] = super()._choose_likelihood(rows, validation_rows)
         return nearest_visible_units(config) if self.likelihood == "auto" else config
 
     def _optimizer_config(
         self, training_config: TrainingConfig, visible: str, hidden: HiddenUnits | None = None
     ) -> TrainingConfig:
-        """The settings with the optimiser of this kind; the decay of the weights is a term of the criterion."""
+        """Return the configuration with the optimiser of this kind; weight decay is a term of the criterion."""
         optimizer = self.optimizer or default_optimizer(visible)
         is_default = optimizer != "adamw" or optimizer == default_optimizer(visible)
         default = default_learning_rate(visible, hidden) if is_default else 2e-3
@@ -130,7 +131,7 @@ class Contrastive(_MixinBase):
         )  # fmt: skip
 
     def _on_weights_changed(self) -> None:
-        """Its weights were changed from outside: log Z, where it is known, is of the machine that it was."""
+        """Discard log Z, which belongs to the previous weights."""
         self._energy_model.log_partition.fill_(torch.inf)
         self.score_kind_ = self._score_kind()
 
@@ -138,7 +139,7 @@ class Contrastive(_MixinBase):
 
     @property
     def log_partition_(self) -> float:
-        """log Z, nats, where it is known."""
+        """log Z in nats, if it is known."""
         if not (hasattr(self, "objective_") and self._energy_model.is_normalised):
             raise AttributeError("log Z is not known; see estimate_log_partition")
         return float(self._energy_model.log_partition)
@@ -146,27 +147,27 @@ class Contrastive(_MixinBase):
     def estimate_log_partition(
         self, n_chains: int = 100, n_temperatures: int = 1000, random_state: Any = 0
     ) -> PartitionEstimate:
-        """log Z by annealed importance sampling, kept for `score_samples` where Z was not summed.
+        """Estimate log Z by annealed importance sampling; `score_samples` uses it unless Z is known exactly.
 
         Args:
-            n_chains: independent chains.
-            n_temperatures: distributions between independent columns and the model.
-            random_state: seed of the draws.
+            n_chains: number of independent chains.
+            n_temperatures: number of distributions between independent columns and the model.
+            random_state: seed of the samples.
 
         Returns:
             The estimate, with its standard error, interval and effective sample size.
 
         Raises:
-            InputError: fewer than one chain or two temperatures; word counts, each number of which has a Z of its own
-                (`isthmus.evaluation.partition.annealed_importance_sampling` takes it); rectified units, lateral
-                weights.
+            InputError: fewer than one chain or two temperatures; word counts, whose Z depends on the number of words
+                (`isthmus.evaluation.partition.annealed_importance_sampling` takes that number); rectified units;
+                lateral weights.
         """
         check_is_fitted(self)
         if units_class(self.likelihood_["name"]).total_is_given:
             raise InputError(
-                "each number of words a row has a log Z of its own, so word counts have no single one; estimate it for "
-                "a number of words by isthmus.evaluation.partition.annealed(model.objective_.harmonium, generator, "
-                "total=...)"
+                "log Z depends on the number of words of a row, so word counts have no single one; estimate it for a "
+                "number of words by isthmus.evaluation.partition.annealed_importance_sampling(model.objective_.rbm, "
+                "generator, total=...)"
             )
         machine, generator = self._energy_model.to("cpu").eval(), torch.Generator().manual_seed(seed_of(random_state))
         estimate = annealed_importance_sampling(
@@ -179,7 +180,7 @@ class Contrastive(_MixinBase):
         return estimate
 
     def _score_kind(self) -> str:
-        """What `score_samples` is."""
+        """Return the kind of score that `score_samples` returns."""
         return "bound" if self._energy_model.is_normalised else "unnormalised"
 
     def _notes(self) -> list[str]:
@@ -188,30 +189,30 @@ class Contrastive(_MixinBase):
             return notes
         if self.preprocessing_.source == "text":
             notes.append(
-                "weights of words were read as rates of bits; kind rbm with likelihood='multinomial' reads counts"
+                "the weights of words are used as probabilities; kind rbm with likelihood='multinomial' uses counts"
             )
         counts = [column.name for column in self.preprocessing_.table if column.unit == "count"]
         if counts:
-            notes.append(f"no unit of an energy is of counts: {', '.join(counts)} read, and drawn, as real numbers")
+            notes.append(f"columns of counts are modelled and sampled as real numbers: {', '.join(counts)}")
         return notes
 
     def _after_training(self, rows: Rows) -> None:
         self.score_kind_ = self._score_kind()
 
     def sample(self, n: int, random_state: Any = None, *, n_steps: int = 200, mean: bool = False) -> Any:
-        """n draws, in the units of X, from chains of `n_steps` Gibbs steps.
+        """Return n samples of the model, in the units of X, from chains of `n_steps` Gibbs steps.
 
-        They go on from where learning left its persistent chains; after "cd", which has none, and score matching they
-        begin at columns drawn independently.
+        The chains continue the persistent chains of training. After "cd" and score matching, which have none, they
+        start at rows of independently sampled columns.
 
         Args:
-            n: how many.
-            random_state: seed of the draws.
-            n_steps: more make draws from one chain forget each other, and where it began.
-            mean: give the mean of the visible units given the last codes: grey values in place of black and white.
+            n: number of samples.
+            random_state: seed of the samples.
+            n_steps: Gibbs steps; with more, samples of one chain depend less on each other and on its start.
+            mean: return the mean of the visible units given the last codes: grey values in place of black and white.
 
         Raises:
-            InputError: fewer than one draw or step.
+            InputError: fewer than one sample or step.
         """
         check_is_fitted(self)
         for name, value in (("n", n), ("n_steps", n_steps)):

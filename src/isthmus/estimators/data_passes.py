@@ -1,4 +1,4 @@
-"""What is learned of rows by passing over them before and after learning, and how they are read."""
+"""Passes over the rows before and after training, blocks of rows, and the check of their ranges."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from isthmus.parts.likelihoods import Likelihood, likelihood_from
 
 
 def x_blocks(rows: Rows) -> Iterator[Float[Tensor, "block columns"]]:
-    """The rows in model space, a block at a time."""
+    """Yield the rows in model space, block by block."""
     return (batch.x for batch in blocks(rows, 1024))
 
 
 def block_for_likelihood(rows: Rows) -> Float[Tensor, "block columns"]:
-    """The block that tells "auto" all it asks: the first with a value outside [0, 1], else with one inside it."""
+    """Return a block from which "auto" infers the likelihood of all rows.
+
+    It is the first block with a value outside [0, 1], else the first with one inside (0, 1), else the first.
+    """
     grey = None
     for x in x_blocks(rows):
         if bool(((x < 0) | (x > 1)).any()):
@@ -34,15 +37,15 @@ def block_for_likelihood(rows: Rows) -> Float[Tensor, "block columns"]:
 
 
 def fit_baseline(rows: Rows, code_size: int) -> PrincipalComponents:
-    """The principal components that the model is compared with: of the same rows and of the same code size."""
+    """Fit the baseline of the model: principal components of the same rows and code size."""
     return principal_components(imputed_blocks(rows), rows.n_columns, code_size)
 
 
 def imputed_blocks(rows: Rows) -> Blocks:
-    """The rows in model space, a block at a time, with the mean of its column where an entry is missing.
+    """Return a function that yields the rows in model space, with the mean of the column at missing entries.
 
-    This is what principal components do best with: they are a yardstick, so they are not given the stand-in that
-    the encoder reads there, which may lie far from the data.
+    Principal components, the baseline, reconstruct best from the means. The placeholder that the encoder gets may lie
+    far from the data.
     """
     if rows.batch(torch.arange(1)).mask is None:
         return lambda: x_blocks(rows)
@@ -59,7 +62,7 @@ def _masked_blocks(rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def padded(batch: Batch) -> Batch:
-    """The batch filled up with rows of zeros to `BLOCK_SIZE` rows."""
+    """Return the batch, padded with rows of zeros to `BLOCK_SIZE` rows."""
     missing = BLOCK_SIZE - len(batch.x)
     if not missing:
         return batch
@@ -73,7 +76,7 @@ def padded(batch: Batch) -> Batch:
 
 
 class RangeCheckedRows:
-    """Rows that warn, once, where one is read whose values can only be in another unit than those learned from.
+    """Rows that warn once if values of a row are far outside the range of the likelihood, as in another unit.
 
     Rows are on the CPU, whatever the device of the model: they are checked with a likelihood of their own there.
 

@@ -82,7 +82,7 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
     kind: ClassVar[str] = "dbm"
     overcomplete: ClassVar[bool] = True
 
-    # -- the recipe ---------------------------------------------------------------------------------
+    # -- construction -------------------------------------------------------------------------------
 
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> DBMObjective:
         if self.method != "pcd":
@@ -119,13 +119,13 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
 
     def _after_training(self, rows: Rows) -> None:
         objective = cast(DBMObjective, self.objective_)
-        if not objective.is_joined:  # somebody pressed Ctrl-C while its layers learned one by one
+        if not objective.is_joined:  # Ctrl-C came while the layers were trained one by one
             objective.prepare(rows)
         if not objective.is_normalised:
             objective.finish(rows)
         super()._after_training(rows)
 
-    # -- the density, the codes of every layer, and what it becomes -------------------------------------
+    # -- density, codes of every layer, classifier ---------------------------------------------------
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
         """Return a lower bound on log p(x) of each row, nats, in model space; without log Z if that is not known.
@@ -138,7 +138,7 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
     def marginals(self, X: Any) -> list[Float[np.ndarray, "n units"]]:
         """Return the mean-field activation probabilities of every hidden layer, lowest first, (n, units) each.
 
-        The last are the codes, except for the `encoder_` of a classifier, whose encoder was fine-tuned apart.
+        The last are the codes, except for the `encoder_` of a classifier, whose encoder was fine-tuned separately.
         """
         rows, objective = self._rows(X), cast(DBMObjective, self.objective_)
         blocks = [[mu[:n].cpu().numpy() for mu in objective.marginals(batch)] for batch, n in self._padded(rows)]

@@ -83,7 +83,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
     kind: ClassVar[str] = "dbn"
     overcomplete: ClassVar[bool] = True
 
-    # -- the recipe ---------------------------------------------------------------------------------
+    # -- construction -------------------------------------------------------------------------------
 
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> DBNObjective:
         given = shape.resolved("hidden_sizes", self.hidden_sizes)
@@ -126,12 +126,12 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
     def _after_training(self, rows: Rows) -> None:
         network = cast(DBNObjective, self.objective_)
         if not network.is_unfolded:
-            network.copy_rbm_weights()  # it was not fine-tuned, or somebody pressed Ctrl-C before
+            network.copy_rbm_weights()  # there was no fine-tuning, or Ctrl-C came before it
         if not network.is_normalised:
             network.finish(rows)
         super()._after_training(rows)
 
-    # -- the density, and what it becomes -------------------------------------------------------------
+    # -- density, autoencoder, classifier ------------------------------------------------------------
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
         """Return a lower bound on log p(x) of each row, nats, in model space; without log Z if that is not known.

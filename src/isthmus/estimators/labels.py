@@ -36,7 +36,7 @@ class ClassLabels:
         Args:
             y: labels as the user has them, (n,).
             classes: the classes that may occur; None takes those of y.
-            unlabeled: the label of rows without one; None is no such label.
+            unlabeled: the label of rows without one; None if there is no such label.
 
         Raises:
             InputError: labels that are not classes, a missing one, or a class that is not among `classes`.

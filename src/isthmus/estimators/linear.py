@@ -139,7 +139,7 @@ class SubspaceDensity(nn.Module):
     def _expected_moments(
         self, x: Float[Tensor, "block columns"], mask: Float[Tensor, "block columns"]
     ) -> tuple[Tensor, ...]:
-        """The expectation step: sums over rows, given their observed entries and about the present mean.
+        """Compute the expectation step: sums over rows, given their observed entries, about the current mean.
 
         Returns:
             The sums of E[x - m], of E[U'(x - m)(x - m)'U], of E||(I - UU')(x - m)||^2, and of log p(x_o).
@@ -179,7 +179,7 @@ class SubspaceDensity(nn.Module):
     def log_prob(
         self, x: Float[Tensor, "batch columns"], mask: Float[Tensor, "batch columns"] | None = None
     ) -> Float[Tensor, " batch"]:
-        """log p(x_o) by row, nats, of the entries o where the mask is not 0; 0 for a row without any."""
+        """Return log p(x_o) of each row, nats, for the entries o with a non-zero mask; 0 for a row without any."""
         if mask is None:
             return self._log_prob_of_complete(x)
         log_p = torch.zeros(len(x), dtype=torch.float64)
@@ -200,7 +200,7 @@ class SubspaceDensity(nn.Module):
         return -0.5 * (n_columns * math.log(2 * math.pi) + log_det + inside + outside)
 
     def sample(self, n: int, generator: torch.Generator) -> Float[Tensor, "n columns"]:
-        """n draws of x."""
+        """Return n samples of x."""
         n_columns, k = self.basis.shape
         inside = torch.randn(n, k, generator=generator, dtype=torch.float64) * self.variances.sqrt()
         noise = torch.randn(n, n_columns, generator=generator, dtype=torch.float64) * self.noise.sqrt()
@@ -232,14 +232,14 @@ def _added(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tenso
 
 
 def _has_missing_entries(rows: Rows) -> bool:
-    """Whether any entry of any row is missing; rows without a mask are not read."""
+    """Return whether any entry of any row is missing; rows without a mask are not read."""
     if rows.batch(torch.arange(1)).mask is None:
         return False
     return any(batch.mask is not None and bool((batch.mask == 0).any()) for batch in blocks(rows, ROWS_AT_ONCE))
 
 
 def _with_mask(batch: Batch) -> tuple[Float[Tensor, "batch columns"], Float[Tensor, "batch columns"]]:
-    """The rows and which entries were observed (1 or 0), in float64."""
+    """Return the rows and the mask of observed entries (1 or 0), in float64."""
     x = batch.x.double()
     return x, torch.ones_like(x) if batch.mask is None else (batch.mask != 0).double()
 
@@ -255,7 +255,7 @@ class LinearReconstruction(Reconstruction):
 
 
 def _is_gaussian(estimator: Any) -> bool:
-    """Only a Gaussian likelihood makes the linear autoencoder a density of x."""
+    """Return whether the likelihood is Gaussian, so that the linear autoencoder defines a density of x."""
     return estimator.likelihood in ("auto", "gaussian") and getattr(estimator, "likelihood_", _GAUSSIAN) == _GAUSSIAN
 
 
@@ -264,24 +264,24 @@ _GAUSSIAN = {"name": "gaussian"}
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class LinearAutoencoder(BaseAutoencoder):
-    r"""The linear autoencoder: it learns the subspace of the principal components.
+    r"""Linear autoencoder: trained to span the subspace of the principal components.
 
         h = W x + b,   r = V h + c,   J = E_x [ 1/2 ||x - r||^2 ]
 
     With a Gaussian likelihood every minimum is global and V spans the first `code_size` principal
-    components, but its columns are neither orthogonal nor ordered. With the subspace comes an exact density,
-    that of probabilistic PCA: `score_samples` and `sample` are there for the Gaussian likelihood only.
+    components, but its columns are neither orthogonal nor ordered. The subspace defines an exact density,
+    that of probabilistic PCA: `score_samples` and `sample` exist for the Gaussian likelihood only.
     With `missing="mask"` the density is fitted to the observed entries by the EM algorithm.
 
-    The arguments are those of every kind: see `BaseAutoencoder`. Another `likelihood` makes it a generalised
-    principal component analysis ("bernoulli": logistic PCA).
+    The arguments are those of `BaseAutoencoder`. Another `likelihood` makes it a generalised principal component
+    analysis ("bernoulli": logistic PCA).
 
     Attributes:
-        score_kind_: "exact": `score_samples` is the log density of probabilistic PCA; of a row with missing entries,
-            the log density of its observed entries.
+        score_kind_: "exact": `score_samples` returns the log density of probabilistic PCA; for a row with missing
+            entries, the log density of its observed entries.
 
     Raises:
-        InputError: at `fit`, for arguments or rows that cannot be used, in one line.
+        InputError: at `fit`, for invalid arguments or rows.
 
     Source: Goodfellow, Bengio & Courville, Deep Learning, section 14.1; Baldi & Hornik, Neural networks and
     principal component analysis (1989); Tipping & Bishop, Probabilistic principal component analysis (1999).
@@ -311,7 +311,7 @@ class LinearAutoencoder(BaseAutoencoder):
 
     @property
     def _density(self) -> SubspaceDensity:
-        """Where rows and draws are; reading may have left the whole elsewhere."""
+        """The density on the CPU, where the rows and samples are; inference may have moved it to another device."""
         return self._pair.density.to("cpu")
 
     def _after_training(self, rows: Rows) -> None:
@@ -321,19 +321,19 @@ class LinearAutoencoder(BaseAutoencoder):
 
     @available_if(_is_gaussian)
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
-        """log p(x) of each row under probabilistic PCA on the learned subspace, nats, in model space.
+        """Return log p(x) of each row under probabilistic PCA on the trained subspace, nats, in model space.
 
-        Of a row with missing entries it is the marginal log density of its observed entries: 0 without any.
+        For a row with missing entries it is the marginal log density of its observed entries: 0 without any.
         """
         rows = self._rows(X)
         return np.concatenate([self._density.log_prob(b.x, b.mask).numpy() for b in blocks(rows, BLOCK_SIZE)])
 
     @available_if(_is_gaussian)
     def sample(self, n: int, random_state: Any = None) -> Any:
-        """n draws from that density, in the units of X.
+        """Return n samples of that density, in the units of X.
 
         Raises:
-            InputError: fewer than one draw.
+            InputError: fewer than one sample.
         """
         check_count("n", n)
         generator = torch.Generator().manual_seed(seed_of(random_state))

@@ -1,4 +1,4 @@
-"""Model files: what every fitted estimator packs into one, and `load`, which finds the class that a file names.
+"""Model files: their content, and `load`, which finds the class that a file names.
 
 Classes are registered by `isthmus.estimators.registry`; this module imports none of them.
 """

@@ -1,4 +1,4 @@
-"""The maps of a recipe: encoder and decoder as the user asked for them, for every kind that composes its parts."""
+"""Construction of encoders and decoders from the arguments of an estimator."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from isthmus.parts.likelihoods import Likelihood
 from isthmus.parts.networks import MLP, ConvolutionalDecoder, ConvolutionalEncoder, TiedMLP
 
 SINGLE_LAYER_INIT_SCALE = {"sigmoid": 0.5}
-"""Of the spread that carries signals through many layers of an activation, what a layer that learns alone begins with.
+"""Scale of the initial weights of a layer that is trained alone, relative to those of a layer among many.
 
-With all of it sigmoid units are settled before they have learned: with half, the contractive code of MNIST
-reconstructs better, and its features tell digits apart better (`python -m experiments contraction` and `few-labels`).
+At full scale sigmoid units saturate before training. At half, the contractive code of MNIST reconstructs better, and
+its features separate digits better (`python -m experiments contraction` and `few-labels`).
 """
 
 
@@ -43,25 +43,25 @@ def perceptrons(
     single_layer: bool = True,
     **options: Any,
 ) -> EncoderDecoder:
-    """An MLP and its mirror, or the MLP's own weights transposed.
+    """Return an MLP and its mirror, or with `tied` an MLP and its transpose.
 
     The weights of a single layer are initialised for its own activation, for sigmoids scaled by
     `SINGLE_LAYER_INIT_SCALE`: with the weights of linear units all sigmoids start near a half, and the first epochs
     are spent on separating them.
 
     Args:
-        n_inputs: what the encoder is given; twice the columns where it is told which entries it may look at.
-        hidden_sizes: of the encoder, outermost first.
+        n_inputs: inputs of the encoder; twice the columns if the mask of observed entries is an input, too.
+        hidden_sizes: units of the encoder's hidden layers, outermost first.
         code_size: units of the code.
-        likelihood: whose parameters the decoder gives.
-        tied: whether the decoder shares the encoder's weights.
-        code_activation: what follows the last map; a name that has no scheme of its own is as "linear".
-        single_layer: whether a single layer learns by itself, and not as one of many at once.
-        options: activation, normalization, dropout and generator, as `MLP` takes them.
+        likelihood: the likelihood whose parameters the decoder returns.
+        tied: the decoder uses the encoder's transposed weights.
+        code_activation: activation of the code; one without its own initialisation scheme is initialised as "linear".
+        single_layer: a single layer is trained alone, not together with others.
+        options: activation, normalization, dropout and generator of `MLP`.
 
     Raises:
-        InputError: tied weights under a likelihood that wants more than one number a column, or where the mask is an
-            input too.
+        InputError: tied weights with a likelihood that has more than one parameter per column, or with the mask as an
+            input.
     """
     scheme = code_activation if not hidden_sizes and code_activation in INIT_SCHEMES else "linear"
     encoder = MLP((n_inputs, *hidden_sizes, code_size), output_activation=scheme, **options)
@@ -83,24 +83,24 @@ def convolutions(
     dense_sizes: Any,
     **options: Any,
 ) -> EncoderDecoder:
-    """A convolutional encoder and its mirror.
+    """Return a convolutional encoder and its mirror.
 
     Args:
         image_shape: (channels, height, width).
         code_size: units of the code.
-        likelihood: whose parameters the decoder gives.
-        hidden_sizes: maps of each convolution, None chooses.
-        dense_sizes: units of the dense layers after them, None chooses.
+        likelihood: the likelihood whose parameters the decoder returns.
+        hidden_sizes: channels of each convolution; None chooses.
+        dense_sizes: units of the dense layers after the convolutions; None chooses.
         options: activation, kernel_size, normalization, dropout and generator.
 
     Raises:
-        InputError: a likelihood with parameters of the whole row.
+        InputError: a likelihood that has parameters of the whole row.
     """
     channels, dense = resolve_sizes(image_shape, code_size, hidden_sizes, dense_sizes)
     per_pixel, rest = divmod(likelihood.n_parameters, likelihood.n_columns)
     if rest:
         raise InputError(
-            f"likelihood={likelihood.name!r} has parameters of the whole row, which convolutions do not make; "
+            f"likelihood={likelihood.name!r} has parameters of the whole row, which convolutions do not return; "
             "use perceptrons (kind 'deep', or network='mlp') with it, or likelihood='gaussian' here"
         )
     options |= {"channels": channels, "dense_sizes": dense}
@@ -110,16 +110,15 @@ def convolutions(
 
 
 def check_tied_output(likelihood: Likelihood, n_inputs: int) -> None:
-    """A transposed encoder gives one parameter for each input, no more and no less."""
+    """Refuse a likelihood that has not exactly one parameter for each input of the encoder."""
     if n_inputs != likelihood.n_columns:
         raise InputError(
             f"tied=True gives an output for each of the encoder's {n_inputs} inputs, which are the "
-            f"{likelihood.n_columns} columns and the mask that it is told beside them (corruption='missing'); give "
-            "tied=False"
+            f"{likelihood.n_columns} columns and their mask (corruption='missing'); give tied=False"
         )
     if likelihood.n_parameters != n_inputs:
         raise InputError(
-            f"tied=True gives {n_inputs} outputs, one for each input of the encoder, and likelihood "
-            f"{likelihood.name!r} wants {likelihood.n_parameters} for {likelihood.n_columns} columns; "
+            f"tied=True gives {n_inputs} outputs, one for each input of the encoder, but likelihood "
+            f"{likelihood.name!r} needs {likelihood.n_parameters} for {likelihood.n_columns} columns; "
             "use tied=False, or likelihood='gaussian'"
         )

@@ -28,45 +28,46 @@ SCORE_MATCHING_METHODS = ("score", "denoising-score")
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
-    r"""The restricted Boltzmann machine: an energy over rows and codes, learned by comparing rows with its own dreams.
+    r"""Restricted Boltzmann machine: an energy of rows and codes, trained on the difference of rows and samples.
 
         E(v, h) = -b' v - c' h - h' W v,   p(v) = sum_h exp(-E(v, h)) / Z,   h = E[h | v] = sigma(c + W v)
         dJ = E_data[ dF(v) ] - E_model[ dF(v) ],   F(v) = -log sum_h exp(-E(v, h))
 
-    Given one layer, the units of the other are independent: the code of a row is one product away, and so is a row
-    from a code, which makes it the ancestor of the tied autoencoder. What it learns is a density, though: the first
-    term lowers the energy of the rows, the second raises it wherever chains of the machine itself (Gibbs sampling)
-    like to be. Chains that persist ("pcd") follow the model and learn the better density; chains that start at the rows
-    ("cd") are taken back to them each step, learn features fast and leave probability where no row ever was.
+    Given one layer, the units of the other are independent, so encoder and decoder are one affine map each, with tied
+    weights as in an autoencoder. The model is a density. The first term of the gradient lowers the free energy of the
+    rows, the second raises it at samples of the model (Gibbs sampling). Persistent chains ("pcd") follow the model's
+    distribution and lead to the better density. Chains that start at the rows ("cd") train features fast, but leave
+    probability far from the rows.
 
-    `likelihood` chooses the visible units: "bernoulli" (also for grey values, taken as rates), "gaussian" (unit
+    `likelihood` chooses the visible units: "bernoulli" (also for grey values, used as probabilities), "gaussian" (unit
     variance; standardise), "gaussian-learned", "gaussian-per-column", "categorical" (softmax), "multinomial"
-    (replicated softmax, for word counts), "mixed" (a table); "auto" looks at the data.
+    (replicated softmax, for word counts), "mixed" (a table); "auto" infers it from the data.
 
     Args:
-        hidden_units: "bernoulli", "gaussian" (a linear code), or "rectified" (noisy rectified linear: what is
-            drawn of them only approximates what the energy says, and so do `sample` and the chains).
-        lateral: hidden units speak to each other too, and settle by mean field (the semi-restricted machine).
-        sparsity_weight: of KL(target_rate || mean rate of each hidden unit); 0 asks for nothing.
-        target_rate: how often a unit shall be on.
-        method: besides "pcd" and "cd" also "score" (score matching) and "denoising-score", for Gaussian visible units:
-            they need no chains.
-        noise_scale: the standard deviation of the noise of "denoising-score", in model space.
+        hidden_units: "bernoulli", "gaussian" (a linear code), or "rectified" (noisy rectified linear: their samples,
+            and so `sample` and the chains, only approximate the distribution of the energy).
+        lateral: connect the hidden units with each other; mean field computes the code (semi-restricted Boltzmann
+            machine).
+        sparsity_weight: weight of KL(target_rate || mean rate of each hidden unit); 0 is off.
+        target_rate: target of the mean activation of a hidden unit.
+        method: "pcd", "cd", or for Gaussian visible units "score" (score matching) or "denoising-score", which need no
+            chains.
+        noise_scale: standard deviation of the noise of "denoising-score", in model space.
 
-    The other arguments are those of `Contrastive` (method, n_steps, n_chains, centred, optimizer, momentum) and of
-    every kind: see there and `BaseAutoencoder`.
+    The other arguments are those of `Contrastive` (n_steps, n_chains, centred, optimizer, momentum) and of
+    `BaseAutoencoder`.
 
     Attributes:
-        score_kind_: "exact" where one side has at most 20 binary units and Z was summed ("bound" with lateral
-            weights); "estimate" after `estimate_log_partition`; else "unnormalised": minus the free energy.
-            `missing="mask"`: `score_samples` is the log density of the observed entries of a row. The missing ones are
-            summed out, and the score is "exact", where at most 20 units of the code, or of the columns, are binary.
-            Elsewhere rows with missing entries have a lower bound, and the score of all rows is called a "bound" in
+        score_kind_: "exact" if one layer has at most 20 binary units, so that Z is enumerated ("bound" with lateral
+            weights); "estimate" after `estimate_log_partition`; else "unnormalised": minus the free energy. With
+            `missing="mask"`, `score_samples` returns the log density of the observed entries of a row. If the code or
+            the columns are at most 20 binary units, the missing entries are summed out, and the score is "exact".
+            Otherwise rows with missing entries get a lower bound, and the score of all rows is called a "bound" in
             place of an "estimate".
-        log_partition_: log Z, where it is known.
+        log_partition_: log Z, if it is known.
 
     Raises:
-        InputError: at `fit`, for arguments or rows that cannot be used, in one line.
+        InputError: at `fit`, for invalid arguments or rows.
 
     Source: Goodfellow, Bengio & Courville, Deep Learning, sections 14.5.1, 18.2 and 20.2; Hinton, Training products of
     experts by minimizing contrastive divergence (2002); Tieleman (2008); Salakhutdinov & Murray, On the quantitative
@@ -93,7 +94,7 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
     kind: ClassVar[str] = "rbm"
     overcomplete: ClassVar[bool] = True
 
-    # -- the recipe ---------------------------------------------------------------------------------
+    # -- construction -------------------------------------------------------------------------------
 
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> ContrastiveDivergence:
         rbm = self._rbm(likelihood_from(shape.likelihood, shape.n_columns), shape.code_size, generator)
@@ -112,7 +113,7 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
         return ContrastiveDivergence(rbm, penalties=penalties, **self._contrast_options())
 
     def _rbm(self, likelihood: Likelihood, n_hidden: int, generator: torch.Generator) -> RBMEnergy:
-        """The energy."""
+        """Build the energy."""
         if not self.lateral:
             return RBMEnergy(likelihood, n_hidden, hidden=self.hidden_units, generator=generator)
         if self.hidden_units != "bernoulli" or self.method in SCORE_MATCHING_METHODS:
@@ -138,9 +139,9 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
         return "exact" if rbm.is_enumerable else "estimate"
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
-        """log p(v) by row, nats, in model space; minus the free energy where log Z is not known (`score_kind_`).
+        """Return log p(v) of each row, nats, in model space; minus the free energy if log Z is not known.
 
-        Of a row with missing entries it is the log density of the observed entries, or a lower bound on it: see
+        For a row with missing entries it is the log density of the observed entries, or a lower bound on it; see
         `score_kind_`. Summing the missing entries out takes up to 2^20 states.
         """
         rows = self._rows(X)

@@ -1,4 +1,4 @@
-"""Records: the shape of the data that a recipe gets, and the output of a fitted model."""
+"""Records: the shape of the data, and the output of a fitted model."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ModelOutput:
 
 @dataclass(frozen=True)
 class Shape:
-    """The properties of the data that a recipe needs.
+    """The properties of the data from which a kind builds its parts.
 
     Attributes:
         n_columns: the width of model space.

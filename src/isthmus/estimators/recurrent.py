@@ -26,7 +26,7 @@ class DeepRecurrentAutoencoder(StackedAutoencoder):
     The layers are trained one after the other, as those of `StackedAutoencoder`. Then the weights are halved, since
     each intermediate layer gets two inputs, and the whole is trained through the unrolled sweeps to undo a corruption.
     It has the parameters of a feed-forward stack of the same sizes: the recurrence adds depth without parameters. The
-    code is the top layer after the last sweep, and `reconstruct` decodes it. It is the deterministic relative of the
+    code is the top layer after the last sweep, and `reconstruct` decodes it. It is the deterministic counterpart of the
     mean field of a deep Boltzmann machine.
 
     Args:

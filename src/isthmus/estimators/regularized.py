@@ -1,4 +1,4 @@
-"""The arguments of the regularised kinds, which keep a capable encoder from copying, and their recipe.
+"""The arguments of the regularised kinds, which keep a capable encoder from copying, and their construction.
 
 A sparse, a denoising and a contractive autoencoder are the same parts with other defaults, so a sparse denoising
 convolutional autoencoder is three arguments and not a class.

@@ -41,63 +41,66 @@ LAYERS: dict[str, dict[str, Any]] = {
     "contractive": {"contraction_weight": 0.1},
     "rbm": {},
 }
-"""The kinds of layer: what each wants where the argument of that name was left at nothing."""
+"""The kinds of layer, each with its default of an argument that is None or 0."""
 
 TRAININGS = ("greedy", "together", "joint", "supervised")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class StackedAutoencoder(Regularization, BaseAutoencoder):
-    r"""A deep autoencoder of layers that learn one after the other, each on the codes of the one below.
+    r"""Stacked autoencoder: layers trained one after the other, each on the codes of the layer below.
 
         layer k:      J_k = E[ -log p_k(h_(k-1) | h_k) ] + Omega_k,   h_k = s(W_k h~_(k-1) + b_k),   h_0 = x
         fine-tuning:  J = E[ -log p_1(x | g_1(... g_L(h_L))) ]
 
-    Each layer has an easy task, and its gradient does not come through others; what the stack of them has found is
-    where the whole then begins (unrolled: the encoders upwards, the decoders back down). A layer may be any
-    autoencoder of one layer: ordinary, denoising, sparse, contractive, or several of these at once. Instead the layers
-    can learn as one, each with its own regularisation (`training="joint"`), or each as the hidden layer of a
-    classifier that is thrown away after (`training="supervised"`, which needs the labels `y` in `fit`), or each by
-    its own criterion on what those below give while they still learn (`training="together"`).
+    Each layer is a shallow problem, whose gradient does not pass through other layers. The trained layers are then
+    unrolled (the encoders upwards, the decoders downwards) and fine-tuned together. A layer is any autoencoder of one
+    layer: ordinary, denoising, sparse, contractive, or several of these at once. Alternatives to this greedy training:
+    all layers at once, as one network with the regularisation of each layer (`training="joint"`); each layer as the
+    hidden layer of a classifier, whose output layer is then discarded (`training="supervised"`, which needs the labels
+    `y` in `fit`); all layers at the same time, each by its own criterion on the current codes of the layer below
+    (`training="together"`).
 
-    A layer may also be a restricted Boltzmann machine (`layers="rbm"`), learned by contrast on the rates of the one
-    below: the recipe of 2006. The machines are unrolled into two ways that begin at the same weights and are
-    fine-tuned apart. `code_activation="linear"` gives the top machine a linear code, as the paper has it.
+    A layer may also be a restricted Boltzmann machine (`layers="rbm"`), trained by contrastive divergence on the
+    activation probabilities of the layer below, as in 2006. The RBMs are unrolled into an encoder and a decoder, which
+    are initialised to the same weights and fine-tuned separately. `code_activation="linear"` gives the top RBM a linear
+    code, as in the paper.
 
-    Sigmoid codes are reconstructed under the cross-entropy, others under the squared error, by units of their range.
-    The codes of a layer are computed once and kept, up to 256 MiB in memory and else in a file that goes by itself,
-    those of two layers at most at a time.
+    Sigmoid codes are reconstructed under the cross-entropy, others under the squared error, by output units of their
+    range. The codes of a layer are computed once: up to 256 MiB in memory, more in a temporary file. At most those of
+    two layers are stored at a time.
 
     Args:
-        layers: "ordinary", "denoising" (masking), "sparse" (L1) or "contractive" (weight 0.1): what the arguments of
-            `Regularization` are where they are left at nothing. They hold for every layer, and can be combined. Or
-            "rbm", machines, which have none of them; `likelihood` then chooses the visible units of the lowest.
-        training: "greedy", "together", "joint" or "supervised"; machines learn by one of the first two.
-        hidden_sizes: units of each layer but the last, lowest first, whose `code_size` is of its own; None takes two
-            after the width of the data.
-        activation: of the units of each layer but the last: "sigmoid", "tanh", "relu", "softplus" or "linear"; None
-            takes what suits the sparsity, "sigmoid" without one.
-        code_activation: of the last layer's units; None likewise. Of machines "sigmoid", "linear" or "softplus".
-        tied: each layer's decoder uses its encoder's transposed weights; None does so wherever the likelihood has one
-            number a column.
-        pretraining_epochs: passes over the rows for each layer (or for all, in joint training); None is `max_epochs`,
-            0 leaves out the first stage.
-        pretraining_learning_rate: None is `learning_rate`. Of machines it is that of plain steps between binary units,
-            None .1; where units are real a machine takes a twentieth of it.
-        fine_tuning_epochs: passes of the unrolled whole without regularisation afterwards; 0 has none, None is
-            `max_epochs` after layers learned greedily or together, and none otherwise.
+        layers: "ordinary", "denoising" (masking), "sparse" (L1) or "contractive" (weight 0.1) set the defaults of the
+            arguments of `Regularization`, which apply to every layer and can be combined. "rbm" uses none of them; its
+            `likelihood` chooses the visible units of the lowest RBM.
+        training: "greedy", "together", "joint" or "supervised"; for RBMs one of the first two.
+        hidden_sizes: units of each layer but the last, lowest first (`code_size` is the last); None takes two layers
+            by the width of the data.
+        activation: activation of each layer but the last: "sigmoid", "tanh", "relu", "softplus" or "linear"; None
+            takes the one of the sparsity, "sigmoid" without one.
+        code_activation: activation of the last layer; None as for `activation`. For RBMs "sigmoid", "linear" or
+            "softplus".
+        tied: each layer's decoder uses its encoder's transposed weights; None does so if the likelihood has one
+            parameter per column.
+        pretraining_epochs: epochs of each layer (in joint training of all layers); None is `max_epochs`, 0 skips the
+            first stage.
+        pretraining_learning_rate: None is `learning_rate`. For RBMs it is the rate of SGD with binary units, None is
+            .1; RBMs with real units take a twentieth of it.
+        fine_tuning_epochs: epochs of the unrolled network, without regularisation; 0 skips them. None is `max_epochs`
+            after "greedy" and "together", 0 after the others.
         fine_tuning_learning_rate: None is `learning_rate`.
-        reconstruction_weight: of a layer's reconstruction beside the labels, in supervised training; what
-            regularises the layer does so whether it counts or not.
-        method, n_steps, n_chains: of machines: "cd" (contrastive divergence) or "pcd" (persistent chains), Gibbs steps
-            between two steps of learning, and persistent chains.
+        reconstruction_weight: weight of a layer's reconstruction in supervised training, added to the loss of the
+            labels. The regularisation of the layer applies for any weight.
+        method, n_steps, n_chains: for RBMs: "cd" (contrastive divergence) or "pcd" (persistent chains), Gibbs steps per
+            training step, and number of persistent chains.
 
-    The other arguments are those of `Regularization` and of every kind: see there and `BaseAutoencoder`. Time and
-    patience are the same in every phase, and the records of the phases before the last are `history_["pretraining"]`;
-    machines learn all their epochs, in fp32, by steps with momentum and a weight decay of 2e-4.
+    The other arguments are those of `Regularization` and `BaseAutoencoder`. Time limit and patience are those of each
+    phase, and `history_["pretraining"]` has the records of the phases before the last. RBMs are trained for all epochs,
+    in fp32, with momentum and a weight decay of 2e-4.
 
     Raises:
-        InputError: at `fit`, for arguments, rows or labels that cannot be used, in one line.
+        InputError: at `fit`, for invalid arguments, rows or labels.
 
     Source: Bengio, Lamblin, Popovici & Larochelle, Greedy layer-wise training of deep networks (2007); Vincent et al.,
     Stacked denoising autoencoders (2010); Hinton & Salakhutdinov, Reducing the dimensionality of data with neural
@@ -115,7 +118,7 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
     """
 
     _fine_tuned_after: ClassVar[tuple[str, ...]] = ("greedy", "together")
-    """What training fine-tunes after, where nothing is said."""
+    """Values of `training` after which the network is fine-tuned by default."""
 
     layers: str = "ordinary"
     training: str = "greedy"
@@ -134,7 +137,7 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
 
     kind: ClassVar[str] = "stacked"
 
-    # -- the recipe ---------------------------------------------------------------------------------
+    # -- construction -------------------------------------------------------------------------------
 
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> Stack:
         wanted = self._with_layer_defaults()
@@ -156,7 +159,7 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         return Stack(layers)
 
     def _with_layer_defaults(self) -> StackedAutoencoder:
-        """Itself, with what the kind of layer wants where nothing was said."""
+        """Return a copy with the defaults of the kind of layer."""
         self._check()
         filled = copy.copy(self)
         for name, value in LAYERS[self.layers].items():
@@ -166,7 +169,7 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
     def _build_layer(
         self, n_inputs: int, n_units: int, likelihood: Likelihood, activation: str | None, generator: torch.Generator
     ) -> Reconstruction:
-        """An autoencoder of one layer, drawn for its activation, with all that the arguments want of its code."""
+        """Build an autoencoder of one layer, initialised for its activation, with the regularisation of its code."""
         tied = likelihood.n_parameters == n_inputs if self.tied is None else self.tied
         pair = perceptrons(
             n_inputs, (), n_units, likelihood, tied=tied, code_activation=self._init_activation(activation),
@@ -176,7 +179,7 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         return self._build_reconstruction(pair, likelihood, shape, self._corruption(shape), activation)
 
     def _check(self) -> None:
-        """Refuse what a stack has no use for."""
+        """Refuse arguments that a stack does not use."""
         check_choice("layers", self.layers, tuple(LAYERS))
         check_choice("training", self.training, TRAININGS)
         check_choice("method", self.method, METHODS)
@@ -188,40 +191,40 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         self._check_unused_arguments()
         if self.corruption in ("groups", "missing"):
             raise InputError(
-                f"corruption={self.corruption!r} has no meaning for the codes that the upper layers are given; take "
+                f"corruption={self.corruption!r} has no meaning for codes, the input of the upper layers; take "
                 "'masking', 'salt-and-pepper' or 'gaussian' in a stack"
             )
         if self.corruption_groups is not None:
             raise InputError("corruption_groups name columns, which the codes of upper layers are not; leave them out")
         if self.pretraining_epochs == 0 and self._fine_tuning_epochs(1) == 0:
-            raise InputError("pretraining_epochs=0 without fine-tuning learns nothing; give epochs to one of the two")
+            raise InputError("pretraining_epochs=0 without fine-tuning trains nothing; give epochs to one of the two")
 
     def _check_unused_arguments(self) -> None:
-        """Refuse arguments of machines where there are none, and a weight beside labels where none are learned from."""
-        idle = [] if self.layers == "rbm" else [(name, "machines (layers='rbm')") for name in rbm_layers.RBM_ARGUMENTS]
+        """Refuse arguments of RBMs without RBM layers, and `reconstruction_weight` without supervised training."""
+        idle = [] if self.layers == "rbm" else [(name, "RBMs (layers='rbm')") for name in rbm_layers.RBM_ARGUMENTS]
         if self.training != "supervised":
-            idle.append(("reconstruction_weight", "layers that learn from labels (training='supervised')"))
+            idle.append(("reconstruction_weight", "supervised training (training='supervised')"))
         for name, of in idle:
             value = getattr(self, name)
             if value != getattr(type(self), name):
-                raise InputError(f"{name}={value!r} is of {of}, which there are none of here; leave it out")
+                raise InputError(f"{name}={value!r} applies only to {of}; leave it out")
 
-    # -- learning -----------------------------------------------------------------------------------
+    # -- training -----------------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any = None, *, validation: Any = None, **checkpoint_options: Any) -> StackedAutoencoder:
-        """Learn the layers on `X`, and then the whole.
+        """Train the layers on `X`, then the whole network.
 
         Args:
-            X: rows, as every kind takes them.
-            y: the class of each row, for `training="supervised"` alone.
-            validation: rows that are held out instead of a share of `X`; (rows, classes) in supervised training.
+            X: rows, as in `BaseAutoencoder.fit`.
+            y: the class of each row, only for `training="supervised"`.
+            validation: validation rows in place of a fraction of `X`; (rows, classes) in supervised training.
             checkpoint_options: checkpoint, checkpoint_every and resume: see `BaseAutoencoder.fit`.
 
         Returns:
             The estimator itself.
 
         Raises:
-            InputError: rows, labels or arguments that cannot be used, in one line.
+            InputError: invalid rows, labels or arguments, in one line.
         """
         self._check()
         super().fit(X, y, validation=validation, **checkpoint_options)
@@ -229,7 +232,7 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
 
     @property
     def uses_labels(self) -> bool:
-        """Whether `fit` uses `y`: in supervised training."""
+        """True if `fit` uses `y`, that is, in supervised training."""
         return self.training == "supervised"
 
     def _encoded_labels(self, y: Any, n_rows: int) -> ClassLabels | None:
@@ -240,7 +243,7 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         return encoded
 
     def _class_labels(self, y: Any, n_rows: int, classes: np.ndarray | None = None) -> ClassLabels:
-        """Encode the labels of a user, of which every row must have one."""
+        """Encode the labels of a user; every row must have one."""
         y = validate_labels(self, y, n_rows)
         refuse_missing(y)
         return ClassLabels.from_values(y, classes)
@@ -285,12 +288,12 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         if last.max_epochs:
             initialize = not phases or isinstance(
                 stack, UnrolledAutoencoder
-            )  # which begins by taking over what its machines learned
+            )  # which first copies the weights of its RBMs
             phases.append(Phase("fine-tuning", stack, last, below.view(0), initialize=initialize))
         return phases
 
     def _together_phase(self, training_config: TrainingConfig) -> Phase:
-        """The phase in which every layer learns on what those below give at the time."""
+        """Return the phase in which every layer is trained on the current codes of the layer below."""
         assert isinstance(self.objective_, Stack)
         layers = self.objective_.layers
         if self.layers != "rbm":
@@ -303,13 +306,13 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         )
 
     def _layer_config(self, layer: Reconstruction, training_config: TrainingConfig) -> TrainingConfig:
-        """The settings of the first stage as a layer takes them."""
+        """Return the training configuration of a layer in the first stage."""
         if not isinstance(layer, ContrastiveDivergence):
             return training_config
         return rbm_layers.layer_training_config(layer, training_config, self.pretraining_learning_rate)
 
     def _fine_tuning_epochs(self, default_epochs: int) -> int:
-        """How many, where `default_epochs` are the passes of a phase."""
+        """Return the number of fine-tuning epochs; `default_epochs` if it is not given and training fine-tunes."""
         if self.fine_tuning_epochs is None:
             return default_epochs if self.training in self._fine_tuned_after else 0
         return self.fine_tuning_epochs
@@ -320,34 +323,34 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         return name if getattr(self, name) is not None else "max_epochs"
 
     def _layer_objective(self, layer: Reconstruction, n_units: int, generator: torch.Generator) -> Objective:
-        """What a layer minimises."""
+        """Return the objective of a layer."""
         if self.training == "greedy":
             return layer
         head, loss = MLP((n_units, self._n_classes), generator=generator), cast(Loss, CrossEntropy())
         return SupervisedLayer(layer, head, loss, reconstruction_weight=self.reconstruction_weight)
 
     def _choose_likelihood(self, rows: Rows, validation_rows: Rows | None) -> dict[str, Any]:
-        """As of every kind; machines have the nearest visible unit that there is."""
+        """Return the likelihood; RBMs replace that of "auto" by the nearest visible units."""
         config = super()._choose_likelihood(rows, validation_rows)
         return nearest_visible_units(config) if self.layers == "rbm" and self.likelihood == "auto" else config
 
     def _after_training(self, rows: Rows) -> None:
         super()._after_training(rows)
         if isinstance(self.objective_, UnrolledAutoencoder) and not self.objective_.is_unrolled:
-            self.objective_.unroll()  # it was not fine-tuned, or somebody pressed Ctrl-C before
+            self.objective_.unroll()  # there was no fine-tuning, or Ctrl-C came before it
 
     def _notes(self) -> list[str]:
         decoder_untrained = (
             self.training == "supervised" and self.reconstruction_weight == 0 and self._fine_tuning_epochs(1) == 0
         )
-        note = "the decoder was not learned: its layers looked at the labels alone (reconstruction_weight=0)"
+        note = "the decoder was not trained: the layers were trained on the labels alone (reconstruction_weight=0)"
         return [*super()._notes(), *([note] if decoder_untrained else [])]
 
 
 def _stage_config(
     training_config: TrainingConfig, max_epochs: int | None, learning_rate: float | None
 ) -> TrainingConfig:
-    """The settings with what was said of a stage."""
+    """Return the training configuration with the epochs and the learning rate of a stage."""
     return replace(
         training_config,
         max_epochs=training_config.max_epochs if max_epochs is None else max_epochs,

@@ -63,7 +63,7 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         dropout: dropout rate of hidden units and of the code in training.
         input_dropout: dropout rate of the columns of X in training.
         reconstruction_weight: weight of the autoencoder's own criterion, in nats, added to the loss of the labels.
-        unlabeled: label of rows without label, which count for the reconstruction alone; None is no such label.
+        unlabeled: label of rows without label, which only the reconstruction uses; None if there is no such label.
         max_epochs, batch_size, learning_rate, weight_decay, clip_norm, averaging, patience, time_limit: of the
             training on labels, as in `BaseAutoencoder`.
         validation_fraction: fraction of the labelled rows that is held out as validation set; none is held out where
@@ -134,7 +134,7 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         """Return what `_fit_labels` fitted, by attribute name."""
         raise NotImplementedError
 
-    # -- learning -----------------------------------------------------------------------------------
+    # -- training -----------------------------------------------------------------------------------
 
     @inputs.unchanged_on_failure
     def fit(self, X: Any, y: Any = None, *, validation: tuple[Any, Any] | None = None) -> CodePredictor:

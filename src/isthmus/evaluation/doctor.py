@@ -182,10 +182,10 @@ def still_improving(facts: FitFacts) -> Finding | None:
     if monitored_loss[-1] > min(monitored_loss[: start + 1]):
         return None  # the loss was lower before: the last decrease follows an increase
     whole, fall = monitored_loss[0] - min(monitored_loss), monitored_loss[start] - monitored_loss[-1]
-    # A short run may have no epoch boundary near the last tenth; then the share of a longer interval is scaled down.
+    # A short run may have no epoch boundary near the last tenth; then the fraction of a longer interval is scaled down.
     if whole <= 0 or fall / whole * LAST_TENTH / max(left[start], LAST_TENTH) < STILL_IMPROVING:
         return None
-    # A share of the decrease since the first epoch exceeds 100% if the loss rose above its first value in between.
+    # A fraction of the decrease since the first epoch exceeds 100% if the loss rose above its first value in between.
     share = f", {fall / whole:.1%} of its total decrease" if monitored_loss[0] == max(monitored_loss) else ""
     longer = f"{facts.epochs_argument}={2 * n_epochs}"
     cli_option = f"--epochs {2 * n_epochs}" if facts.epochs_argument == "max_epochs" else f"--set {longer}"
@@ -243,7 +243,7 @@ def memorised_rows(facts: FitFacts) -> Finding | None:
 
 
 def _memorised_by_error(facts: FitFacts) -> str:
-    """Describe a small training error beside a large validation error of the final weights."""
+    """Describe a small training error and a large validation error of the final weights."""
     variance = facts.columns.variance
     if facts.validation_error is None or facts.train_error is None or variance == 0:
         return ""

@@ -8,6 +8,7 @@ run depends on, so a run that was killed and resumed ends with bit-identical wei
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -96,6 +97,18 @@ class TrainerState:
     stopped: str = ""
 
 
+@contextmanager
+def _without_notices() -> Iterator[None]:
+    """Suppress the notices of lightning-fabric on precision and matrix products, which users did not ask for."""
+    logger = logging.getLogger("lightning_fabric")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 _IN_FILES = {"epochs_without_improvement": "stale"}
 """Fields of `TrainerState` whose name in a checkpoint differs."""
 
@@ -181,7 +194,9 @@ class Trainer:
         self.precision = resolve_precision(training_config.precision, self.device)
         accelerator = {"cuda": "gpu"}.get(self.device.type, self.device.type)
         device_ids = [self.device.index or 0] if self.device.type == "cuda" else 1
-        fabric = Fabric(accelerator=accelerator, devices=device_ids, precision=FABRIC[self.precision])
+        objective.to(self.device)
+        with _without_notices():
+            fabric = Fabric(accelerator=accelerator, devices=device_ids, precision=FABRIC[self.precision])
         self.fabric = fabric
         self.module, self.optimizer = fabric.setup(objective, build_optimizer(objective, training_config, self.device))
         self.module.mark_forward_method("terms")
