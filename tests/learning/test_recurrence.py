@@ -138,8 +138,8 @@ def test_fine_tuning_follows_pretraining_and_a_copy_is_independent():
     ("changes", "text"),
     [
         ({"n_sweeps": -1}, "n_sweeps=-1: it must be a whole number, 0 or more"),
-        ({"hidden_sizes": ()}, r"hidden_sizes=\(\) leaves one layer, which has none above it to settle with"),
-        ({"layers": "rbm"}, "is the mean field of a deep Boltzmann machine; take kind 'dbm' for that"),
+        ({"hidden_sizes": ()}, r"hidden_sizes=\(\) leaves one layer, and the recurrence needs two"),
+        ({"layers": "rbm"}, "is the mean field of a deep Boltzmann machine"),
     ],
 )
 def test_invalid_recurrence_arguments_raise(changes, text):

@@ -244,9 +244,9 @@ def test_values_are_the_same_under_no_grad():
             penalty = Contraction(order=order)
             value = penalty(model.output(x), model, seeded())
             with torch.no_grad():
-                looked = penalty(model.output(x), model, seeded())
-            assert not looked.requires_grad
-            torch.testing.assert_close(looked, value)
+                without_gradient = penalty(model.output(x), model, seeded())
+            assert not without_gradient.requires_grad
+            torch.testing.assert_close(without_gradient, value)
 
 
 def test_training_mode_and_running_statistics_are_restored():
