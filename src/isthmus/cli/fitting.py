@@ -119,7 +119,7 @@ def fit(
     column = [] if labels is None or sources.is_file(labels) else [labels]
     sources.record_read_options(model, [*(exclude or []), *column], shape)
     model.save(destination)
-    summary = _summary(model, held_out or rows, destination)
+    summary = _summary(model, held_out, destination)
     _log_summary(model, summary, log)
     if as_json:
         print_json(summary)
@@ -183,26 +183,38 @@ def _log_resume(destination: Path, resume: bool, log: Log) -> None:
         log.note(f"no checkpoint {checkpoint}; training starts from the beginning")
 
 
-def _summary(model: BaseAutoencoder, evaluated: Dataset, destination: Path) -> dict[str, Any]:
-    """Return the results of a fit as plain data, with the errors on at most 5,000 rows of `evaluated`."""
-    from isthmus.evaluation.reconstruction import compare_with_pca
-
+def _summary(model: BaseAutoencoder, held_out: Dataset | None, destination: Path) -> dict[str, Any]:
+    """Return the results of a fit as plain data, with the errors on validation rows, else on training rows."""
     history: dict[str, Any] = model.history_
-    errors = compare_with_pca(model, _subsample(evaluated.X))
+    errors = _errors(model, held_out)
     return {
         "model": str(destination), "kind": model.kind, "rows": model.n_rows_, "columns": model.preprocessing_.n_columns,
         "code_size": model.code_size_, "hidden_sizes": list(getattr(model, "hidden_sizes_", ())),
         "likelihood": model.likelihood_["name"], "seed": model.seed_, "epochs": len(history["epochs"]),
         "seconds": history["epochs"][-1]["seconds"] if history["epochs"] else 0.0, "stopped": history["stopped"],
-        "best_epoch": history["best_epoch"], "rows_judged": errors["rows"],
-        "squared_error_per_row": errors["squared_error_per_row"],
-        "pca_squared_error_per_row": errors["pca_squared_error_per_row"], "findings": history["findings"],
-        "notes": history["notes"],
+        "best_epoch": history["best_epoch"], "evaluated_on": errors["rows"], "rows_evaluated": errors["n_rows"],
+        "squared_error_per_row": errors["model"], "pca_squared_error_per_row": errors["pca"],
+        "training_squared_error_per_row": errors["training"], "precision": history["precision"],
+        "findings": history["findings"], "notes": history["notes"],
         "pretraining": [
             {"name": phase["name"], "epochs": len(phase["epochs"]), "seconds": phase["seconds"],
              "stopped": phase["stopped"]}
             for phase in history["pretraining"]
         ],
+    }  # fmt: skip
+
+
+def _errors(model: BaseAutoencoder, held_out: Dataset | None) -> dict[str, Any]:
+    """Return the squared errors of model and PCA: on at most 5,000 rows of a validation set that was given, else on
+    those that the fit held out."""
+    from isthmus.evaluation.reconstruction import compare_with_pca
+
+    errors: dict[str, Any] = model.history_["squared_error"]
+    if held_out is None:
+        return errors
+    found = compare_with_pca(model, _subsample(held_out.X))
+    return errors | {
+        "n_rows": found["rows"], "model": found["squared_error_per_row"], "pca": found["pca_squared_error_per_row"],
     }  # fmt: skip
 
 
@@ -221,7 +233,8 @@ def _log_summary(model: BaseAutoencoder, summary: dict[str, Any], log: Log) -> N
     """Log the model, its training, its error, the findings of the doctor and the model file."""
     sizes = [summary["columns"], *summary["hidden_sizes"], summary["code_size"]]
     log.info(
-        f"model: {model.kind}, {'-'.join(map(str, sizes))}, likelihood {summary['likelihood']}, seed {summary['seed']}"
+        f"model: {model.kind}, {'-'.join(map(str, sizes))}, likelihood {summary['likelihood']}, "
+        f"precision {summary['precision']}, seed {summary['seed']}"
     )
     for note in [*summary["notes"], *_constant_column_notes(model)]:
         log.note(note)
@@ -229,10 +242,14 @@ def _log_summary(model: BaseAutoencoder, summary: dict[str, Any], log: Log) -> N
         log.info(phase_line(phase["name"], phase["epochs"], phase["seconds"], phase["stopped"]))
     log.info(phase_line(model.history_["name"], summary["epochs"], summary["seconds"], summary["stopped"]))
     pca_is_exact = summary["code_size"] >= summary["columns"]
-    pca_error = "0 (no fewer units than columns)" if pca_is_exact else f"{summary['pca_squared_error_per_row']:.4g}"
+    pca = "no comparison with PCA, since the code has no fewer units than the data has columns"
+    if not pca_is_exact:
+        pca = f"PCA with the same code size: {summary['pca_squared_error_per_row']:.4g}"
+    rows = summary["evaluated_on"]
+    training = f" (training rows: {summary['training_squared_error_per_row']:.4g})" if rows == "validation" else ""
     log.info(
-        f"squared error per row ({pluralize(summary['rows_judged'], 'row')}, scaled columns): "
-        f"{summary['squared_error_per_row']:.4g}; PCA with the same code size: {pca_error}"
+        f"squared error per {rows} row ({pluralize(summary['rows_evaluated'], 'row')}, scaled columns): "
+        f"{summary['squared_error_per_row']:.4g}{training}; {pca}"
     )
     for finding in summary["findings"]:
         if finding["name"] not in (NAN, "constant-columns"):  # NaN is reported last, constant columns above

@@ -68,7 +68,8 @@ class BaseAutoencoder(
             the variance, at most 32; see `code_size_` and `history_["notes"]`.
         likelihood: distribution of the decoder's output. "auto" infers it from the data (binary columns: Bernoulli;
             tables: one likelihood a column; else Gaussian); or a name of
-            `isthmus.parts.likelihoods.LIKELIHOODS`; or, for a table, {column: name}.
+            `isthmus.parts.likelihoods.LIKELIHOODS`; or, for a table, {column: "real", "binary", "categorical" or
+            "count"}.
         max_epochs: maximum number of passes over the training rows; the learning-rate schedule spans them. None
             takes as many as make about 4,000 steps, between 20 and 250.
         batch_size: rows per step; None takes about a fortieth of the rows, between 16 and 256.

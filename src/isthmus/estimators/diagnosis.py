@@ -59,6 +59,13 @@ def diagnose_fit(model: Any, rows: Rows, validation_rows: Rows | None) -> None:
         epochs_argument=model._epochs_argument,
         n_phases=1 + len(history["pretraining"]),
     )
+    history["squared_error"] = {
+        "rows": "training" if validation_rows is None else "validation",
+        "n_rows": len(others.x),
+        "model": facts.train_error if facts.validation_error is None else facts.validation_error,
+        "pca": facts.pca_error,
+        "training": facts.train_error,
+    }
     history["findings"] = [finding.to_dict() for finding in diagnose(facts)]
 
 

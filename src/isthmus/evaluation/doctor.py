@@ -48,8 +48,9 @@ rows."""
 PCA_EXCESS_NOTE, PCA_EXCESS_WARNING = 0.02, 0.05
 """Relative excess over the PCA error. A linear fit of MNIST by gradient descent ends within 2.4%."""
 
-PCA_EXCESS_OF_VARIANCE = 1e-3
-"""An excess below this fraction of the variance is ignored; it matters if the PCA error is nearly zero."""
+PCA_EXCESS_OF_VARIANCE, PCA_WARNING_OF_VARIANCE = 1e-3, 1e-2
+"""An excess below the first fraction of the variance is ignored, and below the second it is a note and no warning: if
+the PCA error is nearly zero, a multiple of it is small too."""
 
 COPIED_DATA, COPIED_NOISE = 0.01, 0.05
 """Squared error relative to the variance, for rows and for rows with shuffled columns. A model that reconstructs the
@@ -186,14 +187,14 @@ def still_improving(facts: FitFacts) -> Finding | None:
     if whole <= 0 or fall / whole * LAST_TENTH / max(left[start], LAST_TENTH) < STILL_IMPROVING:
         return None
     # A fraction of the decrease since the first epoch exceeds 100% if the loss rose above its first value in between.
-    share = f", {fall / whole:.1%} of its total decrease" if monitored_loss[0] == max(monitored_loss) else ""
+    is_part = monitored_loss[0] == max(monitored_loss) and start > 0
+    share = f", {fall / whole:.1%} of its total decrease" if is_part else ""
     longer = f"{facts.epochs_argument}={2 * n_epochs}"
     cli_option = f"--epochs {2 * n_epochs}" if facts.epochs_argument == "max_epochs" else f"--set {longer}"
     return Finding(
         "still-improving",
         f"the {facts.monitored_rows} loss was still decreasing: from {monitored_loss[start]:.5g} to "
-        f"{monitored_loss[-1]:.5g} nats per row in the last {pluralize(n_epochs - 1 - start, 'epoch')} of "
-        f"{n_epochs}{share}",
+        f"{monitored_loss[-1]:.5g} nats per row in the last {_epochs(n_epochs - 1 - start)} of {n_epochs}{share}",
         f"train longer: {longer} ({cli_option})",
     )
 
@@ -272,6 +273,11 @@ def _memorised_by_loss_curve(facts: FitFacts) -> str:
     )
 
 
+def _epochs(n: int) -> str:
+    """Return "epoch", or the number of epochs."""
+    return "epoch" if n == 1 else f"{n} epochs"
+
+
 def worse_than_pca(facts: FitFacts) -> Finding | None:
     """Detect a squared error above that of a PCA of the same size."""
     error = facts.train_error if facts.validation_error is None else facts.validation_error
@@ -286,13 +292,14 @@ def worse_than_pca(facts: FitFacts) -> Finding | None:
     advice = "train longer (max_epochs) or with a larger learning_rate"
     if facts.kind != "linear":
         advice += ", try other hidden_sizes" if "hidden_sizes" in facts.arguments else ""
-        advice += ", or use the linear kind"
-    much = excess > PCA_EXCESS_WARNING * facts.pca_error
+        advice += ", or use PCA itself"
+    much = excess > max(PCA_EXCESS_WARNING * facts.pca_error, PCA_WARNING_OF_VARIANCE * facts.columns.variance)
+    rows = "training" if facts.validation_error is None else "validation"
     times = error / facts.pca_error
     description = f"{times - 1:.1%} above" if times < 10 else f"{times:.0f} times" if times < 1e6 else "far above"
     return Finding(
         "worse-than-pca",
-        f"the squared error per row, {error:.4g}, is {description} that of a PCA with "
+        f"the squared error per {rows} row, {error:.4g}, is {description} that of a PCA with "
         f"{pluralize(facts.code_size, 'component')}, {facts.pca_error:.4g}",
         advice if minimises else _other_objective_advice(facts),
         "warning" if much and minimises else "note",
