@@ -240,7 +240,7 @@ def weighted_sum(
 def observed(
     x: Float[Tensor, "batch columns"], weight: Float[Tensor, "batch columns"] | None
 ) -> Float[Tensor, "batch columns"]:
-    """Return x with 0 for the entries of weight 0: 0 times NaN is NaN, and every likelihood admits 0."""
+    """Return x with 0 for the entries of weight 0: 0 times NaN is NaN, and every likelihood accepts 0."""
     return x if weight is None else x.masked_fill(weight == 0, 0.0)
 
 

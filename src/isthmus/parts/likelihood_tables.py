@@ -50,7 +50,7 @@ class Mixed(Likelihood):
 
     name = "mixed"
     title = "Mixed"
-    domain = "values that the unit of each column admits"
+    domain = "values that the unit of each column accepts"
     advice = "give the column another unit"
     has_log_probability = True
 

@@ -50,7 +50,7 @@ class VisibleUnits(ABC):
     """The default learning rate of that optimiser."""
 
     total_is_given: ClassVar[bool] = False
-    """Whether p(v | h) is conditional on the number of words of the row, on which log Z then depends."""
+    """True if p(v | h) is conditional on the number of words of the row; log Z then depends on it."""
 
     def __init__(self, likelihood: Likelihood) -> None:
         self.likelihood = likelihood
