@@ -6,18 +6,22 @@ table, the time to equal test error. It takes about 15 minutes.
 
 from __future__ import annotations
 
+import argparse
 import platform
-import sys
 
 import torch
 
 from benchmarks import contraction, kinds, rbm, reading, sparse, stacking, training
+from benchmarks.quality import positive
 
 
 def main() -> None:
-    """Print every table."""
-    n_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 16384
-    repeats = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    """Read the arguments and print every table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("rows", type=positive, nargs="?", default=16384, help="number of training rows, default 16384")
+    parser.add_argument("repeats", type=positive, nargs="?", default=3, help="runs of each alternative, default 3")
+    arguments = parser.parse_args()
+    n_rows, repeats = arguments.rows, arguments.repeats
     x, test = (part.X for part in training.digits())
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, "
           f"{torch.backends.cpu.get_cpu_capability()}")  # fmt: skip

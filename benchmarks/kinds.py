@@ -1,7 +1,11 @@
-"""Time of one epoch on digits for each kind with its defaults: the column "cost" of docs/which-kind.md."""
+"""Time of one epoch on digits for each kind with its defaults: the column "cost" of docs/which-kind.md.
+
+python -m benchmarks.kinds
+"""
 
 from __future__ import annotations
 
+import argparse
 import time
 
 import numpy as np
@@ -13,7 +17,7 @@ from isthmus.estimators.registry import KINDS
 N_ROWS = 3000
 
 EPOCHS = (1, 3)
-"""Epochs of the two fits. Their difference excludes one-time work: imports, principal components, the doctor."""
+"""Epochs of the two fits. Their difference excludes one-time work: imports, principal components, the findings."""
 
 
 def run(x: np.ndarray, repeats: int) -> list[str]:
@@ -46,5 +50,12 @@ def _fit(name: str, x: np.ndarray, n_epochs: int) -> tuple[float, str]:
     return seconds, "-".join(map(str, (*(getattr(model, "hidden_sizes_", None) or ()), model.code_size_)))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Print the table for the digits of mnist-sample."""
+    description = (__doc__ or "").splitlines()[0]
+    argparse.ArgumentParser(prog="python -m benchmarks.kinds", description=description).parse_args()
     print(*run(isthmus.data.open("mnist-sample").X, 1), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,7 @@
     python -m benchmarks.quality [ROWS] [--tutorial-epochs N]
 
 - isthmus: `Autoencoder` with its own schedule, for one epoch and for two. The seconds are those of `fit`: they include
-  the choice of the likelihood, the principal components and the doctor.
+  the choice of the likelihood, the principal components and the findings.
 - plain loop, our settings: a short loop with the initial weights, the loss and the schedule of `Autoencoder`, for the
   same number of epochs. A test error equal to that of isthmus shows that the gain in error comes from these settings.
   The difference in seconds is the cost of everything else in `fit`.

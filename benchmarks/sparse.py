@@ -83,7 +83,3 @@ def run(repeats: int = 5) -> list[str]:
                 f"{code_size:5d}  {operation:18s} {speed['dense']:5.1f}  {speed['gathered']:8.1f}  {ratio:5.2f}"
             )
     return lines
-
-
-if __name__ == "__main__":
-    print(*run(), sep="\n")
