@@ -38,7 +38,7 @@ def test_a_missing_damaged_or_foreign_file_is_refused_in_one_line(tmp_path):
         "cut": (content[:-5], "not a complete isthmus model file"),
         "empty": (b"", "not a complete isthmus model file"),
         "edited": (content[:-3] + bytes([content[-3] ^ 1]) + content[-2:], "changed after it was written"),
-        "text": (b"plain text\n" * 20, "not a complete isthmus model file"),
+        "text": (b"plain text\n" * 20, "is not an isthmus model file"),
         "header": (content.replace(b"deep", b"doop"), "changed after it was written"),
     }
     for name, (data, text) in cases.items():

@@ -122,7 +122,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
 
     path = Path(path)
     if not path.exists():
-        raise InputError(f"no such file: {path}")
+        raise InputError(f"{path}: no such file; check the path")
     if path.is_dir():
         raise InputError(f"{path} is a folder, not a model file")
     try:
@@ -130,6 +130,11 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
             header = _header(path, stored.metadata())
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
+        if isinstance(error, SafetensorError) and _is_of_another_format(path):
+            raise InputError(
+                f"{path} is not an isthmus model file; name a file that `save` or `isthmus fit` wrote "
+                "(commands expect MODEL before DATA)"
+            ) from None
         raise InputError(
             f"{path} is not a complete isthmus model file ({error}); restore a copy, or fit the model again"
         ) from None
@@ -140,10 +145,19 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     return tensors, header
 
 
+def _is_of_another_format(path: Path) -> bool:
+    """Return whether a file that is not empty lacks the start of a safetensors file: 8 bytes of length, then "{"."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start != b"" and start[8:] != b"{"
+
+
 def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
     """Parse and check the JSON header."""
     if not metadata or _KEY not in metadata:
-        raise InputError(f"{path} is a safetensors file of another program: it has no 'isthmus' header")
+        raise InputError(
+            f"{path} is a safetensors file of another program: it has no 'isthmus' header; name a model file of isthmus"
+        )
     try:
         header = json.loads(metadata[_KEY])
         schema = header["schema"]

@@ -67,7 +67,7 @@ BAD_DATA = {
     "a corrupt image": (make_corrupt_image, "pictures", ["b.png"]),
     "images of several sizes": (make_images_of_several_sizes, "pictures", ["2.png 9x8", "--resize 8x8"]),
     "ragged rows": (write_csv("a,b\n1,2\n3,4,5\n"), "rows.csv", ["rows.csv", "line 3"]),
-    "a column of text": (write_csv(TEXT), "rows.csv", ["'remark'", "exclude"]),
+    "a column of text": (write_csv(TEXT), "rows.csv", ["'remark'", "(--exclude remark)", "categories=remark"]),
     "a missing value": (write_csv("a,b\n1,2\n3,\n4,5\n"), "rows.csv", ["row 1, column 'b'", "--missing"]),
     "an infinite value": (write_npy(np.array([[1.0, 2], [np.inf, 3], [4, 5]])), "rows.npy", ["infinity at row 1"]),
     "one row": (write_csv("a,b\n1,2\n"), "rows.csv", ["training needs at least two rows"]),
@@ -133,7 +133,11 @@ def test_an_unknown_column_is_refused_with_a_suggestion(inputs, tmp_path, refuse
 BAD_ROWS = {
     "another width": (write_npy(np.ones((3, 4))), "rows.npy", "array", ["rows of 4 columns", "rows of 5 columns"]),
     "images for rows": (write_npy(np.ones((3, 5, 5))), "rows.npy", "array", ["images of 5x5", "rows of 5 columns"]),
-    "images of another size": (write_npy(np.ones((3, 5, 5))), "rows.npy", "images", ["5x5", "6x5"]),
+    "images of another size": (write_npy(np.ones((3, 5, 5))), "rows.npy", "images", ["5x5", "6x5", "--resize"]),
+    "a table for images": (
+        write_csv("a,b\n1,2\n"), "rows.csv", "images",
+        ["rows of 2 columns, but the model was fitted on images of 6x5; give data of this shape"],
+    ),
     "an array for a table": (write_npy(np.ones((3, 4))), "rows.npy", "table", ["was fitted on a table"]),
     "a missing column": (
         write_csv("length,width,city\n1,2,Oslo\n"), "rows.csv", "table", ["missing column 'height'", "fitted on"],
@@ -175,7 +179,7 @@ def edited(whole: bytes) -> bytes:
         (truncated, "is not a complete isthmus model file"),
         (edited, "was changed after it was written"),
         (lambda whole: b"", "is not a complete isthmus model file"),
-        (lambda whole: b"\x89PNG\r\n" + bytes(200), "is not a complete isthmus model file"),
+        (lambda whole: b"\x89PNG\r\n" + bytes(200), "is not an isthmus model file; name a file that"),
         (lambda whole: whole.replace(b'\\"schema\\": 1', b'\\"schema\\": 9'), "was written by a newer isthmus"),
     ],
     ids=["truncated", "edited", "empty", "foreign", "newer"],
@@ -202,8 +206,13 @@ def test_a_safetensors_file_of_another_program_is_refused(tmp_path, refused):
     refused(("info", tmp_path / "m.safetensors"), "is a safetensors file of another program")
 
 
+def test_swapped_arguments_are_refused_with_their_order(inputs, tmp_path, refused):
+    arguments = ("encode", inputs / "array.npy", inputs / "array.isthmus", "-o", tmp_path / "codes.npy")
+    refused(arguments, "array.npy is not an isthmus model file", "commands expect MODEL before DATA")
+
+
 def test_a_missing_model_file_is_refused(tmp_path, refused):
-    refused(("info", tmp_path / "m.isthmus"), "no such file")
+    refused(("info", tmp_path / "m.isthmus"), "m.isthmus: no such file; check the path")
     refused(("info", tmp_path), "is a folder, not a model file")
 
 

@@ -133,7 +133,7 @@ def test_labels_with_unknown_classes_are_refused_only_if_requested(models, tmp_p
     ("args", "message"),
     [
         (("fit", "digits", "--encoder", "digits.isthmus", "-o", "clf"), "clf: the file exists"),
-        (("fit", "digits", "--encoder", "no.isthmus", "-o", "new"), "no such file: no.isthmus"),
+        (("fit", "digits", "--encoder", "no.isthmus", "-o", "new"), "no.isthmus: no such file"),
         (("fit", "digits", "--encoder", "clf", "-o", "new"), "clf: contains a classifier, not an autoencoder"),
         (
             ("fit", "table.csv", "--encoder", "table.isthmus", "-o", "new"),

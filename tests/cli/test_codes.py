@@ -148,7 +148,12 @@ def test_existing_output_is_overwritten_only_with_force(
     ("model", "data", "output", "message"),
     [
         ("array", "array.npy", "rows", "only images are written to a folder"),
-        ("array", "array.npy", "rows.xlsx", "unknown suffix .xlsx; rows are written as .npy, .csv, .parquet"),
+        (
+            "array",
+            "array.npy",
+            "rows.xlsx",
+            "unknown suffix .xlsx; rows are written as .npy, .csv, .parquet; images also to a folder",
+        ),
         ("images", "images", "rows.csv", "images cannot be written to this file; name a folder"),
         ("array", "array.npy", "no/such/rows.csv", "no such folder; create it"),
     ],
@@ -209,7 +214,7 @@ def test_the_number_of_steps_changes_the_samples(densities, succeed):
 
 
 def test_invalid_sample_commands_are_refused(inputs, densities, refused):
-    refused(("sample", inputs / "array.isthmus", "-o", densities / "x.npy"), "kind deep", "--kind rbm")
+    refused(("sample", inputs / "array.isthmus", "-o", densities / "x.npy"), "kind deep", "only rbm, dbn, dbm, and linear")
     refused(("sample", densities / "linear.isthmus", "-o", densities / "x.npy", "--steps", "3"), "--steps", "linear")
     refused(("sample", densities / "rbm.isthmus", "-o", densities / "x.csv"), "images cannot be written to this file")
     refused(("sample", densities / "rbm.isthmus", "-o", densities / "rbm.isthmus"), "the file exists")

@@ -182,7 +182,14 @@ def test_info_prints_the_contents_of_a_model_file(inputs, succeed):
         assert word in words
 
 
-def test_kinds_lists_every_kind_with_summary_and_source(succeed):
+@pytest.mark.parametrize("name", ["r.pdf", "r"])
+def test_a_report_of_another_format_is_refused_before_the_model_is_read(name, tmp_path, refused):
+    found = "unknown suffix .pdf" if name == "r.pdf" else "no suffix"
+    arguments = ("report", tmp_path / "no.isthmus", tmp_path / "no.npy", "-o", tmp_path / name)
+    refused(arguments, f"{name}: {found}; the report is HTML; write it to a .html file")
+
+
+def test_kinds_lists_every_kind_with_its_summary_and_in_json_its_source(succeed):
     from isthmus.estimators.registry import KINDS
 
     rows = json.loads(succeed("kinds", "--json").stdout)["kinds"]
@@ -190,6 +197,7 @@ def test_kinds_lists_every_kind_with_summary_and_source(succeed):
     assert all(row["summary"].endswith(".") and row["source"] for row in rows)
     words = succeed("kinds").stdout
     assert all(kind in words for kind in KINDS)
+    assert "source" not in words
 
 
 def test_the_version_is_printed(succeed):

@@ -119,7 +119,7 @@ def test_an_unfinished_checkpoint_is_deleted_only_with_force(inputs, tmp_path, s
     state.write_text("hours of work")
     arguments = ("fit", inputs / "array.npy", "-o", tmp_path / "m.isthmus", *SMALL)
     refused(arguments, "checkpoint of an unfinished run; continue it with --resume, or discard it with --force")
-    refused((*arguments, "--resume"), "m.isthmus.checkpoint is not a complete isthmus model file")
+    refused((*arguments, "--resume"), "m.isthmus.checkpoint is not an isthmus model file")
     succeed(*arguments, "--force")
     assert not state.exists()
 

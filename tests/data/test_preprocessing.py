@@ -135,7 +135,7 @@ def test_categories_may_be_one_name_and_column_names_may_be_numbers():
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"when": pd.to_datetime(["2020-01-01"] * 4)}, "column 'when' contains dates; exclude it"),
+        ({"when": pd.to_datetime(["2020-01-01"] * 4)}, "column 'when' contains dates; exclude it (--exclude when)"),
         ({"when": ["2020-01-01", "2021-03-01", "2020-02-02", "2020-05-05"]}, "column 'when' contains dates"),
         ({"age": [1.0, np.nan, 3.0, 4.0]}, "NaN (a missing value) at row 1, column 'age'"),
         ({"age": [1.0, 2.0, np.inf, 4.0]}, "infinity at row 2, column 'age'"),
@@ -192,7 +192,7 @@ def test_missing_values_are_masked_in_the_batch():
 def test_a_missing_category_counts_as_one_missing_value():
     frame = pd.DataFrame({"x": np.arange(9.0), "city": list("abcabcabc")})
     frame.loc[5, "city"] = None
-    with pytest.raises(InputError, match=r"at row 5, column 'city', 1 such values in all"):
+    with pytest.raises(InputError, match=r"at row 5, column 'city', 1 such value in all"):
         Preprocessor.from_data(frame)
 
 

@@ -61,7 +61,7 @@ def test_an_existing_file_is_overwritten_only_by_force(tmp_path, refused):
             "codes.txt",
             np.zeros((2, 2)),
             None,
-            "unknown suffix .txt; rows are written as .npy, .csv, .parquet",
+            "unknown suffix .txt; rows are written as .npy, .csv, .parquet; images also to a folder",
         ),
         ("codes", np.zeros((2, 2)), None, "no suffix; rows are written as"),
         ("no/codes.npy", np.zeros((2, 2)), None, "does not exist; create it"),

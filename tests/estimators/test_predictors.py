@@ -303,7 +303,7 @@ BROKEN = np.where(np.arange(300) == 7, np.nan, Y)
         ({}, X[:, 20] / 7, "Unknown label type: continuous"),
         ({}, np.stack([Y, Y], 1), "y should be a 1d array, got an array of shape .300, 2. instead"),
         ({"unlabeled": 3}, np.full(300, 3), "every label is unlabeled=3; give some rows a label"),
-        ({"encoder": "no/such.isthmus"}, Y, "no such file: no/such.isthmus"),
+        ({"encoder": "no/such.isthmus"}, Y, "no/such.isthmus: no such file"),
         ({"encoder": 3}, Y, "encoder=3 is not an autoencoder"),
         (
             {"encoder": StandardScaler()},

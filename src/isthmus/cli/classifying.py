@@ -41,8 +41,8 @@ def fit(
         str | None,
         typer.Option(
             metavar="LABEL",
-            help="Label of unlabelled rows, NaN for empty cells. They only train the reconstruction; see "
-            "reconstruction_weight.",
+            help="Label of unlabelled rows, NaN for empty cells. Training uses them only with --set "
+            "reconstruction_weight=W, W above 0.",
         ),
     ] = None,
     frozen: Annotated[bool, typer.Option("--frozen", help="Keep the encoder fixed. Default: fine-tune it.")] = False,
@@ -179,7 +179,8 @@ def predict(
     as_json: options.Json = False,
 ) -> None:
     """Write the predicted class and the class probabilities of each row of DATA; with labels, print the accuracy."""
-    destination = _check_predictions_output(output, force)
+    advice = f"predictions are written as {', '.join(SUFFIXES)}"
+    destination = destinations.check_format(output, SUFFIXES, advice, force=force)
     import isthmus
 
     log = Log(quiet)
@@ -204,14 +205,6 @@ def predict(
     log.info(f"{rows.n_rows:,} predictions written to {output}")
     if as_json:
         print_json(summary)
-
-
-def _check_predictions_output(output: str, force: bool) -> Path:
-    target = destinations.check_output_file(output, force=force)
-    if target.suffix.lower() not in SUFFIXES:
-        found = f"unknown suffix {target.suffix}" if target.suffix else "no suffix"
-        raise InputError(f"{output}: {found}; predictions are written as {', '.join(SUFFIXES)}")
-    return target
 
 
 def _correct(

@@ -26,7 +26,7 @@ def encode(
     quiet: options.Quiet = False,
 ) -> None:
     """Write the codes of DATA: output row i encodes input row i."""
-    destination = destinations.check_rows_output(output, force=force)
+    destination = destinations.check_codes_output(output, force=force)
     from isthmus.data import write_array
 
     log = Log(quiet)
@@ -87,7 +87,10 @@ def sample(
     destination, log, fitted = _opened(model, output, force, quiet)
     draw = getattr(fitted, "sample", None)
     if draw is None:
-        raise InputError(f"{model}: kind {fitted.kind} with this likelihood cannot be sampled; {_DENSITIES}")
+        raise InputError(
+            f"{model}: this model (kind {fitted.kind}, likelihood {fitted.likelihood_['name']}) defines no density to "
+            "sample from; only rbm, dbn, dbm, and linear with likelihood=gaussian do"
+        )
     chain = {**({} if steps is None else {"n_steps": steps}), **({"mean": True} if mean else {})}
     if chain and not fitted.samples_by_chain:
         raise InputError(f"{model}: kind {fitted.kind} is sampled without a Markov chain; omit --steps and --mean")
@@ -95,22 +98,12 @@ def sample(
     _write(fitted, rows, output, destination, force, log, None, _black_and_white(rows))
 
 
-_DENSITIES = "fit --kind rbm, dbn or dbm, or linear with likelihood=gaussian"
-
-
 def _opened(model: str, output: str, force: bool, quiet: bool) -> tuple[Path, Log, BaseAutoencoder]:
     """Check the output path, open the log and load the model."""
-    destination, log = _check_rows_or_folder_output(output, force), Log(quiet)
+    destination, log = destinations.check_rows_output(output, force=force), Log(quiet)
     fitted = sources.load_autoencoder(model)
     _refuse_wrong_form(fitted, output)
     return destination, log, fitted
-
-
-def _check_rows_or_folder_output(output: str, force: bool) -> Path:
-    check_output_file = (
-        destinations.check_folder_output if destinations.is_folder_name(output) else destinations.check_rows_output
-    )
-    return check_output_file(output, force=force)
 
 
 def _refuse_wrong_form(model: BaseAutoencoder, output: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from isthmus.errors import InputError
@@ -48,15 +49,34 @@ def check_model_output(path: str, *, force: bool, resume: bool) -> Path:
     return target
 
 
-def check_rows_output(path: str, *, force: bool = False) -> Path:
-    """Check the output path of a file of rows: as `check_output_file`, and the suffix must name a format."""
+def check_format(path: str, suffixes: Sequence[str], advice: str, *, force: bool = False) -> Path:
+    """Check the output path as `check_output_file` does, and that its suffix is one of `suffixes`.
+
+    Raises:
+        InputError: also if the suffix is another one; the message ends with `advice`.
+    """
+    target = check_output_file(path, force=force)
+    if target.suffix.lower() not in suffixes:
+        found = f"unknown suffix {target.suffix}" if target.suffix else "no suffix"
+        raise InputError(f"{path}: {found}; {advice}")
+    return target
+
+
+def check_codes_output(path: str, *, force: bool = False) -> Path:
+    """Check the output path of codes, a file."""
     from isthmus.data.writers import ARRAY_SUFFIXES
 
-    target = check_output_file(path, force=force)
-    if target.suffix.lower() not in ARRAY_SUFFIXES:
-        found = f"unknown suffix {target.suffix}" if target.suffix else "no suffix"
-        raise InputError(f"{path}: {found}; rows are written as {', '.join(ARRAY_SUFFIXES)}")
-    return target
+    return check_format(path, ARRAY_SUFFIXES, f"codes are written as {', '.join(ARRAY_SUFFIXES)}", force=force)
+
+
+def check_rows_output(path: str, *, force: bool = False) -> Path:
+    """Check the output path of rows: a file, or a folder for images."""
+    from isthmus.data.writers import ARRAY_SUFFIXES
+
+    if is_folder_name(path):
+        return check_folder_output(path, force=force)
+    advice = f"rows are written as {', '.join(ARRAY_SUFFIXES)}; images also to a folder, such as images/"
+    return check_format(path, ARRAY_SUFFIXES, advice, force=force)
 
 
 def is_folder_name(path: str) -> bool:

@@ -53,7 +53,7 @@ def _refuse_lists(rows: Dataset) -> None:
 
 
 _QUANTITIES = (
-    ("squared error per row (scaled columns)", "squared_error_per_row", "pca_squared_error_per_row"),
+    ("squared error per row (scaled units)", "squared_error_per_row", "pca_squared_error_per_row"),
     ("accuracy of a linear probe", "linear_probe_accuracy", "linear_probe_accuracy_raw"),
     ("accuracy of nearest neighbours", "knn_accuracy", "knn_accuracy_raw"),
     ("R2", "r2", None),
@@ -110,8 +110,9 @@ def report(
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write a report on MODEL and DATA as one HTML file that needs no network."""
-    destination = destinations.check_output_file(output, force=force)
+    """Write a report on MODEL and DATA as one HTML file, which opens without an internet connection."""
+    advice = "the report is HTML; write it to a .html file"
+    destination = destinations.check_format(output, (".html", ".htm"), advice, force=force)
     import isthmus.report
 
     log = Log(quiet)

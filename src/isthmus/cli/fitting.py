@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.base import BaseAutoencoder
 
 NAN = "nan"
-"""Stop reason, and name of the doctor's finding, for a loss that became NaN or infinite."""
+"""Stop reason, and name of the finding, for a loss that became NaN or infinite."""
 
 _DATA = "Data"
 """Panel of the options on data in the help of `isthmus fit`."""
@@ -60,9 +60,10 @@ def fit(
     missing: Annotated[
         str | None,
         typer.Option(
-            metavar="mean|median|mask",
+            metavar="refuse|mean|median|mask",
             rich_help_panel=_DATA,
-            help="Missing values: fill with the mean or median of the column, or mask. Default: an error.",
+            help="Missing values: refuse raises an error, mean and median impute those of the column, mask leaves the "
+            "entries out of the loss. Default: refuse.",
         ),
     ] = None,
     labels: Annotated[
@@ -70,8 +71,8 @@ def fit(
         typer.Option(
             metavar="COLUMN|FILE.npy",
             rich_help_panel=_DATA,
-            help="Class of each row: a column, which is removed from the rows, or a .npy file. Used in training "
-            "only by --kind stacked --set training=supervised.",
+            help="Class of each row: a column, which is removed from the rows, or a .npy file. Only --kind stacked "
+            "--set training=supervised trains on the classes.",
         ),
     ] = None,
     resize: Annotated[
@@ -287,7 +288,7 @@ def _constant_column_notes(model: BaseAutoencoder) -> list[str]:
     more = f" and {len(constant) - 5} more" if len(constant) > 5 else ""
     listed = ", ".join(repr(names[i]) for i in constant[:5]) + more
     one = len(constant) == 1
-    return [f"{f'column {listed} is' if one else f'columns {listed} are'} constant: kept, but without information"]
+    return [f"{f'column {listed} is' if one else f'columns {listed} are'} constant (no information) and kept"]
 
 
 def _nan_message(model: BaseAutoencoder, destination: Path) -> str:

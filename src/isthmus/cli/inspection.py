@@ -23,8 +23,9 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
     table.add_column(overflow="fold")
     for name in ("kind", "written_by", "code_size", "hidden_sizes", "columns", "rows", "weights", "likelihood", "seed"):
         table.add_row(_title(name), _shown(contents[name]))
-    for section in ("preprocessing", "history", "configuration"):
+    for section, heading in _SECTIONS.items():
         table.add_section()
+        table.add_row(heading, "", style="bold")
         for name, value in contents[section].items():
             table.add_row(name if section == "configuration" else _title(name), _shown(value))
     table.add_section()
@@ -36,9 +37,13 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
     print_table(table)
 
 
+_SECTIONS = {"preprocessing": "preprocessing", "history": "training", "configuration": "arguments"}
+"""Heading of each section, by its key."""
+
+
 _TITLES = {
     "rows": "training rows", "train": "training loss", "held_out": "validation loss", "stopped": "stop reason",
-    "source": "data source", "dtype": "data type",
+    "source": "type of input", "dtype": "data type",
 }  # fmt: skip
 """Printed names of entries whose key is not their name."""
 
@@ -95,7 +100,7 @@ def _model_contents(path: str) -> dict[str, Any]:
 
 
 def kinds(as_json: options.Json = False) -> None:
-    """List the kinds of autoencoder for `isthmus fit --kind`."""
+    """List the kinds of autoencoder for `isthmus fit --kind`; --json also prints their sources."""
     from isthmus.estimators.registry import KINDS
 
     contents = [
@@ -111,9 +116,8 @@ def kinds(as_json: options.Json = False) -> None:
     table.add_column("kind", no_wrap=True, style="bold")
     table.add_column("estimator", no_wrap=True)
     table.add_column("summary")
-    table.add_column("source")
     for row in contents:
-        table.add_row(row["kind"], row["estimator"], row["summary"], row["source"])
+        table.add_row(row["kind"], row["estimator"], row["summary"])
     print_table(table)
 
 

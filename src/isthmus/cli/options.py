@@ -15,7 +15,7 @@ Data = Annotated[
         metavar="DATA",
         show_default=False,
         help="File (.npy, .npz, .csv, .parquet, .jsonl, IDX), folder of images, or named data set such as "
-        "mnist-sample:test.",
+        "mnist-sample; mnist-sample:test is its test split. Texts: .jsonl with a field 'text'.",
     ),
 ]
 Model = Annotated[str, typer.Argument(metavar="MODEL", show_default=False, help="Model file written by `isthmus fit`.")]
@@ -66,7 +66,8 @@ Precision = Annotated[
     typer.Option(
         metavar="auto|fp32|bf16",
         rich_help_panel=EXECUTION,
-        help="Floating-point precision. Default: auto; fp32 for kinds that need it.",
+        help="Floating-point precision. Default: fp32 for rbm, dbn, dbm and recirculation; else auto, that is bf16 "
+        "if the hardware supports it.",
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing output.")]

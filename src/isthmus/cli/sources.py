@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isthmus.cli.terminal import Log
-from isthmus.errors import InputError
+from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,8 +140,11 @@ def _match_columns(model: BaseAutoencoder, data: Dataset) -> Any:
     if hasattr(X, "shape") and model.preprocessing_.source != "text":
         shape, expected = tuple(X.shape[1:]), tuple(model.preprocessing_.row_shape)
         if shape != expected:
-            resize = "; isthmus fit --resize stores an image size in the model" if len(expected) > 1 else ""
-            raise InputError(f"{data.name}: {_shaped(shape)}, but the model was fitted on {_shaped(expected)}{resize}")
+            resize = ", or fit the model with --resize" if len(expected) > 1 and len(shape) > 1 else ""
+            raise InputError(
+                f"{data.name}: {_shaped(shape)}, but the model was fitted on {_shaped(expected)}; "
+                f"give data of this shape{resize}"
+            )
     return X
 
 
@@ -182,7 +185,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _shaped(shape: tuple[int, ...]) -> str:
-    return f"rows of {shape[0]} columns" if len(shape) == 1 else "images of " + "x".join(map(str, shape))
+    return f"rows of {pluralize(shape[0], 'column')}" if len(shape) == 1 else "images of " + "x".join(map(str, shape))
 
 
 def describe(data: Dataset) -> str:
@@ -195,13 +198,13 @@ def describe(data: Dataset) -> str:
         'digits: 3 rows, images of 28x28 uint8'
     """
     X = data.X
-    rows = f"{data.name}: {data.n_rows:,} rows"
+    rows = f"{data.name}: {pluralize(data.n_rows, 'row')}"
     if hasattr(X, "columns"):
-        return f"{rows}, a table of {len(X.columns)} columns"
+        return f"{rows}, a table of {pluralize(len(X.columns), 'column')}"
     if hasattr(X, "tocsr"):
-        return f"{rows}, sparse, {X.shape[1]:,} columns"
+        return f"{rows}, sparse, {pluralize(X.shape[1], 'column')}"
     if hasattr(X, "shape"):
-        kind = f"{X.shape[1]:,} columns of {X.dtype}" if X.ndim == 2 else f"{_shaped(X.shape[1:])} {X.dtype}"
+        kind = f"{pluralize(X.shape[1], 'column')} of {X.dtype}" if X.ndim == 2 else f"{_shaped(X.shape[1:])} {X.dtype}"
         return f"{rows}, {kind}"
     return f"{rows}, texts"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from isthmus.errors import InputError
+from isthmus.errors import InputError, pluralize
 
 _CHUNK_BYTES = 32 * 2**20
 
@@ -91,7 +91,7 @@ def refuse_missing_values(part: np.ndarray, names: Sequence[str] | None, first: 
         column = repr(names[index[1]]) if names else str(index[1])
         position = f" at row {first + index[0]}, column {column}"
     raise InputError(
-        f"Input X contains {name}{position}, {int((~finite).sum())} such values in all; "
-        "fill them with missing='mean' or 'median' (--missing mean), exclude them from the loss with "
+        f"the input contains {name}{position}, {pluralize(int((~finite).sum()), 'such value')} in all; "
+        "impute them with missing='mean' or 'median' (--missing mean), exclude them from the loss with "
         "missing='mask' (--missing mask), or remove the rows"
     )

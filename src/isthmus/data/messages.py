@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Sequence
 
 
 def one_line(error: BaseException) -> str:
     """Return the message of an exception without line breaks, or its type if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def exclude_advice(column: str) -> str:
+    """Advise to leave out a column, with the option of the command line.
+
+    Example:
+        >>> exclude_advice("day"), exclude_advice("zip code")
+        ('exclude it (--exclude day)', "exclude it (--exclude 'zip code')")
+    """
+    return f"exclude it (--exclude {shlex.quote(column)})"
 
 
 def hint(name: str, known: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from isthmus.data.dataset import Dataset
-from isthmus.data.messages import hint, one_line
+from isthmus.data.messages import exclude_advice, hint, one_line
 from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def _refuse_nested(name: str, column: str, values: pd.Series) -> None:
         kind = "list" if isinstance(first, np.ndarray) else type(first).__name__
         raise InputError(
             f"{name}: column {column!r} contains a {kind} per row; a cell must be a single value; "
-            "split the column into several columns, or exclude it"
+            f"split the column into several columns, or {exclude_advice(column)}"
         )
 
 

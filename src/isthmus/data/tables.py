@@ -7,6 +7,7 @@ model-space column per level) or ``count`` (small integers). Columns of dates an
 from __future__ import annotations
 
 import difflib
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from isthmus.data.messages import exclude_advice
 from isthmus.errors import InputError
 
 UNITS = ("real", "binary", "categorical", "count")
@@ -81,7 +83,7 @@ def _learn(name: str, values: pd.Series, requested: str | None) -> TableColumn:
     dtype = str(values.dtype)
     present = values.dropna()
     if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
-        raise InputError(f"column {name!r} contains dates; exclude it, or convert it to numbers")
+        raise InputError(f"column {name!r} contains dates; {exclude_advice(name)}, or convert it to numbers")
     if pd.api.types.is_complex_dtype(values):
         raise InputError(f"column {name!r}: Complex data not supported; split it into two real columns")
     if pd.api.types.is_bool_dtype(values) and requested is None:
@@ -108,7 +110,8 @@ def _learn_levels(name: str, present: pd.Series, requested: str | None, dtype: s
     )
     if unsupported is not None:
         raise InputError(
-            f"column {name!r} contains {type(unsupported).__name__} values; exclude it, or convert it to numbers"
+            f"column {name!r} contains {type(unsupported).__name__} values; {exclude_advice(name)}, or convert it to "
+            "numbers"
         )
     levels = sorted(present.unique().tolist(), key=str)
     if requested != "categorical" and dtype != "category":
@@ -118,7 +121,7 @@ def _learn_levels(name: str, present: pd.Series, requested: str | None, dtype: s
             f"column {name!r} has {len(levels)} values and cannot be binary; set its unit to 'categorical'"
         )
     if not levels:
-        raise InputError(f"column {name!r} contains no values; exclude it")
+        raise InputError(f"column {name!r} contains no values; {exclude_advice(name)}")
     unit = "binary" if len(levels) == 2 and requested != "categorical" else "categorical"
     return TableColumn(name, unit, [_plain(level) for level in levels], dtype)
 
@@ -131,12 +134,13 @@ def _refuse_text(name: str, present: pd.Series, levels: list[Any]) -> None:
     """Raise if the strings of a column are dates or too many to be categories."""
     if _are_dates([level for level in levels[:50] if isinstance(level, str)]):
         raise InputError(
-            f"column {name!r} contains dates (such as {levels[0]!r}); exclude it, or convert it to numbers"
+            f"column {name!r} contains dates (such as {levels[0]!r}); {exclude_advice(name)}, or convert it to numbers"
         )
     if len(levels) > MAX_LEVELS or (len(levels) > 10 and 2 * len(levels) > len(present)):
         raise InputError(
             f"column {name!r} contains free text ({len(levels)} different values in {len(present)} rows, such as "
-            f"{str(levels[0])[:30]!r}); exclude it (--exclude), or name it in categories= if each value is a category"
+            f"{str(levels[0])[:30]!r}); {exclude_advice(name)}; if each value is a category, name it in categories "
+            f"(--set categories={shlex.quote(name)}); to train on texts, write JSON lines with a field 'text'"
         )
 
 

@@ -29,7 +29,7 @@ def check_destination(path: str | os.PathLike[str], *, force: bool = False) -> P
     if path.suffix.lower() not in ARRAY_SUFFIXES:
         raise InputError(
             f"{path}: {f'unknown suffix {path.suffix}' if path.suffix else 'no suffix'}; "
-            f"rows are written as {', '.join(ARRAY_SUFFIXES)}"
+            f"rows are written as {', '.join(ARRAY_SUFFIXES)}; images also to a folder, by write_images"
         )
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name a file in it")
