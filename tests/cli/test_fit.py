@@ -19,9 +19,9 @@ def test_fit_writes_a_model_that_loads_and_logs_its_results(inputs, tmp_path, su
     assert result.stdout == ""
     for message in (
         "data: table: 60 rows, a table of 4 columns",
-        "model: deep, 6-8-2, likelihood mixed, seed 0",
+        "model: deep, 6-8-2, likelihood mixed, precision ",
         "training: 2 epochs",
-        "squared error per row (60 rows, scaled columns): ",
+        "squared error per validation row (6 rows, scaled columns): ",
         "PCA with the same code size:",
         f"model written to {tmp_path / 'm.isthmus'}",
     ):

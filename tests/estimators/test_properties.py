@@ -244,6 +244,15 @@ def test_weights_that_turn_nan_stop_learning_and_the_last_good_ones_stay(name):
 
 
 @every_kind
+def test_the_reported_error_is_that_of_the_validation_rows(name):
+    model = quick(name).fit(FEW, validation=X[200:])
+    reported = model.history_["squared_error"]
+    assert (reported["rows"], reported["n_rows"]) == ("validation", 100)
+    assert reported["model"] == pytest.approx(model.reconstruction_error(X[200:]).mean(), rel=1e-4)
+    assert reported["training"] == pytest.approx(model.reconstruction_error(FEW).mean(), rel=1e-4)
+
+
+@every_kind
 def test_a_failed_refit_changes_nothing(name):
     model = copy.deepcopy(fitted(name))
     before = model.transform(X), model.reconstruct(X)

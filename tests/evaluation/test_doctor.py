@@ -276,12 +276,12 @@ def test_rows_memorised_after_the_best_epoch_are_found() -> None:
 def test_a_model_worse_than_pca_is_found_with_the_excess() -> None:
     worse = replace(HEALTHY, validation_error=6.6, pca_error=6.0)
     assert say("worse-than-pca", worse).startswith(
-        "the squared error per row, 6.6, is 10.0% above that of a PCA with 4 components, 6 | train longer"
+        "the squared error per validation row, 6.6, is 10.0% above that of a PCA with 4 components, 6 | train longer"
     )
     assert [f.severity for f in diagnose(worse)] == ["warning"]
     assert [f.severity for f in diagnose(replace(worse, validation_error=6.2))] == ["note"]
-    assert "linear kind" in say("worse-than-pca", worse)
-    assert "linear kind" not in say("worse-than-pca", replace(worse, kind="linear"))
+    assert "use PCA itself" in say("worse-than-pca", worse)
+    assert "use PCA itself" not in say("worse-than-pca", replace(worse, kind="linear"))
     assert silent("worse-than-pca", replace(worse, validation_error=6.1))
     assert silent("worse-than-pca", replace(worse, pca_error=None))
 
