@@ -214,7 +214,9 @@ def test_the_number_of_steps_changes_the_samples(densities, succeed):
 
 
 def test_invalid_sample_commands_are_refused(inputs, densities, refused):
-    refused(("sample", inputs / "array.isthmus", "-o", densities / "x.npy"), "kind deep", "only rbm, dbn, dbm, and linear")
+    refused(
+        ("sample", inputs / "array.isthmus", "-o", densities / "x.npy"), "kind deep", "only rbm, dbn, dbm, and linear"
+    )
     refused(("sample", densities / "linear.isthmus", "-o", densities / "x.npy", "--steps", "3"), "--steps", "linear")
     refused(("sample", densities / "rbm.isthmus", "-o", densities / "x.csv"), "images cannot be written to this file")
     refused(("sample", densities / "rbm.isthmus", "-o", densities / "rbm.isthmus"), "the file exists")

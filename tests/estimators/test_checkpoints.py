@@ -41,6 +41,13 @@ def test_resume_accepts_the_same_validation_rows(validation, fraction, tmp_path,
     np.testing.assert_array_equal(again.transform(X), uncut.transform(X))
 
 
+def test_a_resumed_run_in_bf16_ends_with_equal_weights(tmp_path, monkeypatch):
+    options = {**SMALL, "precision": "bf16"}
+    killed(Autoencoder(**options), tmp_path / "m", monkeypatch)
+    again = Autoencoder(**options).fit(X, checkpoint=tmp_path / "m", resume=True)
+    np.testing.assert_array_equal(again.transform(X), Autoencoder(**options).fit(X).transform(X))
+
+
 def test_resume_refuses_other_validation_classes(tmp_path, monkeypatch):
     stack = StackedAutoencoder(
         code_size=2, hidden_sizes=(4,), training="supervised", max_epochs=2, random_state=0, precision="fp32"
