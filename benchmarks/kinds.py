@@ -1,12 +1,14 @@
-"""Time of one epoch on digits for each kind with its defaults: the column "cost" of docs/which-kind.md.
+"""Time of one epoch on digits for each kind with its defaults: the columns "epoch" and "fit" of docs/which-kind.md.
 
-python -m benchmarks.kinds
+- `python -m benchmarks.kinds` measures one epoch on 3,000 digits.
+- `python -m benchmarks.kinds --fits` measures whole fits on the 5,000 digits of mnist-sample.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -32,6 +34,16 @@ def run(x: np.ndarray, repeats: int) -> list[str]:
     return [f"one epoch on {N_ROWS} digits, fp32, seconds on one core", "kind            seconds  units", *lines]
 
 
+def run_fits(x: np.ndarray) -> Iterator[str]:
+    """Yield the lines of the table of whole fits: CPU seconds of each kind, and its layer sizes."""
+    torch.set_num_threads(1)
+    yield f"one fit on {len(x)} digits, fp32, seconds on one core"
+    yield "kind            seconds  units"
+    for name in KINDS:
+        seconds, units = _fit(name, x, None)
+        yield f"{name:14s} {seconds:8.0f}  {units}"
+
+
 def _line(name: str, x: np.ndarray, repeats: int) -> str:
     few, many = EPOCHS
     costs = []
@@ -41,7 +53,7 @@ def _line(name: str, x: np.ndarray, repeats: int) -> str:
     return f"{name:14s} {float(np.median(costs)):8.2f}  {units}"
 
 
-def _fit(name: str, x: np.ndarray, n_epochs: int) -> tuple[float, str]:
+def _fit(name: str, x: np.ndarray, n_epochs: int | None) -> tuple[float, str]:
     """Return the CPU seconds of a fit, and the layer sizes."""
     model = KINDS[name](max_epochs=n_epochs, precision="fp32", random_state=0)
     start = time.process_time()
@@ -51,10 +63,14 @@ def _fit(name: str, x: np.ndarray, n_epochs: int) -> tuple[float, str]:
 
 
 def main() -> None:
-    """Print the table for the digits of mnist-sample."""
+    """Read the arguments and print a table for the digits of mnist-sample."""
     description = (__doc__ or "").splitlines()[0]
-    argparse.ArgumentParser(prog="python -m benchmarks.kinds", description=description).parse_args()
-    print(*run(isthmus.data.open("mnist-sample").X, 1), sep="\n")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kinds", description=description)
+    parser.add_argument("--fits", action="store_true", help="measure whole fits; takes about a quarter of an hour")
+    arguments = parser.parse_args()
+    x = isthmus.data.open("mnist-sample").X
+    for line in run_fits(x) if arguments.fits else run(x, 1):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":
