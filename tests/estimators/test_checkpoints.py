@@ -9,6 +9,7 @@ import pytest
 from isthmus import InputError
 from isthmus.data.streams import DenseRows
 from isthmus.estimators import checkpoints
+from isthmus.estimators.convolutional import ConvolutionalAutoencoder
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.stacked import StackedAutoencoder
 
@@ -41,11 +42,14 @@ def test_resume_accepts_the_same_validation_rows(validation, fraction, tmp_path,
     np.testing.assert_array_equal(again.transform(X), uncut.transform(X))
 
 
-def test_a_resumed_run_in_bf16_ends_with_equal_weights(tmp_path, monkeypatch):
-    options = {**SMALL, "precision": "bf16"}
-    killed(Autoencoder(**options), tmp_path / "m", monkeypatch)
-    again = Autoencoder(**options).fit(X, checkpoint=tmp_path / "m", resume=True)
-    np.testing.assert_array_equal(again.transform(X), Autoencoder(**options).fit(X).transform(X))
+@pytest.mark.parametrize("kind", [Autoencoder, ConvolutionalAutoencoder])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_resumed_run_ends_with_equal_weights_in_every_precision(kind, precision, tmp_path, monkeypatch):
+    sizes = (4,) if kind is Autoencoder else (4, 6)  # weights between two convolutions are not contiguous
+    options = {**SMALL, "hidden_sizes": sizes, "precision": precision}
+    killed(kind(**options), tmp_path / "m", monkeypatch)
+    again = kind(**options).fit(X, checkpoint=tmp_path / "m", resume=True)
+    np.testing.assert_array_equal(again.transform(X), kind(**options).fit(X).transform(X))
 
 
 def test_resume_refuses_other_validation_classes(tmp_path, monkeypatch):

@@ -396,9 +396,13 @@ class Trainer:
         self.averaged_weights = {
             name: value.to(self.device) for name, value in strip_prefix("average.", tensors).items()
         }
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in strip_prefix("optimizer.", tensors).items():
             number, slot = name.split(".", 1)
+            parameter = parameters[int(number)]
+            if value.shape == parameter.shape:  # files are contiguous; a fused step needs the strides of the parameter
+                value = torch.empty_like(parameter).copy_(value)
             slots.setdefault(int(number), {})[slot] = value
         current = self.optimizer.state_dict()
         self.optimizer.load_state_dict({**current, "state": slots})
