@@ -339,6 +339,22 @@ def test_bf16_training_keeps_fp32_weights():
     assert {p.dtype for p in objective.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize(("name", "is_bf16"), [("bf16", True), ("fp32", False), ("auto", False)])
+def test_training_runs_in_its_precision_and_evaluation_in_fp32(name, is_bf16, monkeypatch):
+    seen = {"terms": set(), "monitor": set()}
+    for method, states in seen.items():
+        original = getattr(Reconstruction, method)
+
+        def recorded(self, *arguments, original=original, states=states):
+            states.add(torch.is_autocast_enabled("cpu"))
+            return original(self, *arguments)
+
+        monkeypatch.setattr(Reconstruction, method, recorded)
+    learn(pair(), precision=name)
+    assert (True in seen["terms"]) == is_bf16
+    assert seen["monitor"] == {False}
+
+
 def test_unknown_devices_and_precisions_raise():
     with pytest.raises(ValueError, match="precision='fp8' is not one of auto, fp32, bf16"):
         resolve_precision("fp8", torch.device("cpu"))

@@ -67,7 +67,7 @@ Precision = Annotated[
         metavar="auto|fp32|bf16",
         rich_help_panel=EXECUTION,
         help="Floating-point precision. Default: fp32 for rbm, dbn, dbm and recirculation; else auto, that is bf16 "
-        "if the hardware supports it.",
+        "on a GPU that supports it and fp32 on a CPU.",
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing output.")]

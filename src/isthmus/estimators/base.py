@@ -87,7 +87,7 @@ class BaseAutoencoder(
         categories: names of table columns to treat as categories; None infers them.
         random_state: seed of every random number; None draws a seed and stores it in `seed_`.
         device: "auto", "cpu" or "cuda".
-        precision: "auto" (bf16 where the hardware supports its products, else fp32), "fp32", "bf16".
+        precision: "auto" (bf16 on a GPU of compute capability 8.0 or higher, else fp32), "fp32", "bf16".
         verbose: 1 shows a progress bar on a terminal; 0 is silent.
     """
 

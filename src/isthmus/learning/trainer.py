@@ -260,7 +260,8 @@ class Trainer:
         batch = self.rows.batch(self.order[start:stop]).to(self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(state.step, self.total_steps, training_config)
-        terms = self.module.terms(batch, state.step / self.total_steps, self.generator)
+        with self.fabric.autocast():
+            terms = self.module.terms(batch, state.step / self.total_steps, self.generator)
         means = {name: term.mean() for name, term in terms.items()}
         loss = torch.stack(list(means.values())).sum() if len(means) > 1 else next(iter(means.values()))
         self.optimizer.zero_grad(set_to_none=True)
