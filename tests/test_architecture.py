@@ -88,5 +88,7 @@ def test_every_public_name_is_there():
 
     assert [name for name in isthmus.__all__ if not hasattr(isthmus, name)] == []
     assert set(isthmus.__all__) <= set(dir(isthmus))
+    assert callable(isthmus.data.open)
+    assert callable(isthmus.report.write)
     with pytest.raises(AttributeError, match="has no attribute 'Autoencoderr'"):
         isthmus.Autoencoderr  # noqa: B018

@@ -58,6 +58,8 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         module = "isthmus.errors" if name.startswith("Input") else "isthmus.estimators.registry"
         return getattr(import_module(module), name)
+    if name in ("data", "report"):
+        return import_module(f"isthmus.{name}")
     raise AttributeError(f"module 'isthmus' has no attribute {name!r}")
 
 

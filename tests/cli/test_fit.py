@@ -21,7 +21,7 @@ def test_fit_writes_a_model_that_loads_and_logs_its_results(inputs, tmp_path, su
         "data: table: 60 rows, a table of 4 columns",
         "model: deep, 6-8-2, likelihood mixed, precision ",
         "training: 2 epochs",
-        "squared error per validation row (6 rows, scaled columns): ",
+        "squared error per validation row (6 rows, scaled units): ",
         "PCA with the same code size:",
         f"model written to {tmp_path / 'm.isthmus'}",
     ):
@@ -68,7 +68,7 @@ def test_validation_rows_may_come_from_another_file(inputs, tmp_path, succeed):
         "fit", inputs / "array.npy", "-o", tmp_path / "m.isthmus", *SMALL, "--validation", tmp_path / "held-out.npy"
     )
     assert "validation: held-out: 20 rows, 5 columns of float64" in result.stderr
-    assert "(20 rows, scaled columns)" in result.stderr
+    assert "(20 rows, scaled units)" in result.stderr
     assert isthmus.load(tmp_path / "m.isthmus").n_rows_ == 60
 
 

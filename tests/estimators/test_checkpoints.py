@@ -116,3 +116,22 @@ def test_the_digest_is_taken_in_passes_that_are_made_anyway(tmp_path, monkeypatc
     reads.clear()
     Autoencoder(**SMALL).fit(X, checkpoint=tmp_path / "m")
     assert sum(reads) == without
+
+
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        ({"random_state": np.random.RandomState(3)}, {"random_state": np.random.RandomState(3)}),
+        ({"hidden_sizes": (4,)}, {"hidden_sizes": [4]}),
+    ],
+    ids=["a generator", "a list of sizes"],
+)
+def test_equal_arguments_resume_whatever_their_type(then, now, tmp_path, monkeypatch):
+    killed(Autoencoder(**{**SMALL, **then}), tmp_path / "m", monkeypatch)
+    Autoencoder(**{**SMALL, **now}).fit(X, checkpoint=tmp_path / "m", resume=True)
+
+
+def test_resume_refuses_another_resolved_precision(tmp_path, monkeypatch):
+    killed(Autoencoder(**{**SMALL, "precision": "bf16"}), tmp_path / "m", monkeypatch)
+    with pytest.raises(InputError, match=r"precision \(bf16 then, fp32 now\)"):
+        Autoencoder(**{**SMALL, "precision": "auto", "device": "cpu"}).fit(X, checkpoint=tmp_path / "m", resume=True)

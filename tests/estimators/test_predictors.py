@@ -281,7 +281,6 @@ def test_rows_are_held_out_by_class_and_only_where_they_can_tell_something():
     [
         (CodeClassifier, np.repeat([0, 1, 2], [298, 1, 1]), 0.9, 30 + 1 + 1),
         (CodeClassifier, np.arange(300) % 2, 0.999, 2),
-        (CodeRegressor, X[:, 20], 0.999, 1),
     ],
 )
 def test_validation_leaves_a_training_row_of_every_class(predictor, y, fraction, n_training_rows):
@@ -402,3 +401,22 @@ def test_a_failed_refit_of_a_classifier_changes_nothing():
     with pytest.raises(InputError):
         classifier.fit(X, np.zeros(40))
     np.testing.assert_array_equal(classifier.predict_proba(X), before)
+
+
+@pytest.mark.parametrize("marker", [np.nan, -1, None])
+def test_a_marker_among_strings_in_a_list_is_no_class(marker):
+    X = np.random.default_rng(0).normal(size=(60, 5))
+    coder = LinearAutoencoder(code_size=2, max_epochs=1)
+    y = ["a", "b", marker] * 20
+    if marker is not None:
+        classifier = CodeClassifier(encoder=coder, unlabeled=marker, max_epochs=1, random_state=0).fit(X, y)
+        assert classifier.classes_.tolist() == ["a", "b"]
+    if marker != -1:
+        with pytest.raises(InputError, match="y holds .* at row 2; a label must not be NaN"):
+            CodeClassifier(encoder=coder, max_epochs=1, random_state=0).fit(X, y)
+
+
+def test_a_validation_fraction_that_leaves_one_labelled_row_is_refused():
+    X = np.random.default_rng(0).normal(size=(90, 5))
+    with pytest.raises(InputError, match=r"validation_fraction=0.99 of 90 rows leaves 1 for training"):
+        CodeRegressor(encoder=LinearAutoencoder(code_size=2, max_epochs=1), validation_fraction=0.99).fit(X, X[:, 0])

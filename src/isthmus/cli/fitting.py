@@ -120,7 +120,7 @@ def fit(
     column = [] if labels is None or sources.is_file(labels) else [labels]
     sources.record_read_options(model, [*(exclude or []), *column], shape)
     model.save(destination)
-    summary = _summary(model, held_out, destination)
+    summary = _summary(model, destination)
     _log_summary(model, summary, log)
     if as_json:
         print_json(summary)
@@ -184,10 +184,10 @@ def _log_resume(destination: Path, resume: bool, log: Log) -> None:
         log.note(f"no checkpoint {checkpoint}; training starts from the beginning")
 
 
-def _summary(model: BaseAutoencoder, held_out: Dataset | None, destination: Path) -> dict[str, Any]:
+def _summary(model: BaseAutoencoder, destination: Path) -> dict[str, Any]:
     """Return the results of a fit as plain data, with the errors on validation rows, else on training rows."""
     history: dict[str, Any] = model.history_
-    errors = _errors(model, held_out)
+    errors = history["squared_error"]
     return {
         "model": str(destination), "kind": model.kind, "rows": model.n_rows_, "columns": model.preprocessing_.n_columns,
         "code_size": model.code_size_, "hidden_sizes": list(getattr(model, "hidden_sizes_", ())),
@@ -203,31 +203,6 @@ def _summary(model: BaseAutoencoder, held_out: Dataset | None, destination: Path
             for phase in history["pretraining"]
         ],
     }  # fmt: skip
-
-
-def _errors(model: BaseAutoencoder, held_out: Dataset | None) -> dict[str, Any]:
-    """Return the squared errors of model and PCA: on at most 5,000 rows of a validation set that was given, else on
-    those that the fit held out."""
-    from isthmus.evaluation.reconstruction import compare_with_pca
-
-    errors: dict[str, Any] = model.history_["squared_error"]
-    if held_out is None:
-        return errors
-    found = compare_with_pca(model, _subsample(held_out.X))
-    return errors | {
-        "n_rows": found["rows"], "model": found["squared_error_per_row"], "pca": found["pca_squared_error_per_row"],
-    }  # fmt: skip
-
-
-def _subsample(X: Any, max_rows: int = 5000) -> Any:
-    """Return at most `max_rows` rows, evenly spaced."""
-    from isthmus.data.preprocessing import n_rows_of
-
-    n = n_rows_of(X)
-    if n <= max_rows:
-        return X
-    index = [i * n // max_rows for i in range(max_rows)]
-    return X.iloc[index] if hasattr(X, "iloc") else X[index]
 
 
 def _log_summary(model: BaseAutoencoder, summary: dict[str, Any], log: Log) -> None:
@@ -249,7 +224,7 @@ def _log_summary(model: BaseAutoencoder, summary: dict[str, Any], log: Log) -> N
     rows = summary["evaluated_on"]
     training = f" (training rows: {summary['training_squared_error_per_row']:.4g})" if rows == "validation" else ""
     log.info(
-        f"squared error per {rows} row ({pluralize(summary['rows_evaluated'], 'row')}, scaled columns): "
+        f"squared error per {rows} row ({pluralize(summary['rows_evaluated'], 'row')}, scaled units): "
         f"{summary['squared_error_per_row']:.4g}{training}; {pca}"
     )
     for finding in summary["findings"]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from isthmus.data.streams import BLOCK_SIZE
 from isthmus.errors import InputError
 from isthmus.files import read_tensors, write_tensors
+from isthmus.learning.precision import resolve_device, resolve_precision
 from isthmus.learning.rows import Rows, evenly_spaced
 from isthmus.parts.forward import Batch
 
@@ -138,12 +139,27 @@ def identity(
     estimator: Any, rows: DigestedRows, validation_rows: DigestedRows | None, labels: Tensor | None
 ) -> dict[str, str]:
     """Return what a run depends on: the kind, its arguments, and digests of rows, labels and validation rows."""
-    arguments = {k: repr(v) for k, v in estimator.get_params(deep=False).items() if k not in _RESUMABLE_ARGUMENTS}
+    arguments = {k: _argument(v) for k, v in estimator.get_params(deep=False).items() if k not in _RESUMABLE_ARGUMENTS}
+    arguments["precision"] = resolve_precision(estimator.precision, resolve_device(estimator.device))
     validation = "none" if validation_rows is None else f"{len(validation_rows)} rows {validation_rows.digest}"
     data = {"rows": str(len(rows)), "data": rows.digest, "validation": validation}
     if labels is not None:
         data["labels"] = hashlib.sha256(labels.numpy().tobytes()).hexdigest()[:16]
     return {"kind": estimator.kind, **arguments, **data}
+
+
+def _argument(value: Any) -> str:
+    """Return a constructor argument as text that is the same in another process.
+
+    Example:
+        >>> _argument([4, 2]) == _argument((4, 2)), _argument(np.random.RandomState(0)), _argument(len)
+        (True, 'RandomState', 'len')
+    """
+    if callable(value):
+        return str(getattr(value, "__qualname__", type(value).__name__))
+    if isinstance(value, np.random.RandomState | np.random.Generator):
+        return type(value).__name__  # the seed that it gave is in the checkpoint
+    return repr(tuple(value) if isinstance(value, list) else value)
 
 
 def writer(

@@ -65,6 +65,8 @@ def validate_labels(estimator: Any, y: Any, n_rows: int) -> np.ndarray:
         name = type(estimator).__name__
         raise InputError(f"{name} requires y to be passed, but the target y is None; give one label per row")
     labels = np.asarray(y)
+    if labels.dtype.kind in "US" and not all(isinstance(label, str) for label in y):
+        labels = np.asarray(y, dtype=object)  # NumPy turns NaN and numbers among strings into strings
     if labels.ndim == 0 or len(labels) != n_rows:
         found = "one value" if labels.ndim == 0 else f"{len(labels)} labels"
         raise InputError(f"X has {n_rows} rows and y has {found}; give one label per row")

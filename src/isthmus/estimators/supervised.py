@@ -268,7 +268,9 @@ class CodePredictor(SavedEstimator, BaseEstimator):
             return labelled[:0]
         shuffled = labelled[torch.randperm(len(labelled), generator=generator)]
         groups = [shuffled]
-        if not labels.is_floating_point():
+        if labels.is_floating_point():
+            inputs.n_validation_rows(self.validation_fraction, len(labelled))
+        else:
             groups = [shuffled[labels[shuffled] == number] for number in labels[labelled].unique()]
         return torch.cat([rows[: min(round(self.validation_fraction * len(rows)), len(rows) - 1)] for rows in groups])
 

@@ -183,6 +183,8 @@ def still_improving(facts: FitFacts) -> Finding | None:
     if monitored_loss[-1] > min(monitored_loss[: start + 1]):
         return None  # the loss was lower before: the last decrease follows an increase
     whole, fall = monitored_loss[0] - min(monitored_loss), monitored_loss[start] - monitored_loss[-1]
+    if f"{monitored_loss[start]:.5g}" == f"{monitored_loss[-1]:.5g}":
+        return None  # a decrease below the printed digits
     # A short run may have no epoch boundary near the last tenth; then the fraction of a longer interval is scaled down.
     if whole <= 0 or fall / whole * LAST_TENTH / max(left[start], LAST_TENTH) < STILL_IMPROVING:
         return None

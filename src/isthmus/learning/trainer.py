@@ -196,9 +196,9 @@ class Trainer:
         device_ids = [self.device.index or 0] if self.device.type == "cuda" else 1
         objective.to(self.device)
         with _without_notices():
-            fabric = Fabric(accelerator=accelerator, devices=device_ids, precision=FABRIC[self.precision])
-        self.fabric = fabric
-        self.module, self.optimizer = fabric.setup(objective, build_optimizer(objective, training_config, self.device))
+            self.fabric = Fabric(accelerator=accelerator, devices=device_ids, precision=FABRIC[self.precision])
+            optimizer = build_optimizer(objective, training_config, self.device)
+            self.module, self.optimizer = self.fabric.setup(objective, optimizer)
         self.module.mark_forward_method("terms")
         self.bounds = batch_bounds(len(rows), training_config.batch_size)
         self.total_steps = max(1, len(self.bounds) * training_config.max_epochs)
