@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from isthmus import InputError
-from isthmus.learning import precision
+from isthmus.learning import precision, threads
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
 from isthmus.learning.objectives import Objective, Reconstruction
 from isthmus.learning.precision import fast_products, resolve_device, resolve_precision
@@ -353,6 +353,26 @@ def test_training_runs_in_its_precision_and_evaluation_in_fp32(name, is_bf16, mo
     learn(pair(), precision=name)
     assert (True in seen["terms"]) == is_bf16
     assert seen["monitor"] == {False}
+
+
+@pytest.mark.parametrize(("limit", "n_threads"), [(10**9, 1), (0, 2)], ids=["a small model", "a large model"])
+def test_a_small_model_trains_on_one_thread(limit, n_threads, monkeypatch):
+    monkeypatch.setattr(threads, "SMALL_STEP", limit)
+    seen = set()
+    original = Reconstruction.terms
+
+    def recorded(self, *arguments):
+        seen.add(torch.get_num_threads())
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Reconstruction, "terms", recorded)
+    torch.set_num_threads(2)
+    try:
+        learn(pair())
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert seen == {n_threads}
 
 
 def test_unknown_devices_and_precisions_raise():

@@ -23,6 +23,7 @@ from torch import Tensor
 from isthmus.learning.objectives import Objective
 from isthmus.learning.precision import FABRIC, fast_products, resolve_device, resolve_precision
 from isthmus.learning.rows import Rows, evenly_spaced
+from isthmus.learning.threads import suitable_threads
 from isthmus.parts.layers import BatchNormalization, check_choice
 
 OPTIMIZERS = ("adamw", "sgd")
@@ -219,7 +220,7 @@ class Trainer:
             self.averaged_weights = _copy_state(self.objective) if self.training_config.averaging is not None else {}
             self.best_weights = _copy_state(self.objective)
         try:
-            with fast_products(self.precision, self.device):
+            with fast_products(self.precision, self.device), suitable_threads(self.objective, self.bounds):
                 self.objective.train()
                 while not self.state.stopped:
                     if self.state.epoch >= self.training_config.max_epochs:
