@@ -169,3 +169,11 @@ def test_a_relative_path_starts_from_the_current_folder(inputs, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     succeed("fit", os.path.relpath(inputs / "array.npy"), "-o", "m.isthmus", *SMALL)
     assert Path("m.isthmus").is_file()
+
+
+def test_resume_without_a_checkpoint_says_so_before_it_overwrites_a_model(inputs, tmp_path, refused):
+    (tmp_path / "m.isthmus").write_text("a model")
+    refused(
+        ("fit", inputs / "table.csv", "-o", tmp_path / "m.isthmus", "--resume"),
+        "the file exists and there is no checkpoint",
+    )

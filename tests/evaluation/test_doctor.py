@@ -327,7 +327,7 @@ def test_without_validation_rows_training_rows_are_compared_with_pca() -> None:
 def test_another_likelihood_than_the_squared_error_only_gets_a_note() -> None:
     found = diagnose(replace(HEALTHY, validation_error=6.6, pca_error=6.0, likelihood="mixed"))
     assert [(f.name, f.severity) for f in found] == [("worse-than-pca", "note")]
-    assert "likelihood='mixed' does not minimise the squared error" in found[0].advice
+    assert "likelihood='mixed' minimises the negative log-likelihood" in found[0].advice
 
 
 def test_worse_than_pca_ignores_a_tiny_excess() -> None:

@@ -224,7 +224,7 @@ def test_no_ratio_to_a_pca_error_of_zero_is_shown(tmp_path):
     X = np.random.default_rng(0).normal(size=(40, 4))
     model = Autoencoder(code_size=4, hidden_sizes=(8,), max_epochs=1, random_state=0).fit(X)
     page = Page(write(model, X, tmp_path / "report.html"))
-    assert "; the error of a PCA of the same size is zero." in page.text
+    assert "A PCA of the same size copies the rows" in page.text
     assert "e-1" not in page.text
     assert "times" not in page.text.split("Findings")[0]
 

@@ -59,7 +59,10 @@ def reconstruct(
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Encode and decode DATA, and write the reconstructions in the units of DATA."""
+    """Encode and decode DATA, and write the reconstructions in the units of DATA.
+
+    Every cell is reconstructed, observed ones too. Output row i reconstructs input row i.
+    """
     destination, log, fitted = _opened(model, output, force, quiet)
     rows = sources.open_for_model(fitted, data, log)
     reconstructions = fitted.reconstruct(rows.X)

@@ -41,6 +41,11 @@ def check_model_output(path: str, *, force: bool, resume: bool) -> Path:
         InputError: also if MODEL.checkpoint exists and neither `resume` nor `force` is set.
     """
     checkpoint = Path(f"{Path(path).expanduser()}.checkpoint")
+    if resume and not force and not checkpoint.exists() and Path(path).expanduser().is_file():
+        raise InputError(
+            f"{path}: the file exists and there is no checkpoint {checkpoint} to resume from; choose another name, or "
+            "overwrite it with --force, which starts from the beginning"
+        )
     target = check_output_file(path, force=force or (resume and checkpoint.exists()))
     if checkpoint.exists() and not (force or resume):
         raise InputError(

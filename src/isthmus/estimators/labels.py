@@ -93,7 +93,8 @@ def labelled_mask(y: np.ndarray, unlabeled: Any) -> Bool[np.ndarray, " n"]:
         none = _by_row(pd.isna(y) if pd.isna(unlabeled) else y == unlabeled)
     odd = np.flatnonzero(missing & ~none)
     if len(odd):
-        raise _unlearnable(y, odd[0], "leave the row out, or give unlabeled= the label of rows without one")
+        advice = "leave the row out, or name the label of rows without one: unlabeled= (--unlabeled)"
+        raise _unlearnable(y, odd[0], advice)
     if none.all():
         raise InputError(f"every label is unlabeled={unlabeled!r}; give some rows a label")
     return ~none

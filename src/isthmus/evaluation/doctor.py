@@ -312,7 +312,10 @@ def _other_objective_advice(facts: FitFacts) -> str:
     """Explain why a squared error above that of PCA may be expected."""
     if facts.penalised:
         return "a penalty or corruption increases the error; weaken it if the error is too large"
-    return f"likelihood={facts.likelihood!r} does not minimise the squared error; compare nll_per_row instead"
+    return (
+        f"likelihood={facts.likelihood!r} minimises the negative log-likelihood and not the squared error, so that the "
+        "comparison says little; compare models by score(X), minus their negative log-likelihood"
+    )
 
 
 def copies_input(facts: FitFacts) -> Finding | None:
@@ -362,7 +365,7 @@ def interrupted(facts: FitFacts) -> Finding | None:
     return Finding(
         "interrupted",
         f"training was interrupted after {pluralize(len(facts.epochs), 'epoch')}; the weights learned so far were kept",
-        "fit again, or continue from a checkpoint with resume=True (--resume)",
+        "fit again; or continue with resume=True (--resume) if a checkpoint was written (--checkpoint-every)",
         "note",
     )
 

@@ -40,7 +40,7 @@ def headline(model: BaseAutoencoder, scores: Mapping[str, Any]) -> str:
     start = f"A code of {size} represents {columns} with a squared error of {number(ours)} per row"
     below = scores["below_pca"]
     if below is None:
-        return f"{start}; the error of a PCA of the same size is zero."
+        return f"{start}. A PCA of the same size copies the rows, so there is no comparison with it."
     baseline = f"that of a PCA of the same size ({number(pca)})"
     if abs(below) < 0.005:
         return f"{start}, equal to {baseline} within 0.5%."
