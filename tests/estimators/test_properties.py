@@ -199,6 +199,14 @@ def test_sparse_rows_are_read_without_a_dense_whole(name):
 
 
 @every_kind
+def test_convolutions_over_the_columns_of_a_table_are_noted(name):
+    frame = pd.DataFrame(FEW[:, :8], columns=[f"col {i}" for i in range(8)])
+    notes = quick(name).fit(frame).history_["notes"]
+    has_convolutions = KINDS[name].kind == "conv" or getattr(KINDS[name], "network", "") == "conv"
+    assert any("columns of a table as a signal" in note for note in notes) == has_convolutions
+
+
+@every_kind
 @pytest.mark.parametrize("layout", ["grey", "channels last", "channels first"])
 def test_images_come_back_in_their_own_shape_and_type(name, layout):
     grey = (IMAGES * 15).astype(np.uint8)

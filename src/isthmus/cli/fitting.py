@@ -110,7 +110,7 @@ def fit(
     shape = arguments.size(resize) if resize is not None else None
     model = _estimator(kind, set_ or [], given, quiet)
     rows, held_out = _open(data, validation, log, labels=labels, exclude=exclude or [], resize=shape)
-    if _learns_labels(model):
+    if model.uses_labels:
         sources.require_labels(rows)
     checkpoint_options: dict[str, Any] = {}
     if resume or checkpoint_every is not None:
@@ -169,11 +169,7 @@ def _validation_data(model: BaseAutoencoder, held_out: Dataset | None) -> Any:
     """Return the validation rows as `fit` expects them: with labels if training is supervised."""
     if held_out is None:
         return None
-    return (held_out.X, sources.require_labels(held_out).labels) if _learns_labels(model) else held_out.X
-
-
-def _learns_labels(model: BaseAutoencoder) -> bool:
-    return getattr(model, "training", None) == "supervised"
+    return (held_out.X, sources.require_labels(held_out).labels) if model.uses_labels else held_out.X
 
 
 def _log_resume(destination: Path, resume: bool, log: Log) -> None:

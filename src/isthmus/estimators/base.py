@@ -44,6 +44,7 @@ from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
 from isthmus.learning.trainer import TrainingConfig, strip_prefix
+from isthmus.parts.convolutions import has_convolutions
 from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import likelihood_config, likelihood_from
 
@@ -145,8 +146,13 @@ class BaseAutoencoder(
         return size, "principal components of 90% of the variance"
 
     def _notes(self) -> list[str]:
-        """Return notes for the user on the fitted model; none by default."""
-        return []
+        """Return notes for the user on the fitted model; by default one on convolutions over the columns of a table."""
+        if self.preprocessing_.source != "table" or not has_convolutions(self.objective_):
+            return []
+        return [
+            "convolutions read the columns of a table as a signal, in which neighbouring columns are related; use kind "
+            "'deep', or network='mlp', if their order has no meaning"
+        ]
 
     # -- training -----------------------------------------------------------------------------------
 

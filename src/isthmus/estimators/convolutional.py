@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from isthmus.estimators.base import BaseAutoencoder
-from isthmus.estimators.networks import convolutions, signal_notes
+from isthmus.estimators.networks import convolutions
 from isthmus.estimators.records import Shape
 from isthmus.learning.objectives import Reconstruction
 from isthmus.parts.likelihoods import likelihood_from
@@ -65,9 +65,6 @@ class ConvolutionalAutoencoder(BaseAutoencoder):
     dropout: float = 0.0
 
     kind: ClassVar[str] = "conv"
-
-    def _notes(self) -> list[str]:
-        return [*super()._notes(), *signal_notes(self.preprocessing_)]
 
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)

@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import nn
 
-from isthmus.data.preprocessing import Preprocessor
 from isthmus.errors import InputError
 from isthmus.learning.objectives import Decoder
 from isthmus.parts.convolutions import resolve_sizes
@@ -108,16 +107,6 @@ def convolutions(
     encoder = ConvolutionalEncoder(image_shape, code_size, **options)
     decoder = ConvolutionalDecoder(image_shape, code_size, per_pixel, **options)
     return EncoderDecoder(encoder, decoder, channels, dense)
-
-
-def signal_notes(preprocessing: Preprocessor) -> list[str]:
-    """Return a note if convolutions read the columns of a table as a signal."""
-    if preprocessing.source != "table":
-        return []
-    return [
-        "convolutions read the columns of a table as a signal, in which neighbouring columns are related; use kind "
-        "'deep', or network='mlp', if their order has no meaning"
-    ]
 
 
 def check_tied_output(likelihood: Likelihood, n_inputs: int) -> None:

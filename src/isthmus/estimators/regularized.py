@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 
-from isthmus.data.preprocessing import Preprocessor
 from isthmus.data.streams import BLOCK_SIZE
 from isthmus.errors import InputError
-from isthmus.estimators.networks import EncoderDecoder, convolutions, perceptrons, signal_notes
+from isthmus.estimators.networks import EncoderDecoder, convolutions, perceptrons
 from isthmus.estimators.records import Shape
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.rows import MAX_SAMPLED_ROWS, Rows, mean_row, sampled_batches
@@ -193,11 +192,6 @@ class Regularized(Regularization):
         pair = self._pair(shape, likelihood, corruption, generator)
         self.hidden_sizes_, self.dense_sizes_ = pair.hidden_sizes, pair.dense_sizes
         return self._build_reconstruction(pair, likelihood, shape, corruption, self.code_activation)
-
-    def _notes(self) -> list[str]:
-        mixin: Any = super()
-        preprocessing: Preprocessor = vars(self)["preprocessing_"]
-        return [*mixin._notes(), *(signal_notes(preprocessing) if self.network == "conv" else [])]
 
     def _pair(
         self, shape: Shape, likelihood: Likelihood, corruption: Corruption | None, generator: torch.Generator

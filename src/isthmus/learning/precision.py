@@ -43,8 +43,8 @@ def resolve_device(device: str) -> torch.device:
 def resolve_precision(precision: str, device: torch.device) -> str:
     """Return the precision of a name; "auto" means bf16 autocast on a GPU that multiplies bf16, else fp32.
 
-    On a CPU "auto" means fp32, also where it multiplies bf16: alone on such a processor, training a large network was
-    1.6 times as fast in bf16, but 12 times slower where its threads waited for those of other programs.
+    On a CPU "auto" means fp32, also where it multiplies bf16: there bf16 is faster for large networks on an idle
+    machine, and much slower where its threads wait for those of other programs.
 
     Raises:
         InputError: the name is unknown.

@@ -8,17 +8,18 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from isthmus.parts.convolutions import has_convolutions
+
 SMALL_STEP = 4_000_000
-"""Weights times rows of a step, below which a second thread gains nothing, measured on two cores with no other load."""
+"""Weights times rows of a step below which a second thread gains nothing on an idle machine of two cores."""
 
 
 @contextmanager
 def suitable_threads(objective: nn.Module, bounds: Sequence[tuple[int, int]]) -> Iterator[None]:
     """Context manager that trains a small model on one thread and restores the number of threads afterwards.
 
-    The products of a small model are too short to share. On a machine with other load their threads wait for each
-    other: a table of 300 rows took 140 s on two threads and 10 s on one. Convolutions, which use a weight many times a
-    row, keep all threads.
+    The products of a small model are too short to share, and on a machine with other load their threads wait for each
+    other. Convolutions, which use a weight many times per row, keep all threads.
 
     Args:
         objective: the model that is trained.
@@ -34,9 +35,8 @@ def suitable_threads(objective: nn.Module, bounds: Sequence[tuple[int, int]]) ->
     """
     n_rows = max((stop - start for start, stop in bounds), default=0)
     n_weights = sum(parameter.numel() for parameter in objective.parameters())
-    has_convolutions = any(isinstance(part, nn.Conv2d | nn.ConvTranspose2d) for part in objective.modules())
     before = torch.get_num_threads()
-    if n_weights * n_rows < SMALL_STEP and not has_convolutions:
+    if n_weights * n_rows < SMALL_STEP and not has_convolutions(objective):
         torch.set_num_threads(1)
     try:
         yield

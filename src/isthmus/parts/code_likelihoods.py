@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from isthmus.errors import InputError
 from isthmus.parts.likelihood_base import MEAN_MARGIN, Likelihood
 from isthmus.parts.likelihoods import Bernoulli, Gaussian
-from isthmus.parts.sampling import randn_like
 from isthmus.parts.sparse_activations import SparseActivation
 
 SQUASHING_FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
@@ -58,21 +57,6 @@ class SquashedGaussian(Gaussian):
         super().__init__(n_columns)
         self.squashing = squashing
 
-    def nll(
-        self,
-        parameters: Float[Tensor, "*draws batch columns"],
-        x: Float[Tensor, "batch columns"],
-        weight: Float[Tensor, "batch columns"] | None = None,
-    ) -> Float[Tensor, "*draws batch"]:
-        """Return 1/2 ||h - s(a)||^2 + d/2 log(2 pi)."""
-        return super().nll(self.mean(parameters.to(x.dtype)), x, weight)
-
-    def nll_by_column(
-        self, parameters: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch columns"]
-    ) -> Float[Tensor, "*draws batch columns"]:
-        """Return 1/2 (h_j - s(a_j))^2 + 1/2 log(2 pi)."""
-        return super().nll_by_column(self.mean(parameters.to(x.dtype)), x)
-
     def mean(self, parameters: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
         """Return s(a)."""
         return SQUASHING_FUNCTIONS[self.squashing][0](parameters)
@@ -80,14 +64,6 @@ class SquashedGaussian(Gaussian):
     def link(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
         """Return s^-1(mean)."""
         return SQUASHING_FUNCTIONS[self.squashing][1](mean)
-
-    @torch.no_grad()
-    def sample(
-        self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
-    ) -> Float[Tensor, "*draws batch columns"]:
-        """Sample s(a) plus standard normal noise."""
-        mean = self.mean(parameters)
-        return mean + randn_like(mean, generator)
 
 
 def code_likelihood(activation: nn.Module, n_units: int) -> Likelihood:

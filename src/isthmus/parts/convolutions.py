@@ -29,6 +29,17 @@ from isthmus.parts.layers import (
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d)
 
+
+def has_convolutions(module: nn.Module) -> bool:
+    """Return whether any part of a module is a convolution.
+
+    Example:
+        >>> has_convolutions(nn.Sequential(nn.Conv2d(1, 2, 3))), has_convolutions(nn.Linear(2, 2))
+        (True, False)
+    """
+    return any(isinstance(part, nn.Conv2d | nn.ConvTranspose2d) for part in module.modules())
+
+
 STRIDE = 2
 LONGEST_SIDE = 8
 """Largest side of the innermost maps for the default number of layers, in pixels."""

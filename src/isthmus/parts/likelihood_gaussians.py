@@ -60,16 +60,17 @@ class Gaussian(Likelihood):
         x: Float[Tensor, "batch columns"],
         weight: Float[Tensor, "batch columns"] | None = None,
     ) -> Float[Tensor, "*draws batch"]:
-        """Return 1/2 ||x - r||^2 + d/2 log(2 pi)."""
+        """Return 1/2 ||x - r||^2 + d/2 log(2 pi), r the mean."""
+        mean = self.mean(parameters.to(x.dtype))
         if weight is None:
-            return 0.5 * _squares(parameters, x).sum(-1) + 0.5 * LOG_2_PI * self.n_columns
-        return weighted_sum(0.5 * (_squares(parameters, observed(x, weight)) + LOG_2_PI), weight)
+            return 0.5 * _squares(mean, x).sum(-1) + 0.5 * LOG_2_PI * self.n_columns
+        return weighted_sum(0.5 * (_squares(mean, observed(x, weight)) + LOG_2_PI), weight)
 
     def nll_by_column(
         self, parameters: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch columns"]
     ) -> Float[Tensor, "*draws batch columns"]:
         """Return 1/2 (x_j - r_j)^2 + 1/2 log(2 pi)."""
-        return 0.5 * (_squares(parameters, x) + LOG_2_PI)
+        return 0.5 * (_squares(self.mean(parameters.to(x.dtype)), x) + LOG_2_PI)
 
     def mean(self, parameters: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
         """Return the decoder's output, r."""
@@ -79,8 +80,9 @@ class Gaussian(Likelihood):
     def sample(
         self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
     ) -> Float[Tensor, "*draws batch columns"]:
-        """Sample r plus standard normal noise."""
-        return parameters + randn_like(parameters, generator)
+        """Sample the mean plus standard normal noise."""
+        mean = self.mean(parameters)
+        return mean + randn_like(mean, generator)
 
 
 @register
@@ -110,21 +112,6 @@ class GaussianUnit(Gaussian):
     title = "Gaussian (unit interval)"
     bounds = (0.0, 1.0)
 
-    def nll(
-        self,
-        parameters: Float[Tensor, "*draws batch columns"],
-        x: Float[Tensor, "batch columns"],
-        weight: Float[Tensor, "batch columns"] | None = None,
-    ) -> Float[Tensor, "*draws batch"]:
-        """Return 1/2 ||x - sigma(l)||^2 + d/2 log(2 pi)."""
-        return super().nll(torch.sigmoid(parameters.to(x.dtype)), x, weight)
-
-    def nll_by_column(
-        self, parameters: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch columns"]
-    ) -> Float[Tensor, "*draws batch columns"]:
-        """Return 1/2 (x_j - sigma(l_j))^2 + 1/2 log(2 pi)."""
-        return super().nll_by_column(torch.sigmoid(parameters.to(x.dtype)), x)
-
     def mean(self, parameters: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
         """Return sigma(l)."""
         return torch.sigmoid(parameters)
@@ -132,13 +119,6 @@ class GaussianUnit(Gaussian):
     def link(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
         """Return log(m / (1 - m))."""
         return logit(mean)
-
-    @torch.no_grad()
-    def sample(
-        self, parameters: Float[Tensor, "*draws batch columns"], generator: torch.Generator
-    ) -> Float[Tensor, "*draws batch columns"]:
-        """Sample sigma(l) plus standard normal noise."""
-        return super().sample(torch.sigmoid(parameters), generator)
 
 
 @register
