@@ -41,7 +41,7 @@ def outputs(name):
     model = fitted(name)
     scores = [model.nll(X), *([model.score_samples(X)] if hasattr(model, "score_samples") else [])]
     return {
-        "weights": [p.detach().cpu().numpy() for p in model.objective_.parameters()],
+        "weights": [p.detach().cpu().numpy() for p in model.coder_.parameters()],
         "codes": [model.transform(X)],
         "scores": scores,
     }

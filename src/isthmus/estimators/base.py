@@ -1,6 +1,6 @@
 """The base class of every kind of autoencoder: scikit-learn's interface around a model that is built from parts.
 
-A kind builds its parts in one method, `_build_objective`. The fields of each dataclass are its constructor's
+A kind builds its parts in one method, `_recipe`. The fields of each dataclass are its constructor's
 signature.
 """
 
@@ -17,6 +17,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, check_random_state
+from torch import nn
 
 from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
 from isthmus.data.streams import BLOCK_SIZE, Subset, blocks
@@ -36,10 +37,9 @@ from isthmus.estimators.features import FeatureInspectionMixin
 from isthmus.estimators.labels import ClassLabels
 from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.progress import ProgressBar
-from isthmus.estimators.records import ModelOutput, Shape
+from isthmus.estimators.records import ModelOutput, Recipe, Shape
 from isthmus.estimators.training_config import training_config_for
 from isthmus.evaluation.baseline import PrincipalComponents, suggested_code_size
-from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
@@ -119,18 +119,19 @@ class BaseAutoencoder(
 
     # -- construction -------------------------------------------------------------------------------
 
-    def _build_objective(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
         """Build the parts of this kind, with weights sampled with `generator`."""
         raise NotImplementedError
 
-    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
+    def _phases(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
         """Return the training phases in order; by default one phase of the whole model.
 
         Args:
+            recipe: the parts.
             training_config: the arguments of training.
             generator: samples the initial weights of parts that belong to a phase alone.
         """
-        return [Phase("learning", self.objective_, training_config)]
+        return [Phase("learning", recipe.objective, training_config)]
 
     @property
     def _epochs_argument(self) -> str:
@@ -145,9 +146,9 @@ class BaseAutoencoder(
         size = suggested_code_size(imputed_blocks(rows), rows.n_columns)
         return size, "principal components of 90% of the variance"
 
-    def _notes(self) -> list[str]:
+    def _notes(self, recipe: Recipe) -> list[str]:
         """Return notes for the user on the fitted model; by default one on convolutions over the columns of a table."""
-        if self.preprocessing_.source != "table" or not has_convolutions(self.objective_):
+        if self.preprocessing_.source != "table" or not has_convolutions(recipe.coder):
             return []
         return [
             "convolutions read the columns of a table as a signal, in which neighbouring columns are related; use kind "
@@ -212,20 +213,21 @@ class BaseAutoencoder(
             self.likelihood_ = self._choose_likelihood(all_rows, validation_rows)
         if resumed:
             resumed.check(run)
-        self.objective_ = self._build_objective(self._shape(), generator)
+        recipe = self._recipe(self._shape(), generator)
+        self._keep(recipe)
         self._n_features_out = self.code_size_
-        phases = self._phases(training_config_for(self, len(rows), checkpoint_every), generator)
+        phases = self._phases(recipe, training_config_for(self, len(rows), checkpoint_every), generator)
         with ProgressBar(f"{self.kind} ({self.code_size_})", self.verbose) as bar:
             *before, last = run_phases(
-                self.objective_, phases, rows, validation_rows, generator, on_progress=bar.on_progress,
+                recipe.parts, phases, rows, validation_rows, generator, on_progress=bar.on_progress,
                 save_state=checkpoints.writer(checkpoint, run, self.seed_) if checkpoint else None,
                 resumed=(resumed.tensors, resumed.data) if resumed else None,
             )  # fmt: skip
-        self.objective_.eval()
+        recipe.parts.eval()
         self.baseline_ = fit_baseline(rows, self.code_size_)
         self._after_training(rows)
-        self.history_: dict[str, Any] = {**last, "notes": [*notes, *self._notes()], "pretraining": before}
-        diagnose_fit(self, rows, validation_rows)
+        self.history_: dict[str, Any] = {**last, "notes": [*notes, *self._notes(recipe)], "pretraining": before}
+        diagnose_fit(self, recipe.objective, rows, validation_rows)
         return self
 
     @property
@@ -277,11 +279,32 @@ class BaseAutoencoder(
     def _shape(self) -> Shape:
         return Shape.of(self.preprocessing_, self.code_size_, self.likelihood_)
 
-    def _rebuilt(self, generator: torch.Generator) -> Reconstruction:
+    def _keep(self, recipe: Recipe) -> None:
+        """Keep the parts of a recipe that are read, and the sizes that it resolved."""
+        self.coder_ = recipe.coder
+        kept = {"density_": recipe.density, "hidden_sizes_": recipe.hidden_sizes, "dense_sizes_": recipe.dense_sizes}
+        for name, value in kept.items():
+            if value is not None:
+                setattr(self, name, value)
+
+    @property
+    def _parts(self) -> nn.ModuleDict:
+        """The parts that are kept, by name."""
+        density = getattr(self, "density_", None)
+        return nn.ModuleDict({"coder": self.coder_} | ({} if density is None else {"density": density}))
+
+    def _rebuilt(self, generator: torch.Generator) -> Recipe:
         """Build the parts of a fitted model with new weights, in the sizes that `fit` resolved."""
         hidden_sizes, dense_sizes = (getattr(self, name, None) for name in ("hidden_sizes_", "dense_sizes_"))
         shape = replace(self._shape(), hidden_sizes=hidden_sizes, dense_sizes=dense_sizes)
-        return self._build_objective(shape, generator)
+        return self._recipe(shape, generator)
+
+    def _with_criterion(self) -> Recipe:
+        """Build the criterion around the fitted parts anew, to train them further."""
+        recipe, state = self._rebuilt(torch.Generator().manual_seed(0)), self._parts.state_dict()
+        recipe.parts.load_state_dict(state)
+        self._keep(recipe)
+        return recipe
 
     def _on_weights_changed(self) -> None:
         """Discard fitted quantities that depend on the weights, which changed; nothing by default."""
@@ -293,9 +316,9 @@ class BaseAutoencoder(
         rows = self._rows(X)
 
         def look(batch: Batch) -> ModelOutput:
-            output = self.objective_(batch)
-            mean = self.objective_.likelihood.mean_given(output.parameters, batch.x)
-            nll = self.objective_.nll(output)
+            output = self.coder_(batch)
+            mean = self.coder_.likelihood.mean_given(output.parameters, batch.x)
+            nll = self.coder_.nll(output)
             return ModelOutput(batch.x, output.preactivation, output.code, output.parameters, mean, nll, batch.mask)
 
         for batch, n in self._padded(rows):
@@ -307,8 +330,7 @@ class BaseAutoencoder(
         codes = np.empty((len(rows), self.code_size_), np.float32)
         start = 0
         for batch, n in self._padded(rows):
-            _, code = self.objective_.encode(batch)
-            codes[start : start + n] = code[:n].cpu().numpy()
+            codes[start : start + n] = self.coder_.encode(batch).code[:n].cpu().numpy()
             start += n
         return codes
 
@@ -334,9 +356,9 @@ class BaseAutoencoder(
         """Decode one block of codes to model space."""
         padded = torch.zeros(BLOCK_SIZE, self.code_size_)
         padded[: len(codes)] = torch.from_numpy(codes)
-        self.objective_.to(resolve_device(self.device)).eval()
-        parameters = self.objective_.decoder(padded.to(resolve_device(self.device)))
-        return self.objective_.likelihood.mean(parameters)[: len(codes)].cpu().numpy()
+        self.coder_.to(resolve_device(self.device)).eval()
+        parameters = self.coder_.decode(padded.to(resolve_device(self.device)))
+        return self.coder_.likelihood.mean(parameters)[: len(codes)].cpu().numpy()
 
     def reconstruct(self, X: Any) -> Any:
         """Encode and decode `X`; return the reconstruction in the units and the shape of X.
@@ -373,7 +395,7 @@ class BaseAutoencoder(
         """Return `X` in model space; values of another scale give a warning."""
         check_is_fitted(self)
         rows = self.preprocessing_.rows(inputs.validate_input(self, X, reset=False))
-        return RangeCheckedRows(rows, self.objective_.likelihood, self.preprocessing_.columns)
+        return RangeCheckedRows(rows, self.coder_.likelihood, self.preprocessing_.columns)
 
     def _padded(self, rows: Rows) -> Iterator[tuple[Batch, int]]:
         """Yield blocks of exactly `BLOCK_SIZE` rows, the last one padded with zeros, and their number of real rows.
@@ -381,7 +403,7 @@ class BaseAutoencoder(
         Without gradient and in fp32: the code of a row does not depend on its neighbours.
         """
         device = resolve_device(self.device)
-        self.objective_.to(device).eval()
+        self._parts.to(device).eval()
         with torch.no_grad():
             for batch in blocks(rows):
                 yield padded(batch).to(device), len(batch.x)
@@ -403,7 +425,7 @@ class BaseAutoencoder(
     def _pack(self) -> Packed:
         preprocessing, preprocessing_config = self.preprocessing_.to_file()
         baseline, baseline_config = self.baseline_.to_file()
-        tensors = {f"objective.{k}": v for k, v in self.objective_.state_dict().items()}
+        tensors = dict(self._parts.state_dict())
         tensors |= {f"preprocessing.{k}": v for k, v in preprocessing.items()}
         tensors |= {f"baseline.{k}": v for k, v in baseline.items()}
         configs = {"preprocessing": preprocessing_config, "baseline": baseline_config}
@@ -416,9 +438,11 @@ class BaseAutoencoder(
         model.preprocessing_ = Preprocessor.from_file(strip_prefix("preprocessing.", tensors), header["preprocessing"])
         model.baseline_ = PrincipalComponents.from_file(strip_prefix("baseline.", tensors), header["baseline"])
         model._n_features_out = model.code_size_
-        model.objective_ = model._rebuilt(torch.Generator().manual_seed(0))
-        model.objective_.load_state_dict(strip_prefix("objective.", tensors))
-        model.objective_.eval()
+        recipe = model._rebuilt(torch.Generator().manual_seed(0))
+        kept = {name: tensors[name] for name in tensors if name.startswith(("coder.", "density."))}
+        recipe.parts.load_state_dict(kept)
+        recipe.parts.eval()
+        model._keep(recipe)
         return model
 
     def __sklearn_tags__(self) -> Any:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from isthmus.estimators.base import BaseAutoencoder
+from isthmus.estimators.records import Recipe
 from isthmus.estimators.regularized import Regularized
+from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.rows import Rows
 from isthmus.parts.jacobians import Contraction, single_affine_layer
 from isthmus.parts.networks import MLP, TiedMLP
@@ -77,22 +79,23 @@ class ContractiveAutoencoder(Regularized, BaseAutoencoder):
     def _suggest_code_size(self, rows: Rows) -> tuple[int, str]:
         return min(max(2 * rows.n_columns, 64), 1024), "twice the columns, at least 64 and at most 1,024"
 
-    def _notes(self) -> list[str]:
-        return [*super()._notes(), *self._scale()]
+    def _notes(self, recipe: Recipe) -> list[str]:
+        return [*super()._notes(recipe), *_scale_note(cast(Reconstruction, recipe.objective))]
 
-    def _scale(self) -> list[str]:
-        """Return a note if the decoder can undo the effect of the contraction on the scale of the code."""
-        objective = self.objective_
-        of_encoder = any(isinstance(p, Contraction) and p.of == "encoder" for p in objective.penalties.values())
-        if not of_encoder or objective.constraints or isinstance(objective.decoder, TiedMLP):
-            return []
-        encoder, decoder = single_affine_layer(objective.encoder), objective.decoder
-        norms = ""
-        if encoder is not None and isinstance(decoder, MLP) and len(decoder.affine_maps) == 1:
-            weight_norms = (float(layer.weight.detach().norm()) for layer in (encoder, decoder.affine_maps[0]))
-            norms = " (norms {:.3g} and {:.3g})".format(*weight_norms)
-        return [
-            f"the decoder is not tied: small weights of the encoder with large ones of the decoder{norms} lower the "
-            "contraction without a change of the reconstruction, so its value says little; take tied=True, or "
-            "contraction_of='reconstruction'"
-        ]
+
+def _scale_note(objective: Reconstruction) -> list[str]:
+    """Return a note if the decoder can undo the effect of the contraction on the scale of the code."""
+    coder = objective.coder
+    of_encoder = any(isinstance(p, Contraction) and p.of == "encoder" for p in objective.penalties.values())
+    if not of_encoder or objective.constraints or isinstance(coder.decoder, TiedMLP):
+        return []
+    encoder, decoder = single_affine_layer(coder.encoder), coder.decoder
+    norms = ""
+    if encoder is not None and isinstance(decoder, MLP) and len(decoder.affine_maps) == 1:
+        weight_norms = (float(layer.weight.detach().norm()) for layer in (encoder, decoder.affine_maps[0]))
+        norms = " (norms {:.3g} and {:.3g})".format(*weight_norms)
+    return [
+        f"the decoder is not tied: small weights of the encoder with large ones of the decoder{norms} lower the "
+        "contraction without a change of the reconstruction, so its value says little; take tied=True, or "
+        "contraction_of='reconstruction'"
+    ]

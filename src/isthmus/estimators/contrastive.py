@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from isthmus.errors import InputError
 from isthmus.estimators.base import seed_of
+from isthmus.estimators.records import Recipe
 from isthmus.evaluation.partition import PartitionEstimate, annealed_importance_sampling
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
 from isthmus.learning.rows import Rows
@@ -140,7 +141,7 @@ class Contrastive(_MixinBase):
     @property
     def log_partition_(self) -> float:
         """log Z in nats, if it is known."""
-        if not (hasattr(self, "objective_") and self._energy_model.is_normalised):
+        if not (hasattr(self, "coder_") and self._energy_model.is_normalised):
             raise AttributeError("log Z is not known; see estimate_log_partition")
         return float(self._energy_model.log_partition)
 
@@ -166,7 +167,7 @@ class Contrastive(_MixinBase):
         if units_class(self.likelihood_["name"]).total_is_given:
             raise InputError(
                 "log Z depends on the number of words of a row, so word counts have no single one; estimate it for a "
-                "number of words by isthmus.evaluation.partition.annealed_importance_sampling(model.objective_.rbm, "
+                "number of words by isthmus.evaluation.partition.annealed_importance_sampling(model.coder_.rbm, "
                 "generator, total=...)"
             )
         machine, generator = self._energy_model.to("cpu").eval(), torch.Generator().manual_seed(seed_of(random_state))
@@ -183,8 +184,8 @@ class Contrastive(_MixinBase):
         """Return the kind of score that `score_samples` returns."""
         return "bound" if self._energy_model.is_normalised else "unnormalised"
 
-    def _notes(self) -> list[str]:
-        notes: list[str] = super()._notes()
+    def _notes(self, recipe: Recipe) -> list[str]:
+        notes: list[str] = super()._notes(recipe)
         if self.likelihood != "auto":
             return notes
         if self.preprocessing_.source == "text":
@@ -218,5 +219,5 @@ class Contrastive(_MixinBase):
         for name, value in (("n", n), ("n_steps", n_steps)):
             check_count(name, value)
         generator = torch.Generator().manual_seed(seed_of(random_state))
-        objective: Any = self.objective_.to("cpu").eval()
+        objective: Any = self.coder_.to("cpu").eval()
         return self.preprocessing_.inverse_transform(objective.sample(n, n_steps, generator, mean=mean).numpy())

@@ -10,8 +10,10 @@ import torch
 
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.networks import convolutions
-from isthmus.estimators.records import Shape
+from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.objectives import Reconstruction
+from isthmus.parts.coder import Coder
+from isthmus.parts.inference import EncoderMap
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import Normalization
 
@@ -66,7 +68,7 @@ class ConvolutionalAutoencoder(BaseAutoencoder):
 
     kind: ClassVar[str] = "conv"
 
-    def _build_objective(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         pair = convolutions(
             shape.image_shape or (1, 1, shape.n_columns), shape.code_size, likelihood,
@@ -74,5 +76,5 @@ class ConvolutionalAutoencoder(BaseAutoencoder):
             dense_sizes=shape.resolved("dense_sizes", self.dense_sizes), activation=self.activation,
             kernel_size=self.kernel_size, normalization=self.normalization, dropout=self.dropout, generator=generator,
         )  # fmt: skip
-        self.hidden_sizes_, self.dense_sizes_ = pair.hidden_sizes, pair.dense_sizes
-        return Reconstruction(pair.encoder, pair.decoder, likelihood, self.code_activation)
+        coder = Coder(EncoderMap(pair.encoder, self.code_activation), pair.decoder, likelihood)
+        return Recipe(coder, Reconstruction(coder), hidden_sizes=pair.hidden_sizes, dense_sizes=pair.dense_sizes)

@@ -14,7 +14,7 @@ from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
 from isthmus.estimators.contrastive import Contrastive, default_learning_rate
-from isthmus.estimators.records import Shape
+from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.dbm_objective import DBMObjective, layer_objectives
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
@@ -84,6 +84,10 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
 
     # -- construction -------------------------------------------------------------------------------
 
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
+        objective = self._build_objective(shape, generator)
+        return Recipe(cast(Any, objective), objective, hidden_sizes=self.hidden_sizes_)
+
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> DBMObjective:
         if self.method != "pcd":
             raise InputError(
@@ -98,13 +102,13 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
         del chosen["method"]
         return DBMObjective(machine, n_iterations=self.n_iterations, **chosen)
 
-    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
-        objective, name = cast(DBMObjective, self.objective_), self.likelihood_["name"]
+    def _phases(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
+        objective, name = cast(DBMObjective, self.coder_), self.likelihood_["name"]
         whole = self._optimizer_config(training_config, name)
         phases: list[Phase] = []
         if self.pretraining_epochs != 0:
             layers = layer_objectives(objective, centred=self.centred, weight_decay=self.weight_decay)
-            below = LayerInputs(layers, resolve_device(self.device))
+            below = LayerInputs([layer.coder for layer in layers], resolve_device(self.device))
             for k, layer in enumerate(layers):
                 rate = self.pretraining_learning_rate or default_learning_rate("bernoulli" if k else name)
                 how = replace(
@@ -115,10 +119,10 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
 
     @property
     def _energy_model(self) -> Any:
-        return self.objective_
+        return self.coder_
 
     def _after_training(self, rows: Rows) -> None:
-        objective = cast(DBMObjective, self.objective_)
+        objective = cast(DBMObjective, self.coder_)
         if not objective.is_joined:  # Ctrl-C came while the layers were trained one by one
             objective.prepare(rows)
         if not objective.is_normalised:
@@ -132,7 +136,7 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
 
         Of a row with missing entries it bounds the log density of the observed entries.
         """
-        rows, objective = self._rows(X), cast(DBMObjective, self.objective_)
+        rows, objective = self._rows(X), cast(DBMObjective, self.coder_)
         return np.concatenate([objective.log_bound(batch)[:n].cpu().numpy() for batch, n in self._padded(rows)])
 
     def marginals(self, X: Any) -> list[Float[np.ndarray, "n units"]]:
@@ -140,7 +144,7 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
 
         The last are the codes, except for the `encoder_` of a classifier, whose encoder was fine-tuned separately.
         """
-        rows, objective = self._rows(X), cast(DBMObjective, self.objective_)
+        rows, objective = self._rows(X), cast(DBMObjective, self.coder_)
         blocks = [[mu[:n].cpu().numpy() for mu in objective.marginals(batch)] for batch, n in self._padded(rows)]
         return [np.concatenate(layer) for layer in zip(*blocks, strict=True)]
 

@@ -16,7 +16,7 @@ from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
 from isthmus.estimators.contrastive import Contrastive
 from isthmus.estimators.deep import Autoencoder
-from isthmus.estimators.records import Shape
+from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
@@ -85,6 +85,10 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
 
     # -- construction -------------------------------------------------------------------------------
 
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
+        objective = self._build_objective(shape, generator)
+        return Recipe(cast(Any, objective), objective, hidden_sizes=self.hidden_sizes_)
+
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> DBNObjective:
         given = shape.resolved("hidden_sizes", self.hidden_sizes)
         self.hidden_sizes_ = tuple(int(size) for size in ((shape.code_size,) if given is None else given))
@@ -100,9 +104,9 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
             layers.append(UpperRBMObjective(layers[-1], n_units, generator=generator, **self._contrast_options()))
         return DBNObjective(layers)
 
-    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
-        network = cast(DBNObjective, self.objective_)
-        below = LayerInputs(network.layers, resolve_device(self.device))
+    def _phases(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
+        network = cast(DBNObjective, self.coder_)
+        below = LayerInputs([layer.coder for layer in network.layers], resolve_device(self.device))
         names = [self.likelihood_["name"], *["bernoulli"] * (len(network.layers) - 1)]
         phases = [
             Phase(f"layer {k} of {len(names)}", layer, self._optimizer_config(training_config, name), below.view(k - 1))
@@ -121,10 +125,10 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
 
     @property
     def _energy_model(self) -> ContrastiveDivergence:
-        return cast(DBNObjective, self.objective_).top
+        return cast(DBNObjective, self.coder_).top
 
     def _after_training(self, rows: Rows) -> None:
-        network = cast(DBNObjective, self.objective_)
+        network = cast(DBNObjective, self.coder_)
         if not network.is_unfolded:
             network.copy_rbm_weights()  # there was no fine-tuning, or Ctrl-C came before it
         if not network.is_normalised:
@@ -138,7 +142,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
 
         Of a row with missing entries it bounds the log density of the observed entries.
         """
-        rows, network = self._rows(X), cast(DBNObjective, self.objective_)
+        rows, network = self._rows(X), cast(DBNObjective, self.coder_)
         return np.concatenate(
             [network.log_bound(batch, self.n_draws)[:n].cpu().numpy() for batch, n in self._padded(rows)]
         )
@@ -157,7 +161,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
                 "missing='mask': the lowest RBM imputes missing entries, and the deterministic network would give "
                 "other codes; keep the deep belief network, or fit with missing='mean'"
             )
-        network = cast(DBNObjective, self.objective_).to("cpu")
+        network = cast(DBNObjective, self.coder_).to("cpu")
         model = Autoencoder(
             code_size=self.code_size_, hidden_sizes=self.hidden_sizes_, activation="sigmoid", code_activation="sigmoid",
             likelihood=self.likelihood, scaling=self.scaling, missing=self.missing, categories=self.categories,
@@ -167,9 +171,9 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
                      "n_features_in_", "feature_names_in_", "_n_features_out"):  # fmt: skip
             if hasattr(self, name):
                 setattr(model, name, getattr(self, name))
-        model.objective_ = model._build_objective(model._shape(), torch.Generator().manual_seed(self.seed_))
-        network.copy_into(model.objective_)
-        model.objective_.eval()
+        model._keep(model._recipe(model._shape(), torch.Generator().manual_seed(self.seed_)))
+        network.copy_into(model.coder_)
+        model.coder_.eval()
         return model
 
     def to_classifier(self, **arguments: Any) -> CodeClassifier:

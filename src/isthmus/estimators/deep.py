@@ -10,8 +10,10 @@ import torch
 
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.networks import perceptrons
-from isthmus.estimators.records import Shape
+from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.objectives import Reconstruction
+from isthmus.parts.coder import Coder
+from isthmus.parts.inference import EncoderMap
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import Normalization, default_hidden_sizes
 
@@ -62,13 +64,14 @@ class Autoencoder(BaseAutoencoder):
 
     kind: ClassVar[str] = "deep"
 
-    def _build_objective(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         given = shape.resolved("hidden_sizes", self.hidden_sizes)
-        self.hidden_sizes_ = tuple(default_hidden_sizes(shape.n_columns, shape.code_size) if given is None else given)
+        hidden_sizes = tuple(default_hidden_sizes(shape.n_columns, shape.code_size) if given is None else given)
         pair = perceptrons(
-            shape.n_columns, self.hidden_sizes_, shape.code_size, likelihood,
+            shape.n_columns, hidden_sizes, shape.code_size, likelihood,
             tied=self.tied, code_activation=self.code_activation, activation=self.activation,
             normalization=self.normalization, dropout=self.dropout, generator=generator,
         )  # fmt: skip
-        return Reconstruction(pair.encoder, pair.decoder, likelihood, self.code_activation)
+        coder = Coder(EncoderMap(pair.encoder, self.code_activation), pair.decoder, likelihood)
+        return Recipe(coder, Reconstruction(coder), hidden_sizes=hidden_sizes)

@@ -13,8 +13,9 @@ from isthmus.data.streams import blocks
 from isthmus.evaluation.doctor import diagnose
 from isthmus.evaluation.facts import FitFacts, column_statistics, shuffled_columns
 from isthmus.evaluation.residuals import squared_residuals
-from isthmus.learning.objectives import Reconstruction
+from isthmus.learning.objectives import Objective
 from isthmus.learning.rows import Rows, evenly_spaced
+from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch
 from isthmus.parts.sparse_activations import SparseActivation
 
@@ -23,9 +24,9 @@ MAX_DIAGNOSIS_ROWS = 1024
 
 
 @torch.no_grad()
-def diagnose_fit(model: Any, rows: Rows, validation_rows: Rows | None) -> None:
+def diagnose_fit(model: Any, objective: Objective, rows: Rows, validation_rows: Rows | None) -> None:
     """Write the doctor's findings on a fitted model into its history."""
-    history, objective = model.history_, model.objective_
+    history, coder = model.history_, model.coder_
     some = rows.batch(evenly_spaced(len(rows), MAX_DIAGNOSIS_ROWS))
     others = (
         some
@@ -39,18 +40,18 @@ def diagnose_fit(model: Any, rows: Rows, validation_rows: Rows | None) -> None:
         n_rows=len(rows),
         n_columns=rows.n_columns,
         code_size=model.code_size_,
-        n_parameters=sum(p.numel() for p in objective.parameters()),
+        n_parameters=sum(p.numel() for p in coder.parameters()),
         scaling=model.scaling,
         likelihood=model.likelihood_["name"],
-        rectified=isinstance(objective.code_activation, nn.ReLU | SparseActivation),
-        penalised=objective.corruption is not None or len(objective.penalties) > 0,
+        rectified=isinstance(coder.code_activation, nn.ReLU | SparseActivation),
+        penalised=_is_penalised(objective),
         best_epoch=history["best_epoch"],
         nan_epoch=history["nan_epoch"],
-        codes=objective(some).code,
-        train_error=_error(objective, some),
-        validation_error=None if validation_rows is None else _error(objective, others),
+        codes=coder(some).code,
+        train_error=_error(coder, some),
+        validation_error=None if validation_rows is None else _error(coder, others),
         pca_error=float(model.baseline_.squared_error(others.x, others.mask).mean()),
-        shuffled_error=_error(objective, _shuffled(some)),
+        shuffled_error=_error(coder, _shuffled(some)),
         column_names=model.preprocessing_.columns,
         user_columns=_user_columns(model.preprocessing_),
         kind=model.kind,
@@ -69,6 +70,11 @@ def diagnose_fit(model: Any, rows: Rows, validation_rows: Rows | None) -> None:
     history["findings"] = [finding.to_dict() for finding in diagnose(facts)]
 
 
+def _is_penalised(objective: Objective) -> bool:
+    """Return whether the criterion has a corruption or a penalty."""
+    return getattr(objective, "corruption", None) is not None or len(getattr(objective, "penalties", ())) > 0
+
+
 def _user_columns(preprocessing: Preprocessor) -> dict[str, list[int]] | None:
     """Return the columns of the user's table by name, each with its columns of model space."""
     if not preprocessing.table:
@@ -77,9 +83,9 @@ def _user_columns(preprocessing: Preprocessor) -> dict[str, list[int]] | None:
     return {column.name: group["columns"] for column, group in zip(preprocessing.table, groups, strict=True)}
 
 
-def _error(objective: Reconstruction, batch: Batch) -> float:
+def _error(coder: Coder, batch: Batch) -> float:
     """Compute the mean over rows of ||x - r||^2, summed over observed columns."""
-    r = objective.likelihood.mean_given(objective(batch).parameters, batch.x)
+    r = coder.likelihood.mean_given(coder(batch).parameters, batch.x)
     return float(squared_residuals(batch.x, r, batch.mask).sum(1).mean())
 
 

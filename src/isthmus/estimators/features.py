@@ -28,18 +28,18 @@ from isthmus.parts.likelihoods import Likelihood
 def _has_filters(model: Any) -> bool:
     """Return whether the encoder's first layer is an affine map or a convolution."""
     check_is_fitted(model)
-    return first_layer_weights(model.objective_.encoder) is not None
+    return first_layer_weights(model.coder_.encoder) is not None
 
 
 def _has_dictionary(model: Any) -> bool:
     """Return whether the decoder is linear in the code, with one parameter per column that determines its mean."""
     check_is_fitted(model)
-    objective = model.objective_
+    coder = model.coder_
     by_column = (
-        objective.likelihood.n_parameters == objective.likelihood.n_columns
-        or type(objective.likelihood).parameters_for is Likelihood.parameters_for
+        coder.likelihood.n_parameters == coder.likelihood.n_columns
+        or type(coder.likelihood).parameters_for is Likelihood.parameters_for
     )
-    if not (by_column and is_linear(objective.decoder, model.code_size_, next(objective.parameters()))):
+    if not (by_column and is_linear(coder.decoder, model.code_size_, next(coder.parameters()))):
         raise AttributeError(
             f"this {model.kind} autoencoder has no dictionary, because its decoder is not linear in the code; "
             "unit_effects(X) gives the effect of each unit on an average row"
@@ -51,7 +51,7 @@ class FeatureInspectionMixin:
     """Mixin of the inspection methods; units of the code are numbered as the columns of `transform(X)`, from 0."""
 
     code_size_: int
-    objective_: Any
+    coder_: Any
     preprocessing_: Any
 
     @available_if(_has_filters)
@@ -77,7 +77,7 @@ class FeatureInspectionMixin:
             >>> LinearAutoencoder(code_size=3, max_epochs=1, random_state=0).fit(X).filters().shape
             (3, 5, 4)
         """
-        found = first_layer_weights(self.objective_.encoder)
+        found = first_layer_weights(self.coder_.encoder)
         assert found is not None
         weight, is_kernel = found
         if is_kernel:
@@ -105,7 +105,7 @@ class FeatureInspectionMixin:
             >>> bool(np.allclose((h[0] - h[1]) @ model.dictionary(), r[0] - r[1], atol=1e-5))
             True
         """
-        parameters = atoms(self.objective_.decoder, self.code_size_, next(self.objective_.parameters()))
+        parameters = atoms(self.coder_.decoder, self.code_size_, next(self.coder_.parameters()))
         return parameters[:, : self.preprocessing_.n_columns]
 
     def activity(self, X: Any) -> Activity:
@@ -197,4 +197,4 @@ class FeatureInspectionMixin:
     def _codes(self, X: Any) -> Iterator[Float[Tensor, "block code_size"]]:
         """Yield the codes block by block, on the CPU."""
         for batch, n in self._padded(self._rows(X)):  # type: ignore[attr-defined]
-            yield self.objective_.encode(batch)[1][:n].cpu()
+            yield self.coder_.encode(batch).code[:n].cpu()

@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from isthmus.data.streams import BLOCK_SIZE, blocks
 from isthmus.estimators.base import BaseAutoencoder, seed_of
-from isthmus.estimators.records import Shape
+from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.rows import ROWS_AT_ONCE, Rows, evenly_spaced, mean_row
+from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch
+from isthmus.parts.inference import EncoderMap
 from isthmus.parts.layers import check_count
-from isthmus.parts.likelihoods import Likelihood, likelihood_from
+from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import MLP
 
 MAX_EM_ROWS, MIN_EM_ROWS = 20_000, 1_000
@@ -244,16 +246,6 @@ def _with_mask(batch: Batch) -> tuple[Float[Tensor, "batch columns"], Float[Tens
     return x, torch.ones_like(x) if batch.mask is None else (batch.mask != 0).double()
 
 
-class LinearReconstruction(Reconstruction):
-    """The criterion of a linear pair, with the density that is fitted to its subspace afterwards."""
-
-    decoder: MLP
-
-    def __init__(self, encoder: MLP, decoder: MLP, likelihood: Likelihood) -> None:
-        super().__init__(encoder, decoder, likelihood)
-        self.density = SubspaceDensity(encoder.sizes[0], encoder.sizes[-1])
-
-
 def _is_gaussian(estimator: Any) -> bool:
     """Return whether the likelihood is Gaussian, so that the linear autoencoder defines a density of x."""
     return estimator.likelihood in ("auto", "gaussian") and getattr(estimator, "likelihood_", _GAUSSIAN) == _GAUSSIAN
@@ -299,24 +291,21 @@ class LinearAutoencoder(BaseAutoencoder):
 
     kind: ClassVar[str] = "linear"
 
-    def _build_objective(self, shape: Shape, generator: torch.Generator) -> LinearReconstruction:
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         encoder = MLP((shape.n_columns, shape.code_size), "linear", generator=generator)
         decoder = MLP((shape.code_size, likelihood.n_parameters), "linear", generator=generator)
-        return LinearReconstruction(encoder, decoder, likelihood)
-
-    @property
-    def _pair(self) -> LinearReconstruction:
-        return cast(LinearReconstruction, self.objective_)
+        coder = Coder(EncoderMap(encoder), decoder, likelihood)
+        return Recipe(coder, Reconstruction(coder), density=SubspaceDensity(shape.n_columns, shape.code_size))
 
     @property
     def _density(self) -> SubspaceDensity:
         """The density on the CPU, where the rows and samples are; inference may have moved it to another device."""
-        return self._pair.density.to("cpu")
+        return cast(SubspaceDensity, self.density_).to("cpu")
 
     def _after_training(self, rows: Rows) -> None:
         if self.likelihood_ == _GAUSSIAN:
-            self._pair.density.fit(self._pair.decoder.affine_maps[0].weight, rows)
+            self._density.fit(cast(MLP, self.coder_.decoder).affine_maps[0].weight, rows)
             self.score_kind_ = "exact"
 
     @available_if(_is_gaussian)

@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from isthmus.errors import InputError
-from isthmus.learning.objectives import Decoder
 from isthmus.parts.convolutions import resolve_sizes
+from isthmus.parts.inference import Decoder
 from isthmus.parts.layers import INIT_SCHEMES
 from isthmus.parts.likelihoods import Likelihood
 from isthmus.parts.networks import MLP, ConvolutionalDecoder, ConvolutionalEncoder, TiedMLP

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.contrastive import Contrastive
-from isthmus.estimators.records import Shape
+from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.contrastive_divergence import METHODS, ContrastiveDivergence
 from isthmus.learning.phases import Phase
 from isthmus.learning.score_matching import ScoreMatching
@@ -96,6 +96,10 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
 
     # -- construction -------------------------------------------------------------------------------
 
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
+        objective = self._build_objective(shape, generator)
+        return Recipe(cast(Any, objective), objective)
+
     def _build_objective(self, shape: Shape, generator: torch.Generator) -> ContrastiveDivergence:
         rbm = self._rbm(likelihood_from(shape.likelihood, shape.n_columns), shape.code_size, generator)
         if self.method in SCORE_MATCHING_METHODS:
@@ -123,13 +127,13 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
             )
         return SemiRestrictedRBMEnergy(likelihood, n_hidden, generator=generator)
 
-    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
+    def _phases(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
         units = self.likelihood_["name"], self._energy_model.rbm.hidden
-        return [Phase("learning", self.objective_, self._optimizer_config(training_config, *units))]
+        return [Phase("learning", self.coder_, self._optimizer_config(training_config, *units))]
 
     @property
     def _energy_model(self) -> ContrastiveDivergence:
-        return cast(ContrastiveDivergence, self.objective_)
+        return cast(ContrastiveDivergence, self.coder_)
 
     def _score_kind(self) -> str:
         rbm = self._energy_model.rbm

@@ -14,7 +14,6 @@ from isthmus.estimators.contrastive import default_learning_rate, default_optimi
 from isthmus.estimators.records import Shape
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
 from isthmus.learning.trainer import TrainingConfig
-from isthmus.learning.unrolling import UnrolledAutoencoder
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.layers import check_choice
 from isthmus.parts.likelihoods import Bernoulli, likelihood_from
@@ -36,8 +35,8 @@ WEIGHT_DECAY = 2e-4
 
 def build_rbm_stack(
     shape: Shape, hidden_sizes: Sequence[int], code_activation: str, generator: torch.Generator, **options: Any
-) -> UnrolledAutoencoder:
-    """Initialise the RBMs of a stack and unroll them into an autoencoder.
+) -> list[ContrastiveDivergence]:
+    """Initialise the RBMs of a stack, lowest first.
 
     Args:
         shape: of the data and the code.
@@ -54,7 +53,7 @@ def build_rbm_stack(
             hidden=HIDDEN_UNITS[code_activation] if top else "bernoulli", generator=generator,
         )  # fmt: skip
         layers.append(ContrastiveDivergence(rbm, weight_decay=WEIGHT_DECAY, **options))
-    return UnrolledAutoencoder(layers)
+    return layers
 
 
 def learning_rate_factor(machine: ContrastiveDivergence) -> float:

@@ -9,10 +9,12 @@ import torch
 
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.networks import perceptrons
-from isthmus.estimators.records import Shape
+from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.phases import Phase
 from isthmus.learning.recirculation import Recirculation
 from isthmus.learning.trainer import OPTIMIZERS, TrainingConfig
+from isthmus.parts.coder import Coder
+from isthmus.parts.inference import EncoderMap
 from isthmus.parts.layers import check_choice
 from isthmus.parts.likelihoods import likelihood_from
 
@@ -75,16 +77,17 @@ class RecirculationAutoencoder(BaseAutoencoder):
 
     kind: ClassVar[str] = "recirculation"
 
-    def _build_objective(self, shape: Shape, generator: torch.Generator) -> Recirculation:
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         pair = perceptrons(
             shape.n_columns, (), shape.code_size, likelihood,
             tied=self.tied, code_activation=self.code_activation, generator=generator,
         )  # fmt: skip
-        return Recirculation(pair.encoder, pair.decoder, likelihood, self.code_activation, regression=self.regression)
+        coder = Coder(EncoderMap(pair.encoder, self.code_activation), pair.decoder, likelihood)
+        return Recipe(coder, Recirculation(coder, regression=self.regression))
 
-    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
+    def _phases(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
         default = 2e-3
         if self.optimizer == "sgd":
             default = min(LARGEST_STEP, 4.0 / self.code_size_) / (1.0 - self.regression)
@@ -94,4 +97,4 @@ class RecirculationAutoencoder(BaseAutoencoder):
             momentum=self.momentum,
             learning_rate=self.learning_rate or default,
         )
-        return [Phase("learning", self.objective_, changed)]
+        return [Phase("learning", recipe.objective, changed)]

@@ -1,4 +1,4 @@
-"""Records: the shape of the data, and the output of a fitted model."""
+"""Records: the shape of the data, the parts built for it, and the output of a fitted model."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from isthmus.data.preprocessing import Preprocessor
 from isthmus.evaluation.residuals import squared_residuals
+from isthmus.learning.objectives import Objective
+from isthmus.parts.coder import Coder
 
 
 @dataclass(frozen=True)
@@ -84,3 +86,28 @@ class Shape:
         """Return the shape of data with this preprocessing."""
         groups = tuple(tuple(group["columns"]) for group in preprocessing.groups or ())
         return cls(preprocessing.n_columns, code_size, preprocessing.image_shape, likelihood, groups)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The parts that a kind builds for its data.
+
+    Attributes:
+        coder: the model that is kept, saved and read.
+        objective: the criterion of the whole model.
+        layers: the criteria of the layers that are trained before, lowest first.
+        density: the part of a kind with a density, such as log Z; it is kept and saved too.
+        hidden_sizes, dense_sizes: the sizes that were resolved, of kinds that have them.
+    """
+
+    coder: Coder
+    objective: Objective
+    layers: tuple[Any, ...] = ()
+    density: nn.Module | None = None
+    hidden_sizes: tuple[int, ...] | None = None
+    dense_sizes: tuple[int, ...] | None = None
+
+    @property
+    def parts(self) -> nn.ModuleDict:
+        """The parts that are kept, by name."""
+        return nn.ModuleDict({"coder": self.coder} | ({} if self.density is None else {"density": self.density}))

@@ -6,12 +6,13 @@ from collections.abc import Sized
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from isthmus.errors import InputError
-from isthmus.estimators.records import Shape
+from isthmus.estimators.records import Recipe
 from isthmus.estimators.stacked import TRAININGS, StackedAutoencoder
-from isthmus.learning.recurrence import RecurrentStack
+from isthmus.learning.objectives import Reconstruction
+from isthmus.learning.stacking import Stack, StackedDecoder
+from isthmus.parts.coder import Coder
+from isthmus.parts.recurrence import Recurrence
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -60,8 +61,14 @@ class DeepRecurrentAutoencoder(StackedAutoencoder):
 
     kind: ClassVar[str] = "recurrent"
 
-    def _build_objective(self, shape: Shape, generator: torch.Generator) -> RecurrentStack:
-        return RecurrentStack(super()._build_objective(shape, generator).layers, n_sweeps=self.n_sweeps)
+    def _stack(self, layers: list[Reconstruction], hidden_sizes: tuple[int, ...]) -> Recipe:
+        coders, lowest = [layer.coder for layer in layers], layers[0]
+        coder = Coder(Recurrence(coders, n_sweeps=self.n_sweeps), StackedDecoder(coders), coders[0].likelihood)
+        stack = Stack(
+            layers, coder, corruption=lowest.corruption, corrupted_weight=lowest.corrupted_weight,
+            clean_weight=lowest.clean_weight,
+        )  # fmt: skip
+        return Recipe(coder, stack, tuple(layers), hidden_sizes=hidden_sizes)
 
     def _check(self) -> None:
         super()._check()

@@ -16,13 +16,15 @@ from jaxtyping import Float
 from isthmus.data.streams import BLOCK_SIZE
 from isthmus.errors import InputError
 from isthmus.estimators.networks import EncoderDecoder, convolutions, perceptrons
-from isthmus.estimators.records import Shape
+from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.rows import MAX_SAMPLED_ROWS, Rows, mean_row, sampled_batches
 from isthmus.parts.centred_encoder import CentredMLP, geometric_median, initialize_dictionary
+from isthmus.parts.coder import Coder
 from isthmus.parts.constraints import dictionary_weight
 from isthmus.parts.corruption_masks import patch_groups
 from isthmus.parts.corruptions import Corruption, build_corruption
+from isthmus.parts.inference import EncoderMap
 from isthmus.parts.jacobians import Contraction
 from isthmus.parts.layers import check_count
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
@@ -96,12 +98,14 @@ class Regularization:
     ) -> Reconstruction:
         """Build the criterion of an encoder and a decoder, with the regularisation that the arguments name."""
         sparse = self._sparse(shape, pair, code_activation)
+        mask_aware = corruption is not None and corruption.mask_aware
         if sparse.constraints:
-            pair = make_dictionary(pair, likelihood, mask_aware=corruption is not None and corruption.mask_aware)
+            pair = make_dictionary(pair, likelihood, mask_aware=mask_aware)
         if sparse.gather and isinstance(pair.decoder, MLP):
             pair = replace(pair, decoder=with_gathered_weights(pair.decoder))
+        inference = EncoderMap(pair.encoder, sparse.code_activation, sees_mask=mask_aware)
         return Reconstruction(
-            pair.encoder, pair.decoder, likelihood, sparse.code_activation, corruption=corruption,
+            Coder(inference, pair.decoder, likelihood), corruption=corruption,
             corrupted_weight=self.corrupted_weight, clean_weight=self.clean_weight,
             penalties=sparse.penalties | self._contraction(), constraints=sparse.constraints,
             centre=median_row if sparse.constraints else mean_row,
@@ -185,13 +189,13 @@ class Regularized(Regularization):
     normalization: Normalization | None = None
     dropout: float = 0.0
 
-    def _build_objective(self, shape: Shape, generator: torch.Generator) -> Reconstruction:
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
         """Build every part that the arguments name, around one encoder and decoder."""
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         corruption = self._corruption(shape)
         pair = self._pair(shape, likelihood, corruption, generator)
-        self.hidden_sizes_, self.dense_sizes_ = pair.hidden_sizes, pair.dense_sizes
-        return self._build_reconstruction(pair, likelihood, shape, corruption, self.code_activation)
+        objective = self._build_reconstruction(pair, likelihood, shape, corruption, self.code_activation)
+        return Recipe(objective.coder, objective, hidden_sizes=pair.hidden_sizes, dense_sizes=pair.dense_sizes)
 
     def _pair(
         self, shape: Shape, likelihood: Likelihood, corruption: Corruption | None, generator: torch.Generator

@@ -18,7 +18,7 @@ from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.contrastive import nearest_visible_units
 from isthmus.estimators.labels import ClassLabels, refuse_missing, validate_labels
 from isthmus.estimators.networks import perceptrons
-from isthmus.estimators.records import Shape
+from isthmus.estimators.records import Recipe, Shape
 from isthmus.estimators.regularized import Regularization
 from isthmus.learning.contrastive_divergence import METHODS, ContrastiveDivergence
 from isthmus.learning.objectives import Objective, Reconstruction
@@ -28,7 +28,7 @@ from isthmus.learning.rows import Rows
 from isthmus.learning.stacking import JointStack, LayerInputs, SimultaneousLayers, Stack, SupervisedLayer
 from isthmus.learning.supervision import CrossEntropy, Loss
 from isthmus.learning.trainer import TrainingConfig
-from isthmus.learning.unrolling import UnrolledAutoencoder
+from isthmus.learning.unrolling import unroll, unrolled_coder
 from isthmus.parts.code_likelihoods import code_likelihood
 from isthmus.parts.layers import ACTIVATIONS, check_choice
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
@@ -139,24 +139,38 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
 
     # -- construction -------------------------------------------------------------------------------
 
-    def _build_objective(self, shape: Shape, generator: torch.Generator) -> Stack:
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
         wanted = self._with_layer_defaults()
         given = shape.resolved("hidden_sizes", self.hidden_sizes)
-        self.hidden_sizes_ = tuple(default_hidden_sizes(shape.n_columns, shape.code_size) if given is None else given)
+        hidden_sizes = tuple(default_hidden_sizes(shape.n_columns, shape.code_size) if given is None else given)
         if self.layers == "rbm":
-            return rbm_layers.build_rbm_stack(
-                shape, self.hidden_sizes_, self.code_activation or "sigmoid", generator,
+            rbms = rbm_layers.build_rbm_stack(
+                shape, hidden_sizes, self.code_activation or "sigmoid", generator,
                 method=self.method, n_steps=self.n_steps, n_chains=self.n_chains,
             )  # fmt: skip
+            coder = unrolled_coder([layer.coder for layer in rbms])
+            return Recipe(coder, Reconstruction(coder), tuple(rbms), hidden_sizes=hidden_sizes)
+        layers = wanted._build_layers(shape, hidden_sizes, generator)
+        return self._stack(layers, hidden_sizes)
+
+    def _build_layers(
+        self, shape: Shape, hidden_sizes: tuple[int, ...], generator: torch.Generator
+    ) -> list[Reconstruction]:
+        """Build the criteria of the layers, lowest first."""
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         layers: list[Reconstruction] = []
-        for n_inputs, n_units in pairwise((shape.n_columns, *self.hidden_sizes_, shape.code_size)):
-            top = len(layers) == len(self.hidden_sizes_)
+        for n_inputs, n_units in pairwise((shape.n_columns, *hidden_sizes, shape.code_size)):
+            top = len(layers) == len(hidden_sizes)
             activation = self.code_activation if top else self.activation
-            layers.append(wanted._build_layer(n_inputs, n_units, likelihood, activation, generator))
+            layers.append(self._build_layer(n_inputs, n_units, likelihood, activation, generator))
             if not top:
-                likelihood = code_likelihood(layers[-1].code_activation, n_units)
-        return Stack(layers)
+                likelihood = code_likelihood(layers[-1].coder.code_activation, n_units)
+        return layers
+
+    def _stack(self, layers: list[Reconstruction], hidden_sizes: tuple[int, ...]) -> Recipe:
+        """Build the whole of its layers."""
+        stack = Stack(layers)
+        return Recipe(stack.coder, stack, tuple(layers), hidden_sizes=hidden_sizes)
 
     def _with_layer_defaults(self) -> StackedAutoencoder:
         """Return a copy with the defaults of the kind of layer."""
@@ -263,16 +277,16 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         encoded = self._class_labels(y, len(validation_rows), labels.classes)
         return labelled, LabelledRows(validation_rows, encoded.numbers)
 
-    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
-        assert isinstance(self.objective_, Stack)
-        stack, layers = self.objective_, self.objective_.layers
-        below = LayerInputs(layers, resolve_device(self.device))
+    def _phases(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
+        layers = recipe.layers
+        coders = [layer.coder for layer in layers]
+        below = LayerInputs(coders, resolve_device(self.device))
         first = _stage_config(training_config, self.pretraining_epochs, self.pretraining_learning_rate)
         phases: list[Phase] = []
         if first.max_epochs and self.training == "together":
-            phases = [self._together_phase(first)]
+            phases = [self._together_phase(layers, first)]
         elif first.max_epochs and self.training == "joint":
-            phases = [Phase("joint", JointStack(layers), first)]
+            phases = [Phase("joint", JointStack(layers, recipe.coder), first)]
         elif first.max_epochs:
             sizes = (*self.hidden_sizes_, self.code_size_)
             phases = [
@@ -285,17 +299,14 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         last = _stage_config(
             training_config, self._fine_tuning_epochs(training_config.max_epochs), self.fine_tuning_learning_rate
         )
+        if self.layers == "rbm":
+            phases[-1] = replace(phases[-1], on_end=unroll)
         if last.max_epochs:
-            initialize = not phases or isinstance(
-                stack, UnrolledAutoencoder
-            )  # which first copies the weights of its RBMs
-            phases.append(Phase("fine-tuning", stack, last, below.view(0), initialize=initialize))
+            phases.append(Phase("fine-tuning", recipe.objective, last, below.view(0), initialize=not phases))
         return phases
 
-    def _together_phase(self, training_config: TrainingConfig) -> Phase:
+    def _together_phase(self, layers: Sequence[Reconstruction], training_config: TrainingConfig) -> Phase:
         """Return the phase in which every layer is trained on the current codes of the layer below."""
-        assert isinstance(self.objective_, Stack)
-        layers = self.objective_.layers
         if self.layers != "rbm":
             return Phase("together", SimultaneousLayers(layers), training_config)
         shares = [rbm_layers.learning_rate_factor(cast(ContrastiveDivergence, layer)) for layer in layers]
@@ -334,17 +345,12 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         config = super()._choose_likelihood(rows, validation_rows)
         return nearest_visible_units(config) if self.layers == "rbm" and self.likelihood == "auto" else config
 
-    def _after_training(self, rows: Rows) -> None:
-        super()._after_training(rows)
-        if isinstance(self.objective_, UnrolledAutoencoder) and not self.objective_.is_unrolled:
-            self.objective_.unroll()  # there was no fine-tuning, or Ctrl-C came before it
-
-    def _notes(self) -> list[str]:
+    def _notes(self, recipe: Recipe) -> list[str]:
         decoder_untrained = (
             self.training == "supervised" and self.reconstruction_weight == 0 and self._fine_tuning_epochs(1) == 0
         )
         note = "the decoder was not trained: the layers were trained on the labels alone (reconstruction_weight=0)"
-        return [*super()._notes(), *([note] if decoder_untrained else [])]
+        return [*super()._notes(recipe), *([note] if decoder_untrained else [])]
 
 
 def _stage_config(

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from sklearn import clone
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
+from torch import Tensor, nn
 
 from isthmus.data.preprocessing import n_rows_of
 from isthmus.data.streams import LabelledRows, Subset, blocks
@@ -27,7 +27,7 @@ from isthmus.estimators.labels import validate_labels
 from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.training_config import training_config_for
-from isthmus.learning.objectives import Reconstruction
+from isthmus.learning.objectives import Objective
 from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
@@ -74,7 +74,7 @@ class CodePredictor(SavedEstimator, BaseEstimator):
     Attributes:
         encoder_: the autoencoder after training. Its decoder fits the code only if `frozen` or if
             `reconstruction_weight` is above 0.
-        objective_: the parts.
+        head_: the network from codes to outputs.
         history_: the record of the training on labels.
     """
 
@@ -163,30 +163,30 @@ class CodePredictor(SavedEstimator, BaseEstimator):
             LabelledRows(self.encoder_._rows(X), labels), validation, generator
         )
         self.n_rows_ = len(rows.index.unique())
-        self.objective_ = self._build(self._prepare_encoder(rows, generator), generator)
-        self.objective_.head.start_at(self._initial_output(labels))
+        objective = self._build(self._prepare_encoder(rows, generator), generator)
+        objective.head.start_at(self._initial_output(labels))
+        self.head_ = objective.head
+        whole = nn.ModuleDict({"encoder": self.encoder_._parts, "head": self.head_})
         with ProgressBar(f"{self.kind} on {self.encoder_.kind}", self.verbose) as bar:
-            phases = self._phases(training_config_for(self, len(rows)), generator)
+            phases = self._phases(objective, training_config_for(self, len(rows)))
             if self._is_encoder_interrupted():
                 before, last = [], {**self.encoder_.history_, "name": "encoder"}
                 notes = [*notes, "the fit of the encoder was interrupted: the labels were not learned"]
             else:
-                *before, last = run_phases(
-                    self.objective_, phases, rows, validation_rows, generator, on_progress=bar.on_progress
-                )
-        self.objective_.eval()
+                *before, last = run_phases(whole, phases, rows, validation_rows, generator, on_progress=bar.on_progress)
+        whole.eval()
         if not self.frozen:
             self.encoder_._on_weights_changed()
         self.history_: dict[str, Any] = {**last, "notes": notes, "pretraining": before}
         return self
 
-    def _phases(self, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
+    def _phases(self, objective: Supervision, training_config: TrainingConfig) -> list[Phase]:
         """Return the phases: the head alone if `head_epochs` is above 0, then the whole."""
-        last = Phase(self.loss.name, self.objective_, training_config)
+        last = Phase(self.loss.name, objective, training_config)
         if self.head_epochs == 0:
             return [last]
         rate = self.head_learning_rate or self.learning_rate
-        alone = self._supervision(self.objective_.coder, self.objective_.head, frozen=True)
+        alone = self._supervision(objective.unsupervised, objective.head, frozen=True)
         return [Phase("head", alone, replace(training_config, max_epochs=self.head_epochs, learning_rate=rate)), last]
 
     def _check_parameters(self) -> None:
@@ -198,7 +198,7 @@ class CodePredictor(SavedEstimator, BaseEstimator):
     def _initial_encoder(self, X: Any, labels: Tensor) -> BaseAutoencoder:
         """Copy the fitted autoencoder, or fit an unfitted one, with labels if it uses them."""
         given = self._encoder_argument()
-        if hasattr(given, "objective_"):
+        if hasattr(given, "coder_"):
             return copy.deepcopy(given)
         fresh = clone(given)
         if fresh.random_state is None:
@@ -211,7 +211,7 @@ class CodePredictor(SavedEstimator, BaseEstimator):
     def _is_encoder_interrupted(self) -> bool:
         """Return whether Ctrl-C stopped the fit of an encoder that was given unfitted."""
         given = self.encoder
-        fitted_here = given is None or (isinstance(given, BaseAutoencoder) and not hasattr(given, "objective_"))
+        fitted_here = given is None or (isinstance(given, BaseAutoencoder) and not hasattr(given, "coder_"))
         return fitted_here and self.encoder_.history_["stopped"] == "interrupted"
 
     def _encoder_argument(self) -> BaseAutoencoder:
@@ -274,28 +274,33 @@ class CodePredictor(SavedEstimator, BaseEstimator):
             groups = [shuffled[labels[shuffled] == number] for number in labels[labelled].unique()]
         return torch.cat([rows[: min(round(self.validation_fraction * len(rows)), len(rows) - 1)] for rows in groups])
 
-    def _prepare_encoder(self, rows: Rows, generator: torch.Generator) -> Reconstruction:
-        """Return the autoencoder's parts, with new weights if `start` is "random"."""
+    def _prepare_encoder(self, rows: Rows, generator: torch.Generator) -> Objective:
+        """Return the autoencoder's criterion, with new weights if `start` is "random"."""
         if self.start == "random":
-            self.encoder_.objective_ = self.encoder_._rebuilt(generator)
-            self.encoder_.objective_.prepare(rows)
+            recipe = self.encoder_._rebuilt(generator)
+            self.encoder_._keep(recipe)
+            recipe.objective.prepare(rows)
+        else:
+            recipe = self.encoder_._with_criterion()
+            recipe.objective.prepare_statistics(rows)
         if not self.frozen and self.reconstruction_weight == 0.0:
-            self.encoder_.objective_.separate_encoder()
-        return self.encoder_.objective_
+            recipe.coder.inference.separate_weights()
+        return recipe.objective
 
-    def _build(self, coder: Reconstruction, generator: torch.Generator) -> Supervision:
+    def _build(self, unsupervised: Objective, generator: torch.Generator) -> Supervision:
         """Build the objective with a new head.
 
         An encoder that was fitted with the same seed had an equal generator, so the head has a derived one.
         """
-        sizes = (self.encoder_.code_size_, *self.hidden_sizes, self._n_outputs)
-        return self._supervision(
-            coder, MLP(sizes, self.activation, generator=derived_generator(generator)), frozen=self.frozen
-        )
+        return self._supervision(unsupervised, self._new_head(derived_generator(generator)), frozen=self.frozen)
 
-    def _supervision(self, coder: Reconstruction, head: MLP, *, frozen: bool) -> Supervision:
+    def _new_head(self, generator: torch.Generator) -> MLP:
+        sizes = (self.encoder_.code_size_, *self.hidden_sizes, self._n_outputs)
+        return MLP(sizes, self.activation, generator=generator)
+
+    def _supervision(self, unsupervised: Objective, head: MLP, *, frozen: bool) -> Supervision:
         return Supervision(
-            coder, head, self.loss, frozen=frozen,
+            unsupervised, head, self.loss, frozen=frozen,
             hidden_noise=self.hidden_noise, dropout=self.dropout, input_dropout=self.input_dropout,
             reconstruction_weight=self.reconstruction_weight,
         )  # fmt: skip
@@ -307,9 +312,12 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         check_is_fitted(self)
         rows = self.encoder_._rows(inputs.validate_input(self, X, reset=False))
         device = resolve_device(self.device)
-        self.objective_.to(device).eval()
+        coder = self.encoder_.coder_.to(device).eval()
+        self.head_.to(device).eval()
         with torch.no_grad():
-            outputs = [self.objective_(padded(batch).to(device))[: len(batch.x)].cpu() for batch in blocks(rows)]
+            outputs = [
+                self.head_(coder.encode(padded(batch).to(device)).code)[: len(batch.x)].cpu() for batch in blocks(rows)
+            ]
         return torch.cat(outputs).double().numpy()
 
     # -- files, copies ------------------------------------------------------------------------------
@@ -317,7 +325,7 @@ class CodePredictor(SavedEstimator, BaseEstimator):
     def _pack(self) -> Packed:
         nested, encoder = self.encoder_._pack()
         tensors = {f"encoder.{k}": v for k, v in nested.items()}
-        tensors |= {f"head.{k}": v for k, v in self.objective_.head.state_dict().items()}
+        tensors |= {f"head.{k}": v for k, v in self.head_.state_dict().items()}
         labels = {k: np.asarray(v) for k, v in self._fitted_labels().items()}
         packed = {k: {"dtype": v.dtype.str, "values": model_files.plain(k, v.tolist())} for k, v in labels.items()}
         header = model_files.header_of(self, _FITTED, without=("encoder",))
@@ -332,16 +340,16 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         for name, array in header["labels"].items():
             setattr(model, name, np.asarray(array["values"], dtype=array["dtype"]))
         model.encoder_ = encoder
-        model.objective_ = model._build(encoder.objective_, torch.Generator().manual_seed(0))
-        model.objective_.head.load_state_dict(strip_prefix("head.", tensors))
-        model.objective_.eval()
+        model.head_ = model._new_head(torch.Generator().manual_seed(0))
+        model.head_.load_state_dict(strip_prefix("head.", tensors))
+        model.head_.eval()
         return model
 
     def __sklearn_clone__(self) -> CodePredictor:
         """Return an unfitted copy with a copy of the same fitted autoencoder, for the folds of a search."""
         arguments = self.get_params(deep=False)
         given = arguments.pop("encoder")
-        kept = copy.deepcopy(given) if hasattr(given, "objective_") else clone(given, safe=False)
+        kept = copy.deepcopy(given) if hasattr(given, "coder_") else clone(given, safe=False)
         return type(self)(encoder=kept, **{name: clone(value, safe=False) for name, value in arguments.items()})
 
     def __sklearn_tags__(self) -> Any:

@@ -51,7 +51,7 @@ class Model(Protocol):
 
     code_size_: int
     baseline_: PrincipalComponents
-    objective_: Any
+    coder_: Any
 
     def read(self, X: Any) -> Iterable[ModelOutput]:
         """Yield the outputs for the rows of `X`, block by block."""
@@ -141,7 +141,7 @@ def evaluate(model: Model, X: Any, labels: Labels | None = None, random_state: i
     (`missing="mask"`) are excluded from all sums, from the PCA error and from m.
 
     Args:
-        model: a fitted estimator: `read`, `baseline_`, `code_size_`, `objective_`, `kind`.
+        model: a fitted estimator: `read`, `baseline_`, `code_size_`, `coder_`, `kind`.
         X: rows in any form that the model accepts.
         labels: the class of each row. With labels, simple classifiers are fitted to the codes and, for comparison, to
             the columns of model space ("raw"); see `linear_probe_accuracy`.
@@ -166,7 +166,7 @@ def evaluate(model: Model, X: Any, labels: Labels | None = None, random_state: i
     results = _errors(model, sums) | {
         "columns": len(sums.by_column),
         "kind": model.kind,
-        "likelihood": str(model.objective_.likelihood.name),
+        "likelihood": str(model.coder_.likelihood.name),
         "r2": sums.r2,
         "nll_per_row": sums.nll / sums.n_rows,
         "zero_share": 1 - float(sums.active.mean()) / sums.n_rows,

@@ -11,31 +11,31 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from isthmus.errors import InputError
-from isthmus.learning.objectives import Reconstruction
+from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch
 
 Map = Callable[[Float[Tensor, "batch columns"]], Float[Tensor, "batch columns"]]
 """Function r from rows in model space to their reconstructions."""
 
 
-def reconstruction_map(objective: Reconstruction) -> Map:
-    """Return the reconstruction r(x) = E[x | g(f(x))] of a fitted objective as a differentiable function.
+def reconstruction_map(coder: Coder) -> Map:
+    """Return the reconstruction r(x) = E[x | g(f(x))] of a fitted model as a differentiable function.
 
     Shapes: (batch, columns) -> (batch, columns), in model space.
 
     Args:
-        objective: the objective of a fitted estimator, `model.objective_`; its corruption is not applied.
+        coder: the parts of a fitted estimator, `model.coder_`.
 
     Example:
         >>> from isthmus import LinearAutoencoder
         >>> X = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)).numpy()
         >>> model = LinearAutoencoder(code_size=2, max_epochs=2, random_state=0).fit(X)
-        >>> reconstruction_map(model.objective_)(torch.zeros(4, 3)).shape
+        >>> reconstruction_map(model.coder_)(torch.zeros(4, 3)).shape
         torch.Size([4, 3])
     """
 
     def reconstruct(x: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
-        return objective.likelihood.mean(objective(Batch(x)).parameters)
+        return coder.likelihood.mean(coder(Batch(x)).parameters)
 
     return reconstruct
 

@@ -71,7 +71,8 @@ class ContrastiveDivergence(EnergyObjective):
         >>> from isthmus.parts.likelihoods import Bernoulli
         >>> generator = torch.Generator().manual_seed(0)
         >>> objective = ContrastiveDivergence(RBMEnergy(Bernoulli(4), 3, generator=generator), n_chains=5)
-        >>> {name: tuple(term.shape) for name, term in objective.terms(Batch(torch.ones(2, 4)), 0.0, generator).items()}
+        >>> terms, _ = objective.terms(Batch(torch.ones(2, 4)), 0.0, generator)
+        >>> {name: tuple(term.shape) for name, term in terms.items()}
         {'contrast': (2,)}
     """
 
@@ -151,7 +152,7 @@ class ContrastiveDivergence(EnergyObjective):
 
     # -- the criterion --------------------------------------------------------------------------------
 
-    def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
+    def criterion(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """Return the contrast, (batch,), nats up to log Z, the term of weight decay, and the weighted penalties."""
         v = self.impute(batch)
         if self.sampled and generator is not None:
@@ -162,7 +163,7 @@ class ContrastiveDivergence(EnergyObjective):
             self.update_offsets(v, a.detach())
         if self.penalties:
             code = self.code_activation(a)
-            output = ForwardPass(batch, v, a, code, self.decoder(code), progress=progress)
+            output = ForwardPass(batch, Batch(v), a, code, self.decoder(code), progress=progress)
             for name, penalty in self.penalties.items():
                 terms[name] = penalty.weight * penalty(output, self, generator)
         return terms
@@ -290,7 +291,7 @@ class ContrastiveDivergence(EnergyObjective):
         return self.subtract_log_partition(log_p)
 
 
-def check_chain(layers: Sequence[ContrastiveDivergence]) -> None:
+def check_chain(rbms: Sequence[RBMEnergy]) -> None:
     """Check that each RBM of a stack has as many visible units as the one below has hidden units.
 
     Raises:
@@ -299,13 +300,11 @@ def check_chain(layers: Sequence[ContrastiveDivergence]) -> None:
     Example:
         >>> from isthmus.parts.likelihoods import Bernoulli
         >>> generator = torch.Generator().manual_seed(0)
-        >>> rbms = [RBMEnergy(Bernoulli(n), m, generator=generator) for n, m in ((6, 4), (4, 3))]
-        >>> check_chain([ContrastiveDivergence(rbm) for rbm in rbms])
+        >>> check_chain([RBMEnergy(Bernoulli(n), m, generator=generator) for n, m in ((6, 4), (4, 3))])
     """
-    for k, (below, above) in enumerate(pairwise(layers), 1):
-        n_units, n_inputs = below.rbm.n_hidden, above.rbm.n_visible
-        if n_units != n_inputs:
+    for k, (below, above) in enumerate(pairwise(rbms), 1):
+        if below.n_hidden != above.n_visible:
             raise InputError(
-                f"layer {k} has {n_units} units but layer {k + 1} has {n_inputs} inputs; give each layer as many "
-                "inputs as the layer below has units"
+                f"layer {k} has {below.n_hidden} units but layer {k + 1} has {above.n_visible} inputs; give each layer "
+                "as many inputs as the layer below has units"
             )

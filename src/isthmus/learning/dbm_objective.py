@@ -71,7 +71,8 @@ class DBMObjective(EnergyObjective):
         >>> from isthmus.parts.likelihoods import Bernoulli
         >>> generator = torch.Generator().manual_seed(0)
         >>> objective = DBMObjective(DBMEnergy(Bernoulli(4), (3, 2), generator=generator), n_chains=5)
-        >>> {name: tuple(term.shape) for name, term in objective.terms(Batch(torch.ones(2, 4)), 0.0, generator).items()}
+        >>> terms, _ = objective.terms(Batch(torch.ones(2, 4)), 0.0, generator)
+        >>> {name: tuple(term.shape) for name, term in terms.items()}
         {'contrast': (2,)}
     """
 
@@ -160,13 +161,13 @@ class DBMObjective(EnergyObjective):
             from_above.copy_(bias.lerp(from_above, 0.5))
             bias.copy_(from_above)
 
-    def separate_encoder(self) -> None:
+    def separate_weights(self) -> None:
         """Give the encoder weights of its own, so that the energy and its samples stay unchanged."""
         cast(MeanField, self.encoder).separate_weights()
 
     # -- the criterion --------------------------------------------------------------------------------
 
-    def terms(self, batch: Batch, progress: float, generator: Generator | None) -> dict[str, Tensor]:
+    def criterion(self, batch: Batch, progress: float, generator: Generator | None) -> dict[str, Tensor]:
         """Return the contrast, (batch,), nats up to log Z, and the term of weight decay."""
         dbm, v = self.machine, self.impute(batch)
         generator = torch.Generator().manual_seed(0) if generator is None else generator

@@ -13,10 +13,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.learning.objectives import MONITOR_SEED, Decoder, Reconstruction
+from isthmus.learning.legacy import LegacyReconstruction
+from isthmus.learning.objectives import MONITOR_SEED
 from isthmus.learning.rows import Rows
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch, ForwardPass
+from isthmus.parts.inference import Code, Decoder
 from isthmus.parts.layers import is_count
 from isthmus.parts.likelihoods import Bernoulli, Likelihood
 from isthmus.parts.penalties import Penalty, check_weight
@@ -28,7 +30,7 @@ MIN_VALIDATION_ROWS = 20
 """Validation rows below which the monitor is too noisy to select the best epoch."""
 
 
-class EnergyObjective(Reconstruction):
+class EnergyObjective(LegacyReconstruction):
     """Base class of objectives that train an energy by chains; encoder and decoder share the energy's weights.
 
     Args:
@@ -84,17 +86,17 @@ class EnergyObjective(Reconstruction):
     ) -> Float[Tensor, "n batch"]:
         """Return log p(v_j = 1 | the others) - log p(v_j = 0 | the others) for n binary columns j of each row."""
 
-    def encode(self, batch: Batch) -> tuple[Float[Tensor, "batch units"], Float[Tensor, "batch code_size"]]:
+    def encode(self, batch: Batch) -> Code:
         """Return a and the means of the code's units."""
         a = self.encoder(self.impute(batch))
-        return a, self.code_activation(a)
+        return Code(self.code_activation(a), a)
 
-    def forward(self, batch: Batch, progress: float = 1.0, generator: torch.Generator | None = None) -> ForwardPass:
+    def forward(self, batch: Batch, generator: torch.Generator | None = None, progress: float = 1.0) -> ForwardPass:
         """Return the forward pass with means in place of samples."""
         v = self.impute(batch)
         a = self.encoder(v)
         code = self.code_activation(a)
-        return ForwardPass(batch, v, a, code, self.decoder(code), progress=progress)
+        return ForwardPass(batch, Batch(v), a, code, self.decoder(code), progress=progress)
 
     def finish(self, rows: Rows) -> None:
         """Compute log Z where it is enumerable."""
@@ -136,6 +138,10 @@ class EnergyObjective(Reconstruction):
     @abstractmethod
     def impute(self, batch: Batch) -> Float[Tensor, "batch columns"]:
         """Return the rows with missing entries imputed."""
+
+    def visible(self, batch: Batch) -> Float[Tensor, "batch columns"]:
+        """Return the rows with missing entries imputed."""
+        return self.impute(batch)
 
     @property
     def is_normalised(self) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from isthmus.learning.objectives import Objective
 from isthmus.learning.rows import Rows
@@ -23,17 +23,23 @@ _WHOLE_PREFIX = "whole."
 """Prefix of the names of the whole model's tensors in a checkpoint."""
 
 
+Hook = Callable[[nn.Module], None]
+"""Function of the whole model that hands weights from one phase to another; a second call changes nothing."""
+
+
 @dataclass(frozen=True)
 class Phase:
     """One phase of training.
 
     Attributes:
         name: the name in progress bar and history.
-        objective: the objective to minimise; the whole model, or a module that shares parameters with it.
+        objective: the objective to minimise; it trains the whole model, or a module that shares parameters with it.
         training_config: the configuration of the trainer.
         view: function from the rows to the rows of this phase, such as the codes of the layers below; None means the
             rows themselves. It is called when the phase starts.
         initialize: True to initialize the objective from the rows; False where an earlier phase trained its weights.
+        on_start: function of the whole model, called before the objective is initialized; None does nothing.
+        on_end: function of the whole model, called after the phase; None does nothing.
     """
 
     name: str
@@ -41,10 +47,12 @@ class Phase:
     training_config: TrainingConfig
     view: Callable[[Rows], Rows] | None = None
     initialize: bool = True
+    on_start: Hook | None = None
+    on_end: Hook | None = None
 
 
 def run_phases(
-    whole: Objective,
+    whole: nn.Module,
     phases: Sequence[Phase],
     rows: Rows,
     validation: Rows | None,
@@ -57,8 +65,9 @@ def run_phases(
     """Train phase by phase and return a record of each phase.
 
     Training ends after a phase that was interrupted or whose loss became NaN. If a phase is interrupted before its
-    first step, training ends with the phase before it. Weights trained so far are kept. The time limit of the
-    configuration is for all phases together.
+    first step, training ends with the phase before it. Weights trained so far are kept. The phases that were not
+    reached start and end without a step, so that the model is complete: their `on_start` and `on_end` are called, and
+    an objective of the rows themselves is initialized. The time limit of the configuration is for all phases together.
 
     Args:
         whole: the model that the phases are parts of; its state is part of the checkpoint, so that a resumed run has
@@ -68,7 +77,7 @@ def run_phases(
         resumed: the arguments of an earlier call of `save_state`, to continue that run.
 
     Returns:
-        For each phase: name, epochs, stopped, best_epoch, nan_epoch, seconds, precision.
+        For each phase that was trained: name, epochs, stopped, best_epoch, nan_epoch, seconds, precision.
     """
     records: list[dict[str, Any]] = []
     if resumed is not None:
@@ -81,8 +90,8 @@ def run_phases(
         named = _with_phase_name(on_progress, phase.name) if on_progress and len(phases) > 1 else on_progress
         try:
             train_view, validation_view = _view(phase, rows), None if validation is None else _view(phase, validation)
-            if phase.initialize and resumed_here is None:
-                phase.objective.prepare(train_view)
+            if resumed_here is None:
+                _start(phase, whole, train_view)
             trainer = Trainer(
                 phase.objective, train_view, validation_view, _with_remaining_time(phase.training_config, records),
                 generator,
@@ -99,10 +108,28 @@ def run_phases(
             break
         state = trainer.run()
         phase.objective.finish(train_view)
+        _end(phase, whole)
         records.append(_record(phase, state, trainer.precision))
         if state.stopped in ("interrupted", "nan"):
             break
+    for phase in phases[len(records) :]:
+        _start(phase, whole, rows if phase.view is None else None)
+        _end(phase, whole)
     return records
+
+
+def _start(phase: Phase, whole: nn.Module, rows: Rows | None) -> None:
+    """Call `on_start`, then initialize the objective from the rows of the phase, if there are any."""
+    if phase.on_start is not None:
+        phase.on_start(whole)
+    if phase.initialize and rows is not None:
+        phase.objective.prepare(rows)
+
+
+def _end(phase: Phase, whole: nn.Module) -> None:
+    """Call `on_end`."""
+    if phase.on_end is not None:
+        phase.on_end(whole)
 
 
 def _record(phase: Phase, state: TrainerState, precision: str) -> dict[str, Any]:
@@ -132,13 +159,14 @@ def _with_phase_name(on_progress: Callable[[Progress], None], name: str) -> Call
 
 
 def _with_whole_state(
-    save_state: SaveState, whole: Objective, phase: Phase, number: int, records: list[dict[str, Any]]
+    save_state: SaveState, whole: nn.Module, phase: Phase, number: int, records: list[dict[str, Any]]
 ) -> SaveState:
-    """Return a `save_state` callback that adds the records so far and the state of the whole model."""
+    """Return a `save_state` callback that adds the records so far and the state of the rest of the model."""
 
     def save(tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
-        if phase.objective is not whole:
-            tensors = tensors | {f"{_WHOLE_PREFIX}{name}": value.clone() for name, value in whole.state_dict().items()}
+        trained = {id(tensor) for tensor in phase.objective.state_dict(keep_vars=True).values()}
+        rest = {name: value for name, value in whole.state_dict(keep_vars=True).items() if id(value) not in trained}
+        tensors = tensors | {f"{_WHOLE_PREFIX}{name}": value.detach().clone() for name, value in rest.items()}
         save_state(tensors, {"phase": number, "records": records, "learning": data})
 
     return save

@@ -6,12 +6,12 @@ from numbers import Real
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from isthmus.errors import InputError
-from isthmus.learning.objectives import Decoder, Reconstruction
+from isthmus.learning.objectives import Reconstruction
+from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch
-from isthmus.parts.likelihoods import Likelihood
 
 
 class Recirculation(Reconstruction):
@@ -38,9 +38,8 @@ class Recirculation(Reconstruction):
     Shapes: as for `Reconstruction`. A missing entry (mask 0) has the same value on both passes.
 
     Args:
-        encoder, decoder: one affine map each; the decoder may be the transposed encoder.
-        likelihood: a likelihood with one parameter per column, whose mean is the unit's activity.
-        code_activation: s.
+        coder: one affine map as encoder, one as decoder, which may be the transposed encoder, and a likelihood with
+            one parameter per column, whose mean is the unit's activity.
         regression: l, the weight of the row in the second pass.
 
     Raises:
@@ -49,46 +48,41 @@ class Recirculation(Reconstruction):
     Source: Hinton & McClelland, Learning representations by recirculation (1988).
 
     Example:
+        >>> from isthmus.parts.inference import EncoderMap
         >>> from isthmus.parts.likelihoods import Gaussian
         >>> from isthmus.parts.networks import MLP
         >>> generator = torch.Generator().manual_seed(0)
-        >>> objective = Recirculation(
-        ...     MLP((4, 2), generator=generator), MLP((2, 4), generator=generator), Gaussian(4), "sigmoid")
+        >>> encoder, decoder = (MLP(sizes, generator=generator) for sizes in ((4, 2), (2, 4)))
+        >>> objective = Recirculation(Coder(EncoderMap(encoder, "sigmoid"), decoder, Gaussian(4)))
         >>> batch = Batch(torch.ones(3, 4))
-        >>> bool(torch.allclose(objective.terms(batch, 0.0, None)["reconstruction"], objective.nll(objective(batch))))
+        >>> terms, _ = objective.terms(batch, 0.0, None)
+        >>> bool(torch.allclose(terms["reconstruction"], objective.nll(objective(batch))))
         True
     """
 
-    def __init__(
-        self,
-        encoder: nn.Module,
-        decoder: Decoder,
-        likelihood: Likelihood,
-        code_activation: str | nn.Module = "sigmoid",
-        *,
-        regression: float = 0.75,
-    ) -> None:
-        regression = check_regression(regression)
+    def __init__(self, coder: Coder, *, regression: float = 0.75) -> None:
+        regression, likelihood = check_regression(regression), coder.likelihood
         if likelihood.n_parameters != likelihood.n_columns or any(True for _ in likelihood.parameters()):
             raise InputError(
                 f"recirculation needs a likelihood with one parameter per column; likelihood={likelihood.name!r} has "
                 "more; use 'gaussian' or 'bernoulli'"
             )
-        super().__init__(encoder, decoder, likelihood, code_activation)
+        super().__init__(coder)
         self.regression = regression
 
-    def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
+    def criterion(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """Return the nll of the first pass, (batch,), nats, whose gradient is the local rule."""
+        coder = self.coder
         with torch.no_grad():
-            output = self(batch)
-            nll, mean = self.nll(output), self.likelihood.mean_given(output.parameters, batch.x)
+            output = coder(batch)
+            nll, mean = coder.nll(output), coder.likelihood.mean_given(output.parameters, batch.x)
             change = (1.0 - self.regression) * (batch.x - mean)
             change = change if batch.mask is None else change * batch.mask
             second_input = batch.x - change
-        second_preactivation = self.encoder(second_input)
+        second_preactivation = coder.encoder(second_input)
         with torch.no_grad():
-            hidden_change = output.code - self.code_activation(second_preactivation)
-        surrogate = -_products(change, self.decoder(output.code)) - _products(hidden_change, second_preactivation)
+            hidden_change = output.code - coder.code_activation(second_preactivation)
+        surrogate = -_products(change, coder.decode(output.code)) - _products(hidden_change, second_preactivation)
         return {"reconstruction": nll + (surrogate - surrogate.detach())}
 
 

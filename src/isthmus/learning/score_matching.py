@@ -44,7 +44,8 @@ class ScoreMatching(ContrastiveDivergence):
         >>> from isthmus.parts.likelihoods import Gaussian
         >>> generator = torch.Generator().manual_seed(0)
         >>> objective = ScoreMatching(RBMEnergy(Gaussian(4), 3, generator=generator))
-        >>> {name: tuple(term.shape) for name, term in objective.terms(Batch(torch.ones(2, 4)), 0.0, generator).items()}
+        >>> terms, _ = objective.terms(Batch(torch.ones(2, 4)), 0.0, generator)
+        >>> {name: tuple(term.shape) for name, term in terms.items()}
         {'score': (2,)}
     """
 
@@ -61,7 +62,7 @@ class ScoreMatching(ContrastiveDivergence):
         super().__init__(rbm, method="cd", centred=False, weight_decay=weight_decay)
         self.noise_scale = noise_scale
 
-    def terms(self, batch: Batch, progress: float, generator: Generator | None) -> dict[str, Tensor]:
+    def criterion(self, batch: Batch, progress: float, generator: Generator | None) -> dict[str, Tensor]:
         """Return the score term, (batch,), and the term of weight decay."""
         v = self.impute(batch)
         if self.training:

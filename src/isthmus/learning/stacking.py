@@ -18,7 +18,9 @@ from isthmus.learning.objectives import Objective, Reconstruction
 from isthmus.learning.precision import fast_products
 from isthmus.learning.rows import Rows, sampled_batches
 from isthmus.learning.supervision import Supervision
+from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch, ForwardPass
+from isthmus.parts.inference import EncoderMap
 from isthmus.parts.likelihoods import Likelihood
 
 MAX_CODE_BYTES = 2**28
@@ -34,12 +36,12 @@ class StackedEncoder(nn.Module):
     Shapes: (*draws, batch, columns) -> (*draws, batch, code_size). The parameters are shared with the layers.
 
     Args:
-        layers: the layers, lowest first.
+        layers: the layers, lowest first; the inference of each is a map.
 
     Source: Bengio et al., Greedy layer-wise training of deep networks (2007), section 3.
     """
 
-    def __init__(self, layers: Sequence[Reconstruction]) -> None:
+    def __init__(self, layers: Sequence[Coder]) -> None:
         super().__init__()
         self.encoders = nn.ModuleList([layer.encoder for layer in layers])
         self.activations = nn.ModuleList([layer.code_activation for layer in layers[:-1]])
@@ -61,12 +63,12 @@ class StackedDecoder(nn.Module):
     Shapes: (*draws, batch, code_size) -> (*draws, batch, n_parameters). The parameters are shared with the layers.
 
     Args:
-        layers: the layers, lowest first; each has a decoder and a likelihood.
+        layers: the layers, lowest first.
 
     Source: Hinton & Salakhutdinov (2006), "unrolling"; Bengio et al. (2007), section 3.
     """
 
-    def __init__(self, layers: Sequence[Reconstruction]) -> None:
+    def __init__(self, layers: Sequence[Coder]) -> None:
         super().__init__()
         self.decoders = nn.ModuleList([cast(nn.Module, layer.decoder) for layer in reversed(layers)])
         self.likelihoods = nn.ModuleList([layer.likelihood for layer in reversed(layers[1:])])
@@ -86,46 +88,48 @@ class StackedDecoder(nn.Module):
         return cast(Tensor, last(units, generator))
 
 
-class Stack(Reconstruction):
-    r"""Deep autoencoder composed of single-layer autoencoders: f = f_L ... f_1, g = g_1 ... g_L.
+def stacked_coder(layers: Sequence[Coder]) -> Coder:
+    r"""Return the deep autoencoder of single-layer autoencoders: f = f_L ... f_1, g = g_1 ... g_L.
 
-        J = E_x [ -log p_1(x | g_2(... g_L(f(x)))) ],   g_k(h_k) = E[h_(k-1) | h_k]
+        g_k(h_k) = E[h_(k-1) | h_k],   h_0 = x
 
-    The parameters are shared with the layers. The layers' corruption and penalties are not part of J.
+    The parameters are shared with the layers.
 
     Args:
         layers: the layers, lowest first; the likelihood of layer k > 1 models the code of layer k - 1.
 
-    Source: Hinton & Salakhutdinov (2006); Bengio et al. (2007); DL book, sections 14.3 and 15.1.
+    Source: Hinton & Salakhutdinov (2006); Bengio et al. (2007); DL book, section 14.3.
 
     Example:
         >>> from isthmus.parts.likelihoods import likelihood_from
         >>> from isthmus.parts.networks import MLP
         >>> generator = torch.Generator().manual_seed(0)
         >>> first, second = (
-        ...     Reconstruction(MLP((n, m), generator=generator), MLP((m, n), generator=generator),
-        ...                    likelihood_from({"name": name}, n), "sigmoid")
+        ...     Coder(EncoderMap(MLP((n, m), generator=generator), "sigmoid"), MLP((m, n), generator=generator),
+        ...           likelihood_from({"name": name}, n))
         ...     for n, m, name in ((6, 4, "gaussian"), (4, 2, "bernoulli")))
-        >>> stack, batch = Stack([first, second]), Batch(torch.randn(3, 6, generator=generator))
-        >>> code = stack.encode(batch)[1]
-        >>> torch.equal(code, second.encode(Batch(first.encode(batch)[1]))[1])
+        >>> coder, batch = stacked_coder([first, second]), Batch(torch.randn(3, 6, generator=generator))
+        >>> torch.equal(coder.encode(batch).code, second.encode(Batch(first.encode(batch).code)).code)
         True
     """
+    encoder = EncoderMap(StackedEncoder(layers), layers[-1].code_activation)
+    return Coder(encoder, StackedDecoder(layers), layers[0].likelihood)
 
-    def __init__(self, layers: Sequence[Reconstruction]) -> None:
-        last = layers[-1].code_activation
-        super().__init__(StackedEncoder(layers), StackedDecoder(layers), layers[0].likelihood, last)
-        # nn.Module does not register modules inside a tuple, so that each parameter has one name; deepcopy copies them.
-        self._layers = tuple(layers)
 
-    @property
-    def layers(self) -> tuple[Reconstruction, ...]:
-        """The layers, lowest first."""
-        return self._layers
+class LayeredObjective:
+    """Mixin of objectives that train the layers of a stack: they initialize and project each layer."""
+
+    layers: Sequence[Reconstruction]
+    """The criteria of the layers, lowest first."""
 
     def prepare(self, rows: Rows) -> None:
         """Initialize each layer from the rows as the layers below, with their initial weights, encode them."""
-        prepare_layers(self.layers, rows)
+        below = rows
+        for layer in self.layers:
+            layer.prepare(below)
+            with torch.no_grad():
+                codes = [layer.coder.encode(batch).code for batch in sampled_batches(below)]
+            below = CodeRows(torch.cat(codes))
 
     def project_gradient(self) -> None:
         """Project the gradient for the constraints of each layer."""
@@ -138,8 +142,29 @@ class Stack(Reconstruction):
             layer.project()
 
 
-class JointStack(Stack):
-    r"""Stack whose layers are trained jointly, each with its own corruption and penalties.
+class Stack(LayeredObjective, Reconstruction):
+    r"""Criterion of the deep autoencoder that single-layer autoencoders form.
+
+        J = E_x [ -log p_1(x | g_2(... g_L(f(x)))) ]
+
+    The layers' corruption and penalties are not part of J, unless they are given as options.
+
+    Args:
+        layers: the criteria of the layers, lowest first.
+        coder: the deep autoencoder; None is `stacked_coder` of the layers.
+        options: arguments of `Reconstruction`.
+
+    Source: Hinton & Salakhutdinov (2006); Bengio et al. (2007); DL book, sections 14.3 and 15.1.
+    """
+
+    def __init__(self, layers: Sequence[Reconstruction], coder: Coder | None = None, **options: Any) -> None:
+        super().__init__(stacked_coder([layer.coder for layer in layers]) if coder is None else coder, **options)
+        # nn.Module does not register modules inside a tuple, so that each parameter has one name; deepcopy copies them.
+        self.layers = tuple(layers)
+
+
+class JointStack(LayeredObjective, Reconstruction):
+    r"""Criterion of a stack whose layers are trained jointly, each with its own corruption and penalties.
 
         J = E_x [ -log p_1(x | g(h_L)) ] + sum_k sum_i w_ki Omega_ki(h~_(k-1), h_k),
         h_k = f_k(h~_(k-1)),   h~_(k-1) ~ C_k(. | h_(k-1)),   h_0 = x
@@ -147,13 +172,15 @@ class JointStack(Stack):
     The reconstruction term is that of the whole stack; the regularisation is that of each layer.
 
     Args:
-        layers: the layers, lowest first.
+        layers: the criteria of the layers, lowest first.
+        coder: the deep autoencoder; None is `stacked_coder` of the layers.
 
     Source: Zhou et al., Is joint training better for deep auto-encoders? (2014), section 3.2.
     """
 
-    def __init__(self, layers: Sequence[Reconstruction]) -> None:
-        super().__init__(layers)
+    def __init__(self, layers: Sequence[Reconstruction], coder: Coder | None = None) -> None:
+        super().__init__(stacked_coder([layer.coder for layer in layers]) if coder is None else coder)
+        self.layers = tuple(layers)
         self.corruptions = nn.ModuleList([layer.corruption for layer in layers if layer.corruption is not None])
         self.penalties = nn.ModuleDict(
             {
@@ -167,24 +194,24 @@ class JointStack(Stack):
         """Return the forward pass of each layer on the code of the layer below, lowest first."""
         outputs: list[ForwardPass] = []
         for layer in self.layers:
-            outputs.append(layer(batch, progress, generator))
+            outputs.append(layer(batch, generator, progress))
             batch = Batch(outputs[-1].code)
         return outputs
 
-    def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
+    def criterion(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """Return the reconstruction of the whole stack, (batch,), nats, and the weighted penalties of each layer."""
         outputs = self.climb(batch, progress, generator)
         top = outputs[-1]
-        parameters = self.decoder(top.code, generator)
+        parameters = self.coder.decode(top.code, generator)
         whole = replace(outputs[0], preactivation=top.preactivation, code=top.code, parameters=parameters)
         terms = {"reconstruction": self.layers[0].nll(whole)}
         for number, (layer, output) in enumerate(zip(self.layers, outputs, strict=True), 1):
             for name, penalty in layer.penalties.items():
-                terms[f"layer_{number}_{name}"] = penalty.weight * penalty(output, layer, generator)
+                terms[f"layer_{number}_{name}"] = penalty.weight * penalty(output, layer.coder, generator)
         return terms
 
 
-class SimultaneousLayers(Objective):
+class SimultaneousLayers(LayeredObjective, Objective):
     r"""Objective that trains the layers of a stack simultaneously, each by its own criterion.
 
         J = sum_k r_k J_k(h_(k-1)),   h_k = f_k(h_(k-1)) constant,   h_0 = x
@@ -192,7 +219,7 @@ class SimultaneousLayers(Objective):
     No gradient flows between layers. The input of a layer changes during training until the layer below has converged.
 
     Args:
-        layers: the layers, lowest first.
+        layers: the criteria of the layers, lowest first.
         rates: r_k, the learning rate of each layer relative to that of the phase, for SGD; None means 1 for all.
 
     Source: Bengio et al., Greedy layer-wise training of deep networks (2007), which trains the layers in turn.
@@ -200,52 +227,28 @@ class SimultaneousLayers(Objective):
 
     def __init__(self, layers: Sequence[Reconstruction], rates: Sequence[float] | None = None) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(layers)
+        self.layers = nn.ModuleList(layers)  # type: ignore[assignment]
         self.rates = [1.0] * len(layers) if rates is None else list(rates)
 
     def climb(self, batch: Batch) -> Iterator[tuple[int, Reconstruction, Batch]]:
         """Yield the number of each layer, from 1, the layer, and its input batch."""
-        for number, module in enumerate(self.layers, 1):
-            layer = cast(Reconstruction, module)
+        for number, layer in enumerate(self.layers, 1):
             yield number, layer, batch
             if number < len(self.layers):
                 with torch.no_grad():
-                    batch = Batch(layer.encode(batch)[1])
+                    batch = Batch(layer.coder.encode(batch).code)
 
-    def prepare(self, rows: Rows) -> None:
-        """Initialize each layer from the rows as the layers below, with their initial weights, encode them."""
-        prepare_layers([cast(Reconstruction, layer) for layer in self.layers], rows)
-
-    def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
+    def criterion(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """Return the terms of each layer times its rate."""
         return {
             f"layer_{number}_{name}": rate * term
             for rate, (number, layer, layer_input) in zip(self.rates, self.climb(batch), strict=True)
-            for name, term in layer.terms(layer_input, progress, generator).items()
+            for name, term in layer.criterion(layer_input, progress, generator).items()
         }
 
     def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
         """Return the sum of the monitors of the layers."""
         return torch.stack([layer.monitor(layer_input) for _, layer, layer_input in self.climb(batch)]).sum(0)
-
-    def project_gradient(self) -> None:
-        """Project the gradient for the constraints of each layer."""
-        for layer in self.layers:
-            cast(Reconstruction, layer).project_gradient()
-
-    def project(self) -> None:
-        """Project the weights onto the constraints of each layer."""
-        for layer in self.layers:
-            cast(Reconstruction, layer).project()
-
-
-@torch.no_grad()
-def prepare_layers(layers: Sequence[Reconstruction], rows: Rows) -> None:
-    """Initialize each layer from the rows as the layers below, with their initial weights, encode them."""
-    below = rows
-    for layer in layers:
-        layer.prepare(below)
-        below = CodeRows(torch.cat([layer.encode(batch)[1] for batch in sampled_batches(below)]))
 
 
 class SupervisedLayer(Supervision):
@@ -262,20 +265,21 @@ class SupervisedLayer(Supervision):
 
     def prepare(self, rows: Rows) -> None:
         """Initialize the layer from the rows, as without labels."""
-        self.coder.prepare(rows)
+        self.unsupervised.prepare(rows)
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Float[Tensor, "batch outputs"]:
         """Return the outputs of the classifier; the rows are corrupted where a generator is given."""
-        if self.coder.corruption is not None and generator is not None:
-            batch = replace(batch, x=self.coder.corruption(batch.x, generator).x)
+        corruption = cast(Reconstruction, self.unsupervised).corruption
+        if corruption is not None and generator is not None:
+            batch = replace(batch, x=corruption(batch.x, generator).x)
         return super().forward(batch, generator)
 
-    def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
+    def criterion(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """Return the cross-entropy, (batch,), the reconstruction times w if w > 0, and the weighted penalties."""
         assert batch.label is not None
         terms = {self.loss.name: self._mask_unlabelled(self.loss(self(batch, generator), batch.label), batch.label)}
-        if self.reconstruction_weight > 0.0 or self.coder.penalties:
-            coder_terms = self.coder.terms(batch, progress, generator)
+        if self.reconstruction_weight > 0.0 or cast(Reconstruction, self.unsupervised).penalties:
+            coder_terms = self.unsupervised.criterion(batch, progress, generator)
             reconstruction = self.reconstruction_weight * coder_terms.pop("reconstruction")
             terms |= {"reconstruction": reconstruction} if self.reconstruction_weight > 0.0 else {}
             terms |= coder_terms
@@ -315,7 +319,7 @@ class LayerInputs:
         device: the device of the encoders.
     """
 
-    def __init__(self, layers: Sequence[Reconstruction], device: torch.device) -> None:
+    def __init__(self, layers: Sequence[Coder], device: torch.device) -> None:
         self.layers, self.device = tuple(layers), device
         self._cached: dict[int, tuple[Rows, int, Rows]] = {}
 
@@ -336,7 +340,7 @@ class LayerInputs:
 
 
 @torch.no_grad()
-def encode_rows(layer: Reconstruction, rows: Rows, device: torch.device) -> CodeRows:
+def encode_rows(layer: Coder, rows: Rows, device: torch.device) -> CodeRows:
     """Encode rows with one layer, without corruption, in fp32; labels are kept.
 
     Raises:
@@ -349,7 +353,7 @@ def encode_rows(layer: Reconstruction, rows: Rows, device: torch.device) -> Code
         with fast_products("fp32", device):
             for index in torch.arange(len(rows)).split(ENCODE_BATCH_SIZE):
                 batch = rows.batch(index)
-                code = layer.encode(batch.to(device))[1]
+                code = layer.encode(batch.to(device)).code
                 codes = allocate_codes(len(rows), code.shape[1]) if codes is None else codes
                 codes[index[0] : index[0] + len(index)] = code.cpu()
                 labels += [] if batch.label is None else [batch.label]

@@ -6,15 +6,16 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from isthmus.learning.objectives import Objective, Reconstruction
+from isthmus.learning.objectives import Objective
 from isthmus.learning.rows import Rows
+from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch
 from isthmus.parts.layers import ACTIVATIONS, Dropout
 from isthmus.parts.networks import MLP
@@ -141,19 +142,22 @@ class Supervision(Objective):
     neural-network-based classifiers (2005); DL book, section 15.1.
 
     Example:
-        >>> from isthmus.parts.likelihoods import likelihood_from
+        >>> from isthmus.learning.objectives import Reconstruction
+        >>> from isthmus.parts.inference import EncoderMap
+        >>> from isthmus.parts.likelihoods import Gaussian
         >>> generator = torch.Generator().manual_seed(0)
-        >>> encoder, decoder = MLP((4, 2), generator=generator), MLP((2, 4), generator=generator)
-        >>> coder = Reconstruction(encoder, decoder, likelihood_from({"name": "gaussian"}, 4), "sigmoid")
-        >>> objective = Supervision(coder, MLP((2, 3), generator=generator), CrossEntropy())
+        >>> encoder, decoder, head = (MLP(sizes, generator=generator) for sizes in ((4, 2), (2, 4), (2, 3)))
+        >>> autoencoder = Reconstruction(Coder(EncoderMap(encoder, "sigmoid"), decoder, Gaussian(4)))
+        >>> objective = Supervision(autoencoder, head, CrossEntropy())
         >>> batch = Batch(torch.zeros(3, 4), label=torch.tensor([0, 2, UNLABELLED]))
-        >>> {name: tuple(term.shape) for name, term in objective.terms(batch, 0.0, generator).items()}
+        >>> terms, _ = objective.terms(batch, 0.0, generator)
+        >>> {name: tuple(term.shape) for name, term in terms.items()}
         {'classification': (3,)}
     """
 
     def __init__(
         self,
-        coder: Reconstruction,
+        unsupervised: Objective,
         head: MLP,
         loss: Loss,
         *,
@@ -164,38 +168,45 @@ class Supervision(Objective):
         reconstruction_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        self.coder, self.head, self.loss = coder, head, loss
+        self.unsupervised, self.head, self.loss = unsupervised, head, loss
         self.frozen, self.hidden_noise, self.reconstruction_weight = frozen, hidden_noise, reconstruction_weight
         self.dropout, self.input_dropout = Dropout(dropout), Dropout(input_dropout)
-        coder.requires_grad_(not frozen)
+        unsupervised.requires_grad_(not frozen)
+
+    @property
+    def coder(self) -> Coder:
+        """The autoencoder whose code the head takes."""
+        return cast(Coder, self.unsupervised.coder)
+
+    def row_weights(self, batch: Batch) -> None:
+        """Return None: the labels of all rows count alike, and the weights are those of the reconstruction."""
 
     def prepare(self, rows: Rows) -> None:
         """Freeze or unfreeze the autoencoder: it may be frozen in one phase and fine-tuned in the next."""
-        self.coder.requires_grad_(not self.frozen)
+        self.unsupervised.requires_grad_(not self.frozen)
 
     def train(self, mode: bool = True) -> Supervision:
         """Set the training mode; a frozen autoencoder stays in evaluation mode, with fixed running statistics."""
         super().train(mode)
         if self.frozen:
-            self.coder.eval()
+            self.unsupervised.eval()
         return self
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Float[Tensor, "batch outputs"]:
         """Return the outputs of the head; with noise where a generator is given."""
         if self.input_dropout.rate > 0.0:
             batch = replace(batch, x=self.input_dropout(batch.x, generator))
-        _, code = self.coder.encode(batch)
-        return self.head(code)
+        return self.head(self.coder.encode(batch).code)
 
-    def terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
+    def criterion(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """Return the loss, (batch,), and each term of the autoencoder's criterion times w."""
         assert batch.label is not None
         with self._noise_injection(generator):
             output = self(batch, generator)
         terms = {self.loss.name: self._mask_unlabelled(self.loss(output, batch.label), batch.label)}
         if self.reconstruction_weight > 0.0:
-            with self._noise_injection(None if self.coder.penalties else generator):
-                coder_terms = self.coder.terms(batch, progress, generator)
+            with self._noise_injection(None if getattr(self.unsupervised, "penalties", None) else generator):
+                coder_terms = self.unsupervised.criterion(batch, progress, generator)
             terms |= {
                 name: self.reconstruction_weight * _weighted(term, batch.weight) for name, term in coder_terms.items()
             }
@@ -247,12 +258,12 @@ class Supervision(Objective):
     def project_gradient(self) -> None:
         """Project the gradient for the autoencoder's constraints, unless it is frozen."""
         if not self.frozen:
-            self.coder.project_gradient()
+            self.unsupervised.project_gradient()
 
     def project(self) -> None:
         """Project the weights onto the autoencoder's constraints, unless it is frozen."""
         if not self.frozen:
-            self.coder.project()
+            self.unsupervised.project()
 
 
 def _weighted(term: Tensor, weight: Float[Tensor, " batch"] | None) -> Tensor:

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from isthmus.learning.objectives import Objective
@@ -30,6 +30,9 @@ OPTIMIZERS = ("adamw", "sgd")
 
 MONITOR_ROWS = 1024
 """Number of training rows that are monitored after each epoch, and the batch size of monitoring."""
+
+REFRESH_STEPS = 16
+"""Number of steps between two calls of the `refresh` of modules that have one; each waits for the device."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +207,12 @@ class Trainer:
         self.bounds = batch_bounds(len(rows), training_config.batch_size)
         self.total_steps = max(1, len(self.bounds) * training_config.max_epochs)
         self.state, self.order = TrainerState(), torch.empty(0, dtype=torch.long)
+        self.draws = generator if self.device.type == "cpu" else _generator_on(self.device, generator)
+        self.failed = torch.zeros((), device=self.device)
+        self.sums = torch.zeros(0, device=self.device, dtype=torch.float64)
+        self.loss = torch.zeros((), device=self.device)
+        self.refreshed = [module for module in objective.modules() if hasattr(module, "refresh")]
+        self.optimizer.optimizer.found_inf = self.failed  # a fused optimiser skips the step where it is 1
         self.averaged_weights: dict[str, Tensor] = {}
         self.averaged_names = _averaged_names(objective)
         self.best_weights: dict[str, Tensor] = {}
@@ -238,46 +247,60 @@ class Trainer:
             self.order = torch.randperm(len(self.rows), generator=self.generator)
             state.sums = {}
         first, began = state.position, time.perf_counter()
-        while state.position < len(self.bounds):
-            loss = self._step(*self.bounds[state.position])
+        while state.position < len(self.bounds) and not state.stopped:
+            self._step(*self.bounds[state.position])
             state.position += 1
             state.step += 1
-            if not math.isfinite(loss):
-                state.stopped = "nan"
-                return
-            self._report(loss, began, first)
+            self._report(began, first)
             if self.training_config.time_limit is not None and self._seconds() > self.training_config.time_limit:
-                state.stopped = "time_limit"
-                break
-        self._end_epoch(time.perf_counter() - began, self._rows_at(state.position) - self._rows_at(first))
+                state.stopped = state.stopped or "time_limit"
+        if not self._has_failed():
+            self._end_epoch(time.perf_counter() - began, self._rows_at(state.position) - self._rows_at(first))
+
+    def _has_failed(self) -> bool:
+        """Read from the device whether a loss was not finite; training then stops. All steps since are skipped."""
+        if bool(self.failed):
+            self.state.stopped = "nan"
+        return self.state.stopped == "nan"
 
     def _rows_at(self, position: int) -> int:
         """Return the number of rows of the epoch that are done at a position."""
         return self.bounds[position - 1][1] if position else 0
 
-    def _step(self, start: int, stop: int) -> float:
-        """Make one optimiser step on the rows order[start:stop]; return the loss before it."""
+    def _step(self, start: int, stop: int) -> None:
+        """Make one optimiser step on the rows order[start:stop], without waiting for the device.
+
+        A loss that is not finite sets `failed`; that step and all later ones change nothing.
+        """
         state, training_config = self.state, self.training_config
         batch = self.rows.batch(self.order[start:stop]).to(self.device)
+        if state.step % REFRESH_STEPS == 0:
+            for module in self.refreshed:
+                cast(Any, module).refresh()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(state.step, self.total_steps, training_config)
         with self.fabric.autocast():
-            terms = self.module.terms(batch, state.step / self.total_steps, self.generator)
-        means = {name: term.mean() for name, term in terms.items()}
-        loss = torch.stack(list(means.values())).sum() if len(means) > 1 else next(iter(means.values()))
+            terms, carried = self.module.terms(batch, state.step / self.total_steps, self.draws)
+        weights = self.objective.row_weights(batch)
+        means = torch.stack([mean_over_rows(term, weights) for term in terms.values()])
+        loss = means.sum() if len(means) > 1 else means[0]
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
+        self.loss = loss.detach()
+        self.failed.copy_(torch.where(self.loss.isfinite(), self.failed, 1.0))
+        self.objective.update(carried, self.failed)
         self.objective.project_gradient()
         if training_config.clip_norm is not None:
-            self.fabric.clip_gradients(self.module, self.optimizer, max_norm=training_config.clip_norm)
-        value = float(loss.detach())
-        if math.isfinite(value):
-            self.optimizer.step()
-            self.objective.project()
-            self._average()
-        for name, mean in means.items():
-            state.sums[name] = state.sums.get(name, 0.0) + float(mean.detach()) * (stop - start)
-        return value
+            self.fabric.clip_gradients(
+                self.module, self.optimizer, max_norm=training_config.clip_norm, error_if_nonfinite=False
+            )
+        self.optimizer.step()
+        self.objective.project()
+        self._average()
+        if not state.sums:
+            state.sums = dict.fromkeys(terms, 0.0)
+            self.sums = torch.zeros(len(terms), device=self.device, dtype=torch.float64)
+        self.sums.add_(means.detach(), alpha=stop - start)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -298,6 +321,7 @@ class Trainer:
     def _end_epoch(self, seconds: float, n_rows: int) -> None:
         """Evaluate validation and training rows, record the epoch, and keep the weights if they are the best."""
         state = self.state
+        self._read_sums()
         with _eval_with_weights(self.objective, self.averaged_weights):
             training = self._evaluate(self.rows, self._monitored_rows())
             validation = (
@@ -341,11 +365,14 @@ class Trainer:
 
     @torch.no_grad()
     def _evaluate(self, rows: Rows, index: Int[Tensor, " rows"]) -> float:
-        """Return the mean of the monitor over some rows, in fp32."""
-        total = 0.0
+        """Return the mean of the monitor over some rows, in fp32; rows count by their weights."""
+        total, total_weight = 0.0, 0.0
         for part in index.split(MONITOR_ROWS):
-            total += float(self.objective.monitor(rows.batch(part).to(self.device)).double().sum())
-        return total / len(index)
+            batch = rows.batch(part).to(self.device)
+            values, weights = self.objective.monitor(batch).double(), self.objective.row_weights(batch)
+            total += float((values if weights is None else values * weights).sum())
+            total_weight += len(part) if weights is None else float(weights.sum())
+        return total / total_weight
 
     def _monitored_rows(self) -> Int[Tensor, " rows"]:
         """Return the numbers of the monitored training rows: evenly spaced, the same after every epoch."""
@@ -363,21 +390,30 @@ class Trainer:
     def _seconds(self) -> float:
         return time.perf_counter() - self._started
 
-    def _report(self, loss: float, began: float, first: int) -> None:
-        """Call `on_progress` and `save_state` when they are due."""
+    def _report(self, began: float, first: int) -> None:
+        """Call `on_progress` and `save_state` when they are due; a failed step stops training."""
         now, state = time.perf_counter(), self.state
-        if self.on_progress is not None and (now - self._emitted > 0.2 or state.step == self.total_steps):
+        reports = self.on_progress is not None and (now - self._emitted > 0.2 or state.step == self.total_steps)
+        saves = self.save_state is not None and now - self._saved >= self.training_config.checkpoint_every
+        if not (reports or saves) or self._has_failed():
+            return
+        if self.on_progress is not None and reports:
             self._emitted = now
             done = self._rows_at(state.position) - self._rows_at(first)
             left = self._seconds() / state.step * (self.total_steps - state.step)
             if self.training_config.time_limit is not None:
                 left = min(left, self.training_config.time_limit - self._seconds())
             speed = done / max(now - began, 1e-9)
+            loss = float(self.loss)
             self.on_progress(Progress(state.epoch, state.step, self.total_steps, loss, speed, max(left, 0.0)))
-        if self.save_state is not None and now - self._saved >= self.training_config.checkpoint_every:
+        if self.save_state is not None and saves:
             self._saved = now
             state.seconds = self._seconds()
             self.save_state(*self.snapshot())
+
+    def _read_sums(self) -> None:
+        """Read the sums of the terms over the epoch from the device."""
+        self.state.sums = dict(zip(self.state.sums, self.sums.tolist(), strict=True))
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the complete state: tensors by name, and plain data."""
@@ -387,6 +423,9 @@ class Trainer:
         for i, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
         tensors |= {"generator": self.generator.get_state(), "order": self.order}
+        if self.draws is not self.generator:
+            tensors["draws"] = self.draws.get_state()
+        self._read_sums()
         fields = TrainerState.__dataclass_fields__
         return tensors, {_IN_FILES.get(name, name): getattr(self.state, name) for name in fields}
 
@@ -409,10 +448,28 @@ class Trainer:
         current = self.optimizer.state_dict()
         self.optimizer.load_state_dict({**current, "state": slots})
         self.generator.set_state(tensors["generator"])
+        if self.draws is not self.generator and "draws" in tensors:
+            self.draws.set_state(tensors["draws"])
         self.order = tensors["order"]
         names = {in_file: name for name, in_file in _IN_FILES.items()}
         state = {names.get(name, name): value for name, value in data.items()}
         self.state = replace(TrainerState(**state), stopped="")
+        self.sums = torch.tensor(list(self.state.sums.values()), device=self.device, dtype=torch.float64)
+
+
+def mean_over_rows(term: Tensor, weights: Float[Tensor, " batch"] | None) -> Float[Tensor, ""]:
+    """Return the mean of a term over the rows, by their weights; a term of the batch is returned as it is.
+
+    Example:
+        >>> float(mean_over_rows(torch.tensor([1.0, 4.0]), torch.tensor([2.0, 1.0])))
+        2.0
+    """
+    return term.mean() if weights is None or term.ndim == 0 else (term * weights).sum() / weights.sum()
+
+
+def _generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:
+    """Return a generator on a device, seeded by a draw from another one."""
+    return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
 
 
 def strip_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

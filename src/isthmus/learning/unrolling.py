@@ -10,13 +10,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from isthmus.learning.contrastive_divergence import ContrastiveDivergence, check_chain
-from isthmus.learning.rows import Rows
-from isthmus.learning.stacking import Stack, StackedDecoder
-from isthmus.parts.corruptions import Corrupted
+from isthmus.learning.contrastive_divergence import check_chain
+from isthmus.learning.stacking import StackedDecoder, StackedEncoder
+from isthmus.parts.coder import Coder
 from isthmus.parts.energies import RBMDecoder, RBMEnergy
 from isthmus.parts.forward import Batch
-from isthmus.parts.likelihoods import Likelihood
+from isthmus.parts.inference import EncoderMap
 
 
 class UntiedRBMDecoder(RBMDecoder):
@@ -49,13 +48,45 @@ class UntiedRBMDecoder(RBMDecoder):
         return F.linear(code, self.weight, self.rbm.visible_bias)
 
 
-class UnrolledAutoencoder(Stack):
-    r"""Deep autoencoder from a stack of RBMs: encoder and decoder propagate means through the layers.
+class UnrolledMap(EncoderMap):
+    """Encoder of a stack of RBMs: means through all layers; the lowest RBM imputes missing entries.
+
+    Args:
+        layers: the RBMs, lowest first.
+    """
+
+    def __init__(self, layers: Sequence[Coder]) -> None:
+        super().__init__(StackedEncoder(layers), layers[-1].code_activation)
+        # nn.Module does not register a module inside a tuple: the encoder registers the weights.
+        self._lowest = (layers[0],)
+
+    def visible(self, batch: Batch) -> Float[Tensor, "batch columns"]:
+        """Return the rows as the lowest RBM, which was trained on such rows, imputes them."""
+        return cast(EncoderMap, self._lowest[0].inference).visible(batch)
+
+
+class UnrolledDecoder(StackedDecoder):
+    """Decoder of a stack of RBMs with weights of its own, initialized to the transposed weights of the RBMs.
+
+    Args:
+        layers: the RBMs, lowest first.
+    """
+
+    def __init__(self, layers: Sequence[Coder]) -> None:
+        super().__init__(layers)
+        self.decoders = nn.ModuleList([UntiedRBMDecoder(cast(RBMEnergy, layer.encoder)) for layer in reversed(layers)])
+
+    def unroll(self) -> None:
+        """Copy the current weights of the RBMs."""
+        for directed in self.decoders:
+            cast(UntiedRBMDecoder, directed).unroll()
+
+
+def unrolled_coder(layers: Sequence[Coder]) -> Coder:
+    r"""Return the deep autoencoder of a stack of RBMs: encoder and decoder propagate means through the layers.
 
         h_k = E[h | h_(k-1)] by W_k, c_k,   h_0 = x;     r_(k-1) = E[v | r_k] by U_k, b_k,   r_L = h_L
-        J = E_x[ -log p_1(x | r_1) ],   U_k = W_k' at the start of fine-tuning, and independent afterwards
-
-    Shapes: as for `Stack`.
+        U_k = W_k' at the start of fine-tuning, and independent afterwards
 
     Args:
         layers: the RBMs, lowest first; each has as many visible units as the one below has hidden units.
@@ -66,53 +97,21 @@ class UnrolledAutoencoder(Stack):
     Source: Hinton & Salakhutdinov, Reducing the dimensionality of data with neural networks, Science 313 (2006).
 
     Example:
+        >>> from isthmus.learning.contrastive_divergence import ContrastiveDivergence
         >>> from isthmus.parts.likelihoods import Bernoulli
-        >>> from isthmus.parts.forward import Batch
         >>> generator = torch.Generator().manual_seed(0)
-        >>> rbms = [RBMEnergy(Bernoulli(n), m, generator=generator) for n, m in ((6, 4), (4, 3))]
-        >>> layers = [ContrastiveDivergence(rbm) for rbm in rbms]
-        >>> v, (first, second) = torch.ones(1, 6), [layer.rbm for layer in layers]
+        >>> first, second = (RBMEnergy(Bernoulli(n), m, generator=generator) for n, m in ((6, 4), (4, 3)))
+        >>> v = torch.ones(1, 6)
         >>> means = first.visible_mean(second.mean_field(first.hidden_mean(v)))
-        >>> output = UnrolledAutoencoder(layers)(Batch(v))
-        >>> bool(torch.allclose(output.parameters.sigmoid(), means))
+        >>> coder = unrolled_coder([ContrastiveDivergence(rbm).coder for rbm in (first, second)])
+        >>> bool(torch.allclose(coder(Batch(v)).parameters.sigmoid(), means))
         True
     """
+    check_chain([cast(RBMEnergy, layer.encoder) for layer in layers])
+    return Coder(UnrolledMap(layers), UnrolledDecoder(layers), layers[0].likelihood)
 
-    is_unrolled: Tensor
-    """True if the decoder was initialized from the trained RBMs."""
 
-    def __init__(self, layers: Sequence[ContrastiveDivergence]) -> None:
-        check_chain(layers)
-        super().__init__(layers)
-        del self.likelihood  # the lowest RBM registers it
-        self._stacked_decoder.decoders = nn.ModuleList([UntiedRBMDecoder(layer.rbm) for layer in reversed(layers)])
-        self.register_buffer("is_unrolled", torch.zeros((), dtype=torch.bool))
-
-    @property
-    def likelihood(self) -> Likelihood:  # type: ignore[override]
-        """The likelihood p(x | h_1)."""
-        return self.layers[0].likelihood
-
-    @property
-    def _stacked_decoder(self) -> StackedDecoder:
-        return cast(StackedDecoder, self.decoder)
-
-    def unroll(self) -> None:
-        """Copy the current weights of the RBMs to the decoder."""
-        for directed in self._stacked_decoder.decoders:
-            cast(UntiedRBMDecoder, directed).unroll()
-        self.is_unrolled.fill_(True)
-
-    def prepare(self, rows: Rows) -> None:
-        """Initialize the decoder from the trained RBMs."""
-        self.unroll()
-
-    def _encoder_input(self, corrupted: Corrupted, observed: Tensor | None) -> Float[Tensor, "batch columns"]:
-        """Return the rows with missing entries imputed by the lowest RBM, which was trained on such rows."""
-        return cast(ContrastiveDivergence, self.layers[0]).impute(Batch(corrupted.x, mask=observed))
-
-    def project_gradient(self) -> None:
-        """Do nothing: the centred gradient applies to the contrast of a single RBM, not to this criterion."""
-
-    def project(self) -> None:
-        """Do nothing: the RBMs have no constraints."""
+def unroll(whole: nn.Module) -> None:
+    """Copy the weights of the RBMs to the decoder of `unrolled_coder`, which is the part "coder" of `whole`."""
+    coder = cast(Coder, whole.get_submodule("coder"))
+    cast(UnrolledDecoder, coder.decoder).unroll()

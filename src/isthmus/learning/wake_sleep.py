@@ -15,7 +15,7 @@ from torch.nn.utils import skip_init
 from isthmus.errors import InputError
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence, check_chain
 from isthmus.learning.energy_objective import MIN_VALIDATION_ROWS, weight_decay_term
-from isthmus.learning.objectives import Reconstruction
+from isthmus.learning.legacy import LegacyReconstruction
 from isthmus.learning.rows import Rows
 from isthmus.parts.corruptions import Corrupted
 from isthmus.parts.energies import RBMEnergy
@@ -141,7 +141,7 @@ class GenerativeNetwork(nn.Module):
         return self.parameters_below(0, units)
 
 
-class DBNObjective(Reconstruction):
+class DBNObjective(LegacyReconstruction):
     r"""Objective of a deep belief network: directed layers below an RBM, trained by the up-down algorithm.
 
         p(x, h_1 .. h_L) = p(x | h_1) ... p(h_(L-2) | h_(L-1)) p(h_(L-1), h_L),   q(h_k | h_(k-1)) = sigma(a_k)
@@ -171,7 +171,8 @@ class DBNObjective(Reconstruction):
         >>> rbms = [RBMEnergy(Bernoulli(n), m, generator=generator) for n, m in ((6, 4), (4, 3))]
         >>> layers = [ContrastiveDivergence(rbm) for rbm in rbms]
         >>> network = DBNObjective(layers)
-        >>> {k: tuple(v.shape) for k, v in network.terms(Batch(torch.ones(2, 6)), 0.0, generator).items()}
+        >>> terms, _ = network.terms(Batch(torch.ones(2, 6)), 0.0, generator)
+        >>> {name: tuple(term.shape) for name, term in terms.items()}
         {'generation': (2,), 'contrast': (2,), 'recognition': ()}
     """
 
@@ -226,7 +227,7 @@ class DBNObjective(Reconstruction):
 
     # -- the criterion --------------------------------------------------------------------------------
 
-    def terms(self, batch: Batch, progress: float, generator: Generator | None) -> dict[str, Tensor]:
+    def criterion(self, batch: Batch, progress: float, generator: Generator | None) -> dict[str, Tensor]:
         """Return the terms of the three phases, nats, (batch,), (batch,) and (), and the term of weight decay."""
         generator = torch.Generator().manual_seed(BOUND_SEED) if generator is None else generator
         units = self.wake(self.layers[0].impute(batch), generator)
@@ -322,7 +323,7 @@ class DBNObjective(Reconstruction):
         return visible.mean(parameters) if mean else visible.sample(parameters, generator)
 
     @torch.no_grad()
-    def copy_into(self, coder: Reconstruction) -> None:
+    def copy_into(self, coder: LegacyReconstruction) -> None:
         """Copy the weights and the likelihood to a deep autoencoder of the same sizes.
 
         Args:
@@ -354,7 +355,7 @@ def _check(layers: Sequence[ContrastiveDivergence]) -> None:
     """
     if len(layers) < 2:
         raise InputError(f"a deep belief network has two layers or more; found {len(layers)}; give hidden_sizes")
-    check_chain(layers)
+    check_chain([layer.rbm for layer in layers])
     for k, layer in enumerate(layers, 1):
         if not isinstance(layer.rbm.hidden, BinaryHidden) or layer.rbm.models_word_counts:
             raise InputError(

@@ -38,10 +38,6 @@ class Carried:
         """Collect the value that a buffer takes after the step; an earlier value is replaced."""
         self._entries[id(buffer)] = buffer, value.detach()
 
-    def merge(self, other: Carried) -> None:
-        """Add the values of another collection."""
-        self._entries |= other._entries
-
     @torch.no_grad()
     def store(self, skip: Tensor | None = None) -> None:
         """Store the values in their buffers.

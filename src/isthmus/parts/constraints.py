@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
+from isthmus.parts.coder import Coder
 from isthmus.parts.networks import MLP
-from isthmus.parts.penalties import Coder
 
 
 class Constraint(ABC):

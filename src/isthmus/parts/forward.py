@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.distributions import Distribution
 
 
 @dataclass(frozen=True)
@@ -49,26 +48,26 @@ class Batch:
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """Values of one forward pass x -> x~ -> a -> h -> parameters of p_dec(x | h); samples are leading axes.
+    """Values of one forward pass x -> x~ -> a -> h -> parameters of p_dec(x | h); draws are leading axes.
 
     Attributes:
-        batch: the input batch.
-        corrupted: x~, the input after the corruption.
+        batch: the input batch; its mask says which entries were observed, and so count in the criterion.
+        seen: the batch that the inference received: x~, and the mask of the entries that it may see.
         preactivation: a, the output of the encoder's last affine map.
         code: h, (*draws, batch, code_size).
         parameters: the decoder's output, (*draws, batch, n_parameters).
-        posterior: p_enc(h | x~), where the encoder outputs a distribution.
-        prediction: a second estimate of the code (the predictor of predictive sparse decomposition).
+        log_q: log p_enc(h | x~) of each draw, where the inference is a distribution.
+        log_prior: log p(h) of each draw, where the inference is a distribution.
         corruption_mask: 1 where the corruption was applied to an entry; None where it was applied to all, or to none.
         progress: training progress of this phase, in [0, 1].
     """
 
     batch: Batch
-    corrupted: Float[Tensor, "batch columns"]
+    seen: Batch
     preactivation: Float[Tensor, "*draws batch units"]
     code: Float[Tensor, "*draws batch code_size"]
     parameters: Float[Tensor, "*draws batch parameters"]
-    posterior: Distribution | None = None
-    prediction: Tensor | None = None
+    log_q: Float[Tensor, "*draws batch"] | None = None
+    log_prior: Float[Tensor, "*draws batch"] | None = None
     corruption_mask: Float[Tensor, "batch columns"] | None = None
     progress: float = 1.0

@@ -20,10 +20,12 @@ from torch.func import jvp as forward_mode_jvp
 from torch.func import vmap
 
 from isthmus.errors import InputError
+from isthmus.parts.coder import Coder
 from isthmus.parts.forward import ForwardPass
+from isthmus.parts.inference import EncoderMap
 from isthmus.parts.layers import check_choice, check_count, check_positive
 from isthmus.parts.networks import MLP
-from isthmus.parts.penalties import Coder, Penalty, check_weight
+from isthmus.parts.penalties import Penalty, check_weight
 
 Map = Callable[[Tensor], Tensor]
 """Function that maps each row separately: (*draws, batch, columns) -> (*draws, batch, outputs)."""
@@ -252,18 +254,19 @@ class Contraction(Penalty):
         n_probes: number of probes u or v per row.
 
     Raises:
-        InputError: an unknown name or an invalid number; method="closed" for a map without a closed form.
+        InputError: an unknown name or an invalid number; method="closed" for a map without a closed form; in
+            `forward`, inference that is not a map.
 
     Source: Rifai et al., Contractive auto-encoders, ICML (2011a), eq. 1 to 7; Rifai et al., Higher order contractive
     auto-encoder, ECML (2011b), eq. 5 and 6; Hutchinson (1990) for the probes; DL book 14.7.
 
     Example:
-        >>> from types import SimpleNamespace
         >>> from isthmus.parts.forward import Batch
-        >>> encoder = MLP((3, 2), generator=torch.Generator().manual_seed(0))
-        >>> x, a = torch.ones(4, 3), encoder(torch.ones(4, 3))
-        >>> coder = SimpleNamespace(encoder=encoder, code_activation=nn.Sigmoid(), decoder=None)
-        >>> penalty = Contraction()(ForwardPass(Batch(x), x, a, a.sigmoid(), a), coder, None)
+        >>> from isthmus.parts.likelihoods import Gaussian
+        >>> generator, x = torch.Generator().manual_seed(0), torch.ones(4, 3)
+        >>> encoder, decoder = (MLP(sizes, generator=generator) for sizes in ((3, 2), (2, 3)))
+        >>> coder = Coder(EncoderMap(encoder, "sigmoid"), decoder, Gaussian(3))
+        >>> penalty = Contraction()(coder(Batch(x)), coder, None)
         >>> torch.allclose(penalty, code_jacobian(encoder, nn.Sigmoid(), x).square().sum((1, 2)))
         True
     """
@@ -295,16 +298,16 @@ class Contraction(Penalty):
     def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
         """Return Omega of each row; without a generator, the random probes are the same at every call."""
         generator = torch.Generator().manual_seed(0) if generator is None else generator
-        method = self.resolve_method(coder, output.corrupted.shape[-1], output.code.shape[-1])
+        inference = _as_map(coder)
+        x = output.seen.x
+        method = self.resolve_method(coder, x.shape[-1], output.code.shape[-1])
         closed = method == "closed"
         # The closed form is cheap in single precision. A difference of Jacobians is small compared with either, and
         # half precision would leave rounding errors alone.
-        single_precision = (
-            torch.autocast(output.corrupted.device.type, enabled=False) if closed or self.order == 2 else nullcontext()
-        )
-        with single_precision, eval_mode(coder.encoder, coder.code_activation, coder.decoder):
+        single_precision = torch.autocast(x.device.type, enabled=False) if closed or self.order == 2 else nullcontext()
+        with single_precision, eval_mode(inference, coder.decoder):
             if closed:
-                return self._closed_form(output, coder, generator)
+                return self._closed_form(output, inference, generator)
             first, *others = self._jacobian_entries(method, output, coder, generator)
             penalty = _squared_norm(first)
             if self.order == 2:
@@ -344,16 +347,21 @@ class Contraction(Penalty):
         noise = torch.randn((n_draws, *x.shape), generator=generator, dtype=x.dtype, device=generator.device)
         return torch.cat([x[None], x + self.hessian_scale * noise.to(x.device)])
 
-    def _closed_form(self, output: ForwardPass, coder: Coder, generator: Generator) -> Float[Tensor, "*draws batch"]:
+    def _closed_form(
+        self, output: ForwardPass, inference: EncoderMap, generator: Generator
+    ) -> Float[Tensor, "*draws batch"]:
         """Compute the closed form: ||W_j||^2 once for all rows, and s'(a) at each point."""
-        x, mask = _encoder_input(coder.encoder, output)
-        weight = cast(nn.Linear, single_affine_layer(coder.encoder)).weight
+        x, mask = inference.visible(output.seen), output.seen.mask
+        weight = cast(nn.Linear, single_affine_layer(inference.encoder)).weight
         # vector_norm reads W once forward and once backward; W.square().sum() accesses memory three times more.
-        norms = torch.linalg.vector_norm(weight if mask is None else weight[:, : x.shape[-1]], dim=1).square()
+        weight = weight[:, : x.shape[-1]] if inference.sees_mask else weight
+        norms = torch.linalg.vector_norm(weight, dim=1).square()
         if self.order == 1:
-            return activation_derivative(coder.code_activation, _at_least_fp32(output.preactivation)).square() @ norms
+            return (
+                activation_derivative(inference.code_activation, _at_least_fp32(output.preactivation)).square() @ norms
+            )
         first, *others = activation_derivative(
-            coder.code_activation, coder.encoder(_append_mask(self._evaluation_points(x, generator), mask))
+            inference.code_activation, inference.preactivation(self._evaluation_points(x, generator), mask)
         )
         change = (torch.stack(others) - first).square().mean(0)
         return (first.square() + self.hessian_weight * change) @ norms
@@ -362,11 +370,12 @@ class Contraction(Penalty):
         self, method: Method, output: ForwardPass, coder: Coder, generator: Generator
     ) -> Float[Tensor, "points batch entries"]:
         """Return entries whose squares sum to ||J||^2 at each point: all of J, or J along the probes."""
-        x, mask = _encoder_input(coder.encoder, output)
+        inference = _as_map(coder)
+        x, mask = inference.visible(output.seen), output.seen.mask
 
         def f(rows: Tensor) -> Tensor:
-            code = coder.code_activation(coder.encoder(_append_mask(rows, mask)))
-            return code if self.of == "encoder" else coder.likelihood.mean(coder.decoder(code))
+            code = inference.code_activation(inference.preactivation(rows, mask))
+            return code if self.of == "encoder" else coder.likelihood.mean(coder.decode(code))
 
         n_columns, n_outputs = x.shape[-1], output.code.shape[-1] if self.of == "encoder" else x.shape[-1]
         forward = use_forward_mode(coder.encoder, n_columns, n_outputs)
@@ -392,16 +401,15 @@ def _at_least_fp32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
-def _encoder_input(encoder: nn.Module, output: ForwardPass) -> tuple[Tensor, Tensor | None]:
-    """Return x~ as the encoder received it, and the mask in its input, if any: 1 where the entry is visible."""
-    x = output.corrupted
-    if not isinstance(encoder, MLP) or encoder.sizes[0] == x.shape[-1]:
-        return x, None
-    mask = torch.ones_like(x) if output.corruption_mask is None else 1.0 - output.corruption_mask
-    mask = mask if output.batch.mask is None else mask * output.batch.mask
-    return x * mask, mask
+def _as_map(coder: Coder) -> EncoderMap:
+    """Return the inference of a coder as a map.
 
-
-def _append_mask(x: Float[Tensor, "*draws batch columns"], mask: Tensor | None) -> Tensor:
-    """Return x with the mask appended, if there is one."""
-    return x if mask is None else torch.cat([x, mask.expand_as(x)], -1)
+    Raises:
+        InputError: it is not a map, and so has no Jacobian.
+    """
+    if not isinstance(coder.inference, EncoderMap):
+        raise InputError(
+            f"the contraction penalises the Jacobian of a map, and {type(coder.inference).__name__} is not one; leave "
+            "contraction_weight=0"
+        )
+    return coder.inference

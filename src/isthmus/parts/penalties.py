@@ -8,41 +8,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from numbers import Real
-from typing import Protocol
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from isthmus.errors import InputError
+from isthmus.parts.coder import Coder
 from isthmus.parts.forward import ForwardPass
-from isthmus.parts.likelihoods import Likelihood
-
-
-class Coder(Protocol):
-    """The parts of a model that a penalty may use: encoder x -> a, code activation a -> h, decoder h -> parameters."""
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The module (x, generator) -> a, the pre-activation of the code."""
-        ...
-
-    @property
-    def code_activation(self) -> nn.Module:
-        """The module a -> h."""
-        ...
-
-    @property
-    def decoder(self) -> Callable[..., Tensor]:
-        """The function (h, generator) -> parameters of p_dec."""
-        ...
-
-    @property
-    def likelihood(self) -> Likelihood:
-        """The likelihood p_dec of the decoder's outputs."""
-        ...
 
 
 class Penalty(nn.Module, ABC):
@@ -54,9 +29,15 @@ class Penalty(nn.Module, ABC):
     Args:
         weight: factor of the term; with 0 the term is recorded in the history and does not affect training.
 
+    Attributes:
+        inner: True if the term stands inside the bound, so that it is reduced over draws together with the likelihood.
+            The mean over draws of other terms is added to the bound.
+
     Raises:
         InputError: the weight is negative or not a finite number.
     """
+
+    inner: ClassVar[bool] = False
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()

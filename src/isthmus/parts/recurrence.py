@@ -1,12 +1,17 @@
-"""Recurrent encoder of a stack of layers: hidden layers combine input from below and from above."""
+"""Recurrent inference in a stack of layers: hidden layers combine input from below and from above."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
+
+from isthmus.parts.coder import Coder
+from isthmus.parts.forward import Batch
+from isthmus.parts.inference import Code, Decoder, EncoderMap
 
 
 class RecurrentEncoder(nn.Module):
@@ -86,3 +91,56 @@ class RecurrentEncoder(nn.Module):
             h.pop()
             top = self.ups[-1](h[-1], generator)
             yield top
+
+
+class Recurrence(EncoderMap):
+    r"""Inference by mean-field recurrence: h_L(t) = s_L(a_L(t)) after t = 1..T sweeps, the last of which is the code.
+
+    In training the codes of all sweeps are draws, so that the criterion is the mean over the sweeps; without sweeps
+    there is one, that of the feed-forward stack.
+
+    Shapes: x (batch, columns) -> h (batch, code_size), in training (sweeps, batch, code_size).
+
+    Args:
+        layers: the layers, lowest first; their encoders, decoders and activations are shared.
+        n_sweeps: T.
+
+    Source: Savard (2011); Seung, Learning continuous attractors in recurrent networks (1998), for the criterion.
+
+    Example:
+        >>> from isthmus.parts.likelihoods import Bernoulli
+        >>> from isthmus.parts.networks import MLP
+        >>> generator, sizes = torch.Generator().manual_seed(0), ((6, 4), (4, 2))
+        >>> up, down = ([MLP(part, generator=generator) for part in parts] for parts in (sizes, ((4, 6), (2, 4))))
+        >>> layers = [Coder(EncoderMap(f, "sigmoid"), g, Bernoulli(n)) for f, g, (n, _) in zip(up, down, sizes)]
+        >>> inference, batch = Recurrence(layers, n_sweeps=3), Batch(torch.ones(5, 6))
+        >>> inference(batch, down[0]).code.shape, inference(batch, down[0], generator).code.shape
+        (torch.Size([5, 2]), torch.Size([3, 5, 2]))
+    """
+
+    encoder: RecurrentEncoder
+
+    def __init__(self, layers: Sequence[Coder], *, n_sweeps: int) -> None:
+        activations = [layer.code_activation for layer in layers]
+        encoder = RecurrentEncoder(
+            [layer.encoder for layer in layers],
+            [cast(nn.Module, layer.decoder) for layer in layers[1:]],
+            activations,
+            n_sweeps=n_sweeps,
+        )
+        super().__init__(encoder, activations[-1])
+
+    def codes_by_sweep(
+        self, x: Float[Tensor, "batch columns"], generator: Generator | None = None
+    ) -> Float[Tensor, "sweeps batch code_size"]:
+        """Return the codes at the start and after each sweep, n_sweeps + 1 in all."""
+        return cast(Tensor, self.code_activation(self.encoder.all_sweeps(x, generator)))
+
+    def forward(
+        self, batch: Batch, decoder: Decoder, generator: Generator | None = None, progress: float = 1.0
+    ) -> Code:
+        """Return the codes after each sweep; without a generator, after the last."""
+        if generator is None:
+            return super().forward(batch, decoder)
+        preactivations = self.encoder.all_sweeps(batch.x, generator)[min(1, self.encoder.n_sweeps) :]
+        return Code(self.activate(preactivations, generator, progress), preactivations)

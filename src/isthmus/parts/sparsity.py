@@ -14,12 +14,13 @@ from torch.func import functional_call
 
 from isthmus.errors import InputError
 from isthmus.parts.centred_encoder import CentredMLP
+from isthmus.parts.coder import Coder
 from isthmus.parts.constraints import Constraint, UnitColumns
 from isthmus.parts.forward import ForwardPass
+from isthmus.parts.inference import EncoderMap
 from isthmus.parts.jacobians import eval_mode
-from isthmus.parts.networks import ACTIVATIONS, MLP, check_choice
+from isthmus.parts.networks import ACTIVATIONS, check_choice
 from isthmus.parts.penalties import (
-    Coder,
     LaplacePrior,
     LogPenalty,
     Penalty,
@@ -156,15 +157,15 @@ class DeadUnits(Penalty):
 
     def _residual_preactivation(self, output: ForwardPass, coder: Coder) -> Float[Tensor, "*draws batch units"]:
         """Return a', the encoding of the residual; a mask-aware encoder receives a mask of ones."""
-        encoder, x = coder.encoder, output.batch.x
+        inference, encoder, x = cast(EncoderMap, coder.inference), coder.encoder, output.batch.x
         with torch.no_grad():
             residual = x - coder.likelihood.mean(output.parameters)
             residual = residual if output.batch.mask is None else residual * output.batch.mask
             if not isinstance(encoder, CentredMLP):
                 residual = residual + coder.likelihood.mean(coder.decoder(torch.zeros_like(output.code[..., :1, :])))
-            if isinstance(encoder, MLP) and encoder.sizes[0] == 2 * x.shape[-1]:
-                residual = torch.cat([residual, torch.ones_like(residual)], -1)
-        return encoder.encode_centred(residual) if isinstance(encoder, CentredMLP) else encoder(residual)
+        if isinstance(encoder, CentredMLP):
+            return encoder.encode_centred(residual)
+        return inference.preactivation(residual, None)
 
     def _threshold_shift(self, residual_preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, " units"]:
         """Return l, the shift that makes each unit active on a fraction 100 / dead_after of the rows."""

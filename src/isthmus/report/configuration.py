@@ -82,7 +82,7 @@ def _argument(value: Any) -> str:
 
 def _network(model: BaseAutoencoder) -> list[Entry]:
     likelihood = model.likelihood_
-    count = sum(p.numel() for p in model.objective_.parameters())
+    count = sum(p.numel() for p in model.coder_.parameters())
     return [
         Entry("kind", model.kind),
         Entry("layer sizes", layer_sizes(model)),

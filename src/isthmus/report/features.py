@@ -199,8 +199,8 @@ def _pictures(
 
 def code_filters(model: BaseAutoencoder) -> Float[np.ndarray, "code_size columns"] | None:
     """Return the filters of the units of the code if the encoder is one affine layer; else None."""
-    found = first_layer_weights(model.objective_.encoder)
-    if found is None or found[1] or n_weight_layers(model.objective_.encoder) > 1 or len(found[0]) != model.code_size_:
+    found = first_layer_weights(model.coder_.encoder)
+    if found is None or found[1] or n_weight_layers(model.coder_.encoder) > 1 or len(found[0]) != model.code_size_:
         return None
     return found[0][:, : model.preprocessing_.n_columns]
 

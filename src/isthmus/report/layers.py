@@ -45,7 +45,7 @@ def first_layer(model: BaseAutoencoder, spread: Float[np.ndarray, " columns"] | 
         model: a fitted estimator.
         spread: the standard deviation of each column of model space; None if it is not known.
     """
-    found = first_layer_weights(model.objective_.encoder)
+    found = first_layer_weights(model.coder_.encoder)
     if found is None:
         return None
     weight, is_kernel = found

@@ -1,0 +1,138 @@
+"""Inference p_enc(h | x): how a batch of rows becomes codes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from isthmus.parts.forward import Batch
+from isthmus.parts.layers import ACTIVATIONS, check_choice
+
+
+class Decoder(Protocol):
+    """A decoder module: a callable whose initial output can be set."""
+
+    def __call__(self, code: Tensor, generator: Generator | None = None) -> Tensor:
+        """Return the parameters of p_dec, given codes."""
+        ...
+
+    def start_at(self, output: Tensor) -> None:
+        """Make `output` the initial output for every code, up to the random weights."""
+        ...
+
+
+@dataclass(frozen=True)
+class Code:
+    """The result of inference.
+
+    Attributes:
+        code: h; draws are leading axes, and a map has none.
+        preactivation: a, the values from which the code is computed.
+        log_q: log p_enc(h | x) of each draw, nats; None for a map.
+        log_prior: log p(h) of each draw, nats; None for a map.
+    """
+
+    code: Float[Tensor, "*draws batch code_size"]
+    preactivation: Float[Tensor, "*draws batch units"]
+    log_q: Float[Tensor, "*draws batch"] | None = None
+    log_prior: Float[Tensor, "*draws batch"] | None = None
+
+
+class Inference(nn.Module, ABC):
+    """Base class of inference: a map, a distribution, an optimisation or a chain.
+
+    `Coder` calls `forward` in one place. The mask of the batch says which entries the inference may see: 1 for an entry
+    that was observed and that no corruption declares missing. How hidden entries are treated is decided here alone.
+    """
+
+    encoder: nn.Module
+    """The module (x, generator) -> a that the inference starts from."""
+
+    @abstractmethod
+    def forward(
+        self, batch: Batch, decoder: Decoder, generator: Generator | None = None, progress: float = 1.0
+    ) -> Code:
+        """Return the codes of a batch.
+
+        Args:
+            batch: the rows, and the mask of the entries that may be seen; None is all.
+            decoder: the decoder, for inference that explains the rows; it belongs to the `Coder`.
+            generator: the source of random numbers in training. Without one the code is deterministic and has no
+                leading axes: it is the one that `transform` returns.
+            progress: training progress in [0, 1].
+        """
+
+    def separate_weights(self) -> None:
+        """Give the encoder weights of its own before it is trained on labels alone; by default they are its own."""
+
+
+class EncoderMap(Inference):
+    r"""Deterministic map h = s(a),   a = encoder(x); with `sees_mask` a = encoder([x * m, m]).
+
+    Shapes: x and m (batch, columns); a (batch, units); h (batch, code_size).
+
+    Args:
+        encoder: x -> a, the pre-activation of the code.
+        code_activation: s, by name or as a module.
+        sees_mask: True if the mask m of the visible entries is an input of the encoder, which then has 2 * columns
+            inputs. Otherwise hidden entries enter with the value that they have in x.
+
+    Source: Goodfellow, Bengio & Courville, Deep Learning, section 14.1.
+
+    Example:
+        >>> inference = EncoderMap(nn.Linear(4, 2, bias=False), sees_mask=True)
+        >>> x, m = torch.ones(1, 2), torch.tensor([[1.0, 0.0]])
+        >>> inference.encoder_input(inference.visible(Batch(x, mask=m)), m)
+        tensor([[1., 0., 1., 0.]])
+    """
+
+    def __init__(self, encoder: nn.Module, code_activation: str | nn.Module = "linear", *, sees_mask: bool = False):
+        super().__init__()
+        self.encoder = encoder
+        if isinstance(code_activation, str):
+            check_choice("code_activation", code_activation, tuple(ACTIVATIONS))
+            code_activation = ACTIVATIONS[code_activation]()
+        self.code_activation = code_activation
+        self.sees_mask = sees_mask
+
+    def visible(self, batch: Batch) -> Float[Tensor, "batch columns"]:
+        """Return the rows as the encoder sees them; with `sees_mask`, hidden entries are 0."""
+        return batch.x if batch.mask is None or not self.sees_mask else batch.x * batch.mask
+
+    def encoder_input(
+        self, visible: Float[Tensor, "*draws batch columns"], mask: Float[Tensor, "batch columns"] | None
+    ) -> Float[Tensor, "*draws batch inputs"]:
+        """Return the rows, with `sees_mask` followed by their mask."""
+        if not self.sees_mask:
+            return visible
+        return torch.cat([visible, torch.ones_like(visible) if mask is None else mask.expand_as(visible)], -1)
+
+    def preactivation(
+        self,
+        visible: Float[Tensor, "*draws batch columns"],
+        mask: Float[Tensor, "batch columns"] | None,
+        generator: Generator | None = None,
+    ) -> Float[Tensor, "*draws batch units"]:
+        """Return a of rows as the encoder sees them."""
+        encoder_input = self.encoder_input(visible, mask)
+        return cast(
+            Tensor, self.encoder(encoder_input) if generator is None else self.encoder(encoder_input, generator)
+        )
+
+    def activate(
+        self, preactivation: Float[Tensor, "*draws batch units"], generator: Generator | None, progress: float
+    ) -> Float[Tensor, "*draws batch code_size"]:
+        """Return h = s(a)."""
+        return cast(Tensor, self.code_activation(preactivation))
+
+    def forward(
+        self, batch: Batch, decoder: Decoder, generator: Generator | None = None, progress: float = 1.0
+    ) -> Code:
+        """Return the code of a batch."""
+        preactivation = self.preactivation(self.visible(batch), batch.mask, generator)
+        return Code(self.activate(preactivation, generator, progress), preactivation)
