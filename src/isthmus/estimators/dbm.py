@@ -118,7 +118,7 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
         return [*phases, Phase("all layers", objective, whole)]
 
     @property
-    def _energy_model(self) -> Any:
+    def _density(self) -> Any:
         return self.coder_
 
     def _after_training(self, rows: Rows) -> None:

@@ -124,8 +124,8 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
         return "fine_tuning_epochs" if self.fine_tuning_epochs else "max_epochs"
 
     @property
-    def _energy_model(self) -> ContrastiveDivergence:
-        return cast(DBNObjective, self.coder_).top
+    def _density(self) -> Any:
+        return cast(DBNObjective, self.coder_).top.density
 
     def _after_training(self, rows: Rows) -> None:
         network = cast(DBNObjective, self.coder_)

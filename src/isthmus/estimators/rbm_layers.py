@@ -65,7 +65,7 @@ def learning_rate_factor(machine: ContrastiveDivergence) -> float:
         >>> round(learning_rate_factor(ContrastiveDivergence(rbm)), 3)
         0.05
     """
-    return default_learning_rate(machine.likelihood.name, machine.rbm.hidden) / LEARNING_RATE
+    return default_learning_rate(machine.rbm.likelihood.name, machine.rbm.hidden) / LEARNING_RATE
 
 
 def rbm_training_config(
@@ -84,7 +84,7 @@ def layer_training_config(
 ) -> TrainingConfig:
     """Return the configuration of an RBM that is trained alone."""
     return rbm_training_config(
-        training_config, learning_rate, learning_rate_factor(machine), default_optimizer(machine.likelihood.name)
+        training_config, learning_rate, learning_rate_factor(machine), default_optimizer(machine.rbm.likelihood.name)
     )
 
 

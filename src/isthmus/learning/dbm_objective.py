@@ -10,8 +10,9 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from isthmus.learning.chains import check_chains, run_chain, start_in_block
-from isthmus.learning.contrastive_divergence import OFFSET_RATE, ContrastiveDivergence
-from isthmus.learning.energy_objective import EnergyObjective
+from isthmus.learning.contrastive_divergence import ContrastiveDivergence
+from isthmus.learning.densities import OFFSET_RATE
+from isthmus.learning.legacy import LegacyEnergyObjective
 from isthmus.learning.rows import MAX_SAMPLED_ROWS, Rows, sampled_batches
 from isthmus.parts.deep_energies import DBMEnergy, DBMLayerRBM, LayerStates
 from isthmus.parts.energies import RBMEnergy
@@ -31,7 +32,7 @@ BOUND_ITERATIONS = 50
 """Mean-field rounds for the bound of a row, more than during training."""
 
 
-class DBMObjective(EnergyObjective):
+class DBMObjective(LegacyEnergyObjective):
     r"""Objective with the gradient of the variational bound of a deep Boltzmann machine.
 
         term = F_mu(v) - mean over chains of F(h'_odd),   mu and h' constant,   F_mu >= F

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import math
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from isthmus.learning.chains import check_gibbs_steps
+from isthmus.learning.energy_objective import (
+    MIN_VALIDATION_ROWS,
+    MONITORED_COLUMNS,
+    weight_decay_term,
+)
 from isthmus.learning.objectives import MONITOR_SEED, Objective, check_entry_weights
 from isthmus.learning.rows import Rows, mean_row, sampled_batches
 from isthmus.parts.constraints import Constraint
 from isthmus.parts.corruptions import Corrupted, Corruption
+from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.inference import Code, Decoder
-from isthmus.parts.likelihoods import Likelihood
+from isthmus.parts.likelihoods import Bernoulli, Likelihood
 from isthmus.parts.networks import ACTIVATIONS, MLP, check_choice
-from isthmus.parts.penalties import Penalty
+from isthmus.parts.penalties import Penalty, check_weight
 
 
 class LegacyReconstruction(Objective):
@@ -185,3 +195,126 @@ class LegacyReconstruction(Objective):
         """Project the weights onto each constraint."""
         for constraint in self.constraints:
             constraint.project(self.coder)
+
+
+class LegacyEnergyObjective(LegacyReconstruction):
+    """Base class of objectives that train an energy by chains; encoder and decoder share the energy's weights.
+
+    Args:
+        encoder: x -> a, the input of the code's units.
+        decoder: h -> parameters of p(v | h).
+        code_activation: a -> means of the code's units.
+        likelihood: p(v | h), the likelihood of the energy.
+        n_steps: Gibbs steps per training step; a pair (first, last) interpolates over training.
+        centred: use the centred gradient.
+        weight_decay: w of the term w/2 sum ||W||^2.
+        penalties: penalties on the code by name.
+
+    Raises:
+        InputError: fewer than one step, or a negative weight.
+    """
+
+    min_validation_rows: ClassVar[int] = MIN_VALIDATION_ROWS
+
+    log_partition: Tensor
+    """log Z where it is known, else infinity."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: Decoder,
+        code_activation: str | nn.Module,
+        likelihood: Likelihood,
+        *,
+        n_steps: int | Sequence[int],
+        centred: bool,
+        weight_decay: float,
+        penalties: Mapping[str, Penalty] | None = None,
+    ) -> None:
+        super().__init__(encoder, decoder, likelihood, code_activation, penalties=penalties)
+        del self.likelihood  # the energy registers it
+        self.n_steps, self.centred = check_gibbs_steps(n_steps), centred
+        self.weight_decay = check_weight("weight_decay", weight_decay)
+        self.register_buffer("log_partition", torch.full((), torch.inf, dtype=torch.float64))
+
+    @property
+    @abstractmethod
+    def rbm(self) -> RBMEnergy:
+        """The energy as two layers, whose log Z is computed."""
+
+    @property
+    @abstractmethod
+    def weights(self) -> list[Tensor]:
+        """The weights that weight decay applies to."""
+
+    @abstractmethod
+    def conditional_logits(
+        self, v: Float[Tensor, "batch columns"], columns: Int[Tensor, "n batch"]
+    ) -> Float[Tensor, "n batch"]:
+        """Return log p(v_j = 1 | the others) - log p(v_j = 0 | the others) for n binary columns j of each row."""
+
+    def encode(self, batch: Batch) -> Code:
+        """Return a and the means of the code's units."""
+        a = self.encoder(self.impute(batch))
+        return Code(self.code_activation(a), a)
+
+    def forward(self, batch: Batch, generator: torch.Generator | None = None, progress: float = 1.0) -> ForwardPass:
+        """Return the forward pass with means in place of samples."""
+        v = self.impute(batch)
+        a = self.encoder(v)
+        code = self.code_activation(a)
+        return ForwardPass(batch, Batch(v), a, code, self.decoder(code), progress=progress)
+
+    def finish(self, rows: Rows) -> None:
+        """Compute log Z where it is enumerable."""
+        rbm_energy = self.rbm
+        if rbm_energy.is_enumerable:
+            self.log_partition.copy_(rbm_energy.log_partition())
+
+    def steps_at(self, progress: float) -> int:
+        """Return the number of Gibbs steps at a training progress in [0, 1]."""
+        first, last = self.n_steps
+        return round(first + (last - first) * progress)
+
+    def weight_decay_term(self) -> dict[str, Tensor]:
+        """Return the term of weight decay by name; an empty dictionary where the weight is 0."""
+        return weight_decay_term(self.weight_decay, self.weights)
+
+    @property
+    def monitor_name(self) -> str:
+        """Name of the monitor: "pseudo-likelihood" for binary units, "reconstruction" for others."""
+        return "pseudo-likelihood" if isinstance(self.likelihood, Bernoulli) else "reconstruction"
+
+    @torch.no_grad()
+    def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
+        """Return the negative log pseudo-likelihood per row, estimated from `MONITORED_COLUMNS` columns of each.
+
+        The columns are the same at every call. Where the pseudo-likelihood has no closed form, the monitor is the nll
+        of the mean-field reconstruction.
+        """
+        if self.monitor_name == "reconstruction":
+            return self.nll(self(batch))
+        v = self.impute(batch)
+        generator = torch.Generator().manual_seed(MONITOR_SEED)
+        columns = torch.randint(v.shape[1], (MONITORED_COLUMNS, len(v)), generator=generator).to(v.device)
+        values = v.gather(1, columns.t()).t()
+        logits = self.conditional_logits(v, columns)
+        nll = F.binary_cross_entropy_with_logits(logits, values, reduction="none")
+        return v.shape[1] * nll.mean(0)
+
+    @abstractmethod
+    def impute(self, batch: Batch) -> Float[Tensor, "batch columns"]:
+        """Return the rows with missing entries imputed."""
+
+    def visible(self, batch: Batch) -> Float[Tensor, "batch columns"]:
+        """Return the rows with missing entries imputed."""
+        return self.impute(batch)
+
+    @property
+    def is_normalised(self) -> bool:
+        """True if log Z is known."""
+        return math.isfinite(float(self.log_partition))
+
+    def subtract_log_partition(self, log_p: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """Subtract log Z from unnormalised log probabilities where it is known, in float64."""
+        return log_p.double() - self.log_partition if self.is_normalised else log_p.double()

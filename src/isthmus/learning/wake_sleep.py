@@ -64,7 +64,7 @@ class UpperRBMObjective(ContrastiveDivergence):
             rbm.weight[:n] = below.weight.t()
             rbm.hidden_bias[:n] = below.visible_bias
             rbm.visible_bias.copy_(below.hidden_bias - 0.5 * rbm.weight[n:].sum(0))
-            self.initialize_chains(rows)
+            self.density.initialize_chains(rows)
 
 
 class RecognitionNetwork(nn.Module):
@@ -183,7 +183,9 @@ class DBNObjective(LegacyReconstruction):
 
     def __init__(self, layers: Sequence[ContrastiveDivergence]) -> None:
         _check(layers)
-        super().__init__(RecognitionNetwork(layers), GenerativeNetwork(layers), layers[0].likelihood, nn.Sigmoid())
+        super().__init__(
+            RecognitionNetwork(layers), GenerativeNetwork(layers), layers[0].coder.likelihood, nn.Sigmoid()
+        )
         self.top = layers[-1]
         # nn.Module does not register modules inside a tuple: the networks above register the trained parameters.
         self._layers = tuple(layers)
@@ -232,9 +234,7 @@ class DBNObjective(LegacyReconstruction):
         generator = torch.Generator().manual_seed(BOUND_SEED) if generator is None else generator
         units = self.wake(self.layers[0].impute(batch), generator)
         above = units[-1]
-        contrast, a, fantasy = self.top.contrast(above, progress, generator)
-        if self.training:
-            self.top.update_offsets(above, a.detach())
+        contrast, _, fantasy = self.top.contrast(above, progress, generator)
         generation = self.generation_nll(batch, units)
         terms = {"generation": generation, "contrast": contrast, "recognition": self.sleep(fantasy, generator)}
         return {**terms, **self.weight_decay_term()}
@@ -288,7 +288,7 @@ class DBNObjective(LegacyReconstruction):
     @property
     def is_normalised(self) -> bool:
         """True if log Z of the top RBM is known."""
-        return self.top.is_normalised
+        return self.top.density.is_normalised
 
     @torch.no_grad()
     def log_bound(self, batch: Batch, n_draws: int = 20) -> Float[Tensor, " batch"]:
@@ -310,12 +310,12 @@ class DBNObjective(LegacyReconstruction):
             log_p = -self.generation_nll(batch, units) - self.top.rbm.free_energy(below)
             total += (log_p - log_q).double()
         bound = total / n_draws
-        return bound - self.top.log_partition if self.is_normalised else bound
+        return bound - self.top.density.log_partition if self.is_normalised else bound
 
     @torch.no_grad()
     def sample(self, n: int, n_steps: int, generator: Generator, *, mean: bool = False) -> Float[Tensor, "n columns"]:
         """Sample n rows: Gibbs steps of the top RBM's chains, then one downward pass."""
-        units = self.top.sample(n, n_steps, generator)
+        units = self.top.density.sample(n, n_steps, generator)
         for k in reversed(range(1, len(self.layers) - 1)):
             units = self._sample_below(k, units, generator)
         parameters = self.generation.parameters_below(0, units)
@@ -360,5 +360,5 @@ def _check(layers: Sequence[ContrastiveDivergence]) -> None:
         if not isinstance(layer.rbm.hidden, BinaryHidden) or layer.rbm.models_word_counts:
             raise InputError(
                 f"layer {k} of a deep belief network needs binary hidden units and no word counts; found "
-                f"{layer.rbm.hidden.name!r} hidden units and likelihood {layer.likelihood.name!r}"
+                f"{layer.rbm.hidden.name!r} hidden units and likelihood {layer.coder.likelihood.name!r}"
             )

@@ -26,6 +26,16 @@ class Decoder(Protocol):
         ...
 
 
+class Imputer(Protocol):
+    """A model of the rows that imputes missing entries."""
+
+    def impute(
+        self, x: Float[Tensor, "batch columns"], mask: Float[Tensor, "batch columns"] | None
+    ) -> Float[Tensor, "batch columns"]:
+        """Return the rows with imputed values where the mask is 0."""
+        ...
+
+
 @dataclass(frozen=True)
 class Code:
     """The result of inference.
@@ -136,3 +146,32 @@ class EncoderMap(Inference):
         """Return the code of a batch."""
         preactivation = self.preactivation(self.visible(batch), batch.mask, generator)
         return Code(self.activate(preactivation, generator, progress), preactivation)
+
+
+class ImputingMap(EncoderMap):
+    """Map of rows whose missing entries are imputed first: h = s(encoder(x^)).
+
+    Shapes: as for `EncoderMap`.
+
+    Args:
+        encoder: x -> a.
+        code_activation: s, by name or as a module.
+        imputer: the model that imputes the missing entries. It is not registered here.
+
+    Example:
+        >>> class Zeros:
+        ...     def impute(self, x, mask):
+        ...         return x if mask is None else x * mask
+        >>> inference = ImputingMap(nn.Identity(), "linear", Zeros())
+        >>> inference(Batch(torch.ones(1, 2), mask=torch.tensor([[1.0, 0.0]])), None).code
+        tensor([[1., 0.]])
+    """
+
+    def __init__(self, encoder: nn.Module, code_activation: str | nn.Module, imputer: Imputer) -> None:
+        super().__init__(encoder, code_activation)
+        # nn.Module does not register a module inside a tuple; deepcopy still copies it consistently.
+        self._imputer = (imputer,)
+
+    def visible(self, batch: Batch) -> Float[Tensor, "batch columns"]:
+        """Return the rows with missing entries imputed."""
+        return self._imputer[0].impute(batch.x, batch.mask)
