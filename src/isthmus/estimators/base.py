@@ -219,11 +219,11 @@ class BaseAutoencoder(
         phases = self._phases(recipe, training_config_for(self, len(rows), checkpoint_every), generator)
         with ProgressBar(f"{self.kind} ({self.code_size_})", self.verbose) as bar:
             *before, last = run_phases(
-                recipe.parts, phases, rows, validation_rows, generator, on_progress=bar.on_progress,
+                recipe.whole, phases, rows, validation_rows, generator, on_progress=bar.on_progress,
                 save_state=checkpoints.writer(checkpoint, run, self.seed_) if checkpoint else None,
                 resumed=(resumed.tensors, resumed.data) if resumed else None,
             )  # fmt: skip
-        recipe.parts.eval()
+        recipe.whole.eval()
         self.baseline_ = fit_baseline(rows, self.code_size_)
         self._after_training(rows)
         self.history_: dict[str, Any] = {**last, "notes": [*notes, *self._notes(recipe)], "pretraining": before}

@@ -199,6 +199,7 @@ class Contrastive(_MixinBase):
         return notes
 
     def _after_training(self, rows: Rows) -> None:
+        self._density.compute_log_partition()
         self.score_kind_ = self._score_kind()
 
     def sample(self, n: int, random_state: Any = None, *, n_steps: int = 200, mean: bool = False) -> Any:

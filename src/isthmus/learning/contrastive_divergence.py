@@ -56,6 +56,7 @@ class ContrastiveDivergence(EnergyObjective):
         weight_decay: w of the term w/2 ||W||^2; biases have none.
         sampled: True if the rows are probabilities of binary units that are sampled at every step. The model is then
             trained on the samples, as the bound of a deep belief network requires, and not on the probabilities.
+        starts_biases: False if the visible biases are initialized elsewhere, not from the column means.
         penalties: penalties on the code by name, as in `Reconstruction`.
 
     Raises:
@@ -86,6 +87,7 @@ class ContrastiveDivergence(EnergyObjective):
         centred: bool = True,
         weight_decay: float = 0.0,
         sampled: bool = False,
+        starts_biases: bool = True,
         penalties: Mapping[str, Penalty] | None = None,
     ) -> None:
         check_choice("method", method, METHODS)
@@ -93,6 +95,7 @@ class ContrastiveDivergence(EnergyObjective):
         density = RBMDensity(rbm, n_chains if method == "pcd" else 0)
         super().__init__(rbm.coder(), density, weight_decay=weight_decay, penalties=penalties)
         self.method, self.sampled, self.centred = method, sampled, centred
+        self.starts_biases = starts_biases
         self.n_steps = check_gibbs_steps(n_steps)
 
     @property
@@ -108,7 +111,8 @@ class ContrastiveDivergence(EnergyObjective):
     @torch.no_grad()
     def prepare(self, rows: Rows) -> None:
         """Initialize the visible biases from the column means, and the chains from some rows."""
-        super().prepare(rows)
+        if self.starts_biases:
+            super().prepare(rows)
         self.density.initialize_chains(rows)
 
     # -- the criterion --------------------------------------------------------------------------------

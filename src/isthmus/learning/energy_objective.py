@@ -71,10 +71,6 @@ class EnergyObjective(Objective):
         """Initialize the visible biases from the column means."""
         self.coder.decoder.start_at(self.coder.likelihood.starting_parameters(mean_row(rows)))
 
-    def finish(self, rows: Rows) -> None:
-        """Compute log Z where it is enumerable."""
-        self.density.compute_log_partition()
-
     def weight_decay_term(self) -> dict[str, Tensor]:
         """Return the term of weight decay by name; an empty dictionary where the weight is 0."""
         return weight_decay_term(self.weight_decay, self.weights)

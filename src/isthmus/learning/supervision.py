@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import ClassVar, Protocol, cast
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -176,7 +176,7 @@ class Supervision(Objective):
     @property
     def coder(self) -> Coder:
         """The autoencoder whose code the head takes."""
-        return cast(Coder, self.unsupervised.coder)
+        return self.unsupervised.coder
 
     def row_weights(self, batch: Batch) -> None:
         """Return None: the labels of all rows count alike, and the weights are those of the reconstruction."""

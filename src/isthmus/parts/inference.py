@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,15 @@ class Decoder(Protocol):
 
     def start_at(self, output: Tensor) -> None:
         """Make `output` the initial output for every code, up to the random weights."""
+        ...
+
+
+@runtime_checkable
+class SharedEncoder(Protocol):
+    """An encoder that uses the weights of a model of the rows."""
+
+    def separate_weights(self) -> None:
+        """Copy the weights, so that training the encoder leaves the model unchanged."""
         ...
 
 
@@ -78,7 +87,10 @@ class Inference(nn.Module, ABC):
         """
 
     def separate_weights(self) -> None:
-        """Give the encoder weights of its own before it is trained on labels alone; by default they are its own."""
+        """Give the encoder weights of its own before it is trained on labels alone, if it shares them."""
+        encoder = getattr(self, "encoder", None)
+        if isinstance(encoder, SharedEncoder):
+            encoder.separate_weights()
 
 
 class EncoderMap(Inference):
