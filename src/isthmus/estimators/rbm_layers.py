@@ -72,30 +72,31 @@ class RBMLayers:
         Raises:
             InputError: another training, a regularisation, another activation, shared weights, no epochs.
         """
-        if self.model.training not in ("greedy", "together"):
+        model = self.model
+        if model.training not in ("greedy", "together"):
             raise InputError(
-                f"training={self.model.training!r} is for layers that reconstruct, and layers='rbm' are not trained so; "
-                "take 'greedy' or 'together'"
+                f"training={model.training!r} is for layers that reconstruct, and layers='rbm' are not trained so; take "
+                "'greedy' or 'together'"
             )
         for name in ("corruption", "sparsity", "contraction_weight"):
-            value = getattr(self.model, name)
+            value = getattr(model, name)
             if value:
                 raise InputError(
                     f"{name}={value!r} is for layers that reconstruct, and layers='rbm' are not trained so; leave it "
                     "out, or take layers='ordinary' with it"
                 )
-        if self.model.tied:
+        if model.tied:
             raise InputError(
                 "tied=True: RBMs are unrolled into an encoder and a decoder with separate weights; leave it out"
             )
-        if self.model.activation not in (None, "sigmoid"):
+        if model.activation not in (None, "sigmoid"):
             raise InputError(
-                f"activation={self.model.activation!r}: the hidden units of RBM layers are binary; leave it out, or "
+                f"activation={model.activation!r}: the hidden units of RBM layers are binary; leave it out, or "
                 "take 'sigmoid'"
             )
-        if self.model.code_activation is not None:
-            check_choice("code_activation", self.model.code_activation, tuple(HIDDEN_UNITS))
-        if self.model.pretraining_epochs == 0:
+        if model.code_activation is not None:
+            check_choice("code_activation", model.code_activation, tuple(HIDDEN_UNITS))
+        if model.pretraining_epochs == 0:
             raise InputError(
                 "pretraining_epochs=0 leaves RBMs at their small initial weights, from which a deep network does not "
                 "train; give a number of epochs, or take layers='ordinary'"
