@@ -75,8 +75,8 @@ class RBMLayers:
         model = self.model
         if model.training not in ("greedy", "together"):
             raise InputError(
-                f"training={model.training!r} is for layers that reconstruct, and layers='rbm' are not trained so; take "
-                "'greedy' or 'together'"
+                f"training={model.training!r} is for layers that reconstruct, and layers='rbm' are not trained so; "
+                "take 'greedy' or 'together'"
             )
         for name in ("corruption", "sparsity", "contraction_weight"):
             value = getattr(model, name)
