@@ -14,11 +14,11 @@ from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
 from isthmus.estimators.contrastive import Contrastive, default_learning_rate
+from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.estimators.records import Shape
 from isthmus.learning.dbm_objective import DBMObjective, layer_objectives
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
-from isthmus.learning.rows import Rows
 from isthmus.learning.stacking import LayerInputs
 from isthmus.learning.trainer import TrainingConfig
 from isthmus.parts.deep_energies import DBMEnergy
@@ -117,7 +117,7 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
     def _energy_model(self) -> Any:
         return self.objective_
 
-    def _after_training(self, rows: Rows) -> None:
+    def _after_training(self, rows: SurveyedRows) -> None:
         objective = cast(DBMObjective, self.objective_)
         if not objective.is_joined:  # Ctrl-C came while the layers were trained one by one
             objective.prepare(rows)

@@ -15,12 +15,12 @@ from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
 from isthmus.estimators.contrastive import Contrastive
+from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.records import Shape
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
-from isthmus.learning.rows import Rows
 from isthmus.learning.stacking import LayerInputs
 from isthmus.learning.trainer import TrainingConfig
 from isthmus.learning.wake_sleep import DBNObjective, UpperRBMObjective
@@ -123,7 +123,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
     def _energy_model(self) -> ContrastiveDivergence:
         return cast(DBNObjective, self.objective_).top
 
-    def _after_training(self, rows: Rows) -> None:
+    def _after_training(self, rows: SurveyedRows) -> None:
         network = cast(DBNObjective, self.objective_)
         if not network.is_unfolded:
             network.copy_rbm_weights()  # there was no fine-tuning, or Ctrl-C came before it

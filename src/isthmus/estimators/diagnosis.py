@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from isthmus.data.preprocessing import Preprocessor
-from isthmus.data.streams import blocks
+from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.evaluation.doctor import diagnose
-from isthmus.evaluation.facts import FitFacts, column_statistics, shuffled_columns
+from isthmus.evaluation.facts import FitFacts, shuffled_columns
 from isthmus.evaluation.residuals import squared_residuals
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.rows import Rows, evenly_spaced
@@ -23,7 +22,7 @@ MAX_DIAGNOSIS_ROWS = 1024
 
 
 @torch.no_grad()
-def diagnose_fit(model: Any, rows: Rows, validation_rows: Rows | None) -> None:
+def diagnose_fit(model: Any, rows: SurveyedRows, validation_rows: Rows | None) -> None:
     """Write the doctor's findings on a fitted model into its history."""
     history, objective = model.history_, model.objective_
     some = rows.batch(evenly_spaced(len(rows), MAX_DIAGNOSIS_ROWS))
@@ -35,7 +34,7 @@ def diagnose_fit(model: Any, rows: Rows, validation_rows: Rows | None) -> None:
     facts = FitFacts(
         epochs=history["epochs"],
         stopped=history["stopped"],
-        columns=column_statistics(_with_gaps(batch) for batch in blocks(rows, 1024)),
+        columns=rows.statistics,
         n_rows=len(rows),
         n_columns=rows.n_columns,
         code_size=model.code_size_,
@@ -81,11 +80,6 @@ def _error(objective: Reconstruction, batch: Batch) -> float:
     """Compute the mean over rows of ||x - r||^2, summed over observed columns."""
     r = objective.likelihood.mean_given(objective(batch).parameters, batch.x)
     return float(squared_residuals(batch.x, r, batch.mask).sum(1).mean())
-
-
-def _with_gaps(batch: Batch) -> Float[Tensor, "batch columns"]:
-    """Return the rows with NaN for missing entries."""
-    return batch.x if batch.mask is None else batch.x.masked_fill(batch.mask == 0, torch.nan)
 
 
 def _shuffled(batch: Batch) -> Batch:

@@ -16,6 +16,7 @@ from isthmus.errors import InputError
 from isthmus.estimators import inputs, rbm_layers
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.contrastive import nearest_visible_units
+from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.estimators.labels import ClassLabels, refuse_missing, validate_labels
 from isthmus.estimators.networks import perceptrons
 from isthmus.estimators.records import Shape
@@ -329,12 +330,12 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         head, loss = MLP((n_units, self._n_classes), generator=generator), cast(Loss, CrossEntropy())
         return SupervisedLayer(layer, head, loss, reconstruction_weight=self.reconstruction_weight)
 
-    def _choose_likelihood(self, rows: Rows, validation_rows: Rows | None) -> dict[str, Any]:
+    def _choose_likelihood(self, rows: SurveyedRows, validation_rows: Rows | None) -> dict[str, Any]:
         """Return the likelihood; RBMs replace that of "auto" by the nearest visible units."""
         config = super()._choose_likelihood(rows, validation_rows)
         return nearest_visible_units(config) if self.layers == "rbm" and self.likelihood == "auto" else config
 
-    def _after_training(self, rows: Rows) -> None:
+    def _after_training(self, rows: SurveyedRows) -> None:
         super()._after_training(rows)
         if isinstance(self.objective_, UnrolledAutoencoder) and not self.objective_.is_unrolled:
             self.objective_.unroll()  # there was no fine-tuning, or Ctrl-C came before it

@@ -53,6 +53,9 @@ SHIFT_ROWS = 1024
 ROWS_AT_ONCE = 4096
 """Number of rows whose residuals are in memory at the same time."""
 
+SUGGESTED_SHARE, MAX_SUGGESTED_SIZE = 0.9, 32
+"""The fraction of the variance that a suggested code size explains, and the largest such size."""
+
 Blocks = Callable[[], Iterator[Float[Tensor, "block columns"]]]
 """Returns a new iterator over the blocks of rows at each call."""
 
@@ -211,7 +214,9 @@ def principal_components(blocks: Blocks, n_columns: int, code_size: int) -> Prin
     return sums.components(code_size)
 
 
-def suggested_code_size(blocks: Blocks, n_columns: int, share: float = 0.9, largest: int = 32) -> int:
+def suggested_code_size(
+    blocks: Blocks, n_columns: int, share: float = SUGGESTED_SHARE, largest: int = MAX_SUGGESTED_SIZE
+) -> int:
     """Return the smallest number of principal components that explain `share` of the variance.
 
     The result lies between 1 and min(largest, columns). If there are more than `MAX_COVARIANCE_COLUMNS` columns, only
@@ -300,7 +305,12 @@ def component_sums(n_rows: int, n_columns: int, code_size: int) -> ComponentSums
     """
     if n_rows <= _max_gram_rows(n_columns):
         return GramSums(n_columns)
-    return CovarianceSums(n_columns) if n_columns <= MAX_COVARIANCE_COLUMNS else SketchSums(n_columns, code_size)
+    return SketchSums(n_columns, code_size) if needs_sketch(n_rows, n_columns) else CovarianceSums(n_columns)
+
+
+def needs_sketch(n_rows: int, n_columns: int) -> bool:
+    """Return whether the data is too large for exact components, so that their computation takes two passes."""
+    return n_columns > MAX_COVARIANCE_COLUMNS and n_rows > _max_gram_rows(n_columns)
 
 
 def _max_gram_rows(n_columns: int) -> int:
