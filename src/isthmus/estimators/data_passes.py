@@ -100,7 +100,7 @@ class SurveyedRows:
 
     @property
     def has_missing_entries(self) -> bool:
-        """Whether an entry of any row is missing."""
+        """True if an entry of any row is missing."""
         return bool((self._n_observed < len(self)).any())
 
     def _read(self, code_size: int) -> ComponentSums:

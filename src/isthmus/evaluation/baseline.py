@@ -260,7 +260,7 @@ class ComponentSums(ABC):
         >>> sums = component_sums(n_rows=4, n_columns=2, code_size=1)
         >>> for block in torch.tensor([[[0.0, 1.0], [1.0, 1.0]], [[2.0, 1.0], [3.0, 1.0]]]):
         ...     sums.add(block)
-        >>> sums.components(1).components.tolist()
+        >>> sums.components(1).components.abs().tolist()
         [[1.0, 0.0]]
     """
 
