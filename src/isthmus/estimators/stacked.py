@@ -16,6 +16,7 @@ from isthmus.data.streams import LabelledRows
 from isthmus.errors import InputError
 from isthmus.estimators import inputs
 from isthmus.estimators.base import BaseAutoencoder
+from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.estimators.labels import ClassLabels, refuse_missing, validate_labels
 from isthmus.estimators.networks import perceptrons
 from isthmus.estimators.rbm_layers import RBMLayers
@@ -324,7 +325,7 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         head, loss = MLP((n_units, self._n_classes), generator=generator), cast(Loss, CrossEntropy())
         return SupervisedLayer(layer, head, loss, reconstruction_weight=self.reconstruction_weight)
 
-    def _choose_likelihood(self, rows: Rows, validation_rows: Rows | None) -> dict[str, Any]:
+    def _choose_likelihood(self, rows: SurveyedRows, validation_rows: Rows | None) -> dict[str, Any]:
         """Return the likelihood, as the layers can model it."""
         return self._layer_recipe.likelihood(super()._choose_likelihood(rows, validation_rows))
 
