@@ -102,7 +102,12 @@ class Regularization:
         if sparse.constraints:
             pair = make_dictionary(pair, likelihood, mask_aware=corruption is not None and corruption.mask_aware)
         activation = sparse.code_activation
-        if self._gathers and sparse.gather and isinstance(pair.decoder, MLP) and isinstance(activation, TopK | BatchTopK):
+        if (
+            self._gathers
+            and sparse.gather
+            and isinstance(pair.decoder, MLP)
+            and isinstance(activation, TopK | BatchTopK)
+        ):
             pair = replace(pair, decoder=with_gathered_weights(pair.decoder, activation.k))
         return Reconstruction(
             pair.encoder, pair.decoder, likelihood, sparse.code_activation, corruption=corruption,
