@@ -217,7 +217,7 @@ class Gated(SparseActivation):
 
 
 STATIC_DEVICES = ("cpu", "cuda")
-"""Types of device on which every supported release of torch has `torch.nonzero_static`."""
+"""Types of device on which `torch.nonzero_static` does not wait (CUDA: from torch 2.7)."""
 
 
 class GatheredLinear(nn.Linear):
