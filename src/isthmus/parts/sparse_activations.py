@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
@@ -216,23 +216,27 @@ class Gated(SparseActivation):
         return (self.log_scale.exp() * preactivation + self.bias).relu() * (preactivation > 0)
 
 
+STATIC_DEVICES = ("cpu", "cuda")
+"""Types of device on which `torch.nonzero_static` does not wait (CUDA: from torch 2.7)."""
+
+
 class GatheredLinear(nn.Linear):
     """Linear map r = W h + b that reads only the columns of W at which h is not zero.
 
         r_i = b + sum over j with h_ij != 0 of h_ij W_:j
 
     Shapes: (*draws, batch, code_size) -> (*draws, batch, columns). The output and the gradients of W and b equal those
-    of the dense product. The gradient of h is computed where h is not zero and is 0 elsewhere, which suffices for
-    `TopK`, `BatchTopK` and ReLU. A `JumpReLU` needs the dense product: its thresholds use the gradient of inactive
-    units.
+    of the dense product. In training mode, the gradient of h is computed where h is not zero and is 0 elsewhere, which
+    suffices for `TopK`, `BatchTopK` and ReLU. A `JumpReLU` needs the dense product: its thresholds use the gradient of
+    inactive units.
 
     The weight has the usual shape (columns, code_size), but is stored column by column, so that a column is contiguous
     in memory.
 
-    In training mode the n rows have at most n_active * n non-zero entries together, so that the positions of the
-    non-zero entries are a tensor of fixed size and a GPU need not wait for their number. If there are more, the output
-    is NaN. In evaluation mode there may be any number: the product is dense where a gradient is needed, and else reads
-    the columns at all non-zero entries.
+    In training mode the n rows have at most n_active * n non-zero entries together. The positions of the non-zero
+    entries are then a tensor of fixed size, and a step does not wait for a GPU to count them. If there are more, the
+    output of rows with such entries is NaN. In evaluation mode any number is admitted: with gradients the product is
+    dense, without them it reads the columns at all non-zero entries.
 
     Args:
         in_features: units of the code.
@@ -268,33 +272,36 @@ class GatheredLinear(nn.Linear):
             return super().forward(code)
         # In the dtype of the weight: a sum of a few columns gains nothing from the lower precision of autocast.
         rows = code.reshape(-1, code.shape[-1]).to(self.weight.dtype)
-        total = self._training_sum(rows) if self.training else self._sum(*rows.nonzero(as_tuple=True), rows)
+        is_static = self.training and rows.device.type in STATIC_DEVICES
+        row, unit, values = self._entries(rows) if is_static else _all_entries(rows)
+        starts = torch.searchsorted(row, torch.arange(len(rows), device=row.device))
+        total = F.embedding_bag(unit, self.weight.t(), starts, mode="sum", per_sample_weights=values)
         total = total if self.bias is None else total + self.bias
         return total.view(*code.shape[:-1], self.out_features)
 
-    def _training_sum(self, rows: Float[Tensor, "rows units"]) -> Float[Tensor, "rows columns"]:
-        """Return W h without a shape that depends on the number of non-zero entries; NaN if there are too many."""
+    def _entries(self, rows: Float[Tensor, "rows units"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return row, unit and value of n_active * n entries: the non-zero ones, then zeros after the last row.
+
+        If there are more non-zero entries, the values are NaN.
+        """
         n = len(rows)
         size = min(self.n_active * n, rows.numel())
-        # One entry more than may be non-zero: it shows if there are too many. Unused entries have the value n.
+        # One position more than needed: it is taken if there are too many entries. The row of a free position is n.
         row, unit = torch.nonzero_static(rows, size=size + 1, fill_value=n).t().contiguous()
-        total = self._sum(row[:-1], unit[:-1], rows)
-        return total.masked_fill(row[-1] < n, math.nan)
-
-    def _sum(
-        self, row: Int[Tensor, " entries"], unit: Int[Tensor, " entries"], rows: Float[Tensor, "rows units"]
-    ) -> Float[Tensor, "rows columns"]:
-        """Return W h, given the row and the unit of each non-zero entry, by rows; an entry after all rows counts 0."""
-        n = len(rows)
-        unused = row >= n
-        unit = unit.masked_fill(unused, 0)
-        values = rows[row.clamp(max=n - 1), unit].masked_fill(unused, 0.0)
-        starts = torch.searchsorted(row, torch.arange(n, device=row.device))
-        return F.embedding_bag(unit, self.weight.t(), starts, mode="sum", per_sample_weights=values)
+        is_free, too_many = row[:-1] == n, row[-1] < n
+        unit = unit[:-1].masked_fill(is_free, 0)
+        values = rows[row[:-1].clamp(max=n - 1), unit].masked_fill(is_free, 0.0)
+        return row[:-1], unit, values.masked_fill(too_many, math.nan)
 
     def extra_repr(self) -> str:
         """Return the arguments that `repr` shows."""
         return f"{super().extra_repr()}, n_active={self.n_active}"
+
+
+def _all_entries(rows: Float[Tensor, "rows units"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return row, unit and value of all non-zero entries."""
+    row, unit = rows.nonzero(as_tuple=True)
+    return row, unit, rows[row, unit]
 
 
 def with_gathered_weights(decoder: MLP, n_active: int) -> MLP:
