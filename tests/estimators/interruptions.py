@@ -72,7 +72,7 @@ def record_steps(model, monkeypatch, *arguments):
             trainers.append(learning)
         whole, part = (
             {name: value.clone() for name, value in objective.state_dict().items()}
-            for objective in (model.objective_, learning.objective)
+            for objective in (model.coder_, learning.objective)
         )
         records.append(StepRecord(len(trainers) - 1, learning.state.epoch, whole, part))
         return step(learning, *bounds)

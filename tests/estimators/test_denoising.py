@@ -67,7 +67,7 @@ def test_corruption_is_off_after_training(cleaner):
 def test_patches_of_an_image_are_hidden_together_where_no_groups_are_given():
     model = DenoisingAutoencoder(code_size=8, corruption="groups", max_epochs=1, random_state=0).fit(TRAIN)
     x = torch.ones(100, 64)
-    corruption_mask = model.objective_.corruption(x, torch.Generator().manual_seed(0)).corruption_mask.view(
+    corruption_mask = model.coder_.corruption(x, torch.Generator().manual_seed(0)).corruption_mask.view(
         100, 4, 2, 4, 2
     )
     assert (corruption_mask == corruption_mask[:, :, :1, :, :1]).all()
@@ -80,7 +80,7 @@ def test_the_columns_of_a_category_are_hidden_together():
         {"size": generator.normal(size=200), "colour": generator.choice(["red", "green", "blue"], 200)}
     )
     model = DenoisingAutoencoder(code_size=8, corruption="groups", max_epochs=1, random_state=0).fit(table)
-    assert model.objective_.corruption.corruption_masks.group.bincount().tolist() == [1, 3]
+    assert model.coder_.corruption.corruption_masks.group.bincount().tolist() == [1, 3]
 
 
 # Gaps
@@ -127,9 +127,9 @@ def test_the_emphasised_criterion_is_the_weighted_sum_of_both_parts():
     ]
     batch = models[0].preprocessing_.rows(TEST).batch(torch.arange(32))
     for model in models[1:]:
-        model.objective_.load_state_dict(models[0].objective_.state_dict())
+        model.coder_.load_state_dict(models[0].coder_.state_dict())
     corruption_mask, clean, both = (
-        model.objective_.terms(batch, 0.5, torch.Generator().manual_seed(3))["reconstruction"] for model in models
+        model.coder_.terms(batch, 0.5, torch.Generator().manual_seed(3))["reconstruction"] for model in models
     )
     torch.testing.assert_close(both, 2 * corruption_mask + 0.5 * clean)
 
@@ -198,7 +198,7 @@ def test_a_saved_model_corrupts_as_before(tmp_path):
     model.fit(curve(200)).save(tmp_path / "m")
     again = isthmus.load(tmp_path / "m")
     x = torch.zeros(50, 12)
-    corrupted = (m.objective_.corruption(x, torch.Generator().manual_seed(0)).x for m in (model, again))
+    corrupted = (m.coder_.corruption(x, torch.Generator().manual_seed(0)).x for m in (model, again))
     assert torch.equal(*corrupted)
 
 

@@ -141,7 +141,7 @@ def expected_parameters(name, model, step, *, started=True):
     steps = uninterrupted(name)
     phase, epoch = steps[step].phase, steps[step].epoch
     kept = steps[step] if epoch == 0 else next(s for s in steps if (s.phase, s.epoch) == (phase, epoch))
-    parameters = {key: kept.whole[key] for key, _ in model.objective_.named_parameters()}
+    parameters = {key: kept.whole[key] for key, _ in model.coder_.named_parameters()}
     return COMPLETED[name](kept, parameters, started) if name in COMPLETED else parameters
 
 
@@ -188,7 +188,7 @@ def test_a_classifier_learns_from_an_encoder_whose_fit_was_interrupted(monkeypat
 
 
 def assert_parameters_are(expected, model):
-    for key, value in model.objective_.named_parameters():
+    for key, value in model.coder_.named_parameters():
         torch.testing.assert_close(
             value.detach(), expected[key], rtol=0, atol=1e-7, msg=lambda text, key=key: f"{key}: {text}"
         )

@@ -88,7 +88,7 @@ def test_units_asked_for_a_rate_take_it():
 def test_the_atoms_have_norm_one_and_the_rows_are_seen_from_the_decoders_bias():
     model = fitted(sparsity="l1", sparsity_weight=0.3)
     assert model.likelihood_["name"] == "gaussian"
-    objective = model.objective_
+    objective = model.coder_
     torch.testing.assert_close(dictionary_weight(objective.decoder).norm(dim=0), torch.ones(128))
     assert isinstance(objective.encoder, CentredMLP)
     torch.testing.assert_close(objective.encoder.origin, objective.decoder.affine_maps[0].bias)
@@ -99,7 +99,7 @@ def test_the_atoms_have_norm_one_and_the_rows_are_seen_from_the_decoders_bias():
 @pytest.mark.parametrize("options", [{"hidden_sizes": (32,)}, {"tied": True}, {"unit_columns": False}])
 def test_other_decoders_are_left_their_norms(options):
     model = fitted(sparsity="l1", max_epochs=1, **options)
-    assert model.objective_.constraints == ()
+    assert model.coder_.constraints == ()
     assert model.likelihood_["name"] == ("gaussian" if "unit_columns" in options else "gaussian-unit")
 
 
@@ -111,10 +111,10 @@ def test_few_units_of_many_are_gathered_and_a_saved_model_gathers_too(tmp_path):
     import isthmus
 
     model = fitted(sparsity="topk", k=4, max_epochs=2)
-    assert isinstance(model.objective_.decoder.affine_maps[0], GatheredLinear)
+    assert isinstance(model.coder_.decoder.affine_maps[0], GatheredLinear)
     model.save(tmp_path / "m")
     again = isthmus.load(tmp_path / "m")
-    assert isinstance(again.objective_.decoder.affine_maps[0], GatheredLinear)
+    assert isinstance(again.coder_.decoder.affine_maps[0], GatheredLinear)
     np.testing.assert_array_equal(again.reconstruct(TEST), model.reconstruct(TEST))
 
 
@@ -128,7 +128,7 @@ def test_the_dictionary_is_overcomplete_unless_told_and_says_so():
 
 def test_activity_matches_the_codes():
     model = fitted(sparsity="topk", k=6)
-    activity = model.objective_.penalties["dead_units"].activity
+    activity = model.coder_.penalties["dead_units"].activity
     rates = (model.transform(TRAIN) != 0).mean(0)
     assert np.corrcoef(activity.rate.numpy(), rates)[0, 1] > 0.8
 
