@@ -20,7 +20,7 @@ N_COLUMNS, K, BATCH = 784, 32, 256
 def _pair(code_size: int) -> dict[str, nn.Module]:
     """Build a dense and a gathering decoder with the same weights."""
     dense = MLP((code_size, N_COLUMNS), generator=torch.Generator().manual_seed(0))
-    gathering = with_gathered_weights(MLP((code_size, N_COLUMNS), generator=torch.Generator().manual_seed(0)))
+    gathering = with_gathered_weights(MLP((code_size, N_COLUMNS), generator=torch.Generator().manual_seed(0)), K)
     return {"dense": dense, "gathered": gathering}
 
 
