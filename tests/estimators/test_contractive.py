@@ -11,6 +11,8 @@ import isthmus
 from isthmus import ContractiveAutoencoder, InputError
 from isthmus.parts.jacobians import Contraction, code_jacobian, singular_values
 
+from .fitted import criterion
+
 X = load_digits().images / 16
 TRAIN, TEST = X[:1400], X[1400:]
 QUICK = {
@@ -187,4 +189,4 @@ def test_a_saved_model_keeps_its_contraction(contractive, tmp_path):
     contractive.save(tmp_path / "m")
     again = isthmus.load(tmp_path / "m")
     np.testing.assert_array_equal(squared_norms(again), squared_norms(contractive))
-    assert again.coder_.penalties["contraction"].weight == 0.1
+    assert criterion(again).penalties["contraction"].weight == 0.1
