@@ -105,7 +105,12 @@ class Regularization:
         if sparse.constraints:
             pair = make_dictionary(pair, likelihood, mask_aware=mask_aware)
         activation = sparse.code_activation
-        if self._gathers and sparse.gather and isinstance(pair.decoder, MLP) and isinstance(activation, TopK | BatchTopK):
+        if (
+            self._gathers
+            and sparse.gather
+            and isinstance(pair.decoder, MLP)
+            and isinstance(activation, TopK | BatchTopK)
+        ):
             pair = replace(pair, decoder=with_gathered_weights(pair.decoder, activation.k))
         inference = EncoderMap(pair.encoder, activation, sees_mask=mask_aware)
         return Reconstruction(

@@ -257,7 +257,7 @@ class CustomCorruption(Corruption):
         self.title = getattr(function, "__name__", type(function).__name__)
 
     def prepare(self, blocks: Iterable[Float[Tensor, "block columns"]]) -> None:
-        """Check that the function returns finite values for the rows; `forward` does not, since it would have to wait."""
+        """Check that the function returns finite values; `forward` does not, since it would have to wait."""
         generator = Generator().manual_seed(0)
         for x in blocks:
             self._check_values(self._check_output(self.function(x.clone(), generator), x), x)
