@@ -116,7 +116,7 @@ def joined(record, parameters, started):
     if is_last_phase(record):  # all layers learn together
         return parameters
     joined = {}
-    for k, name in enumerate(matching(parameters, r"machine\.biases\.\d+")[1:-1], 1):
+    for k, name in enumerate(matching(parameters, r"biases\.\d+")[1:-1], 1):
         if k < record.phase or (k == record.phase and started):
             (upper,) = matching(record.objectives[k], "visible_bias")
             joined[name] = (parameters[name] + record.objectives[k][upper]) / 2
