@@ -25,9 +25,14 @@ def criterion(model):
     return copy.deepcopy(model)._with_criterion().objective
 
 
+def state(module):
+    """A copy of the tensors of a module."""
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
 def kept_state(model):
     """A copy of the tensors of the parts that a model keeps."""
-    return {name: value.clone() for name, value in model._parts.state_dict().items()}
+    return state(model._parts)
 
 
 def equal(a, b):

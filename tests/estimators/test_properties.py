@@ -17,9 +17,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import isthmus
 from isthmus import InputError
 from isthmus.estimators.registry import KINDS as REGISTERED
+from isthmus.estimators.training_config import training_config_for
 from isthmus.parts.sparsity import DeadUnits
 
-from .fitted import X, criterion, equal, fitted, kept_state
+from .fitted import X, criterion, equal, fitted, kept_state, state
 from .kinds import KINDS
 
 FEW = X[:100]
@@ -84,6 +85,25 @@ def test_every_term_is_finite_and_not_zero(name):
         assert torch.isfinite(term).all()
         assert term.abs().sum() > 0
     assert objective.monitor(batch).shape == (64,)
+
+
+@every_kind
+def test_terms_and_monitors_of_every_phase_change_no_state_and_update_stores(name):
+    model = copy.deepcopy(fitted(name))
+    construction, rows = model._with_criterion(), model.preprocessing_.rows(X)
+    config, generator = training_config_for(model, len(rows)), torch.Generator().manual_seed(0)
+    for phase in model._phases(construction, config, generator):
+        batch = (phase.view(rows) if phase.view else rows).batch(torch.arange(64))
+        objective = phase.objective.train()
+        before = state(objective)
+        _, carried = objective.terms(batch, 0.5, generator)
+        objective.monitor(batch)
+        assert equal(state(objective), before), phase.name
+        objective.update(carried)
+        assert equal(state(objective), before) == (len(carried) == 0), phase.name
+        before = state(objective.eval())
+        objective.monitor(batch)
+        assert equal(state(objective), before), phase.name
 
 
 @every_kind
