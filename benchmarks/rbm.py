@@ -120,7 +120,7 @@ def phases(x: Tensor, repeats: int) -> list[str]:
 
     def chain() -> None:
         with torch.no_grad():
-            objective.gibbs(ChainState(objective.particles), generator)
+            objective.density.gibbs(ChainState(objective.density.particles), generator)
 
     positive_time, chain_time = milliseconds(positive, 20 * repeats), milliseconds(chain, 20 * repeats)
     return [f"one Gibbs step of {BATCH} persistent chains: {chain_time:.2f} ms; positive phase of {BATCH} rows: "

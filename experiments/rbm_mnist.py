@@ -98,8 +98,8 @@ def _fit(settings: Settings, state: Path) -> Result:
     """Train one RBM: the log-likelihood of test digits, two estimates of log Z, its filters, and its chains."""
     train, test = binary(settings["train"]), binary(settings["test"])
     model, minutes = core_minutes(lambda: fit_model(settings, rows=train))
-    density: Any = model.coder_
-    rbm: Any = model.coder_.encoder
+    density: Any = model.density_
+    rbm: Any = density.rbm
     generator = torch.Generator().manual_seed(settings["seed"])
     last_states = density.sample(settings["n_chains"], LENGTHS[-1], generator)
     above = reverse_annealed_importance_sampling(
