@@ -33,12 +33,18 @@ class Batch:
     label: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on `device`; the same object if it is there already."""
+        """Return the batch on `device`; the same object if it is there already.
+
+        A copy to a GPU goes through pinned memory, so that it does not wait for the steps before it.
+        """
         if self.x.device == device:
             return self
+
+        def moved(part: Tensor) -> Tensor:
+            return part.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else part.to(device)
+
         parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        parts = {name: None if part is None else part.to(device) for name, part in parts.items()}
-        return Batch(**parts)
+        return Batch(**{name: None if part is None else moved(part) for name, part in parts.items()})
 
     @property
     def desired_output(self) -> Float[Tensor, "batch targets"]:
