@@ -44,7 +44,8 @@ class Batch:
             return part.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else part.to(device)
 
         parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{name: None if part is None else moved(part) for name, part in parts.items()})
+        parts = {name: None if part is None else moved(part) for name, part in parts.items()}
+        return Batch(**parts)
 
     @property
     def desired_output(self) -> Float[Tensor, "batch targets"]:
