@@ -69,9 +69,8 @@ def test_corruption_is_off_after_training(cleaner):
 def test_patches_of_an_image_are_hidden_together_where_no_groups_are_given():
     model = DenoisingAutoencoder(code_size=8, corruption="groups", max_epochs=1, random_state=0).fit(TRAIN)
     x = torch.ones(100, 64)
-    corruption_mask = criterion(model).corruption(x, torch.Generator().manual_seed(0)).corruption_mask.view(
-        100, 4, 2, 4, 2
-    )
+    corrupted = criterion(model).corruption(x, torch.Generator().manual_seed(0))
+    corruption_mask = corrupted.corruption_mask.view(100, 4, 2, 4, 2)
     assert (corruption_mask == corruption_mask[:, :, :1, :, :1]).all()
     assert 0.2 < corruption_mask.mean() < 0.3
 

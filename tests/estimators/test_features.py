@@ -93,9 +93,7 @@ def test_filters_of_a_one_layer_encoder_are_those_of_the_codes_units():
 def test_filters_have_the_columns_of_the_rows_also_where_the_encoder_is_told_what_is_missing(name):
     model = fitted(name)
     filters = model.filters()
-    maps = (
-        p for p in model.coder_.encoder.parameters() if p.ndim > 2 or (p.ndim == 2 and p.shape[1] >= X.shape[1])
-    )
+    maps = (p for p in model.coder_.encoder.parameters() if p.ndim > 2 or (p.ndim == 2 and p.shape[1] >= X.shape[1]))
     weight = next(maps).detach()
     if weight.ndim == 2:
         np.testing.assert_array_equal(filters, weight[:, : X.shape[1]])

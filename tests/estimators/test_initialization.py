@@ -47,7 +47,6 @@ NARROW = ("stacked, supervised, as many columns as classes",)
 """Rows of the table that are fitted on as many columns as there are classes."""
 
 
-
 def copies(*pairs):
     """Pairs of names of weights of the encoder and of the decoder, by their names in the coder."""
     return {(f"coder.inference.encoder.{encoder}", f"coder.decoder.{decoder}") for encoder, decoder in pairs}

@@ -1,10 +1,13 @@
 """Training in phases: order, views of the rows, time limit and resuming."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.rows import evenly_spaced, mean_row
+from isthmus.learning.trainer import Trainer
 from isthmus.parts.forward import Batch
 
 from .test_trainer import Killed, Memory, _copied, data, equal, pair, training_config
@@ -132,6 +135,111 @@ def test_progress_names_the_phase_if_there_are_several():
     events.clear()
     train_phases(pair(), n=1, on_progress=events.append)
     assert {progress.phase for progress in events} == {""}
+
+
+def recorded_hooks(events, objective, names=("first", "second", "third"), **views):
+    """Phases of the objective whose hooks, views and steps add their name to the events."""
+
+    def hook(event):
+        return lambda whole: events.append((event, whole))
+
+    def view(name):
+        return lambda rows: events.append((f"view of {name}", rows)) or rows
+
+    objective.prepare = lambda rows: events.append(("prepare", rows))
+    return [
+        Phase(
+            name, objective, training_config(max_epochs=1), view=view(name) if views.get(name) else None,
+            on_start=hook(f"start of {name}"), on_end=hook(f"end of {name}"),
+        )
+        for name in names
+    ]  # fmt: skip
+
+
+def run_recorded(monkeypatch, *, interrupt_at=None, failed=None, **views):
+    """Run three phases of which one is interrupted or fails, and return the events and the records."""
+    events, objective, whole, rows = [], pair(), torch.nn.ModuleDict({"unused": torch.nn.Linear(1, 1)}), data()
+    steps = iter(range(10**6))
+
+    def step(trainer, *bounds):
+        number = next(steps)
+        if number % 7 == 0:
+            events.append(("training", None))
+        if number == interrupt_at:
+            raise KeyboardInterrupt
+        if number == failed:
+            trainer.failed.fill_(1.0)
+
+    monkeypatch.setattr(Trainer, "_step", step)
+    monkeypatch.setattr(Trainer, "_end_epoch", lambda trainer, *_: vars(trainer.state).update(epoch=1))
+    phases = recorded_hooks(events, objective, **views)
+    records = run_phases(whole, phases, rows, None, torch.Generator().manual_seed(0))
+    for event, argument in events:
+        expected = whole if event.startswith(("start", "end")) else None if event == "training" else rows
+        assert argument is expected, event
+    return [event for event, _ in events], [(record["name"], record["stopped"]) for record in records]
+
+
+def whole_phase(name, *, view=False, trained=True, prepared=True):
+    """The events of a phase that is not interrupted, or that is not reached."""
+    return [
+        *([f"view of {name}"] if view and trained else []), f"start of {name}", *(["prepare"] if prepared else []),
+        *(["training"] if trained else []), f"end of {name}",
+    ]  # fmt: skip
+
+
+def test_hooks_of_phases_run_in_order_around_preparation_and_training(monkeypatch):
+    events, records = run_recorded(monkeypatch, second=True)
+    assert events == [*whole_phase("first"), *whole_phase("second", view=True), *whole_phase("third")]
+    assert records == [(name, "max_epochs") for name in ("first", "second", "third")]
+
+
+@pytest.mark.parametrize("stop", [{"interrupt_at": 3}, {"failed": 3}], ids=["interrupted", "nan"])
+def test_hooks_of_the_phases_that_are_not_reached_run_once_in_order(stop, monkeypatch):
+    events, records = run_recorded(monkeypatch, second=True, **stop)
+    assert records == [("first", "interrupted" if "interrupt_at" in stop else "nan")]
+    assert events == [
+        *whole_phase("first"),
+        *whole_phase("second", view=True, trained=False, prepared=False),
+        *whole_phase("third", trained=False),
+    ]
+
+
+def test_hooks_run_where_a_phase_is_interrupted_before_its_first_step(monkeypatch):
+    """The third phase is interrupted while its trainer is built: its start runs again, which changes nothing."""
+    init, trainers = Trainer.__init__, []
+
+    def build(trainer, *arguments, **options):
+        trainers.append(trainer)
+        if len(trainers) == 3:
+            raise KeyboardInterrupt
+        init(trainer, *arguments, **options)
+
+    monkeypatch.setattr(Trainer, "__init__", build)
+    events, records = run_recorded(monkeypatch)
+    assert records == [("first", "max_epochs"), ("second", "interrupted")]
+    assert events == [
+        *whole_phase("first"), *whole_phase("second"), "start of third", "prepare",
+        *whole_phase("third", trained=False),
+    ]  # fmt: skip
+
+
+def test_hooks_of_completed_phases_do_not_run_again_in_a_resumed_run():
+    saved, events, objective = [], [], pair()
+    phases = recorded_hooks(events, objective)
+    phases = [replace(phase, training_config=training_config(max_epochs=1, checkpoint_every=0.0)) for phase in phases]
+
+    def save_state(tensors, state):
+        saved.append(({k: v.clone() for k, v in tensors.items()}, _copied(state)))
+        if len(saved) == 10:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_phases(objective, phases, data(), None, torch.Generator().manual_seed(0), save_state=save_state)
+    assert saved[-1][1]["phase"] == 1
+    events.clear()
+    run_phases(objective, phases, data(), None, torch.Generator().manual_seed(0), resumed=saved[-1])
+    assert [event for event, _ in events] == ["end of second", "start of third", "prepare", "end of third"]
 
 
 def test_sampled_rows_are_evenly_spaced():

@@ -72,8 +72,12 @@ def written_out(made, x, n_sweeps):
 def test_the_sweeps_equal_those_in_numpy(sizes):
     made = layers(sizes)
     stack = recurrent_stack(made, n_sweeps=4)
-    np.testing.assert_allclose(stack.coder.inference.codes_by_sweep(rows()).detach().numpy(), written_out(made, rows(), 4), atol=1e-12)
-    np.testing.assert_allclose(stack.coder.encode(Batch(rows())).code.detach(), written_out(made, rows(), 4)[-1], atol=1e-12)
+    np.testing.assert_allclose(
+        stack.coder.inference.codes_by_sweep(rows()).detach().numpy(), written_out(made, rows(), 4), atol=1e-12
+    )
+    np.testing.assert_allclose(
+        stack.coder.encode(Batch(rows())).code.detach(), written_out(made, rows(), 4)[-1], atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("tied", [False, True])

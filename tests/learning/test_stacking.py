@@ -110,7 +110,9 @@ def test_training_a_layer_changes_its_weights_only():
     assert differ(before[1], after[1])
     assert same(before[2], after[2])
     whole = weights(stack)
-    assert torch.equal(whole["coder.inference.encoder.encoders.1.layers.0.weight"], after[1]["coder.inference.encoder.layers.0.weight"])
+    assert torch.equal(
+        whole["coder.inference.encoder.encoders.1.layers.0.weight"], after[1]["coder.inference.encoder.layers.0.weight"]
+    )
 
 
 def test_training_a_layer_of_a_stack_equals_training_it_on_the_codes_alone():

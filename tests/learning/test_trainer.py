@@ -195,6 +195,95 @@ def test_ctrl_c_and_nan_stop_training_and_keep_the_last_finite_weights(what, sto
     )
 
 
+class NanAt(Reconstruction):
+    """Criterion whose loss is NaN in one step, and finite afterwards; a counter is carried."""
+
+    def __init__(self, coder, step):
+        super().__init__(coder)
+        self.step, self.n_calls = step, 0
+        self.register_buffer("counter", torch.zeros((), dtype=torch.long))
+
+    def criterion(self, batch, progress, generator):
+        terms = super().criterion(batch, progress, generator)
+        if not self.training:
+            return terms
+        carry(self.counter, self.counter + 1)
+        self.n_calls += 1
+        return {name: term * float("nan") if self.n_calls == self.step + 1 else term for name, term in terms.items()}
+
+
+@pytest.mark.parametrize("averaging", [None, 0.9])
+@pytest.mark.parametrize("optimizer", [{"optimizer": "adamw"}, {"optimizer": "sgd", "momentum": 0.5}])
+@pytest.mark.parametrize("step", [1, 3, 6])
+def test_a_nan_in_the_middle_of_an_epoch_changes_nothing_from_that_step_on(step, optimizer, averaging):
+    def trainer(last_step):
+        objective = NanAt(pair(normalization="batch").coder, step)
+        config = training_config(clip_norm=1.0, averaging=averaging, **optimizer)
+        made = Trainer(objective, data(), None, config, torch.Generator().manual_seed(2))
+        made.averaged_weights = {name: value.clone() for name, value in objective.state_dict().items()}
+        objective.train()
+        made.bounds = made.bounds[:last_step]
+        return made
+
+    failed, before = trainer(7), trainer(step)
+    failed._epoch()
+    before._epoch()
+    assert (failed.state.stopped, before.state.stopped) == ("nan", "")
+    assert failed.objective.n_calls == 7, "the flag is read at the end of the epoch"
+    assert int(failed.objective.counter) == step
+    assert equal(failed.objective, before.objective)
+    assert failed.state.epochs == []
+    moments, expected = (each.optimizer.state_dict()["state"] for each in (failed, before))
+    assert moments.keys() == expected.keys()
+    for number, slots in expected.items():
+        assert all(torch.equal(moments[number][slot], value) for slot, value in slots.items())
+
+
+@pytest.mark.parametrize("reader", ["on_progress", "save_state"])
+def test_a_failed_step_stops_training_where_its_flag_is_read_within_the_epoch(reader):
+    calls, objective = [], NanAt(pair().coder, 3)
+    callback = {reader: lambda *arguments: calls.append(arguments)}
+    trainer = Trainer(
+        objective, data(), None, training_config(checkpoint_every=0.0), torch.Generator().manual_seed(2), **callback
+    )
+    trainer._emitted = -1e9
+    state = trainer.run()
+    assert state.stopped == "nan"
+    if reader == "save_state":
+        assert len(calls) == 3, "no checkpoint has the state of a failed step"
+        assert objective.n_calls == 4
+
+
+class WeightedRows(Memory):
+    """Rows with weights."""
+
+    def __init__(self, x, weight):
+        super().__init__(x)
+        self.weight = weight
+
+    def batch(self, index):
+        return Batch(self.x[index], rows=index, weight=self.weight[index])
+
+
+def test_a_row_of_weight_two_counts_as_two_rows_in_terms_and_monitor():
+    x = data(2).x
+    weighted, repeated = WeightedRows(x, torch.tensor([2.0, 1.0])), Memory(x[[0, 0, 1]])
+    objectives, states = (pair(), pair()), []
+    for objective, rows in zip(objectives, (weighted, repeated), strict=True):
+        config = training_config(max_epochs=3, learning_rate=0.05)
+        trainer = Trainer(objective, rows, rows, config, torch.Generator().manual_seed(2))
+        states.append(trainer.run())
+    for ours, theirs in zip(*(objective.parameters() for objective in objectives), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    for ours, theirs in zip(*(state.epochs for state in states), strict=True):
+        for name in ("train", "held_out"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-5)
+        assert ours["terms"]["reconstruction"] == pytest.approx(theirs["terms"]["reconstruction"], rel=1e-5)
+    equal_weights = pair()
+    Trainer(equal_weights, Memory(x), None, training_config(max_epochs=3), torch.Generator().manual_seed(2)).run()
+    assert not equal(equal_weights, objectives[0])
+
+
 def test_the_moving_average_is_monitored_and_kept():
     objective = pair()
     state = learn(objective, averaging=0.99)
@@ -250,9 +339,10 @@ def test_averaging_an_rbm_keeps_its_chains_and_an_unknown_log_z():
     objective.prepare(rows)
     generator = torch.Generator().manual_seed(2)
     Trainer(objective, rows, None, training_config(max_epochs=3, averaging=0.9), generator).run()
-    objective.finish(rows)
-    assert float(objective.log_partition) == torch.inf
-    assert ((objective.particles == 0) | (objective.particles == 1)).all()
+    density = objective.density
+    density.compute_log_partition()
+    assert float(density.log_partition) == torch.inf
+    assert ((density.particles == 0) | (density.particles == 1)).all()
 
 
 @pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")  # the meta device stores no values

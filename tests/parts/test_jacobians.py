@@ -14,7 +14,7 @@ from isthmus.parts import jacobians
 from isthmus.parts.coder import Coder
 from isthmus.parts.convolutions import ConvolutionalDecoder, ConvolutionalEncoder
 from isthmus.parts.forward import Batch, ForwardPass
-from isthmus.parts.inference import EncoderMap, Inference
+from isthmus.parts.inference import EncoderMap
 from isthmus.parts.jacobians import Contraction, activation_derivative, code_jacobian, jvp, singular_values, vjp
 from isthmus.parts.layers import ACTIVATIONS
 from isthmus.parts.likelihoods import likelihood_from

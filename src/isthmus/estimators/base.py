@@ -442,6 +442,10 @@ class BaseAutoencoder(
 
     @classmethod
     def _unpack(cls, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> Self:
+        if any(name.startswith("objective.") for name in tensors):
+            raise InputError(
+                f"the file of this {header['kind']!r} model was written by an earlier isthmus; fit the model again"
+            )
         model = cls(**model_files.arguments_of(header))
         model_files.set_fitted(model, header)
         model.preprocessing_ = Preprocessor.from_file(strip_prefix("preprocessing.", tensors), header["preprocessing"])

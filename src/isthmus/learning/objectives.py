@@ -237,7 +237,7 @@ class Reconstruction(Objective):
 
 
 def reduce_draws(terms: Mapping[str, Tensor], reduction: str) -> dict[str, Tensor]:
-    """Reduce the terms of draws of the code, (*draws, batch), to one number per row, (batch,).
+    """Reduce terms with draws of the code, (*draws, batch), to one number per row, (batch,).
 
         mean         1/k sum_i t_i                              for each term
         logmeanexp   -log( 1/k sum_i exp(-sum over terms t_i) ) for all terms together, under the name "bound"
