@@ -23,7 +23,7 @@ from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
 from isthmus.data.streams import BLOCK_SIZE, Subset, blocks
 from isthmus.errors import InputError
 from isthmus.estimators import checkpoints, inputs, model_files
-from isthmus.estimators.checkpoints import DigestedRows
+from isthmus.estimators.checkpoints import DigestedRows, Run
 from isthmus.estimators.data_passes import (
     RangeCheckedRows,
     block_for_likelihood,
@@ -186,7 +186,11 @@ class BaseAutoencoder(
         Raises:
             InputError: invalid rows or arguments, in one line.
         """
-        inputs.check_parameters(self)
+        return self._fit(X, y, validation, Run.of(checkpoint, checkpoint_every, resume=resume))
+
+    def _fit(self, X: Any, y: Any, validation: Any, run: Run) -> BaseAutoencoder:
+        """Train as `fit` does; the state of training is that of `run`."""
+        self._check_parameters()
         X = inputs.validate_input(self, X, reset=True)
         inputs.check_enough_rows(n_rows_of(X))
         units = self.likelihood if isinstance(self.likelihood, dict) and input_type(X) == "table" else None
@@ -195,33 +199,29 @@ class BaseAutoencoder(
             X, scaling=scaling, missing=self.missing, categories=self.categories, units=units
         )
         all_rows = self.preprocessing_.rows(X)
-        resumed = checkpoints.read(checkpoint) if checkpoint and resume else None
-        self.seed_ = resumed.seed if resumed else seed_of(self.random_state)
+        self.seed_ = run.start(seed_of(self.random_state))
         generator = torch.Generator().manual_seed(self.seed_)
         labels = self._encoded_labels(y, len(all_rows))
         rows, validation_rows = self._split_validation(all_rows, labels, validation, generator)
         self.n_rows_ = len(rows)
         notes = self._choose_code_size(rows)
-        run: dict[str, str] = {}
-        if checkpoint:
+        if run.is_written:
             digested = DigestedRows(all_rows)
             digested_validation = None if validation_rows is None else DigestedRows(validation_rows)
             self.likelihood_ = self._choose_likelihood(digested, digested_validation)
-            run = checkpoints.identity(self, digested, digested_validation, None if labels is None else labels.numbers)
+            numbers = None if labels is None else labels.numbers
+            run.identify(checkpoints.identity(self, digested, digested_validation, numbers))
             notes += [checkpoints.SAMPLED_DIGEST_NOTE] if digested.is_sampled else []
         else:
             self.likelihood_ = self._choose_likelihood(all_rows, validation_rows)
-        if resumed:
-            resumed.check(run)
         recipe = self._recipe(self._shape(), generator)
         self._keep(recipe)
         self._n_features_out = self.code_size_
-        phases = self._phases(recipe, training_config_for(self, len(rows), checkpoint_every), generator)
+        phases = self._phases(recipe, training_config_for(self, len(rows), run.every), generator)
         with ProgressBar(f"{self.kind} ({self.code_size_})", self.verbose) as bar:
             *before, last = run_phases(
                 recipe.parts, phases, rows, validation_rows, generator, on_progress=bar.on_progress,
-                save_state=checkpoints.writer(checkpoint, run, self.seed_) if checkpoint else None,
-                resumed=(resumed.tensors, resumed.data) if resumed else None,
+                save_state=run.save_state, resumed=run.resumed,
             )  # fmt: skip
         recipe.parts.eval()
         self.baseline_ = fit_baseline(rows, self.code_size_)
@@ -229,6 +229,10 @@ class BaseAutoencoder(
         self.history_: dict[str, Any] = {**last, "notes": [*notes, *self._notes(recipe)], "pretraining": before}
         diagnose_fit(self, recipe.objective, rows, validation_rows)
         return self
+
+    def _check_parameters(self) -> None:
+        """Refuse invalid constructor arguments."""
+        inputs.check_parameters(self)
 
     @property
     def uses_labels(self) -> bool:
@@ -409,18 +413,6 @@ class BaseAutoencoder(
                 yield padded(batch).to(device), len(batch.x)
 
     # -- files --------------------------------------------------------------------------------------
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to one file that `isthmus.load` reads: numbers and plain data, nothing to execute.
-
-        The checkpoint of a completed run (`path` + ".checkpoint") is removed.
-
-        Raises:
-            InputError: the folder cannot be written to; no partial file is left.
-        """
-        super().save(path)
-        if self.history_["stopped"] != "interrupted":
-            checkpoints.remove(path)
 
     def _pack(self) -> Packed:
         preprocessing, preprocessing_config = self.preprocessing_.to_file()
