@@ -27,7 +27,7 @@ from isthmus.parts.forward import Batch
 _RESUMABLE_ARGUMENTS = ("verbose", "time_limit", "device")
 """Arguments that may differ when a run is resumed: they change how long and where it runs, not its result."""
 
-_KINDS = ("encoder", "kind")
+_KINDS = ("kind", "encoder")
 """Entries of an identity that are reported alone if they differ: other kinds have other arguments."""
 
 MAX_DIGEST_BYTES = 2**30
@@ -124,10 +124,9 @@ class Checkpoint:
             InputError: the run was started with other arguments or data, by name; of other kinds, the kinds alone.
         """
         differing = {name: (self.identity.get(name), now[name]) for name in now if self.identity.get(name) != now[name]}
-        for name in _KINDS:
-            differing = {name: differing[name]} if name in differing else differing
         if differing:
-            details = ", ".join(f"{name} ({then} then, {new} now)" for name, (then, new) in differing.items())
+            reported = [name for name in _KINDS if name in differing][:1] or list(differing)
+            details = ", ".join("{} ({} then, {} now)".format(name, *differing[name]) for name in reported)
             raise InputError(
                 f"{self.path} is of a run with other arguments: {details}; repeat them, or remove it to start afresh"
             )
