@@ -7,6 +7,7 @@ not depend on the kinds of autoencoder: `isthmus.load` selects the class from th
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -67,6 +68,13 @@ def _create_temporary(path: Path) -> Path:
         raise InputError(f"cannot write to {path.parent}: {error.strerror or error}; choose another folder") from None
     os.close(handle)
     return Path(name)
+
+
+def remove_partial_files(path: str | os.PathLike[str]) -> None:
+    """Remove the temporary files that processes left which were killed while they wrote `path`."""
+    path = Path(path)
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        temporary.unlink(missing_ok=True)
 
 
 def _permissions() -> int:

@@ -248,3 +248,10 @@ def test_a_stack_killed_at_any_step_and_resumed_ends_with_equal_weights(training
         np.testing.assert_array_equal(again.transform(X), uncut.transform(X))
         np.testing.assert_array_equal(again.reconstruct(X), uncut.reconstruct(X))
         assert unlike_times(again.history_) == unlike_times(uncut.history_)
+
+
+def test_a_completed_run_removes_what_a_killed_one_left_of_its_checkpoint(tmp_path):
+    for name in (".m.checkpoint.x1y2z3.part", ".other.checkpoint.x1y2z3.part"):
+        (tmp_path / name).touch()
+    CodeClassifier(encoder=FITTED, **HOW).fit(X, Y).save(tmp_path / "m")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.checkpoint.x1y2z3.part", "m"]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from isthmus.data.streams import BLOCK_SIZE
 from isthmus.errors import InputError
-from isthmus.files import read_tensors, write_tensors
+from isthmus.files import read_tensors, remove_partial_files, write_tensors
 from isthmus.learning.phases import SaveState
 from isthmus.learning.precision import resolve_device, resolve_precision
 from isthmus.learning.rows import Rows, evenly_spaced
@@ -213,8 +213,9 @@ def read(model: str | os.PathLike[str]) -> Checkpoint | None:
 
 
 def remove(model: str | os.PathLike[str]) -> None:
-    """Remove the checkpoint of a model, if there is one."""
+    """Remove the checkpoint of a model, if there is one, and what a killed run left of it."""
     path_of(model).unlink(missing_ok=True)
+    remove_partial_files(path_of(model))
 
 
 @dataclass

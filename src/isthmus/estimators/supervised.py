@@ -190,7 +190,7 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         objective = self._build(self._prepare_encoder(rows, generator), generator)
         objective.head.start_at(self._initial_output(labels))
         self.head_ = objective.head
-        whole = nn.ModuleDict({"encoder": self.encoder_._parts, "head": self.head_})
+        whole = self._parts
         with ProgressBar(f"{self.kind} on {self.encoder_.kind}", self.verbose) as bar:
             phases = self._phases(objective, training_config_for(self, len(rows), run.every))
             if self._is_encoder_interrupted():
@@ -361,6 +361,11 @@ class CodePredictor(SavedEstimator, BaseEstimator):
             hidden_noise=self.hidden_noise, dropout=self.dropout, input_dropout=self.input_dropout,
             reconstruction_weight=self.reconstruction_weight,
         )  # fmt: skip
+
+    @property
+    def _parts(self) -> nn.ModuleDict:
+        """The parts that are kept, by name."""
+        return nn.ModuleDict({"encoder": self.encoder_._parts, "head": self.head_})
 
     # -- reading ------------------------------------------------------------------------------------
 
