@@ -83,6 +83,7 @@ def test_every_term_is_finite_and_not_zero(name):
     for part in objective.modules():
         if isinstance(part, DeadUnits):  # where no unit is dead there is nothing to revive
             part.activity.idle.fill_(10**9)
+            part.refresh()
     terms = objective.terms(batch, 0.5, torch.Generator().manual_seed(0))
     assert terms
     for term in terms.values():

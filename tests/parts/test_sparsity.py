@@ -70,6 +70,7 @@ def test_the_first_batches_count_equally():
 def dead_units(*, dead: list[int], n_revived: int = 2) -> DeadUnits:
     penalty = DeadUnits(code_size=CODE_SIZE, dead_after=1000, n_revived=n_revived).eval()
     penalty.activity.idle[dead] = 1000
+    penalty.refresh()
     return penalty
 
 
@@ -194,6 +195,7 @@ def test_a_unit_that_is_negative_on_every_row_is_revived_by_the_term_only(weight
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        penalty.refresh()
     assert bool((model.encoder(x)[:, 2] > 0).any()) == (weight > 0)
 
 
@@ -215,6 +217,7 @@ def test_auxiliary_terms_use_the_running_moments_without_update(term, tied):
     output = forward_pass(model)
     if isinstance(term, DeadUnits):
         term.eval().activity.idle.fill_(1)
+        term.refresh()
     before = [buffer.clone() for module in (encoder, model.decoder) for buffer in module.buffers()]
     learning = term(output, model, None)
     after = [buffer for module in (encoder, model.decoder) for buffer in module.buffers()]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from sklearn.utils.validation import check_is_fitted
 
 from isthmus.errors import InputError
 from isthmus.estimators.base import seed_of
+from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.estimators.records import Recipe
 from isthmus.evaluation.partition import PartitionEstimate, annealed_importance_sampling
-from isthmus.learning.contrastive_divergence import ContrastiveDivergence
+from isthmus.learning.densities import EnergyDensity
 from isthmus.learning.rows import Rows
 from isthmus.learning.trainer import OPTIMIZERS, TrainingConfig
 from isthmus.parts.hidden_units import BinaryHidden, HiddenUnits
@@ -96,9 +97,9 @@ class Contrastive(_MixinBase):
     patience: int | None = None
 
     @property
-    def _energy_model(self) -> ContrastiveDivergence:
-        """The objective whose energy has the log Z."""
-        raise NotImplementedError
+    def _density(self) -> EnergyDensity:
+        """The density, whose log Z is known or not."""
+        return cast(EnergyDensity, self.density_)
 
     # -- construction -------------------------------------------------------------------------------
 
@@ -111,10 +112,10 @@ class Contrastive(_MixinBase):
             "weight_decay": self.weight_decay,
         }  # fmt: skip
 
-    def _suggest_code_size(self, rows: Rows) -> tuple[int, str]:
+    def _suggest_code_size(self, rows: SurveyedRows) -> tuple[int, str]:
         return min(max(rows.n_columns, 16), 256), "as many as columns, at least 16 and at most 256"
 
-    def _choose_likelihood(self, rows: Rows, validation_rows: Rows | None) -> dict[str, Any]:
+    def _choose_likelihood(self, rows: SurveyedRows, validation_rows: Rows | None) -> dict[str, Any]:
         """Return the likelihood; that of "auto" is replaced by the nearest visible units."""
         config: dict[str, Any] = super()._choose_likelihood(rows, validation_rows)
         return nearest_visible_units(config) if self.likelihood == "auto" else config
@@ -133,7 +134,7 @@ class Contrastive(_MixinBase):
 
     def _on_weights_changed(self) -> None:
         """Discard log Z, which belongs to the previous weights."""
-        self._energy_model.log_partition.fill_(torch.inf)
+        self._density.log_partition.fill_(torch.inf)
         self.score_kind_ = self._score_kind()
 
     # -- the density --------------------------------------------------------------------------------
@@ -141,9 +142,9 @@ class Contrastive(_MixinBase):
     @property
     def log_partition_(self) -> float:
         """log Z in nats, if it is known."""
-        if not (hasattr(self, "coder_") and self._energy_model.is_normalised):
+        if not (hasattr(self, "density_") and self._density.is_normalised):
             raise AttributeError("log Z is not known; see estimate_log_partition")
-        return float(self._energy_model.log_partition)
+        return float(self._density.log_partition)
 
     def estimate_log_partition(
         self, n_chains: int = 100, n_temperatures: int = 1000, random_state: Any = 0
@@ -167,22 +168,23 @@ class Contrastive(_MixinBase):
         if units_class(self.likelihood_["name"]).total_is_given:
             raise InputError(
                 "log Z depends on the number of words of a row, so word counts have no single one; estimate it for a "
-                "number of words by isthmus.evaluation.partition.annealed_importance_sampling(model.coder_.rbm, "
+                "number of words by isthmus.evaluation.partition.annealed_importance_sampling(model.density_.rbm, "
                 "generator, total=...)"
             )
-        machine, generator = self._energy_model.to("cpu").eval(), torch.Generator().manual_seed(seed_of(random_state))
+        self._parts.to("cpu").eval()
+        density, generator = self._density, torch.Generator().manual_seed(seed_of(random_state))
         estimate = annealed_importance_sampling(
-            machine.rbm, generator, n_chains=n_chains, n_temperatures=n_temperatures,
-            base=machine.independent_columns,
+            density.rbm, generator, n_chains=n_chains, n_temperatures=n_temperatures,
+            base=density.independent_columns,
         )  # fmt: skip
-        if not machine.rbm.is_enumerable:
-            machine.log_partition.fill_(estimate.log_partition)
+        if not density.rbm.is_enumerable:
+            density.log_partition.fill_(estimate.log_partition)
             self.score_kind_ = self._score_kind()
         return estimate
 
     def _score_kind(self) -> str:
         """Return the kind of score that `score_samples` returns."""
-        return "bound" if self._energy_model.is_normalised else "unnormalised"
+        return "bound" if self._density.is_normalised else "unnormalised"
 
     def _notes(self, recipe: Recipe) -> list[str]:
         notes: list[str] = super()._notes(recipe)
@@ -197,7 +199,8 @@ class Contrastive(_MixinBase):
             notes.append(f"columns of counts are modelled and sampled as real numbers: {', '.join(counts)}")
         return notes
 
-    def _after_training(self, rows: Rows) -> None:
+    def _after_training(self, rows: SurveyedRows) -> None:
+        self._density.compute_log_partition()
         self.score_kind_ = self._score_kind()
 
     def sample(self, n: int, random_state: Any = None, *, n_steps: int = 200, mean: bool = False) -> Any:
@@ -219,5 +222,6 @@ class Contrastive(_MixinBase):
         for name, value in (("n", n), ("n_steps", n_steps)):
             check_count(name, value)
         generator = torch.Generator().manual_seed(seed_of(random_state))
-        objective: Any = self.coder_.to("cpu").eval()
-        return self.preprocessing_.inverse_transform(objective.sample(n, n_steps, generator, mean=mean).numpy())
+        self._parts.to("cpu").eval()
+        samples = self._density.sample(n, n_steps, generator, mean=mean)
+        return self.preprocessing_.inverse_transform(samples.numpy())

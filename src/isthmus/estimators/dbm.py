@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -15,10 +16,11 @@ from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
 from isthmus.estimators.contrastive import Contrastive, default_learning_rate
 from isthmus.estimators.records import Recipe, Shape
-from isthmus.learning.dbm_objective import DBMObjective, layer_objectives
+from isthmus.learning.contrastive_divergence import ContrastiveDivergence
+from isthmus.learning.dbm_objective import DBMObjective, join_layers, layer_objectives, take_bias
+from isthmus.learning.densities import DBMDensity
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
-from isthmus.learning.rows import Rows
 from isthmus.learning.stacking import LayerInputs
 from isthmus.learning.trainer import TrainingConfig
 from isthmus.parts.deep_energies import DBMEnergy
@@ -85,49 +87,38 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
     # -- construction -------------------------------------------------------------------------------
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
-        objective = self._build_objective(shape, generator)
-        return Recipe(cast(Any, objective), objective, hidden_sizes=self.hidden_sizes_)
-
-    def _build_objective(self, shape: Shape, generator: torch.Generator) -> DBMObjective:
         if self.method != "pcd":
             raise InputError(
                 f"method={self.method!r}: a deep Boltzmann machine is trained with persistent chains, method='pcd'; "
                 "contrastive divergence trains its layers one by one (pretraining_epochs)"
             )
         given = shape.resolved("hidden_sizes", self.hidden_sizes)
-        self.hidden_sizes_ = tuple(int(size) for size in ((shape.code_size,) if given is None else given))
+        hidden_sizes = tuple(int(size) for size in ((shape.code_size,) if given is None else given))
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
-        machine = DBMEnergy(likelihood, (*self.hidden_sizes_, shape.code_size), generator=generator)
-        chosen = self._contrast_options()
-        del chosen["method"]
-        return DBMObjective(machine, n_iterations=self.n_iterations, **chosen)
+        energy = DBMEnergy(likelihood, (*hidden_sizes, shape.code_size), generator=generator)
+        options, pretrained = self._contrast_options(), self.pretraining_epochs != 0
+        del options["method"]
+        objective = DBMObjective(energy, n_iterations=self.n_iterations, pretrained=pretrained, **options)
+        layers = layer_objectives(energy, centred=self.centred, weight_decay=self.weight_decay) if pretrained else []
+        return Recipe(objective.coder, objective, tuple(layers), density=objective.density, hidden_sizes=hidden_sizes)
 
     def _phases(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
-        objective, name = cast(DBMObjective, self.coder_), self.likelihood_["name"]
+        name, layers = self.likelihood_["name"], cast("tuple[ContrastiveDivergence, ...]", recipe.layers)
         whole = self._optimizer_config(training_config, name)
+        below = LayerInputs([layer.coder for layer in layers], resolve_device(self.device))
         phases: list[Phase] = []
-        if self.pretraining_epochs != 0:
-            layers = layer_objectives(objective, centred=self.centred, weight_decay=self.weight_decay)
-            below = LayerInputs([layer.coder for layer in layers], resolve_device(self.device))
-            for k, layer in enumerate(layers):
-                rate = self.pretraining_learning_rate or default_learning_rate("bernoulli" if k else name)
-                how = replace(
-                    whole, max_epochs=self.pretraining_epochs or whole.max_epochs, optimizer="sgd", learning_rate=rate
-                )
-                phases.append(Phase(f"layer {k + 1} of {len(layers)}", layer, how, below.view(k)))
-        return [*phases, Phase("all layers", objective, whole)]
+        for k, layer in enumerate(layers, 1):
+            rate = self.pretraining_learning_rate or default_learning_rate("bernoulli" if k > 1 else name)
+            config = replace(
+                whole, max_epochs=self.pretraining_epochs or whole.max_epochs, optimizer="sgd", learning_rate=rate
+            )
+            on_start = partial(take_bias, k=k) if k > 1 else None
+            phases.append(Phase(f"layer {k} of {len(layers)}", layer, config, below.view(k - 1), on_start=on_start))
+        return [*phases, Phase("all layers", recipe.objective, whole, on_start=join_layers if layers else None)]
 
     @property
-    def _energy_model(self) -> Any:
-        return self.coder_
-
-    def _after_training(self, rows: Rows) -> None:
-        objective = cast(DBMObjective, self.coder_)
-        if not objective.is_joined:  # Ctrl-C came while the layers were trained one by one
-            objective.prepare(rows)
-        if not objective.is_normalised:
-            objective.finish(rows)
-        super()._after_training(rows)
+    def _density(self) -> DBMDensity:
+        return cast(DBMDensity, self.density_)
 
     # -- density, codes of every layer, classifier ---------------------------------------------------
 
@@ -136,16 +127,16 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
 
         Of a row with missing entries it bounds the log density of the observed entries.
         """
-        rows, objective = self._rows(X), cast(DBMObjective, self.coder_)
-        return np.concatenate([objective.log_bound(batch)[:n].cpu().numpy() for batch, n in self._padded(rows)])
+        rows, density = self._rows(X), self._density
+        return np.concatenate([density.log_bound(batch)[:n].cpu().numpy() for batch, n in self._padded(rows)])
 
     def marginals(self, X: Any) -> list[Float[np.ndarray, "n units"]]:
         """Return the mean-field activation probabilities of every hidden layer, lowest first, (n, units) each.
 
         The last are the codes, except for the `encoder_` of a classifier, whose encoder was fine-tuned separately.
         """
-        rows, objective = self._rows(X), cast(DBMObjective, self.coder_)
-        blocks = [[mu[:n].cpu().numpy() for mu in objective.marginals(batch)] for batch, n in self._padded(rows)]
+        rows, density = self._rows(X), self._density
+        blocks = [[mu[:n].cpu().numpy() for mu in density.marginals(batch)] for batch, n in self._padded(rows)]
         return [np.concatenate(layer) for layer in zip(*blocks, strict=True)]
 
     def to_classifier(self, **arguments: Any) -> CodeClassifier:

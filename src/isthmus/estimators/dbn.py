@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -20,12 +21,19 @@ from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
-from isthmus.learning.rows import Rows
 from isthmus.learning.stacking import LayerInputs
 from isthmus.learning.trainer import TrainingConfig
-from isthmus.learning.wake_sleep import DBNObjective, UpperRBMObjective
+from isthmus.learning.wake_sleep import (
+    DBNDensity,
+    DBNObjective,
+    belief_network_coder,
+    can_be_transposed,
+    copy_network,
+    start_transposed,
+    unfold,
+)
 from isthmus.parts.energies import RBMEnergy
-from isthmus.parts.likelihoods import likelihood_from
+from isthmus.parts.likelihoods import Bernoulli, likelihood_from
 from isthmus.parts.visible_units import units_class
 
 
@@ -86,37 +94,41 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
     # -- construction -------------------------------------------------------------------------------
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
-        objective = self._build_objective(shape, generator)
-        return Recipe(cast(Any, objective), objective, hidden_sizes=self.hidden_sizes_)
-
-    def _build_objective(self, shape: Shape, generator: torch.Generator) -> DBNObjective:
         given = shape.resolved("hidden_sizes", self.hidden_sizes)
-        self.hidden_sizes_ = tuple(int(size) for size in ((shape.code_size,) if given is None else given))
+        hidden_sizes = tuple(int(size) for size in ((shape.code_size,) if given is None else given))
         if units_class(shape.likelihood["name"]).total_is_given:
             raise InputError(
                 "a deep belief network has no units for word counts; take an RBM (kind 'rbm'), or "
                 "likelihood='bernoulli' on the presence of words"
             )
-        likelihood = likelihood_from(shape.likelihood, shape.n_columns)
-        first, *others = (*self.hidden_sizes_, shape.code_size)
-        layers = [ContrastiveDivergence(RBMEnergy(likelihood, first, generator=generator), **self._contrast_options())]
+        first, *others = (*hidden_sizes, shape.code_size)
+        options, likelihood = self._contrast_options(), likelihood_from(shape.likelihood, shape.n_columns)
+        layers = [ContrastiveDivergence(RBMEnergy(likelihood, first, generator=generator), **options)]
         for n_units in others:
-            layers.append(UpperRBMObjective(layers[-1], n_units, generator=generator, **self._contrast_options()))
-        return DBNObjective(layers)
+            below = layers[-1].rbm
+            rbm = RBMEnergy(Bernoulli(below.n_hidden), n_units, generator=generator)
+            transposed = can_be_transposed(below, n_units)
+            layers.append(ContrastiveDivergence(rbm, sampled=True, starts_biases=not transposed, **options))
+        network = DBNObjective(belief_network_coder([layer.rbm for layer in layers]), layers[-1])
+        return Recipe(network.coder, network, tuple(layers), density=network.density, hidden_sizes=hidden_sizes)
 
     def _phases(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
-        network = cast(DBNObjective, self.coder_)
-        below = LayerInputs([layer.coder for layer in network.layers], resolve_device(self.device))
-        names = [self.likelihood_["name"], *["bernoulli"] * (len(network.layers) - 1)]
+        layers = cast("tuple[ContrastiveDivergence, ...]", recipe.layers)
+        below = LayerInputs([layer.coder for layer in layers], resolve_device(self.device))
+        names = [self.likelihood_["name"], *["bernoulli"] * (len(layers) - 1)]
         phases = [
-            Phase(f"layer {k} of {len(names)}", layer, self._optimizer_config(training_config, name), below.view(k - 1))
-            for k, (layer, name) in enumerate(zip(network.layers, names, strict=True), 1)
-        ]
+            Phase(
+                f"layer {k} of {len(names)}", layer, self._optimizer_config(training_config, name), below.view(k - 1),
+                on_start=None if layer.starts_biases else partial(start_transposed, k=k),
+                on_end=unfold if layer is layers[-1] else None,
+            )
+            for k, (layer, name) in enumerate(zip(layers, names, strict=True), 1)
+        ]  # fmt: skip
         if self.fine_tuning_epochs:
             last = phases[0].training_config
             rate = self.fine_tuning_learning_rate or 0.1 * last.learning_rate
             last = replace(last, max_epochs=self.fine_tuning_epochs, learning_rate=rate)
-            phases.append(Phase("up-down", network, last, below.view(0)))
+            phases.append(Phase("up-down", recipe.objective, last, below.view(0)))
         return phases
 
     @property
@@ -124,16 +136,8 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
         return "fine_tuning_epochs" if self.fine_tuning_epochs else "max_epochs"
 
     @property
-    def _energy_model(self) -> ContrastiveDivergence:
-        return cast(DBNObjective, self.coder_).top
-
-    def _after_training(self, rows: Rows) -> None:
-        network = cast(DBNObjective, self.coder_)
-        if not network.is_unfolded:
-            network.copy_rbm_weights()  # there was no fine-tuning, or Ctrl-C came before it
-        if not network.is_normalised:
-            network.finish(rows)
-        super()._after_training(rows)
+    def _density(self) -> DBNDensity:
+        return cast(DBNDensity, self.density_)
 
     # -- density, autoencoder, classifier ------------------------------------------------------------
 
@@ -142,9 +146,9 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
 
         Of a row with missing entries it bounds the log density of the observed entries.
         """
-        rows, network = self._rows(X), cast(DBNObjective, self.coder_)
+        rows, density = self._rows(X), self._density
         return np.concatenate(
-            [network.log_bound(batch, self.n_draws)[:n].cpu().numpy() for batch, n in self._padded(rows)]
+            [density.log_bound(batch, self.n_draws)[:n].cpu().numpy() for batch, n in self._padded(rows)]
         )
 
     def to_autoencoder(self) -> Autoencoder:
@@ -161,7 +165,6 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
                 "missing='mask': the lowest RBM imputes missing entries, and the deterministic network would give "
                 "other codes; keep the deep belief network, or fit with missing='mean'"
             )
-        network = cast(DBNObjective, self.coder_).to("cpu")
         model = Autoencoder(
             code_size=self.code_size_, hidden_sizes=self.hidden_sizes_, activation="sigmoid", code_activation="sigmoid",
             likelihood=self.likelihood, scaling=self.scaling, missing=self.missing, categories=self.categories,
@@ -172,7 +175,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
             if hasattr(self, name):
                 setattr(model, name, getattr(self, name))
         model._keep(model._recipe(model._shape(), torch.Generator().manual_seed(self.seed_)))
-        network.copy_into(model.coder_)
+        copy_network(self.coder_.to("cpu"), model.coder_)
         model.coder_.eval()
         return model
 

@@ -14,6 +14,8 @@ from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.contrastive import Contrastive
 from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.contrastive_divergence import METHODS, ContrastiveDivergence
+from isthmus.learning.densities import RBMDensity
+from isthmus.learning.energy_objective import EnergyObjective
 from isthmus.learning.phases import Phase
 from isthmus.learning.score_matching import ScoreMatching
 from isthmus.learning.trainer import TrainingConfig
@@ -97,10 +99,11 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
     # -- construction -------------------------------------------------------------------------------
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
-        objective = self._build_objective(shape, generator)
-        return Recipe(cast(Any, objective), objective)
+        objective = self._objective(shape, generator)
+        return Recipe(objective.coder, objective, density=objective.density)
 
-    def _build_objective(self, shape: Shape, generator: torch.Generator) -> ContrastiveDivergence:
+    def _objective(self, shape: Shape, generator: torch.Generator) -> EnergyObjective:
+        """Build the criterion around a new energy."""
         rbm = self._rbm(likelihood_from(shape.likelihood, shape.n_columns), shape.code_size, generator)
         if self.method in SCORE_MATCHING_METHODS:
             if self.sparsity_weight:
@@ -128,17 +131,17 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
         return SemiRestrictedRBMEnergy(likelihood, n_hidden, generator=generator)
 
     def _phases(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
-        units = self.likelihood_["name"], self._energy_model.rbm.hidden
-        return [Phase("learning", self.coder_, self._optimizer_config(training_config, *units))]
+        units = self.likelihood_["name"], self._density.rbm.hidden
+        return [Phase("learning", recipe.objective, self._optimizer_config(training_config, *units))]
 
     @property
-    def _energy_model(self) -> ContrastiveDivergence:
-        return cast(ContrastiveDivergence, self.coder_)
+    def _density(self) -> RBMDensity:
+        return cast(RBMDensity, self.density_)
 
     def _score_kind(self) -> str:
-        rbm = self._energy_model.rbm
+        rbm = self._density.rbm
         bounds_partial_rows = self.preprocessing_.masked and not rbm.can_sum_missing
-        if self.lateral or bounds_partial_rows or not self._energy_model.is_normalised:
+        if self.lateral or bounds_partial_rows or not self._density.is_normalised:
             return super()._score_kind()
         return "exact" if rbm.is_enumerable else "estimate"
 
@@ -149,4 +152,4 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
         `score_kind_`. Summing the missing entries out takes up to 2^20 states.
         """
         rows = self._rows(X)
-        return np.concatenate([self._energy_model.log_prob(batch)[:n].cpu().numpy() for batch, n in self._padded(rows)])
+        return np.concatenate([self._density.log_prob(batch)[:n].cpu().numpy() for batch, n in self._padded(rows)])

@@ -111,3 +111,8 @@ class Recipe:
     def parts(self) -> nn.ModuleDict:
         """The parts that are kept, by name."""
         return nn.ModuleDict({"coder": self.coder} | ({} if self.density is None else {"density": self.density}))
+
+    @property
+    def whole(self) -> nn.ModuleDict:
+        """The parts that are kept, and the criteria of the layers: the model that the hooks of phases receive."""
+        return nn.ModuleDict({**self.parts, "layers": nn.ModuleList(self.layers)})

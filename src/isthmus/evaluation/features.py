@@ -130,7 +130,7 @@ def _layer_weights(encoder: nn.Module) -> Iterator[tuple[Tensor, bool]]:
         if isinstance(layer, nn.Linear | nn.Conv2d):
             yield layer.weight, isinstance(layer, nn.Conv2d)
         elif isinstance(layer, MeanField) and layer.own is None:
-            yield from ((weight, False) for weight in layer.machine.weights)
+            yield from ((weight, False) for weight in layer.energy.weights)
 
 
 def as_images(

@@ -7,9 +7,9 @@ Block Gibbs: v ~ p(v | h), then h ~ p(h | v), all units of a layer at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -151,3 +151,27 @@ def check_chains(n_chains: int) -> int:
     if not is_count(n_chains):
         raise InputError(f"n_chains={n_chains!r}: sampling needs at least one chain; give 1 or more")
     return int(n_chains)
+
+
+def check_gibbs_steps(n_steps: int | Sequence[int]) -> tuple[int, int]:
+    """Return the first and the last number of Gibbs steps, after checking that both are at least 1.
+
+    Raises:
+        InputError: `n_steps` is not a whole number of at least 1 or a pair of such numbers.
+    """
+    pair: Sequence[Any] = n_steps if isinstance(n_steps, Sequence) and len(n_steps) == 2 else (n_steps, n_steps)
+    for n in pair:
+        if not is_count(n):
+            raise InputError(f"n_steps={n_steps!r}: it must be a whole number of at least 1, or a pair of such numbers")
+    return int(pair[0]), int(pair[1])
+
+
+def steps_at(n_steps: tuple[int, int], progress: float) -> int:
+    """Return the number of Gibbs steps at a training progress in [0, 1], interpolated from the first to the last.
+
+    Example:
+        >>> [steps_at((1, 25), progress) for progress in (0.0, 0.5, 1.0)]
+        [1, 13, 25]
+    """
+    first, last = n_steps
+    return round(first + (last - first) * progress)

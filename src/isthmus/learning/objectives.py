@@ -46,6 +46,9 @@ class Objective(nn.Module, ABC):
 
     min_validation_rows: ClassVar[int] = 1
 
+    coder: Coder
+    """The model, where the objective is that of one."""
+
     def terms(
         self, batch: Batch, progress: float, generator: torch.Generator | None
     ) -> tuple[dict[str, Tensor], Carried]:
@@ -79,9 +82,6 @@ class Objective(nn.Module, ABC):
 
     def prepare_statistics(self, rows: Rows) -> None:
         """Estimate from the rows what is not a part of the model, which stays as it is; does nothing by default."""
-
-    def finish(self, rows: Rows) -> None:
-        """Compute quantities from the rows after training; does nothing by default."""
 
     def project_gradient(self) -> None:
         """Remove the part of the gradient that a constraint would undo; does nothing by default."""

@@ -107,7 +107,6 @@ def run_phases(
             phase.objective.to("cpu")
             break
         state = trainer.run()
-        phase.objective.finish(train_view)
         _end(phase, whole)
         records.append(_record(phase, state, trainer.precision))
         if state.stopped in ("interrupted", "nan"):
@@ -164,9 +163,11 @@ def _with_whole_state(
     """Return a `save_state` callback that adds the records so far and the state of the rest of the model."""
 
     def save(tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
-        trained = {id(tensor) for tensor in phase.objective.state_dict(keep_vars=True).values()}
-        rest = {name: value for name, value in whole.state_dict(keep_vars=True).items() if id(value) not in trained}
-        tensors = tensors | {f"{_WHOLE_PREFIX}{name}": value.detach().clone() for name, value in rest.items()}
+        stored, tensors = {id(tensor) for tensor in phase.objective.state_dict(keep_vars=True).values()}, dict(tensors)
+        for name, value in whole.state_dict(keep_vars=True).items():
+            if id(value) not in stored:  # a tensor may have several names
+                stored.add(id(value))
+                tensors[f"{_WHOLE_PREFIX}{name}"] = value.detach().clone()
         save_state(tensors, {"phase": number, "records": records, "learning": data})
 
     return save

@@ -7,14 +7,16 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from isthmus.errors import InputError
-from isthmus.learning.contrastive_divergence import ContrastiveDivergence
+from isthmus.learning.densities import RBMDensity
+from isthmus.learning.energy_objective import EnergyObjective
+from isthmus.learning.rows import Rows
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
 from isthmus.parts.sampling import randn_like
 from isthmus.parts.visible_units import GaussianUnits
 
 
-class ScoreMatching(ContrastiveDivergence):
+class ScoreMatching(EnergyObjective):
     r"""Objective that fits the model's score psi = d log p / dv to that of the data, for Gaussian visible units.
 
         exact:      J = E[ 1/2 ||psi(v)||^2 + tr dpsi(v)/dv ]
@@ -27,7 +29,7 @@ class ScoreMatching(ContrastiveDivergence):
     1/2 ||r(v) - v||^2 + sum_i h_i (1 - h_i) ||W_i||^2 - columns. For sigma = s, the denoising criterion is that of a
     denoising autoencoder divided by 2 s^4; it needs no second derivative, and fits the density of the noisy rows v~.
 
-    Shapes: as for `ContrastiveDivergence`.
+    Shapes: v (batch, columns); the terms (batch,).
 
     Args:
         rbm: the energy, with Gaussian visible units; trained in place.
@@ -49,6 +51,8 @@ class ScoreMatching(ContrastiveDivergence):
         {'score': (2,)}
     """
 
+    density: RBMDensity
+
     def __init__(self, rbm: RBMEnergy, *, noise_scale: float | None = None, weight_decay: float = 0.0) -> None:
         if not isinstance(rbm.visible, GaussianUnits):
             raise InputError(
@@ -59,14 +63,29 @@ class ScoreMatching(ContrastiveDivergence):
             raise InputError("score matching has no closed form with lateral weights; use lateral=False")
         if noise_scale is not None and not 0.0 < noise_scale < float("inf"):
             raise InputError(f"noise_scale={noise_scale!r}: it must be a finite number above 0")
-        super().__init__(rbm, method="cd", centred=False, weight_decay=weight_decay)
+        super().__init__(rbm.coder(), RBMDensity(rbm), weight_decay=weight_decay)
         self.noise_scale = noise_scale
+
+    @property
+    def rbm(self) -> RBMEnergy:
+        """The energy."""
+        return self.density.rbm
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """The weights W."""
+        return [self.rbm.weight]
+
+    @torch.no_grad()
+    def prepare(self, rows: Rows) -> None:
+        """Initialize the visible biases and the running means from the rows."""
+        super().prepare(rows)
+        self.density.initialize_chains(rows)
 
     def criterion(self, batch: Batch, progress: float, generator: Generator | None) -> dict[str, Tensor]:
         """Return the score term, (batch,), and the term of weight decay."""
         v = self.impute(batch)
-        if self.training:
-            self.update_offsets(v)
+        self.density.carry_offsets(v)
         score = self.exact(v) if self.noise_scale is None else self.denoising(v, generator)
         return {"score": score, **self.weight_decay_term()}
 

@@ -119,7 +119,7 @@ def stacked_coder(layers: Sequence[Coder]) -> Coder:
 class LayeredObjective:
     """Mixin of objectives that train the layers of a stack: they initialize and project each layer."""
 
-    layers: Sequence[Reconstruction]
+    layers: Sequence[Any]
     """The criteria of the layers, lowest first."""
 
     def prepare(self, rows: Rows) -> None:
@@ -225,12 +225,12 @@ class SimultaneousLayers(LayeredObjective, Objective):
     Source: Bengio et al., Greedy layer-wise training of deep networks (2007), which trains the layers in turn.
     """
 
-    def __init__(self, layers: Sequence[Reconstruction], rates: Sequence[float] | None = None) -> None:
+    def __init__(self, layers: Sequence[Objective], rates: Sequence[float] | None = None) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)  # type: ignore[assignment]
         self.rates = [1.0] * len(layers) if rates is None else list(rates)
 
-    def climb(self, batch: Batch) -> Iterator[tuple[int, Reconstruction, Batch]]:
+    def climb(self, batch: Batch) -> Iterator[tuple[int, Objective, Batch]]:
         """Yield the number of each layer, from 1, the layer, and its input batch."""
         for number, layer in enumerate(self.layers, 1):
             yield number, layer, batch

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import ClassVar, Protocol, cast
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from isthmus.learning.objectives import Objective
-from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch
 from isthmus.parts.layers import ACTIVATIONS, Dropout
 from isthmus.parts.networks import MLP
@@ -142,6 +141,7 @@ class Supervision(Objective):
 
     Example:
         >>> from isthmus.learning.objectives import Reconstruction
+        >>> from isthmus.parts.coder import Coder
         >>> from isthmus.parts.inference import EncoderMap
         >>> from isthmus.parts.likelihoods import Gaussian
         >>> generator = torch.Generator().manual_seed(0)
@@ -168,13 +168,9 @@ class Supervision(Objective):
     ) -> None:
         super().__init__()
         self.unsupervised, self.head, self.loss = unsupervised, head, loss
+        object.__setattr__(self, "coder", unsupervised.coder)  # its criterion registers it
         self.frozen, self.hidden_noise, self.reconstruction_weight = frozen, hidden_noise, reconstruction_weight
         self.dropout, self.input_dropout = Dropout(dropout), Dropout(input_dropout)
-
-    @property
-    def coder(self) -> Coder:
-        """The autoencoder whose code the head takes."""
-        return cast(Coder, self.unsupervised.coder)
 
     def row_weights(self, batch: Batch) -> None:
         """Return None: the labels of all rows count alike, and the weights are those of the reconstruction."""

@@ -14,8 +14,7 @@ from isthmus.learning.contrastive_divergence import check_chain
 from isthmus.learning.stacking import StackedDecoder, StackedEncoder
 from isthmus.parts.coder import Coder
 from isthmus.parts.energies import RBMDecoder, RBMEnergy
-from isthmus.parts.forward import Batch
-from isthmus.parts.inference import EncoderMap
+from isthmus.parts.inference import ImputingMap
 
 
 class UntiedRBMDecoder(RBMDecoder):
@@ -48,23 +47,6 @@ class UntiedRBMDecoder(RBMDecoder):
         return F.linear(code, self.weight, self.rbm.visible_bias)
 
 
-class UnrolledMap(EncoderMap):
-    """Encoder of a stack of RBMs: means through all layers; the lowest RBM imputes missing entries.
-
-    Args:
-        layers: the RBMs, lowest first.
-    """
-
-    def __init__(self, layers: Sequence[Coder]) -> None:
-        super().__init__(StackedEncoder(layers), layers[-1].code_activation)
-        # nn.Module does not register a module inside a tuple: the encoder registers the weights.
-        self._lowest = (layers[0],)
-
-    def visible(self, batch: Batch) -> Float[Tensor, "batch columns"]:
-        """Return the rows as the lowest RBM, which was trained on such rows, imputes them."""
-        return cast(EncoderMap, self._lowest[0].inference).visible(batch)
-
-
 class UnrolledDecoder(StackedDecoder):
     """Decoder of a stack of RBMs with weights of its own, initialized to the transposed weights of the RBMs.
 
@@ -88,6 +70,8 @@ def unrolled_coder(layers: Sequence[Coder]) -> Coder:
         h_k = E[h | h_(k-1)] by W_k, c_k,   h_0 = x;     r_(k-1) = E[v | r_k] by U_k, b_k,   r_L = h_L
         U_k = W_k' at the start of fine-tuning, and independent afterwards
 
+    The lowest RBM, which was trained on rows with missing entries, imputes these.
+
     Args:
         layers: the RBMs, lowest first; each has as many visible units as the one below has hidden units.
 
@@ -97,18 +81,20 @@ def unrolled_coder(layers: Sequence[Coder]) -> Coder:
     Source: Hinton & Salakhutdinov, Reducing the dimensionality of data with neural networks, Science 313 (2006).
 
     Example:
-        >>> from isthmus.learning.contrastive_divergence import ContrastiveDivergence
+        >>> from isthmus.parts.forward import Batch
         >>> from isthmus.parts.likelihoods import Bernoulli
         >>> generator = torch.Generator().manual_seed(0)
         >>> first, second = (RBMEnergy(Bernoulli(n), m, generator=generator) for n, m in ((6, 4), (4, 3)))
         >>> v = torch.ones(1, 6)
         >>> means = first.visible_mean(second.mean_field(first.hidden_mean(v)))
-        >>> coder = unrolled_coder([ContrastiveDivergence(rbm).coder for rbm in (first, second)])
+        >>> coder = unrolled_coder([first.coder(), second.coder()])
         >>> bool(torch.allclose(coder(Batch(v)).parameters.sigmoid(), means))
         True
     """
-    check_chain([cast(RBMEnergy, layer.encoder) for layer in layers])
-    return Coder(UnrolledMap(layers), UnrolledDecoder(layers), layers[0].likelihood)
+    rbms = [cast(RBMEnergy, layer.encoder) for layer in layers]
+    check_chain(rbms)
+    inference = ImputingMap(StackedEncoder(layers), layers[-1].code_activation, rbms[0])
+    return Coder(inference, UnrolledDecoder(layers), layers[0].likelihood)
 
 
 def unroll(whole: nn.Module) -> None:

@@ -155,6 +155,18 @@ class DBMEnergy(nn.Module):
                     mu[k - 1] = torch.sigmoid(self.inputs(k, mu[k - 2], above))
         return mu
 
+    def impute(
+        self, x: Float[Tensor, "batch columns"], mask: Float[Tensor, "batch columns"] | None, n_iterations: int
+    ) -> Float[Tensor, "batch columns"]:
+        """Return the rows with missing entries (mask 0) replaced by their mean-field reconstruction."""
+        if mask is None:
+            return x
+        with torch.no_grad():
+            start = self.likelihood.mean_given(self.biases[0].expand_as(x), x * mask)
+            guess = torch.where(mask != 0, x, start)
+            expected = self.visible_mean(self.mean_field(guess, n_iterations)[0])
+        return torch.where(mask != 0, x, expected)
+
     def _initial_rates(self, v: Float[Tensor, "*draws batch columns"]) -> tuple[Tensor, LayerStates]:
         """Return b_1 + W_1 s(v), which all rounds share, and the means of an upward pass."""
         first = self.inputs(1, self.visible.sufficient_statistic(v), None)

@@ -18,7 +18,9 @@ from torch import Generator, Tensor, nn
 from torch.nn.utils import skip_init
 
 from isthmus.errors import InputError
+from isthmus.parts.coder import Coder
 from isthmus.parts.hidden_units import hidden_units
+from isthmus.parts.inference import ImputingMap
 from isthmus.parts.layers import check_sizes
 from isthmus.parts.likelihood_base import Likelihood
 from isthmus.parts.sampling import enumerate_states
@@ -185,6 +187,21 @@ class RBMEnergy(nn.Module):
     def mean_field(self, v: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
         """Return the reconstruction E[v | E[h | v]], with means in place of samples."""
         return self.visible_mean(self.hidden_mean(v), self.visible.total(v))
+
+    def impute(
+        self, x: Float[Tensor, "batch columns"], mask: Float[Tensor, "batch columns"] | None
+    ) -> Float[Tensor, "batch columns"]:
+        """Return the rows with missing entries (mask 0) replaced by their mean-field reconstruction."""
+        if mask is None:
+            return x
+        with torch.no_grad():
+            start = self.likelihood.mean_given(self.visible_bias.expand_as(x), x * mask)
+            expected = self.mean_field(torch.where(mask != 0, x, start))
+        return torch.where(mask != 0, x, expected)
+
+    def coder(self) -> Coder:
+        """Return the tied autoencoder of the same weights: h = E[h | v], reconstruction p(v | h)."""
+        return Coder(ImputingMap(self, self.code_activation(), self), RBMDecoder(self), self.likelihood)
 
     def conditional_logits(
         self, v: Float[Tensor, "batch columns"], columns: Int[Tensor, " batch"]

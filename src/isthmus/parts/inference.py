@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,25 @@ class Decoder(Protocol):
 
     def start_at(self, output: Tensor) -> None:
         """Make `output` the initial output for every code, up to the random weights."""
+        ...
+
+
+@runtime_checkable
+class SharedEncoder(Protocol):
+    """An encoder that uses the weights of a model of the rows."""
+
+    def separate_weights(self) -> None:
+        """Copy the weights, so that training the encoder leaves the model unchanged."""
+        ...
+
+
+class Imputer(Protocol):
+    """A model of the rows that imputes missing entries."""
+
+    def impute(
+        self, x: Float[Tensor, "batch columns"], mask: Float[Tensor, "batch columns"] | None
+    ) -> Float[Tensor, "batch columns"]:
+        """Return the rows with imputed values where the mask is 0."""
         ...
 
 
@@ -68,7 +87,10 @@ class Inference(nn.Module, ABC):
         """
 
     def separate_weights(self) -> None:
-        """Give the encoder weights of its own before it is trained on labels alone; by default they are its own."""
+        """Give the encoder weights of its own before it is trained on labels alone, if it shares them."""
+        encoder = getattr(self, "encoder", None)
+        if isinstance(encoder, SharedEncoder):
+            encoder.separate_weights()
 
 
 class EncoderMap(Inference):
@@ -136,3 +158,32 @@ class EncoderMap(Inference):
         """Return the code of a batch."""
         preactivation = self.preactivation(self.visible(batch), batch.mask, generator)
         return Code(self.activate(preactivation, generator, progress), preactivation)
+
+
+class ImputingMap(EncoderMap):
+    """Map of rows whose missing entries are imputed first: h = s(encoder(x^)).
+
+    Shapes: as for `EncoderMap`.
+
+    Args:
+        encoder: x -> a.
+        code_activation: s, by name or as a module.
+        imputer: the model that imputes the missing entries. It is not registered here.
+
+    Example:
+        >>> class Zeros:
+        ...     def impute(self, x, mask):
+        ...         return x if mask is None else x * mask
+        >>> inference = ImputingMap(nn.Identity(), "linear", Zeros())
+        >>> inference(Batch(torch.ones(1, 2), mask=torch.tensor([[1.0, 0.0]])), None).code
+        tensor([[1., 0.]])
+    """
+
+    def __init__(self, encoder: nn.Module, code_activation: str | nn.Module, imputer: Imputer) -> None:
+        super().__init__(encoder, code_activation)
+        # nn.Module does not register a module inside a tuple; deepcopy still copies it consistently.
+        self._imputer = (imputer,)
+
+    def visible(self, batch: Batch) -> Float[Tensor, "batch columns"]:
+        """Return the rows with missing entries imputed."""
+        return self._imputer[0].impute(batch.x, batch.mask)

@@ -12,7 +12,9 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.nn.utils import skip_init
 
+from isthmus.parts.coder import Coder
 from isthmus.parts.deep_energies import DBMEnergy
+from isthmus.parts.inference import ImputingMap
 
 
 class MeanField(nn.Module):
@@ -29,16 +31,16 @@ class MeanField(nn.Module):
     Shapes: (*draws, batch, columns) -> (*draws, batch, n_L).
 
     Args:
-        machine: the energy of the deep Boltzmann machine.
+        energy: the energy of the deep Boltzmann machine.
         n_iterations: number of mean-field rounds.
 
     Source: Salakhutdinov & Hinton, Deep Boltzmann machines (2009), section 3.3 (discriminative fine-tuning).
     """
 
-    def __init__(self, machine: DBMEnergy, n_iterations: int) -> None:
+    def __init__(self, energy: DBMEnergy, n_iterations: int) -> None:
         super().__init__()
-        self.machine, self.n_iterations = machine, n_iterations
-        self.activations = nn.ModuleList([nn.Sigmoid() for _ in range(machine.n_layers - 1)])
+        self.energy, self.n_iterations = energy, n_iterations
+        self.activations = nn.ModuleList([nn.Sigmoid() for _ in range(energy.n_layers - 1)])
         self.own: nn.ModuleList | None = None
         self.register_load_state_dict_pre_hook(_leave_as_saved)
 
@@ -47,7 +49,7 @@ class MeanField(nn.Module):
         """Copy the upward weights, unless already done; the first layer then takes v itself in place of s(v)."""
         if self.own is not None:
             return
-        dbm = self.machine
+        dbm = self.energy
         self.own = nn.ModuleList(skip_init(nn.Linear, n, m) for n, m in pairwise(dbm.sizes))
         self.own.to(dbm.biases[0])
         for k, (layer, weight) in enumerate(zip(self.own, dbm.weights, strict=True), 1):
@@ -55,9 +57,15 @@ class MeanField(nn.Module):
             cast(nn.Linear, layer).weight.copy_(weight * scale)
             cast(nn.Linear, layer).bias.copy_(dbm.biases[k])
 
+    def impute(
+        self, x: Float[Tensor, "batch columns"], mask: Float[Tensor, "batch columns"] | None
+    ) -> Float[Tensor, "batch columns"]:
+        """Return the rows with missing entries imputed by the Boltzmann machine."""
+        return self.energy.impute(x, mask, self.n_iterations)
+
     def forward(self, x: Float[Tensor, "*draws batch columns"], generator: Generator | None = None) -> Tensor:
         """Return the input of the top units."""
-        dbm = self.machine
+        dbm = self.energy
         with torch.no_grad():
             mu = dbm.mean_field(x, self.n_iterations)
         below = dbm.visible.sufficient_statistic(x) if self.own is None else x
@@ -68,9 +76,9 @@ class MeanField(nn.Module):
     def _inputs(self, k: int, below: Tensor, above: Tensor | None) -> Tensor:
         """Return b_k + W_k u_(k-1) + W_(k+1)' u_(k+1), without the last term where `above` is None."""
         if self.own is None:
-            return self.machine.inputs(k, below, above)
+            return self.energy.inputs(k, below, above)
         total = cast(Tensor, self.own[k - 1](below))
-        return total if above is None else F.linear(above, self.machine.weights[k].detach().t()) + total
+        return total if above is None else F.linear(above, self.energy.weights[k].detach().t()) + total
 
 
 def _leave_as_saved(module: MeanField, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
@@ -85,13 +93,13 @@ class DBMDecoder(nn.Module):
     Shapes: (*draws, batch, n_L) -> (*draws, batch, columns).
 
     Args:
-        machine: the deep Boltzmann machine whose weights are used; it is not registered here.
+        energy: the deep Boltzmann machine whose weights are used; it is not registered here.
     """
 
-    def __init__(self, machine: DBMEnergy) -> None:
+    def __init__(self, energy: DBMEnergy) -> None:
         super().__init__()
         # nn.Module does not register a module inside a tuple; deepcopy still copies it consistently.
-        self._dbm = (machine,)
+        self._dbm = (energy,)
 
     def forward(self, code: Float[Tensor, "*draws batch units"], generator: Generator | None = None) -> Tensor:
         """Return the parameters of p(x | h_1)."""
@@ -104,3 +112,23 @@ class DBMDecoder(nn.Module):
     def start_at(self, output: Float[Tensor, " columns"]) -> None:
         """Set the visible biases to `output`."""
         self._dbm[0].biases[0].copy_(output)
+
+
+def mean_field_coder(energy: DBMEnergy, n_iterations: int) -> Coder:
+    """Return the coder of a deep Boltzmann machine: mean field upwards, means downwards.
+
+    Missing entries are imputed by mean field. The code is the means of the top layer.
+
+    Args:
+        energy: the deep Boltzmann machine.
+        n_iterations: number of mean-field rounds.
+
+    Example:
+        >>> from isthmus.parts.forward import Batch
+        >>> from isthmus.parts.likelihoods import Bernoulli
+        >>> energy = DBMEnergy(Bernoulli(4), (3, 2), generator=torch.Generator().manual_seed(0))
+        >>> mean_field_coder(energy, 10).encode(Batch(torch.ones(5, 4))).code.shape
+        torch.Size([5, 2])
+    """
+    encoder = MeanField(energy, n_iterations)
+    return Coder(ImputingMap(encoder, "sigmoid", encoder), DBMDecoder(energy), energy.likelihood)
