@@ -337,6 +337,6 @@ def test_rows_of_a_table_are_read_while_its_model_is_on_another_device():
     table = pd.DataFrame({"count": [3, 0, 7, 2] * 5, "kind": list("abca") * 5, "size": [0.5, 1.5, -0.25, 3.0] * 5})
     model = Autoencoder(code_size=1, hidden_sizes=(4,), max_epochs=1, random_state=0).fit(table)
     assert model.likelihood_["name"] == "mixed"
-    model.objective_.to("meta")
+    model.coder_.to("meta")
     batch = model._rows(table).batch(torch.arange(4))
     assert (batch.x.device.type, len(batch.x)) == ("cpu", 4)

@@ -15,7 +15,7 @@ from isthmus.parts.sparse_activations import TopK, with_gathered_weights
 
 def coder(*sizes: int, gather: bool = False) -> SimpleNamespace:
     decoder = MLP(sizes, generator=torch.Generator().manual_seed(0))
-    return SimpleNamespace(decoder=with_gathered_weights(decoder, 3) if gather else decoder)
+    return SimpleNamespace(decoder=with_gathered_weights(decoder, sizes[0]) if gather else decoder)
 
 
 @pytest.mark.parametrize("gather", [False, True])

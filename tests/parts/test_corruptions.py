@@ -225,6 +225,11 @@ def test_a_callable_that_returns_other_than_finite_numbers_raises_before_trainin
     named(spoil).prepare([missing])
 
 
+def test_a_callable_that_returns_nan_raises_before_training():
+    with pytest.raises(InputError, match="corruption spoil returned nan at row 1 of the batch, column 2; return finite"):
+        named(spoil).prepare([rows()])
+
+
 # Invalid arguments
 
 

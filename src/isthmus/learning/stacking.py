@@ -18,6 +18,7 @@ from isthmus.learning.objectives import Objective, Reconstruction
 from isthmus.learning.precision import fast_products
 from isthmus.learning.rows import Rows, sampled_batches
 from isthmus.learning.supervision import Supervision
+from isthmus.parts.carried import collected
 from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.inference import EncoderMap
@@ -248,7 +249,8 @@ class SimultaneousLayers(LayeredObjective, Objective):
 
     def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
         """Return the sum of the monitors of the layers."""
-        return torch.stack([layer.monitor(layer_input) for _, layer, layer_input in self.climb(batch)]).sum(0)
+        with collected():
+            return torch.stack([layer.monitor(layer_input) for _, layer, layer_input in self.climb(batch)]).sum(0)
 
 
 class SupervisedLayer(Supervision):

@@ -214,8 +214,8 @@ class ReplicatedSoftmaxUnits(VisibleUnits):
     The energy is that of the ordered words. Their number n is given, not modelled.
 
     Attributes:
-        most_words: largest number of words of a row, or None. `sample` needs a uniform number for every word; with None
-            it reads the largest number of words of the batch from the device, and waits for it.
+        most_words: number of words that `sample` samples at most for a row. It needs a uniform number for every word;
+            with None it reads the largest number of words of the batch from the device, and waits for it.
 
     Source: Hinton & Salakhutdinov, Replicated softmax: an undirected topic model (2009), eq. 1 to 4.
     """
@@ -237,15 +237,14 @@ class ReplicatedSoftmaxUnits(VisibleUnits):
 
     @torch.no_grad()
     def sample(self, parameters: Tensor, generator: Generator, total: Tensor | None = None) -> Tensor:
-        """Sample the counts of n words from softmax(r) by the inverse distribution function; NaN for n > most_words."""
+        """Sample the counts of min(n, most_words) words from softmax(r) by the inverse distribution function."""
         n_words = _require_total(total).expand(parameters.shape[:-1])
         longest = int(n_words.max()) if self.most_words is None else self.most_words
         cumulative = torch.softmax(parameters, -1).cumsum(-1)
         u = rand_like(parameters.new_empty(*parameters.shape[:-1], longest), generator)
         words = torch.searchsorted(cumulative, u * cumulative[..., -1:]).clamp(max=parameters.shape[-1] - 1)
         word_mask = (torch.arange(longest, device=u.device) < n_words.unsqueeze(-1)).to(parameters.dtype)
-        counts = torch.zeros_like(parameters).scatter_add_(-1, words, word_mask)
-        return counts.masked_fill((n_words >= longest + 1).unsqueeze(-1), math.nan)
+        return torch.zeros_like(parameters).scatter_add_(-1, words, word_mask)
 
     def mean(self, parameters: Tensor, total: Tensor | None = None) -> Tensor:
         """Return n softmax(r)."""
