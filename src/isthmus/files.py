@@ -7,6 +7,7 @@ not depend on the kinds of autoencoder: `isthmus.load` selects the class from th
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -69,6 +70,13 @@ def _create_temporary(path: Path) -> Path:
     return Path(name)
 
 
+def remove_partial_files(path: str | os.PathLike[str]) -> None:
+    """Remove the temporary files that processes left which were killed while they wrote `path`."""
+    path = Path(path)
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        temporary.unlink(missing_ok=True)
+
+
 def _permissions() -> int:
     """Return the default permissions of a new file, from the umask."""
     umask = os.umask(0)
@@ -86,7 +94,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], h
 
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {"schema": SCHEMA, **header}
-    text = json.dumps({**header, "digest": _digest(stored, header)})
+    text = json.dumps({**header, "digest": content_digest(stored, header)})
     with atomic_write(path) as temporary:
         try:
             save_file(stored, temporary, {_KEY: text})
@@ -94,7 +102,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], h
             raise _write_failure(Path(path), error) from error
 
 
-def _digest(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
+def content_digest(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
     """Compute the SHA-256 of the header and of the names and bytes of the tensors. It detects edited files."""
     digest = hashlib.sha256(json.dumps(header).encode())
     for name in sorted(tensors):
@@ -138,7 +146,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         raise InputError(
             f"{path} is not a complete isthmus model file ({error}); restore a copy, or fit the model again"
         ) from None
-    if header.pop("digest", None) != _digest(tensors, header):
+    if header.pop("digest", None) != content_digest(tensors, header):
         raise InputError(
             f"{path} was changed after it was written (its digest differs); restore a copy, or fit the model again"
         )

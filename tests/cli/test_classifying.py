@@ -8,6 +8,7 @@ import pytest
 
 import isthmus
 
+from ..estimators.interruptions import press_ctrl_c
 from .commands import run
 
 QUICK = ("--epochs", "15", "--seed", "0", "--set", "learning_rate=1e-2")
@@ -98,6 +99,24 @@ def test_empty_cells_can_be_marked_as_unlabelled(typed, classes, table, models, 
 def test_a_text_label_is_refused_if_the_labels_are_numbers(models, tmp_path, refused):
     command = ("classify", "fit", "digits", "--encoder", models / "digits.isthmus", "-o", tmp_path / "clf", *QUICK)
     refused((*command, "--unlabeled", "foo"), "--unlabeled foo: the labels are numbers")
+
+
+def test_resume_needs_the_same_arguments_and_an_existing_checkpoint(models, tmp_path, succeed, refused, monkeypatch):
+    command = ("classify", "fit", "digits", "--encoder", models / "digits.isthmus", "-o", tmp_path / "clf", *QUICK)
+    with monkeypatch.context() as patched:
+        press_ctrl_c(patched, at=50)
+        result = succeed(*command, "--checkpoint-every", "0.001s")
+    checkpoint = f"{tmp_path / 'clf'}.checkpoint"
+    assert f"to continue the interrupted run from {checkpoint}, repeat the command with --resume" in result.stderr
+    refused((*command, "--resume", "--set", "dropout=0.1"), "run with other arguments: dropout (0.0 then, 0.1 now)")
+    refused(("fit", "digits", "-o", tmp_path / "clf", "--resume"), "kind (classifier then, deep now)")
+    assert f"resuming from {checkpoint}" in succeed(*command, "--resume").stderr
+    X = isthmus.data.open("digits:test").X
+    ours, theirs = (isthmus.load(folder / "clf").predict_proba(X) for folder in (tmp_path, models))
+    np.testing.assert_array_equal(ours, theirs)
+    assert [path.name for path in tmp_path.iterdir()] == ["clf"]
+    refused((*command, "--resume"), "clf: the file exists and there is no checkpoint")
+    assert "no checkpoint" in succeed(*command[:-2], "--resume", "-o", tmp_path / "new").stderr
 
 
 @pytest.mark.parametrize("name", ["p.csv", "p.parquet", "p.npz"])

@@ -49,7 +49,7 @@ def coder(name="deep"):
 
 
 def weights(model):
-    return {name: value.clone() for name, value in model.objective_.state_dict().items()}
+    return {name: value.clone() for name, value in model._parts.state_dict().items()}
 
 
 def same(a, b):
@@ -241,7 +241,7 @@ def test_a_clone_starts_from_the_same_code_and_so_does_every_fold():
     assert not hasattr(copied, "encoder_")
     assert copied.encoder is not coder()
     np.testing.assert_array_equal(copied.encoder.transform(X), coder().transform(X))
-    assert not hasattr(clone(CodeClassifier(encoder=clone(coder()))).encoder, "objective_")
+    assert not hasattr(clone(CodeClassifier(encoder=clone(coder()))).encoder, "coder_")
     search = GridSearchCV(model, {"learning_rate": [1e-6, 3e-2]}, cv=2).fit(X, Y)
     assert search.best_params_ == {"learning_rate": 3e-2}
     piped = make_pipeline(StandardScaler(), CodeClassifier(encoder=SMALL_CODER, **QUICK))

@@ -65,13 +65,16 @@ def fit(
     seed: options.Seed = None,
     device: options.Device = None,
     precision: options.Precision = None,
+    checkpoint_every: options.CheckpointEvery = None,
+    resume: options.Resume = False,
     force: options.Force = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
     """Train a classifier on the labels of DATA, starting from the encoder of a model, and write it to one file."""
     log = Log(quiet)
-    destination = destinations.check_output_file(output, force=force)
+    destination = destinations.check_model_output(output, force=force, resume=resume)
+    checkpoint = fitting.checkpoint_arguments(destination, checkpoint_every, resume)
     coder = sources.load_autoencoder(encoder)
     rows = sources.require_labels(sources.open_for_model(coder, data, log, labels=labels))
     log.info(f"data: {sources.describe(rows)}")
@@ -87,10 +90,12 @@ def fit(
         validation_dataset = sources.require_labels(sources.open_for_model(coder, validation, log, labels=labels))
         log.info(f"validation: {sources.describe(validation_dataset)}")
         held_out = (validation_dataset.X, validation_dataset.labels)
-    model.fit(rows.X, rows.labels, validation=held_out)
+    fitting.log_resume(destination, resume, log)
+    model.fit(rows.X, rows.labels, validation=held_out, **checkpoint)
     model.save(destination)
     summary = _summary(model, destination)
     _log_summary(model, summary, log)
+    fitting.log_kept_checkpoint(checkpoint, summary["stopped"], log)
     if as_json:
         print_json(summary)
     if summary["stopped"] == fitting.NAN:

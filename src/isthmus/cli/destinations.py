@@ -32,6 +32,16 @@ def check_output_file(path: str, *, force: bool = False) -> Path:
     return target
 
 
+def checkpoint_of(model: Path) -> Path:
+    """Return the path of the checkpoint of a model.
+
+    Example:
+        >>> checkpoint_of(Path("digits.isthmus")).name
+        'digits.isthmus.checkpoint'
+    """
+    return Path(f"{model}.checkpoint")
+
+
 def check_model_output(path: str, *, force: bool, resume: bool) -> Path:
     """Check the output path of a model as `check_output_file` does, and refuse to discard a checkpoint.
 
@@ -40,7 +50,7 @@ def check_model_output(path: str, *, force: bool, resume: bool) -> Path:
     Raises:
         InputError: also if MODEL.checkpoint exists and neither `resume` nor `force` is set.
     """
-    checkpoint = Path(f"{Path(path).expanduser()}.checkpoint")
+    checkpoint = checkpoint_of(Path(path).expanduser())
     if resume and not force and not checkpoint.exists() and Path(path).expanduser().is_file():
         raise InputError(
             f"{path}: the file exists and there is no checkpoint {checkpoint} to resume from; choose another name, or "

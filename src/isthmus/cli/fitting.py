@@ -81,18 +81,8 @@ def fit(
     ] = None,
     device: options.Device = None,
     precision: options.Precision = None,
-    checkpoint_every: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            rich_help_panel=options.EXECUTION,
-            help="Interval between checkpoints, such as 1m; they are written to MODEL.checkpoint.",
-        ),
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", rich_help_panel=options.EXECUTION, help="Resume from MODEL.checkpoint if it exists."),
-    ] = False,
+    checkpoint_every: options.CheckpointEvery = None,
+    resume: options.Resume = False,
     force: options.Force = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -106,22 +96,20 @@ def fit(
         "validation_fraction": arguments.fraction(validation) if validation is not None else None,
         "device": device, "precision": precision,
     }  # fmt: skip
-    every = arguments.seconds(checkpoint_every) if checkpoint_every is not None else 60.0
+    checkpoint = checkpoint_arguments(destination, checkpoint_every, resume)
     shape = arguments.size(resize) if resize is not None else None
     model = _estimator(kind, set_ or [], given, quiet)
     rows, held_out = _open(data, validation, log, labels=labels, exclude=exclude or [], resize=shape)
     if model.uses_labels:
         sources.require_labels(rows)
-    checkpoint_options: dict[str, Any] = {}
-    if resume or checkpoint_every is not None:
-        checkpoint_options = {"checkpoint": destination, "checkpoint_every": every, "resume": resume}
-        _log_resume(destination, resume, log)
-    model.fit(rows.X, rows.labels, validation=_validation_data(model, held_out), **checkpoint_options)
+    log_resume(destination, resume, log)
+    model.fit(rows.X, rows.labels, validation=_validation_data(model, held_out), **checkpoint)
     column = [] if labels is None or sources.is_file(labels) else [labels]
     sources.record_read_options(model, [*(exclude or []), *column], shape)
     model.save(destination)
     summary = _summary(model, destination)
     _log_summary(model, summary, log)
+    log_kept_checkpoint(checkpoint, summary["stopped"], log)
     if as_json:
         print_json(summary)
     if summary["stopped"] == NAN:
@@ -172,12 +160,34 @@ def _validation_data(model: BaseAutoencoder, held_out: Dataset | None) -> Any:
     return (held_out.X, sources.require_labels(held_out).labels) if model.uses_labels else held_out.X
 
 
-def _log_resume(destination: Path, resume: bool, log: Log) -> None:
-    checkpoint = Path(f"{destination}.checkpoint")
+def checkpoint_arguments(destination: Path, checkpoint_every: str | None, resume: bool) -> dict[str, Any]:
+    """Return the arguments of `fit` for the options --checkpoint-every and --resume; none without these options.
+
+    Raises:
+        InputError: if the interval is not a time.
+    """
+    if checkpoint_every is None and not resume:
+        return {}
+    every = arguments.seconds(checkpoint_every) if checkpoint_every is not None else 60.0
+    return {"checkpoint": destination, "checkpoint_every": every, "resume": resume}
+
+
+def log_resume(destination: Path, resume: bool, log: Log) -> None:
+    """Log the checkpoint that --resume continues from, or that there is none."""
+    checkpoint = destinations.checkpoint_of(destination)
     if resume and checkpoint.exists():
         log.info(f"resuming from {checkpoint}")
     elif resume:
         log.note(f"no checkpoint {checkpoint}; training starts from the beginning")
+
+
+def log_kept_checkpoint(checkpoint: dict[str, Any], stopped: str, log: Log) -> None:
+    """Log how to continue a run that was interrupted, if the result of `checkpoint_arguments` made it write its state."""
+    if stopped != "interrupted" or not checkpoint:
+        return
+    path = destinations.checkpoint_of(checkpoint["checkpoint"])
+    if path.exists():
+        log.note(f"to continue the interrupted run from {path}, repeat the command with --resume")
 
 
 def _summary(model: BaseAutoencoder, destination: Path) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def _model_contents(path: str) -> dict[str, Any]:
     return {
         "model": path, "kind": model.kind, "written_by": f"isthmus {written_by}", "code_size": coder.code_size_,
         "hidden_sizes": list(getattr(coder, "hidden_sizes_", ())), "columns": preprocessing.n_columns,
-        "rows": model.n_rows_, "weights": sum(weight.numel() for weight in model.coder_.parameters()),
+        "rows": model.n_rows_, "weights": sum(weight.numel() for weight in model._parts.parameters()),
         "likelihood": coder.likelihood_["name"], "seed": model.seed_,
         "preprocessing": {
             "source": preprocessing.source, "row_shape": list(preprocessing.row_shape), "dtype": preprocessing.dtype,

@@ -70,6 +70,17 @@ Precision = Annotated[
         "on a GPU that supports it and fp32 on a CPU.",
     ),
 ]
+CheckpointEvery = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        rich_help_panel=EXECUTION,
+        help="Interval between checkpoints, such as 1m; they are written to the output path with .checkpoint appended.",
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", rich_help_panel=EXECUTION, help="Resume from the checkpoint if it exists.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as one JSON object on stdout.")]

@@ -23,7 +23,7 @@ from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
 from isthmus.data.streams import BLOCK_SIZE, Subset, blocks
 from isthmus.errors import InputError
 from isthmus.estimators import checkpoints, inputs, model_files
-from isthmus.estimators.checkpoints import DigestedRows
+from isthmus.estimators.checkpoints import DigestedRows, Run
 from isthmus.estimators.data_passes import BLOCK_ROWS, RangeCheckedRows, SurveyedRows, padded
 from isthmus.estimators.diagnosis import diagnose_fit
 from isthmus.estimators.features import FeatureInspectionMixin
@@ -178,7 +178,11 @@ class BaseAutoencoder(
         Raises:
             InputError: invalid rows or arguments, in one line.
         """
-        inputs.check_parameters(self)
+        return self._fit(X, y, validation, Run.of(checkpoint, checkpoint_every, resume=resume))
+
+    def _fit(self, X: Any, y: Any, validation: Any, run: Run) -> BaseAutoencoder:
+        """Train as `fit` does; the state of training is that of `run`."""
+        self._check_parameters()
         X = inputs.validate_input(self, X, reset=True)
         inputs.check_enough_rows(n_rows_of(X))
         units = self.likelihood if isinstance(self.likelihood, dict) and input_type(X) == "table" else None
@@ -187,14 +191,13 @@ class BaseAutoencoder(
             X, scaling=scaling, missing=self.missing, categories=self.categories, units=units
         )
         all_rows: Rows = self.preprocessing_.rows(X)
-        if checkpoint:
+        if run.is_written:
             all_rows = digested = DigestedRows(all_rows)
-        resumed = checkpoints.read(checkpoint) if checkpoint and resume else None
-        self.seed_ = resumed.seed if resumed else seed_of(self.random_state)
+        self.seed_ = run.start(seed_of(self.random_state))
         generator = torch.Generator().manual_seed(self.seed_)
         labels = self._encoded_labels(y, len(all_rows))
         train_rows, validation_rows = self._split_validation(all_rows, labels, validation, generator)
-        if checkpoint and validation_rows is not None:
+        if run.is_written and validation_rows is not None:
             validation_rows = digested_validation = DigestedRows(validation_rows)
         else:
             digested_validation = None
@@ -203,27 +206,28 @@ class BaseAutoencoder(
         notes = self._choose_code_size(rows)
         self.baseline_ = rows.baseline(self.code_size_)
         self.likelihood_ = self._choose_likelihood(rows, validation_rows)
-        run: dict[str, str] = {}
-        if checkpoint:
-            run = checkpoints.identity(self, digested, digested_validation, None if labels is None else labels.numbers)
+        if run.is_written:
+            numbers = None if labels is None else labels.numbers
+            run.identify(checkpoints.identity(self, digested, digested_validation, numbers))
             notes += [checkpoints.SAMPLED_DIGEST_NOTE] if digested.is_sampled else []
-        if resumed:
-            resumed.check(run)
         recipe = self._recipe(self._shape(), generator)
         self._keep(recipe)
         self._n_features_out = self.code_size_
-        phases = self._phases(recipe, training_config_for(self, len(rows), checkpoint_every), generator)
+        phases = self._phases(recipe, training_config_for(self, len(rows), run.every), generator)
         with ProgressBar(f"{self.kind} ({self.code_size_})", self.verbose) as bar:
             *before, last = run_phases(
                 recipe.whole, phases, rows, validation_rows, generator, on_progress=bar.on_progress,
-                save_state=checkpoints.writer(checkpoint, run, self.seed_) if checkpoint else None,
-                resumed=(resumed.tensors, resumed.data) if resumed else None,
+                save_state=run.save_state, resumed=run.resumed,
             )  # fmt: skip
         recipe.whole.eval()
         self._after_training(rows)
         self.history_: dict[str, Any] = {**last, "notes": [*notes, *self._notes(recipe)], "pretraining": before}
         diagnose_fit(self, recipe.objective, rows, validation_rows)
         return self
+
+    def _check_parameters(self) -> None:
+        """Refuse invalid constructor arguments."""
+        inputs.check_parameters(self)
 
     @property
     def uses_labels(self) -> bool:
@@ -418,18 +422,6 @@ class BaseAutoencoder(
                 yield padded(batch).to(device), len(batch.x)
 
     # -- files --------------------------------------------------------------------------------------
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to one file that `isthmus.load` reads: numbers and plain data, nothing to execute.
-
-        The checkpoint of a completed run (`path` + ".checkpoint") is removed.
-
-        Raises:
-            InputError: the folder cannot be written to; no partial file is left.
-        """
-        super().save(path)
-        if self.history_["stopped"] != "interrupted":
-            checkpoints.remove(path)
 
     def _pack(self) -> Packed:
         preprocessing, preprocessing_config = self.preprocessing_.to_file()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,18 @@ from torch import Tensor
 
 from isthmus.data.streams import BLOCK_SIZE
 from isthmus.errors import InputError
-from isthmus.files import read_tensors, write_tensors
+from isthmus.files import read_tensors, remove_partial_files, write_tensors
+from isthmus.learning.phases import SaveState
 from isthmus.learning.precision import resolve_device, resolve_precision
 from isthmus.learning.rows import Rows, evenly_spaced
+from isthmus.learning.trainer import strip_prefix
 from isthmus.parts.forward import Batch
 
 _RESUMABLE_ARGUMENTS = ("verbose", "time_limit", "device")
 """Arguments that may differ when a run is resumed: they change how long and where it runs, not its result."""
+
+_KINDS = ("kind", "encoder")
+"""Entries of an identity that are reported alone if they differ: other kinds have other arguments."""
 
 MAX_DIGEST_BYTES = 2**30
 """Bytes of rows in model space up to which a digest covers every row."""
@@ -129,11 +135,12 @@ class Checkpoint:
         """Refuse to resume another run.
 
         Raises:
-            InputError: the run was started with other arguments or data, by name.
+            InputError: the run was started with other arguments or data, by name; of other kinds, the kinds alone.
         """
-        differing = [(name, self.identity.get(name), now[name]) for name in now if self.identity.get(name) != now[name]]
+        differing = {name: (self.identity.get(name), now[name]) for name in now if self.identity.get(name) != now[name]}
         if differing:
-            details = ", ".join(f"{name} ({then} then, {new} now)" for name, then, new in differing)
+            reported = [name for name in _KINDS if name in differing][:1] or list(differing)
+            details = ", ".join("{} ({} then, {} now)".format(name, *differing[name]) for name in reported)
             raise InputError(
                 f"{self.path} is of a run with other arguments: {details}; repeat them, or remove it to start afresh"
             )
@@ -153,13 +160,26 @@ def identity(
     estimator: Any, rows: DigestedRows, validation_rows: DigestedRows | None, labels: Tensor | None
 ) -> dict[str, str]:
     """Return what a run depends on: the kind, its arguments, and digests of rows, labels and validation rows."""
-    arguments = {k: _argument(v) for k, v in estimator.get_params(deep=False).items() if k not in _RESUMABLE_ARGUMENTS}
-    arguments["precision"] = resolve_precision(estimator.precision, resolve_device(estimator.device))
+    labelled = {} if labels is None else {"labels": labels_digest(labels)}
+    return {"kind": estimator.kind, **argument_entries(estimator), **row_entries(rows, validation_rows), **labelled}
+
+
+def argument_entries(estimator: Any, *, without: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return the constructor arguments that the result depends on, as text by name; those in `without` are left out."""
+    left_out = (*_RESUMABLE_ARGUMENTS, *without)
+    texts = {k: _argument(v) for k, v in estimator.get_params(deep=False).items() if k not in left_out}
+    return texts | {"precision": resolve_precision(estimator.precision, resolve_device(estimator.device))}
+
+
+def row_entries(rows: DigestedRows, validation_rows: DigestedRows | None) -> dict[str, str]:
+    """Return numbers and digests of rows and validation rows."""
     validation = "none" if validation_rows is None else f"{len(validation_rows)} rows {validation_rows.digest}"
-    data = {"rows": str(len(rows)), "data": rows.digest, "validation": validation}
-    if labels is not None:
-        data["labels"] = hashlib.sha256(labels.numpy().tobytes()).hexdigest()[:16]
-    return {"kind": estimator.kind, **arguments, **data}
+    return {"rows": str(len(rows)), "data": rows.digest, "validation": validation}
+
+
+def labels_digest(labels: Tensor, encoding: str = "") -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of encoded labels, and of the text of their encoding."""
+    return hashlib.sha256(labels.numpy().tobytes() + encoding.encode()).hexdigest()[:16]
 
 
 def _argument(value: Any) -> str:
@@ -176,9 +196,7 @@ def _argument(value: Any) -> str:
     return repr(tuple(value) if isinstance(value, list) else value)
 
 
-def writer(
-    model: str | os.PathLike[str], run: dict[str, str], seed: int
-) -> Callable[[dict[str, Tensor], dict[str, Any]], None]:
+def writer(model: str | os.PathLike[str], run: dict[str, str], seed: int) -> SaveState:
     """Return a function that writes the state of the trainer next to the model.
 
     Args:
@@ -209,5 +227,122 @@ def read(model: str | os.PathLike[str]) -> Checkpoint | None:
 
 
 def remove(model: str | os.PathLike[str]) -> None:
-    """Remove the checkpoint of a model, if there is one."""
+    """Remove the checkpoint of a model, if there is one, and what a killed run left of it."""
     path_of(model).unlink(missing_ok=True)
+    remove_partial_files(path_of(model))
+
+
+@dataclass
+class Run:
+    """A call of `fit`, and its state in a file, from which a later call continues.
+
+    Attributes:
+        every: seconds between two writes of the state.
+        earlier: the state that an earlier call wrote, if this call continues it.
+        write: function of the identity and the seed that returns the function that writes the state; None writes none.
+        seed: the seed of the random numbers.
+        identity: what the result depends on, by name.
+        kept: tensors and plain data that are a part of every state.
+
+    Example:
+        >>> import tempfile
+        >>> model = Path(tempfile.mkdtemp()) / "model"
+        >>> first = Run.of(model)
+        >>> seed = first.start(3)
+        >>> first.identify({"kind": "deep"})
+        >>> first.save_state({"weight": torch.ones(1)}, {"step": 7})
+        >>> second = Run.of(model, resume=True)
+        >>> second.start(4), second.resumed
+        (3, ({'weight': tensor([1.])}, {'step': 7}))
+    """
+
+    every: float = 60.0
+    earlier: Checkpoint | None = None
+    write: Callable[[dict[str, str], int], SaveState] | None = None
+    seed: int = 0
+    identity: dict[str, str] = field(default_factory=dict)
+    kept: tuple[dict[str, Tensor], dict[str, Any]] = field(default_factory=lambda: ({}, {}))
+
+    @classmethod
+    def of(cls, model: str | os.PathLike[str] | None, every: float = 60.0, *, resume: bool = False) -> Run:
+        """Return the run of the arguments of `fit`: `checkpoint`, `checkpoint_every` and `resume`.
+
+        Raises:
+            InputError: the file is not a checkpoint.
+        """
+        if not model:
+            return cls(every)
+        return cls(every, read(model) if resume else None, partial(writer, model))
+
+    @property
+    def is_written(self) -> bool:
+        """True if the state is written to a file."""
+        return self.write is not None
+
+    def start(self, seed: int) -> int:
+        """Set the seed of the run, and return it: the one of the earlier call, if there is one, else `seed`."""
+        self.seed = seed if self.earlier is None else self.earlier.seed
+        return self.seed
+
+    def identify(self, entries: dict[str, str]) -> None:
+        """Add entries to the identity of the run.
+
+        Raises:
+            InputError: the earlier call had other values.
+        """
+        self.identity |= entries
+        if self.earlier is not None:
+            self.earlier.check(entries)
+
+    @property
+    def save_state(self) -> SaveState | None:
+        """The function that writes a state, of tensors and plain data."""
+        if self.write is None:
+            return None
+        save, (kept_tensors, kept_data) = self.write(self.identity, self.seed), self.kept
+        return lambda tensors, data: save(kept_tensors | tensors, kept_data | data)
+
+    @property
+    def resumed(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and plain data of the earlier state, or None."""
+        return None if self.earlier is None else (self.earlier.tensors, self.earlier.data)
+
+    # -- a fit within the fit, such as that of a classifier's encoder -------------------------------
+
+    def part(self, name: str) -> Run:
+        """Return the run of a fit within this one, whose state is written to the same file.
+
+        It continues the earlier state, which is that of the part alone; what follows the part starts anew.
+        """
+        part, earlier, self.earlier = Run(self.every), self.earlier, None
+        if earlier is not None:
+            found, tensors = earlier.data[name], strip_prefix(f"{name}.", earlier.tensors)
+            part.earlier = Checkpoint(earlier.path, int(found["seed"]), found["checkpoint"], tensors, found["state"])
+        save_state = self.save_state
+        if save_state is not None:
+
+            def write(identity: dict[str, str], seed: int) -> SaveState:
+                return lambda tensors, data: save_state(
+                    with_prefix(name, tensors), {name: {"checkpoint": identity, "seed": seed, "state": data}}
+                )
+
+            part.write = write
+        return part
+
+    def keep_part(self, name: str, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+        """Make the fitted estimator of a part, packed as in a model file, a part of every state from now on."""
+        if self.is_written:
+            copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+            self.kept = with_prefix(name, copies), {name: header}
+
+    def kept_part(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return what `keep_part` made a part of the earlier state; None before the part was fitted."""
+        header = {} if self.earlier is None else self.earlier.data.get(name, {})
+        if self.earlier is None or "checkpoint" in header:
+            return None
+        return strip_prefix(f"{name}.", self.earlier.tensors), header
+
+
+def with_prefix(name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under the names NAME.KEY."""
+    return {f"{name}.{key}": value for key, value in tensors.items()}

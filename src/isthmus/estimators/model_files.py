@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from isthmus.errors import InputError
+from isthmus.estimators import checkpoints
 from isthmus.files import read_tensors, write_tensors
 from isthmus.parts.likelihoods import nearest
 
@@ -26,6 +27,7 @@ class SavedEstimator:
     """An estimator that is written to one file and read back from it."""
 
     kind: ClassVar[str]
+    history_: dict[str, Any]
 
     def _pack(self) -> Packed:
         """Return the tensors of the fitted estimator and all else as plain data."""
@@ -39,11 +41,15 @@ class SavedEstimator:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one file that `isthmus.load` reads: numbers and plain data, nothing to execute.
 
+        The checkpoint of a completed run (`path` + ".checkpoint") is removed.
+
         Raises:
             InputError: the folder cannot be written to; no partial file is left.
         """
         check_is_fitted(self)
         write_tensors(path, *self._pack())
+        if self.history_["stopped"] != "interrupted":
+            checkpoints.remove(path)
 
 
 _REGISTERED: dict[str, type[SavedEstimator]] = {}

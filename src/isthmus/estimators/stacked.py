@@ -235,9 +235,12 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         Raises:
             InputError: invalid rows, labels or arguments, in one line.
         """
-        self._check()
         super().fit(X, y, validation=validation, **checkpoint_options)
         return self
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        self._check()
 
     @property
     def uses_labels(self) -> bool:

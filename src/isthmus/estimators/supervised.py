@@ -19,14 +19,16 @@ from torch import Tensor, nn
 from isthmus.data.preprocessing import n_rows_of
 from isthmus.data.streams import LabelledRows, Subset, blocks
 from isthmus.errors import InputError
-from isthmus.estimators import inputs, model_files
+from isthmus.estimators import checkpoints, inputs, model_files
 from isthmus.estimators.base import BaseAutoencoder, seed_of
+from isthmus.estimators.checkpoints import DigestedRows, Run
 from isthmus.estimators.data_passes import padded
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.labels import validate_labels
 from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.training_config import training_config_for
+from isthmus.files import content_digest
 from isthmus.learning.objectives import Objective
 from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.precision import resolve_device
@@ -137,13 +139,27 @@ class CodePredictor(SavedEstimator, BaseEstimator):
     # -- training -----------------------------------------------------------------------------------
 
     @inputs.unchanged_on_failure
-    def fit(self, X: Any, y: Any = None, *, validation: tuple[Any, Any] | None = None) -> CodePredictor:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        validation: tuple[Any, Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: float = 60.0,
+        resume: bool = False,
+    ) -> CodePredictor:
         """Train on rows `X` and labels `y`. A fit that fails leaves the estimator as it was.
 
         Args:
             X: rows, as the autoencoder takes them.
             y: the label of each row, (n,).
             validation: validation set (X, y) in place of a fraction of the rows.
+            checkpoint: path of the model that will be saved; training writes its state, and that of the fit of an
+                unfitted encoder, to `checkpoint` + ".checkpoint", and `save` removes it.
+            checkpoint_every: seconds between two writes of that state.
+            resume: continue from that state if there is one; refused if the arguments, the weights of a fitted encoder
+                or the data differ.
 
         Returns:
             The estimator itself.
@@ -156,24 +172,35 @@ class CodePredictor(SavedEstimator, BaseEstimator):
             raise InputError(f"{type(self).__name__} validates on labels too; give validation=(rows, labels)")
         X = inputs.validate_input(self, X, reset=True)
         labels = self._fit_labels(validate_labels(self, y, n_rows_of(X)))
-        self.seed_ = seed_of(self.random_state)
+        given = self._encoder_argument()
+        run = Run.of(checkpoint, checkpoint_every, resume=resume)
+        self.seed_ = run.start(seed_of(self.random_state))
+        if run.is_written:
+            run.identify(self._identity(given, labels))
         generator = torch.Generator().manual_seed(self.seed_)
-        self.encoder_ = self._initial_encoder(X, labels)
-        rows, validation_rows, notes = self._split_validation(
-            LabelledRows(self.encoder_._rows(X), labels), validation, generator
-        )
+        self.encoder_ = self._initial_encoder(given, X, labels, run)
+        all_rows = LabelledRows(self.encoder_._rows(X), labels)
+        rows, validation_rows, notes = self._split_validation(all_rows, validation, generator)
+        if run.is_written:
+            digested = DigestedRows(all_rows)
+            digested_validation = None if validation_rows is None else DigestedRows(validation_rows)
+            run.identify(checkpoints.row_entries(digested, digested_validation))
+            notes = [*notes, checkpoints.SAMPLED_DIGEST_NOTE] if digested.is_sampled else notes
         self.n_rows_ = len(rows.index.unique())
         objective = self._build(self._prepare_encoder(rows, generator), generator)
         objective.head.start_at(self._initial_output(labels))
         self.head_ = objective.head
-        whole = nn.ModuleDict({"encoder": self.encoder_._parts, "head": self.head_})
+        whole = self._parts
         with ProgressBar(f"{self.kind} on {self.encoder_.kind}", self.verbose) as bar:
-            phases = self._phases(objective, training_config_for(self, len(rows)))
+            phases = self._phases(objective, training_config_for(self, len(rows), run.every))
             if self._is_encoder_interrupted():
                 before, last = [], {**self.encoder_.history_, "name": "encoder"}
                 notes = [*notes, "the fit of the encoder was interrupted: the labels were not learned"]
             else:
-                *before, last = run_phases(whole, phases, rows, validation_rows, generator, on_progress=bar.on_progress)
+                *before, last = run_phases(
+                    whole, phases, rows, validation_rows, generator, on_progress=bar.on_progress,
+                    save_state=run.save_state, resumed=run.resumed,
+                )  # fmt: skip
         whole.eval()
         if not self.frozen:
             self.encoder_._on_weights_changed()
@@ -195,18 +222,48 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         if self.frozen and self.start == "random":
             raise InputError("frozen=True with start='random' would keep random weights; choose one of the two")
 
-    def _initial_encoder(self, X: Any, labels: Tensor) -> BaseAutoencoder:
-        """Copy the fitted autoencoder, or fit an unfitted one, with labels if it uses them."""
-        given = self._encoder_argument()
+    def _identity(self, given: BaseAutoencoder, labels: Tensor) -> dict[str, str]:
+        """Return what the result depends on besides the rows; for a fitted encoder also its weights.
+
+        Raises:
+            InputError: an argument of the encoder that no file can hold.
+        """
+        if hasattr(given, "coder_"):
+            weights = content_digest(given._pack()[0], {})[:16]
+        else:
+            model_files.header_of(given, ())
+            weights = "none"
+        encoder = {f"encoder.{name}": text for name, text in checkpoints.argument_entries(given).items()}
+        encoding = repr({name: np.asarray(value).tolist() for name, value in self._fitted_labels().items()})
+        return {
+            "kind": self.kind, **checkpoints.argument_entries(self, without=("encoder",)),
+            "encoder": given.kind, **encoder, "encoder.weights": weights,
+            "labels": checkpoints.labels_digest(labels, encoding),
+        }  # fmt: skip
+
+    def _initial_encoder(self, given: BaseAutoencoder, X: Any, labels: Tensor, run: Run) -> BaseAutoencoder:
+        """Copy the fitted autoencoder, or fit an unfitted one, unless an earlier call did."""
         if hasattr(given, "coder_"):
             return copy.deepcopy(given)
         fresh = clone(given)
         if fresh.random_state is None:
             fresh.set_params(random_state=self.seed_)
+        arguments, fitted = fresh.get_params(deep=False), run.kept_part("encoder")
+        if fitted is None:
+            encoder = self._fit_encoder(fresh, X, labels, run.part("encoder"))
+        else:
+            encoder = type(fresh)._unpack(*fitted)
+        encoder.set_params(**arguments)
+        if run.is_written:
+            run.keep_part("encoder", *encoder._pack())
+        return encoder
+
+    def _fit_encoder(self, fresh: BaseAutoencoder, X: Any, labels: Tensor, run: Run) -> BaseAutoencoder:
+        """Fit the autoencoder, with labels if it uses them."""
         if self.start == "random":
             fresh.set_params(max_epochs=1)  # for the preprocessing; its weights are replaced
         y = self._encoder_labels(labels, fresh)
-        return fresh.fit(X, y if fresh.uses_labels else None).set_params(max_epochs=given.max_epochs)
+        return fresh._fit(X, y if fresh.uses_labels else None, None, run)
 
     def _is_encoder_interrupted(self) -> bool:
         """Return whether Ctrl-C stopped the fit of an encoder that was given unfitted."""
@@ -304,6 +361,11 @@ class CodePredictor(SavedEstimator, BaseEstimator):
             hidden_noise=self.hidden_noise, dropout=self.dropout, input_dropout=self.input_dropout,
             reconstruction_weight=self.reconstruction_weight,
         )  # fmt: skip
+
+    @property
+    def _parts(self) -> nn.ModuleDict:
+        """The parts that are kept, by name."""
+        return nn.ModuleDict({"encoder": self.encoder_._parts, "head": self.head_})
 
     # -- reading ------------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from isthmus.learning.objectives import Objective
-from isthmus.learning.rows import Rows
 from isthmus.parts.carried import collected
 from isthmus.parts.forward import Batch
 from isthmus.parts.layers import ACTIVATIONS, Dropout
@@ -173,14 +172,9 @@ class Supervision(Objective):
         object.__setattr__(self, "coder", unsupervised.coder)  # its criterion registers it
         self.frozen, self.hidden_noise, self.reconstruction_weight = frozen, hidden_noise, reconstruction_weight
         self.dropout, self.input_dropout = Dropout(dropout), Dropout(input_dropout)
-        unsupervised.requires_grad_(not frozen)
 
     def row_weights(self, batch: Batch) -> None:
         """Return None: the labels of all rows count alike, and the weights are those of the reconstruction."""
-
-    def prepare(self, rows: Rows) -> None:
-        """Freeze or unfreeze the autoencoder: it may be frozen in one phase and fine-tuned in the next."""
-        self.unsupervised.requires_grad_(not self.frozen)
 
     def train(self, mode: bool = True) -> Supervision:
         """Set the training mode; a frozen autoencoder stays in evaluation mode, with fixed running statistics."""
@@ -193,7 +187,9 @@ class Supervision(Objective):
         """Return the outputs of the head; with noise where a generator is given."""
         if self.input_dropout.rate > 0.0:
             batch = replace(batch, x=self.input_dropout(batch.x, generator))
-        return self.head(self.coder.encode(batch).code)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            code = self.coder.encode(batch).code
+        return self.head(code)
 
     def criterion(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """Return the loss, (batch,), and each term of the autoencoder's criterion times w."""
@@ -204,6 +200,8 @@ class Supervision(Objective):
         if self.reconstruction_weight > 0.0:
             with self._noise_injection(None if getattr(self.unsupervised, "penalties", None) else generator):
                 coder_terms = self.unsupervised.criterion(batch, progress, generator)
+            if self.frozen:
+                coder_terms = {name: term.detach() for name, term in coder_terms.items()}
             terms |= {
                 name: self.reconstruction_weight * _weighted(term, batch.weight) for name, term in coder_terms.items()
             }

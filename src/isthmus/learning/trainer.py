@@ -337,7 +337,7 @@ class Trainer:
                 "steps": state.step,
                 "seconds": round(self._seconds(), 3),
                 "rows_per_second": round(n_rows / max(seconds, 1e-9), 1),
-                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                "learning_rate": learning_rate_at(state.step - 1, self.total_steps, self.training_config),
                 "terms": {name: total / self._rows_at(state.position) for name, total in state.sums.items()},
                 "train": training,
                 "held_out": validation,
