@@ -91,8 +91,7 @@ class ContrastiveDivergence(EnergyObjective):
         penalties: Mapping[str, Penalty] | None = None,
     ) -> None:
         check_choice("method", method, METHODS)
-        n_chains = check_chains(n_chains)
-        density = RBMDensity(rbm, n_chains if method == "pcd" else 0)
+        density = RBMDensity(rbm, check_chains(n_chains), persistent=method == "pcd")
         super().__init__(rbm.coder(), density, weight_decay=weight_decay, penalties=penalties)
         self.method, self.sampled, self.centred = method, sampled, centred
         self.starts_biases = starts_biases

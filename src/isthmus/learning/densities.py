@@ -84,7 +84,8 @@ class RBMDensity(EnergyDensity):
 
     Args:
         rbm: the energy.
-        n_chains: number of persistent chains; 0 for training without them.
+        n_chains: number of persistent chains; for word counts, also the number of row totals that samples take.
+        persistent: False for training without persistent chains.
 
     Example:
         >>> from isthmus.parts.likelihoods import Bernoulli
@@ -99,7 +100,7 @@ class RBMDensity(EnergyDensity):
     """Hidden units of each chain, (chains, n_hidden)."""
 
     totals: Tensor | None
-    """Number of words of each chain, where the visible units are word counts."""
+    """Number of words of each chain, where the visible units are word counts; kept without persistent chains too."""
 
     visible_offset: Tensor
     """mu, the running mean of s(v) over the rows; for word counts that of one word."""
@@ -107,11 +108,11 @@ class RBMDensity(EnergyDensity):
     hidden_offset: Tensor
     """lambda, the running mean of E[h | v] over the rows."""
 
-    def __init__(self, rbm: RBMEnergy, n_chains: int = 0) -> None:
+    def __init__(self, rbm: RBMEnergy, n_chains: int = 0, *, persistent: bool = True) -> None:
         super().__init__()
         # nn.Module does not register a module inside a tuple; deepcopy still copies it consistently.
         self._rbm, self.gibbs = (rbm,), BlockGibbs(rbm)
-        self.register_buffer("particles", torch.zeros(n_chains, rbm.n_hidden))
+        self.register_buffer("particles", torch.zeros(n_chains if persistent else 0, rbm.n_hidden))
         self.register_buffer("totals", torch.ones(n_chains) if rbm.models_word_counts else None)
         self.register_buffer("visible_offset", torch.zeros(rbm.n_visible))
         self.register_buffer("hidden_offset", torch.zeros(rbm.n_hidden))
