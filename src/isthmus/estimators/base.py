@@ -299,6 +299,10 @@ class BaseAutoencoder(
         shape = replace(self._shape(), hidden_sizes=hidden_sizes, dense_sizes=dense_sizes)
         return self._recipe(shape, generator)
 
+    def _with_new_weights(self, generator: torch.Generator) -> Recipe:
+        """Build the parts of a fitted model with new weights, to train them in one phase."""
+        return self._rebuilt(generator)
+
     def _with_criterion(self) -> Recipe:
         """Build the criterion around the fitted parts anew, to train them further."""
         recipe, state = self._rebuilt(torch.Generator().manual_seed(0)), self._parts.state_dict()

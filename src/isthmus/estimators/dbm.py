@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -115,6 +116,11 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
             on_start = partial(take_bias, k=k) if k > 1 else None
             phases.append(Phase(f"layer {k} of {len(layers)}", layer, config, below.view(k - 1), on_start=on_start))
         return [*phases, Phase("all layers", recipe.objective, whole, on_start=join_layers if layers else None)]
+
+    def _with_new_weights(self, generator: torch.Generator) -> Recipe:
+        together = copy.copy(self)
+        together.pretraining_epochs = 0
+        return together._rebuilt(generator)
 
     @property
     def _density(self) -> DBMDensity:
