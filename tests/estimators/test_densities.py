@@ -45,8 +45,8 @@ def test_a_large_machine_scores_by_its_free_energy_until_log_z_is_estimated(tmp_
     assert model.score_kind_ == "unnormalised"
     assert not hasattr(model, "log_partition_")
     before = model.score_samples(X)
-    machine, x = model.objective_.rbm, torch.from_numpy(X).float()
-    np.testing.assert_allclose(before, -machine.free_energy(x).detach().numpy(), rtol=1e-5)
+    x = torch.from_numpy(X).float()
+    np.testing.assert_allclose(before, -model.density_.rbm.free_energy(x).detach().numpy(), rtol=1e-5)
     estimate = model.estimate_log_partition(n_chains=20, n_temperatures=50)
     assert model.score_kind_ == "estimate"
     assert model.log_partition_ == estimate.log_partition
@@ -163,8 +163,8 @@ def test_a_network_of_small_machines_has_a_bound_and_draws(tmp_path):
 
 def test_without_fine_tuning_generative_and_recognition_weights_are_equal():
     model = network()
-    first = model.objective_.layers[0].rbm
-    torch.testing.assert_close(model.objective_.generation.maps[0].weight, first.weight.t())
+    directed, upward = model.coder_.decoder.maps[0], model.coder_.encoder.maps[0]
+    torch.testing.assert_close(directed.weight, upward.weight.t())
     large_top = network(hidden_sizes=(30,), code_size=24, max_epochs=1)
     assert large_top.score_kind_ == "unnormalised"
     before, estimate = large_top.score_samples(X), large_top.estimate_log_partition(20, 50)
@@ -221,8 +221,8 @@ def test_ctrl_c_before_up_down_keeps_the_rbm_weights_as_generative_weights(monke
     press_ctrl_c(monkeypatch, at=28)
     model = DeepBeliefNetwork(**options).fit(X)
     assert (model.history_["stopped"], model.history_["name"]) == ("interrupted", "layer 2 of 2")
-    network = model.objective_
-    assert torch.equal(network.generation.maps[0].weight, network.layers[0].rbm.weight.t())
+    directed, upward = model.coder_.decoder.maps[0], model.coder_.encoder.maps[0]
+    assert torch.equal(directed.weight, upward.weight.t())
 
 
 def test_an_interrupted_network_sums_the_z_that_is_within_reach(monkeypatch):
@@ -241,7 +241,7 @@ def test_best_weights_need_enough_validation_rows(n_held_out, chosen, monkeypatc
     model = RestrictedBoltzmannMachine(code_size=4, **SMALL | {"max_epochs": 3}).fit(X, validation=X[:n_held_out])
     assert (model.history_["best_epoch"] == 0) == chosen
     alone = RestrictedBoltzmannMachine(code_size=4, **SMALL | {"max_epochs": 3, "validation_fraction": 0.0}).fit(X)
-    same = torch.equal(alone.objective_.rbm.weight, model.objective_.rbm.weight)
+    same = torch.equal(alone.density_.rbm.weight, model.density_.rbm.weight)
     assert same != chosen
 
 
@@ -279,12 +279,13 @@ def test_an_rbm_stack_imputes_missing_entries_with_its_first_layer(kind):
     holes = np.where(np.random.default_rng(0).random(X.shape) < 0.3, np.nan, X)
     more = {"layers": "rbm"} if kind is StackedAutoencoder else {}
     model = kind(hidden_sizes=(12,), code_size=6, missing="mask", likelihood="bernoulli", **more, **SMALL).fit(holes)
-    lowest = model.objective_.layers[0]
+    encoder = model.coder_.encoder
+    lowest = encoder.rbms[0] if kind is DeepBeliefNetwork else encoder.encoders[0]
     (batch,) = (Batch(reading.x, mask=reading.mask) for reading in model.read(holes[:20]))
-    completed = lowest.impute(batch)
+    completed = lowest.impute(batch.x, batch.mask)
     assert not torch.equal(completed, batch.x)
     np.testing.assert_allclose(
-        model.transform(holes[:20]), model.objective_.encode(Batch(completed))[1].detach().numpy(), rtol=1e-4
+        model.transform(holes[:20]), model.coder_.encode(Batch(completed)).code.detach().numpy(), rtol=1e-4
     )
 
 
