@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 import isthmus
 from isthmus import DeepBoltzmannMachine, InputError
 from isthmus.learning.densities import DBMDensity
+from isthmus.learning.trainer import Trainer
 from isthmus.parts.mean_field import MeanField
 
 from .interruptions import kill, press_ctrl_c
@@ -150,6 +151,30 @@ def test_ctrl_c_while_layers_learn_one_by_one_leaves_a_whole_machine(monkeypatch
     assert density.particles.any()
     for offset, rates in zip(density.offsets[1:], density.energy.mean_field(v, 10), strict=True):
         torch.testing.assert_close(offset, rates.mean(0), atol=1e-3, rtol=0)
+
+
+def test_ctrl_c_in_the_first_layer_keeps_its_biases_and_leaves_a_density(monkeypatch):
+    run, trained = Trainer.run, []
+
+    def record(learning):
+        state = run(learning)
+        trained.extend(
+            bias.clone() for bias in (learning.objective.rbm.visible_bias, learning.objective.rbm.hidden_bias)
+        )
+        return state
+
+    monkeypatch.setattr(Trainer, "run", record)
+    press_ctrl_c(monkeypatch, at=20)
+    model = machine(hidden_sizes=(8, 6), validation_fraction=0.0).fit(X)
+    assert (model.history_["stopped"], model.history_["name"]) == ("interrupted", "layer 1 of 3")
+    first, second, *others = model.density_.energy.biases
+    assert torch.equal(first, trained[0])
+    assert torch.equal(second, trained[1])  # the layer above takes this bias, so their mean is the same
+    assert second.any()
+    assert not any(bias.any() for bias in others)  # as initialized
+    assert np.isfinite(model.score_samples(X)).all()
+    assert model.score_kind_ == "bound"
+    assert set(np.unique(model.sample(20, random_state=0, n_steps=5).round(6))) == {0.0, 1.0}
 
 
 def test_ctrl_c_while_layers_are_joined_averages_the_biases_once(monkeypatch):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn import clone
 from sklearn.datasets import load_digits
 
 import isthmus
@@ -13,6 +14,7 @@ from isthmus import (
     Autoencoder,
     CodeClassifier,
     DeepBeliefNetwork,
+    DeepBoltzmannMachine,
     InputError,
     RestrictedBoltzmannMachine,
     StackedAutoencoder,
@@ -161,6 +163,42 @@ def test_a_network_of_small_machines_has_a_bound_and_draws(tmp_path):
     np.testing.assert_array_equal(isthmus.load(tmp_path / "m").score_samples(X), model.score_samples(X))
 
 
+WORDS = np.random.default_rng(0).poisson(2.0, (60, 10)).astype(float)
+SAVED = {
+    "rbm": (RestrictedBoltzmannMachine(code_size=6, **SMALL), X),
+    "rbm, lateral": (RestrictedBoltzmannMachine(code_size=6, lateral=True, **SMALL), X),
+    "rbm, word counts": (
+        RestrictedBoltzmannMachine(code_size=6, method="cd", likelihood="multinomial", scaling="none", **SMALL),
+        WORDS,
+    ),
+    "rbm, score": (
+        RestrictedBoltzmannMachine(code_size=6, method="score", likelihood="gaussian-learned", **SMALL),
+        WORDS,
+    ),
+    "dbm": (DeepBoltzmannMachine(hidden_sizes=(7, 6), code_size=5, **SMALL), X),
+    "dbm, all layers together": (
+        DeepBoltzmannMachine(hidden_sizes=(7,), code_size=5, pretraining_epochs=0, likelihood="gaussian", **SMALL),
+        WORDS,
+    ),
+    "dbn": (DeepBeliefNetwork(hidden_sizes=(7, 6), code_size=5, fine_tuning_epochs=1, **SMALL), X),
+}
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_a_saved_density_is_bit_equal(name, tmp_path):
+    estimator, rows = SAVED[name]
+    model = clone(estimator).fit(rows)
+    model.save(tmp_path / "m")
+    again = isthmus.load(tmp_path / "m")
+    kept, loaded = model._parts.state_dict(), again._parts.state_dict()
+    assert kept.keys() == loaded.keys()
+    assert any(key.startswith("density.") for key in kept)
+    assert all(torch.equal(loaded[key], value) for key, value in kept.items())
+    assert again.score_kind_ == model.score_kind_
+    np.testing.assert_array_equal(again.score_samples(rows), model.score_samples(rows))
+    np.testing.assert_array_equal(again.sample(5, 0, n_steps=3), model.sample(5, 0, n_steps=3))
+
+
 def test_without_fine_tuning_generative_and_recognition_weights_are_equal():
     model = network()
     directed, upward = model.coder_.decoder.maps[0], model.coder_.encoder.maps[0]
@@ -223,6 +261,20 @@ def test_ctrl_c_before_up_down_keeps_the_rbm_weights_as_generative_weights(monke
     assert (model.history_["stopped"], model.history_["name"]) == ("interrupted", "layer 2 of 2")
     directed, upward = model.coder_.decoder.maps[0], model.coder_.encoder.maps[0]
     assert torch.equal(directed.weight, upward.weight.t())
+
+
+def test_ctrl_c_in_the_first_layer_leaves_a_network_with_the_density_of_its_rbm(monkeypatch):
+    """The top RBM starts as the transposed first RBM and the directed weights are copies: the bound is then exact."""
+    press_ctrl_c(monkeypatch, at=5)
+    model = DeepBeliefNetwork(hidden_sizes=(12,), code_size=64, batch_size=30, **SMALL).fit(X)
+    assert (model.history_["stopped"], model.history_["name"]) == ("interrupted", "layer 1 of 2")
+    first, top = model.coder_.encoder.rbms
+    (directed,) = model.coder_.decoder.maps
+    assert torch.equal(directed.weight, first.weight.t())
+    assert torch.equal(top.weight, first.weight.t())
+    log_p = -first.free_energy(torch.from_numpy(X).float()) - first.log_partition()
+    np.testing.assert_allclose(model.score_samples(X), log_p.detach().numpy(), rtol=1e-4)
+    assert set(np.unique(model.sample(20, random_state=0, n_steps=5))) == {0.0, 1.0}
 
 
 def test_an_interrupted_network_sums_the_z_that_is_within_reach(monkeypatch):
