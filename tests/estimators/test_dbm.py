@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 import isthmus
 from isthmus import DeepBoltzmannMachine, InputError
-from isthmus.learning.densities import DBMDensity
+from isthmus.learning.deep_densities import DBMDensity
 from isthmus.learning.trainer import Trainer
 from isthmus.parts.mean_field import MeanField
 

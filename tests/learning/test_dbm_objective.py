@@ -10,7 +10,7 @@ from torch import nn
 from isthmus import InputError
 from isthmus.evaluation.partition import annealed_importance_sampling
 from isthmus.learning.dbm_objective import DBMObjective, join_layers, layer_objectives, take_bias
-from isthmus.learning.densities import DBMDensity
+from isthmus.learning.deep_densities import DBMDensity
 from isthmus.learning.rows import evenly_spaced
 from isthmus.learning.trainer import Trainer, TrainingConfig
 from isthmus.parts.deep_energies import DBMEnergy, DBMLayerRBM

@@ -6,7 +6,8 @@ import torch
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
 from isthmus.learning.dbm_objective import DBMObjective, layer_objectives
 from isthmus.learning.score_matching import ScoreMatching
-from isthmus.learning.wake_sleep import DBNObjective, belief_network_coder
+from isthmus.learning.wake_sleep import DBNObjective
+from isthmus.parts.belief_networks import belief_network_coder
 from isthmus.parts.deep_energies import DBMEnergy
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch

@@ -9,13 +9,8 @@ from torch import nn
 
 from isthmus import InputError
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
-from isthmus.learning.wake_sleep import (
-    DBNObjective,
-    belief_network_coder,
-    can_be_transposed,
-    start_transposed,
-    unfold,
-)
+from isthmus.learning.wake_sleep import DBNObjective, can_be_transposed, start_transposed, unfold
+from isthmus.parts.belief_networks import belief_network_coder
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import likelihood_from

@@ -56,7 +56,7 @@ def build_rbm_stack(
     return layers
 
 
-def learning_rate_factor(machine: ContrastiveDivergence) -> float:
+def learning_rate_factor(layer: ContrastiveDivergence) -> float:
     """Return the learning rate of an RBM relative to one with binary units; real units need smaller steps.
 
     Example:
@@ -65,7 +65,7 @@ def learning_rate_factor(machine: ContrastiveDivergence) -> float:
         >>> round(learning_rate_factor(ContrastiveDivergence(rbm)), 3)
         0.05
     """
-    return default_learning_rate(machine.rbm.likelihood.name, machine.rbm.hidden) / LEARNING_RATE
+    return default_learning_rate(layer.rbm.likelihood.name, layer.rbm.hidden) / LEARNING_RATE
 
 
 def rbm_training_config(
@@ -80,11 +80,11 @@ def rbm_training_config(
 
 
 def layer_training_config(
-    machine: ContrastiveDivergence, training_config: TrainingConfig, learning_rate: float | None
+    layer: ContrastiveDivergence, training_config: TrainingConfig, learning_rate: float | None
 ) -> TrainingConfig:
     """Return the configuration of an RBM that is trained alone."""
     return rbm_training_config(
-        training_config, learning_rate, learning_rate_factor(machine), default_optimizer(machine.rbm.likelihood.name)
+        training_config, learning_rate, learning_rate_factor(layer), default_optimizer(layer.rbm.likelihood.name)
     )
 
 
