@@ -10,10 +10,11 @@ from sklearn.datasets import load_digits
 
 import isthmus
 from isthmus import DeepBoltzmannMachine, InputError
-from isthmus.learning.dbm_objective import DBMObjective
+from isthmus.learning.deep_densities import DBMDensity
+from isthmus.learning.trainer import Trainer
 from isthmus.parts.mean_field import MeanField
 
-from .interruptions import kill, press_ctrl_c, record_steps
+from .interruptions import kill, press_ctrl_c
 
 DIGITS = load_digits()
 X, Y = DIGITS.data[:400] / 16, DIGITS.target[:400]
@@ -88,8 +89,8 @@ def test_a_run_cut_in_its_last_layer_or_after_ends_as_an_uncut_one(step, tmp_pat
     uncut = machine(**options).fit(X)
     kill(partial(machine(**options).fit, X, checkpoint=tmp_path / "m"), monkeypatch, after=step)
     again = machine(**options).fit(X, checkpoint=tmp_path / "m", resume=True)
-    state = uncut.objective_.state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in again.objective_.state_dict().items())
+    state = uncut._parts.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in again._parts.state_dict().items())
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian-learned"])
@@ -99,12 +100,12 @@ def test_labels_reach_every_weight_of_the_pass_up_and_none_of_the_machine(likeli
     classifier = model.to_classifier(max_epochs=20, learning_rate=1e-2, random_state=0).fit(X[:300], Y[:300])
     assert classifier.score(X[300:], Y[300:]) > 0.75
     tuned = classifier.encoder_
-    pretrained = MeanField(model.objective_.machine, 1)
+    pretrained = MeanField(model.density_.energy, 1)
     pretrained.separate_weights()
-    own = dict(tuned.objective_.encoder.own.named_parameters())
+    own = dict(tuned.coder_.encoder.own.named_parameters())
     assert all(not torch.equal(value, own[name]) for name, value in pretrained.own.named_parameters())
-    before = model.objective_.machine.state_dict()
-    assert all(torch.equal(value, before[name]) for name, value in tuned.objective_.machine.state_dict().items())
+    before = model.density_.energy.state_dict()
+    assert all(torch.equal(value, before[name]) for name, value in tuned.density_.energy.state_dict().items())
     np.testing.assert_array_equal(tuned.filters(), own["0.weight"].detach().numpy().astype(float))
     for name, kept in {"classifier": classifier, "encoder": tuned}.items():
         kept.save(tmp_path / name)
@@ -115,8 +116,8 @@ def test_labels_reach_every_weight_of_the_pass_up_and_none_of_the_machine(likeli
 def test_beside_labels_the_machine_learns_on_where_its_own_criterion_is_asked_for():
     model = machine(hidden_sizes=(12,), max_epochs=2).fit(X)
     both = model.to_classifier(max_epochs=2, reconstruction_weight=0.1, random_state=0).fit(X[:300], Y[:300])
-    assert both.encoder_.objective_.encoder.own is None
-    moved = zip(both.encoder_.objective_.machine.weights, model.objective_.machine.weights, strict=True)
+    assert both.encoder_.coder_.encoder.own is None
+    moved = zip(both.encoder_.density_.energy.weights, model.density_.energy.weights, strict=True)
     assert all(not torch.equal(after, before) for after, before in moved)
 
 
@@ -124,11 +125,10 @@ def test_a_reinitialised_rbm_starts_with_column_rates_as_biases():
     how = {"max_epochs": 1, "learning_rate": 1e-9, "validation_fraction": 0.0, "reconstruction_weight": 0.1}
     model = machine(max_epochs=2).fit(X)
     classifier = isthmus.CodeClassifier(encoder=model, start="random", random_state=0, **how).fit(X, Y)
-    objective = classifier.encoder_.objective_
-    rates = torch.sigmoid(objective.machine.biases[0].detach()).numpy()
+    rates = torch.sigmoid(classifier.encoder_.density_.energy.biases[0].detach()).numpy()
     np.testing.assert_allclose(rates, X.mean(0), atol=0.02)
-    assert objective.is_joined
-    assert not objective.is_begun
+    assert model._with_criterion().objective.pretrained
+    assert not model._with_new_weights(torch.Generator()).objective.pretrained
 
 
 def test_log_z_is_forgotten_by_whatever_labels_have_begun_from():
@@ -147,30 +147,58 @@ def test_ctrl_c_while_layers_learn_one_by_one_leaves_a_whole_machine(monkeypatch
     model = machine(max_epochs=2, validation_fraction=0.0).fit(X)
     assert (model.history_["stopped"], model.history_["name"]) == ("interrupted", "layer 1 of 2")
     assert model.score_kind_ == "bound"
-    objective = model.objective_
-    assert objective.particles.any()
-    v = torch.from_numpy(X.astype(np.float32))
-    for offset, rates in zip(objective.offsets[1:], objective.machine.mean_field(v, 10), strict=True):
+    density, v = model.density_, torch.from_numpy(X.astype(np.float32))
+    assert density.particles.any()
+    for offset, rates in zip(density.offsets[1:], density.energy.mean_field(v, 10), strict=True):
         torch.testing.assert_close(offset, rates.mean(0), atol=1e-3, rtol=0)
+
+
+def test_ctrl_c_in_the_first_layer_keeps_its_biases_and_leaves_a_density(monkeypatch):
+    run, trained = Trainer.run, []
+
+    def record(learning):
+        state = run(learning)
+        trained.extend(
+            bias.clone() for bias in (learning.objective.rbm.visible_bias, learning.objective.rbm.hidden_bias)
+        )
+        return state
+
+    monkeypatch.setattr(Trainer, "run", record)
+    press_ctrl_c(monkeypatch, at=20)
+    model = machine(hidden_sizes=(8, 6), validation_fraction=0.0).fit(X)
+    assert (model.history_["stopped"], model.history_["name"]) == ("interrupted", "layer 1 of 3")
+    first, second, *others = model.density_.energy.biases
+    assert torch.equal(first, trained[0])
+    assert torch.equal(second, trained[1])  # the layer above takes this bias, so their mean is the same
+    assert second.any()
+    assert not any(bias.any() for bias in others)  # as initialized
+    assert np.isfinite(model.score_samples(X)).all()
+    assert model.score_kind_ == "bound"
+    assert set(np.unique(model.sample(20, random_state=0, n_steps=5).round(6))) == {0.0, 1.0}
 
 
 def test_ctrl_c_while_layers_are_joined_averages_the_biases_once(monkeypatch):
     options = {"hidden_sizes": (6, 5), "max_epochs": 1, "pretraining_epochs": 1, "validation_fraction": 0.0}
-    update, left = DBMObjective.update_offsets, [1]
+    initialize, joined, pressed = DBMDensity.initialize_chains, {}, []
 
-    def press(*arguments, **changes):
-        left[0] -= 1
-        if left[0] == 0:
+    def record(density, rows):
+        joined.update({name: value.clone() for name, value in density.energy.named_parameters()})
+        initialize(density, rows)
+
+    def press(density, rows):
+        if not pressed:
+            pressed.append(True)
             raise KeyboardInterrupt
-        update(*arguments, **changes)
+        initialize(density, rows)
 
-    uninterrupted = machine(**options)
-    (first, *_) = [r for r in record_steps(uninterrupted, monkeypatch, X) if r.phase == 3]
-    monkeypatch.setattr(DBMObjective, "update_offsets", press)
+    with monkeypatch.context() as patched:
+        patched.setattr(DBMDensity, "initialize_chains", record)
+        machine(**options).fit(X)
+    monkeypatch.setattr(DBMDensity, "initialize_chains", press)
     model = machine(**options).fit(X)
     assert (model.history_["stopped"], model.history_["name"]) == ("interrupted", "layer 3 of 3")
-    for name, value in model.objective_.named_parameters():
-        assert torch.equal(value, first.whole[name]), name
+    for name, value in model.density_.energy.named_parameters():
+        assert torch.equal(value, joined[name]), name
     assert model.score_kind_ == "bound"
 
 
@@ -205,4 +233,4 @@ def test_invalid_arguments_are_refused(changes, text):
 def test_an_exact_log_z_of_a_large_machine_is_refused_with_what_to_do():
     model = machine(hidden_sizes=(30,), code_size=25, max_epochs=1, pretraining_epochs=0).fit(X)
     with pytest.raises(InputError, match=r"2\^30 states, more than 2\^20; estimate it by annealed importance sampling"):
-        model.objective_.machine.log_partition()
+        model.density_.energy.log_partition()

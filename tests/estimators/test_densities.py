@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn import clone
 from sklearn.datasets import load_digits
 
 import isthmus
@@ -13,6 +14,7 @@ from isthmus import (
     Autoencoder,
     CodeClassifier,
     DeepBeliefNetwork,
+    DeepBoltzmannMachine,
     InputError,
     RestrictedBoltzmannMachine,
     StackedAutoencoder,
@@ -45,8 +47,8 @@ def test_a_large_machine_scores_by_its_free_energy_until_log_z_is_estimated(tmp_
     assert model.score_kind_ == "unnormalised"
     assert not hasattr(model, "log_partition_")
     before = model.score_samples(X)
-    machine, x = model.objective_.rbm, torch.from_numpy(X).float()
-    np.testing.assert_allclose(before, -machine.free_energy(x).detach().numpy(), rtol=1e-5)
+    x = torch.from_numpy(X).float()
+    np.testing.assert_allclose(before, -model.density_.rbm.free_energy(x).detach().numpy(), rtol=1e-5)
     estimate = model.estimate_log_partition(n_chains=20, n_temperatures=50)
     assert model.score_kind_ == "estimate"
     assert model.log_partition_ == estimate.log_partition
@@ -161,10 +163,46 @@ def test_a_network_of_small_machines_has_a_bound_and_draws(tmp_path):
     np.testing.assert_array_equal(isthmus.load(tmp_path / "m").score_samples(X), model.score_samples(X))
 
 
+WORDS = np.random.default_rng(0).poisson(2.0, (60, 10)).astype(float)
+SAVED = {
+    "rbm": (RestrictedBoltzmannMachine(code_size=6, **SMALL), X),
+    "rbm, lateral": (RestrictedBoltzmannMachine(code_size=6, lateral=True, **SMALL), X),
+    "rbm, word counts": (
+        RestrictedBoltzmannMachine(code_size=6, method="cd", likelihood="multinomial", scaling="none", **SMALL),
+        WORDS,
+    ),
+    "rbm, score": (
+        RestrictedBoltzmannMachine(code_size=6, method="score", likelihood="gaussian-learned", **SMALL),
+        WORDS,
+    ),
+    "dbm": (DeepBoltzmannMachine(hidden_sizes=(7, 6), code_size=5, **SMALL), X),
+    "dbm, all layers together": (
+        DeepBoltzmannMachine(hidden_sizes=(7,), code_size=5, pretraining_epochs=0, likelihood="gaussian", **SMALL),
+        WORDS,
+    ),
+    "dbn": (DeepBeliefNetwork(hidden_sizes=(7, 6), code_size=5, fine_tuning_epochs=1, **SMALL), X),
+}
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_a_saved_density_is_bit_equal(name, tmp_path):
+    estimator, rows = SAVED[name]
+    model = clone(estimator).fit(rows)
+    model.save(tmp_path / "m")
+    again = isthmus.load(tmp_path / "m")
+    kept, loaded = model._parts.state_dict(), again._parts.state_dict()
+    assert kept.keys() == loaded.keys()
+    assert any(key.startswith("density.") for key in kept)
+    assert all(torch.equal(loaded[key], value) for key, value in kept.items())
+    assert again.score_kind_ == model.score_kind_
+    np.testing.assert_array_equal(again.score_samples(rows), model.score_samples(rows))
+    np.testing.assert_array_equal(again.sample(5, 0, n_steps=3), model.sample(5, 0, n_steps=3))
+
+
 def test_without_fine_tuning_generative_and_recognition_weights_are_equal():
     model = network()
-    first = model.objective_.layers[0].rbm
-    torch.testing.assert_close(model.objective_.generation.maps[0].weight, first.weight.t())
+    directed, upward = model.coder_.decoder.maps[0], model.coder_.encoder.maps[0]
+    torch.testing.assert_close(directed.weight, upward.weight.t())
     large_top = network(hidden_sizes=(30,), code_size=24, max_epochs=1)
     assert large_top.score_kind_ == "unnormalised"
     before, estimate = large_top.score_samples(X), large_top.estimate_log_partition(20, 50)
@@ -221,8 +259,22 @@ def test_ctrl_c_before_up_down_keeps_the_rbm_weights_as_generative_weights(monke
     press_ctrl_c(monkeypatch, at=28)
     model = DeepBeliefNetwork(**options).fit(X)
     assert (model.history_["stopped"], model.history_["name"]) == ("interrupted", "layer 2 of 2")
-    network = model.objective_
-    assert torch.equal(network.generation.maps[0].weight, network.layers[0].rbm.weight.t())
+    directed, upward = model.coder_.decoder.maps[0], model.coder_.encoder.maps[0]
+    assert torch.equal(directed.weight, upward.weight.t())
+
+
+def test_ctrl_c_in_the_first_layer_leaves_a_network_with_the_density_of_its_rbm(monkeypatch):
+    """The top RBM starts as the transposed first RBM and the directed weights are copies: the bound is then exact."""
+    press_ctrl_c(monkeypatch, at=5)
+    model = DeepBeliefNetwork(hidden_sizes=(12,), code_size=64, batch_size=30, **SMALL).fit(X)
+    assert (model.history_["stopped"], model.history_["name"]) == ("interrupted", "layer 1 of 2")
+    first, top = model.coder_.encoder.rbms
+    (directed,) = model.coder_.decoder.maps
+    assert torch.equal(directed.weight, first.weight.t())
+    assert torch.equal(top.weight, first.weight.t())
+    log_p = -first.free_energy(torch.from_numpy(X).float()) - first.log_partition()
+    np.testing.assert_allclose(model.score_samples(X), log_p.detach().numpy(), rtol=1e-4)
+    assert set(np.unique(model.sample(20, random_state=0, n_steps=5))) == {0.0, 1.0}
 
 
 def test_an_interrupted_network_sums_the_z_that_is_within_reach(monkeypatch):
@@ -241,7 +293,7 @@ def test_best_weights_need_enough_validation_rows(n_held_out, chosen, monkeypatc
     model = RestrictedBoltzmannMachine(code_size=4, **SMALL | {"max_epochs": 3}).fit(X, validation=X[:n_held_out])
     assert (model.history_["best_epoch"] == 0) == chosen
     alone = RestrictedBoltzmannMachine(code_size=4, **SMALL | {"max_epochs": 3, "validation_fraction": 0.0}).fit(X)
-    same = torch.equal(alone.objective_.rbm.weight, model.objective_.rbm.weight)
+    same = torch.equal(alone.density_.rbm.weight, model.density_.rbm.weight)
     assert same != chosen
 
 
@@ -279,12 +331,13 @@ def test_an_rbm_stack_imputes_missing_entries_with_its_first_layer(kind):
     holes = np.where(np.random.default_rng(0).random(X.shape) < 0.3, np.nan, X)
     more = {"layers": "rbm"} if kind is StackedAutoencoder else {}
     model = kind(hidden_sizes=(12,), code_size=6, missing="mask", likelihood="bernoulli", **more, **SMALL).fit(holes)
-    lowest = model.objective_.layers[0]
+    encoder = model.coder_.encoder
+    lowest = encoder.rbms[0] if kind is DeepBeliefNetwork else encoder.encoders[0]
     (batch,) = (Batch(reading.x, mask=reading.mask) for reading in model.read(holes[:20]))
-    completed = lowest.impute(batch)
+    completed = lowest.impute(batch.x, batch.mask)
     assert not torch.equal(completed, batch.x)
     np.testing.assert_allclose(
-        model.transform(holes[:20]), model.objective_.encode(Batch(completed))[1].detach().numpy(), rtol=1e-4
+        model.transform(holes[:20]), model.coder_.encode(Batch(completed)).code.detach().numpy(), rtol=1e-4
     )
 
 

@@ -12,8 +12,9 @@ from sklearn.datasets import load_digits
 import isthmus
 from isthmus import CodeClassifier, InputError, StackedAutoencoder
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
+from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.stacking import SimultaneousLayers
-from isthmus.learning.unrolling import UnrolledAutoencoder
+from isthmus.learning.unrolling import UnrolledDecoder, unrolled_coder
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import Bernoulli, likelihood_from
@@ -33,7 +34,7 @@ def stack(**changes):
 
 
 def weights(model):
-    return {name: value.clone() for name, value in model.objective_.state_dict().items()}
+    return {name: value.clone() for name, value in model.coder_.state_dict().items()}
 
 
 def same(a, b):
@@ -47,63 +48,69 @@ def names(model):
 GREEDY = ["layer 1 of 3", "layer 2 of 3", "layer 3 of 3"]
 
 
-def drawn(visible="bernoulli", hidden="bernoulli", sizes=(6, 5, 4, 3)):
-    """Machines in float64, of weights and biases that are not small."""
+def make_layers(visible="bernoulli", hidden="bernoulli", sizes=(6, 5, 4, 3)):
+    """Criteria of RBMs in float64, with weights and biases that are not small."""
     generator, layers = torch.Generator().manual_seed(0), []
     for k, (n, m) in enumerate(itertools.pairwise(sizes)):
         likelihood = Bernoulli(n) if k else likelihood_from({"name": visible}, n)
         top = k == len(sizes) - 2
-        machine = RBMEnergy(
+        rbm = RBMEnergy(
             likelihood, m, hidden=hidden if top else "bernoulli", weight_scale=1.0, generator=generator
         ).double()
         with torch.no_grad():
-            for bias in (machine.visible_bias, machine.hidden_bias, *likelihood.parameters()):
+            for bias in (rbm.visible_bias, rbm.hidden_bias, *likelihood.parameters()):
                 bias.copy_(torch.randn(bias.shape, generator=generator))
-        layers.append(ContrastiveDivergence(machine).double())
+        layers.append(ContrastiveDivergence(rbm).double())
     return layers
+
+
+def unrolled(layers):
+    """Return the deep autoencoder of RBMs."""
+    return unrolled_coder([layer.coder for layer in layers]).double()
 
 
 @pytest.mark.parametrize("hidden", ["bernoulli", "gaussian", "rectified"])
 @pytest.mark.parametrize("visible", ["bernoulli", "gaussian", "gaussian-per-column"])
 def test_the_unrolled_stack_equals_the_mean_field_passes_of_its_rbms(visible, hidden):
-    layers = drawn(visible, hidden)
-    whole = UnrolledAutoencoder(layers).double()
-    whole.unroll()
+    layers = make_layers(visible, hidden)
+    whole = unrolled(layers)
     v = torch.rand(7, 6, generator=torch.Generator().manual_seed(1)).double()
     first, second, top = (layer.rbm for layer in layers)
     code = top.hidden_mean(second.hidden_mean(first.hidden_mean(v)))
-    torch.testing.assert_close(whole.encode(Batch(v))[1], code)
+    torch.testing.assert_close(whole.encode(Batch(v)).code, code)
     down = first.visible_mean(second.visible_mean(top.visible_mean(code)))
     output = whole(Batch(v))
     torch.testing.assert_close(whole.likelihood.mean(output.parameters), down)
 
 
 def test_the_whole_names_every_weight_once_and_a_copy_is_its_own():
-    for whole in (
-        UnrolledAutoencoder(drawn("gaussian-per-column")),
-        copy.deepcopy(UnrolledAutoencoder(drawn("gaussian-per-column"))),
-    ):
+    made = unrolled(make_layers("gaussian-per-column"))
+    for whole in (made, copy.deepcopy(made)):
         named = dict(whole.named_parameters())
         assert len({id(p) for p in named.values()}) == len(named) == 3 * 4 + 1  # W, c, b, U each, and the variances
-        assert set(whole.state_dict()) == {*named, "is_unrolled"}
+        assert set(whole.state_dict()) == set(named)
 
 
 def test_machines_that_do_not_fit_each_other_are_refused():
-    first, _, third = drawn()
+    first, _, third = make_layers()
     with pytest.raises(InputError, match="layer 1 has 5 units but layer 2 has 4 inputs; give each layer as many"):
-        UnrolledAutoencoder([first, third])
+        unrolled([first, third])
+
+
+def both_ways(model):
+    """Return the RBM and the directed layer of each layer of a fitted stack, lowest first."""
+    return list(zip(model.coder_.encoder.encoders, reversed(model.coder_.decoder.decoders), strict=True))
 
 
 @pytest.mark.parametrize("options", [{}, SAME_TIME])
 @pytest.mark.parametrize("code", ["sigmoid", "linear"])
 def test_without_fine_tuning_encoder_and_decoder_keep_the_rbm_weights(options, code):
     model = stack(fine_tuning_epochs=0, code_activation=code, **options).fit(X)
-    machines = [layer.rbm for layer in model.objective_.layers]
     h = torch.from_numpy(X).float()
-    for machine, directed in zip(machines, reversed(model.objective_.decoder.decoders), strict=True):
-        assert machine.weight.std() > 0.02
-        assert torch.equal(directed.weight, machine.weight.t())
-        h = machine.hidden_mean(h)
+    for rbm, directed in both_ways(model):
+        assert rbm.weight.std() > 0.02
+        assert torch.equal(directed.weight, rbm.weight.t())
+        h = rbm.hidden_mean(h)
     np.testing.assert_allclose(model.transform(X), h.detach(), atol=1e-5)
 
 
@@ -127,8 +134,8 @@ def test_fine_tuning_goes_on_from_the_machines_and_parts_the_two_ways():
     learned = stack(fine_tuning_epochs=0, patience=None).fit(X)
     tuned = stack(fine_tuning_epochs=1, fine_tuning_learning_rate=1e-6, patience=None).fit(X)
     np.testing.assert_allclose(tuned.reconstruct(X), learned.reconstruct(X), atol=1e-3)
-    (first, *_), (directed, *_) = tuned.objective_.layers, reversed(tuned.objective_.decoder.decoders)
-    assert not torch.equal(first.rbm.weight.t(), directed.weight)
+    (first, directed), *_ = both_ways(tuned)
+    assert not torch.equal(first.weight.t(), directed.weight)
 
 
 @pytest.mark.parametrize(("code", "hidden"), [("sigmoid", (32,)), ("linear", ())])
@@ -141,15 +148,12 @@ def test_machines_learn_to_reconstruct_and_fine_tuning_gains_more(code, hidden):
 
 
 def test_fine_tuning_follows_the_gradient_of_the_whole_and_no_centred_step():
-    layers = drawn()
-    whole, v = (
-        UnrolledAutoencoder(layers).double(),
-        torch.rand(7, 6, generator=torch.Generator().manual_seed(1)).double(),
-    )
-    whole.unroll()
+    layers = make_layers()
+    whole, v = Reconstruction(unrolled(layers)), torch.rand(7, 6, generator=torch.Generator().manual_seed(1)).double()
     for layer in layers:
-        layer.update_offsets(torch.rand(5, layer.rbm.n_visible).double(), rate=1.0)
-    whole.terms(Batch(v), 0.0, None)["reconstruction"].mean().backward()
+        layer.density.carry_offsets(torch.rand(5, layer.rbm.n_visible).double(), rate=1.0)
+    terms, _ = whole.terms(Batch(v), 0.0, None)
+    terms["reconstruction"].mean().backward()
     before = [p.grad.clone() for p in whole.parameters()]
     whole.project_gradient()
     assert all(torch.equal(p.grad, gradient) for p, gradient in zip(whole.parameters(), before, strict=True))
@@ -172,29 +176,31 @@ def test_the_visible_units_are_those_that_the_rows_suggest(given, name):
 
 
 def test_together_every_layer_follows_its_own_contrast_at_its_rate():
-    layers = drawn(hidden="gaussian")
+    layers = make_layers(hidden="gaussian")
     together = SimultaneousLayers(layers, [1.0, 1.0, 0.05]).train()
     v = torch.rand(7, 6, generator=torch.Generator().manual_seed(1)).double()
-    terms = together.terms(Batch(v), 0.0, torch.Generator().manual_seed(2))
+    terms, _ = together.terms(Batch(v), 0.0, torch.Generator().manual_seed(2))
     assert list(terms) == [f"layer_{k}_contrast" for k in (1, 2, 3)]
     sum(term.mean() for term in terms.values()).backward()
     ours = [layer.rbm.weight.grad.clone() for layer in layers]
     for layer in layers:
         layer.zero_grad()
     generator, h = torch.Generator().manual_seed(2), v
-    for layer, rate, gradient in zip(drawn(hidden="gaussian"), (1.0, 1.0, 0.05), ours, strict=True):
-        layer.terms(Batch(h), 0.0, generator)["contrast"].mean().backward()
+    for layer, rate, gradient in zip(make_layers(hidden="gaussian"), (1.0, 1.0, 0.05), ours, strict=True):
+        terms, _ = layer.terms(Batch(h), 0.0, generator)
+        terms["contrast"].mean().backward()
         torch.testing.assert_close(gradient, rate * layer.rbm.weight.grad)
-        h = layer.encode(Batch(h))[1].detach()
+        h = layer.coder.encode(Batch(h)).code.detach()
 
 
 def test_together_ordinary_layers_pass_no_gradient_to_each_other():
     model = stack(layers="denoising", fine_tuning_epochs=0, **SAME_TIME).fit(X)
-    together = SimultaneousLayers(model.objective_.layers)
+    layers = model._with_criterion().layers
+    together = SimultaneousLayers(layers)
     together.zero_grad()
-    terms = together.terms(Batch(torch.from_numpy(X[:20]).float()), 0.0, torch.Generator().manual_seed(0))
+    terms, _ = together.terms(Batch(torch.from_numpy(X[:20]).float()), 0.0, torch.Generator().manual_seed(0))
     terms["layer_3_reconstruction"].mean().backward()
-    moved = [any(p.grad is not None for p in layer.parameters()) for layer in model.objective_.layers]
+    moved = [any(p.grad is not None for p in layer.parameters()) for layer in layers]
     assert moved == [False, False, True]
     torch.testing.assert_close(
         together.monitor(Batch(torch.from_numpy(X).float())),
@@ -216,8 +222,8 @@ def test_ctrl_c_in_a_machine_keeps_a_model_whose_two_ways_agree(tmp_path, monkey
     press_ctrl_c(monkeypatch, at=8)
     model = stack().fit(X)
     assert names(model) == ["layer 1 of 3"]
-    for layer, directed in zip(model.objective_.layers, reversed(model.objective_.decoder.decoders), strict=True):
-        assert torch.equal(layer.rbm.weight.t(), directed.weight)
+    for rbm, directed in both_ways(model):
+        assert torch.equal(rbm.weight.t(), directed.weight)
     model.save(tmp_path / "m")
     np.testing.assert_array_equal(isthmus.load(tmp_path / "m").reconstruct(X), model.reconstruct(X))
 
@@ -241,7 +247,7 @@ def test_the_command_line_fits_machines(tmp_path):
             "--code-size", "3", "--set", "layers=rbm", "--set", "training=together"]  # fmt: skip
     result = CliRunner().invoke(app, told)
     assert result.exit_code == 0, result.output
-    assert isinstance(isthmus.load(tmp_path / "m").objective_, UnrolledAutoencoder)
+    assert isinstance(isthmus.load(tmp_path / "m").coder_.decoder, UnrolledDecoder)
 
 
 REFUSED = [

@@ -9,6 +9,7 @@ import torch
 from isthmus import InputError
 from isthmus.learning.chains import BlockGibbs, ChainState, run_chain
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
+from isthmus.learning.densities import RBMDensity
 from isthmus.learning.rows import evenly_spaced
 from isthmus.learning.trainer import Trainer, TrainingConfig
 from isthmus.parts.energies import RBMEnergy
@@ -52,6 +53,12 @@ def data(n=64, n_columns=5):
     return (torch.rand(n, n_columns, generator=generator) < 0.4).double()
 
 
+def contrast(objective, v, generator, progress=0.0):
+    """Return the contrast of the rows v."""
+    terms, _ = objective.terms(Batch(v), progress, generator)
+    return terms["contrast"]
+
+
 def gradients(objective, loss):
     loss.backward()
     found = {name: parameter.grad.clone() for name, parameter in objective.rbm.named_parameters()}
@@ -78,15 +85,15 @@ def test_the_contrast_has_the_exact_gradient_for_chains_sampled_from_the_model()
     objective = ContrastiveDivergence(made, method="pcd", n_chains=n, centred=False).double()
     generator = torch.Generator().manual_seed(1)
     p = torch.softmax(-made.hidden_free_energy(all_states(3)), 0)
-    objective.particles.copy_(all_states(3)[torch.multinomial(p, n, replacement=True, generator=generator)])
-    ours = gradients(objective, objective.terms(Batch(v), 0.0, generator)["contrast"].mean())
+    objective.density.particles.copy_(all_states(3)[torch.multinomial(p, n, replacement=True, generator=generator)])
+    ours = gradients(objective, contrast(objective, v, generator).mean())
     assert_gradients_close(ours, exact_gradients(made, v), atol=0.01)
 
 
 def test_persistent_chains_converge_to_the_model_from_any_start():
     made, v, n = rbm(), data(), 20000
     objective = ContrastiveDivergence(made, method="pcd", n_chains=n, centred=False, n_steps=30).double()
-    ours = gradients(objective, objective.terms(Batch(v), 0.0, torch.Generator().manual_seed(1))["contrast"].mean())
+    ours = gradients(objective, contrast(objective, v, torch.Generator().manual_seed(1)).mean())
     assert_gradients_close(ours, exact_gradients(made, v), atol=0.02)
 
 
@@ -107,8 +114,7 @@ def test_cd_k_is_the_contrast_with_the_enumerated_kernel_applied_k_times_to_the_
     expected = made.free_energy(row).mean() - (reached[0] * made.free_energy(states)).sum()
     objective = ContrastiveDivergence(made, method="cd", n_steps=k, centred=False).double()
     theirs = gradients(objective, expected)
-    batch = Batch(row.expand(40000, -1))
-    ours = gradients(objective, objective.terms(batch, 0.0, torch.Generator().manual_seed(2))["contrast"].mean())
+    ours = gradients(objective, contrast(objective, row.expand(40000, -1), torch.Generator().manual_seed(2)).mean())
     assert_gradients_close(ours, theirs, atol=0.015)
 
 
@@ -118,11 +124,11 @@ def test_the_centred_gradient_is_the_gradient_of_the_energy_in_centred_units(con
     made = rbm(config)
     v = 3 * data() if config["name"] == "multinomial" else data()
     objective = ContrastiveDivergence(made, method="cd").double()
-    objective.update_offsets(v, rate=1.0)
-    mu, offset = objective.visible_offset, objective.hidden_offset
+    objective.density.carry_offsets(v, rate=1.0)
+    mu, offset = objective.density.visible_offset, objective.density.hidden_offset
     model = v.flip(0)[:, [1, 2, 3, 4, 0]]
 
-    def contrast(energy):
+    def difference(energy):
         return energy(v).mean() - energy(model).mean()
 
     centred = {
@@ -151,12 +157,12 @@ def test_the_centred_gradient_is_the_gradient_of_the_energy_in_centred_units(con
         named = {f"rbm.{name}": value for name, value in weights().items()}
         return torch.func.functional_call(FreeEnergy(), named, rows)
 
-    steps = torch.autograd.grad(contrast(free_energy), list(centred.values()))
+    steps = torch.autograd.grad(difference(free_energy), list(centred.values()))
     with torch.no_grad():
         for value, step in zip(centred.values(), steps, strict=True):
             value -= 0.1 * step
     expected = {name: value.detach().clone() for name, value in weights().items()}
-    contrast(made.free_energy).backward()
+    difference(made.free_energy).backward()
     objective.project_gradient()
     for name, value in expected.items():
         parameter = dict(made.named_parameters())[name]
@@ -166,20 +172,26 @@ def test_the_centred_gradient_is_the_gradient_of_the_energy_in_centred_units(con
 def test_without_a_generator_the_chain_uses_means():
     made = rbm()
     v = data()
-    term = ContrastiveDivergence(made, method="cd").double().terms(Batch(v), 0.0, None)["contrast"]
+    term = contrast(ContrastiveDivergence(made, method="cd").double(), v, None)
     torch.testing.assert_close(term, made.free_energy(v) - made.free_energy(made.mean_field(v)))
 
 
-def test_a_pair_of_step_numbers_interpolates_with_progress():
-    objective = ContrastiveDivergence(rbm(), n_steps=(1, 25))
-    assert [objective.steps_at(progress) for progress in (0.0, 0.5, 1.0)] == [1, 13, 25]
+@pytest.mark.parametrize("method", ["pcd", "cd"])
+def test_a_pair_of_step_numbers_interpolates_with_progress(method, monkeypatch):
+    objective, generator = ContrastiveDivergence(rbm(), method=method, n_steps=(1, 25)).double(), torch.Generator()
+    down, counts = BlockGibbs.down, []
+    monkeypatch.setattr(BlockGibbs, "down", lambda *arguments: counts.append(1) or down(*arguments))
+    for progress, n_steps in ((0.0, 1), (0.5, 13), (1.0, 25)):
+        counts.clear()
+        contrast(objective, data(), generator, progress)
+        assert len(counts) == n_steps
 
 
 def test_every_term_has_its_weight():
     made = rbm()
     penalties = {"sparsity": TargetRate(0.5, target_rate=0.1)}
     objective = ContrastiveDivergence(made, weight_decay=0.3, penalties=penalties).double()
-    terms = objective.terms(Batch(data()), 0.0, torch.Generator().manual_seed(0))
+    terms, _ = objective.terms(Batch(data()), 0.0, torch.Generator().manual_seed(0))
     torch.testing.assert_close(terms["weight_decay"], 0.15 * made.weight.square().sum())
     sparsity = TargetRate(target_rate=0.1).of(made.hidden_mean(data()))
     torch.testing.assert_close(terms["sparsity"], 0.5 * sparsity)
@@ -192,12 +204,14 @@ def test_monitor_is_a_deterministic_pseudo_likelihood():
     for j in range(5):
         flipped[j, :, j] = 1 - v[:, j]
     exact = torch.nn.functional.softplus(made.free_energy(v) - made.free_energy(flipped)).sum(0)
-    assert objective.monitor_name == "pseudo-likelihood"
     assert torch.equal(objective.monitor(Batch(v)), objective.monitor(Batch(v)))
     assert objective.monitor(Batch(v)).mean().item() == pytest.approx(exact.mean().item(), rel=0.02)
-    words = ContrastiveDivergence(rbm({"name": "multinomial"})).double()
-    assert words.monitor_name == "reconstruction"
-    torch.testing.assert_close(words.monitor(Batch(v)), words.nll(words(Batch(v))))
+
+
+def test_monitor_of_word_counts_is_the_nll_of_the_reconstruction():
+    made, v = rbm({"name": "multinomial"}), 3 * data()
+    nll = made.likelihood.nll(made.down(made.hidden_mean(v)), v)
+    torch.testing.assert_close(ContrastiveDivergence(made).double().monitor(Batch(v)), nll)
 
 
 def test_a_missing_entry_is_imputed_by_its_conditional_mean():
@@ -208,7 +222,7 @@ def test_a_missing_entry_is_imputed_by_its_conditional_mean():
     holes = Batch(torch.where(mask != 0, v, 99.0), mask=mask)
     start = torch.where(mask != 0, v, made.visible_bias)
     filled = torch.where(mask != 0, v, made.mean_field(start))
-    torch.testing.assert_close(objective.encode(holes)[1], made.hidden_mean(filled))
+    torch.testing.assert_close(objective.coder.encode(holes).code, made.hidden_mean(filled))
 
 
 def test_gibbs_steps_keep_the_distribution_of_the_model():
@@ -254,17 +268,18 @@ def test_training_separates_rows_from_rows_with_swapped_halves(method, name, hid
     exchanged = torch.cat([x[:, :3], torch.where(first, x[~first[:, 0]][:1, 3:], x[first[:, 0]][:1, 3:])], 1)
     assert float(objective.monitor(Batch(x)).mean()) < before
     assert made.free_energy(exchanged).mean() - made.free_energy(x).mean() > 1.0
-    assert objective.particles.shape == (50 if method == "pcd" else 0, 4)
+    assert objective.density.particles.shape == (50 if method == "pcd" else 0, 4)
 
 
 def test_a_copy_is_independent_and_names_each_weight_once():
     objective = ContrastiveDivergence(rbm({"name": "gaussian-learned"}), n_chains=2)
     again = copy.deepcopy(objective)
-    assert again.decoder.rbm is again.rbm is again.gibbs.rbm
-    assert again.rbm.visible.likelihood is again.likelihood is not objective.likelihood
+    assert again.coder.decoder.rbm is again.coder.encoder is again.rbm is again.density.gibbs.rbm
+    assert again.rbm.visible.likelihood is again.coder.likelihood is not objective.coder.likelihood
     assert sorted(objective.state_dict()) == [
-        "encoder.likelihood.free_log_variance", "encoder.up.bias", "encoder.up.weight", "encoder.visible_bias",
-        "hidden_offset", "log_partition", "particles", "visible_offset",
+        *(f"coder.inference.encoder.{name}"
+          for name in ("likelihood.free_log_variance", "up.bias", "up.weight", "visible_bias")),
+        *(f"density.{name}" for name in ("hidden_offset", "log_partition", "particles", "visible_offset")),
     ]  # fmt: skip
 
 
@@ -286,8 +301,8 @@ def test_invalid_arguments_raise(arguments, text):
 @pytest.mark.parametrize("hidden", ["bernoulli", "gaussian", "rectified"])
 @pytest.mark.parametrize("n_columns", [5, 3])
 def test_rows_with_missing_entries_have_a_lower_bound_where_these_cannot_be_summed_out(hidden, n_columns, monkeypatch):
-    made = ContrastiveDivergence(rbm(n_columns=n_columns, hidden=hidden, scale=0.4)).double()
-    made.finish(None)
+    made = RBMDensity(rbm(n_columns=n_columns, hidden=hidden, scale=0.4)).double()
+    made.compute_log_partition()
     x, mask = (
         data(40, n_columns),
         (torch.rand(40, n_columns, generator=torch.Generator().manual_seed(1)) < 0.6).double(),
@@ -313,10 +328,20 @@ class Counting(Memory):
         return super().batch(index)
 
 
+def test_chains_that_start_at_rows_keep_their_number_of_words():
+    x = torch.ones(20, 5).double()
+    x[7] = 40.0
+    objective = ContrastiveDivergence(rbm({"name": "multinomial"}), method="cd", n_chains=2).double()
+    objective.prepare(Memory(x))
+    assert objective.density.totals.tolist() == [5.0, 5.0]
+    _, _, visible = objective.contrast(x, 0.0, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(visible.sum(1), x.sum(1))
+
+
 @pytest.mark.parametrize("config", [BERNOULLI, {"name": "multinomial"}], ids=lambda config: config["name"])
 def test_chains_start_from_many_rows_of_which_one_block_is_dense(config):
     x = (torch.rand(5000, 5, generator=torch.Generator().manual_seed(0)) + torch.linspace(0, 1, 5000)[:, None]).round()
-    made, rows = ContrastiveDivergence(rbm(config), n_chains=7).double(), Counting(x.double())
+    made, rows = RBMDensity(rbm(config), n_chains=7).double(), Counting(x.double())
     made.initialize_chains(rows)
     assert max(rows.sizes) <= 1024
     sample = x.double()[evenly_spaced(5000)]

@@ -5,11 +5,12 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from isthmus import InputError
 from isthmus.evaluation.partition import annealed_importance_sampling
-from isthmus.learning.chains import run_chain
-from isthmus.learning.dbm_objective import DBMObjective, layer_objectives
+from isthmus.learning.dbm_objective import DBMObjective, join_layers, layer_objectives, take_bias
+from isthmus.learning.deep_densities import DBMDensity
 from isthmus.learning.rows import evenly_spaced
 from isthmus.learning.trainer import Trainer, TrainingConfig
 from isthmus.parts.deep_energies import DBMEnergy, DBMLayerRBM
@@ -57,28 +58,24 @@ def exact_log_partition(made):
 
 
 def test_the_bound_of_a_row_with_missing_entries_is_one_on_its_observed_entries():
-    objective = DBMObjective(deep(scale=0.4)).double()
-    v, every, mask = (
-        rows(),
-        all_states(4),
-        (torch.rand(20, 4, generator=torch.Generator().manual_seed(1)) < 0.5).double(),
-    )
-    log_p = -exact_free_energy(objective.machine, every)
+    made, v, every = deep(scale=0.4), rows(), all_states(4)
+    mask = (torch.rand(20, 4, generator=torch.Generator().manual_seed(1)) < 0.5).double()
+    log_p = -exact_free_energy(made, every)
     agrees = ((v[:, None] == every) | (mask[:, None] == 0)).all(2)
     exact = log_p.masked_fill(~agrees, -torch.inf).logsumexp(1)
-    bound = objective.log_bound(Batch(v, mask=mask))
+    bound = DBMDensity(made, 1, 10).log_bound(Batch(v, mask=mask))
     assert (bound <= exact).all()
     assert (exact - bound).max() < 0.1
 
 
 def test_missing_real_columns_do_not_lift_the_bound_over_the_density_of_the_others():
-    objective = DBMObjective(deep(config=GAUSSIAN, n_columns=2)).double()
+    made = deep(config=GAUSSIAN, n_columns=2)
     with torch.no_grad():
-        objective.machine.likelihood.free_log_variance.fill_(-4.0)
+        made.likelihood.free_log_variance.fill_(-4.0)
     grid = torch.linspace(-4, 4, 4001).double()
     along = torch.stack([torch.full_like(grid, 0.3), grid], 1)
-    exact = torch.trapezoid((-exact_free_energy(objective.machine, along)).exp(), grid).log().detach()
-    bound = objective.log_bound(Batch(along[:1], mask=torch.tensor([[1.0, 0.0]]).double()))
+    exact = torch.trapezoid((-exact_free_energy(made, along)).exp(), grid).log().detach()
+    bound = DBMDensity(made, 1, 10).log_bound(Batch(along[:1], mask=torch.tensor([[1.0, 0.0]]).double()))
     assert float(exact) - 1 < float(bound) <= float(exact)
 
 
@@ -161,13 +158,12 @@ def test_annealing_estimates_the_partition_function(config):
 
 def sampled_contrast(made, v, pretrained, progress=0.0, n=60000):
     """Return the gradients of the contrast by weights and biases, with chains sampled from the model."""
-    objective = DBMObjective(made, n_chains=n, centred=False, n_iterations=100).double()
-    objective.is_begun.fill_(pretrained)
+    objective = DBMObjective(made, n_chains=n, centred=False, n_iterations=100, pretrained=pretrained).double()
     generator = torch.Generator().manual_seed(1)
     p = torch.softmax(-made.odd_free_energy([all_states(3)]), 0)
-    objective.particles.copy_(all_states(3)[torch.multinomial(p, n, replacement=True, generator=generator)])
-    contrast = objective.terms(Batch(v), progress, generator)["contrast"].mean()
-    return torch.autograd.grad(contrast, [*made.weights, *made.biases])
+    objective.density.particles.copy_(all_states(3)[torch.multinomial(p, n, replacement=True, generator=generator)])
+    terms, _ = objective.terms(Batch(v), progress, generator)
+    return torch.autograd.grad(terms["contrast"].mean(), [*made.weights, *made.biases])
 
 
 @pytest.mark.parametrize("how", [{"pretrained": True}, {"pretrained": False, "progress": 0.6}], ids=str)
@@ -206,7 +202,8 @@ def test_steps_between_wide_hidden_layers_are_shorter():
     steps = []
     for project in (False, True):
         made.zero_grad()
-        objective.eval().terms(Batch(v), 0.0, torch.Generator().manual_seed(1))["contrast"].mean().backward()
+        terms, _ = objective.terms(Batch(v), 0.0, torch.Generator().manual_seed(1))
+        terms["contrast"].mean().backward()
         if project:
             objective.project_gradient()
         steps.append([weight.grad.clone() for weight in made.weights])
@@ -230,11 +227,11 @@ def test_monitored_conditionals_match_the_energy_with_upper_layers_fixed():
 @pytest.mark.parametrize("sizes", SHAPES)
 def test_gibbs_steps_keep_the_distribution_of_the_model(sizes):
     made, n = deep(sizes), 40000
-    objective, generator = DBMObjective(made).double(), torch.Generator().manual_seed(1)
+    density, generator = DBMDensity(made, 1, 10).double(), torch.Generator().manual_seed(1)
     states = all_states(sum(made.odd_sizes))
     p = torch.softmax(-made.odd_free_energy(list(states.split(made.odd_sizes, 1))), 0).detach()
     start = states[torch.multinomial(p, n, replacement=True, generator=generator)]
-    reached = torch.cat(run_chain(objective._step, objective._split_layers(start), 3, generator), 1)
+    reached = torch.cat(density.run_chains(start, 3, generator), 1)
     powers = 2.0 ** torch.arange(states.shape[1] - 1, -1, -1).double()
     counts = torch.bincount((reached @ powers).long(), minlength=len(states)) / n
     torch.testing.assert_close(counts, p, atol=0.01, rtol=0, check_dtype=False)
@@ -247,8 +244,8 @@ def test_the_centred_gradient_is_the_gradient_of_the_energy_in_centred_units(siz
     monkeypatch.setattr("isthmus.learning.dbm_objective.FULL_STEP_WIDTH", steady)
     made, v = deep(sizes), rows()
     objective = DBMObjective(made).double()
-    objective.update_offsets(v, made.mean_field(v, 10), rate=1.0)
-    beta, n = objective.offsets, len(made.sizes)
+    objective.density.carry_offsets(v, made.mean_field(v, 10), rate=1.0)
+    beta, n = objective.density.offsets, len(made.sizes)
     weights = [weight.detach().clone().requires_grad_() for weight in made.weights]
     with torch.no_grad():  # biases of the energy in u - beta: b_k + W_k beta_(k-1) + W_(k+1)' beta_(k+1)
         centred = [
@@ -264,9 +261,9 @@ def test_the_centred_gradient_is_the_gradient_of_the_energy_in_centred_units(siz
             biases.append(centred[k] - below - above)
         return weights, biases
 
-    def loss(machine_weights, machine_biases):
-        named = {f"weights.{k}": w for k, w in enumerate(machine_weights)}
-        named |= {f"biases.{k}": b for k, b in enumerate(machine_biases)}
+    def loss(all_weights, all_biases):
+        named = {f"weights.{k}": w for k, w in enumerate(all_weights)}
+        named |= {f"biases.{k}": b for k, b in enumerate(all_biases)}
 
         class Loss(torch.nn.Module):
             def __init__(self):
@@ -313,7 +310,7 @@ def test_the_centred_gradient_of_a_layer_is_invariant_to_flipping_units(k):
     W, b, c = (part.detach().clone() for part in (layer.weight, layer.visible_bias, layer.hidden_bias))
 
     def step(weight, visible_bias, hidden_bias, is_flipped):
-        objective = layer_objectives(DBMObjective(made))[k - 1].double()
+        objective = layer_objectives(made)[k - 1].double()
         rbm = objective.rbm
         with torch.no_grad():
             for part, value in zip(
@@ -323,7 +320,7 @@ def test_the_centred_gradient_of_a_layer_is_invariant_to_flipping_units(k):
                 part.copy_(value)
         rbm.zero_grad()
         v, other = (1 - data, 1 - model) if is_flipped else (data, model)
-        objective.update_offsets(v, rate=1.0)
+        objective.density.carry_offsets(v, rate=1.0)
         (rbm.free_energy_given(v, rbm(v)) - rbm.free_energy_given(other, rbm(other))).mean().backward()
         objective.project_gradient()
         return rbm.weight.grad.clone()
@@ -331,6 +328,12 @@ def test_the_centred_gradient_of_a_layer_is_invariant_to_flipping_units(k):
     plain = step(W, b, c, is_flipped=False)
     torch.testing.assert_close(step(-W, -b, c + layer.below * W.sum(1), is_flipped=True), -plain)
     torch.testing.assert_close(step(-W, b + layer.above * W.sum(0), -c, is_flipped=False), -plain)
+
+
+def log_bound(density, x):
+    """Return the mean of the bound on log p(x), with the exact log Z."""
+    density.compute_log_partition()
+    return float(density.log_bound(Batch(x)).mean())
 
 
 @pytest.mark.parametrize("config", [BERNOULLI, GAUSSIAN], ids=lambda config: config["name"])
@@ -346,20 +349,21 @@ def test_training_raises_the_bound_on_the_likelihood(config, pretrained):
     training_config = TrainingConfig(
         max_epochs=12 if pretrained else 30, batch_size=20, optimizer="sgd", momentum=0.5, learning_rate=rate
     )
-    objective = DBMObjective(made, n_chains=50)
-    objective.prepare(Memory(x))
-    objective.finish(Memory(x))
-    before, initial_monitor = (float(value(Batch(x)).mean()) for value in (objective.log_bound, objective.monitor))
-    below = x
-    for layer in layer_objectives(objective) if pretrained else ():
+    objective = DBMObjective(made, n_chains=50, pretrained=pretrained)
+    DBMObjective(made, n_chains=50).prepare(Memory(x))
+    before, initial_monitor = log_bound(objective.density, x), float(objective.monitor(Batch(x)).mean())
+    layers = layer_objectives(made) if pretrained else []
+    whole, below = nn.ModuleDict({"layers": nn.ModuleList(layers)}), x
+    for k, layer in enumerate(layers, 1):
+        if k > 1:
+            take_bias(whole, k)
         layer.prepare(Memory(below))
         Trainer(layer, Memory(below), None, training_config, generator).run()
-        layer.finish(Memory(below))
-        below = layer.encode(Batch(below))[1].detach()
+        below = layer.coder.encode(Batch(below)).code.detach()
+    join_layers(whole)
     objective.prepare(Memory(x))
     Trainer(objective, Memory(x), None, training_config, generator).run()
-    objective.finish(Memory(x))
-    after = float(objective.log_bound(Batch(x)).mean())
+    after = log_bound(objective.density, x)
     assert after > before + 0.4
     assert float(objective.monitor(Batch(x)).mean()) < initial_monitor
     if config is BERNOULLI:
@@ -369,11 +373,11 @@ def test_training_raises_the_bound_on_the_likelihood(config, pretrained):
 def test_numpy_integers_are_accepted():
     counts = {name: np.int64(3) for name in ("n_chains", "n_steps", "n_iterations")}
     objective = DBMObjective(deep(), **counts).double()
-    assert objective.terms(Batch(rows()), 0.0, None)["contrast"].shape == (20,)
+    assert objective.terms(Batch(rows()), 0.0, None)[0]["contrast"].shape == (20,)
     generator = torch.Generator().manual_seed(0)
     assert (
         annealed_importance_sampling(
-            objective.rbm, generator, n_chains=np.int64(3), n_temperatures=np.int64(5)
+            objective.energy.as_bipartite_rbm(), generator, n_chains=np.int64(3), n_temperatures=np.int64(5)
         ).standard_error
         > 0
     )
@@ -407,11 +411,11 @@ def test_invalid_dbm_sizes_raise():
 
 def test_chains_of_all_layers_start_from_many_rows_of_which_one_block_is_dense():
     x = (torch.rand(5000, 4, generator=torch.Generator().manual_seed(0)) + torch.linspace(0, 1, 5000)[:, None]).round()
-    made, read = DBMObjective(deep((3, 2, 2)), n_chains=7).double(), Counting(x.double())
-    made.prepare(read)
+    made, read = DBMDensity(deep((3, 2, 2)), 7, 10).double(), Counting(x.double())
+    made.initialize_chains(read)
     assert max(read.sizes) <= 1024
     sample = x.double()[evenly_spaced(5000)]
-    mu = made.machine.mean_field(sample, made.n_iterations)
+    mu = made.energy.mean_field(sample, made.n_iterations)
     for offset, rates in zip(made.offsets, [sample, *mu], strict=True):
         torch.testing.assert_close(offset, rates.mean(0))
     odd = torch.cat(mu[::2], -1)[torch.arange(7) * len(sample) // 7]

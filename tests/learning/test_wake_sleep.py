@@ -5,22 +5,20 @@ import itertools
 
 import pytest
 import torch
+from torch import nn
 
 from isthmus import InputError
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
-from isthmus.learning.wake_sleep import DBNObjective, UpperRBMObjective
+from isthmus.learning.wake_sleep import DBNObjective, can_be_transposed, start_transposed, unfold
+from isthmus.parts.belief_networks import belief_network_coder
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import likelihood_from
 
-from .test_contrastive_divergence import Memory
+from .test_contrastive_divergence import Memory, all_states
 
 
-def all_states(n_units):
-    return torch.tensor(list(itertools.product([0.0, 1.0], repeat=n_units)), dtype=torch.float64)
-
-
-def network(sizes=(4, 3, 3, 2), visible="bernoulli", method="pcd", scale=0.8, n_chains=7):
+def make_layers(sizes=(4, 3, 3, 2), visible="bernoulli", scale=0.8, n_chains=7, weight_decay=0.0):
     generator = torch.Generator().manual_seed(0)
     layers = []
     for k, (n, m) in enumerate(itertools.pairwise(sizes)):
@@ -29,20 +27,35 @@ def network(sizes=(4, 3, 3, 2), visible="bernoulli", method="pcd", scale=0.8, n_
         with torch.no_grad():
             rbm.visible_bias.copy_(0.5 * torch.randn(n, generator=generator))
             rbm.hidden_bias.copy_(0.5 * torch.randn(m, generator=generator))
-        layers.append(ContrastiveDivergence(rbm, method=method, n_chains=n_chains).double())
-    return DBNObjective(layers).double()
+        layers.append(ContrastiveDivergence(rbm, n_chains=n_chains, weight_decay=weight_decay).double())
+    return layers
+
+
+def network_of(layers):
+    """Return the criterion of the deep belief network of RBMs."""
+    return DBNObjective(belief_network_coder([layer.rbm for layer in layers]), layers[-1]).double()
+
+
+def network(sizes=(4, 3, 3, 2), **options):
+    return network_of(make_layers(sizes, **options))
+
+
+def log_bound(made, x, mask=None, n_draws=2000):
+    """Return the bound on log p(x), with the exact log Z."""
+    made.density.compute_log_partition()
+    return made.density.log_bound(Batch(x, mask=mask), n_draws)
 
 
 def log_probability(made, x):
     """Return log p(x) by summing over all states of all layers, with log Z of the top RBM."""
-    states = [all_states(layer.rbm.n_hidden) for layer in made.layers[:-1]]
+    states = [all_states(rbm.n_hidden) for rbm in made.recognition.rbms[:-1]]
     top = made.top.rbm
     log_top = -top.free_energy(states[-1]) - top.log_partition()
     for k in reversed(range(1, len(states))):
-        conditional = torch.distributions.Bernoulli(logits=made.generation.parameters_below(k, states[k]))
+        conditional = torch.distributions.Bernoulli(logits=made.coder.decoder.parameters_below(k, states[k]))
         joint = conditional.log_prob(states[k - 1][:, None]).sum(-1) + log_top
         log_top = joint.logsumexp(1)
-    conditional = torch.distributions.Bernoulli(logits=made.generation.parameters_below(0, states[0]))
+    conditional = torch.distributions.Bernoulli(logits=made.coder.decoder.parameters_below(0, states[0]))
     return (conditional.log_prob(x[:, None]).sum(-1) + log_top).logsumexp(1)
 
 
@@ -50,17 +63,15 @@ def perturbed(made):
     """Add noise to the directed weights, so that they differ from those of the RBMs."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for directed in made.generation.maps:
+        for directed in made.coder.decoder.maps:
             directed.weight.add_(0.3 * torch.randn(directed.weight.shape, generator=generator))
     return made
 
 
 @pytest.mark.parametrize("sizes", [(4, 3, 2), (4, 3, 3, 2)])
 def test_the_bound_is_below_and_near_the_enumerated_log_probability(sizes):
-    made = perturbed(network(sizes, scale=0.3))
-    made.finish(None)
-    x = all_states(4)
-    exact, bound = log_probability(made, x), made.log_bound(Batch(x), n_draws=2000)
+    made, x = perturbed(network(sizes, scale=0.3)), all_states(4)
+    exact, bound = log_probability(made, x), log_bound(made, x)
     assert exact.exp().sum().item() == pytest.approx(1.0)
     assert (bound < exact + 0.02).all()
     assert (exact - bound).mean() < 0.4
@@ -68,37 +79,38 @@ def test_the_bound_is_below_and_near_the_enumerated_log_probability(sizes):
 
 def test_the_bound_of_a_row_with_missing_entries_is_below_the_log_probability_of_the_others():
     made = perturbed(network(scale=0.3))
-    made.finish(None)
     every, mask = all_states(4), torch.tensor([1.0, 0.0, 1.0, 0.0]).double()
     agrees = (every[:, None] * mask == every * mask).all(2)
     exact = log_probability(made, every).expand(16, -1).masked_fill(~agrees, -torch.inf).logsumexp(1)
-    bound = made.log_bound(Batch(every, mask=mask.expand(16, -1)), n_draws=2000)
+    bound = log_bound(made, every, mask.expand(16, -1))
     assert (bound < exact + 0.02).all()
     assert (exact - bound).mean() < 0.4
 
 
 def test_the_bound_of_an_untrained_second_layer_is_no_worse_than_that_of_the_first():
     """A second layer that is initialized as the transposed first does not change the model (Hinton 2006, section 3)."""
-    below = network((4, 3, 4)).layers[0]
-    x = all_states(4)
-    made = DBNObjective([below, prepared_upper(below, 4, x)]).double()
-    made.finish(None)
+    below, x = make_layers((4, 3, 4))[0], all_states(4)
+    made = network_of([below, prepared_upper(below, 4, x)])
     first = below.rbm
     exact = -first.free_energy(x) - first.log_partition()
     torch.testing.assert_close(log_probability(made, x), exact)
-    torch.testing.assert_close(made.log_bound(Batch(x), n_draws=1000), exact, atol=1e-6, rtol=0, check_dtype=False)
+    torch.testing.assert_close(log_bound(made, x, n_draws=1000), exact, atol=1e-6, rtol=0, check_dtype=False)
 
 
 def prepared_upper(below, n_hidden, x):
-    """Return an upper RBM initialized on the codes of the rows `x`."""
-    generator = torch.Generator().manual_seed(1)
-    upper = UpperRBMObjective(below, n_hidden, generator=generator, n_chains=7).double()
-    upper.prepare(Memory(below.encode(Batch(x))[1].detach()))
+    """Return the criterion of an upper RBM as a deep belief network starts it, on the codes of the rows `x`."""
+    bernoulli, generator = likelihood_from({"name": "bernoulli"}, below.rbm.n_hidden), torch.Generator().manual_seed(1)
+    transposed = can_be_transposed(below.rbm, n_hidden)
+    rbm = RBMEnergy(bernoulli, n_hidden, generator=generator)
+    upper = ContrastiveDivergence(rbm, n_chains=7, starts_biases=not transposed).double()
+    if transposed:
+        start_transposed(nn.ModuleDict({"layers": nn.ModuleList([below, upper])}), 2)
+    upper.prepare(Memory(below.coder.encode(Batch(x)).code.detach()))
     return upper
 
 
 def test_additional_units_of_a_transposed_rbm_hardly_change_the_model():
-    below, x = network((4, 3, 4)).layers[0], all_states(4)
+    below, x = make_layers((4, 3, 4))[0], all_states(4)
     top = prepared_upper(below, 9, x).rbm
     torch.testing.assert_close(top.weight[:4], below.rbm.weight.t())
     states = all_states(3)
@@ -115,9 +127,9 @@ def below_energy(rbm, h):
 
 @pytest.mark.parametrize(("visible", "n_hidden"), [("bernoulli", 3), ("gaussian", 4)])
 def test_an_rbm_that_cannot_be_transposed_is_initialized_as_usual(visible, n_hidden):
-    below, x = network((4, 3, 4), visible=visible).layers[0], all_states(4)
+    below, x = make_layers((4, 3, 4), visible=visible)[0], all_states(4)
     upper = prepared_upper(below, n_hidden, x)
-    rates = below.encode(Batch(x))[1].mean(0)
+    rates = below.coder.encode(Batch(x)).code.mean(0)
     torch.testing.assert_close(upper.rbm.visible_bias.sigmoid(), rates, atol=1e-3, rtol=0)
     assert bool((upper.rbm.weight.abs() < 0.5).all())
     assert not upper.rbm.hidden_bias.any()
@@ -125,30 +137,32 @@ def test_an_rbm_that_cannot_be_transposed_is_initialized_as_usual(visible, n_hid
 
 def test_the_bound_of_a_row_is_deterministic_and_independent_of_other_rows():
     made, x = network(), all_states(4)
-    whole = made.log_bound(Batch(x), n_draws=5)
-    assert torch.equal(made.log_bound(Batch(x), n_draws=5), whole)
-    torch.testing.assert_close(made.log_bound(Batch(x[[3, 9]]), n_draws=5), whole[[3, 9]])
+    whole = log_bound(made, x, n_draws=5)
+    assert torch.equal(log_bound(made, x, n_draws=5), whole)
+    torch.testing.assert_close(log_bound(made, x[[3, 9]], n_draws=5), whole[[3, 9]])
 
 
 def test_each_term_trains_the_parts_of_its_own_phase_only():
     made = network()
     parts = {
-        "generation": {f"decoder.maps.{k}.{what}" for k in range(2) for what in ("weight", "bias")},
-        "recognition": {f"encoder.maps.{k}.{what}" for k in range(2) for what in ("weight", "bias")},
-        "contrast": {f"top.encoder.{what}" for what in ("up.weight", "up.bias", "visible_bias")},
+        "generation": {f"coder.decoder.maps.{k}.{what}" for k in range(2) for what in ("weight", "bias")},
+        "recognition": {f"coder.inference.encoder.maps.{k}.{what}" for k in range(2) for what in ("weight", "bias")},
+        "contrast": {f"coder.inference.encoder.top.{what}" for what in ("up.weight", "up.bias", "visible_bias")},
     }
     assert set().union(*parts.values()) == {name for name, _ in made.named_parameters()}
     for name, expected in parts.items():
         made.zero_grad()
-        made.terms(Batch(all_states(4)), 0.0, torch.Generator().manual_seed(0))[name].mean().backward()
+        terms, _ = made.terms(Batch(all_states(4)), 0.0, torch.Generator().manual_seed(0))
+        terms[name].mean().backward()
         assert {n for n, p in made.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0} == expected
 
 
 def test_the_gradient_of_the_wake_phase_is_the_delta_rule():
     made, x = network((4, 3, 2)), all_states(4)
-    made.terms(Batch(x), 0.0, torch.Generator().manual_seed(0))["generation"].sum().backward()
+    terms, _ = made.terms(Batch(x), 0.0, torch.Generator().manual_seed(0))
+    terms["generation"].sum().backward()
     (h,) = made.wake(x, torch.Generator().manual_seed(0))
-    directed = made.generation.maps[0]
+    directed = made.coder.decoder.maps[0]
     rule = (torch.sigmoid(directed(h)) - x).t() @ h
     torch.testing.assert_close(directed.weight.grad, rule)
 
@@ -157,56 +171,64 @@ def test_the_gradient_of_the_sleep_phase_is_the_delta_rule():
     made = network((4, 3, 2))
     fantasy = all_states(3)
     made.sleep(fantasy, torch.Generator().manual_seed(0)).backward()
-    x = made._sample_below(0, fantasy, torch.Generator().manual_seed(0))
+    x = made.density.sample_below(0, fantasy, torch.Generator().manual_seed(0))
     upward = made.recognition.maps[0]
     torch.testing.assert_close(upward.weight.grad, (torch.sigmoid(upward(x)) - fantasy).t() @ x / 8)
 
 
 def test_samples_have_the_distribution_of_the_network():
     made = network((4, 3, 2), n_chains=1)
-    samples = made.sample(20000, 30, torch.Generator().manual_seed(2))
+    samples = made.density.sample(20000, 30, torch.Generator().manual_seed(2))
     codes = (samples @ torch.tensor([8.0, 4.0, 2.0, 1.0]).double()).long()
     expected = log_probability(made, all_states(4)).exp().detach()
     torch.testing.assert_close(torch.bincount(codes, minlength=16) / 20000, expected, atol=0.015, rtol=0,
                                check_dtype=False)  # fmt: skip
-    assert made.sample(5, 3, torch.Generator().manual_seed(2), mean=True).shape == (5, 4)
+    assert made.density.sample(5, 3, torch.Generator().manual_seed(2), mean=True).shape == (5, 4)
 
 
 def test_up_down_training_raises_the_bound():
     generator = torch.Generator().manual_seed(0)
     x = (torch.rand(200, 1, generator=generator) < 0.5).double().expand(-1, 4).contiguous()
     made = network(scale=0.3, n_chains=50)
-    made.finish(None)
-    before = made.log_bound(Batch(x)).mean()
+    before = log_bound(made, x, n_draws=20).mean()
     optimizer = torch.optim.SGD(made.parameters(), lr=0.1)
     for _ in range(300):
         optimizer.zero_grad()
-        sum(term.mean() for term in made.terms(Batch(x), 0.0, generator).values()).backward()
+        terms, carried = made.terms(Batch(x), 0.0, generator)
+        sum(term.mean() for term in terms.values()).backward()
+        made.update(carried)
         made.project_gradient()
         optimizer.step()
-    made.finish(None)
-    assert made.log_bound(Batch(x)).mean() > before + 0.5
+    assert log_bound(made, x, n_draws=20).mean() > before + 0.5
 
 
 def test_weight_decay_applies_to_both_directions():
-    made = network()
-    names = made.terms(Batch(torch.ones(2, 4).double()), 0.0, None).keys()
-    assert "weight_decay" not in names
-    made.top.weight_decay = 0.1
-    both = [layer.rbm.weight for layer in made.layers] + [down.weight for down in made.generation.maps]
-    found = made.terms(Batch(torch.ones(2, 4).double()), 0.0, None)["weight_decay"]
-    torch.testing.assert_close(found, 0.05 * sum(weight.square().sum() for weight in both))
+    batch = Batch(torch.ones(2, 4).double())
+    terms, _ = network().terms(batch, 0.0, None)
+    assert "weight_decay" not in terms
+    made = network(weight_decay=0.1)
+    terms, _ = made.terms(batch, 0.0, None)
+    both = [rbm.weight for rbm in made.recognition.rbms] + [down.weight for down in made.coder.decoder.maps]
+    torch.testing.assert_close(terms["weight_decay"], 0.05 * sum(weight.square().sum() for weight in both))
+
+
+def test_unfolding_copies_the_weights_of_the_rbms_to_the_directed_layers():
+    made = perturbed(network())
+    for _ in range(2):  # a second call changes nothing
+        unfold(nn.ModuleDict({"coder": made.coder}))
+        for directed, rbm in zip(made.coder.decoder.maps, made.recognition.rbms, strict=False):
+            assert torch.equal(directed.weight, rbm.weight.t())
 
 
 def test_encoder_and_decoder_propagate_means():
     made, x = perturbed(network((4, 3, 2), visible="gaussian")), torch.randn(5, 4, dtype=torch.float64)
-    output = made(Batch(x))
-    up = torch.sigmoid(made.layers[1].rbm(torch.sigmoid(made.layers[0].rbm(x))))
+    output, (first, second) = made.coder(Batch(x)), made.recognition.rbms
+    up = torch.sigmoid(second(torch.sigmoid(first(x))))
     down = torch.sigmoid(up @ made.top.rbm.weight + made.top.rbm.visible_bias)
     torch.testing.assert_close(output.code, up)
-    torch.testing.assert_close(output.parameters, made.generation.maps[0](down))
+    torch.testing.assert_close(output.parameters, made.coder.decoder.maps[0](down))
     again = copy.deepcopy(made)
-    torch.testing.assert_close(again(Batch(x)).parameters, output.parameters)
+    torch.testing.assert_close(again.coder(Batch(x)).parameters, output.parameters)
 
 
 @pytest.mark.parametrize(
@@ -219,9 +241,6 @@ def test_encoder_and_decoder_propagate_means():
 )
 def test_rbms_that_do_not_form_a_network_raise(sizes, changes, text):
     generator = torch.Generator().manual_seed(0)
-    layers = [
-        ContrastiveDivergence(RBMEnergy(likelihood_from({"name": "bernoulli"}, n), m, generator=generator, **changes))
-        for n, m in sizes
-    ]
+    rbms = [RBMEnergy(likelihood_from({"name": "bernoulli"}, n), m, generator=generator, **changes) for n, m in sizes]
     with pytest.raises(InputError, match=text):
-        DBNObjective(layers)
+        belief_network_coder(rbms)

@@ -30,7 +30,7 @@ from isthmus.estimators.features import FeatureInspectionMixin
 from isthmus.estimators.labels import ClassLabels
 from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.progress import ProgressBar
-from isthmus.estimators.records import ModelOutput, Recipe, Shape
+from isthmus.estimators.records import ModelOutput, Recipe, Shape, kept_parts
 from isthmus.estimators.training_config import training_config_for
 from isthmus.evaluation.baseline import PrincipalComponents
 from isthmus.learning.phases import Phase, run_phases
@@ -119,10 +119,7 @@ class BaseAutoencoder(
     def _phases(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
         """Return the training phases in order; by default one phase of the whole model.
 
-        Args:
-            recipe: the parts.
-            training_config: the arguments of training.
-            generator: samples the initial weights of parts that belong to a phase alone.
+        `generator` samples the initial weights of parts that belong to a phase alone.
         """
         return [Phase("learning", recipe.objective, training_config)]
 
@@ -293,7 +290,7 @@ class BaseAutoencoder(
         return Shape.of(self.preprocessing_, self.code_size_, self.likelihood_)
 
     def _keep(self, recipe: Recipe) -> None:
-        """Keep the parts of a recipe that are read, and the sizes that it resolved."""
+        """Keep the parts that are read, and the sizes that were resolved."""
         self.coder_ = recipe.coder
         kept = {"density_": recipe.density, "hidden_sizes_": recipe.hidden_sizes, "dense_sizes_": recipe.dense_sizes}
         for name, value in kept.items():
@@ -303,14 +300,17 @@ class BaseAutoencoder(
     @property
     def _parts(self) -> nn.ModuleDict:
         """The parts that are kept, by name."""
-        density = getattr(self, "density_", None)
-        return nn.ModuleDict({"coder": self.coder_} | ({} if density is None else {"density": density}))
+        return kept_parts(self.coder_, getattr(self, "density_", None))
 
     def _rebuilt(self, generator: torch.Generator) -> Recipe:
         """Build the parts of a fitted model with new weights, in the sizes that `fit` resolved."""
         hidden_sizes, dense_sizes = (getattr(self, name, None) for name in ("hidden_sizes_", "dense_sizes_"))
         shape = replace(self._shape(), hidden_sizes=hidden_sizes, dense_sizes=dense_sizes)
         return self._recipe(shape, generator)
+
+    def _with_new_weights(self, generator: torch.Generator) -> Recipe:
+        """Build the parts of a fitted model with new weights, to train them in one phase."""
+        return self._rebuilt(generator)
 
     def _with_criterion(self) -> Recipe:
         """Build the criterion around the fitted parts anew, to train them further."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+import numpy as np
 import torch
+from jaxtyping import Float
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from isthmus.errors import InputError
 from isthmus.estimators.base import seed_of
@@ -17,6 +20,7 @@ from isthmus.evaluation.partition import PartitionEstimate, annealed_importance_
 from isthmus.learning.densities import EnergyDensity
 from isthmus.learning.rows import Rows
 from isthmus.learning.trainer import OPTIMIZERS, TrainingConfig
+from isthmus.parts.forward import Batch
 from isthmus.parts.hidden_units import BinaryHidden, HiddenUnits
 from isthmus.parts.layers import check_choice, check_count
 from isthmus.parts.visible_units import units_class
@@ -173,11 +177,11 @@ class Contrastive(_MixinBase):
             )
         self._parts.to("cpu").eval()
         density, generator = self._density, torch.Generator().manual_seed(seed_of(random_state))
+        rbm = density.bipartite_rbm()
         estimate = annealed_importance_sampling(
-            density.rbm, generator, n_chains=n_chains, n_temperatures=n_temperatures,
-            base=density.independent_columns,
-        )  # fmt: skip
-        if not density.rbm.is_enumerable:
+            rbm, generator, n_chains=n_chains, n_temperatures=n_temperatures, base=density.independent_columns
+        )
+        if not rbm.is_enumerable:
             density.log_partition.fill_(estimate.log_partition)
             self.score_kind_ = self._score_kind()
         return estimate
@@ -185,6 +189,11 @@ class Contrastive(_MixinBase):
     def _score_kind(self) -> str:
         """Return the kind of score that `score_samples` returns."""
         return "bound" if self._density.is_normalised else "unnormalised"
+
+    def _by_row(self, X: Any, score: Callable[[Batch], Tensor]) -> Float[np.ndarray, " n"]:
+        """Return the score of each row, which is computed block by block."""
+        rows = self._rows(X)
+        return np.concatenate([score(batch)[:n].cpu().numpy() for batch, n in self._padded(rows)])
 
     def _notes(self, recipe: Recipe) -> list[str]:
         notes: list[str] = super()._notes(recipe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +19,7 @@ from isthmus.estimators.contrastive import Contrastive, default_learning_rate
 from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
 from isthmus.learning.dbm_objective import DBMObjective, join_layers, layer_objectives, take_bias
-from isthmus.learning.densities import DBMDensity
+from isthmus.learning.deep_densities import DBMDensity
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.stacking import LayerInputs
@@ -92,8 +93,7 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
                 f"method={self.method!r}: a deep Boltzmann machine is trained with persistent chains, method='pcd'; "
                 "contrastive divergence trains its layers one by one (pretraining_epochs)"
             )
-        given = shape.resolved("hidden_sizes", self.hidden_sizes)
-        hidden_sizes = tuple(int(size) for size in ((shape.code_size,) if given is None else given))
+        hidden_sizes = tuple(map(int, shape.resolved("hidden_sizes", self.hidden_sizes, (shape.code_size,))))
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         energy = DBMEnergy(likelihood, (*hidden_sizes, shape.code_size), generator=generator)
         options, pretrained = self._contrast_options(), self.pretraining_epochs != 0
@@ -116,6 +116,11 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
             phases.append(Phase(f"layer {k} of {len(layers)}", layer, config, below.view(k - 1), on_start=on_start))
         return [*phases, Phase("all layers", recipe.objective, whole, on_start=join_layers if layers else None)]
 
+    def _with_new_weights(self, generator: torch.Generator) -> Recipe:
+        together = copy.copy(self)
+        together.pretraining_epochs = 0
+        return together._rebuilt(generator)
+
     @property
     def _density(self) -> DBMDensity:
         return cast(DBMDensity, self.density_)
@@ -127,8 +132,7 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
 
         Of a row with missing entries it bounds the log density of the observed entries.
         """
-        rows, density = self._rows(X), self._density
-        return np.concatenate([density.log_bound(batch)[:n].cpu().numpy() for batch, n in self._padded(rows)])
+        return self._by_row(X, self._density.log_bound)
 
     def marginals(self, X: Any) -> list[Float[np.ndarray, "n units"]]:
         """Return the mean-field activation probabilities of every hidden layer, lowest first, (n, units) each.

@@ -19,19 +19,13 @@ from isthmus.estimators.contrastive import Contrastive
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
+from isthmus.learning.deep_densities import DBNDensity
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.stacking import LayerInputs
 from isthmus.learning.trainer import TrainingConfig
-from isthmus.learning.wake_sleep import (
-    DBNDensity,
-    DBNObjective,
-    belief_network_coder,
-    can_be_transposed,
-    copy_network,
-    start_transposed,
-    unfold,
-)
+from isthmus.learning.wake_sleep import DBNObjective, can_be_transposed, start_transposed, unfold
+from isthmus.parts.belief_networks import belief_network_coder, copy_network
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.likelihoods import Bernoulli, likelihood_from
 from isthmus.parts.visible_units import units_class
@@ -94,8 +88,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
     # -- construction -------------------------------------------------------------------------------
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
-        given = shape.resolved("hidden_sizes", self.hidden_sizes)
-        hidden_sizes = tuple(int(size) for size in ((shape.code_size,) if given is None else given))
+        hidden_sizes = tuple(map(int, shape.resolved("hidden_sizes", self.hidden_sizes, (shape.code_size,))))
         if units_class(shape.likelihood["name"]).total_is_given:
             raise InputError(
                 "a deep belief network has no units for word counts; take an RBM (kind 'rbm'), or "
@@ -146,10 +139,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
 
         Of a row with missing entries it bounds the log density of the observed entries.
         """
-        rows, density = self._rows(X), self._density
-        return np.concatenate(
-            [density.log_bound(batch, self.n_draws)[:n].cpu().numpy() for batch, n in self._padded(rows)]
-        )
+        return self._by_row(X, partial(self._density.log_bound, n_draws=self.n_draws))
 
     def to_autoencoder(self) -> Autoencoder:
         """Return the deterministic network as an `Autoencoder` with the same codes and reconstructions, untied.

@@ -151,5 +151,4 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
         For a row with missing entries it is the log density of the observed entries, or a lower bound on it; see
         `score_kind_`. Summing the missing entries out takes up to 2^20 states.
         """
-        rows = self._rows(X)
-        return np.concatenate([self._density.log_prob(batch)[:n].cpu().numpy() for batch, n in self._padded(rows)])
+        return self._by_row(X, self._density.log_prob)

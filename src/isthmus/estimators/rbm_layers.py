@@ -154,7 +154,7 @@ class RBMLayers:
         )  # fmt: skip
 
 
-def learning_rate_factor(machine: ContrastiveDivergence) -> float:
+def learning_rate_factor(layer: ContrastiveDivergence) -> float:
     """Return the learning rate of an RBM relative to one with binary units; real units need smaller steps.
 
     Example:
@@ -163,4 +163,4 @@ def learning_rate_factor(machine: ContrastiveDivergence) -> float:
         >>> round(learning_rate_factor(ContrastiveDivergence(rbm)), 3)
         0.05
     """
-    return default_learning_rate(machine.rbm.likelihood.name, machine.rbm.hidden) / LEARNING_RATE
+    return default_learning_rate(layer.rbm.likelihood.name, layer.rbm.hidden) / LEARNING_RATE

@@ -70,16 +70,16 @@ class Shape:
     hidden_sizes: tuple[int, ...] | None = None
     dense_sizes: tuple[int, ...] | None = None
 
-    def resolved(self, name: str, argument: Any) -> Any:
-        """Return the sizes that an earlier fit resolved, else the constructor's argument.
+    def resolved(self, name: str, argument: Any, default: Any = None) -> Any:
+        """Return the sizes that an earlier fit resolved, else the constructor's argument, else the default.
 
         Example:
             >>> shape = Shape(784, 8, None, {}, hidden_sizes=(128, 64))
-            >>> shape.resolved("hidden_sizes", None), shape.resolved("dense_sizes", (32,))
+            >>> shape.resolved("hidden_sizes", None), shape.resolved("dense_sizes", None, (32,))
             ((128, 64), (32,))
         """
-        sizes = getattr(self, name)
-        return argument if sizes is None else sizes
+        given = (sizes for sizes in (getattr(self, name), argument) if sizes is not None)
+        return next(given, default)
 
     @classmethod
     def of(cls, preprocessing: Preprocessor, code_size: int, likelihood: dict[str, Any]) -> Shape:
@@ -110,9 +110,14 @@ class Recipe:
     @property
     def parts(self) -> nn.ModuleDict:
         """The parts that are kept, by name."""
-        return nn.ModuleDict({"coder": self.coder} | ({} if self.density is None else {"density": self.density}))
+        return kept_parts(self.coder, self.density)
 
     @property
     def whole(self) -> nn.ModuleDict:
         """The parts that are kept, and the criteria of the layers: the model that the hooks of phases receive."""
         return nn.ModuleDict({**self.parts, "layers": nn.ModuleList(self.layers)})
+
+
+def kept_parts(coder: Coder, density: nn.Module | None) -> nn.ModuleDict:
+    """Return the parts of a model that are kept and saved, by name."""
+    return nn.ModuleDict({"coder": coder} | ({} if density is None else {"density": density}))

@@ -334,7 +334,7 @@ class CodePredictor(SavedEstimator, BaseEstimator):
     def _prepare_encoder(self, rows: Rows, generator: torch.Generator) -> Objective:
         """Return the autoencoder's criterion, with new weights if `start` is "random"."""
         if self.start == "random":
-            recipe = self.encoder_._rebuilt(generator)
+            recipe = self.encoder_._with_new_weights(generator)
             self.encoder_._keep(recipe)
             recipe.objective.prepare(rows)
         else:

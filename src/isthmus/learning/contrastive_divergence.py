@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from isthmus.errors import InputError
 from isthmus.learning.chains import ChainState, check_chains, check_gibbs_steps, run_chain, steps_at
 from isthmus.learning.densities import RBMDensity
 from isthmus.learning.energy_objective import EnergyObjective, negative_pseudo_likelihood
 from isthmus.learning.rows import Rows
 from isthmus.parts.carried import carry
 from isthmus.parts.energies import RBMEnergy
-from isthmus.parts.forward import Batch
+from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.layers import check_choice
 from isthmus.parts.likelihoods import Bernoulli
 from isthmus.parts.penalties import Penalty
@@ -42,16 +41,16 @@ class ContrastiveDivergence(EnergyObjective):
 
     In `DBMLayerRBM`, mu has the factor m and lambda the factor n.
 
-    As an encoder and decoder it is the tied autoencoder of the same weights: h = E[h | v] = s(c + W v), reconstruction
-    p(v | h). A missing entry is imputed by a mean-field reconstruction from the observed entries.
+    A missing entry is imputed by a mean-field reconstruction from the observed entries. The monitor is the negative log
+    pseudo-likelihood of binary units, and of others the nll of the reconstruction.
 
-    Shapes: x (batch, columns); h (batch, n_hidden); particles (n_chains, n_hidden).
+    Shapes: v (batch, columns); the contrast (batch,).
 
     Args:
         rbm: the energy, trained in place.
         method: "pcd" or "cd".
         n_steps: k, Gibbs steps per training step; a pair (first, last) interpolates over training.
-        n_chains: number of persistent chains, whose state is a buffer.
+        n_chains: number of persistent chains, which are kept in the density.
         centred: use the centred gradient.
         weight_decay: w of the term w/2 ||W||^2; biases have none.
         sampled: True if the rows are probabilities of binary units that are sampled at every step. The model is then
@@ -91,9 +90,9 @@ class ContrastiveDivergence(EnergyObjective):
         penalties: Mapping[str, Penalty] | None = None,
     ) -> None:
         check_choice("method", method, METHODS)
-        n_chains = check_chains(n_chains)
-        density = RBMDensity(rbm, n_chains if method == "pcd" else 0)
-        super().__init__(rbm.coder(), density, weight_decay=weight_decay, penalties=penalties)
+        density = RBMDensity(rbm, check_chains(n_chains), persistent=method == "pcd")
+        super().__init__(rbm.coder(), density, weight_decay=weight_decay)
+        self.penalties = nn.ModuleDict(penalties or {})
         self.method, self.sampled, self.centred = method, sampled, centred
         self.starts_biases = starts_biases
         self.n_steps = check_gibbs_steps(n_steps)
@@ -142,6 +141,7 @@ class ContrastiveDivergence(EnergyObjective):
     def _from_rows(
         self, v: Float[Tensor, "batch columns"], k: int, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the contrast with chains that start at the rows."""
         rbm, gibbs = self.rbm, self.density.gibbs
         a = rbm(v).to(v.dtype)
         state = self._run_gibbs(gibbs.start_chains(v, generator, a.detach()), k, generator)
@@ -154,6 +154,7 @@ class ContrastiveDivergence(EnergyObjective):
     def _from_persistent_chains(
         self, v: Float[Tensor, "batch columns"], k: int, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the contrast with the persistent chains."""
         rbm, gibbs, density, n = self.rbm, self.density.gibbs, self.density, len(v)
         state = self._run_gibbs(ChainState(density.particles, total=density.totals), k, generator)
         # One matrix product for rows and chains together is faster than two products of half the size.
@@ -168,6 +169,19 @@ class ContrastiveDivergence(EnergyObjective):
         gibbs = self.density.gibbs
         with torch.no_grad(), self.density.sampling_without_waiting():
             return gibbs.down(run_chain(gibbs, state, k - 1, generator), generator)
+
+    def penalty_terms(
+        self, v: Float[Tensor, "batch columns"], a: Tensor, progress: float, generator: torch.Generator | None
+    ) -> dict[str, Tensor]:
+        """Return the weighted penalties of the code with the input a."""
+        if not self.penalties:
+            return {}
+        batch, code = Batch(v), self.coder.code_activation(a)
+        output = ForwardPass(batch, batch, a, code, self.coder.decode(code), progress=progress)
+        return {
+            name: cast(Penalty, penalty).weight * penalty(output, self.coder, generator)
+            for name, penalty in self.penalties.items()
+        }
 
     @torch.no_grad()
     def project_gradient(self) -> None:
@@ -194,20 +208,6 @@ class ContrastiveDivergence(EnergyObjective):
         return super().monitor(batch)
 
 
-def check_chain(rbms: Sequence[RBMEnergy]) -> None:
-    """Check that each RBM of a stack has as many visible units as the one below has hidden units.
-
-    Raises:
-        InputError: the sizes of two neighbours do not match.
-
-    Example:
-        >>> from isthmus.parts.likelihoods import Bernoulli
-        >>> generator = torch.Generator().manual_seed(0)
-        >>> check_chain([RBMEnergy(Bernoulli(n), m, generator=generator) for n, m in ((6, 4), (4, 3))])
-    """
-    for k, (below, above) in enumerate(pairwise(rbms), 1):
-        if below.n_hidden != above.n_visible:
-            raise InputError(
-                f"layer {k} has {below.n_hidden} units but layer {k + 1} has {above.n_visible} inputs; give each layer "
-                "as many inputs as the layer below has units"
-            )
+def layer_rbm(whole: nn.Module, k: int) -> RBMEnergy:
+    """Return the RBM of layer k, from 1, of a model whose part "layers" has the objectives of RBMs."""
+    return cast(ContrastiveDivergence, whole.get_submodule(f"layers.{k - 1}")).rbm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -10,13 +11,12 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from isthmus.learning.chains import check_chains, check_gibbs_steps, steps_at
-from isthmus.learning.contrastive_divergence import ContrastiveDivergence
-from isthmus.learning.densities import DBMDensity
+from isthmus.learning.contrastive_divergence import ContrastiveDivergence, layer_rbm
+from isthmus.learning.deep_densities import DBMDensity
 from isthmus.learning.energy_objective import EnergyObjective, negative_pseudo_likelihood
 from isthmus.learning.rows import Rows
 from isthmus.parts.carried import carry
 from isthmus.parts.deep_energies import DBMEnergy, DBMLayerRBM, LayerStates
-from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
 from isthmus.parts.layers import check_count
 from isthmus.parts.likelihoods import Bernoulli
@@ -47,7 +47,7 @@ class DBMObjective(EnergyObjective):
     faster than the chains mix, and the units then saturate for good. The step of W_k, k > 1, is therefore multiplied
     by min(1, 100 / n_(k-1)), in the steps of the biases too. This has no effect with AdamW, which normalises steps.
 
-    Shapes: x (batch, columns); code (batch, n_L); particles (n_chains, n_1 + n_3 + ...).
+    Shapes: v (batch, columns); the contrast (batch,).
 
     Args:
         energy: the deep Boltzmann machine, trained in place.
@@ -186,7 +186,7 @@ def take_bias(whole: nn.Module, k: int) -> None:
 
     Training starts it anew. If the layer is not trained, both biases stay equal.
     """
-    below, above = _layer(whole, k - 1), _layer(whole, k)
+    below, above = layer_rbm(whole, k - 1), layer_rbm(whole, k)
     above.visible_bias.copy_(below.hidden_bias)
 
 
@@ -196,12 +196,7 @@ def join_layers(whole: nn.Module) -> None:
 
     Both biases become the mean, so that a second call changes nothing.
     """
-    for k in range(2, len(cast(nn.ModuleList, whole.get_submodule("layers"))) + 1):
-        below, above = _layer(whole, k - 1), _layer(whole, k)
+    n_layers = len(cast(nn.ModuleList, whole.get_submodule("layers")))
+    for below, above in pairwise(layer_rbm(whole, k) for k in range(1, n_layers + 1)):
         above.visible_bias.copy_(below.hidden_bias.lerp(above.visible_bias, 0.5))
         below.hidden_bias.copy_(above.visible_bias)
-
-
-def _layer(whole: nn.Module, k: int) -> RBMEnergy:
-    """Return the RBM of layer k, from 1."""
-    return cast(ContrastiveDivergence, whole.get_submodule(f"layers.{k - 1}")).rbm

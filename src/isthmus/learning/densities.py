@@ -1,10 +1,10 @@
-"""Densities of energies, as they are read after training: log Z, and the chains that samples start from."""
+"""Densities of energies: log Z, the chains that samples start from, and the means of the rows."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,18 +15,13 @@ from torch import Tensor, nn
 from isthmus.learning.chains import BlockGibbs, ChainState, run_chain, start_in_block
 from isthmus.learning.rows import MAX_SAMPLED_ROWS, Rows, sampled_batches
 from isthmus.parts.carried import carry, latest
-from isthmus.parts.deep_energies import DBMEnergy, LayerStates
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import GaussianLearned, Likelihood
-from isthmus.parts.sampling import bernoulli
 from isthmus.parts.visible_units import ReplicatedSoftmaxUnits
 
 OFFSET_RATE = 0.01
 """Update rate of the running means (offsets)."""
-
-BOUND_ITERATIONS = 50
-"""Mean-field rounds for the bound of a row, more than during training."""
 
 
 class EnergyDensity(nn.Module, ABC):
@@ -42,10 +37,9 @@ class EnergyDensity(nn.Module, ABC):
         super().__init__()
         self.register_buffer("log_partition", torch.full((), torch.inf, dtype=torch.float64))
 
-    @property
     @abstractmethod
-    def rbm(self) -> RBMEnergy:
-        """The energy as two layers, whose log Z is computed."""
+    def bipartite_rbm(self) -> RBMEnergy:
+        """Return the energy as two layers: the RBM whose log Z is that of the density."""
 
     @property
     @abstractmethod
@@ -67,9 +61,9 @@ class EnergyDensity(nn.Module, ABC):
 
     def compute_log_partition(self) -> None:
         """Compute log Z where it is enumerable."""
-        rbm_energy = self.rbm
-        if rbm_energy.is_enumerable:
-            self.log_partition.copy_(rbm_energy.log_partition())
+        rbm = self.bipartite_rbm()
+        if rbm.is_enumerable:
+            self.log_partition.copy_(rbm.log_partition())
 
     @property
     def is_normalised(self) -> bool:
@@ -87,8 +81,9 @@ class RBMDensity(EnergyDensity):
     The chains are those of training, if it has any; samples continue them.
 
     Args:
-        rbm: the energy.
-        n_chains: number of persistent chains; 0 for training without them.
+        rbm: the energy; it is not registered here.
+        n_chains: number of persistent chains; for word counts, also the number of row totals that samples take.
+        persistent: False for training without persistent chains.
 
     Example:
         >>> from isthmus.parts.likelihoods import Bernoulli
@@ -103,7 +98,7 @@ class RBMDensity(EnergyDensity):
     """Hidden units of each chain, (chains, n_hidden)."""
 
     totals: Tensor | None
-    """Number of words of each chain, where the visible units are word counts."""
+    """Number of words of each chain, where the visible units are word counts; kept without persistent chains too."""
 
     visible_offset: Tensor
     """mu, the running mean of s(v) over the rows; for word counts that of one word."""
@@ -114,11 +109,10 @@ class RBMDensity(EnergyDensity):
     most_words: Tensor | None
     """Largest number of words of a chain, where the visible units are word counts."""
 
-    def __init__(self, rbm: RBMEnergy, n_chains: int = 0) -> None:
+    def __init__(self, rbm: RBMEnergy, n_chains: int = 0, *, persistent: bool = True) -> None:
         super().__init__()
-        # nn.Module does not register a module inside a tuple; deepcopy still copies it consistently.
-        self._rbm, self.gibbs = (rbm,), BlockGibbs(rbm)
-        self.register_buffer("particles", torch.zeros(n_chains, rbm.n_hidden))
+        self.gibbs = BlockGibbs(rbm)
+        self.register_buffer("particles", torch.zeros(n_chains if persistent else 0, rbm.n_hidden))
         self.register_buffer("totals", torch.ones(n_chains) if rbm.models_word_counts else None)
         self.register_buffer("visible_offset", torch.zeros(rbm.n_visible))
         self.register_buffer("hidden_offset", torch.zeros(rbm.n_hidden))
@@ -128,7 +122,11 @@ class RBMDensity(EnergyDensity):
     @property
     def rbm(self) -> RBMEnergy:
         """The energy."""
-        return self._rbm[0]
+        return self.gibbs.rbm
+
+    def bipartite_rbm(self) -> RBMEnergy:
+        """Return the energy."""
+        return self.rbm
 
     @property
     def likelihood(self) -> Likelihood:
@@ -173,7 +171,7 @@ class RBMDensity(EnergyDensity):
 
     def _count_most_words(self, rows: Rows) -> int:
         """Return the largest number of words of a persistent chain, or else of a row, where chains then start."""
-        if self.totals is not None and len(self.totals):
+        if self.totals is not None and len(self.particles):
             return math.ceil(float(self.totals.max()))
         sums = (self.rbm.impute(batch.x, batch.mask).sum(1).max() for batch in sampled_batches(rows, len(rows)))
         return math.ceil(max(float(most) for most in sums))
@@ -188,16 +186,12 @@ class RBMDensity(EnergyDensity):
         statistic, total = rbm.visible.sufficient_statistic(v), rbm.visible.total(v)
         mu = statistic.mean(0) if total is None else statistic.sum(0) / total.sum().clamp(min=1)
         hidden = rbm.mean_given(rbm(v) if a is None else a.detach()).mean(0)
-        for offset, mean in ((self.visible_offset, mu), (self.hidden_offset, hidden)):
-            carry(offset, torch.lerp(latest(offset), mean.to(offset.dtype), rate))
+        carry_running_means((self.visible_offset, self.hidden_offset), (mu, hidden), rate)
 
     @property
     def independent_columns(self) -> Float[Tensor, " columns"]:
         """Parameters of independent columns with the means of the rows, where annealing starts."""
-        mean = self.visible_offset
-        if isinstance(self.likelihood, GaussianLearned):
-            mean = mean * self.likelihood.variance.detach()
-        return self.likelihood.parameters_for(mean)
+        return parameters_with_statistic(self.likelihood, self.visible_offset)
 
     @torch.no_grad()
     def sample(self, n: int, n_steps: int, generator: torch.Generator, *, mean: bool = False) -> Tensor:
@@ -232,109 +226,16 @@ class RBMDensity(EnergyDensity):
         return self.subtract_log_partition(log_p)
 
 
-class DBMDensity(EnergyDensity):
-    """Density of a deep Boltzmann machine: log Z, persistent chains, and running means of all layers.
+def carry_running_means(offsets: Iterable[Tensor], means: Iterable[Tensor], rate: float) -> None:
+    """Carry the running means `offset + rate (mean - offset)` to the next step."""
+    for offset, mean in zip(offsets, means, strict=True):
+        carry(offset, torch.lerp(latest(offset), mean.to(offset.dtype), rate))
 
-    Args:
-        energy: the deep Boltzmann machine.
-        n_chains: number of persistent chains.
-        n_iterations: mean-field rounds with which missing entries are imputed.
 
-    Source: Salakhutdinov & Hinton, Deep Boltzmann machines (2009), section 2; DL book, section 20.4.
-    """
-
-    particles: Tensor
-    """The odd layers of each chain, (chains, n_1 + n_3 + ...)."""
-
-    def __init__(self, energy: DBMEnergy, n_chains: int, n_iterations: int) -> None:
-        super().__init__()
-        # nn.Module does not register a module inside a tuple; deepcopy still copies it consistently.
-        self._energy, self.n_iterations = (energy,), n_iterations
-        self.register_buffer("particles", torch.zeros(n_chains, sum(energy.odd_sizes)))
-        for k, size in enumerate(energy.sizes):
-            self.register_buffer(f"offset_{k}", torch.zeros(size))
-
-    @property
-    def energy(self) -> DBMEnergy:
-        """The energy."""
-        return self._energy[0]
-
-    @property
-    def offsets(self) -> list[Tensor]:
-        """The running means beta_0 .. beta_L of the layers over the rows."""
-        return [self.get_buffer(f"offset_{k}") for k in range(len(self.energy.sizes))]
-
-    @torch.no_grad()
-    def initialize_chains(self, rows: Rows) -> None:
-        """Set the chains and the running means to some rows.
-
-        At most `MAX_SAMPLED_ROWS` rows are read, of which one block of `ROWS_AT_ONCE` is dense at a time.
-        """
-        n_rows, n_read = min(len(rows), MAX_SAMPLED_ROWS), 0
-        for batch in sampled_batches(rows):
-            v = self.energy.impute(batch.x, batch.mask, self.n_iterations)
-            mu = self.energy.mean_field(v, self.n_iterations)
-            start_in_block(self.particles, torch.cat(mu[::2], -1), n_read, n_rows)
-            n_read += len(v)
-            self.carry_offsets(v, mu, rate=len(v) / n_read)
-        self.particles.copy_(bernoulli(self.particles, torch.Generator().manual_seed(0)))
-
-    @torch.no_grad()
-    def carry_offsets(self, v: Tensor, mu: LayerStates, rate: float = OFFSET_RATE) -> None:
-        """Update the running means beta with a batch."""
-        for offset, values in zip(self.offsets, [self.energy.visible.sufficient_statistic(v), *mu], strict=True):
-            carry(offset, torch.lerp(latest(offset), values.mean(0).to(offset.dtype), rate))
-
-    def run_chains(
-        self, particles: Float[Tensor, "chains units"], n_steps: int, generator: torch.Generator
-    ) -> LayerStates:
-        """Return the odd layers of chains after some Gibbs steps: the even layers given the odd ones, then these."""
-
-        def step(odd: LayerStates, generator: torch.Generator | None) -> LayerStates:
-            assert generator is not None
-            return self.energy.sample_odd(*self.energy.sample_even(odd, generator), generator)
-
-        return run_chain(step, list(particles.split(self.energy.odd_sizes, -1)), n_steps, generator)
-
-    @torch.no_grad()
-    def marginals(self, batch: Batch) -> LayerStates:
-        """Return the mean-field means mu_1 .. mu_L."""
-        return self.energy.mean_field(self.energy.impute(batch.x, batch.mask, self.n_iterations), BOUND_ITERATIONS)
-
-    @torch.no_grad()
-    def log_bound(self, batch: Batch) -> Float[Tensor, " batch"]:
-        """Return -F_mu(v) - log Z per row, a lower bound of log p(v), nats; without log Z where it is not known.
-
-        For a row with missing entries it is a lower bound of log p of the observed entries: with v the imputed row,
-
-            log p(v_o) + log Z >= -F_mu(v) - log p(v_missing | mu_1)
-
-        since the missing entries given h_1 are summed out, and their log-normalizer is convex in h_1.
-        """
-        v = self.energy.impute(batch.x, batch.mask, self.n_iterations)
-        mu = self.energy.mean_field(v, BOUND_ITERATIONS)
-        bound = -self.energy.bound_given(v, mu)
-        if batch.mask is not None:
-            bound = bound + self.energy.likelihood.nll(self.energy.inputs(0, None, mu[0]), v, 1 - batch.mask)
-        return self.subtract_log_partition(bound)
-
-    @property
-    def rbm(self) -> RBMEnergy:
-        """An equivalent RBM with copied weights, for the estimate of log Z."""
-        return self.energy.as_bipartite_rbm()
-
-    @property
-    def independent_columns(self) -> Float[Tensor, " units"]:
-        """Biases of independent even units with the means of the rows, where annealing starts."""
-        first, *others = self.offsets[::2]
-        if isinstance(self.energy.likelihood, GaussianLearned):
-            first = first * self.energy.likelihood.variance.detach()
-        return torch.cat([self.energy.likelihood.parameters_for(first), *(torch.logit(beta, 1e-4) for beta in others)])
-
-    @torch.no_grad()
-    def sample(
-        self, n: int, n_steps: int, generator: torch.Generator, *, mean: bool = False
-    ) -> Float[Tensor, "n columns"]:
-        """Sample n rows by Gibbs steps from the persistent chains."""
-        odd = self.run_chains(self.particles[torch.arange(n) % len(self.particles)], max(n_steps - 1, 0), generator)
-        return self.energy.visible_mean(odd[0]) if mean else self.energy.sample_even(odd, generator)[0]
+def parameters_with_statistic(
+    likelihood: Likelihood, statistic: Float[Tensor, " columns"]
+) -> Float[Tensor, " columns"]:
+    """Return the parameters of independent columns whose sufficient statistic s(v) has this mean."""
+    if isinstance(likelihood, GaussianLearned):  # s(v) = v / sigma^2
+        statistic = statistic * likelihood.variance.detach()
+    return likelihood.parameters_for(statistic)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from isthmus.learning.densities import EnergyDensity
 from isthmus.learning.objectives import MONITOR_SEED, Objective
 from isthmus.learning.rows import Rows, mean_row
 from isthmus.parts.coder import Coder
-from isthmus.parts.forward import Batch, ForwardPass
+from isthmus.parts.forward import Batch
 from isthmus.parts.inference import EncoderMap
-from isthmus.parts.penalties import Penalty, check_weight
+from isthmus.parts.penalties import check_weight
 
 MONITORED_COLUMNS = 4
 """Columns of each row that the monitor samples for the pseudo-likelihood."""
@@ -25,18 +25,19 @@ MONITORED_COLUMNS = 4
 MIN_VALIDATION_ROWS = 20
 """Validation rows below which the monitor is too noisy to select the best epoch."""
 
-
 ConditionalLogits = Callable[[Float[Tensor, "batch columns"], Int[Tensor, "n batch"]], Float[Tensor, "n batch"]]
+"""Function (v, columns) -> log p(v_j = 1 | the others) - log p(v_j = 0 | the others) for n columns of each row."""
 
 
 class EnergyObjective(Objective):
     """Base class of objectives that train an energy, which exposes a coder and a density.
 
+    The monitor is the nll of the reconstruction, with means in place of samples.
+
     Args:
-        coder: mean field upwards and downwards, with the weights of the energy.
-        density: log Z, and the chains and means of the rows.
+        coder: the encoder and decoder of means, with the weights of the energy.
+        density: log Z, the chains, and the means of the rows.
         weight_decay: w of the term w/2 sum ||W||^2.
-        penalties: penalties on the code by name.
 
     Raises:
         InputError: a negative weight.
@@ -44,18 +45,10 @@ class EnergyObjective(Objective):
 
     min_validation_rows: ClassVar[int] = MIN_VALIDATION_ROWS
 
-    def __init__(
-        self,
-        coder: Coder,
-        density: EnergyDensity,
-        *,
-        weight_decay: float,
-        penalties: Mapping[str, Penalty] | None = None,
-    ) -> None:
+    def __init__(self, coder: Coder, density: EnergyDensity, *, weight_decay: float) -> None:
         super().__init__()
         self.coder, self.density = coder, density
         self.weight_decay = check_weight("weight_decay", weight_decay)
-        self.penalties = nn.ModuleDict(penalties or {})
 
     @property
     @abstractmethod
@@ -72,25 +65,15 @@ class EnergyObjective(Objective):
         self.coder.decoder.start_at(self.coder.likelihood.starting_parameters(mean_row(rows)))
 
     def weight_decay_term(self) -> dict[str, Tensor]:
-        """Return the term of weight decay by name; an empty dictionary where the weight is 0."""
-        return weight_decay_term(self.weight_decay, self.weights)
-
-    def penalty_terms(
-        self, v: Float[Tensor, "batch columns"], a: Tensor, progress: float, generator: torch.Generator | None
-    ) -> dict[str, Tensor]:
-        """Return the weighted penalties of the code with the input a."""
-        if not self.penalties:
+        """Return the term w/2 sum ||W||^2 by its name; an empty dictionary where w is 0."""
+        if self.weight_decay == 0.0:
             return {}
-        batch, code = Batch(v), self.coder.code_activation(a)
-        output = ForwardPass(batch, batch, a, code, self.coder.decode(code), progress=progress)
-        return {
-            name: cast(Penalty, penalty).weight * penalty(output, self.coder, generator)
-            for name, penalty in self.penalties.items()
-        }
+        squares = torch.stack([weight.square().sum() for weight in self.weights])
+        return {"weight_decay": 0.5 * self.weight_decay * squares.sum()}
 
     @torch.no_grad()
     def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
-        """Return the nll of the mean-field reconstruction."""
+        """Return the nll of the reconstruction, with means in place of samples."""
         return self.coder.nll(self.coder(batch))
 
 
@@ -104,19 +87,10 @@ def negative_pseudo_likelihood(
 
     Args:
         v: binary rows.
-        conditional_logits: function (v, columns) -> log p(v_j = 1 | the others) - log p(v_j = 0 | the others), (n,
-            batch), for n columns of each row, (n, batch).
+        conditional_logits: the conditional log-odds of columns.
     """
     generator = torch.Generator().manual_seed(MONITOR_SEED)
     columns = torch.randint(v.shape[1], (MONITORED_COLUMNS, len(v)), generator=generator).to(v.device)
     values = v.gather(1, columns.t()).t()
     nll = F.binary_cross_entropy_with_logits(conditional_logits(v, columns), values, reduction="none")
     return v.shape[1] * nll.mean(0)
-
-
-def weight_decay_term(weight_decay: float, weights: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Return the term w/2 sum ||W||^2 by its name; an empty dictionary where w is 0."""
-    if weight_decay == 0.0:
-        return {}
-    squares = torch.stack([weight.square().sum() for weight in weights])
-    return {"weight_decay": 0.5 * weight_decay * squares.sum()}

@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from isthmus.learning.contrastive_divergence import check_chain
 from isthmus.learning.stacking import StackedDecoder, StackedEncoder
 from isthmus.parts.coder import Coder
-from isthmus.parts.energies import RBMDecoder, RBMEnergy
+from isthmus.parts.energies import RBMDecoder, RBMEnergy, check_chain
 from isthmus.parts.inference import ImputingMap
 
 
@@ -99,5 +98,4 @@ def unrolled_coder(layers: Sequence[Coder]) -> Coder:
 
 def unroll(whole: nn.Module) -> None:
     """Copy the weights of the RBMs to the decoder of `unrolled_coder`, which is the part "coder" of `whole`."""
-    coder = cast(Coder, whole.get_submodule("coder"))
-    cast(UnrolledDecoder, coder.decoder).unroll()
+    cast(UnrolledDecoder, whole.get_submodule("coder.decoder")).unroll()

@@ -8,7 +8,8 @@ annealed importance sampling in `isthmus.evaluation.partition`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar, cast
 
 import torch
@@ -319,8 +320,8 @@ class RBMEnergy(nn.Module):
 class RBMDecoder(nn.Module):
     """Decoder h -> r = b + W' h with the weights of an RBM, tied to the encoder.
 
-    The weights belong to the RBM and are not registered here, so that `parameters()` and `state_dict()` of an objective
-    that holds both name each once.
+    The weights belong to the RBM and are not registered here, so that `parameters()` and `state_dict()` of a coder that
+    has both contain each once.
 
     Shapes: (*draws, batch, n_hidden) -> (*draws, batch, columns).
 
@@ -354,6 +355,25 @@ class RBMDecoder(nn.Module):
     def start_at(self, output: Float[Tensor, " columns"]) -> None:
         """Set the visible biases to `output`, the decoder's initial output up to its small weights."""
         self.rbm.visible_bias.copy_(output)
+
+
+def check_chain(rbms: Sequence[RBMEnergy]) -> None:
+    """Check that each RBM of a stack has as many visible units as the one below has hidden units.
+
+    Raises:
+        InputError: the sizes of two neighbours do not match.
+
+    Example:
+        >>> from isthmus.parts.likelihoods import Bernoulli
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> check_chain([RBMEnergy(Bernoulli(n), m, generator=generator) for n, m in ((6, 4), (4, 3))])
+    """
+    for k, (below, above) in enumerate(pairwise(rbms), 1):
+        if below.n_hidden != above.n_visible:
+            raise InputError(
+                f"layer {k} has {below.n_hidden} units but layer {k + 1} has {above.n_visible} inputs; give each layer "
+                "as many inputs as the layer below has units"
+            )
 
 
 def nll_by_state(
