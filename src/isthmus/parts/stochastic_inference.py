@@ -8,10 +8,10 @@ from torch import Generator, Tensor, nn
 
 from isthmus.parts.forward import Batch
 from isthmus.parts.inference import Code, Decoder, EncoderMap, Inference
-from isthmus.parts.layers import check_count
+from isthmus.parts.layers import check_count, check_positive
 from isthmus.parts.likelihood_base import soft_clip
 from isthmus.parts.likelihood_gaussians import LOG_2_PI, LOG_VARIANCE_BOUND
-from isthmus.parts.penalties import at_least_fp32, check_weight
+from isthmus.parts.penalties import at_least_fp32
 from isthmus.parts.sampling import randn_like
 
 
@@ -33,7 +33,7 @@ class GrowingNoise(EncoderMap):
         sees_mask: as for `EncoderMap`.
 
     Raises:
-        InputError: the scale is negative or not a finite number.
+        InputError: the scale is not a finite number above 0.
 
     Source: Goodfellow, Bengio & Courville, Deep Learning, section 14.9; Salakhutdinov & Hinton, Semantic hashing
     (2007). The linear schedule is ours.
@@ -56,7 +56,7 @@ class GrowingNoise(EncoderMap):
         sees_mask: bool = False,
     ) -> None:
         super().__init__(encoder, code_activation, sees_mask=sees_mask)
-        self.scale = check_weight("GrowingNoise: scale", scale)
+        self.scale = check_positive("GrowingNoise: scale", scale)
 
     def activate(
         self, preactivation: Float[Tensor, "batch units"], generator: Generator | None, progress: float
