@@ -33,7 +33,6 @@ AVOIDED = {
     "manners?": "convention",
     "holes?|(with|have|has|fills?) gaps": "missing entries",
     "stand-ins?": "placeholder",
-    "recipes?": "configuration; construction",
     "hits?": "corrupted entry; corruption mask",
     # acts of people that code, models and data do not do
     "machines? (that|which|who)": "RBM; Boltzmann machine",

@@ -60,6 +60,15 @@ def test_a_scale_that_is_not_positive_is_refused(scale):
         GrowingNoise(MLP((4, 3), generator=seeded()), scale=scale)
 
 
+@pytest.mark.parametrize("inference", [GrowingNoise, DiagonalGaussian])
+def test_the_encoder_gets_the_generator_for_its_dropout(inference):
+    encoder, batch = MLP((4, 32, 6), dropout=0.5, generator=seeded()), Batch(torch.ones(20, 4))
+    model = inference(encoder)
+    first, second = (model(batch, None, seeded(seed)).preactivation for seed in (1, 2))
+    assert not torch.equal(first, second)
+    assert torch.equal(model(batch, None).preactivation, model(batch, None).preactivation)
+
+
 # -- the diagonal Gaussian on a linear model with a diagonal posterior ----------------------------------
 
 

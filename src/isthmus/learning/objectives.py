@@ -236,12 +236,12 @@ class Reconstruction(Objective):
 
 
 def reduce_draws(terms: Mapping[str, Tensor], reduction: str) -> dict[str, Tensor]:
-    """Reduce the terms of draws of the code, (*draws, batch), to one number per row, (batch,).
+    """Reduce the terms of samples of the code, (*draws, batch), to one number per row, (batch,).
 
         mean         1/k sum_i t_i                              for each term
         logmeanexp   -log( 1/k sum_i exp(-sum over terms t_i) ) for all terms together, under the name "bound"
 
-    Terms without draws are returned as they are.
+    Terms without these axes are returned as they are.
 
     Example:
         >>> terms = {"reconstruction": torch.tensor([[0.0], [2.0]]), "divergence": torch.tensor([[1.0], [1.0]])}

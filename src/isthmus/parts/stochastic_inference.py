@@ -74,7 +74,7 @@ class DiagonalGaussian(Inference):
         h_i = mu + s e_i,   e_i ~ N(0, I),   i = 1..k
         log q(h_i | x) = -1/2 sum_j ( e_ij^2 + v_j + log 2 pi ),   log p(h_i) = -1/2 sum_j ( h_ij^2 + log 2 pi )
 
-    The soft bound on the log-variance v keeps s between 0.0067 and 148. In a `Reconstruction` the mean over the draws
+    The soft bound on the log-variance v keeps s between 0.0067 and 148. In a `Reconstruction` the mean over samples
     estimates the evidence lower bound, and reduction="logmeanexp" gives the importance-weighted bound.
 
     Shapes: x (batch, columns); encoder output (batch, 2 * code_size); h (draws, batch, code_size); log q and log p
