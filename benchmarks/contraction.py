@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch, ForwardPass
+from isthmus.parts.inference import EncoderMap
 from isthmus.parts.jacobians import Contraction
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import MLP
@@ -20,24 +22,18 @@ DEEP = (784, 1000, 500, 250, 30)
 WIDE = (784, 800, 800, 1000)
 
 
-class Model(nn.Module):
-    """Encoder and decoder with the attributes that a penalty reads."""
+def sigmoid_coder(sizes: tuple[int, ...], activation: str) -> Coder:
+    """Build an encoder of these sizes, a sigmoid code and a decoder of one layer."""
+    generator = torch.Generator().manual_seed(0)
+    encoder = MLP(sizes, activation, generator=generator)
+    decoder = MLP((sizes[-1], sizes[0]), generator=generator)
+    return Coder(EncoderMap(encoder, "sigmoid"), decoder, likelihood_from({"name": "gaussian"}, sizes[0]))
 
-    def __init__(self, sizes: tuple[int, ...], activation: str, code_activation: nn.Module) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.encoder = MLP(sizes, activation, generator=generator)
-        self.decoder = MLP(sizes[:: 1 - len(sizes)], activation, generator=generator)
-        self.code_activation, self.likelihood = code_activation, likelihood_from({"name": "gaussian"}, sizes[0])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the code."""
-        return self.code_activation(self.encoder(x))
-
-    def output(self, x: Tensor) -> ForwardPass:
-        """Compute the forward pass at which the penalty is evaluated."""
-        a = self.encoder(x)
-        return ForwardPass(Batch(x), x, a, self.code_activation(a), a)
+def forward_pass(x: Tensor, preactivation: Tensor) -> ForwardPass:
+    """Return the forward pass at which the penalty is evaluated; the penalty does not use the parameters of p_dec."""
+    batch = Batch(x)
+    return ForwardPass(batch, batch, preactivation, torch.sigmoid(preactivation), preactivation)
 
 
 def medians(calls: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, float]:
@@ -54,10 +50,10 @@ def medians(calls: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, f
 
 def closed_form(x: Tensor, repeats: int) -> list[str]:
     """Compare the penalty of one layer with the einsum of its formula and with a pass through the encoder."""
-    model = Model(ONE_LAYER, "sigmoid", nn.Sigmoid())
-    weight = model.encoder.affine_maps[0].weight
-    a = model.encoder(x).detach().requires_grad_()
-    output = ForwardPass(Batch(x), x, a, torch.sigmoid(a), a)
+    coder = sigmoid_coder(ONE_LAYER, "sigmoid")
+    weight = coder.encoder.affine_maps[0].weight
+    a = coder.encoder(x).detach().requires_grad_()
+    output = forward_pass(x, a)
 
     def einsum() -> Tensor:
         h = torch.sigmoid(a)
@@ -67,9 +63,9 @@ def closed_form(x: Tensor, repeats: int) -> list[str]:
     took = medians(
         {
             "bare einsum": einsum,
-            "isthmus": lambda: penalty(output, model, None),
-            "encoder": lambda: model(x).square(),
-            "order=2": lambda: second(output, model, None),
+            "isthmus": lambda: penalty(output, coder, None),
+            "encoder": lambda: coder.encode(Batch(x)).code.square(),
+            "order=2": lambda: second(output, coder, None),
         },
         10 * repeats,
     )
@@ -85,18 +81,21 @@ def deep(x: Tensor, repeats: int) -> list[str]:
     """Compare one probe, in reverse and in forward mode, with a pass through its encoder; and the exact Jacobian."""
     lines = []
     for sizes, mode in ((DEEP, "reverse mode"), (WIDE, "forward mode")):
-        model = Model(sizes, "silu", nn.Sigmoid())
+        coder = sigmoid_coder(sizes, "silu")
         generator = torch.Generator().manual_seed(0)
-        output = model.output(x)
+        output = forward_pass(x, coder.encoder(x))
         probe, exact = Contraction(method="hutchinson"), Contraction(method="exact")
-        calls = {"pass": lambda: model(x).square(), "probe": lambda: probe(output, model, generator)}  # noqa: B023
+        calls = {
+            "pass": lambda: coder.encode(Batch(x)).code.square(),  # noqa: B023
+            "probe": lambda: probe(output, coder, generator),  # noqa: B023
+        }
         took = medians(calls, 3 * repeats)
         line = (
             f"one probe of {'-'.join(map(str, sizes))}, {mode}: {took['probe']:.1f} ms, "
             f"{took['probe'] / took['pass']:.2f} forward and backward passes (target 4)"
         )
         if mode == "reverse mode":
-            exact_time = medians({"exact": lambda: exact(output, model, generator)}, 1)["exact"]  # noqa: B023
+            exact_time = medians({"exact": lambda: exact(output, coder, generator)}, 1)["exact"]  # noqa: B023
             line += f"; exact, {sizes[-1]} directions: {exact_time:.0f} ms, {exact_time / took['pass']:.1f} passes"
         lines.append(line)
     return lines

@@ -29,7 +29,7 @@ print(before, peak())
 def encoding(x: np.ndarray, repeats: int) -> list[str]:
     """Compare `transform` with one call of the encoder on all rows, in fp32."""
     model = Autoencoder(code_size=30, hidden_sizes=(1000, 500, 250), max_epochs=1, random_state=0).fit(x[:2000])
-    encoder = model.objective_.encoder
+    encoder = model.coder_.encoder
 
     def bare() -> None:
         with torch.no_grad():

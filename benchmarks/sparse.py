@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.learning.objectives import Reconstruction
+from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch
+from isthmus.parts.inference import EncoderMap
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import MLP
 from isthmus.parts.sparse_activations import TopK, with_gathered_weights
@@ -20,7 +22,7 @@ N_COLUMNS, K, BATCH = 784, 32, 256
 def _pair(code_size: int) -> dict[str, nn.Module]:
     """Build a dense and a gathering decoder with the same weights."""
     dense = MLP((code_size, N_COLUMNS), generator=torch.Generator().manual_seed(0))
-    gathering = with_gathered_weights(MLP((code_size, N_COLUMNS), generator=torch.Generator().manual_seed(0)))
+    gathering = with_gathered_weights(MLP((code_size, N_COLUMNS), generator=torch.Generator().manual_seed(0)), K)
     return {"dense": dense, "gathered": gathering}
 
 
@@ -46,13 +48,13 @@ def _training(decoder: nn.Module, code_size: int) -> Callable[[], None]:
     """Return a function that runs a training step: encoder, TopK, decoder, loss, backward and Adam."""
     encoder = MLP((N_COLUMNS, code_size), generator=torch.Generator().manual_seed(3))
     likelihood = likelihood_from({"name": "gaussian"}, N_COLUMNS)
-    objective = Reconstruction(encoder, decoder, likelihood, TopK(K, code_size))
+    objective = Reconstruction(Coder(EncoderMap(encoder, TopK(K, code_size)), decoder, likelihood))
     optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-4, fused=True)
     batch = Batch(_rows())
 
     def step() -> None:
         optimizer.zero_grad()
-        sum(term.mean() for term in objective.terms(batch, 0.5, None).values()).backward()
+        sum(term.mean() for term in objective.criterion(batch, 0.5, None).values()).backward()
         optimizer.step()
 
     return step

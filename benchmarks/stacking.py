@@ -60,8 +60,9 @@ def ours(x: np.ndarray, bf16: bool) -> tuple[float, float]:
         max_epochs=1, batch_size=BATCH, learning_rate=1e-3, precision="bf16" if bf16 else "fp32"
     )
     start = time.perf_counter()
-    model.objective_ = model._build_objective(Shape(SIZES[0], SIZES[-1], None, {"name": "bernoulli"}), generator)
-    records = run_phases(model.objective_, model._phases(training_config), rows, None, generator)
+    recipe = model._recipe(Shape(SIZES[0], SIZES[-1], None, {"name": "bernoulli"}), generator)
+    model._keep(recipe)
+    records = run_phases(recipe.parts, model._phases(recipe, training_config, generator), rows, None, generator)
     return time.perf_counter() - start, records[0]["epochs"][-1]["terms"]["reconstruction"]
 
 

@@ -14,7 +14,7 @@ from experiments.experiment import Settings
 from experiments.learning import raise_if_interrupted
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
-from isthmus.learning.objectives import Reconstruction
+from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch
 from isthmus.parts.jacobians import Contraction, singular_values
 
@@ -35,19 +35,19 @@ def rows_in_model_space(model: BaseAutoencoder, X: np.ndarray) -> Float[Tensor, 
 @torch.no_grad()
 def jacobian_norms(model: BaseAutoencoder, X: np.ndarray, of: str = "encoder") -> Float[np.ndarray, " rows"]:
     """Return ||J||_F of each row, in closed form for one layer, else from `N_PROBES` probes."""
-    objective, norms = _objective(model), []
+    coder, norms = _coder(model), []
     penalty, generator = Contraction(of=of, n_probes=N_PROBES), torch.Generator().manual_seed(0)
     for x in rows_in_model_space(model, X).split(250):
-        norms.append(penalty(objective(Batch(x)), objective, generator).sqrt())
+        norms.append(penalty(coder(Batch(x)), coder, generator).sqrt())
     return torch.cat(norms).numpy()
 
 
 @torch.no_grad()
 def spectrum(model: BaseAutoencoder, X: np.ndarray) -> Float[np.ndarray, " directions"]:
     """Return the mean over rows of the singular values of the encoder, largest first."""
-    objective = _objective(model)
+    coder = _coder(model)
     parts = rows_in_model_space(model, X).split(ROWS_AT_ONCE)
-    values = [singular_values(objective.encoder, objective.code_activation, x) for x in parts]
+    values = [singular_values(coder.encoder, coder.code_activation, x) for x in parts]
     return torch.cat(values).mean(0).numpy()
 
 
@@ -56,12 +56,12 @@ def contraction_ratios(
     model: BaseAutoencoder, X: np.ndarray, distances: Sequence[float], seed: int
 ) -> Float[np.ndarray, " distances"]:
     """Return ||f(x) - f(x + d u)|| / d for each distance d and a random unit vector u, mean over rows."""
-    objective, generator = _objective(model), torch.Generator().manual_seed(seed)
+    coder, generator = _coder(model), torch.Generator().manual_seed(seed)
     x = rows_in_model_space(model, X)
     direction = torch.randn(x.shape, generator=generator)
     direction /= direction.norm(dim=1, keepdim=True)
-    code = objective.encode(Batch(x))[1]
-    moved = (objective.encode(Batch(x + d * direction))[1] - code for d in distances)
+    code = coder.encode(Batch(x)).code
+    moved = (coder.encode(Batch(x + d * direction)).code - code for d in distances)
     return np.array([float(m.norm(dim=1).mean()) / d for m, d in zip(moved, distances, strict=True)])
 
 
@@ -113,15 +113,15 @@ def _fine_tuned_after(
     return classifier
 
 
-def _objective(model: BaseAutoencoder) -> Reconstruction:
-    """Return the objective of a fitted model on the CPU in evaluation mode."""
-    return model.objective_.to("cpu").eval()
+def _coder(model: BaseAutoencoder) -> Coder:
+    """Return the coder of a fitted model on the CPU in evaluation mode."""
+    return model.coder_.to("cpu").eval()
 
 
 def weight_norms(model: BaseAutoencoder) -> dict[str, float]:
     """Return the norm of all weight matrices of the encoder and of those that only the decoder has."""
-    objective = _objective(model)
+    coder = _coder(model)
     return {
         name: float(sum(w.detach().square().sum() for w in part.parameters() if w.ndim > 1)) ** 0.5
-        for name, part in (("encoder", objective.encoder), ("decoder", cast(Any, objective.decoder)))
+        for name, part in (("encoder", coder.encoder), ("decoder", cast(Any, coder.decoder)))
     }

@@ -17,6 +17,7 @@ from experiments.experiment import Cell, Experiment, Published, Result, Results,
 from experiments.learning import from_bytes, load_dataset, load_rows, raise_if_interrupted, squared_errors, to_bytes
 from isthmus import Autoencoder, StackedAutoencoder
 from isthmus.estimators.base import BaseAutoencoder
+from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.trainer import TrainingConfig
 
@@ -128,14 +129,14 @@ def _order(settings: Settings, state: Path) -> Result:
 
 
 def fine_tune(model: BaseAutoencoder, X: np.ndarray, *, epochs: int, learning_rate: float) -> None:
-    """Fine-tune a fitted autoencoder as the last phase of its training would."""
+    """Fine-tune a fitted autoencoder by its reconstruction, as the last phase of a stack of RBMs does."""
     settings = TrainingConfig(max_epochs=epochs, batch_size=int(model.batch_size or 100), learning_rate=learning_rate)
     generator = torch.Generator().manual_seed(model.seed_)
-    phase = Phase("fine-tuning", model.objective_, settings, initialize=False)
-    (record,) = run_phases(model.objective_, [phase], model.preprocessing_.rows(X), None, generator)
+    phase = Phase("fine-tuning", Reconstruction(model.coder_), settings, initialize=False)
+    (record,) = run_phases(model.coder_, [phase], model.preprocessing_.rows(X), None, generator)
     if record["stopped"] == "interrupted":
         raise KeyboardInterrupt
-    model.objective_.eval()
+    model.coder_.eval()
 
 
 def _start(settings: Settings, state: Path) -> Result:

@@ -124,7 +124,7 @@ def _fit(density: GaussianMixture, settings: Settings) -> tuple[Map, Float[np.nd
     """Fit an autoencoder to samples of a density: its map in double precision, the samples, and seconds."""
     rows = density.sample(settings["rows"], torch.Generator().manual_seed(settings["seed"])).float().numpy()
     model = fit_model(settings, rows=rows)
-    reconstruct = reconstruction_map(model.objective_.double())
+    reconstruct = reconstruction_map(model.coder_.double())
 
     def plain(x: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
         with torch.no_grad():

@@ -130,7 +130,7 @@ def _fit(settings: Settings, state: Path) -> Result:
     model = fit_model(settings, rows=sums(data, data["n_rows"], seed), state=state)
     test = sums(data, data["n_test"], seed)
     codes = model.transform(test)
-    weight = dictionary_weight(model.objective_.decoder)
+    weight = dictionary_weight(model.coder_.decoder)
     assert weight is not None, "the decoder is linear by the settings"
     learned = weight.detach().t().numpy()
     found = compare_dictionaries(atoms(data, seed), learned)

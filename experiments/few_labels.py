@@ -123,7 +123,7 @@ def _pretrain(settings: Settings, state: Path) -> Result:
     """Train the stack once on all images without labels: the cost of each layer, and some filters."""
     stack = _stack_of(settings, state)
     records = [*stack.history_["pretraining"], stack.history_]
-    weights = next(value for value in stack.objective_.encoder.parameters() if value.ndim == 2).detach().numpy()
+    weights = next(value for value in stack.coder_.encoder.parameters() if value.ndim == 2).detach().numpy()
     codes = stack.transform(load_rows(settings["test"], 1000))
     return {
         "seconds": sum(record["seconds"] for record in records),

@@ -78,7 +78,7 @@ def _fit(settings: Settings, state: Path) -> Result:
     """Fit one map: r and its slope on a grid, at the data, and between them."""
     points = np.array(settings["points"])
     model = fit_model(settings, rows=np.tile(points, settings["copies"])[:, None].astype(np.float32))
-    r = reconstruction_map(model.objective_.double().requires_grad_(False))
+    r = reconstruction_map(model.coder_.double().requires_grad_(False))
     x = np.linspace(LOW, HIGH, 1401)
     value, slope = with_slope(r, x)
     at_data = with_slope(r, points)

@@ -17,8 +17,9 @@ from experiments.experiment import Cell, Experiment, Published, Result, Results,
 from experiments.learning import load_dataset, load_rows, raise_if_interrupted, squared_errors
 from isthmus import CodeClassifier, StackedAutoencoder
 from isthmus.data.streams import LabelledRows
-from isthmus.learning.stacking import Stack
+from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.supervision import CrossEntropy, Supervision
+from isthmus.parts.coder import Coder
 from isthmus.parts.networks import MLP
 
 _BENGIO = (
@@ -161,32 +162,31 @@ def initial_stack(settings: Settings, X: np.ndarray, y: np.ndarray) -> StackedAu
 def redraw(model: StackedAutoencoder, X: np.ndarray, *, small: bool) -> None:
     """Replace the weights by random ones: small, or with the spectral radius `RADIUS` for square weights."""
     generator = torch.Generator().manual_seed(model.seed_)
-    stack = model._build_objective(model._shape(), generator)
-    for weight in weights_of(stack):
+    recipe = model._rebuilt(generator)
+    for weight in weights_of(recipe.coder):
         if small:
             weight.normal_(0.0, SMALL, generator=generator)
         elif weight.shape[0] == weight.shape[1]:
             weight.mul_(RADIUS / float(torch.linalg.eigvals(weight).abs().max()))
-    stack.prepare(model.preprocessing_.rows(X))
-    model.objective_ = stack.eval()
+    recipe.objective.prepare(model.preprocessing_.rows(X))
+    recipe.parts.eval()
+    model._keep(recipe)
 
 
-def weights_of(stack: Stack) -> list[Tensor]:
+def weights_of(coder: Coder) -> list[Tensor]:
     """Return the weights of the encoder of each layer, lowest first."""
-    return [part.weight for part in stack.encoder.modules() if isinstance(part, nn.Linear)]
+    return [part.weight for part in coder.encoder.modules() if isinstance(part, nn.Linear)]
 
 
 def gradient_norms(model: StackedAutoencoder, X: np.ndarray, y: np.ndarray, seed: int) -> list[float]:
     """Return ||dJ/dW_k|| of each layer for a classifier with a random head, J the mean cross-entropy of some rows."""
-    stack = model.objective_
-    assert isinstance(stack, Stack)
     generator = torch.Generator().manual_seed(seed)
     head = MLP((model.code_size_, len(np.unique(y))), generator=generator)
-    objective = Supervision(stack, head, CrossEntropy())
+    objective = Supervision(Reconstruction(model.coder_), head, CrossEntropy())
     numbers = torch.from_numpy(np.unique(y, return_inverse=True)[1])
     batch = LabelledRows(model.preprocessing_.rows(X), numbers).batch(torch.arange(len(X)))
-    weights = weights_of(stack)
-    loss = objective.terms(batch, 0.0, None)["classification"].mean()
+    weights = weights_of(model.coder_)
+    loss = objective.criterion(batch, 0.0, None)["classification"].mean()
     return [float(gradient.norm()) for gradient in torch.autograd.grad(loss, weights)]
 
 

@@ -109,7 +109,7 @@ def learning_seconds(model: BaseAutoencoder) -> float:
 
 def n_weights(model: BaseAutoencoder) -> int:
     """Return the number of trained parameters."""
-    return sum(weight.numel() for weight in model.objective_.parameters())
+    return sum(weight.numel() for weight in model.coder_.parameters())
 
 
 def to_bytes(x: Any) -> list[list[int]]:

@@ -110,7 +110,7 @@ def _linear(settings: Settings, state: Path) -> Result:
 
 def _decoder_columns(model: BaseAutoencoder) -> Float[np.ndarray, "code_size columns"]:
     """Return the columns of the decoder as rows: the direction that each unit adds to the reconstruction."""
-    decoder: Any = model.objective_.decoder
+    decoder: Any = model.coder_.decoder
     return decoder.affine_maps[-1].weight.detach().numpy().astype(np.float64).T
 
 

@@ -17,6 +17,7 @@ from experiments.deforming import Stream
 from experiments.drawing import COLOURS, axes
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings, Setup, Target
 from experiments.learning import fit_model, from_bytes, load_dataset, to_bytes
+from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.supervision import CrossEntropy, Supervision
 from isthmus.learning.trainer import Trainer, TrainingConfig
 from isthmus.parts.forward import Batch
@@ -103,7 +104,7 @@ def _stream(settings: Settings, state: Path) -> Result:
     stack = fit_model(settings, rows=unlabelled_rows.view(shape).numpy())
     generator = Generator().manual_seed(seed)
     head = MLP((settings["parameters"]["code_size"], N_CLASSES), generator=generator)
-    objective = ErrorCounter(stack.objective_, head, CrossEntropy())
+    objective = ErrorCounter(Reconstruction(stack.coder_), head, CrossEntropy())
     rows = digits(settings["rows"], 2)
     config = TrainingConfig(
         max_epochs=1, batch_size=batch_size, learning_rate=settings["learning_rate"],

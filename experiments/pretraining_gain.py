@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -20,8 +19,10 @@ from experiments.drawing import COLOURS, axes
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings, Setup, Target
 from experiments.learning import balanced_rows, load_dataset, raise_if_interrupted
 from isthmus import CodeClassifier, StackedAutoencoder
-from isthmus.learning.contrastive_divergence import ContrastiveDivergence
-from isthmus.learning.stacking import CodeRows, Stack
+from isthmus.estimators.records import Recipe, Shape
+from isthmus.learning.stacking import CodeRows, StackedEncoder
+from isthmus.parts.coder import Coder
+from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
 from isthmus.parts.networks import MLP
 
@@ -171,8 +172,8 @@ def _stack(settings: Settings, **arguments: Any) -> StackedAutoencoder:
 
 @torch.no_grad()
 def partly_pretrained(
-    rbms: StackedAutoencoder, pretrained: Collection[int], X: np.ndarray, seed: int
-) -> StackedAutoencoder:
+    rbms: StackedAutoencoder, pretrained: Collection[int], frozen: Collection[int], X: np.ndarray, seed: int
+) -> PartlyFrozenStack:
     """Return a stack of ordinary layers: those in `pretrained` (1 is the lowest) start at their RBM, others at random.
 
     The random weights are scaled for sigmoids; the biases of such a layer are initialized at the mean of its input.
@@ -180,21 +181,26 @@ def partly_pretrained(
     Args:
         rbms: the trained stack; it is not changed.
         pretrained: numbers of these layers.
+        frozen: numbers of the layers whose encoders are not trained.
         X: rows for the initialization of biases.
         seed: of the random weights.
     """
-    model = copy.deepcopy(rbms).set_params(layers="ordinary", pretraining_epochs=0, fine_tuning_epochs=1)
-    stack = model._build_objective(model._shape(), torch.Generator().manual_seed(seed))
+    model = PartlyFrozenStack._unpack(*rbms._pack())
+    model.set_params(layers="ordinary", pretraining_epochs=0, fine_tuning_epochs=1)
+    recipe = model._rebuilt(torch.Generator().manual_seed(seed))
     units = CodeRows(model.preprocessing_.rows(X).batch(torch.arange(len(X))).x)
-    pairs = zip(stack.layers, cast(Stack, rbms.objective_).layers, strict=True)
+    pairs = zip(recipe.layers, _encoders(rbms.coder_), strict=True)
     for number, (layer, trained) in enumerate(pairs, 1):
         layer.prepare(units)
         if number in pretrained:
-            rbm, (affine,) = cast(ContrastiveDivergence, trained).rbm, cast(MLP, layer.encoder).affine_maps
+            rbm, (affine,) = cast(RBMEnergy, trained), cast(MLP, layer.coder.encoder).affine_maps
             affine.weight.copy_(rbm.weight)
             affine.bias.copy_(rbm.hidden_bias)
-        units = CodeRows(layer.encode(Batch(units.codes))[1])
-    model.objective_ = stack.eval()
+        units = CodeRows(layer.coder.encode(Batch(units.codes)).code)
+    freeze(recipe.coder, frozen)
+    recipe.parts.eval()
+    model._keep(recipe)
+    model.frozen_layers = tuple(frozen)
     return model
 
 
@@ -218,13 +224,32 @@ class FrozenAffine(nn.Module):
         return F.linear(x, self.weight, self.bias)
 
 
-def freeze(coder: StackedAutoencoder, layers: Collection[int]) -> None:
+def freeze(coder: Coder, layers: Collection[int]) -> None:
     """Freeze the encoders of some layers."""
-    stack = cast(Stack, coder.objective_)
-    encoders = cast(nn.ModuleList, stack.encoder.encoders)
+    encoders = _encoders(coder)
     for number in layers:
-        (affine,) = cast(MLP, stack.layers[number - 1].encoder).affine_maps
+        (affine,) = cast(MLP, encoders[number - 1]).affine_maps
         encoders[number - 1] = FrozenAffine(affine)
+
+
+def _encoders(coder: Coder) -> nn.ModuleList:
+    """Return the encoder of each layer, lowest first."""
+    return cast(StackedEncoder, coder.encoder).encoders
+
+
+class PartlyFrozenStack(StackedAutoencoder):
+    """Stack in which the encoders of some layers are not trained.
+
+    Attributes:
+        frozen_layers: the numbers of these layers; 1 is the lowest.
+    """
+
+    frozen_layers: tuple[int, ...] = ()
+
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
+        recipe = super()._recipe(shape, generator)
+        freeze(recipe.coder, self.frozen_layers)
+        return recipe
 
 
 # -- the cells --------------------------------------------------------------------------------------
@@ -253,8 +278,7 @@ def _accuracies(settings: Settings, state: Path, pretrained: Collection[int], fr
     found = []
     for draw in range(settings["draws"]):
         rows = balanced_rows(y, settings["labels"], seed=draw)
-        coder = partly_pretrained(rbms, pretrained, X[:2000], seed=draw)
-        freeze(coder, frozen)
+        coder = partly_pretrained(rbms, pretrained, frozen, X[:2000], seed=draw)
         tried = [_fitted(coder, (X[rows], y[rows]), validation, trial, draw) for trial in settings["tried"]]
         valid = [100 * classifier.score(*validation) for classifier in tried]
         best = int(np.argmax(valid))

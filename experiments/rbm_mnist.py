@@ -98,16 +98,18 @@ def _fit(settings: Settings, state: Path) -> Result:
     """Train one RBM: the log-likelihood of test digits, two estimates of log Z, its filters, and its chains."""
     train, test = binary(settings["train"]), binary(settings["test"])
     model, minutes = core_minutes(lambda: fit_model(settings, rows=train))
-    objective, generator = model.objective_, torch.Generator().manual_seed(settings["seed"])
-    last_states = objective.sample(settings["n_chains"], LENGTHS[-1], generator)
+    density: Any = model.coder_
+    rbm: Any = model.coder_.encoder
+    generator = torch.Generator().manual_seed(settings["seed"])
+    last_states = density.sample(settings["n_chains"], LENGTHS[-1], generator)
     above = reverse_annealed_importance_sampling(
-        objective.rbm,
+        rbm,
         last_states,
         generator,
         n_temperatures=settings["n_temperatures"],
-        base=objective.independent_columns,
+        base=density.independent_columns,
     )
-    weight = objective.rbm.weight.detach().numpy()
+    weight = rbm.weight.detach().numpy()
     strongest = np.argsort(-np.linalg.norm(weight, axis=1), kind="stable")[:48]
     return {
         **probability(model, settings, train[: len(test)], test),

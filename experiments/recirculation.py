@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,10 +16,11 @@ from experiments.drawing import curves
 from experiments.experiment import Cell, Experiment, Result, Results, Row, Settings, Setup, Target
 from experiments.learning import load_rows, squared_errors
 from isthmus.estimators.recirculation import RecirculationAutoencoder
-from isthmus.estimators.records import Shape
+from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.recirculation import Recirculation
 from isthmus.learning.rows import Rows, evenly_spaced
+from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch
 from isthmus.parts.networks import MLP
 
@@ -60,13 +61,15 @@ class ComparedRule(Recirculation):
         looks: the comparisons.
     """
 
-    at: Sequence[int] = ()
+    def __init__(self, coder: Coder, *, at: Sequence[int], regression: float) -> None:
+        super().__init__(coder, regression=regression)
+        self.at, self.step = tuple(at), 0
+        self.looks: list[dict[str, float]] = []
 
     def prepare(self, rows: Rows) -> None:
         """Prepare, and select the rows of the comparison."""
         super().prepare(rows)
-        self.looks: list[dict[str, float]] = []
-        self.compared_rows, self.step = rows.batch(evenly_spaced(len(rows), N_COMPARED)), 0
+        self.compared_rows = rows.batch(evenly_spaced(len(rows), N_COMPARED))
 
     def project_gradient(self) -> None:
         """Compare the directions at the steps `at`; the trainer calls this once a step."""
@@ -76,10 +79,10 @@ class ComparedRule(Recirculation):
 
     def compared(self, batch: Batch) -> dict[str, float]:
         """Return the cosine of rule and gradient for all weights and for the encoder, and the cosine of W and V'."""
-        rule = self._directions(self.terms(batch, 0.0, None)["reconstruction"])
+        rule = self._directions(self.criterion(batch, 0.0, None)["reconstruction"])
         true = self._directions(self.nll(self(batch)))
-        up = self.encoder.affine_maps[0].weight  # type: ignore[union-attr, index]
-        down = self.decoder.affine_maps[0].weight.t() if isinstance(self.decoder, MLP) else up
+        up, decoder = cast(MLP, self.coder.encoder).affine_maps[0].weight, self.coder.decoder
+        down = decoder.affine_maps[0].weight.t() if isinstance(decoder, MLP) else up
         return {
             "whole": _cosine(torch.cat(rule), torch.cat(true)),
             "encoder": _cosine(torch.cat(rule[:2]), torch.cat(true[:2])),
@@ -96,24 +99,23 @@ def _cosine(a: Tensor, b: Tensor) -> float:
 
 
 class _ByRule(RecirculationAutoencoder):
-    """A recirculation autoencoder whose rule is compared with the gradient."""
+    """A recirculation autoencoder whose rule is compared with the gradient; `looks` are the comparisons."""
 
     at: Sequence[int] = ()
 
-    def _build_objective(self, shape: Shape, generator: torch.Generator) -> ComparedRule:
-        plain = super()._build_objective(shape, generator)
-        compared = ComparedRule(plain.encoder, plain.decoder, plain.likelihood, plain.code_activation,
-                          regression=plain.regression)  # fmt: skip
-        compared.at = self.at
-        return compared
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
+        plain = super()._recipe(shape, generator)
+        compared = ComparedRule(plain.coder, at=self.at, regression=self.regression)
+        self.looks = compared.looks
+        return replace(plain, objective=compared)
 
 
 class _ByGradient(RecirculationAutoencoder):
     """The same network, trained by the same steps along the gradient."""
 
-    def _build_objective(self, shape: Shape, generator: torch.Generator) -> Any:
-        plain = super()._build_objective(shape, generator)
-        return Reconstruction(plain.encoder, plain.decoder, plain.likelihood, plain.code_activation)
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
+        plain = super()._recipe(shape, generator)
+        return replace(plain, objective=Reconstruction(plain.coder))
 
 
 def _learner(rule: str, **arguments: Any) -> RecirculationAutoencoder:
@@ -195,7 +197,7 @@ def _digits(settings: Settings, state: Path) -> Result:
     model.at = tuple(settings["looks"])
     model.fit(train[: settings["rows"]])
     train_error = squared_errors(model, train[: settings["rows"]])["error"]
-    looks = getattr(model.objective_, "looks", [])
+    looks = getattr(model, "looks", [])
     return {"rule": settings["rule"], "looks": looks, "train": train_error, **squared_errors(model, test)}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from experiments.drawing import curves
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings, Setup, Target
 from experiments.learning import fit_model, from_bytes, learning_seconds, load_rows, n_weights, to_bytes
-from isthmus.learning.recurrence import RecurrentStack
+from isthmus.parts.coder import Coder
 from isthmus.parts.corruptions import SaltAndPepper
+from isthmus.parts.recurrence import Recurrence
 from isthmus.report.figures import originals_over_reconstructions
 
 _SAVARD = "Savard (2011): the influence of the layers above improves reconstruction"
@@ -101,15 +102,15 @@ def _fit(settings: Settings, state: Path) -> Result:
     """Train one model: its errors by the share of replaced pixels and by the number of sweeps."""
     model = fit_model(settings, rows=images(settings["train"], settings["rows"]), state=state)
     clean = images(settings["test"], settings["test_rows"])
-    stack: Any = model.objective_
-    trained_at, n_sweeps = settings["parameters"]["corruption_rate"], stack.encoder.n_sweeps
+    coder: Any = model.coder_
+    trained_at, n_sweeps = settings["parameters"]["corruption_rate"], coder.encoder.n_sweeps
     x, noisy = torch.from_numpy(clean), corrupted(clean, trained_at)
-    by_sweep = reconstructions_by_sweep(stack, noisy, EVALUATED_SWEEPS if n_sweeps else 0)
+    by_sweep = reconstructions_by_sweep(coder, noisy, EVALUATED_SWEEPS if n_sweeps else 0)
     return {
         "model": settings["model"], "parameters": n_weights(model), "minutes": learning_seconds(model) / 60,
-        "by_level": {str(level): _error(reconstructions_by_sweep(stack, corrupted(clean, level), n_sweeps)[-1], x)
+        "by_level": {str(level): _error(reconstructions_by_sweep(coder, corrupted(clean, level), n_sweeps)[-1], x)
                      for level in LEVELS},
-        "clean": _error(reconstructions_by_sweep(stack, x, n_sweeps)[-1], x),
+        "clean": _error(reconstructions_by_sweep(coder, x, n_sweeps)[-1], x),
         "by_sweep": [_error(r, x) for r in by_sweep],
         "learned_with": n_sweeps,
         "shown": {"clean": to_bytes(clean[:SHOWN]), "corrupted": to_bytes(noisy[:SHOWN]),
@@ -124,12 +125,13 @@ def corrupted(clean: Float[np.ndarray, "n pixels"], level: float) -> Float[torch
 
 @torch.no_grad()
 def reconstructions_by_sweep(
-    stack: RecurrentStack, x: Float[torch.Tensor, "n pixels"], n_sweeps: int
+    coder: Coder, x: Float[torch.Tensor, "n pixels"], n_sweeps: int
 ) -> list[Float[torch.Tensor, "n pixels"]]:
     """Return the reconstructions before the first sweep and after each of `n_sweeps` sweeps."""
-    stack = copy.deepcopy(stack)
-    stack.encoder.n_sweeps = n_sweeps
-    return [stack.likelihood.mean(stack.decoder(code)) for code in stack.codes_by_sweep(x)]
+    coder = copy.deepcopy(coder)
+    recurrence = cast(Recurrence, coder.inference)
+    recurrence.encoder.n_sweeps = n_sweeps
+    return [coder.likelihood.mean(coder.decode(code)) for code in recurrence.codes_by_sweep(x)]
 
 
 def _error(r: Float[torch.Tensor, "n pixels"], x: Float[torch.Tensor, "n pixels"]) -> float:

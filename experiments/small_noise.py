@@ -129,7 +129,7 @@ def excess(
 def _expand(settings: Settings, state: Path) -> Result:
     """Fit one map and evaluate the expansion on rows that it reconstructs well and on rows that it does not."""
     model = fit_model(settings)
-    r = reconstruction_map(model.objective_.double().requires_grad_(False))
+    r = reconstruction_map(model.coder_.double().requires_grad_(False))
     test = load_rows(settings["test"])
     test = test.reshape(len(test), -1).astype(np.float64)
     shuffled = np.random.default_rng(settings["seed"]).permuted(test, axis=0)

@@ -21,7 +21,9 @@ from isthmus.estimators.base import BaseAutoencoder
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.trainer import TrainingConfig
+from isthmus.parts.coder import Coder
 from isthmus.parts.constraints import dictionary_weight
+from isthmus.parts.inference import EncoderMap
 from isthmus.parts.sparsity import sparse_parts
 
 _RANZATO = "Ranzato, Boureau & LeCun (2007): a sparse code limits the volume of well reconstructed inputs"
@@ -98,7 +100,7 @@ def _fit(settings: Settings, state: Path) -> Result:
 
 def _codes(model: BaseAutoencoder, train: np.ndarray, x: Tensor, settings: Settings) -> dict[str, dict[str, float]]:
     """Compare three codes of one dictionary: the one-layer encoder, one with a second layer, and the optimum."""
-    coder, weight = model.objective_, settings["parameters"]["sparsity_weight"]
+    coder, weight = model.coder_, settings["parameters"]["sparsity_weight"]
     two = with_second_layer(model, train, settings)
     codes = {"one": encoded(coder, x), "two": encoded(two, x), "optimal": optimal_code(coder, x, weight)}
     return {name: evaluate(coder, x, code, weight) for name, code in codes.items()}
@@ -159,33 +161,32 @@ class SecondLayer(nn.Module):
         return first + first.relu() @ self.between
 
 
-def with_second_layer(model: BaseAutoencoder, train: np.ndarray, settings: Settings) -> Reconstruction:
+def with_second_layer(model: BaseAutoencoder, train: np.ndarray, settings: Settings) -> Coder:
     """Train the encoder with a second layer for more epochs; the dictionary is fixed."""
-    parameters, coder = settings["parameters"], copy.deepcopy(model.objective_)
+    parameters, coder = settings["parameters"], copy.deepcopy(model.coder_)
     decoder = coder.decoder.requires_grad_(False)
     code_size, bias = parameters["code_size"], decoder.affine_maps[0].bias.clone()
     parts = sparse_parts("l1", code_size=code_size, weight=parameters["sparsity_weight"], unit_columns=False)
-    objective = Reconstruction(
-        SecondLayer(coder.encoder, code_size), decoder, coder.likelihood, parts.code_activation,
-        penalties=parts.penalties, centre=lambda rows: bias,
-    )  # fmt: skip
+    inference = EncoderMap(SecondLayer(coder.encoder, code_size), parts.code_activation)
+    two = Coder(inference, decoder, coder.likelihood)
+    objective = Reconstruction(two, penalties=parts.penalties, centre=lambda rows: bias)
     config = TrainingConfig(
         max_epochs=settings["more_epochs"], batch_size=parameters["batch_size"],
         learning_rate=parameters["learning_rate"] / 4, precision=parameters["precision"], device="cpu",
     )  # fmt: skip
     generator = Generator().manual_seed(settings["seed"])
-    run_phases(objective, [Phase("second layer", objective, config)], model.preprocessing_.rows(train), None, generator)
-    return objective
+    run_phases(two, [Phase("second layer", objective, config)], model.preprocessing_.rows(train), None, generator)
+    return two
 
 
 @torch.no_grad()
-def encoded(coder: Reconstruction, x: Tensor) -> Float[Tensor, "rows code_size"]:
+def encoded(coder: Coder, x: Tensor) -> Float[Tensor, "rows code_size"]:
     """Return the code f(x)."""
     return coder.code_activation(coder.encoder(x))
 
 
 @torch.no_grad()
-def optimal_code(coder: Reconstruction, x: Tensor, weight: float, steps: int = 2000) -> Float[Tensor, "rows code_size"]:
+def optimal_code(coder: Coder, x: Tensor, weight: float, steps: int = 2000) -> Float[Tensor, "rows code_size"]:
     """Return argmin over h >= 0 of 1/2 ||x - c - D h||^2 + weight |h|_1, by FISTA in float64.
 
     Source: Beck & Teboulle (2009), section 4.
@@ -208,7 +209,7 @@ def optimal_code(coder: Reconstruction, x: Tensor, weight: float, steps: int = 2
 
 
 @torch.no_grad()
-def evaluate(coder: Reconstruction, x: torch.Tensor, code: torch.Tensor, weight: float) -> dict[str, float]:
+def evaluate(coder: Coder, x: torch.Tensor, code: torch.Tensor, weight: float) -> dict[str, float]:
     """Return squared error, active units and criterion of the codes, means over rows."""
     error = (x - coder.decoder(code)).square().sum(1)
     return {

@@ -126,6 +126,6 @@ def _fine_tuned_after(data: VariationSet, stack: BaseAutoencoder, arguments: Arg
 
 def _filters(stack: BaseAutoencoder) -> list[list[float]]:
     """Return the weights of some units of the first layer, before fine-tuning."""
-    weights = next(value for value in stack.objective_.encoder.parameters() if value.ndim == 2)
+    weights = next(value for value in stack.coder_.encoder.parameters() if value.ndim == 2)
     rows = np.linspace(0, len(weights) - 1, N_FILTERS).astype(int)
     return np.round(weights.detach().numpy()[rows].astype(np.float64), 3).tolist()

@@ -115,7 +115,7 @@ def test_every_argument_of_every_kind_can_be_set():
             assert arguments.settings([typed], name, kind) == {argument: default}
 
 
-@pytest.mark.parametrize("name", ["code_size_", "objective_", "preprocessing_", "history_", "kind", "overcomplete"])
+@pytest.mark.parametrize("name", ["code_size_", "coder_", "preprocessing_", "history_", "kind", "overcomplete"])
 def test_attributes_that_are_not_arguments_are_refused(name):
     from isthmus.estimators.classifier import CodeClassifier
     from isthmus.estimators.registry import KINDS

@@ -58,7 +58,7 @@ def test_the_options_reach_the_estimator(inputs, tmp_path, succeed):
 def test_the_same_seed_gives_the_same_weights(inputs, tmp_path, succeed):
     for name in ("a", "b"):
         succeed("fit", inputs / "array.npy", "-o", tmp_path / name, *SMALL)
-    first, second = (isthmus.load(tmp_path / name).objective_.state_dict() for name in ("a", "b"))
+    first, second = (isthmus.load(tmp_path / name).coder_.state_dict() for name in ("a", "b"))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 

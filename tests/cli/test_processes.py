@@ -66,7 +66,7 @@ def test_a_killed_and_resumed_run_gives_the_weights_of_an_uninterrupted_run(rows
     assert "resuming from" in resumed.stderr
     assert run(*fit, "-o", whole).exit_code == 0
     first, second = (isthmus.load(path) for path in (killed, whole))
-    weights, others = first.objective_.state_dict(), second.objective_.state_dict()
+    weights, others = first.coder_.state_dict(), second.coder_.state_dict()
     assert all(torch.equal(weights[name], others[name]) for name in others)
     losses = [[epoch["held_out"] for epoch in model.history_["epochs"]] for model in (first, second)]
     assert losses[0] == losses[1]

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import nn
 
-from isthmus.estimators import checkpoints
-from isthmus.learning import trainer
+from isthmus.estimators import base, checkpoints, supervised
+from isthmus.learning import phases, trainer
 
 
 class Killed(Exception):
@@ -53,31 +54,44 @@ class StepRecord:
     Attributes:
         phase: number of the phase, from 0.
         epoch: number of the epoch of the phase, from 0.
-        whole: the state of the whole model.
-        part: the state of the objective that the phase minimises.
+        whole: the state of the parts that the model keeps.
+        objectives: the state of the objective of each phase.
     """
 
     phase: int
     epoch: int
     whole: dict[str, torch.Tensor]
-    part: dict[str, torch.Tensor]
+    objectives: list[dict[str, torch.Tensor]]
+
+
+def kept_parts(model):
+    """The modules that an autoencoder or a classifier keeps, by name."""
+    if not hasattr(model, "head_"):
+        return model._parts
+    return nn.ModuleDict({"encoder": model.encoder_._parts, "head": model.head_})
 
 
 def record_steps(model, monkeypatch, *arguments):
     """Fit the model without interruption, and return a `StepRecord` of each step."""
-    step, trainers, records = trainer.Trainer._step, [], []
+    step, run, trainers, records, objectives = trainer.Trainer._step, phases.run_phases, [], [], []
+
+    def with_phases(whole, planned, *others, **options):
+        objectives.extend(phase.objective for phase in planned)
+        return run(whole, planned, *others, **options)
 
     def recorded(learning, *bounds):
         if learning not in trainers:
             trainers.append(learning)
-        whole, part = (
-            {name: value.clone() for name, value in objective.state_dict().items()}
-            for objective in (model.objective_, learning.objective)
+        whole, *parts = (
+            {name: value.clone() for name, value in module.state_dict().items()}
+            for module in (kept_parts(model), *objectives)
         )
-        records.append(StepRecord(len(trainers) - 1, learning.state.epoch, whole, part))
+        records.append(StepRecord(len(trainers) - 1, learning.state.epoch, whole, parts))
         return step(learning, *bounds)
 
     with monkeypatch.context() as patched:
         patched.setattr(trainer.Trainer, "_step", recorded)
+        for module in (base, supervised):
+            patched.setattr(module, "run_phases", with_phases)
         model.fit(*arguments)
     return records

@@ -11,6 +11,8 @@ import isthmus
 from isthmus import ContractiveAutoencoder, InputError
 from isthmus.parts.jacobians import Contraction, code_jacobian, singular_values
 
+from .fitted import criterion
+
 X = load_digits().images / 16
 TRAIN, TEST = X[:1400], X[1400:]
 QUICK = {
@@ -37,7 +39,7 @@ def at(images: np.ndarray) -> torch.Tensor:
 
 
 def parts(model: ContractiveAutoencoder):
-    return model.objective_.encoder, model.objective_.code_activation
+    return model.coder_.encoder, model.coder_.code_activation
 
 
 def squared_norms(model: ContractiveAutoencoder, images: np.ndarray = TEST) -> np.ndarray:
@@ -101,7 +103,7 @@ def test_an_untied_decoder_undoes_the_scale_of_the_code_and_the_note_says_so(con
     assert squared_norms(free).mean() < 0.8 * squared_norms(contractive).mean()
 
     def norms(model):
-        maps = (model.objective_.encoder, model.objective_.decoder)
+        maps = (model.coder_.encoder, model.coder_.decoder)
         return [float(part.affine_maps[0].weight.detach().norm()) for part in maps]
 
     encoder, decoder = norms(free)
@@ -146,11 +148,11 @@ def test_it_composes_with_sparsity_corruption_and_convolutions():
 def test_a_mask_aware_encoder_is_contracted_with_respect_to_the_rows_only():
     model = fitted(max_epochs=2, corruption="missing", tied=False)
     batch = model.preprocessing_.rows(TEST).batch(torch.arange(8))
-    output = model.objective_(batch)
-    W = model.objective_.encoder.affine_maps[0].weight[:, :64]
+    output = model.coder_(batch)
+    W = model.coder_.encoder.affine_maps[0].weight[:, :64]
     s = output.code * (1 - output.code)
     expected = (s.square() * W.square().sum(1)).sum(1)
-    torch.testing.assert_close(Contraction()(output, model.objective_, None), expected)
+    torch.testing.assert_close(Contraction()(output, model.coder_, None), expected)
 
 
 @pytest.mark.parametrize(
@@ -187,4 +189,4 @@ def test_a_saved_model_keeps_its_contraction(contractive, tmp_path):
     contractive.save(tmp_path / "m")
     again = isthmus.load(tmp_path / "m")
     np.testing.assert_array_equal(squared_norms(again), squared_norms(contractive))
-    assert again.objective_.penalties["contraction"].weight == 0.1
+    assert criterion(again).penalties["contraction"].weight == 0.1

@@ -51,7 +51,7 @@ def test_rates_and_dead_units_are_those_of_the_codes(name):
 def test_a_dictionary_is_there_only_where_it_rebuilds_what_the_decoder_gives(name):
     model = fitted(name)
     h = torch.randn(30, model.code_size_, generator=torch.Generator().manual_seed(0))
-    decoder = model.objective_.eval().decoder
+    decoder = model.coder_.eval().decoder
     with torch.no_grad():
         expected = (decoder(h) - decoder(torch.zeros_like(h)))[:, : X.shape[1]]
     if hasattr(model, "dictionary"):
@@ -94,7 +94,7 @@ def test_filters_have_the_columns_of_the_rows_also_where_the_encoder_is_told_wha
     model = fitted(name)
     filters = model.filters()
     maps = (
-        p for p in model.objective_.encoder.parameters() if p.ndim > 2 or (p.ndim == 2 and p.shape[1] >= X.shape[1])
+        p for p in model.coder_.encoder.parameters() if p.ndim > 2 or (p.ndim == 2 and p.shape[1] >= X.shape[1])
     )
     weight = next(maps).detach()
     if weight.ndim == 2:
@@ -104,7 +104,7 @@ def test_filters_have_the_columns_of_the_rows_also_where_the_encoder_is_told_wha
 
 
 def test_filters_of_a_deep_encoder_are_those_of_its_first_layer():
-    weight = fitted("deep").objective_.encoder.affine_maps[0].weight.detach()
+    weight = fitted("deep").coder_.encoder.affine_maps[0].weight.detach()
     np.testing.assert_array_equal(fitted("deep").filters(), weight)
 
 
@@ -120,7 +120,7 @@ def test_filters_of_images_are_images_and_those_of_convolutions_kernels(layout):
     x = model.preprocessing_.rows(images).batch(torch.arange(len(images))).x
     as_seen = np.moveaxis(x.reshape(len(x), -1, 8, 8).numpy(), 1, -1).reshape(len(x), -1)
     expected = as_seen @ model.filters().reshape(4, -1).T
-    np.testing.assert_allclose(model.objective_.encoder(x).detach() - model.objective_.encoder(x[:1]).detach(),
+    np.testing.assert_allclose(model.coder_.encoder(x).detach() - model.coder_.encoder(x[:1]).detach(),
                                expected - expected[:1], atol=1e-3)  # fmt: skip
     conv = ConvolutionalAutoencoder(code_size=2, hidden_sizes=(3,), dense_sizes=(), max_epochs=1).fit(images)
     assert conv.filters().shape == (3, 3, 3, *colours)

@@ -46,21 +46,24 @@ ESTIMATORS = KINDS | {
 NARROW = ("stacked, supervised, as many columns as classes",)
 """Rows of the table that are fitted on as many columns as there are classes."""
 
-DICTIONARY = {("encoder.layers.0.weight", "decoder.layers.0.weight")}
+
+
+def copies(*pairs):
+    """Pairs of names of weights of the encoder and of the decoder, by their names in the coder."""
+    return {(f"coder.inference.encoder.{encoder}", f"coder.decoder.{decoder}") for encoder, decoder in pairs}
+
+
+DICTIONARY = copies(("layers.0.weight", "layers.0.weight"))
 SPARSE = ("sparse", "sparse, k of a row, gathered", "sparse, k on average", "sparse, thresholds", "sparse, gated")
 COPIES = dict.fromkeys(SPARSE, DICTIONARY) | {
-    "stacked, jointly sparse and contractive": {
-        ("encoder.encoders.0.layers.0.weight", "decoder.decoders.1.layers.0.weight"),
-        ("encoder.encoders.1.layers.0.weight", "decoder.decoders.0.layers.0.weight"),
-    },
-    "stacked, machines at the same time, a linear code": {
-        ("encoder.encoders.0.up.weight", "decoder.decoders.1.weight"),
-        ("encoder.encoders.1.up.weight", "decoder.decoders.0.weight"),
-    },
-    "dbn": {
-        ("encoder.maps.0.weight", "decoder.maps.0.weight"),
-        ("encoder.maps.1.weight", "decoder.maps.1.weight"),
-    },
+    "stacked, jointly sparse and contractive": copies(
+        ("encoders.0.layers.0.weight", "decoders.1.layers.0.weight"),
+        ("encoders.1.layers.0.weight", "decoders.0.layers.0.weight"),
+    ),
+    "stacked, machines at the same time, a linear code": copies(
+        ("encoders.0.up.weight", "decoders.1.weight"), ("encoders.1.up.weight", "decoders.0.weight")
+    ),
+    "dbn": copies(("maps.0.weight", "maps.0.weight"), ("maps.1.weight", "maps.1.weight")),
 }
 """Pairs of weights of which one starts as the other or its transpose, by row."""
 

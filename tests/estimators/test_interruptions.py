@@ -5,6 +5,7 @@ complete, the weights at the end of the last complete epoch.
 """
 
 import functools
+import re
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from isthmus import (
 )
 from isthmus.learning.trainer import Trainer
 
-from .interruptions import press_ctrl_c, record_steps
+from .interruptions import kept_parts, press_ctrl_c, record_steps
 
 X = (np.random.default_rng(0).random((20, 5)) < [0.2, 0.4, 0.5, 0.7, 0.8]).astype(float)
 Y = np.arange(20) % 2
@@ -97,39 +98,45 @@ def phase_names(model):
     return [record["name"] for record in [*model.history_["pretraining"], model.history_]]
 
 
+def matching(state, pattern):
+    """The names in a state that end with a pattern, in order."""
+    return [name for name in state if re.search(f"{pattern}$", name)]
+
+
+def is_last_phase(record):
+    return record.phase == len(record.objectives) - 1
+
+
 def joined(record, parameters, started):
     """The parameters with the biases of a deep Boltzmann machine as the whole machine has them.
 
     A layer between two machines gets the mean of the biases that both have for it. A layer whose upper machine has not
     started to learn keeps its own.
     """
-    names = [name for name in parameters if name.startswith("encoder.machine.biases.")]
-    if record.phase == len(names) - 1:  # all layers learn together
+    if is_last_phase(record):  # all layers learn together
         return parameters
     joined = {}
-    for k, name in enumerate(names[1:-1], 1):
-        if k < record.phase:
-            joined[name] = (parameters[name] + record.whole[f"from_above_{k}"]) / 2
-        elif k == record.phase and started:
-            joined[name] = (parameters[name] + record.part["encoder.visible_bias"]) / 2
+    for k, name in enumerate(matching(parameters, r"biases\.\d+")[1:-1], 1):
+        if k < record.phase or (k == record.phase and started):
+            (upper,) = matching(record.objectives[k], "visible_bias")
+            joined[name] = (parameters[name] + record.objectives[k][upper]) / 2
     return parameters | joined
 
 
 def unrolled(record, parameters, started):
     """The parameters with the weights of the decoder copied from the machines, which come first."""
-    if record.whole["is_unrolled"]:
+    if is_last_phase(record):
         return parameters
-    n = sum(name.endswith("up.weight") for name in parameters)
-    ups = [parameters[f"encoder.encoders.{k}.up.weight"] for k in range(n)]
-    return parameters | {f"decoder.decoders.{n - 1 - k}.weight": up.t() for k, up in enumerate(ups)}
+    ups, downs = matching(parameters, r"up\.weight"), matching(parameters, r"decoders\.\d+\.weight")
+    return parameters | {down: parameters[up].t() for up, down in zip(ups, reversed(downs), strict=True)}
 
 
 def unfolded(record, parameters, started):
     """The parameters with the weights of the directed layers copied from the machines."""
-    if record.whole["is_unfolded"]:
+    if is_last_phase(record):
         return parameters
-    ups = [name for name in parameters if name.startswith("encoder.maps.") and name.endswith("weight")]
-    return parameters | {f"decoder.maps.{k}.weight": parameters[name].t() for k, name in enumerate(ups)}
+    ups, downs = (matching(parameters, rf"{part}\.maps\.\d+\.weight") for part in ("encoder", "decoder"))
+    return parameters | {down: parameters[up].t() for up, down in zip(ups, downs, strict=True)}
 
 
 COMPLETED = {"dbm": joined, "dbn": unfolded, "stacked machines": unrolled, "stacked machines, together": unrolled}
@@ -141,7 +148,7 @@ def expected_parameters(name, model, step, *, started=True):
     steps = uninterrupted(name)
     phase, epoch = steps[step].phase, steps[step].epoch
     kept = steps[step] if epoch == 0 else next(s for s in steps if (s.phase, s.epoch) == (phase, epoch))
-    parameters = {key: kept.whole[key] for key, _ in model.objective_.named_parameters()}
+    parameters = {key: kept.whole[key] for key, _ in kept_parts(model).named_parameters()}
     return COMPLETED[name](kept, parameters, started) if name in COMPLETED else parameters
 
 
@@ -188,7 +195,7 @@ def test_a_classifier_learns_from_an_encoder_whose_fit_was_interrupted(monkeypat
 
 
 def assert_parameters_are(expected, model):
-    for key, value in model.objective_.named_parameters():
+    for key, value in kept_parts(model).named_parameters():
         torch.testing.assert_close(
             value.detach(), expected[key], rtol=0, atol=1e-7, msg=lambda text, key=key: f"{key}: {text}"
         )

@@ -41,7 +41,7 @@ def fitted_on_factors(rows, **options):
 def test_the_linear_density_has_the_mean_of_the_observed_entries(tmp_path):
     model = linear(HOLES)
     standard_errors = X.std(0) / np.sqrt(OBSERVED.sum(0) * 0.9)
-    assert (np.abs(model.objective_.density.mean.numpy() - 0.7) < 4 * standard_errors).all()
+    assert (np.abs(model.density_.mean.numpy() - 0.7) < 4 * standard_errors).all()
     np.testing.assert_allclose(model.sample(20_000, random_state=0).mean(0), 0.7, atol=0.02)
     model.save(tmp_path / "m")
     np.testing.assert_array_equal(isthmus.load(tmp_path / "m").score_samples(HOLES), model.score_samples(HOLES))
@@ -51,7 +51,7 @@ def test_the_linear_density_has_the_mean_of_the_observed_entries(tmp_path):
 def test_the_linear_score_is_the_marginal_gaussian_of_the_observed_entries(code_size):
     model = linear(HOLES, code_size=code_size)
     assert model.score_kind_ == "exact"
-    scores, (mean, covariance) = model.score_samples(HOLES[:300]), moments(model.objective_.density)
+    scores, (mean, covariance) = model.score_samples(HOLES[:300]), moments(model.density_)
     assert (~OBSERVED[:300]).all(1).sum() > 1
     for score, row, seen in zip(scores, X.astype(np.float32), OBSERVED, strict=False):
         expected = (
@@ -94,8 +94,8 @@ def test_em_stays_accurate_where_the_noise_is_next_to_nothing():
 def test_complete_rows_have_the_closed_form_whether_or_not_entries_may_be_missing():
     masked, plain = linear(X), linear(X, missing="refuse")
     assert masked.preprocessing_.masked
-    state = plain.objective_.density.state_dict()
-    assert all(torch.equal(value, state[name]) for name, value in masked.objective_.density.state_dict().items())
+    state = plain.density_.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in masked.density_.state_dict().items())
     np.testing.assert_array_equal(masked.score_samples(X), plain.score_samples(X))
 
 

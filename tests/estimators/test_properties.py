@@ -17,9 +17,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import isthmus
 from isthmus import InputError
 from isthmus.estimators.registry import KINDS as REGISTERED
+from isthmus.estimators.training_config import training_config_for
 from isthmus.parts.sparsity import DeadUnits
 
-from .fitted import X, fitted
+from .fitted import X, criterion, equal, fitted, kept_state, state
 from .kinds import KINDS
 
 FEW = X[:100]
@@ -31,14 +32,6 @@ every_kind = pytest.mark.parametrize("name", KINDS)
 def quick(name):
     """The kind for tests that fit it themselves: one epoch."""
     return clone(KINDS[name]).set_params(max_epochs=1)
-
-
-def weights(model):
-    return {name: value.clone() for name, value in model.objective_.state_dict().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 CHECKED = {
@@ -70,33 +63,54 @@ def test_every_registered_kind_is_in_the_table():
 
 @every_kind
 def test_the_gradient_reaches_every_parameter(name):
-    objective = copy.deepcopy(fitted(name).objective_).train()
+    objective = criterion(fitted(name)).train()
     batch = fitted(name).preprocessing_.rows(X).batch(torch.arange(64))
-    sum(term.mean() for term in objective.terms(batch, 0.5, torch.Generator().manual_seed(0)).values()).backward()
+    terms, _ = objective.terms(batch, 0.5, torch.Generator().manual_seed(0))
+    sum(term.mean() for term in terms.values()).backward()
     assert [n for n, p in objective.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
 @every_kind
 def test_every_term_is_finite_and_not_zero(name):
     batch = fitted(name).preprocessing_.rows(X).batch(torch.arange(64))
-    objective = copy.deepcopy(fitted(name).objective_)
+    objective = criterion(fitted(name)).eval()  # in training mode the rows themselves count as activity
     for part in objective.modules():
         if isinstance(part, DeadUnits):  # where no unit is dead there is nothing to revive
             part.activity.idle.fill_(10**9)
-    terms = objective.terms(batch, 0.5, torch.Generator().manual_seed(0))
+            part.refresh()
+    terms, _ = objective.terms(batch, 0.5, torch.Generator().manual_seed(0))
     assert terms
     for term in terms.values():
         assert term.shape in ((64,), ())
         assert torch.isfinite(term).all()
         assert term.abs().sum() > 0
-    assert fitted(name).objective_.monitor(batch).shape == (64,)
+    assert objective.monitor(batch).shape == (64,)
+
+
+@every_kind
+def test_terms_and_monitors_of_every_phase_change_no_state_and_update_stores(name):
+    model = copy.deepcopy(fitted(name))
+    construction, rows = model._with_criterion(), model.preprocessing_.rows(X)
+    config, generator = training_config_for(model, len(rows)), torch.Generator().manual_seed(0)
+    for phase in model._phases(construction, config, generator):
+        batch = (phase.view(rows) if phase.view else rows).batch(torch.arange(64))
+        objective = phase.objective.train()
+        before = state(objective)
+        _, carried = objective.terms(batch, 0.5, generator)
+        objective.monitor(batch)
+        assert equal(state(objective), before), phase.name
+        objective.update(carried)
+        assert equal(state(objective), before) == (len(carried) == 0), phase.name
+        before = state(objective.eval())
+        objective.monitor(batch)
+        assert equal(state(objective), before), phase.name
 
 
 @every_kind
 def test_the_history_names_every_term_of_every_epoch(name):
     epochs = fitted(name).history_["epochs"]
     batch = fitted(name).preprocessing_.rows(X).batch(torch.arange(64))
-    terms = fitted(name).objective_.terms(batch, 0.5, torch.Generator().manual_seed(0))
+    terms, _ = criterion(fitted(name)).terms(batch, 0.5, torch.Generator().manual_seed(0))
     assert len(epochs) == 3
     for line in epochs:
         assert line["terms"].keys() == terms.keys()
@@ -122,16 +136,16 @@ def test_a_saved_model_gives_equal_outputs(name, tmp_path):
 
 @every_kind
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(name):
-    first, again, other = (weights(quick(name).set_params(random_state=seed).fit(FEW)) for seed in (0, 0, 1))
-    assert same(first, again)
-    assert not same(first, other)
+    first, again, other = (kept_state(quick(name).set_params(random_state=seed).fit(FEW)) for seed in (0, 0, 1))
+    assert equal(first, again)
+    assert not equal(first, other)
 
 
 @every_kind
 def test_no_seed_draws_one_and_keeps_it(name):
     model = quick(name).set_params(random_state=None).fit(FEW)
     again = quick(name).set_params(random_state=model.seed_).fit(FEW)
-    assert same(weights(model), weights(again))
+    assert equal(kept_state(model), kept_state(again))
 
 
 @every_kind
@@ -152,13 +166,25 @@ def test_a_code_depends_on_its_row_alone(name):
     np.testing.assert_array_equal(model.transform(X[[290]]), codes[[290]])
 
 
+EVALUATIONS = {
+    "transform": lambda model: model.transform(X),
+    "score": lambda model: model.score(X),
+    "nll": lambda model: model.nll(X),
+    "reconstruct": lambda model: model.reconstruct(X),
+    "inverse_transform": lambda model: model.inverse_transform(model.transform(X)),
+    "sample": lambda model: model.sample(5, random_state=0),
+    "score_samples": lambda model: model.score_samples(X),
+}
+
+
 @every_kind
-def test_reading_does_not_change_the_weights_and_gives_the_same_twice(name):
+def test_evaluation_changes_no_state_and_gives_equal_values_twice(name):
     model = fitted(name)
-    before = weights(model)
-    first = model.nll(X)
-    np.testing.assert_array_equal(model.nll(X), first)
-    assert same(weights(model), before)
+    before = kept_state(model)
+    for method in (method for method in EVALUATIONS if hasattr(model, method)):
+        values = EVALUATIONS[method](model)
+        np.testing.assert_array_equal(EVALUATIONS[method](model), values)
+        assert equal(kept_state(model), before), method
 
 
 @every_kind

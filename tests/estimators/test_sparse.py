@@ -15,6 +15,8 @@ from isthmus.parts.constraints import dictionary_weight
 from isthmus.parts.forward import Batch
 from isthmus.parts.sparse_activations import GatheredLinear
 
+from .fitted import criterion
+
 X = load_digits().images / 16
 TRAIN, TEST = X[:800], X[1400:]
 QUICK = {
@@ -88,18 +90,18 @@ def test_units_asked_for_a_rate_take_it():
 def test_the_atoms_have_norm_one_and_the_rows_are_seen_from_the_decoders_bias():
     model = fitted(sparsity="l1", sparsity_weight=0.3)
     assert model.likelihood_["name"] == "gaussian"
-    objective = model.objective_
-    torch.testing.assert_close(dictionary_weight(objective.decoder).norm(dim=0), torch.ones(128))
-    assert isinstance(objective.encoder, CentredMLP)
-    torch.testing.assert_close(objective.encoder.origin, objective.decoder.affine_maps[0].bias)
+    coder = model.coder_
+    torch.testing.assert_close(dictionary_weight(coder.decoder).norm(dim=0), torch.ones(128))
+    assert isinstance(coder.encoder, CentredMLP)
+    torch.testing.assert_close(coder.encoder.origin, coder.decoder.affine_maps[0].bias)
     nothing = model.inverse_transform(np.zeros((1, 128), np.float32))
-    np.testing.assert_allclose(np.ravel(nothing), objective.encoder.origin.detach().numpy(), rtol=1e-6)
+    np.testing.assert_allclose(np.ravel(nothing), coder.encoder.origin.detach().numpy(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("options", [{"hidden_sizes": (32,)}, {"tied": True}, {"unit_columns": False}])
 def test_other_decoders_are_left_their_norms(options):
     model = fitted(sparsity="l1", max_epochs=1, **options)
-    assert model.objective_.constraints == ()
+    assert criterion(model).constraints == ()
     assert model.likelihood_["name"] == ("gaussian" if "unit_columns" in options else "gaussian-unit")
 
 
@@ -111,10 +113,10 @@ def test_few_units_of_many_are_gathered_and_a_saved_model_gathers_too(tmp_path):
     import isthmus
 
     model = fitted(sparsity="topk", k=4, max_epochs=2)
-    assert isinstance(model.objective_.decoder.affine_maps[0], GatheredLinear)
+    assert isinstance(model.coder_.decoder.affine_maps[0], GatheredLinear)
     model.save(tmp_path / "m")
     again = isthmus.load(tmp_path / "m")
-    assert isinstance(again.objective_.decoder.affine_maps[0], GatheredLinear)
+    assert isinstance(again.coder_.decoder.affine_maps[0], GatheredLinear)
     np.testing.assert_array_equal(again.reconstruct(TEST), model.reconstruct(TEST))
 
 
@@ -126,9 +128,11 @@ def test_the_dictionary_is_overcomplete_unless_told_and_says_so():
     ]
 
 
-def test_activity_matches_the_codes():
-    model = fitted(sparsity="topk", k=6)
-    activity = model.objective_.penalties["dead_units"].activity
+def test_activity_matches_the_codes(monkeypatch):
+    recipes, build = [], SparseAutoencoder._recipe
+    monkeypatch.setattr(SparseAutoencoder, "_recipe", lambda *args: recipes.append(build(*args)) or recipes[-1])
+    model = SparseAutoencoder(**QUICK, sparsity="topk", k=6).fit(TRAIN)
+    activity = recipes[0].objective.penalties["dead_units"].activity
     rates = (model.transform(TRAIN) != 0).mean(0)
     assert np.corrcoef(activity.rate.numpy(), rates)[0, 1] > 0.8
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from isthmus.errors import InputError
 from isthmus.evaluation import baseline
-from isthmus.evaluation.baseline import PrincipalComponents, principal_components, suggested_code_size
+from isthmus.evaluation.baseline import PrincipalComponents, component_sums, principal_components, suggested_code_size
 
 
 def rows(n: int, d: int, *, seed: int = 0, decay: float = 0.8, shift: float = 3.0) -> Tensor:
@@ -82,7 +82,7 @@ def test_the_size_of_the_blocks_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("decay", [0.9, 0.98])
-def test_the_krylov_subspace_of_wide_data_gives_the_exact_error(monkeypatch: pytest.MonkeyPatch, decay: float) -> None:
+def test_the_sketch_of_wide_data_gives_the_exact_error(monkeypatch: pytest.MonkeyPatch, decay: float) -> None:
     # The limits are lowered so that small data is treated as large; 0.98 is a spectrum that hardly decays.
     monkeypatch.setattr(baseline, "MAX_COVARIANCE_COLUMNS", 100)
     monkeypatch.setattr(baseline, "MAX_GRAM_ROWS", 50)
@@ -102,6 +102,50 @@ def test_wide_data_gives_the_same_components_every_time(monkeypatch: pytest.Monk
     x = rows(60, 30)
     first, second = (principal_components(blocks_of(x), 30, 3) for _ in range(2))
     assert torch.equal(first.components, second.components)
+
+
+def test_wide_data_is_read_twice_apart_from_its_first_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baseline, "MAX_COVARIANCE_COLUMNS", 50)
+    monkeypatch.setattr(baseline, "MAX_GRAM_ROWS", 50)
+    x, read = rows(700, 80), []
+
+    def blocks() -> Iterator[Tensor]:
+        for block in x.split(100):
+            read.append(len(block))
+            yield block
+
+    principal_components(blocks, 80, 3)
+    assert sum(read) == 2 * 700 + 100
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e6])
+def test_constant_wide_rows_have_components_of_zero_variance(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
+    monkeypatch.setattr(baseline, "MAX_COVARIANCE_COLUMNS", 10)
+    monkeypatch.setattr(baseline, "MAX_GRAM_ROWS", 10)
+    x = torch.full((60, 30), value)
+    x[:, 0] = torch.arange(60) % 2
+    found = principal_components(blocks_of(x), 30, 3)
+    np.testing.assert_allclose(found.explained_variance, [60 / 59 / 4, 0, 0], rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(found.squared_error(x).sum(), 0, atol=1e-6)
+
+
+def test_wide_data_of_slowly_decreasing_variances_has_nearly_the_exact_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The spectrum of texts: the variances decrease as 1/j, and no component dominates."""
+    monkeypatch.setattr(baseline, "MAX_COVARIANCE_COLUMNS", 100)
+    monkeypatch.setattr(baseline, "MAX_GRAM_ROWS", 100)
+    x = torch.randn(1500, 600, generator=torch.Generator().manual_seed(0)) / torch.arange(1.0, 601.0).sqrt()
+    found, expected = principal_components(blocks_of(x), 600, 32), reference(x, 32)
+    error, exact = found.squared_error(x.double()).mean(), reference_error(expected, x).mean()
+    assert 1 - 1e-6 <= error / exact < 1 + 2e-3
+
+
+def test_sums_of_any_blocks_with_the_same_rows_give_the_same_components() -> None:
+    x, sums = rows(300, 20), component_sums(300, 20, 4)
+    for block in x.split(300):
+        sums.add(block)
+    kept = sums.components(4)
+    assert torch.equal(sums.components(2).components, principal_components(blocks_of(x, 300), 20, 2).components)
+    assert torch.equal(sums.components(4).components, kept.components)
 
 
 @pytest.mark.parametrize(("n", "d"), [(4, 10), (10, 4), (1, 3), (5, 5)])

@@ -34,7 +34,7 @@ class Plane:
     """The interface that `evaluate` needs, for a PCA; `offset` is added to the reconstruction."""
 
     kind = "linear"
-    objective_ = SimpleNamespace(likelihood=SimpleNamespace(name="gaussian"))
+    coder_ = SimpleNamespace(likelihood=SimpleNamespace(name="gaussian"))
 
     def __init__(self, model: PrincipalComponents, baseline: PrincipalComponents, offset: float = 0.0) -> None:
         self.model, self.baseline_, self.offset = model, baseline, offset

@@ -22,12 +22,12 @@ def model(request) -> ContractiveAutoencoder:
 
 
 def jacobians(model: ContractiveAutoencoder, rows: np.ndarray, of: str) -> torch.Tensor:
-    objective = model.objective_
+    coder = model.coder_
     x = torch.as_tensor(rows.reshape(len(rows), -1), dtype=torch.float32)
 
     def f(x: torch.Tensor) -> torch.Tensor:
-        code = torch.sigmoid(objective.encoder(x))
-        return code if of == "encoder" else torch.sigmoid(objective.decoder(code))
+        code = torch.sigmoid(coder.encoder(x))
+        return code if of == "encoder" else torch.sigmoid(coder.decoder(code))
 
     return torch.stack([torch.autograd.functional.jacobian(f, row[None]).squeeze((0, 2)) for row in x])
 
@@ -55,7 +55,7 @@ def test_at_a_small_distance_the_ratio_is_the_norm_over_the_root_of_the_columns(
 
 def test_weight_norms_separate_encoder_and_decoder(model):
     norms = measures.weight_norms(model)
-    for name, part in (("encoder", model.objective_.encoder), ("decoder", model.objective_.decoder)):
+    for name, part in (("encoder", model.coder_.encoder), ("decoder", model.coder_.decoder)):
         flat = torch.cat([layer.weight.detach().flatten() for layer in part.affine_maps])
         assert norms[name] == pytest.approx(float(flat.norm()), rel=1e-5)
 

@@ -127,15 +127,15 @@ def test_the_map_of_a_fitted_model_is_its_reconstruction():
     X = normal(60, 3).float().numpy()
     model = LinearAutoencoder(code_size=2, max_epochs=3, scaling="none", random_state=0).fit(X)
     with torch.no_grad():
-        r = reconstruction_map(model.objective_)(torch.from_numpy(X))
+        r = reconstruction_map(model.coder_)(torch.from_numpy(X))
     np.testing.assert_allclose(r, model.reconstruct(X), atol=1e-6)
 
 
 def test_the_map_of_a_fitted_model_has_a_jacobian():
     X = normal(60, 3).float()
     model = LinearAutoencoder(code_size=2, max_epochs=3, scaling="none", random_state=0).fit(X.numpy())
-    jacobian = torch.autograd.functional.jacobian(reconstruction_map(model.objective_), X[:1]).squeeze()
-    encoder, decoder = (part.affine_maps[0].weight for part in (model.objective_.encoder, model.objective_.decoder))
+    jacobian = torch.autograd.functional.jacobian(reconstruction_map(model.coder_), X[:1]).squeeze()
+    encoder, decoder = (part.affine_maps[0].weight for part in (model.coder_.encoder, model.coder_.decoder))
     torch.testing.assert_close(jacobian, (decoder @ encoder).detach())
 
 

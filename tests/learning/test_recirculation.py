@@ -6,7 +6,9 @@ import torch
 
 from isthmus import InputError, RecirculationAutoencoder
 from isthmus.learning.recirculation import Recirculation
+from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch
+from isthmus.parts.inference import EncoderMap
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import MLP, TiedMLP
 
@@ -21,7 +23,7 @@ def loop(regression, name="gaussian", *, symmetric=True, tied=False, activation=
     if symmetric and not tied:
         decoder.affine_maps[0].weight.data = encoder.affine_maps[0].weight.data.t().clone()
     likelihood = likelihood_from({"name": name}, 6)
-    return Recirculation(encoder, decoder, likelihood, activation, regression=regression).double()
+    return Recirculation(Coder(EncoderMap(encoder, activation), decoder, likelihood), regression=regression).double()
 
 
 def rows(name="gaussian", n=5):
@@ -37,7 +39,7 @@ def gradient(objective, value):
 
 
 def rule(objective, batch):
-    return gradient(objective, objective.terms(batch, 0.0, None)["reconstruction"].sum())
+    return gradient(objective, objective.terms(batch, 0.0, None)[0]["reconstruction"].sum())
 
 
 def truth(objective, batch):
@@ -50,13 +52,13 @@ def cosine(a, b):
 
 def test_the_gradient_of_the_surrogate_equals_the_rule_in_numpy():
     objective = loop(0.75, symmetric=False)
-    (up,), (down,) = objective.encoder.affine_maps, objective.decoder.affine_maps
+    (up,), (down,) = objective.coder.encoder.affine_maps, objective.coder.decoder.affine_maps
     W, b, V, c = (part.detach().numpy() for part in (up.weight, up.bias, down.weight, down.bias))
     x = rows().numpy()
     h_1 = 1 / (1 + np.exp(-(x @ W.T + b)))
     x_2 = 0.75 * x + 0.25 * (h_1 @ V.T + c)
     h_3 = 1 / (1 + np.exp(-(x_2 @ W.T + b)))
-    objective.terms(Batch(rows()), 0.0, None)["reconstruction"].sum().backward()
+    objective.terms(Batch(rows()), 0.0, None)[0]["reconstruction"].sum().backward()
     np.testing.assert_allclose(up.weight.grad.numpy(), -(h_1 - h_3).T @ x_2, atol=1e-12)
     np.testing.assert_allclose(up.bias.grad.numpy(), -(h_1 - h_3).sum(0), atol=1e-12)
     np.testing.assert_allclose(down.weight.grad.numpy(), -(x - x_2).T @ h_1, atol=1e-12)
@@ -98,8 +100,8 @@ def test_a_missing_entry_is_the_same_on_both_passes():
     objective, x = loop(0.5), rows()
     mask = torch.ones_like(x)
     mask[:, 2] = 0
-    objective.terms(Batch(x, mask=mask), 0.0, None)["reconstruction"].sum().backward()
-    assert not objective.decoder.affine_maps[0].weight.grad[2].any()
+    objective.terms(Batch(x, mask=mask), 0.0, None)[0]["reconstruction"].sum().backward()
+    assert not objective.coder.decoder.affine_maps[0].weight.grad[2].any()
 
 
 def test_the_encoder_problem_is_solved_without_back_propagation():

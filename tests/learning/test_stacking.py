@@ -17,8 +17,10 @@ from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.stacking import CodeRows, JointStack, LayerInputs, Stack, SupervisedLayer, encode_rows
 from isthmus.learning.supervision import CrossEntropy
 from isthmus.parts.code_likelihoods import code_likelihood
+from isthmus.parts.coder import Coder
 from isthmus.parts.corruptions import Masking
 from isthmus.parts.forward import Batch
+from isthmus.parts.inference import EncoderMap
 from isthmus.parts.jacobians import Contraction
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import ACTIVATIONS, MLP, TiedMLP
@@ -36,12 +38,17 @@ def layers(sizes=(8, 6, 5, 3), activation="sigmoid", tied=True, rate=0.0, contra
         decoder = TiedMLP(encoder) if tied else MLP((n_out, n_in), generator=generator)
         made.append(
             Reconstruction(
-                encoder, decoder, likelihood, activation, corruption=Masking(rate) if rate else None,
+                Coder(EncoderMap(encoder, activation), decoder, likelihood),
+                corruption=Masking(rate) if rate else None,
                 penalties={"contraction": Contraction(contraction)} if contraction else None,
             )
-        )  # fmt: skip
+        )
         likelihood = code_likelihood(ACTIVATIONS[activation](), n_out)
     return made
+
+
+def coders(made):
+    return [layer.coder for layer in made]
 
 
 def weights(module):
@@ -71,12 +78,12 @@ def test_the_stack_is_the_composition_of_its_layers(activation, tied):
     down = {"relu": torch.nn.functional.softplus}.get(activation, up)
     h = x
     for layer in parts:
-        (affine,) = layer.encoder.affine_maps
+        (affine,) = layer.coder.encoder.affine_maps
         h = up(h @ affine.weight.T + affine.bias)
-    torch.testing.assert_close(stack.encode(Batch(x))[1], h)
+    torch.testing.assert_close(stack.coder.encode(Batch(x)).code, h)
     for number, layer in enumerate(reversed(parts)):
-        weight = layer.encoder.affine_maps[0].weight if tied else layer.decoder.affine_maps[0].weight.T
-        bias = layer.decoder.biases[0] if tied else layer.decoder.affine_maps[0].bias
+        weight = layer.coder.encoder.affine_maps[0].weight if tied else layer.coder.decoder.affine_maps[0].weight.T
+        bias = layer.coder.decoder.biases[0] if tied else layer.coder.decoder.affine_maps[0].bias
         h = h @ weight + bias
         h = down(h) if number < 2 else h
     torch.testing.assert_close(stack(Batch(x)).parameters, h)
@@ -94,7 +101,7 @@ def test_the_stack_shares_the_parameters_of_its_layers_and_so_does_a_copy():
 
 def test_training_a_layer_changes_its_weights_only():
     parts = layers()
-    stack, below = Stack(parts), LayerInputs(parts, CPU)
+    stack, below = Stack(parts), LayerInputs(coders(parts), CPU)
     learn(stack, [Phase("layer 1", parts[0], training_config(), below.view(0))])
     before = [weights(layer) for layer in parts]
     learn(stack, [Phase("layer 2", parts[1], training_config(), below.view(1))])
@@ -103,15 +110,15 @@ def test_training_a_layer_changes_its_weights_only():
     assert differ(before[1], after[1])
     assert same(before[2], after[2])
     whole = weights(stack)
-    assert torch.equal(whole["encoder.encoders.1.layers.0.weight"], after[1]["encoder.layers.0.weight"])
+    assert torch.equal(whole["coder.inference.encoder.encoders.1.layers.0.weight"], after[1]["coder.inference.encoder.layers.0.weight"])
 
 
 def test_training_a_layer_of_a_stack_equals_training_it_on_the_codes_alone():
     parts = layers(rate=0.3)
-    phase = Phase("layer 2", parts[1], training_config(), LayerInputs(parts, CPU).view(1))
+    phase = Phase("layer 2", parts[1], training_config(), LayerInputs(coders(parts), CPU).view(1))
     (record,) = learn(Stack(parts), [phase])
     again = layers(rate=0.3)
-    rows = Memory(parts[0].encode(Batch(data().x))[1].detach())
+    rows = Memory(parts[0].coder.encode(Batch(data().x)).code.detach())
     (alone,) = learn(again[1], [Phase("alone", again[1], training_config())], rows)
     # A product of all rows may be rounded differently from a product of a batch.
     torch.testing.assert_close(weights(parts[1]), weights(again[1]), rtol=1e-4, atol=1e-5)
@@ -124,24 +131,24 @@ def test_every_layer_is_initialized_at_the_mean_of_its_input():
     stack.prepare(data())
     h = data().x
     for layer in stack.layers:
-        preactivation, code = layer.encode(Batch(h))
-        assert preactivation.mean(0).abs().max() < 1e-5
+        code = layer.coder.encode(Batch(h))
+        assert code.preactivation.mean(0).abs().max() < 1e-5
         mean = h.mean(0, keepdim=True)
-        torch.testing.assert_close(layer.likelihood.mean(layer(Batch(mean)).parameters), mean)
-        h = code.detach()
+        torch.testing.assert_close(layer.coder.likelihood.mean(layer(Batch(mean)).parameters), mean)
+        h = code.code.detach()
 
 
 def test_joint_training_has_the_error_of_the_stack_and_the_penalty_of_every_layer():
     parts = [layer.double() for layer in layers(contraction=0.5)]
     joint, x = JointStack(parts).double(), data(10).x.double()
-    terms = joint.terms(Batch(x), 0.0, None)
+    terms, _ = joint.terms(Batch(x), 0.0, None)
     assert list(terms) == ["reconstruction", *(f"layer_{k}_contraction" for k in (1, 2, 3))]
     torch.testing.assert_close(terms["reconstruction"], Stack(parts).monitor(Batch(x)))
     h = x
     for number, layer in enumerate(parts, 1):
-        jacobian = torch.autograd.functional.jacobian(lambda h, layer=layer: layer.encode(Batch(h))[1], h[:1])
+        jacobian = torch.autograd.functional.jacobian(lambda h, layer=layer: layer.coder.encode(Batch(h)).code, h[:1])
         assert terms[f"layer_{number}_contraction"][0].item() == pytest.approx(0.5 * float(jacobian.square().sum()))
-        h = layer.encode(Batch(h))[1].detach()
+        h = layer.coder.encode(Batch(h)).code.detach()
 
 
 def test_joint_training_corrupts_the_input_of_every_layer_and_trains_all_of_them():
@@ -150,7 +157,7 @@ def test_joint_training_corrupts_the_input_of_every_layer_and_trains_all_of_them
     outputs = joint.climb(Batch(batch.x), 0.0, torch.Generator().manual_seed(0))
     for output in outputs:
         assert 0.3 < float(output.corruption_mask.mean()) < 0.5
-        assert torch.equal(output.corrupted, output.batch.x * (1 - output.corruption_mask))
+        assert torch.equal(output.seen.x, output.batch.x * (1 - output.corruption_mask))
     before = weights(Stack(parts))
     learn(Stack(parts), [Phase("joint", joint, training_config())])
     assert differ(before, weights(Stack(parts)))
@@ -174,7 +181,7 @@ def test_supervised_layers_learn_the_classes_and_codes_keep_their_labels():
     parts, rows = layers(), LabelledRows(data(400).x)
     heads = [MLP((n, 2), generator=torch.Generator().manual_seed(0)) for n in (6, 5, 3)]
     objectives = [SupervisedLayer(layer, head, CrossEntropy()) for layer, head in zip(parts, heads, strict=True)]
-    below = LayerInputs(parts, CPU)
+    below = LayerInputs(coders(parts), CPU)
     phases = [
         Phase(f"layer {k + 1}", objective, training_config(max_epochs=30, learning_rate=0.02), below.view(k))
         for k, objective in enumerate(objectives)
@@ -184,7 +191,7 @@ def test_supervised_layers_learn_the_classes_and_codes_keep_their_labels():
         assert record["epochs"][-1]["terms"]["classification"] < 0.35
     layer_inputs = below.view(2)(rows).batch(torch.arange(5))
     assert torch.equal(layer_inputs.label, rows.batch(torch.arange(5)).label)
-    codes = parts[1].encode(Batch(parts[0].encode(Batch(rows.x[:5]))[1]))[1].detach()
+    codes = parts[1].coder.encode(Batch(parts[0].coder.encode(Batch(rows.x[:5])).code)).code.detach()
     torch.testing.assert_close(layer_inputs.x, codes, rtol=1e-5, atol=1e-6)
 
 
@@ -194,21 +201,21 @@ def test_regularisation_of_a_layer_applies_with_labels_too(weight):
     head = MLP((6, 2), generator=torch.Generator().manual_seed(0))
     objective = SupervisedLayer(layer, head, CrossEntropy(), reconstruction_weight=weight)
     batch = LabelledRows(data(50).x).batch(torch.arange(50))
-    terms = objective.terms(batch, 0.0, None)
-    alone = layer.terms(batch, 0.0, None)
+    terms, _ = objective.terms(batch, 0.0, None)
+    alone, _ = layer.terms(batch, 0.0, None)
     torch.testing.assert_close(terms["contraction"], alone["contraction"])
     assert ("reconstruction" in terms) == (weight > 0)
     torch.testing.assert_close(
         terms.get("reconstruction", 0 * alone["reconstruction"]), weight * alone["reconstruction"]
     )
     layer_inputs = []
-    hook = layer.encoder.register_forward_hook(lambda module, inputs, output: layer_inputs.append(inputs[0]))
-    noisy = objective.terms(batch, 0.0, torch.Generator().manual_seed(0))["classification"]
+    hook = layer.coder.encoder.register_forward_hook(lambda module, inputs, output: layer_inputs.append(inputs[0]))
+    noisy = objective.terms(batch, 0.0, torch.Generator().manual_seed(0))[0]["classification"]
     hook.remove()
     assert ((layer_inputs[0] == 0) | (layer_inputs[0] == batch.x)).all()
     assert 0.4 < (layer_inputs[0] == 0).float().mean() < 0.6
     expected = torch.nn.functional.cross_entropy(
-        head(torch.sigmoid(layer.encoder(layer_inputs[0]))), batch.label, reduction="none"
+        head(torch.sigmoid(layer.coder.encoder(layer_inputs[0]))), batch.label, reduction="none"
     )
     torch.testing.assert_close(noisy, expected)
 
@@ -220,7 +227,7 @@ def small_memory(monkeypatch):
 
 def wide_layer():
     (layer,) = layers(sizes=(8, 200))
-    return layer
+    return layer.coder
 
 
 @pytest.mark.usefixtures("small_memory")
@@ -243,7 +250,7 @@ def test_large_codes_are_memory_mapped_from_a_temporary_file(tmp_path, monkeypat
 
 def test_codes_of_at_most_two_layers_are_cached_at_a_time(monkeypatch):
     parts, rows, validation = layers(), data(), data(40, seed=5)
-    below = LayerInputs(parts, CPU)
+    below = LayerInputs(coders(parts), CPU)
     calls = []
     monkeypatch.setattr(stacking, "encode_rows", lambda layer, *a: calls.append(layer) or encode_rows(layer, *a))
     for n_below in (0, 1, 2):
@@ -252,12 +259,8 @@ def test_codes_of_at_most_two_layers_are_cached_at_a_time(monkeypatch):
         cached = [codes for _, _, codes in below._cached.values()]
         assert [len(codes) for codes in cached] == [200, 40]
         assert all(isinstance(codes, CodeRows) == (n_below > 0) for codes in cached)
-    assert calls == [
-        parts[0],
-        parts[0],
-        parts[1],
-        parts[1],
-    ]  # once per data set: cached codes are reused
+    first, second, _ = coders(parts)
+    assert calls == [first, first, second, second]  # once per data set: cached codes are reused
     assert below.view(0)(rows) is rows
 
 

@@ -9,8 +9,10 @@ from sklearn.metrics import log_loss
 
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.supervision import UNLABELLED, CrossEntropy, SquaredError, Supervision
+from isthmus.parts.coder import Coder
 from isthmus.parts.corruptions import build_corruption
 from isthmus.parts.forward import Batch
+from isthmus.parts.inference import EncoderMap
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import MLP
 
@@ -25,12 +27,12 @@ def seeded(seed=0):
 def supervision(loss=None, hidden=(5,), outputs=3, normalization=None, corruption=None, code="sigmoid", **options):
     encoder = MLP((4, *hidden, 3), "tanh", normalization=normalization, generator=seeded(1))
     decoder = MLP((3, 4), generator=seeded(2))
-    coder = Reconstruction(
-        encoder, decoder, likelihood_from({"name": "gaussian"}, 4), code,
+    unsupervised = Reconstruction(
+        Coder(EncoderMap(encoder, code), decoder, likelihood_from({"name": "gaussian"}, 4)),
         corruption=corruption and build_corruption(corruption, rate=0.5, scale=0.3),
-    )  # fmt: skip
+    )
     head = MLP((3, outputs), generator=seeded(3))
-    return Supervision(coder, head, loss or CrossEntropy(), **options).double()
+    return Supervision(unsupervised, head, loss or CrossEntropy(), **options).double()
 
 
 def batch(label=LABELS, weight=None):
@@ -44,7 +46,7 @@ def outputs(objective):
 
 def test_the_term_is_the_log_loss_of_the_labelled_rows():
     objective = supervision()
-    term = objective.terms(batch(), 0.0, seeded())["classification"]
+    term = objective.terms(batch(), 0.0, seeded())[0]["classification"]
     assert term.shape == LABELS.shape
     probabilities = softmax(outputs(objective), axis=1)[KNOWN]
     assert term.mean().item() == pytest.approx(log_loss(LABELS.numpy()[KNOWN], probabilities), rel=1e-12)
@@ -53,7 +55,7 @@ def test_the_term_is_the_log_loss_of_the_labelled_rows():
 def test_rows_without_label_change_no_gradient():
     def gradients(x):
         objective = supervision()
-        objective.terms(Batch(x, label=LABELS), 0.0, None)["classification"].mean().backward()
+        objective.terms(Batch(x, label=LABELS), 0.0, None)[0]["classification"].mean().backward()
         return [p.grad for p in objective.parameters() if p.grad is not None]
 
     x = batch().x
@@ -62,7 +64,7 @@ def test_rows_without_label_change_no_gradient():
 
 
 def test_a_batch_without_labels_has_zero_gradient():
-    term = supervision().terms(batch(torch.full_like(LABELS, UNLABELLED)), 0.0, None)["classification"]
+    term = supervision().terms(batch(torch.full_like(LABELS, UNLABELLED)), 0.0, None)[0]["classification"]
     assert term.tolist() == [0.0] * len(LABELS)
 
 
@@ -70,7 +72,7 @@ def test_the_squared_error_is_minus_the_log_density_of_a_unit_gaussian():
     objective = supervision(SquaredError(), outputs=2)
     label = torch.randn(8, 2, generator=seeded(5), dtype=torch.float64)
     label[3] = torch.nan
-    term = objective.terms(batch(label), 0.0, None)["regression"]
+    term = objective.terms(batch(label), 0.0, None)[0]["regression"]
     labelled = np.arange(8) != 3
     expected = [-multivariate_normal(o).logpdf(y) for o, y in zip(outputs(objective), label.numpy(), strict=True)]
     assert term.mean().item() == pytest.approx(np.mean(np.array(expected)[labelled]), rel=1e-12)
@@ -86,8 +88,8 @@ def test_monitor_is_the_error_plus_a_tenth_of_the_cross_entropy():
 
 def test_the_criterion_of_the_autoencoder_is_added_with_its_weight_and_corruption():
     objective = supervision(corruption="masking", reconstruction_weight=0.25)
-    terms = objective.terms(batch(), 0.0, seeded())
-    own = objective.coder.terms(batch(), 0.0, seeded())
+    terms, _ = objective.terms(batch(), 0.0, seeded())
+    own, _ = objective.unsupervised.terms(batch(), 0.0, seeded())
     assert terms.keys() == {"classification", "reconstruction"}
     torch.testing.assert_close(terms["reconstruction"], 0.25 * own["reconstruction"])
     clean = softmax(outputs(objective), axis=1)[KNOWN]
@@ -97,8 +99,8 @@ def test_the_criterion_of_the_autoencoder_is_added_with_its_weight_and_corruptio
 def test_sample_weights_apply_to_the_reconstruction():
     weight = torch.arange(1.0, 9.0, dtype=torch.float64)
     objective = supervision(reconstruction_weight=2.0)
-    term = objective.terms(batch(weight=weight), 0.0, None)["reconstruction"]
-    own = objective.coder.terms(batch(), 0.0, None)["reconstruction"].detach().numpy()
+    term = objective.terms(batch(weight=weight), 0.0, None)[0]["reconstruction"]
+    own = objective.unsupervised.terms(batch(), 0.0, None)[0]["reconstruction"].detach().numpy()
     assert term.mean().item() == pytest.approx(2 * np.average(own, weights=weight.numpy()), rel=1e-12)
 
 
@@ -142,15 +144,15 @@ def test_noise_is_added_to_every_hidden_layer_and_hooks_are_removed():
 
 def test_no_noise_without_a_generator_or_in_eval_mode():
     objective = supervision(hidden_noise=0.5, dropout=0.5)
-    still = objective.terms(batch(), 0.0, None)["classification"]
-    assert not torch.equal(objective.terms(batch(), 0.0, seeded())["classification"], still)
-    torch.testing.assert_close(objective.eval().terms(batch(), 0.0, seeded())["classification"], still)
+    still = objective.terms(batch(), 0.0, None)[0]["classification"]
+    assert not torch.equal(objective.terms(batch(), 0.0, seeded())[0]["classification"], still)
+    torch.testing.assert_close(objective.eval().terms(batch(), 0.0, seeded())[0]["classification"], still)
 
 
 def test_a_frozen_autoencoder_keeps_its_weights_and_running_statistics():
     objective = supervision(normalization="batch", frozen=True).train()
     before = {name: value.clone() for name, value in objective.coder.state_dict().items()}
-    objective.terms(batch(), 0.0, seeded())["classification"].mean().backward()
+    objective.terms(batch(), 0.0, seeded())[0]["classification"].mean().backward()
     assert all(parameter.grad is None for parameter in objective.coder.parameters())
     assert all(parameter.grad is not None for parameter in objective.head.parameters())
     assert all(torch.equal(value, before[name]) for name, value in objective.coder.state_dict().items())
@@ -158,6 +160,6 @@ def test_a_frozen_autoencoder_keeps_its_weights_and_running_statistics():
 
 def test_fine_tuning_reaches_every_parameter_of_the_encoder():
     objective = supervision().train()
-    objective.terms(batch(), 0.0, seeded())["classification"].mean().backward()
+    objective.terms(batch(), 0.0, seeded())[0]["classification"].mean().backward()
     for part in (objective.coder.encoder, objective.head):
         assert all(parameter.grad.abs().sum() > 0 for parameter in part.parameters())

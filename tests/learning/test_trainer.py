@@ -12,8 +12,11 @@ from isthmus.learning.objectives import Objective, Reconstruction
 from isthmus.learning.precision import fast_products, resolve_device, resolve_precision
 from isthmus.learning.stacking import encode_rows
 from isthmus.learning.trainer import Trainer, TrainingConfig, batch_bounds, learning_rate_at
+from isthmus.parts.carried import carry
+from isthmus.parts.coder import Coder
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
+from isthmus.parts.inference import EncoderMap
 from isthmus.parts.layers import BatchNormalization
 from isthmus.parts.likelihoods import Bernoulli, likelihood_from
 from isthmus.parts.networks import MLP
@@ -40,9 +43,8 @@ def data(n=200, seed=0):
 def pair(dropout=0.0, normalization=None):
     generator = torch.Generator().manual_seed(1)
     options = {"dropout": dropout, "normalization": normalization, "generator": generator}
-    return Reconstruction(
-        MLP((8, 16, 3), **options), MLP((3, 16, 8), **options), likelihood_from({"name": "gaussian"}, 8)
-    )
+    encoder, decoder = MLP((8, 16, 3), **options), MLP((3, 16, 8), **options)
+    return Reconstruction(Coder(EncoderMap(encoder), decoder, likelihood_from({"name": "gaussian"}, 8)))
 
 
 def training_config(**changes):
@@ -171,20 +173,19 @@ class Interrupts(Reconstruction):
 
     at, what = 10, "interrupt"
 
-    def terms(self, batch, progress, generator):
+    def criterion(self, batch, progress, generator):
+        terms = super().criterion(batch, progress, generator)
         if not self.training:
-            return super().terms(batch, progress, generator)
+            return terms
         self.at -= 1
         if self.at < 0 and self.what == "interrupt":
             raise KeyboardInterrupt
-        terms = super().terms(batch, progress, generator)
         return {name: term * float("nan") if self.at < 0 else term for name, term in terms.items()}
 
 
 @pytest.mark.parametrize(("what", "stopped"), [("interrupt", "interrupted"), ("nan", "nan")])
 def test_ctrl_c_and_nan_stop_training_and_keep_the_last_finite_weights(what, stopped):
-    inner = pair()
-    objective = Interrupts(inner.encoder, inner.decoder, inner.likelihood)
+    objective = Interrupts(pair().coder)
     objective.what = what
     state = learn(objective)
     assert state.stopped == stopped
@@ -217,10 +218,10 @@ class Persistent(Objective):
         self.register_buffer("log_partition", torch.tensor(torch.inf))
         self.states = []
 
-    def terms(self, batch, progress, generator):
+    def criterion(self, batch, progress, generator):
         self.states.append({name: value.clone() for name, value in self.state_dict().items()})
-        self.chain.copy_(1.0 - self.chain)
-        self.counter += 1
+        carry(self.chain, 1.0 - self.chain)
+        carry(self.counter, self.counter + 1)
         return {"squares": (self.normalise(self.map(batch.x)) - 1.0).square().sum(1)}
 
     def monitor(self, batch):
@@ -277,7 +278,7 @@ class Two(Objective):
         super().__init__()
         self.w = torch.nn.Parameter(torch.ones(8))
 
-    def terms(self, batch, progress, generator):
+    def criterion(self, batch, progress, generator):
         return {"rows": (batch.x * self.w).square().sum(1), "batch": self.w.square().sum()}
 
     def monitor(self, batch):
@@ -328,7 +329,7 @@ def test_training_and_encoding_between_layers_probe_their_own_device(monkeypatch
     trainer = Trainer(pair(), data(), None, training_config(max_epochs=1), torch.Generator())
     trainer.device = torch.device("cpu", 0)  # differs from torch.device("cpu")
     trainer.run()
-    encode_rows(pair(), data(), torch.device("cpu", 0))
+    encode_rows(pair().coder, data(), torch.device("cpu", 0))
     assert devices == [torch.device("cpu", 0)] * 2
 
 

@@ -10,12 +10,12 @@ import torch
 from isthmus.errors import InputError
 from isthmus.parts.constraints import UnitColumns, dictionary_weight
 from isthmus.parts.networks import MLP, TiedMLP
-from isthmus.parts.sparse_activations import with_gathered_weights
+from isthmus.parts.sparse_activations import TopK, with_gathered_weights
 
 
 def coder(*sizes: int, gather: bool = False) -> SimpleNamespace:
     decoder = MLP(sizes, generator=torch.Generator().manual_seed(0))
-    return SimpleNamespace(decoder=with_gathered_weights(decoder) if gather else decoder)
+    return SimpleNamespace(decoder=with_gathered_weights(decoder, sizes[0]) if gather else decoder)
 
 
 @pytest.mark.parametrize("gather", [False, True])
@@ -45,7 +45,7 @@ def test_the_projected_gradient_is_that_of_the_loss_by_the_column_directions(gat
     model = coder(6, 4, gather=gather)
     weight = dictionary_weight(model.decoder)
     UnitColumns().project(model)
-    h, x = torch.rand(5, 6, generator=torch.Generator().manual_seed(1)), torch.ones(5, 4)
+    h, x = TopK(3, 6)(torch.rand(5, 6, generator=torch.Generator().manual_seed(1))), torch.ones(5, 4)
     (model.decoder(h) - x).square().sum().backward()
     UnitColumns().project_gradient(model)
     free = weight.detach().clone().requires_grad_()

@@ -205,13 +205,29 @@ def spoil(x, generator):
     ("function", "message"),
     [
         (narrow, r"corruption narrow returned shape \(4000, 3\) for rows of shape \(4000, 7\); return the same shape"),
-        (spoil, "corruption spoil returned nan at row 1 of the batch, column 2; return finite numbers"),
         (leave, "corruption leave returned ndarray; return a torch tensor of the rows' shape"),
     ],
 )
 def test_invalid_output_of_a_callable_raises(function, message):
     with pytest.raises(InputError, match=message):
         named(function)(rows(), seeded())
+    with pytest.raises(InputError, match=message):
+        named(function).prepare([rows()])
+
+
+def test_a_callable_that_returns_other_than_finite_numbers_raises_before_training():
+    named(lambda x, generator: x + torch.randn(x.shape, generator=generator)).prepare([rows(), rows()])
+    message = "corruption spoil returned nan at row 1 of the batch, column 2; return finite numbers"
+    with pytest.raises(InputError, match=message):
+        named(spoil).prepare([rows()])
+    missing = rows()
+    missing[1, 2] = math.nan
+    named(spoil).prepare([missing])
+
+
+def test_a_callable_that_returns_nan_raises_before_training():
+    with pytest.raises(InputError, match="corruption spoil returned nan at row 1 of the batch, column 2; return finite"):
+        named(spoil).prepare([rows()])
 
 
 # Invalid arguments

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from isthmus.errors import InputError
 from isthmus.parts import jacobians
+from isthmus.parts.coder import Coder
 from isthmus.parts.convolutions import ConvolutionalDecoder, ConvolutionalEncoder
 from isthmus.parts.forward import Batch, ForwardPass
+from isthmus.parts.inference import EncoderMap, Inference
 from isthmus.parts.jacobians import Contraction, activation_derivative, code_jacobian, jvp, singular_values, vjp
 from isthmus.parts.layers import ACTIVATIONS
 from isthmus.parts.likelihoods import likelihood_from
@@ -30,14 +32,23 @@ def rows(n_columns: int = COLUMNS) -> Tensor:
     return torch.rand(N, n_columns, generator=seeded(1), dtype=torch.float64)
 
 
-class Model(nn.Module):
-    """The parts of a model that a penalty may use."""
+class Model(Coder):
+    """A coder with its maps as functions of the rows."""
 
-    def __init__(self, encoder: nn.Module, code_activation: nn.Module, n_columns: int, **decoding) -> None:
-        super().__init__()
-        self.encoder, self.code_activation = encoder, code_activation
-        self.decoder = decoding.get("decoder") or MLP((UNITS, n_columns), generator=seeded(2))
-        self.likelihood = likelihood_from({"name": decoding.get("likelihood", "bernoulli")}, n_columns)
+    def __init__(
+        self,
+        encoder: nn.Module,
+        code_activation: nn.Module,
+        n_columns: int,
+        *,
+        decoder: nn.Module | None = None,
+        sees_mask: bool = False,
+    ) -> None:
+        super().__init__(
+            EncoderMap(encoder, code_activation, sees_mask=sees_mask),
+            decoder or MLP((UNITS, n_columns), generator=seeded(2)),
+            likelihood_from({"name": "bernoulli"}, n_columns),
+        )
         self.double()
 
     def code(self, x: Tensor) -> Tensor:
@@ -46,14 +57,12 @@ class Model(nn.Module):
     def reconstruction(self, x: Tensor) -> Tensor:
         return torch.sigmoid(self.decoder(self.code(x)))
 
-    def output(self, x: Tensor, **more) -> ForwardPass:
-        preactivation = self.encoder(more.pop("given", x))
-        code = self.code_activation(preactivation)
-        return ForwardPass(Batch(x), x, preactivation, code, self.decoder(code), **more)
+    def output(self, x: Tensor, mask: Tensor | None = None) -> ForwardPass:
+        return self(Batch(x, mask=mask))
 
 
-def shallow(activation: str = "sigmoid", **decoding) -> Model:
-    return Model(MLP((COLUMNS, UNITS), generator=seeded()), ACTIVATIONS[activation](), COLUMNS, **decoding)
+def shallow(activation: str = "sigmoid") -> Model:
+    return Model(MLP((COLUMNS, UNITS), generator=seeded()), ACTIVATIONS[activation](), COLUMNS)
 
 
 def deep(activation: str = "silu", code_activation: str = "tanh", *, code_size: int = UNITS, **options) -> Model:
@@ -142,20 +151,18 @@ def test_sparse_activations_have_the_closed_form_too(activation):
 def test_the_closed_form_accepts_leading_axes():
     model, x = shallow(), rows()
     output = model.output(torch.stack([x, x + 1]))
-    output = ForwardPass(Batch(x), x, output.preactivation, output.code, output.parameters)
+    output = ForwardPass(Batch(x), Batch(x), output.preactivation, output.code, output.parameters)
     penalty = Contraction()(output, model, None)
     torch.testing.assert_close(penalty[0], Contraction()(model.output(x), model, None))
     torch.testing.assert_close(penalty[1], Contraction()(model.output(x + 1), model, None))
 
 
 def test_a_mask_appended_to_the_rows_is_constant():
-    x, corruption_mask = rows(), (rows() > 0.7).double()
+    x, mask = rows(), (rows() < 0.7).double()
     for sizes in ((2 * COLUMNS, UNITS), (2 * COLUMNS, 6, UNITS)):
-        model = Model(MLP(sizes, "tanh", generator=seeded()), nn.Sigmoid(), COLUMNS)
-        given = torch.cat([x * (1 - corruption_mask), 1 - corruption_mask], -1)
-        output = model.output(x * (1 - corruption_mask), given=given, corruption_mask=corruption_mask)
-        expected = squared_norm(jacobian_by_torch(model.code, given)[..., :COLUMNS])
-        torch.testing.assert_close(Contraction()(output, model, None), expected)
+        model = Model(MLP(sizes, "tanh", generator=seeded()), nn.Sigmoid(), COLUMNS, sees_mask=True)
+        expected = squared_norm(jacobian_by_torch(model.code, torch.cat([x * mask, mask], -1))[..., :COLUMNS])
+        torch.testing.assert_close(Contraction()(model.output(x, mask), model, None), expected)
 
 
 # Deep maps

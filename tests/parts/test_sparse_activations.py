@@ -146,7 +146,7 @@ def test_gated_multiplies_a_gate_and_a_magnitude_of_shared_weights():
 
 def pair(*sizes: int) -> tuple[MLP, MLP]:
     dense = MLP(sizes, generator=torch.Generator().manual_seed(0)).double()
-    return dense, with_gathered_weights(copy.deepcopy(dense))
+    return dense, with_gathered_weights(copy.deepcopy(dense), 3)
 
 
 @pytest.mark.parametrize("sizes", [(40, 6), (40, 8, 6)])
@@ -177,7 +177,7 @@ def test_the_gathered_decoder_has_the_dense_state_dict_and_contiguous_columns():
     weight = copy.deepcopy(sparse).affine_maps[0].weight
     assert isinstance(sparse.affine_maps[0], GatheredLinear)
     assert weight.t().is_contiguous()
-    sparse(torch.ones(2, 40, dtype=torch.float64)).sum().backward()
+    sparse(TopK(3, 40)(torch.ones(2, 40, dtype=torch.float64))).sum().backward()
     assert sparse.affine_maps[0].weight.grad.t().is_contiguous()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -11,10 +9,12 @@ from torch import nn
 
 from isthmus.errors import InputError
 from isthmus.parts.centred_encoder import CentredMLP
+from isthmus.parts.coder import Coder
 from isthmus.parts.constraints import UnitColumns
 from isthmus.parts.forward import Batch, ForwardPass
+from isthmus.parts.inference import EncoderMap
 from isthmus.parts.likelihoods import likelihood_from
-from isthmus.parts.networks import ACTIVATIONS, MLP, TiedMLP
+from isthmus.parts.networks import MLP, TiedMLP
 from isthmus.parts.penalties import LaplacePrior, StudentTPrior
 from isthmus.parts.sparse_activations import Gated, JumpReLU
 from isthmus.parts.sparsity import (
@@ -30,22 +30,18 @@ from isthmus.parts.sparsity import (
 N_COLUMNS, CODE_SIZE = 5, 8
 
 
-def coder(activation: nn.Module | None = None) -> SimpleNamespace:
+def coder(activation: nn.Module | None = None, *, likelihood: str = "gaussian") -> Coder:
     generator = torch.Generator().manual_seed(0)
-    parts = {
-        "encoder": MLP((N_COLUMNS, CODE_SIZE), generator=generator).double(),
-        "decoder": MLP((CODE_SIZE, N_COLUMNS), generator=generator).double(),
-        "code_activation": (nn.ReLU() if activation is None else activation).double(),
-        "likelihood": likelihood_from({"name": "gaussian"}, N_COLUMNS),
-    }
-    return SimpleNamespace(**parts)
+    encoder, decoder = (MLP(sizes, generator=generator) for sizes in ((N_COLUMNS, CODE_SIZE), (CODE_SIZE, N_COLUMNS)))
+    inference = EncoderMap(encoder, nn.ReLU() if activation is None else activation)
+    return Coder(inference, decoder, likelihood_from({"name": likelihood}, N_COLUMNS)).double()
 
 
-def forward_pass(model: SimpleNamespace, n_rows: int = 6) -> ForwardPass:
+def forward_pass(model: Coder, n_rows: int = 6) -> ForwardPass:
     x = torch.randn(n_rows, N_COLUMNS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     a = model.encoder(x).detach().requires_grad_()
     h = model.code_activation(a)
-    return ForwardPass(Batch(x), x, a, h, model.decoder(h))
+    return ForwardPass(Batch(x), Batch(x), a, h, model.decoder(h))
 
 
 # Activity and dead units
@@ -70,10 +66,11 @@ def test_the_first_batches_count_equally():
 def dead_units(*, dead: list[int], n_revived: int = 2) -> DeadUnits:
     penalty = DeadUnits(code_size=CODE_SIZE, dead_after=1000, n_revived=n_revived).eval()
     penalty.activity.idle[dead] = 1000
+    penalty.refresh()
     return penalty
 
 
-def residual_preactivation(model: SimpleNamespace, output: ForwardPass) -> np.ndarray:
+def residual_preactivation(model: Coder, output: ForwardPass) -> np.ndarray:
     """Return the encoding of the residual x - r, centred at the decoder's bias."""
     encoder, decoder = model.encoder.affine_maps[0], model.decoder.affine_maps[0]
     error = (output.batch.x - output.parameters + decoder.bias).detach().numpy()
@@ -116,8 +113,7 @@ def test_only_revived_units_get_a_gradient():
 
 @pytest.mark.parametrize("name", ["gaussian-learned", "gaussian-per-column"])
 def test_a_learned_variance_is_frozen_in_the_dead_unit_term(name):
-    model = coder()
-    model.likelihood = likelihood_from({"name": name}, N_COLUMNS).double()
+    model = coder(likelihood=name)
     output, likelihood = forward_pass(model), model.likelihood
     with torch.no_grad():
         likelihood.free_log_variance.fill_(-0.5)
@@ -165,7 +161,7 @@ def test_residual_input_of_centred_and_of_mask_aware_encoders():
     output, penalty = forward_pass(model), dead_units(dead=[], n_revived=CODE_SIZE)
     plain = penalty.auxiliary_code(output, model, every)
     encoder, bias = model.encoder, model.decoder.affine_maps[0].bias.detach()
-    model.encoder = CentredMLP(encoder, model.decoder, model.likelihood)
+    model.inference.encoder = CentredMLP(encoder, model.decoder, model.likelihood)
     with torch.no_grad():
         encoder.affine_maps[0].bias.add_(encoder.affine_maps[0].weight @ bias)
     torch.testing.assert_close(penalty.auxiliary_code(output, model, every), plain)
@@ -174,7 +170,7 @@ def test_residual_input_of_centred_and_of_mask_aware_encoders():
         weight = encoder.affine_maps[0].weight
         mask_aware_encoder.affine_maps[0].weight.copy_(torch.cat([weight, torch.zeros_like(weight)], 1))
         mask_aware_encoder.affine_maps[0].bias.copy_(encoder.affine_maps[0].bias - weight @ bias)
-    model.encoder = mask_aware_encoder
+    model.inference = EncoderMap(mask_aware_encoder, nn.ReLU(), sees_mask=True)
     torch.testing.assert_close(penalty.auxiliary_code(output, model, every), plain)
 
 
@@ -187,13 +183,15 @@ def test_a_unit_that_is_negative_on_every_row_is_revived_by_the_term_only(weight
     penalty = DeadUnits(weight, code_size=CODE_SIZE, dead_after=500, n_revived=4)
     optimizer = torch.optim.Adam([*model.encoder.parameters(), *model.decoder.parameters()], lr=0.1)
     for _ in range(60):
+        penalty.refresh()
         a = model.encoder(x)
         h = a.relu()
-        output = ForwardPass(Batch(x), x, a, h, model.decoder(h))
+        output = ForwardPass(Batch(x), Batch(x), a, h, model.decoder(h))
         loss = model.likelihood.nll(output.parameters, x).mean() + penalty.weight * penalty(output, model, None).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        penalty.refresh()
     assert bool((model.encoder(x)[:, 2] > 0).any()) == (weight > 0)
 
 
@@ -203,18 +201,15 @@ def test_auxiliary_terms_use_the_running_moments_without_update(term, tied):
     generator = torch.Generator().manual_seed(0)
     options = {"normalization": "batch", "generator": generator}
     encoder = MLP((N_COLUMNS, 7, CODE_SIZE), **options)
-    model = SimpleNamespace(
-        encoder=encoder.double(),
-        decoder=(TiedMLP(encoder) if tied else MLP((CODE_SIZE, 7, N_COLUMNS), **options)).double(),
-        code_activation=nn.ReLU(),
-        likelihood=likelihood_from({"name": "gaussian"}, N_COLUMNS),
-    )
+    decoder = TiedMLP(encoder) if tied else MLP((CODE_SIZE, 7, N_COLUMNS), **options)
+    model = Coder(EncoderMap(encoder, "relu"), decoder, likelihood_from({"name": "gaussian"}, N_COLUMNS)).double()
     for module in (encoder, model.decoder):
         for name, buffer in module.named_buffers():
             buffer.copy_(torch.rand(len(buffer), generator=generator) + (0.5 if "variance" in name else -0.5))
     output = forward_pass(model)
     if isinstance(term, DeadUnits):
         term.eval().activity.idle.fill_(1)
+        term.refresh()
     before = [buffer.clone() for module in (encoder, model.decoder) for buffer in module.buffers()]
     learning = term(output, model, None)
     after = [buffer for module in (encoder, model.decoder) for buffer in module.buffers()]
@@ -260,11 +255,11 @@ def test_gates_are_penalised_and_reconstruct_through_a_frozen_decoder():
 
 @pytest.mark.parametrize("centred", [False, True])
 def test_a_tied_decoder_and_its_variance_are_frozen(centred):
-    model = coder(Gated(CODE_SIZE))
-    encoder, decoder = model.encoder, TiedMLP(model.encoder).double()
-    likelihood = likelihood_from({"name": "gaussian-learned"}, N_COLUMNS).double()
-    model.decoder, model.likelihood = decoder, likelihood
-    model.encoder = CentredMLP(encoder, decoder, likelihood) if centred else encoder
+    model = coder(Gated(CODE_SIZE), likelihood="gaussian-learned")
+    encoder, likelihood = model.encoder, model.likelihood
+    decoder = model.decoder = TiedMLP(encoder).double()
+    if centred:
+        model.inference.encoder = CentredMLP(encoder, decoder, likelihood)
     output = forward_pass(model)
     GateReconstruction()(output, model, None).sum().backward()
     assert output.preactivation.grad.abs().sum() > 0
@@ -282,25 +277,14 @@ def parts_of(name: str, **changes):
     return sparse_parts(name, **{"code_size": 64, **changes})
 
 
-def activation_of(parts) -> nn.Module:
-    chosen = parts.code_activation
-    return ACTIVATIONS[chosen]() if isinstance(chosen, str) else chosen
-
-
 @pytest.mark.parametrize("name", SPARSITIES)
 def test_every_sparsity_has_a_code_and_trainable_terms(name):
     parts = parts_of(name)
     generator = torch.Generator().manual_seed(0)
-    model = SimpleNamespace(
-        encoder=MLP((16, 64), generator=generator),
-        decoder=MLP((64, 16), generator=generator),
-        code_activation=activation_of(parts),
-        likelihood=likelihood_from({"name": "gaussian"}, 16),
-    )
-    x = torch.randn(20, 16, generator=generator)
-    a = model.encoder(x)
-    h = model.code_activation(a)
-    output = ForwardPass(Batch(x), x, a, h, model.decoder(h))
+    encoder, decoder = (MLP(sizes, generator=generator) for sizes in ((16, 64), (64, 16)))
+    inference = EncoderMap(encoder, parts.code_activation)
+    model = Coder(inference, decoder, likelihood_from({"name": "gaussian"}, 16))
+    output = model(Batch(torch.randn(20, 16, generator=generator)))
     terms = {term: penalty(output, model, None) for term, penalty in parts.penalties.items()}
     assert terms
     assert all(term.shape in ((20,), ()) and torch.isfinite(term).all() for term in terms.values())

@@ -33,8 +33,8 @@ def rectified(X, code_size, dead=()):
     options = {"hidden_sizes": (), "code_activation": "relu", "max_epochs": 1, "random_state": 0}
     model = Autoencoder(code_size=code_size, **options).fit(X)
     for unit in dead:
-        model.objective_.encoder.affine_maps[0].weight.data[unit] = 0
-        model.objective_.encoder.affine_maps[0].bias.data[unit] = -1
+        model.coder_.encoder.affine_maps[0].weight.data[unit] = 0
+        model.coder_.encoder.affine_maps[0].bias.data[unit] = -1
     return model
 
 

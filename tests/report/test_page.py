@@ -282,7 +282,7 @@ def test_one_row_and_two_rows_work(small, tmp_path, n):
 def test_equal_codes_and_an_incomplete_first_epoch_are_reported(tmp_path):
     X = np.random.default_rng(0).normal(size=(20, 4))
     model = Autoencoder(code_size=3, hidden_sizes=(4,), max_epochs=1, random_state=0).fit(X)
-    for parameter in model.objective_.encoder.parameters():
+    for parameter in model.coder_.encoder.parameters():
         parameter.data.zero_()
     model.history_ = {**model.history_, "epochs": [], "stopped": "interrupted"}
     page = Page(write(model, X, tmp_path / "report.html"))

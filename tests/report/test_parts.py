@@ -237,10 +237,10 @@ def test_the_error_maps_share_one_colour_scale():
 
 
 def test_filters_are_the_weights_of_a_dense_layer_or_the_kernels_of_a_convolution(images, colours):
-    weight, is_kernel = first_layer_weights(images.model.objective_.encoder)
+    weight, is_kernel = first_layer_weights(images.model.coder_.encoder)
     assert not is_kernel
-    np.testing.assert_allclose(weight, images.model.objective_.encoder.affine_maps[0].weight.detach(), rtol=1e-6)
-    weight, is_kernel = first_layer_weights(colours.model.objective_.encoder)
+    np.testing.assert_allclose(weight, images.model.coder_.encoder.affine_maps[0].weight.detach(), rtol=1e-6)
+    weight, is_kernel = first_layer_weights(colours.model.coder_.encoder)
     assert is_kernel
     assert weight.shape == (4, 3, 3, 3)
     assert len(first_layer(colours.model, np.ones(90)).pictures) == 4
@@ -248,7 +248,7 @@ def test_filters_are_the_weights_of_a_dense_layer_or_the_kernels_of_a_convolutio
 
 def test_the_units_with_the_largest_weights_come_first(table):
     spread = np.ones(table.model.preprocessing_.n_columns)
-    weight, _ = first_layer_weights(table.model.objective_.encoder)
+    weight, _ = first_layer_weights(table.model.coder_.encoder)
     chart = first_layer(table.model, spread).chart
     strongest = [int(unit) for unit in chart["layout"]["xaxis"]["ticktext"]]
     assert strongest == np.argsort(-np.linalg.norm(weight, axis=1), kind="stable").tolist()

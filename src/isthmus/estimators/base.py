@@ -24,14 +24,7 @@ from isthmus.data.streams import BLOCK_SIZE, Subset, blocks
 from isthmus.errors import InputError
 from isthmus.estimators import checkpoints, inputs, model_files
 from isthmus.estimators.checkpoints import DigestedRows
-from isthmus.estimators.data_passes import (
-    RangeCheckedRows,
-    block_for_likelihood,
-    fit_baseline,
-    imputed_blocks,
-    padded,
-    x_blocks,
-)
+from isthmus.estimators.data_passes import BLOCK_ROWS, RangeCheckedRows, SurveyedRows, padded
 from isthmus.estimators.diagnosis import diagnose_fit
 from isthmus.estimators.features import FeatureInspectionMixin
 from isthmus.estimators.labels import ClassLabels
@@ -39,7 +32,7 @@ from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.records import ModelOutput, Recipe, Shape
 from isthmus.estimators.training_config import training_config_for
-from isthmus.evaluation.baseline import PrincipalComponents, suggested_code_size
+from isthmus.evaluation.baseline import PrincipalComponents
 from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
@@ -138,13 +131,12 @@ class BaseAutoencoder(
         """Name of the argument that sets the epochs of the last phase."""
         return "max_epochs"
 
-    def _after_training(self, rows: Rows) -> None:
+    def _after_training(self, rows: SurveyedRows) -> None:
         """Fit in closed form what follows training; nothing by default."""
 
-    def _suggest_code_size(self, rows: Rows) -> tuple[int, str]:
+    def _suggest_code_size(self, rows: SurveyedRows) -> tuple[int, str]:
         """Return the default number of units of the code, and the reason."""
-        size = suggested_code_size(imputed_blocks(rows), rows.n_columns)
-        return size, "principal components of 90% of the variance"
+        return rows.suggested_code_size(), "principal components of 90% of the variance"
 
     def _notes(self, recipe: Recipe) -> list[str]:
         """Return notes for the user on the fitted model; by default one on convolutions over the columns of a table."""
@@ -194,23 +186,27 @@ class BaseAutoencoder(
         self.preprocessing_ = Preprocessor.from_data(
             X, scaling=scaling, missing=self.missing, categories=self.categories, units=units
         )
-        all_rows = self.preprocessing_.rows(X)
+        all_rows: Rows = self.preprocessing_.rows(X)
+        if checkpoint:
+            all_rows = digested = DigestedRows(all_rows)
         resumed = checkpoints.read(checkpoint) if checkpoint and resume else None
         self.seed_ = resumed.seed if resumed else seed_of(self.random_state)
         generator = torch.Generator().manual_seed(self.seed_)
         labels = self._encoded_labels(y, len(all_rows))
-        rows, validation_rows = self._split_validation(all_rows, labels, validation, generator)
-        self.n_rows_ = len(rows)
+        train_rows, validation_rows = self._split_validation(all_rows, labels, validation, generator)
+        if checkpoint and validation_rows is not None:
+            validation_rows = digested_validation = DigestedRows(validation_rows)
+        else:
+            digested_validation = None
+        self.n_rows_ = len(train_rows)
+        rows = self._survey(train_rows)
         notes = self._choose_code_size(rows)
+        self.baseline_ = rows.baseline(self.code_size_)
+        self.likelihood_ = self._choose_likelihood(rows, validation_rows)
         run: dict[str, str] = {}
         if checkpoint:
-            digested = DigestedRows(all_rows)
-            digested_validation = None if validation_rows is None else DigestedRows(validation_rows)
-            self.likelihood_ = self._choose_likelihood(digested, digested_validation)
             run = checkpoints.identity(self, digested, digested_validation, None if labels is None else labels.numbers)
             notes += [checkpoints.SAMPLED_DIGEST_NOTE] if digested.is_sampled else []
-        else:
-            self.likelihood_ = self._choose_likelihood(all_rows, validation_rows)
         if resumed:
             resumed.check(run)
         recipe = self._recipe(self._shape(), generator)
@@ -224,7 +220,6 @@ class BaseAutoencoder(
                 resumed=(resumed.tensors, resumed.data) if resumed else None,
             )  # fmt: skip
         recipe.whole.eval()
-        self.baseline_ = fit_baseline(rows, self.code_size_)
         self._after_training(rows)
         self.history_: dict[str, Any] = {**last, "notes": [*notes, *self._notes(recipe)], "pretraining": before}
         diagnose_fit(self, recipe.objective, rows, validation_rows)
@@ -252,7 +247,7 @@ class BaseAutoencoder(
         order = torch.randperm(len(rows), generator=generator)
         return Subset(rows, order[n_validation:].sort().values), Subset(rows, order[:n_validation].sort().values)
 
-    def _choose_code_size(self, rows: Rows) -> list[str]:
+    def _choose_code_size(self, rows: SurveyedRows) -> list[str]:
         if self.code_size is not None:
             self.code_size_ = int(self.code_size)
             wide = self.code_size_ > rows.n_columns and not self.overcomplete
@@ -261,19 +256,33 @@ class BaseAutoencoder(
         self.code_size_, why = self._suggest_code_size(rows)
         return [f"code_size was not given: {self.code_size_} chosen ({why})"]
 
-    def _choose_likelihood(self, rows: Rows, validation_rows: Rows | None) -> dict[str, Any]:
-        """Return the configuration of p_dec after a pass over every row.
+    def _survey(self, rows: Rows) -> SurveyedRows:
+        """Return the training rows with their statistics, which check the domain of the likelihood in the same pass.
+
+        "auto" chooses a likelihood for columns without units whose domain contains the training rows, if they are
+        finite.
+        """
+        empty, groups = torch.empty(0, rows.n_columns), self.preprocessing_.groups
+        is_mixed = groups is not None and any(group["unit"] != "real" for group in groups)
+        name = "gaussian" if self._likelihood_name == "auto" and not is_mixed else self._likelihood_name
+        likelihood = likelihood_from(likelihood_config(name, empty, groups), rows.n_columns)
+        return SurveyedRows(rows, likelihood, self.preprocessing_.columns)
+
+    @property
+    def _likelihood_name(self) -> str | dict[str, str]:
+        """The argument `likelihood`; "auto" for the units of a table, which its groups have."""
+        return "auto" if self.preprocessing_.groups and isinstance(self.likelihood, dict) else self.likelihood
+
+    def _choose_likelihood(self, rows: SurveyedRows, validation_rows: Rows | None) -> dict[str, Any]:
+        """Return the configuration of p_dec.
 
         Raises:
-            InputError: a value outside the domain of the likelihood.
+            InputError: a value of the validation rows outside the domain of the likelihood.
         """
-        groups = self.preprocessing_.groups
-        name = "auto" if groups and isinstance(self.likelihood, dict) else self.likelihood
-        config = likelihood_config(name, block_for_likelihood(rows), groups)
+        config = likelihood_config(self._likelihood_name, rows.deciding_row, self.preprocessing_.groups)
         likelihood = likelihood_from(config, rows.n_columns)
-        for part in (rows, validation_rows):
-            for x in x_blocks(part) if part is not None else ():
-                likelihood.check(x, self.preprocessing_.columns)
+        for batch in blocks(validation_rows, BLOCK_ROWS) if validation_rows is not None else ():
+            likelihood.check(batch.x, self.preprocessing_.columns, batch.rows)
         return config
 
     def _shape(self) -> Shape:

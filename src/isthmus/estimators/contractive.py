@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar, cast
 
 from isthmus.estimators.base import BaseAutoencoder
+from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.estimators.records import Recipe
 from isthmus.estimators.regularized import Regularized
 from isthmus.learning.objectives import Reconstruction
-from isthmus.learning.rows import Rows
 from isthmus.parts.jacobians import Contraction, single_affine_layer
 from isthmus.parts.networks import MLP, TiedMLP
 
@@ -76,7 +76,7 @@ class ContractiveAutoencoder(Regularized, BaseAutoencoder):
     kind: ClassVar[str] = "contractive"
     overcomplete: ClassVar[bool] = True
 
-    def _suggest_code_size(self, rows: Rows) -> tuple[int, str]:
+    def _suggest_code_size(self, rows: SurveyedRows) -> tuple[int, str]:
         return min(max(2 * rows.n_columns, 64), 1024), "twice the columns, at least 64 and at most 1,024"
 
     def _notes(self, recipe: Recipe) -> list[str]:

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from isthmus.errors import InputError
 from isthmus.estimators.base import seed_of
+from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.estimators.records import Recipe
 from isthmus.evaluation.partition import PartitionEstimate, annealed_importance_sampling
 from isthmus.learning.densities import EnergyDensity
@@ -111,10 +112,10 @@ class Contrastive(_MixinBase):
             "weight_decay": self.weight_decay,
         }  # fmt: skip
 
-    def _suggest_code_size(self, rows: Rows) -> tuple[int, str]:
+    def _suggest_code_size(self, rows: SurveyedRows) -> tuple[int, str]:
         return min(max(rows.n_columns, 16), 256), "as many as columns, at least 16 and at most 256"
 
-    def _choose_likelihood(self, rows: Rows, validation_rows: Rows | None) -> dict[str, Any]:
+    def _choose_likelihood(self, rows: SurveyedRows, validation_rows: Rows | None) -> dict[str, Any]:
         """Return the likelihood; that of "auto" is replaced by the nearest visible units."""
         config: dict[str, Any] = super()._choose_likelihood(rows, validation_rows)
         return nearest_visible_units(config) if self.likelihood == "auto" else config
@@ -198,7 +199,7 @@ class Contrastive(_MixinBase):
             notes.append(f"columns of counts are modelled and sampled as real numbers: {', '.join(counts)}")
         return notes
 
-    def _after_training(self, rows: Rows) -> None:
+    def _after_training(self, rows: SurveyedRows) -> None:
         self._density.compute_log_partition()
         self.score_kind_ = self._score_kind()
 

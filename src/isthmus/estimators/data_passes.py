@@ -1,9 +1,9 @@
-"""Passes over the rows before and after training, blocks of rows, and the check of their ranges."""
+"""Passes over the rows before training, blocks of rows, and the check of their ranges."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -11,54 +11,151 @@ from torch import Tensor
 
 from isthmus.data.streams import BLOCK_SIZE, blocks
 from isthmus.errors import InputWarning
-from isthmus.evaluation.baseline import Blocks, PrincipalComponents, principal_components
+from isthmus.evaluation.baseline import (
+    MAX_SUGGESTED_SIZE,
+    SUGGESTED_SHARE,
+    ComponentSums,
+    PrincipalComponents,
+    component_sums,
+    needs_sketch,
+    suggested_code_size,
+)
+from isthmus.evaluation.facts import ColumnStatistics, ColumnSums
 from isthmus.learning.rows import Rows
 from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
 
-
-def x_blocks(rows: Rows) -> Iterator[Float[Tensor, "block columns"]]:
-    """Yield the rows in model space, block by block."""
-    return (batch.x for batch in blocks(rows, 1024))
+BLOCK_ROWS = 1024
+"""Number of rows that are in memory at a time in a pass over all rows."""
 
 
-def block_for_likelihood(rows: Rows) -> Float[Tensor, "block columns"]:
-    """Return a block from which "auto" infers the likelihood of all rows.
+class SurveyedRows:
+    """Training rows, with the statistics that the choices before training need from all of them.
 
-    It is the first block with a value outside [0, 1], else the first with one inside (0, 1), else the first.
+    The first pass checks the domain of the likelihood, and accumulates the statistics of the columns and the sums of
+    the principal components. A second pass follows only if the principal components need one: if entries are missing,
+    for the column means of the first pass replace them, or for a sketch of wide data (`SketchSums`). In memory are
+    these sums and one block of `BLOCK_ROWS` rows.
+
+    `suggested_code_size` and `baseline` make the passes; the other statistics are known afterwards.
+
+    Args:
+        rows: in model space.
+        likelihood: the likelihood whose domain every row is checked for.
+        names: of the columns.
+
+    Attributes:
+        deciding_row: a row that determines which likelihood "auto" chooses for all rows, (1, columns): the first with a
+            value outside [0, 1], else the first with a value inside (0, 1), else the first row.
     """
-    grey = None
-    for x in x_blocks(rows):
-        if bool(((x < 0) | (x > 1)).any()):
-            return x
-        if grey is None and not bool(((x == 0) | (x == 1)).all()):
-            grey = x
-    return next(x_blocks(rows)) if grey is None else grey
+
+    deciding_row: Float[Tensor, "1 columns"]
+
+    def __init__(self, rows: Rows, likelihood: Likelihood, names: Sequence[str]) -> None:
+        self.rows, self.n_columns = rows, rows.n_columns
+        self._likelihood, self._names = likelihood, names
+        self._components: ComponentSums | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, index: Int[Tensor, " batch"]) -> Batch:
+        """Return the rows `index`."""
+        return self.rows.batch(index)
+
+    def suggested_code_size(self) -> int:
+        """Return the number of principal components that explain 90% of the variance, at most 32.
+
+        If the data needs a sketch, whose size depends on that number, only the first rows are used, at most 2,000.
+
+        Raises:
+            InputError: a value outside the domain of the likelihood.
+        """
+        if needs_sketch(len(self), self.n_columns):
+            return suggested_code_size(lambda: map(imputed, blocks(self.rows, BLOCK_ROWS)), self.n_columns)
+        return self._read(MAX_SUGGESTED_SIZE).components(MAX_SUGGESTED_SIZE).size_for(SUGGESTED_SHARE)
+
+    def baseline(self, code_size: int) -> PrincipalComponents:
+        """Compute the principal components of the rows, and free the memory of their sums.
+
+        Missing entries are replaced by the mean of the column, from which principal components reconstruct best; the
+        placeholder that the encoder gets may lie far from the data.
+
+        Raises:
+            InputError: a value outside the domain of the likelihood.
+        """
+        components = self._read(code_size).components(code_size)
+        self._components = None
+        return components
+
+    @property
+    def statistics(self) -> ColumnStatistics:
+        """Mean, standard deviation, minimum and maximum of the observed entries of each column."""
+        return self._columns.statistics()
+
+    @property
+    def mean(self) -> Float[Tensor, " columns"]:
+        """The mean of the observed entries of each column, in float64; 0 without any."""
+        return self._total / self._n_observed.clamp(min=1)
+
+    @property
+    def has_missing_entries(self) -> bool:
+        """True if an entry of any row is missing."""
+        return bool((self._n_observed < len(self)).any())
+
+    def _read(self, code_size: int) -> ComponentSums:
+        """Make the passes, if they were not made yet; return the sums of the principal components."""
+        if self._components is not None:
+            return self._components
+        sums = self._components = component_sums(len(self), self.n_columns, code_size)
+        is_masked = self.batch(torch.arange(1)).mask is not None
+        self._columns, self._n_decided, self._n_observed = ColumnSums(), 0, torch.zeros(self.n_columns).double()
+        self._total = torch.zeros(self.n_columns).double()
+        for batch in blocks(self.rows, BLOCK_ROWS):
+            self._likelihood.check(batch.x, self._names, batch.rows)
+            self._accumulate(batch)
+            if sums.n_passes == 2 or not is_masked:
+                sums.add(imputed(batch))
+        if sums.n_passes == 2:
+            sums.start_second_pass()
+        if sums.n_passes == 2 or is_masked:
+            mean = self.mean.float()
+            for batch in blocks(self.rows, BLOCK_ROWS):
+                sums.add(imputed(batch, mean))
+        return sums
+
+    def _accumulate(self, batch: Batch) -> None:
+        """Add a block to the statistics of the columns, and keep one of its rows if it decides on the likelihood."""
+        total, n_observed = _observed_sums(batch)
+        self._total += total
+        self._n_observed += n_observed
+        self._columns.add(batch.x if batch.mask is None else batch.x.masked_fill(batch.mask == 0, torch.nan))
+        if not hasattr(self, "deciding_row"):
+            self.deciding_row = batch.x[:1].clone()
+        while self._n_decided < len(_DECISIONS) and bool((found := _DECISIONS[self._n_decided](batch.x)).any()):
+            self.deciding_row = batch.x[found.any(1)][:1].clone()
+            self._n_decided += 1
 
 
-def fit_baseline(rows: Rows, code_size: int) -> PrincipalComponents:
-    """Fit the baseline of the model: principal components of the same rows and code size."""
-    return principal_components(imputed_blocks(rows), rows.n_columns, code_size)
+_DECISIONS: tuple[Callable[[Tensor], Tensor], ...] = (lambda x: (x != 0) & (x != 1), lambda x: (x < 0) | (x > 1))
+"""Which entries exclude a Bernoulli likelihood; which of them exclude a mean in [0, 1]."""
 
 
-def imputed_blocks(rows: Rows) -> Blocks:
-    """Return a function that yields the rows in model space, with the mean of the column at missing entries.
-
-    Principal components, the baseline, reconstruct best from the means. The placeholder that the encoder gets may lie
-    far from the data.
-    """
-    if rows.batch(torch.arange(1)).mask is None:
-        return lambda: x_blocks(rows)
-    total, observed = torch.zeros(rows.n_columns).double(), torch.zeros(rows.n_columns).double()
-    for x, mask in _masked_blocks(rows):
-        total += (x * mask).sum(0, dtype=torch.float64)
-        observed += mask.sum(0, dtype=torch.float64)
-    mean = (total / observed.clamp(min=1)).float()
-    return lambda: (torch.where(mask != 0, x, mean) for x, mask in _masked_blocks(rows))
+def imputed(batch: Batch, mean: Float[Tensor, " columns"] | None = None) -> Float[Tensor, "batch columns"]:
+    """Return the rows of a batch with `mean` at missing entries; by default the mean of the column in the batch."""
+    if batch.mask is None:
+        return batch.x
+    if mean is None:
+        total, n_observed = _observed_sums(batch)
+        mean = (total / n_observed.clamp(min=1)).float()
+    return torch.where(batch.mask != 0, batch.x, mean)
 
 
-def _masked_blocks(rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
-    return ((batch.x, batch.mask) for batch in blocks(rows, 1024) if batch.mask is not None)
+def _observed_sums(batch: Batch) -> tuple[Float[Tensor, " columns"], Float[Tensor, " columns"]]:
+    """Return sum and number of the observed entries of each column, in float64."""
+    if batch.mask is None:
+        return batch.x.sum(0, dtype=torch.float64), torch.full((batch.x.shape[1],), len(batch.x)).double()
+    return (batch.x * batch.mask).sum(0, dtype=torch.float64), batch.mask.sum(0, dtype=torch.float64)
 
 
 def padded(batch: Batch) -> Batch:

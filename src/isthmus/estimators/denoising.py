@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 
 from isthmus.estimators.base import BaseAutoencoder
+from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.estimators.regularized import Regularized
-from isthmus.learning.rows import Rows
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -68,5 +68,5 @@ class DenoisingAutoencoder(Regularized, BaseAutoencoder):
     kind: ClassVar[str] = "denoising"
     overcomplete: ClassVar[bool] = True
 
-    def _suggest_code_size(self, rows: Rows) -> tuple[int, str]:
+    def _suggest_code_size(self, rows: SurveyedRows) -> tuple[int, str]:
         return min(max(2 * rows.n_columns, 64), 1024), "twice the columns, at least 64 and at most 1,024"

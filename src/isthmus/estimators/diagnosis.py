@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from isthmus.data.preprocessing import Preprocessor
-from isthmus.data.streams import blocks
+from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.evaluation.doctor import diagnose
-from isthmus.evaluation.facts import FitFacts, column_statistics, shuffled_columns
+from isthmus.evaluation.facts import FitFacts, shuffled_columns
 from isthmus.evaluation.residuals import squared_residuals
 from isthmus.learning.objectives import Objective
 from isthmus.learning.rows import Rows, evenly_spaced
@@ -24,7 +23,7 @@ MAX_DIAGNOSIS_ROWS = 1024
 
 
 @torch.no_grad()
-def diagnose_fit(model: Any, objective: Objective, rows: Rows, validation_rows: Rows | None) -> None:
+def diagnose_fit(model: Any, objective: Objective, rows: SurveyedRows, validation_rows: Rows | None) -> None:
     """Write the doctor's findings on a fitted model into its history."""
     history, coder = model.history_, model.coder_
     some = rows.batch(evenly_spaced(len(rows), MAX_DIAGNOSIS_ROWS))
@@ -36,7 +35,7 @@ def diagnose_fit(model: Any, objective: Objective, rows: Rows, validation_rows: 
     facts = FitFacts(
         epochs=history["epochs"],
         stopped=history["stopped"],
-        columns=column_statistics(_with_gaps(batch) for batch in blocks(rows, 1024)),
+        columns=rows.statistics,
         n_rows=len(rows),
         n_columns=rows.n_columns,
         code_size=model.code_size_,
@@ -87,11 +86,6 @@ def _error(coder: Coder, batch: Batch) -> float:
     """Compute the mean over rows of ||x - r||^2, summed over observed columns."""
     r = coder.likelihood.mean_given(coder(batch).parameters, batch.x)
     return float(squared_residuals(batch.x, r, batch.mask).sum(1).mean())
-
-
-def _with_gaps(batch: Batch) -> Float[Tensor, "batch columns"]:
-    """Return the rows with NaN for missing entries."""
-    return batch.x if batch.mask is None else batch.x.masked_fill(batch.mask == 0, torch.nan)
 
 
 def _shuffled(batch: Batch) -> Batch:

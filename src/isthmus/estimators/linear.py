@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from isthmus.data.streams import BLOCK_SIZE, blocks
 from isthmus.estimators.base import BaseAutoencoder, seed_of
+from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.rows import ROWS_AT_ONCE, Rows, evenly_spaced, mean_row
@@ -72,8 +73,15 @@ class SubspaceDensity(nn.Module):
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
 
     @torch.no_grad()
-    def fit(self, decoder: Float[Tensor, "columns code_size"], rows: Rows) -> None:
+    def fit(
+        self, decoder: Float[Tensor, "columns code_size"], rows: Rows, mean: Float[Tensor, " columns"] | None = None
+    ) -> None:
         """Fit mean and variances on the subspace that the decoder spans.
+
+        Args:
+            decoder: the decoder's matrix.
+            rows: in model space.
+            mean: the mean of the rows, if it is known and no entry is missing; it saves a pass.
 
         Rows without missing entries are fitted in closed form, in two passes. Rows with missing entries are fitted by
         the EM algorithm: it maximises the likelihood of the observed entries of at most `MAX_EM_ROWS` evenly spaced
@@ -84,14 +92,15 @@ class SubspaceDensity(nn.Module):
         `ROWS_AT_ONCE` rows and `MAX_ENTRIES` entries an array by EM. None of it grows with the number of rows.
         """
         basis = torch.linalg.svd(decoder.double(), full_matrices=False).U[:, : self.basis.shape[1]]
-        if _has_missing_entries(rows):
+        if mean is None and _has_missing_entries(rows):
             self._fit_by_em(basis, rows)
         else:
-            self._fit_in_closed_form(basis, rows)
+            self._fit_in_closed_form(basis, rows, _mean(rows) if mean is None else mean)
 
-    def _fit_in_closed_form(self, basis: Float[Tensor, "columns k"], rows: Rows) -> None:
+    def _fit_in_closed_form(
+        self, basis: Float[Tensor, "columns k"], rows: Rows, mean: Float[Tensor, " columns"]
+    ) -> None:
         n = len(rows)
-        mean = reduce(torch.add, (batch.x.double().sum(0) for batch in blocks(rows, ROWS_AT_ONCE))) / n
         inner, total = torch.zeros(basis.shape[1], basis.shape[1], dtype=torch.float64), 0.0
         for batch in blocks(rows, ROWS_AT_ONCE):
             centred = batch.x.double() - mean
@@ -233,6 +242,11 @@ def _added(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tenso
     return tuple(a + b for a, b in zip(first, second, strict=True))
 
 
+def _mean(rows: Rows) -> Float[Tensor, " columns"]:
+    """Compute the mean of each column of rows without missing entries, in float64."""
+    return reduce(torch.add, (batch.x.double().sum(0) for batch in blocks(rows, ROWS_AT_ONCE))) / len(rows)
+
+
 def _has_missing_entries(rows: Rows) -> bool:
     """Return whether any entry of any row is missing; rows without a mask are not read."""
     if rows.batch(torch.arange(1)).mask is None:
@@ -303,9 +317,10 @@ class LinearAutoencoder(BaseAutoencoder):
         """The density on the CPU, where the rows and samples are; inference may have moved it to another device."""
         return cast(SubspaceDensity, self.density_).to("cpu")
 
-    def _after_training(self, rows: Rows) -> None:
+    def _after_training(self, rows: SurveyedRows) -> None:
         if self.likelihood_ == _GAUSSIAN:
-            self._density.fit(cast(MLP, self.coder_.decoder).affine_maps[0].weight, rows)
+            mean = None if rows.has_missing_entries else rows.mean
+            self._density.fit(cast(MLP, self.coder_.decoder).affine_maps[0].weight, rows, mean)
             self.score_kind_ = "exact"
 
     @available_if(_is_gaussian)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from isthmus.errors import InputError
-from isthmus.estimators.records import Recipe
 from isthmus.estimators.stacked import TRAININGS, StackedAutoencoder
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.stacking import Stack, StackedDecoder
@@ -61,14 +60,13 @@ class DeepRecurrentAutoencoder(StackedAutoencoder):
 
     kind: ClassVar[str] = "recurrent"
 
-    def _stack(self, layers: list[Reconstruction], hidden_sizes: tuple[int, ...]) -> Recipe:
+    def _stack(self, layers: list[Reconstruction]) -> Stack:
         coders, lowest = [layer.coder for layer in layers], layers[0]
         coder = Coder(Recurrence(coders, n_sweeps=self.n_sweeps), StackedDecoder(coders), coders[0].likelihood)
-        stack = Stack(
+        return Stack(
             layers, coder, corruption=lowest.corruption, corrupted_weight=lowest.corrupted_weight,
             clean_weight=lowest.clean_weight,
         )  # fmt: skip
-        return Recipe(coder, stack, tuple(layers), hidden_sizes=hidden_sizes)
 
     def _check(self) -> None:
         super()._check()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -30,7 +30,7 @@ from isthmus.parts.layers import check_count
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
 from isthmus.parts.networks import MLP, Normalization, check_choice
 from isthmus.parts.penalties import Penalty, check_weight
-from isthmus.parts.sparse_activations import with_gathered_weights
+from isthmus.parts.sparse_activations import BatchTopK, TopK, with_gathered_weights
 from isthmus.parts.sparsity import SparseParts, sparse_parts
 
 NETWORKS = ("mlp", "conv")
@@ -69,6 +69,9 @@ class Regularization:
         n_probes: probes per row of "hutchinson".
     """
 
+    _gathers: ClassVar[bool] = False
+    """True if the decoder's input in training is always the sparse code itself, as `GatheredLinear` needs."""
+
     corruption: str | Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None
     corruption_rate: float = 0.25
     corruption_scale: float = 0.3
@@ -101,9 +104,15 @@ class Regularization:
         mask_aware = corruption is not None and corruption.mask_aware
         if sparse.constraints:
             pair = make_dictionary(pair, likelihood, mask_aware=mask_aware)
-        if sparse.gather and isinstance(pair.decoder, MLP):
-            pair = replace(pair, decoder=with_gathered_weights(pair.decoder))
-        inference = EncoderMap(pair.encoder, sparse.code_activation, sees_mask=mask_aware)
+        activation = sparse.code_activation
+        if (
+            self._gathers
+            and sparse.gather
+            and isinstance(pair.decoder, MLP)
+            and isinstance(activation, TopK | BatchTopK)
+        ):
+            pair = replace(pair, decoder=with_gathered_weights(pair.decoder, activation.k))
+        inference = EncoderMap(pair.encoder, activation, sees_mask=mask_aware)
         return Reconstruction(
             Coder(inference, pair.decoder, likelihood), corruption=corruption,
             corrupted_weight=self.corrupted_weight, clean_weight=self.clean_weight,
@@ -179,6 +188,8 @@ class Regularized(Regularization):
         normalization: "batch" or "layer" in the hidden layers, or None.
         dropout: dropout rate of hidden units in training.
     """
+
+    _gathers: ClassVar[bool] = True
 
     network: str = "mlp"
     hidden_sizes: Sequence[int] | None = ()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from isthmus.estimators.base import BaseAutoencoder
+from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.estimators.regularized import Regularized
 from isthmus.learning.rows import Rows
 
@@ -70,12 +71,12 @@ class SparseAutoencoder(Regularized, BaseAutoencoder):
     kind: ClassVar[str] = "sparse"
     overcomplete: ClassVar[bool] = True
 
-    def _choose_likelihood(self, rows: Rows, validation_rows: Rows | None) -> dict[str, Any]:
+    def _choose_likelihood(self, rows: SurveyedRows, validation_rows: Rows | None) -> dict[str, Any]:
         """Return "gaussian" in place of "gaussian-unit" for "auto", so that atoms are parts of rows."""
         config = super()._choose_likelihood(rows, validation_rows)
         linear = self.network == "mlp" and not self.hidden_sizes and not self.tied
         behind_sigmoid = self.likelihood == "auto" and config["name"] == "gaussian-unit"
         return {"name": "gaussian"} if linear and behind_sigmoid else config
 
-    def _suggest_code_size(self, rows: Rows) -> tuple[int, str]:
+    def _suggest_code_size(self, rows: SurveyedRows) -> tuple[int, str]:
         return min(max(4 * rows.n_columns, 64), 2048), "four times the columns, at least 64 and at most 2,048"

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from isthmus.data.streams import LabelledRows
 from isthmus.errors import InputError
-from isthmus.estimators import inputs, rbm_layers
+from isthmus.estimators import inputs
 from isthmus.estimators.base import BaseAutoencoder
-from isthmus.estimators.contrastive import nearest_visible_units
+from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.estimators.labels import ClassLabels, refuse_missing, validate_labels
 from isthmus.estimators.networks import perceptrons
+from isthmus.estimators.rbm_layers import RBMLayers
 from isthmus.estimators.records import Recipe, Shape
 from isthmus.estimators.regularized import Regularization
-from isthmus.learning.contrastive_divergence import METHODS, ContrastiveDivergence
+from isthmus.learning.contrastive_divergence import METHODS
 from isthmus.learning.objectives import Objective, Reconstruction
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
@@ -28,7 +30,6 @@ from isthmus.learning.rows import Rows
 from isthmus.learning.stacking import JointStack, LayerInputs, SimultaneousLayers, Stack, SupervisedLayer
 from isthmus.learning.supervision import CrossEntropy, Loss
 from isthmus.learning.trainer import TrainingConfig
-from isthmus.learning.unrolling import unroll, unrolled_coder
 from isthmus.parts.code_likelihoods import code_likelihood
 from isthmus.parts.layers import ACTIVATIONS, check_choice
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
@@ -139,24 +140,20 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
 
     # -- construction -------------------------------------------------------------------------------
 
+    @property
+    def _layer_recipe(self) -> RBMLayers | ReconstructingLayers:
+        """The part of the recipe that the kind of layer decides."""
+        return RBMLayers(self) if self.layers == "rbm" else ReconstructingLayers(self)
+
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
-        wanted = self._with_layer_defaults()
         given = shape.resolved("hidden_sizes", self.hidden_sizes)
         hidden_sizes = tuple(default_hidden_sizes(shape.n_columns, shape.code_size) if given is None else given)
-        if self.layers == "rbm":
-            rbms = rbm_layers.build_rbm_stack(
-                shape, hidden_sizes, self.code_activation or "sigmoid", generator,
-                method=self.method, n_steps=self.n_steps, n_chains=self.n_chains,
-            )  # fmt: skip
-            coder = unrolled_coder([layer.coder for layer in rbms])
-            return Recipe(coder, Reconstruction(coder), tuple(rbms), hidden_sizes=hidden_sizes)
-        layers = wanted._build_layers(shape, hidden_sizes, generator)
-        return self._stack(layers, hidden_sizes)
+        return self._layer_recipe.build(shape, hidden_sizes, generator)
 
     def _build_layers(
         self, shape: Shape, hidden_sizes: tuple[int, ...], generator: torch.Generator
     ) -> list[Reconstruction]:
-        """Build the criteria of the layers, lowest first."""
+        """Build the criteria of layers that reconstruct, lowest first."""
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         layers: list[Reconstruction] = []
         for n_inputs, n_units in pairwise((shape.n_columns, *hidden_sizes, shape.code_size)):
@@ -167,10 +164,9 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
                 likelihood = code_likelihood(layers[-1].coder.code_activation, n_units)
         return layers
 
-    def _stack(self, layers: list[Reconstruction], hidden_sizes: tuple[int, ...]) -> Recipe:
-        """Build the whole of its layers."""
-        stack = Stack(layers)
-        return Recipe(stack.coder, stack, tuple(layers), hidden_sizes=hidden_sizes)
+    def _stack(self, layers: list[Reconstruction]) -> Stack:
+        """Build the criterion of the whole of layers that reconstruct."""
+        return Stack(layers)
 
     def _with_layer_defaults(self) -> StackedAutoencoder:
         """Return a copy with the defaults of the kind of layer."""
@@ -200,8 +196,7 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         for name in ("activation", "code_activation"):
             if getattr(self, name) is not None:
                 check_choice(name, getattr(self, name), tuple(ACTIVATIONS))
-        if self.layers == "rbm":
-            rbm_layers.check_rbm_arguments(self)
+        self._layer_recipe.check()
         self._check_unused_arguments()
         if self.corruption in ("groups", "missing"):
             raise InputError(
@@ -214,11 +209,11 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
             raise InputError("pretraining_epochs=0 without fine-tuning trains nothing; give epochs to one of the two")
 
     def _check_unused_arguments(self) -> None:
-        """Refuse arguments of RBMs without RBM layers, and `reconstruction_weight` without supervised training."""
-        idle = [] if self.layers == "rbm" else [(name, "RBMs (layers='rbm')") for name in rbm_layers.RBM_ARGUMENTS]
+        """Refuse arguments that the layers do not use, and `reconstruction_weight` without supervised training."""
+        unused = dict(self._layer_recipe.unused_arguments)
         if self.training != "supervised":
-            idle.append(("reconstruction_weight", "supervised training (training='supervised')"))
-        for name, of in idle:
+            unused["reconstruction_weight"] = "supervised training (training='supervised')"
+        for name, of in unused.items():
             value = getattr(self, name)
             if value != getattr(type(self), name):
                 raise InputError(f"{name}={value!r} applies only to {of}; leave it out")
@@ -278,49 +273,39 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         return labelled, LabelledRows(validation_rows, encoded.numbers)
 
     def _phases(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
-        layers = recipe.layers
-        coders = [layer.coder for layer in layers]
-        below = LayerInputs(coders, resolve_device(self.device))
+        view = LayerInputs([layer.coder for layer in recipe.layers], resolve_device(self.device)).view
         first = _stage_config(training_config, self.pretraining_epochs, self.pretraining_learning_rate)
-        phases: list[Phase] = []
-        if first.max_epochs and self.training == "together":
-            phases = [self._together_phase(layers, first)]
-        elif first.max_epochs and self.training == "joint":
-            phases = [Phase("joint", JointStack(layers, recipe.coder), first)]
-        elif first.max_epochs:
-            sizes = (*self.hidden_sizes_, self.code_size_)
-            phases = [
-                Phase(
-                    f"layer {k} of {len(layers)}", self._layer_objective(layer, size, generator),
-                    self._layer_config(layer, first), below.view(k - 1),
-                )
-                for k, (layer, size) in enumerate(zip(layers, sizes, strict=True), 1)
-            ]  # fmt: skip
+        phases = self._layer_phases(recipe, first, view, generator) if first.max_epochs else []
+        if phases:
+            phases[-1] = replace(phases[-1], on_end=self._layer_recipe.after_pretraining)
         last = _stage_config(
             training_config, self._fine_tuning_epochs(training_config.max_epochs), self.fine_tuning_learning_rate
         )
-        if self.layers == "rbm":
-            phases[-1] = replace(phases[-1], on_end=unroll)
         if last.max_epochs:
-            phases.append(Phase("fine-tuning", recipe.objective, last, below.view(0), initialize=not phases))
+            phases.append(Phase("fine-tuning", recipe.objective, last, view(0), initialize=not phases))
         return phases
 
-    def _together_phase(self, layers: Sequence[Reconstruction], training_config: TrainingConfig) -> Phase:
-        """Return the phase in which every layer is trained on the current codes of the layer below."""
-        if self.layers != "rbm":
-            return Phase("together", SimultaneousLayers(layers), training_config)
-        shares = [rbm_layers.learning_rate_factor(cast(ContrastiveDivergence, layer)) for layer in layers]
-        return Phase(
-            "together",
-            SimultaneousLayers(layers, shares),
-            rbm_layers.rbm_training_config(training_config, self.pretraining_learning_rate),
-        )
-
-    def _layer_config(self, layer: Reconstruction, training_config: TrainingConfig) -> TrainingConfig:
-        """Return the training configuration of a layer in the first stage."""
-        if not isinstance(layer, ContrastiveDivergence):
-            return training_config
-        return rbm_layers.layer_training_config(layer, training_config, self.pretraining_learning_rate)
+    def _layer_phases(
+        self,
+        recipe: Recipe,
+        training_config: TrainingConfig,
+        view: Callable[[int], Callable[[Rows], Rows]],
+        generator: torch.Generator,
+    ) -> list[Phase]:
+        """Return the phases before fine-tuning, in which the layers are trained."""
+        layers = recipe.layers
+        if self.training == "together":
+            return [self._layer_recipe.together(layers, training_config)]
+        if self.training == "joint":
+            return [Phase("joint", JointStack(layers, recipe.coder), training_config)]
+        sizes = (*self.hidden_sizes_, self.code_size_)
+        return [
+            Phase(
+                f"layer {k} of {len(layers)}", self._layer_objective(layer, size, generator),
+                self._layer_recipe.training_config(layer, training_config), view(k - 1),
+            )
+            for k, (layer, size) in enumerate(zip(layers, sizes, strict=True), 1)
+        ]  # fmt: skip
 
     def _fine_tuning_epochs(self, default_epochs: int) -> int:
         """Return the number of fine-tuning epochs; `default_epochs` if it is not given and training fine-tunes."""
@@ -340,10 +325,9 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         head, loss = MLP((n_units, self._n_classes), generator=generator), cast(Loss, CrossEntropy())
         return SupervisedLayer(layer, head, loss, reconstruction_weight=self.reconstruction_weight)
 
-    def _choose_likelihood(self, rows: Rows, validation_rows: Rows | None) -> dict[str, Any]:
-        """Return the likelihood; RBMs replace that of "auto" by the nearest visible units."""
-        config = super()._choose_likelihood(rows, validation_rows)
-        return nearest_visible_units(config) if self.layers == "rbm" and self.likelihood == "auto" else config
+    def _choose_likelihood(self, rows: SurveyedRows, validation_rows: Rows | None) -> dict[str, Any]:
+        """Return the likelihood, as the layers can model it."""
+        return self._layer_recipe.likelihood(super()._choose_likelihood(rows, validation_rows))
 
     def _notes(self, recipe: Recipe) -> list[str]:
         decoder_untrained = (
@@ -362,3 +346,41 @@ def _stage_config(
         max_epochs=training_config.max_epochs if max_epochs is None else max_epochs,
         learning_rate=learning_rate or training_config.learning_rate,
     )
+
+
+class ReconstructingLayers:
+    """The recipe of a stack of layers that reconstruct their input.
+
+    Args:
+        model: the stacked autoencoder whose arguments apply.
+    """
+
+    unused_arguments: ClassVar[dict[str, str]] = dict.fromkeys(("method", "n_steps", "n_chains"), "RBMs (layers='rbm')")
+    """Arguments that these layers do not use, and what they apply to."""
+
+    def __init__(self, model: StackedAutoencoder) -> None:
+        self.model = model
+
+    def check(self) -> None:
+        """Accept all arguments."""
+
+    def likelihood(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Return the configuration of p_dec unchanged."""
+        return config
+
+    def build(self, shape: Shape, hidden_sizes: tuple[int, ...], generator: torch.Generator) -> Recipe:
+        """Build the layers, with the defaults of their kind, and the whole of them."""
+        layers = self.model._with_layer_defaults()._build_layers(shape, hidden_sizes, generator)
+        stack = self.model._stack(layers)
+        return Recipe(stack.coder, stack, tuple(layers), hidden_sizes=hidden_sizes)
+
+    def training_config(self, layer: Reconstruction, training_config: TrainingConfig) -> TrainingConfig:
+        """Return the configuration of a layer that is trained alone."""
+        return training_config
+
+    def together(self, layers: Sequence[Reconstruction], training_config: TrainingConfig) -> Phase:
+        """Return the phase in which every layer is trained on the current codes of the layer below."""
+        return Phase("together", SimultaneousLayers(layers), training_config)
+
+    def after_pretraining(self, whole: nn.Module) -> None:
+        """Do nothing: the whole shares the weights of its layers."""

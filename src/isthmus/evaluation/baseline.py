@@ -1,18 +1,20 @@
 """Principal component analysis (PCA), the best linear autoencoder of a given size: the baseline of every other kind.
 
-The shape of the data selects one of three algorithms. Each reads the rows in blocks:
+The shape of the data selects one of three algorithms. Each accumulates sums over blocks of rows (`ComponentSums`), so
+that it can share a pass over the rows with other statistics:
 
     few rows        eigenvectors of the Gram matrix X X^T, one pass
     few columns     eigenvectors of the covariance X^T X, one pass
-    otherwise       a block Krylov subspace of the covariance, then Rayleigh-Ritz in it: KRYLOV_POWERS + 1 passes
+    otherwise       a randomised Nystrom approximation of the covariance, two passes
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -35,18 +37,24 @@ MAX_GRAM_ROWS = 2048
 MAX_GRAM_ENTRIES = 2**24
 """Largest number of entries of x in memory for a Gram matrix: 128 MiB in float64."""
 
-KRYLOV_POWERS = 3
-"""Number of multiplications by the covariance that span the Krylov subspace. On photographs and texts the squared error
-is then within 0.1% of the exact one; see the tests."""
+SKETCH_FACTOR = 4
+"""Number of directions of the Nystrom approximation for each component. On photographs and texts the squared error is
+then within 0.2% of the exact one; see the tests."""
 
 OVERSAMPLING = 10
 """Number of additional random directions, as Halko, Martinsson & Tropp (2011), section 4.2, advise (5 or 10)."""
+
+SKETCH_PRECISION = 1e-6
+"""Eigenvalues of the sketch below this multiple of the norm of the products are rounding errors of float32."""
 
 SHIFT_ROWS = 1024
 """Number of rows whose mean is subtracted before sums are accumulated."""
 
 ROWS_AT_ONCE = 4096
 """Number of rows whose residuals are in memory at the same time."""
+
+SUGGESTED_SHARE, MAX_SUGGESTED_SIZE = 0.9, 32
+"""The fraction of the variance that a suggested code size explains, and the largest such size."""
 
 Blocks = Callable[[], Iterator[Float[Tensor, "block columns"]]]
 """Returns a new iterator over the blocks of rows at each call."""
@@ -178,9 +186,8 @@ def principal_components(blocks: Blocks, n_columns: int, code_size: int) -> Prin
     """Compute the first principal components of rows that are read in blocks.
 
     The result is exact for up to `MAX_COVARIANCE_COLUMNS` columns, and for wider data of up to `MAX_GRAM_ROWS` rows
-    with at most `MAX_GRAM_ENTRIES` entries. Larger data is treated by a randomised Krylov method with a fixed seed,
-    which reads the rows `KRYLOV_POWERS` + 1 times and stores about `KRYLOV_POWERS` * (code_size + `OVERSAMPLING`)
-    vectors of length n_columns. Sums are accumulated in float64 after the mean of the first rows is subtracted, so that
+    with at most `MAX_GRAM_ENTRIES` entries. Larger data is treated by a randomised method with a fixed seed, which
+    reads the rows twice. Sums are accumulated in float64 after the mean of the first rows is subtracted, so that
     columns far from zero lose no precision.
 
     Args:
@@ -194,21 +201,22 @@ def principal_components(blocks: Blocks, n_columns: int, code_size: int) -> Prin
     Raises:
         InputError: there are no rows, a block has another width, or a value is not finite.
 
-    Source: Halko, Martinsson & Tropp, Finding structure with randomness (2011), section 4.5; Musco & Musco,
-        Randomized block Krylov methods for stronger and faster approximate SVD (2015), algorithm 2.
+    Source: see `ComponentSums` and its subclasses.
     """
-    n_gram_rows = min(n_columns, MAX_GRAM_ROWS, max(1, MAX_GRAM_ENTRIES // n_columns))
-    first_rows = _first_rows(blocks(), n_columns, n_gram_rows + 1)
-    if len(first_rows) == 0:
-        raise InputError("there are no rows to find principal components of; pass at least one")
-    if len(first_rows) <= n_gram_rows:
-        return _components(_from_gram(first_rows, code_size), code_size)
-    shift = _centre(first_rows[:SHIFT_ROWS])
-    find = _from_covariance if n_columns <= MAX_COVARIANCE_COLUMNS else _from_krylov
-    return _components(find(blocks, shift, min(code_size, n_columns)), code_size)
+    n_gram_rows = _max_gram_rows(n_columns)
+    sums = component_sums(len(_first_rows(blocks(), n_columns, n_gram_rows + 1)), n_columns, code_size)
+    for block in blocks():
+        sums.add(block)
+    if sums.n_passes == 2:
+        sums.start_second_pass()
+        for block in blocks():
+            sums.add(block)
+    return sums.components(code_size)
 
 
-def suggested_code_size(blocks: Blocks, n_columns: int, share: float = 0.9, largest: int = 32) -> int:
+def suggested_code_size(
+    blocks: Blocks, n_columns: int, share: float = SUGGESTED_SHARE, largest: int = MAX_SUGGESTED_SIZE
+) -> int:
     """Return the smallest number of principal components that explain `share` of the variance.
 
     The result lies between 1 and min(largest, columns). If there are more than `MAX_COVARIANCE_COLUMNS` columns, only
@@ -237,19 +245,91 @@ def suggested_code_size(blocks: Blocks, n_columns: int, share: float = 0.9, larg
     return principal_components(blocks, n_columns, largest).size_for(share)
 
 
-def _checked(blocks: Iterator[Tensor], n_columns: int) -> Iterator[Tensor]:
-    """Yield the blocks on the CPU; raise InputError for a block of another width."""
-    for block in blocks:
-        if block.ndim != 2 or block.shape[1] != n_columns:
-            raise InputError(f"a block of rows has shape {tuple(block.shape)}; blocks must be (rows, {n_columns})")
-        yield block.detach().cpu()
+class ComponentSums(ABC):
+    """Sums over the rows from which principal components are computed, in `n_passes` passes over blocks of rows.
+
+    Call `add` for every block of a pass, and `start_second_pass` between the passes if there are two.
+
+    Args:
+        n_columns: the number of columns.
+
+    Raises:
+        InputError: a block has another width; there are no rows, or a value is not finite (in `components`).
+
+    Example:
+        >>> sums = component_sums(n_rows=4, n_columns=2, code_size=1)
+        >>> for block in torch.tensor([[[0.0, 1.0], [1.0, 1.0]], [[2.0, 1.0], [3.0, 1.0]]]):
+        ...     sums.add(block)
+        >>> sums.components(1).components.abs().tolist()
+        [[1.0, 0.0]]
+    """
+
+    n_passes: ClassVar[int] = 1
+
+    def __init__(self, n_columns: int) -> None:
+        self.n_columns, self.n_rows = n_columns, 0
+
+    @torch.no_grad()
+    def add(self, block: Float[Tensor, "block columns"]) -> None:
+        """Add the rows of a block."""
+        block = _checked(block, self.n_columns)
+        if len(block):
+            self._add(block)
+            self.n_rows += len(block)
+
+    @torch.no_grad()
+    def components(self, code_size: int) -> PrincipalComponents:
+        """Return at most min(rows, columns, code_size) components after the last pass."""
+        if self.n_rows == 0:
+            raise InputError("there are no rows to find principal components of; pass at least one")
+        return _components(self._spectrum(min(code_size, self.n_columns)), code_size)
+
+    def start_second_pass(self) -> None:
+        """Use the sums of the first pass, and set them to 0."""
+        raise NotImplementedError(f"{type(self).__name__} needs one pass")
+
+    @abstractmethod
+    def _add(self, block: Float[Tensor, "block columns"]) -> None: ...
+
+    @abstractmethod
+    def _spectrum(self, code_size: int) -> _Spectrum: ...
+
+
+def component_sums(n_rows: int, n_columns: int, code_size: int) -> ComponentSums:
+    """Return the sums whose algorithm fits the shape of the data.
+
+    Args:
+        n_rows: the number of rows of each pass.
+        n_columns: the number of columns.
+        code_size: the largest number of components that will be computed.
+    """
+    if n_rows <= _max_gram_rows(n_columns):
+        return GramSums(n_columns)
+    return SketchSums(n_columns, code_size) if needs_sketch(n_rows, n_columns) else CovarianceSums(n_columns)
+
+
+def needs_sketch(n_rows: int, n_columns: int) -> bool:
+    """Return whether the data is too large for exact components, so that their computation takes two passes."""
+    return n_columns > MAX_COVARIANCE_COLUMNS and n_rows > _max_gram_rows(n_columns)
+
+
+def _max_gram_rows(n_columns: int) -> int:
+    """Return the largest number of rows for which the Gram matrix is used."""
+    return min(n_columns, MAX_GRAM_ROWS, max(1, MAX_GRAM_ENTRIES // n_columns))
+
+
+def _checked(block: Tensor, n_columns: int) -> Tensor:
+    """Return the block on the CPU; raise InputError if it has another width."""
+    if block.ndim != 2 or block.shape[1] != n_columns:
+        raise InputError(f"a block of rows has shape {tuple(block.shape)}; blocks must be (rows, {n_columns})")
+    return block.detach().cpu()
 
 
 def _first_rows(blocks: Iterator[Tensor], n_columns: int, n_wanted: int) -> Tensor:
     """Return the first `n_wanted` rows, or all rows if there are fewer."""
     found, n_found = [torch.empty(0, n_columns)], 0
-    for block in _checked(blocks, n_columns):
-        found.append(block[: n_wanted - n_found])
+    for block in blocks:
+        found.append(_checked(block, n_columns)[: n_wanted - n_found])
         n_found += len(found[-1])
         if n_found >= n_wanted:
             break
@@ -296,72 +376,123 @@ def _largest(matrix: Array, n_wanted: int) -> tuple[Array, Array]:
     return values[::-1].clip(min=0), vectors[:, ::-1]
 
 
-def _from_gram(first_rows: Tensor, code_size: int) -> _Spectrum:
-    """Compute the spectrum from X X^T = U S U^T: X^T X has the eigenvalues S and the eigenvectors X^T U."""
-    mean = _centre(first_rows)
-    x = _shifted(first_rows, mean)
-    gram = x @ x.T
-    total = float(np.trace(gram))
-    values, left = _largest(gram, code_size)
-    return _Spectrum(mean, values, x.T @ left, total, len(first_rows))
+class GramSums(ComponentSums):
+    """Few rows: from X X^T = U S U^T, X^T X has the eigenvalues S and the eigenvectors X^T U.
+
+    It keeps the rows: at most `MAX_GRAM_ROWS` of them and `MAX_GRAM_ENTRIES` entries.
+    """
+
+    def __init__(self, n_columns: int) -> None:
+        super().__init__(n_columns)
+        self._blocks: list[Tensor] = []
+
+    def _add(self, block: Float[Tensor, "block columns"]) -> None:
+        self._blocks.append(block)
+
+    def _spectrum(self, code_size: int) -> _Spectrum:
+        rows = torch.cat(self._blocks)
+        mean = _centre(rows)
+        x = _shifted(rows, mean)
+        gram = x @ x.T
+        total = float(np.trace(gram))
+        values, left = _largest(gram, code_size)
+        return _Spectrum(mean, values, x.T @ left, total, len(rows))
 
 
-def _from_covariance(blocks: Blocks, shift: Array, code_size: int) -> _Spectrum:
-    """Compute X^T X about the mean from sums about a shift s near the mean: X^T X = S^T S - n (mu - s)(mu - s)^T."""
-    n_rows, total = 0, np.zeros_like(shift)
-    scatter = np.zeros((len(shift), len(shift)), order="F")
-    for block in _checked(blocks(), len(shift)):
+class CovarianceSums(ComponentSums):
+    """Few columns: X^T X about the mean mu from sums about a shift s near it, S^T S - n (mu - s)(mu - s)^T.
+
+    In memory are one matrix of columns x columns, at most `MAX_COVARIANCE_COLUMNS` squared entries of float64, and a
+    copy of it while components are computed.
+    """
+
+    def __init__(self, n_columns: int) -> None:
+        super().__init__(n_columns)
+        self._shift: Array | None = None
+        self._total = np.zeros(n_columns)
+        self._scatter = np.zeros((n_columns, n_columns), order="F")
+
+    def _add(self, block: Float[Tensor, "block columns"]) -> None:
+        if self._shift is None:
+            self._shift = _shift(block)
         for part in block.split(ROWS_AT_ONCE):
-            x = _shifted(part, shift)
-            n_rows += len(x)
-            total += x.sum(0)
+            x = _shifted(part, self._shift)
+            self._total += x.sum(0)
             # A symmetric rank-k update takes half the multiplications and fills only the lower triangle.
-            scatter = dsyrk(1.0, x.T, beta=1.0, c=scatter, lower=1, overwrite_c=1)
-    offset = _finite(total / n_rows)
-    scatter -= n_rows * np.outer(offset, offset)
-    trace = float(np.trace(scatter))
-    values, vectors = _largest(scatter, code_size)
-    return _Spectrum(shift + offset, values, vectors, trace, n_rows)
+            self._scatter = dsyrk(1.0, x.T, beta=1.0, c=self._scatter, lower=1, overwrite_c=1)
+
+    def _spectrum(self, code_size: int) -> _Spectrum:
+        assert self._shift is not None
+        offset = _finite(self._total / self.n_rows)
+        scatter = self._scatter.copy(order="F")
+        scatter -= self.n_rows * np.outer(offset, offset)
+        trace = float(np.trace(scatter))
+        values, vectors = _largest(scatter, code_size)
+        return _Spectrum(self._shift + offset, values, vectors, trace, self.n_rows)
 
 
-def _from_krylov(blocks: Blocks, shift: Array, code_size: int) -> _Spectrum:
-    """Apply Rayleigh-Ritz in the span of C G, C^2 G, ..., C^q G, where C = X^T X and G is random."""
-    # A fixed seed: the baseline must not depend on the seed of the model that is compared with it.
-    generator = torch.Generator().manual_seed(0)
-    directions = torch.randn(len(shift), code_size + OVERSAMPLING, generator=generator)
-    krylov: list[Tensor] = []
-    for _ in range(KRYLOV_POWERS):
-        mean, total, n_rows, products = _times_scatter(blocks, shift, directions)
-        directions = torch.linalg.qr(products)[0].float()
-        krylov.append(directions)
-    basis = torch.linalg.qr(torch.cat(krylov, 1).double())[0]
-    scatter = np.zeros((basis.shape[1], basis.shape[1]))
-    centre = torch.from_numpy(mean).float()
-    for block in _checked(blocks(), len(shift)):
-        coordinates = ((block - centre) @ basis.float()).double().numpy()
-        scatter += coordinates.T @ coordinates
-    values, vectors = _largest(scatter, min(code_size, n_rows))
-    return _Spectrum(mean, values, basis.numpy() @ vectors, total, n_rows)
+class SketchSums(ComponentSums):
+    """Many rows and columns: the Nystrom approximation of C = X^T X on the range of C G for random directions G.
+
+        Q = orth(C G),   Y = C Q,   C ~ Y (Q^T Y)^-1 Y^T
+
+    The first pass computes C G, the second pass C Q. In memory are a few arrays of columns x directions, with
+    `SKETCH_FACTOR` * (code_size + `OVERSAMPLING`) directions; no matrix of columns x columns. The rows of the first
+    pass may differ slightly from those of the second, by the values of missing entries: only the second pass
+    determines mean, variances and components, the first one only the subspace.
+
+    Source: Halko, Martinsson & Tropp, Finding structure with randomness (2011), section 5.4; Gittens & Mahoney,
+        Revisiting the Nystrom method for improved large-scale machine learning (2016).
+    """
+
+    n_passes: ClassVar[int] = 2
+
+    def __init__(self, n_columns: int, code_size: int) -> None:
+        super().__init__(n_columns)
+        n_directions = min(SKETCH_FACTOR * (code_size + OVERSAMPLING), n_columns)
+        # A fixed seed: the baseline must not depend on the seed of the model that is compared with it.
+        generator = torch.Generator().manual_seed(0)
+        self._shift: Tensor | None = None
+        self._restart(torch.randn(n_columns, n_directions, generator=generator))
+
+    def _restart(self, directions: Float[Tensor, "columns directions"]) -> None:
+        """Set the sums of a pass to 0."""
+        self._directions, self.n_rows, self._squares = directions, 0, 0.0
+        self._total = torch.zeros(self.n_columns, dtype=torch.float64)
+        self._products = torch.zeros(directions.shape, dtype=torch.float64)
+
+    def _add(self, block: Float[Tensor, "block columns"]) -> None:
+        if self._shift is None:
+            self._shift = torch.from_numpy(_shift(block)).float()
+        x = block - self._shift
+        self._total += x.sum(0, dtype=torch.float64)
+        self._squares += float(x.square().sum(1).sum(dtype=torch.float64))
+        self._products += x.T @ (x @ self._directions)
+
+    def _centred_products(self) -> tuple[Float[Tensor, " columns"], Float[Tensor, "columns directions"]]:
+        """Return mean - shift, and C times the directions."""
+        offset = torch.from_numpy(_finite((self._total / self.n_rows).numpy()))
+        return offset, self._products - self.n_rows * torch.outer(offset, offset @ self._directions.double())
+
+    def start_second_pass(self) -> None:
+        """Replace the random directions by an orthonormal basis of C G."""
+        self._restart(torch.linalg.qr(self._centred_products()[1])[0].float())
+
+    def _spectrum(self, code_size: int) -> _Spectrum:
+        assert self._shift is not None
+        offset, y = self._centred_products()
+        core = self._directions.double().T @ y
+        values, vectors = torch.linalg.eigh((core + core.T) / 2)
+        scale = values.clamp(min=max(SKETCH_PRECISION * float(y.norm()), torch.finfo(torch.float64).tiny)).sqrt()
+        left, singular, _ = torch.linalg.svd(y @ vectors / scale, full_matrices=False)
+        trace = self._squares - self.n_rows * float(offset.square().sum())
+        mean = (self._shift.double() + offset).numpy()
+        return _Spectrum(mean, singular.square().numpy()[:code_size], left.numpy()[:, :code_size], trace, self.n_rows)
 
 
-def _times_scatter(
-    blocks: Blocks, shift: Array, directions: Float[Tensor, "columns directions"]
-) -> tuple[Array, float, int, Float[Tensor, "columns directions"]]:
-    """Compute mean, trace of the scatter, number of rows, and scatter times directions, in one pass."""
-    n_rows, squares = 0, 0.0
-    near = torch.from_numpy(shift).float()
-    total = torch.zeros(len(shift), dtype=torch.float64)
-    products = torch.zeros(directions.shape, dtype=torch.float64)
-    for block in _checked(blocks(), len(shift)):
-        x = block - near
-        n_rows += len(x)
-        total += x.sum(0, dtype=torch.float64)
-        squares += float(x.square().sum(1).sum(dtype=torch.float64))
-        products += x.T @ (x @ directions)
-    offset = torch.from_numpy(_finite((total / n_rows).numpy()))
-    products -= n_rows * torch.outer(offset, offset @ directions.double())
-    trace = squares - n_rows * float(offset.square().sum())
-    return near.double().numpy() + offset.numpy(), trace, n_rows, products
+def _shift(block: Float[Tensor, "block columns"]) -> Array:
+    """Return the mean of the first rows, in float64."""
+    return _centre(block[: min(SHIFT_ROWS, _max_gram_rows(block.shape[1]) + 1)])
 
 
 def _components(spectrum: _Spectrum, code_size: int) -> PrincipalComponents:

@@ -157,24 +157,51 @@ def column_statistics(blocks: Iterable[Float[Tensor, "block columns"]]) -> Colum
         >>> scales.mean.tolist(), scales.std.tolist()
         ([2.0, 4.0], [1.0, 0.0])
     """
-    n, shift, total, squares, low, high = 0.0, None, 0.0, 0.0, math.inf, -math.inf
+    sums = ColumnSums()
     for block in blocks:
+        sums.add(block)
+    return sums.statistics()
+
+
+class ColumnSums:
+    """Sums over blocks of rows from which `column_statistics` are computed."""
+
+    def __init__(self) -> None:
+        self._n: Any = 0.0
+        self._low: Any = math.inf
+        self._high: Any = -math.inf
+        self._total: Any = 0.0
+        self._squares: Any = 0.0
+        self._shift: np.ndarray | None = None
+
+    def add(self, block: Float[Tensor, "block columns"]) -> None:
+        """Add the rows of a block; missing entries are NaN."""
         if not len(block):
-            continue
+            return
         x = block.detach().cpu().numpy().astype(np.float64)
-        low, high = np.fmin(low, np.fmin.reduce(x, 0)), np.fmax(high, np.fmax.reduce(x, 0))
-        shift = np.where(np.isnan(x[0]), 0.0, x[0]) if shift is None else shift
-        x -= shift  # subtract a row first: far from zero the sums of squares would lose the variance
+        self._low = np.fmin(self._low, np.fmin.reduce(x, 0))
+        self._high = np.fmax(self._high, np.fmax.reduce(x, 0))
+        if self._shift is None:
+            self._shift = np.where(np.isnan(x[0]), 0.0, x[0])
+        x -= self._shift  # subtract a row first: far from zero the sums of squares would lose the variance
         missing = np.isnan(x)
         x[missing] = 0.0
-        n, total, squares = n + len(x) - missing.sum(0), total + x.sum(0), squares + np.square(x).sum(0)
-    if shift is None:
-        raise InputError("there are no rows to compute column statistics from; pass at least one")
-    seen = np.maximum(n, 1)
-    variance = np.maximum(squares / seen - np.square(total / seen), 0.0)
-    smallest, largest = np.where(n > 0, low, 0.0), np.where(n > 0, high, 0.0)
-    std = np.where(smallest == largest, 0.0, np.sqrt(variance))
-    return ColumnStatistics(shift + total / seen, std, smallest, largest)
+        self._n = self._n + len(x) - missing.sum(0)
+        self._total, self._squares = self._total + x.sum(0), self._squares + np.einsum("ij,ij->j", x, x)
+
+    def statistics(self) -> ColumnStatistics:
+        """Return the statistics of all rows that were added.
+
+        Raises:
+            InputError: there are no rows.
+        """
+        if self._shift is None:
+            raise InputError("there are no rows to compute column statistics from; pass at least one")
+        n, seen = self._n, np.maximum(self._n, 1)
+        variance = np.maximum(self._squares / seen - np.square(self._total / seen), 0.0)
+        smallest, largest = np.where(n > 0, self._low, 0.0), np.where(n > 0, self._high, 0.0)
+        std = np.where(smallest == largest, 0.0, np.sqrt(variance))
+        return ColumnStatistics(self._shift + self._total / seen, std, smallest, largest)
 
 
 def shuffled_columns(x: Float[Tensor, "batch columns"], generator: torch.Generator) -> Float[Tensor, "batch columns"]:

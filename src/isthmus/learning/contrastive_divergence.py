@@ -166,7 +166,7 @@ class ContrastiveDivergence(EnergyObjective):
     def _run_gibbs(self, state: ChainState, k: int, generator: torch.Generator | None) -> ChainState:
         """Return the chains after k steps: new visible units, and the hidden units that they were sampled from."""
         gibbs = self.density.gibbs
-        with torch.no_grad():
+        with torch.no_grad(), self.density.sampling_without_waiting():
             return gibbs.down(run_chain(gibbs, state, k - 1, generator), generator)
 
     @torch.no_grad()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,6 +20,7 @@ from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import GaussianLearned, Likelihood
 from isthmus.parts.sampling import bernoulli
+from isthmus.parts.visible_units import ReplicatedSoftmaxUnits
 
 OFFSET_RATE = 0.01
 """Update rate of the running means (offsets)."""
@@ -107,6 +111,9 @@ class RBMDensity(EnergyDensity):
     hidden_offset: Tensor
     """lambda, the running mean of E[h | v] over the rows."""
 
+    most_words: Tensor | None
+    """Largest number of words of a chain, where the visible units are word counts."""
+
     def __init__(self, rbm: RBMEnergy, n_chains: int = 0) -> None:
         super().__init__()
         # nn.Module does not register a module inside a tuple; deepcopy still copies it consistently.
@@ -115,6 +122,8 @@ class RBMDensity(EnergyDensity):
         self.register_buffer("totals", torch.ones(n_chains) if rbm.models_word_counts else None)
         self.register_buffer("visible_offset", torch.zeros(rbm.n_visible))
         self.register_buffer("hidden_offset", torch.zeros(rbm.n_hidden))
+        self.register_buffer("most_words", torch.zeros((), dtype=torch.long) if rbm.models_word_counts else None)
+        self._word_limit = 0
 
     @property
     def rbm(self) -> RBMEnergy:
@@ -125,6 +134,23 @@ class RBMDensity(EnergyDensity):
     def likelihood(self) -> Likelihood:
         """The likelihood p(v | h)."""
         return self.rbm.likelihood
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._word_limit = 0 if self.most_words is None else int(self.most_words)
+
+    @contextmanager
+    def sampling_without_waiting(self) -> Iterator[None]:
+        """Context manager in which word counts are sampled without reading the number of words from the device."""
+        units = self.rbm.visible
+        if not isinstance(units, ReplicatedSoftmaxUnits) or not self._word_limit:
+            yield
+            return
+        units.most_words = self._word_limit
+        try:
+            yield
+        finally:
+            units.most_words = None
 
     @torch.no_grad()
     def initialize_chains(self, rows: Rows) -> None:
@@ -141,6 +167,16 @@ class RBMDensity(EnergyDensity):
                     start_in_block(buffer, values, n_read, n_rows)
             n_read += len(v)
             self.carry_offsets(v, rate=len(v) / n_read)
+        if self.most_words is not None:
+            self.most_words.fill_(self._count_most_words(rows))
+            self._word_limit = int(self.most_words)
+
+    def _count_most_words(self, rows: Rows) -> int:
+        """Return the largest number of words of a persistent chain, or else of a row, where chains then start."""
+        if self.totals is not None and len(self.totals):
+            return math.ceil(float(self.totals.max()))
+        sums = (self.rbm.impute(batch.x, batch.mask).sum(1).max() for batch in sampled_batches(rows, len(rows)))
+        return math.ceil(max(float(most) for most in sums))
 
     @torch.no_grad()
     def carry_offsets(self, v: Tensor, a: Tensor | None = None, rate: float = OFFSET_RATE) -> None:

@@ -18,6 +18,7 @@ from isthmus.learning.objectives import Objective, Reconstruction
 from isthmus.learning.precision import fast_products
 from isthmus.learning.rows import Rows, sampled_batches
 from isthmus.learning.supervision import Supervision
+from isthmus.parts.carried import collected
 from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.inference import EncoderMap
@@ -119,7 +120,7 @@ def stacked_coder(layers: Sequence[Coder]) -> Coder:
 class LayeredObjective:
     """Mixin of objectives that train the layers of a stack: they initialize and project each layer."""
 
-    layers: Sequence[Reconstruction]
+    layers: Sequence[Any]
     """The criteria of the layers, lowest first."""
 
     def prepare(self, rows: Rows) -> None:
@@ -225,12 +226,12 @@ class SimultaneousLayers(LayeredObjective, Objective):
     Source: Bengio et al., Greedy layer-wise training of deep networks (2007), which trains the layers in turn.
     """
 
-    def __init__(self, layers: Sequence[Reconstruction], rates: Sequence[float] | None = None) -> None:
+    def __init__(self, layers: Sequence[Objective], rates: Sequence[float] | None = None) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)  # type: ignore[assignment]
         self.rates = [1.0] * len(layers) if rates is None else list(rates)
 
-    def climb(self, batch: Batch) -> Iterator[tuple[int, Reconstruction, Batch]]:
+    def climb(self, batch: Batch) -> Iterator[tuple[int, Objective, Batch]]:
         """Yield the number of each layer, from 1, the layer, and its input batch."""
         for number, layer in enumerate(self.layers, 1):
             yield number, layer, batch
@@ -248,7 +249,8 @@ class SimultaneousLayers(LayeredObjective, Objective):
 
     def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
         """Return the sum of the monitors of the layers."""
-        return torch.stack([layer.monitor(layer_input) for _, layer, layer_input in self.climb(batch)]).sum(0)
+        with collected():
+            return torch.stack([layer.monitor(layer_input) for _, layer, layer_input in self.climb(batch)]).sum(0)
 
 
 class SupervisedLayer(Supervision):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from isthmus.learning.objectives import Objective
 from isthmus.learning.rows import Rows
+from isthmus.parts.carried import collected
 from isthmus.parts.forward import Batch
 from isthmus.parts.layers import ACTIVATIONS, Dropout
 from isthmus.parts.networks import MLP
@@ -211,7 +212,9 @@ class Supervision(Objective):
     def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
         """Return the loss's monitored value of the labelled rows."""
         assert batch.label is not None
-        return self._mask_unlabelled(self.loss.monitored(self(batch), batch.label), batch.label)
+        with collected():
+            output = self(batch)
+        return self._mask_unlabelled(self.loss.monitored(output, batch.label), batch.label)
 
     def _mask_unlabelled(self, values: Float[Tensor, " batch"], label: Tensor) -> Float[Tensor, " batch"]:
         """Set unlabelled rows to 0 and scale, so that the mean of the batch is the mean of its labelled rows."""

@@ -24,6 +24,7 @@ from isthmus.learning.objectives import Objective
 from isthmus.learning.precision import FABRIC, fast_products, resolve_device, resolve_precision
 from isthmus.learning.rows import Rows, evenly_spaced
 from isthmus.learning.threads import suitable_threads
+from isthmus.parts.forward import Batch
 from isthmus.parts.layers import BatchNormalization, check_choice
 
 OPTIMIZERS = ("adamw", "sgd")
@@ -268,17 +269,21 @@ class Trainer:
         return self.bounds[position - 1][1] if position else 0
 
     def _step(self, start: int, stop: int) -> None:
-        """Make one optimiser step on the rows order[start:stop], without waiting for the device.
-
-        A loss that is not finite sets `failed`; that step and all later ones change nothing.
-        """
-        state, training_config = self.state, self.training_config
+        """Make one optimiser step on the rows order[start:stop]."""
         batch = self.rows.batch(self.order[start:stop]).to(self.device)
-        if state.step % REFRESH_STEPS == 0:
+        if self.state.step % REFRESH_STEPS == 0:
             for module in self.refreshed:
                 cast(Any, module).refresh()
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate_at(state.step, self.total_steps, training_config)
+            group["lr"] = learning_rate_at(self.state.step, self.total_steps, self.training_config)
+        self._descend(batch)
+
+    def _descend(self, batch: Batch) -> None:
+        """Make one optimiser step on a batch, without waiting for the device.
+
+        A loss that is not finite sets `failed`; that step and all later ones change nothing.
+        """
+        state, max_norm = self.state, self.training_config.clip_norm
         with self.fabric.autocast():
             terms, carried = self.module.terms(batch, state.step / self.total_steps, self.draws)
         weights = self.objective.row_weights(batch)
@@ -290,17 +295,15 @@ class Trainer:
         self.failed.copy_(torch.where(self.loss.isfinite(), self.failed, 1.0))
         self.objective.update(carried, self.failed)
         self.objective.project_gradient()
-        if training_config.clip_norm is not None:
-            self.fabric.clip_gradients(
-                self.module, self.optimizer, max_norm=training_config.clip_norm, error_if_nonfinite=False
-            )
+        if max_norm is not None:
+            self.fabric.clip_gradients(self.module, self.optimizer, max_norm=max_norm, error_if_nonfinite=False)
         self.optimizer.step()
         self.objective.project()
         self._average()
         if not state.sums:
             state.sums = dict.fromkeys(terms, 0.0)
             self.sums = torch.zeros(len(terms), device=self.device, dtype=torch.float64)
-        self.sums.add_(means.detach(), alpha=stop - start)
+        self.sums.add_(means.detach(), alpha=len(batch.x))
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -242,7 +242,8 @@ class CustomCorruption(Corruption):
         function: c; it receives a copy of the rows and the generator.
 
     Raises:
-        InputError: (at the first batch) c returns something other than a tensor, another shape or non-finite values.
+        InputError: c returns something other than a tensor or another shape; (in `prepare`) c returns non-finite values
+            for finite ones.
 
     Example:
         >>> halve = CustomCorruption(lambda x, generator: x / 2)
@@ -255,13 +256,19 @@ class CustomCorruption(Corruption):
         self.function = function
         self.title = getattr(function, "__name__", type(function).__name__)
 
+    def prepare(self, blocks: Iterable[Float[Tensor, "block columns"]]) -> None:
+        """Check that the function returns finite values; `forward` does not, since it would wait for the device."""
+        generator = Generator().manual_seed(0)
+        for x in blocks:
+            self._check_values(self._check_output(self.function(x.clone(), generator), x), x)
+
     def forward(self, x: Float[Tensor, "batch columns"], generator: Generator, progress: float = 0.0) -> Corrupted:
-        """Call the function and check its output."""
+        """Call the function and check type and shape of its output."""
         corrupted = self._check_output(self.function(x.clone(), generator), x)
         return Corrupted(corrupted, (corrupted != x).to(x.dtype))
 
     def _check_output(self, corrupted: Any, x: Tensor) -> Tensor:
-        """Return the output of the callable in the dtype of x, after checking type, shape and values."""
+        """Return the output of the callable in the dtype of x, after checking type and shape."""
         if not isinstance(corrupted, Tensor):
             raise InputError(
                 f"corruption {self.title} returned {type(corrupted).__name__}; return a torch tensor of the rows' shape"
@@ -271,6 +278,9 @@ class CustomCorruption(Corruption):
                 f"corruption {self.title} returned shape {tuple(corrupted.shape)} for rows of shape {tuple(x.shape)}; "
                 "return the same shape"
             )
+        return corrupted.to(x)
+
+    def _check_values(self, corrupted: Tensor, x: Tensor) -> None:
         wrong = ~corrupted.isfinite() & x.isfinite()
         if bool(wrong.any()):
             row, column = torch.nonzero(wrong)[0].tolist()
@@ -278,7 +288,6 @@ class CustomCorruption(Corruption):
                 f"corruption {self.title} returned {float(corrupted[row, column])} at row {row} of the batch, column "
                 f"{column}; return finite numbers"
             )
-        return corrupted.to(x)
 
     def extra_repr(self) -> str:
         """Return the arguments that `repr` shows."""

@@ -21,6 +21,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.utils import skip_init
 
 from isthmus.errors import InputError
+from isthmus.parts.carried import carry, latest
 
 Normalization = Literal["batch", "layer"]
 
@@ -240,7 +241,13 @@ class BatchNormalization(nn.Module):
         """Normalise x; in training mode the running moments are updated with momentum 0.1."""
         rows = x if self.maps else x.reshape(-1, x.shape[-1])
         batch = self.training and rows.numel() > len(self.weight)
-        y = F.batch_norm(rows, self.running_mean, self.running_variance, self.weight, self.bias, batch, momentum=0.1)
+        mean, variance = latest(self.running_mean), latest(self.running_variance)
+        if batch:  # batch_norm changes the moments in place
+            mean, variance = mean.clone(), variance.clone()
+        y = F.batch_norm(rows, mean, variance, self.weight, self.bias, batch, momentum=0.1)
+        if batch:
+            carry(self.running_mean, mean)
+            carry(self.running_variance, variance)
         return y if self.maps else y.view(x.shape)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
@@ -128,12 +128,18 @@ class Likelihood(nn.Module, ABC):
         """Return the configuration for `likelihood_from`, of JSON types; learned parameters are in the state_dict."""
         return {"name": self.name}
 
-    def check(self, x: Float[Tensor, "batch columns"], names: Sequence[str | int] | None = None) -> None:
+    def check(
+        self,
+        x: Float[Tensor, "batch columns"],
+        names: Sequence[str | int] | None = None,
+        numbers: Int[Tensor, " batch"] | None = None,
+    ) -> None:
         """Raise an error if x is outside the support of the distribution.
 
         Args:
             x: rows in model space.
             names: the names of the columns, for the message; by default, their numbers.
+            numbers: the numbers of the rows, for the message; by default, their positions in x.
 
         Raises:
             InputError: x has another width; or a value is not admitted. The message has the first such value, its row,
@@ -150,7 +156,8 @@ class Likelihood(nn.Module, ABC):
             if not bool(admitted.all()):
                 first = int((~admitted).flatten().to(torch.uint8).argmax())
                 row, column = divmod(first, self.n_columns)
-                self._refuse(rows[row], start + row, column, range(self.n_columns) if names is None else names)
+                number = start + row if numbers is None else int(numbers[start + row])
+                self._refuse(rows[row], number, column, range(self.n_columns) if names is None else names)
 
     def _refuse(self, values: Float[Tensor, " columns"], row: int, column: int, names: Sequence[str | int]) -> None:
         missing = not bool(values[column].isfinite())

@@ -75,7 +75,7 @@ class Categorical(Likelihood):
         """Return the name and the groups."""
         return {"name": self.name, "groups": self.groups}
 
-    def _grouped(self, values: Float[Tensor, "*rows columns"]) -> list[Tensor]:
+    def grouped(self, values: Float[Tensor, "*rows columns"]) -> list[Tensor]:
         """Return a tensor (*rows, groups, size) for each size of group."""
         blocks = zip(self.blocks.split(values), self.group_sizes, strict=True)
         return [block.unflatten(-1, (-1, size)) for block, size in blocks]
@@ -87,12 +87,12 @@ class Categorical(Likelihood):
         self, parameters: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch columns"]
     ) -> Float[Tensor, "*draws batch columns"]:
         """Return -x_j log softmax(l)_j, the softmax over the group of column j."""
-        log_rates = [F.log_softmax(block, dim=-1) for block in self._grouped(parameters.to(x.dtype))]
+        log_rates = [F.log_softmax(block, dim=-1) for block in self.grouped(parameters.to(x.dtype))]
         return -x * self._ungrouped(log_rates)
 
     def mean(self, parameters: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
         """Return softmax(l), group by group."""
-        return self._ungrouped([torch.softmax(block, dim=-1) for block in self._grouped(parameters)])
+        return self._ungrouped([torch.softmax(block, dim=-1) for block in self.grouped(parameters)])
 
     def link(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
         """Return log m."""
@@ -105,7 +105,7 @@ class Categorical(Likelihood):
         """Sample one-hot groups: the column with the largest sum of l and Gumbel noise is 1."""
         noise = -torch.log(-torch.log(rand_like(parameters, generator)))
         blocks = []
-        for block in self._grouped(parameters + noise):
+        for block in self.grouped(parameters + noise):
             one_hot = torch.zeros_like(block)
             blocks.append(one_hot.scatter_(-1, block.argmax(-1, keepdim=True), 1.0))
         return self._ungrouped(blocks)
@@ -113,7 +113,7 @@ class Categorical(Likelihood):
     def in_support(self, x: Float[Tensor, "batch columns"]) -> Bool[Tensor, "batch columns"]:
         """Return which entries are in [0, 1] and in a group that sums to 1 within 1e-4."""
         blocks = []
-        for block in self._grouped(x):
+        for block in self.grouped(x):
             total = block.sum(-1, keepdim=True)
             # A NaN in one column does not mark the other columns of its group.
             broken = total.isfinite() & ((total - 1).abs() > 1e-4)
@@ -186,7 +186,7 @@ class Multinomial(Likelihood):
         total: Float[Tensor, " batch"] | float = 1.0,
     ) -> Float[Tensor, "*draws batch columns"]:
         """Return total * softmax(l)."""
-        return torch.softmax(parameters, dim=-1) * torch.as_tensor(total, device=parameters.device).unsqueeze(-1)
+        return torch.softmax(parameters, dim=-1) * (total.unsqueeze(-1) if isinstance(total, Tensor) else total)
 
     def mean_given(
         self, parameters: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch columns"]

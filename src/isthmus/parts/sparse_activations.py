@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from isthmus.errors import InputError
+from isthmus.parts.carried import carry, latest
 from isthmus.parts.networks import MLP
 
 
@@ -88,8 +91,9 @@ class BatchTopK(SparseActivation):
         training:    the k n largest a_j > 0 of the n rows of a batch together
         evaluation:  h_j = max(a_j, 0) 1[a_j >= t],   t <- .99 t + .01 (smallest selected a_j of a batch)
 
-    A complex row may use more units than a simple one. In evaluation mode the threshold t makes the code of a row
-    independent of the other rows; it is a buffer and part of the saved model.
+    A complex row may use more units than a simple one. Of equal a_j, as many are selected as fit k n, as in `TopK`. In
+    evaluation mode the threshold t makes the code of a row independent of the other rows; it is a buffer and part of
+    the saved model.
 
     Args:
         k: average number of active units per row.
@@ -118,19 +122,22 @@ class BatchTopK(SparseActivation):
 
     def forward(self, preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch units"]:
         """Return the code; in training mode the threshold is updated with momentum 0.01."""
-        value = preactivation.relu()
         if not self.training:
+            value = preactivation.relu()
             return value * (value >= self.threshold)
-        n_active = self.k * math.prod(value.shape[:-1])
-        smallest = value.detach().flatten().topk(n_active, sorted=False).values.min()
-        self._update_threshold(value.detach(), smallest)
-        return value * (value >= smallest)
+        n_active = self.k * math.prod(preactivation.shape[:-1])
+        selected, units = preactivation.flatten().topk(n_active, sorted=False)
+        selected = selected.relu()
+        self._update_threshold(selected)
+        return preactivation.new_zeros(preactivation.numel()).scatter(0, units, selected).view_as(preactivation)
 
     @torch.no_grad()
-    def _update_threshold(self, value: Tensor, smallest: Tensor) -> None:
-        # If fewer than k n are positive, the smallest positive value is the smallest selected one.
-        reached = smallest if smallest > 0 else value[value > 0].min() if bool((value > 0).any()) else smallest
-        self.threshold.lerp_(reached.to(self.threshold.dtype), 0.01 if self.threshold > 0 else 1.0)
+    def _update_threshold(self, selected: Float[Tensor, " selected"]) -> None:
+        """Update the threshold with the smallest selected value above 0, or with 0 if there is none."""
+        smallest = torch.where(selected > 0, selected, math.inf).min()
+        reached = torch.where((selected > 0).any(), smallest, selected.min()).to(self.threshold.dtype)
+        threshold = latest(self.threshold)
+        carry(self.threshold, torch.where(threshold > 0, threshold.lerp(reached, 0.01), reached))
 
 
 class JumpReLU(SparseActivation):
@@ -209,44 +216,124 @@ class Gated(SparseActivation):
         return (self.log_scale.exp() * preactivation + self.bias).relu() * (preactivation > 0)
 
 
+STATIC_DEVICES = ("cpu", "cuda")
+"""Types of device on which `torch.nonzero_static` does not wait (CUDA: from torch 2.7)."""
+
+
 class GatheredLinear(nn.Linear):
     """Linear map r = W h + b that reads only the columns of W at which h is not zero.
 
         r_i = b + sum over j with h_ij != 0 of h_ij W_:j
 
     Shapes: (*draws, batch, code_size) -> (*draws, batch, columns). The output and the gradients of W and b equal those
-    of the dense product. The gradient of h is computed where h is not zero and is 0 elsewhere, which suffices for
-    `TopK`, `BatchTopK` and ReLU. A `JumpReLU` needs the dense product: its thresholds use the gradient of inactive
-    units.
+    of the dense product. In training mode, the gradient of h is computed where h is not zero and is 0 elsewhere, which
+    suffices for `TopK`, `BatchTopK` and ReLU. A `JumpReLU` needs the dense product: its thresholds use the gradient of
+    inactive units.
 
     The weight has the usual shape (columns, code_size), but is stored column by column, so that a column is contiguous
     in memory.
 
+    In training mode the n rows have at most n_active * n non-zero entries together. The positions of the non-zero
+    entries are then a tensor of fixed size, and a step does not wait for a GPU to count them. If there are more, the
+    output of rows with such entries is NaN. In evaluation mode any number is admitted: with gradients the product is
+    dense, without them it reads the columns at all non-zero entries.
+
+    Args:
+        in_features: units of the code.
+        out_features: columns.
+        bias: whether there is a bias b.
+        device, dtype: those of the weight, as in `nn.Linear`.
+        n_active: largest number of non-zero entries per row of a batch, on average over the rows, in training mode.
+
     Source: Gao et al. (2024), section 4.2 and appendix D.
 
     Example:
-        >>> decoder = with_gathered_weights(MLP((64, 3), generator=torch.Generator().manual_seed(0)))
+        >>> decoder = with_gathered_weights(MLP((64, 3), generator=torch.Generator().manual_seed(0)), n_active=2)
         >>> decoder(torch.zeros(5, 64)).shape
         torch.Size([5, 3])
     """
 
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        n_active: int,
+    ) -> None:
+        super().__init__(in_features, out_features, bias, device, dtype)
+        self.n_active = n_active
+
     def forward(self, code: Float[Tensor, "*draws batch units"]) -> Float[Tensor, "*draws batch columns"]:
         """Return W h + b."""
+        if not self.training and torch.is_grad_enabled():
+            return super().forward(code)
         # In the dtype of the weight: a sum of a few columns gains nothing from the lower precision of autocast.
         rows = code.reshape(-1, code.shape[-1]).to(self.weight.dtype)
-        row, unit = rows.nonzero(as_tuple=True)
+        is_static = self.training and rows.device.type in STATIC_DEVICES
+        row, unit, values = self._entries(rows) if is_static else _all_entries(rows)
         starts = torch.searchsorted(row, torch.arange(len(rows), device=row.device))
-        total = F.embedding_bag(unit, self.weight.t(), starts, mode="sum", per_sample_weights=rows[row, unit])
+        total = F.embedding_bag(unit, self.weight.t(), starts, mode="sum", per_sample_weights=values)
         total = total if self.bias is None else total + self.bias
         return total.view(*code.shape[:-1], self.out_features)
 
+    def _entries(self, rows: Float[Tensor, "rows units"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return row, unit and value of n_active * n entries: the non-zero ones, then zeros after the last row.
 
-def with_gathered_weights(decoder: MLP) -> MLP:
-    """Replace the first affine map of a decoder, in place, by a `GatheredLinear` with the same weights."""
+        If there are more non-zero entries, the values are NaN.
+        """
+        n = len(rows)
+        size = min(self.n_active * n, rows.numel())
+        # One position more than needed: it is taken if there are too many entries. The row of a free position is n.
+        row, unit = torch.nonzero_static(rows, size=size + 1, fill_value=n).t().contiguous()
+        is_free, too_many = row[:-1] == n, row[-1] < n
+        unit = unit[:-1].masked_fill(is_free, 0)
+        values = rows[row[:-1].clamp(max=n - 1), unit].masked_fill(is_free, 0.0)
+        return row[:-1], unit, values.masked_fill(too_many, math.nan)
+
+    def extra_repr(self) -> str:
+        """Return the arguments that `repr` shows."""
+        return f"{super().extra_repr()}, n_active={self.n_active}"
+
+
+def _all_entries(rows: Float[Tensor, "rows units"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return row, unit and value of all non-zero entries."""
+    row, unit = rows.nonzero(as_tuple=True)
+    return row, unit, rows[row, unit]
+
+
+def with_gathered_weights(decoder: MLP, n_active: int) -> MLP:
+    """Replace the first affine map of a decoder, in place, by a `GatheredLinear` with the same weights.
+
+    Args:
+        decoder: the decoder.
+        n_active: largest number of non-zero entries per row of a batch of codes in training, on average over the rows.
+    """
     first = decoder.affine_maps[0]
-    sparse = skip_init(GatheredLinear, first.in_features, first.out_features, bias=first.bias is not None)
+    sparse = skip_init(
+        GatheredLinear, first.in_features, first.out_features, bias=first.bias is not None, n_active=n_active
+    )
     sparse.weight = nn.Parameter(first.weight.detach().t().contiguous().t())
     if first.bias is not None:
         sparse.bias = first.bias
     decoder.layers[next(i for i, layer in enumerate(decoder.layers) if layer is first)] = sparse
     return decoder
+
+
+@contextmanager
+def with_training_codes(decoder: object) -> Iterator[None]:
+    """Context manager for a decoder in evaluation mode whose codes have at most `n_active` units per row.
+
+    Its `GatheredLinear` maps are put into training mode, and back into evaluation mode afterwards.
+    """
+    modules = decoder.modules() if isinstance(decoder, nn.Module) else ()
+    gathered = [module for module in modules if isinstance(module, GatheredLinear) and not module.training]
+    for module in gathered:
+        module.training = True
+    try:
+        yield
+    finally:
+        for module in gathered:
+            module.training = False

@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
 from isthmus.errors import InputError
+from isthmus.parts.carried import carry, latest
 from isthmus.parts.centred_encoder import CentredMLP
 from isthmus.parts.coder import Coder
 from isthmus.parts.constraints import Constraint, UnitColumns
@@ -30,7 +31,7 @@ from isthmus.parts.penalties import (
     check_rate,
     check_weight,
 )
-from isthmus.parts.sparse_activations import BatchTopK, Gated, JumpReLU, TopK, check_k
+from isthmus.parts.sparse_activations import BatchTopK, Gated, JumpReLU, TopK, check_k, with_training_codes
 
 NON_NEGATIVE = ("relu", "sigmoid", "softplus")
 """Names of activations whose codes are never negative."""
@@ -72,9 +73,11 @@ class UnitActivity(nn.Module):
     def update(self, code: Float[Tensor, "*draws batch code_size"]) -> None:
         """Update the statistics with the codes of a batch; leading axes count as rows."""
         on = (code != 0).flatten(0, -2)
-        self.n_batches += 1
-        self.rate.lerp_(on.to(self.rate.dtype).mean(0), max(1.0 / int(self.n_batches), 0.01))
-        self.idle.add_(len(on)).masked_fill_(on.any(0), 0)
+        n_batches = latest(self.n_batches) + 1
+        momentum = (1.0 / n_batches.to(self.rate.dtype)).clamp_min(0.01)
+        carry(self.n_batches, n_batches)
+        carry(self.rate, latest(self.rate).lerp(on.to(self.rate.dtype).mean(0), momentum))
+        carry(self.idle, (latest(self.idle) + len(on)).masked_fill(on.any(0), 0))
 
 
 class DeadUnits(Penalty):
@@ -93,13 +96,21 @@ class DeadUnits(Penalty):
     would have no gradient and stay dead; the shift l makes it active on the expected fraction of the rows. Encoder and
     decoder run in evaluation mode.
 
+    The pass of the dead units almost doubles the cost of a step, so it is skipped while there are none. A step must not
+    wait for the device to learn this: `refresh` reads it, and while `has_dead` is False the term is 0. The trainer
+    calls `refresh` before the first step and at every 16th step, so that a unit that dies is revived at most 16 steps
+    later. A buffer holds the flag too, and a state_dict restores it.
+
     Shapes: forward pass of (*draws, batch) rows -> (*draws, batch), nats.
 
     Args:
         weight: alpha of the paper, where the reconstruction term is normalised by the same factor as this one.
         code_size: units of the code.
         dead_after: number of inactive rows after which a unit is dead.
-        n_revived: k_aux of the paper, at most the code size.
+        n_revived: k_aux of the paper, at most the code size; with a decoder of `GatheredLinear`, at most its n_active.
+
+    Attributes:
+        has_dead: True if a unit was dead at the last `refresh`.
 
     Raises:
         InputError: a count is below 1.
@@ -109,9 +120,14 @@ class DeadUnits(Penalty):
     `python -m experiments dictionary-recovery`), and there is no shift l.
 
     Example:
-        >>> DeadUnits(1 / 32, code_size=4, dead_after=1000, n_revived=2).activity.idle
-        tensor([0, 0, 0, 0])
+        >>> penalty = DeadUnits(1 / 32, code_size=4, dead_after=1000, n_revived=2)
+        >>> penalty.activity.update(torch.tensor([1.0, 1.0, 1.0, 0.0]).expand(1000, 4))
+        >>> penalty.refresh()
+        >>> penalty.dead, penalty.has_dead
+        (tensor([False, False, False,  True]), True)
     """
+
+    any_dead: Tensor
 
     def __init__(self, weight: float = 1 / 32, *, code_size: int, dead_after: int, n_revived: int) -> None:
         super().__init__(weight)
@@ -121,21 +137,34 @@ class DeadUnits(Penalty):
             )
         self.dead_after, self.n_revived = int(dead_after), min(int(n_revived), code_size)
         self.activity = UnitActivity(code_size)
+        self.register_buffer("any_dead", torch.zeros((), dtype=torch.bool))
+        self.has_dead = False
 
     @property
     def dead(self) -> Tensor:
         """Boolean mask of the dead units, (code_size,)."""
-        return self.activity.idle >= self.dead_after
+        return latest(self.activity.idle) >= self.dead_after
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Read from the device whether there are dead units; the term is 0 until the next call if there are none."""
+        self.any_dead.copy_(self.dead.any())
+        self.has_dead = bool(self.any_dead)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Restore the flag from its buffer."""
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self.has_dead = bool(self.any_dead)
 
     def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
         """Return Omega of each row; in training mode the activity statistics are updated."""
         if self.training:
             self.activity.update(output.code)
-        dead = self.dead
-        if not bool(dead.any()):
+        if not self.has_dead:
             return output.parameters.new_zeros(output.parameters.shape[:-1])
-        with eval_mode(coder.encoder, coder.decoder):  # running moments must not include residuals
-            auxiliary_code = self.auxiliary_code(output, coder, dead)
+        # In evaluation mode, since running moments must not include residuals.
+        with eval_mode(coder.encoder, coder.decoder), with_training_codes(coder.decoder):
+            auxiliary_code = self.auxiliary_code(output, coder, self.dead)
             offset = coder.decoder(auxiliary_code) - coder.decoder(torch.zeros_like(auxiliary_code[..., :1, :]))
         given, x, mask = output.parameters.detach(), output.batch.desired_output, output.batch.mask
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -195,7 +195,8 @@ class SoftmaxUnits(VisibleUnits):
 
     def log_normalizer(self, parameters: Tensor, bias: Tensor, total: Tensor | None = None) -> Tensor:
         """Return the sum over groups of log sum_j exp(r_j)."""
-        return torch.stack([parameters[..., group].logsumexp(-1) for group in self.groups], -1).sum(-1)
+        blocks = cast(Categorical, self.likelihood).grouped(parameters)
+        return torch.cat([block.logsumexp(-1) for block in blocks], -1).sum(-1)
 
     def states_at(self, number: Int[Tensor, " states"]) -> Float[Tensor, "states columns"]:
         """Return rows of one-hot groups."""
@@ -212,11 +213,16 @@ class ReplicatedSoftmaxUnits(VisibleUnits):
 
     The energy is that of the ordered words. Their number n is given, not modelled.
 
+    Attributes:
+        most_words: number of words that `sample` samples at most for a row. It needs a uniform number for every word;
+            with None it reads the largest number of words of the batch from the device, and waits for it.
+
     Source: Hinton & Salakhutdinov, Replicated softmax: an undirected topic model (2009), eq. 1 to 4.
     """
 
     optimizer = "adamw"  # frequencies of words differ a thousandfold; plain gradient steps do not train the rare ones
     total_is_given = True
+    most_words: int | None = None
 
     def __init__(self, likelihood: Multinomial) -> None:
         super().__init__(likelihood)
@@ -231,12 +237,13 @@ class ReplicatedSoftmaxUnits(VisibleUnits):
 
     @torch.no_grad()
     def sample(self, parameters: Tensor, generator: Generator, total: Tensor | None = None) -> Tensor:
-        """Sample the counts of n words from softmax(r) by the inverse distribution function."""
+        """Sample the counts of min(n, most_words) words from softmax(r) by the inverse distribution function."""
         n_words = _require_total(total).expand(parameters.shape[:-1])
+        longest = int(n_words.max()) if self.most_words is None else self.most_words
         cumulative = torch.softmax(parameters, -1).cumsum(-1)
-        u = rand_like(parameters.new_empty(*parameters.shape[:-1], int(n_words.max())), generator)
+        u = rand_like(parameters.new_empty(*parameters.shape[:-1], longest), generator)
         words = torch.searchsorted(cumulative, u * cumulative[..., -1:]).clamp(max=parameters.shape[-1] - 1)
-        word_mask = (torch.arange(u.shape[-1], device=u.device) < n_words.unsqueeze(-1)).to(parameters.dtype)
+        word_mask = (torch.arange(longest, device=u.device) < n_words.unsqueeze(-1)).to(parameters.dtype)
         return torch.zeros_like(parameters).scatter_add_(-1, words, word_mask)
 
     def mean(self, parameters: Tensor, total: Tensor | None = None) -> Tensor:
