@@ -1,12 +1,14 @@
 """The structure of the package: layers, no import circles, nothing unpickled or executed, lazy public names."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 SOURCE = Path(__file__).parent.parent / "src" / "isthmus"
 LAYERS = ["errors", "parts", "learning", "geometry", "evaluation", "files", "data", "estimators", "report", "cli"]
@@ -74,6 +76,20 @@ def test_nothing_is_unpickled_or_executed():
 def test_only_estimators_import_scikit_learns_base_classes():
     users = {module.split(".")[1] for module, path in MODULES.items() if "sklearn.base" in path.read_text()}
     assert users <= {"estimators"}
+
+
+def test_inheritance_below_modules_of_torch_is_at_most_three_levels_deep():
+    for module in MODULES:
+        importlib.import_module(module)
+    levels, pending = {nn.Module: 0}, [nn.Module]
+    while pending:
+        parent = pending.pop()
+        for child in parent.__subclasses__():
+            levels[child] = max(levels.get(child, 0), levels[parent] + 1)
+            pending.append(child)
+    of_the_package = {cls.__qualname__: n for cls, n in levels.items() if cls.__module__.startswith("isthmus.")}
+    assert len(of_the_package) > 50
+    assert {name: n for name, n in of_the_package.items() if n > 3} == {}
 
 
 def test_importing_isthmus_waits_for_nothing_heavy():

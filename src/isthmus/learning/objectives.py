@@ -20,7 +20,6 @@ from isthmus.parts.coder import Coder
 from isthmus.parts.constraints import Constraint
 from isthmus.parts.corruptions import Corrupted, Corruption
 from isthmus.parts.forward import Batch, ForwardPass
-from isthmus.parts.inference import EncoderMap
 from isthmus.parts.layers import check_choice
 from isthmus.parts.networks import MLP
 from isthmus.parts.penalties import Penalty
@@ -119,7 +118,7 @@ class Reconstruction(Objective):
     Importance weighted autoencoders (2016), for "logmeanexp".
 
     Example:
-        >>> from isthmus.parts.networks import MLP
+        >>> from isthmus.parts.inference import EncoderMap
         >>> from isthmus.parts.likelihoods import Gaussian
         >>> generator = torch.Generator().manual_seed(0)
         >>> encoder, decoder = (MLP(sizes, generator=generator) for sizes in ((4, 2), (2, 4)))
@@ -176,7 +175,7 @@ class Reconstruction(Objective):
         desired_output = coder.likelihood.starting_parameters(centre)
         coder.decoder.start_at(desired_output)
         encoder = getattr(inference, "encoder", None)
-        if not isinstance(encoder, MLP) or not isinstance(inference, EncoderMap):
+        if not isinstance(encoder, MLP):
             return
         encoder.centre(inference.encoder_input(centre[None], None)[0])
         if len(encoder.affine_maps) == 1 and not self.constraints:
@@ -237,12 +236,12 @@ class Reconstruction(Objective):
 
 
 def reduce_draws(terms: Mapping[str, Tensor], reduction: str) -> dict[str, Tensor]:
-    """Reduce terms with draws of the code, (*draws, batch), to one number per row, (batch,).
+    """Reduce the terms of samples of the code, (*draws, batch), to one number per row, (batch,).
 
         mean         1/k sum_i t_i                              for each term
         logmeanexp   -log( 1/k sum_i exp(-sum over terms t_i) ) for all terms together, under the name "bound"
 
-    Terms without draws are returned as they are.
+    Terms without these axes are returned as they are.
 
     Example:
         >>> terms = {"reconstruction": torch.tensor([[0.0], [2.0]]), "divergence": torch.tensor([[1.0], [1.0]])}

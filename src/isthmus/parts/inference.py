@@ -72,6 +72,9 @@ class Inference(nn.Module, ABC):
     encoder: nn.Module
     """The module (x, generator) -> a that the inference starts from."""
 
+    sees_mask: bool = False
+    """True if the mask m of the visible entries is an input of the encoder: a = encoder([x * m, m])."""
+
     @abstractmethod
     def forward(
         self, batch: Batch, decoder: Decoder, generator: Generator | None = None, progress: float = 1.0
@@ -85,6 +88,30 @@ class Inference(nn.Module, ABC):
                 leading axes: it is the one that `transform` returns.
             progress: training progress in [0, 1].
         """
+
+    def visible(self, batch: Batch) -> Float[Tensor, "batch columns"]:
+        """Return the rows as the encoder sees them; with `sees_mask`, hidden entries are 0."""
+        return batch.x if batch.mask is None or not self.sees_mask else batch.x * batch.mask
+
+    def encoder_input(
+        self, visible: Float[Tensor, "*draws batch columns"], mask: Float[Tensor, "batch columns"] | None
+    ) -> Float[Tensor, "*draws batch inputs"]:
+        """Return the rows, with `sees_mask` followed by their mask."""
+        if not self.sees_mask:
+            return visible
+        return torch.cat([visible, torch.ones_like(visible) if mask is None else mask.expand_as(visible)], -1)
+
+    def preactivation(
+        self,
+        visible: Float[Tensor, "*draws batch columns"],
+        mask: Float[Tensor, "batch columns"] | None,
+        generator: Generator | None = None,
+    ) -> Float[Tensor, "*draws batch units"]:
+        """Return a of rows as the encoder sees them."""
+        encoder_input = self.encoder_input(visible, mask)
+        return cast(
+            Tensor, self.encoder(encoder_input) if generator is None else self.encoder(encoder_input, generator)
+        )
 
     def separate_weights(self) -> None:
         """Give the encoder weights of its own before it is trained on labels alone, if it shares them."""
@@ -121,30 +148,6 @@ class EncoderMap(Inference):
             code_activation = ACTIVATIONS[code_activation]()
         self.code_activation = code_activation
         self.sees_mask = sees_mask
-
-    def visible(self, batch: Batch) -> Float[Tensor, "batch columns"]:
-        """Return the rows as the encoder sees them; with `sees_mask`, hidden entries are 0."""
-        return batch.x if batch.mask is None or not self.sees_mask else batch.x * batch.mask
-
-    def encoder_input(
-        self, visible: Float[Tensor, "*draws batch columns"], mask: Float[Tensor, "batch columns"] | None
-    ) -> Float[Tensor, "*draws batch inputs"]:
-        """Return the rows, with `sees_mask` followed by their mask."""
-        if not self.sees_mask:
-            return visible
-        return torch.cat([visible, torch.ones_like(visible) if mask is None else mask.expand_as(visible)], -1)
-
-    def preactivation(
-        self,
-        visible: Float[Tensor, "*draws batch columns"],
-        mask: Float[Tensor, "batch columns"] | None,
-        generator: Generator | None = None,
-    ) -> Float[Tensor, "*draws batch units"]:
-        """Return a of rows as the encoder sees them."""
-        encoder_input = self.encoder_input(visible, mask)
-        return cast(
-            Tensor, self.encoder(encoder_input) if generator is None else self.encoder(encoder_input, generator)
-        )
 
     def activate(
         self, preactivation: Float[Tensor, "*draws batch units"], generator: Generator | None, progress: float
