@@ -173,13 +173,14 @@ def test_joint_training_without_regularisation_equals_training_the_stack():
 
 
 class LabelledRows(Memory):
-    """Rows with a class label each."""
+    """Rows with a class label and a weight each."""
 
     def batch(self, index):
-        return Batch(self.x[index], rows=index, label=(self.x[index, 0] > 0).long())
+        label = (self.x[index, 0] > 0).long()
+        return Batch(self.x[index], rows=index, label=label, weight=1.0 + label)
 
 
-def test_supervised_layers_learn_the_classes_and_codes_keep_their_labels():
+def test_supervised_layers_learn_the_classes_and_codes_keep_labels_and_weights():
     parts, rows = layers(), LabelledRows(data(400).x)
     heads = [MLP((n, 2), generator=torch.Generator().manual_seed(0)) for n in (6, 5, 3)]
     objectives = [SupervisedLayer(layer, head, CrossEntropy()) for layer, head in zip(parts, heads, strict=True)]
@@ -193,6 +194,7 @@ def test_supervised_layers_learn_the_classes_and_codes_keep_their_labels():
         assert record["epochs"][-1]["terms"]["classification"] < 0.35
     layer_inputs = below.view(2)(rows).batch(torch.arange(5))
     assert torch.equal(layer_inputs.label, rows.batch(torch.arange(5)).label)
+    assert torch.equal(layer_inputs.weight, rows.batch(torch.arange(5)).weight)
     codes = parts[1].coder.encode(Batch(parts[0].coder.encode(Batch(rows.x[:5])).code)).code.detach()
     torch.testing.assert_close(layer_inputs.x, codes, rtol=1e-5, atol=1e-6)
 

@@ -294,10 +294,13 @@ class CodeRows:
     Args:
         codes: (n, units), in memory or mapped from disk.
         labels: (n,), the label of each row, if any.
+        weights: (n,), the weight of each row, if any.
     """
 
-    def __init__(self, codes: Float[Tensor, "n units"], labels: Tensor | None = None) -> None:
-        self.codes, self.labels = codes, labels
+    def __init__(
+        self, codes: Float[Tensor, "n units"], labels: Tensor | None = None, weights: Float[Tensor, " n"] | None = None
+    ) -> None:
+        self.codes, self.labels, self.weights = codes, labels, weights
         self.n_columns = codes.shape[1]
 
     def __len__(self) -> int:
@@ -305,7 +308,8 @@ class CodeRows:
 
     def batch(self, index: Int[Tensor, " batch"]) -> Batch:
         """Return the codes of the rows `index`."""
-        return Batch(self.codes[index], rows=index, label=None if self.labels is None else self.labels[index])
+        label, weight = (None if part is None else part[index] for part in (self.labels, self.weights))
+        return Batch(self.codes[index], rows=index, label=label, weight=weight)
 
 
 class LayerInputs:
@@ -343,7 +347,7 @@ class LayerInputs:
 
 @torch.no_grad()
 def encode_rows(layer: Coder, rows: Rows, device: torch.device) -> CodeRows:
-    """Encode rows with one layer, without corruption, in fp32; labels are kept.
+    """Encode rows with one layer, without corruption, in fp32; labels and weights are kept.
 
     Raises:
         InputError: the codes fit neither into memory nor on disk.
@@ -351,6 +355,7 @@ def encode_rows(layer: Coder, rows: Rows, device: torch.device) -> CodeRows:
     layer.to(device).eval()
     codes: Tensor | None = None
     labels: list[Tensor] = []
+    weights: list[Tensor] = []
     try:
         with fast_products("fp32", device):
             for index in torch.arange(len(rows)).split(ENCODE_BATCH_SIZE):
@@ -359,10 +364,11 @@ def encode_rows(layer: Coder, rows: Rows, device: torch.device) -> CodeRows:
                 codes = allocate_codes(len(rows), code.shape[1]) if codes is None else codes
                 codes[index[0] : index[0] + len(index)] = code.cpu()
                 labels += [] if batch.label is None else [batch.label]
+                weights += [] if batch.weight is None else [batch.weight]
     finally:  # after Ctrl-C too: the fitted model is on the CPU
         layer.to("cpu")
     assert codes is not None
-    return CodeRows(codes, torch.cat(labels) if labels else None)
+    return CodeRows(codes, torch.cat(labels) if labels else None, torch.cat(weights) if weights else None)
 
 
 def allocate_codes(n_rows: int, n_units: int) -> Float[Tensor, "n_rows n_units"]:
