@@ -78,10 +78,12 @@ def test_every_kind_can_be_started_from_and_stays_as_it_was(name):
     assert model.history_["epochs"][-1]["train"] < model.history_["epochs"][0]["train"]
 
 
-def test_a_frozen_encoder_gives_the_same_codes_after_learning():
-    model = CodeClassifier(encoder=coder(), frozen=True, **QUICK).fit(X, Y)
-    assert same(weights(model.encoder_), weights(coder()))
-    np.testing.assert_array_equal(model.encoder_.transform(X), coder().transform(X))
+@pytest.mark.parametrize("name", ["deep", "deep, tied, noisy, normalised", "sparse, k on average", "rbm", "dbm", "dbn"])
+@pytest.mark.parametrize("weight", [0.0, 0.1])
+def test_a_frozen_encoder_gives_the_same_codes_after_learning(name, weight):
+    model = CodeClassifier(encoder=coder(name), frozen=True, reconstruction_weight=weight, **QUICK).fit(X, Y)
+    assert same(weights(model.encoder_), weights(coder(name)))
+    np.testing.assert_array_equal(model.encoder_.transform(X), coder(name).transform(X))
 
 
 def test_the_head_may_learn_alone_first_and_the_encoder_joins_it_after():

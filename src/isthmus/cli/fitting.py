@@ -182,7 +182,7 @@ def log_resume(destination: Path, resume: bool, log: Log) -> None:
 
 
 def log_kept_checkpoint(checkpoint: dict[str, Any], stopped: str, log: Log) -> None:
-    """Log how to continue an interrupted run, if the result of `checkpoint_arguments` made it write its state."""
+    """Log how to continue an interrupted run, if `checkpoint_arguments` made it write its state."""
     if stopped != "interrupted" or not checkpoint:
         return
     path = destinations.checkpoint_of(checkpoint["checkpoint"])

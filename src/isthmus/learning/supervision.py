@@ -198,14 +198,20 @@ class Supervision(Objective):
             output = self(batch, generator)
         terms = {self.loss.name: self._mask_unlabelled(self.loss(output, batch.label), batch.label)}
         if self.reconstruction_weight > 0.0:
-            with self._noise_injection(None if getattr(self.unsupervised, "penalties", None) else generator):
-                coder_terms = self.unsupervised.criterion(batch, progress, generator)
-            if self.frozen:
-                coder_terms = {name: term.detach() for name, term in coder_terms.items()}
+            coder_terms = self._coder_terms(batch, progress, generator)
             terms |= {
                 name: self.reconstruction_weight * _weighted(term, batch.weight) for name, term in coder_terms.items()
             }
         return terms
+
+    def _coder_terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Return the terms of the autoencoder's criterion; constants that change no buffer if it is frozen."""
+        with self._noise_injection(None if getattr(self.unsupervised, "penalties", None) else generator):
+            if not self.frozen:
+                return self.unsupervised.criterion(batch, progress, generator)
+            with collected():
+                terms = self.unsupervised.criterion(batch, progress, generator)
+        return {name: term.detach() for name, term in terms.items()}
 
     def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
         """Return the loss's monitored value of the labelled rows."""
