@@ -293,12 +293,12 @@ class Trainer:
         self.fabric.backward(loss)
         self.loss = loss.detach()
         self.failed.copy_(torch.where(self.loss.isfinite(), self.failed, 1.0))
-        self.objective.update(carried, self.failed)
         self.objective.project_gradient()
         if max_norm is not None:
             self.fabric.clip_gradients(self.module, self.optimizer, max_norm=max_norm, error_if_nonfinite=False)
         self.optimizer.step()
         self.objective.project()
+        self.objective.update(carried, self.failed)
         self._average()
         if not state.sums:
             state.sums = dict.fromkeys(terms, 0.0)
