@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,6 @@ from isthmus.learning.objectives import MONITOR_SEED, Objective
 from isthmus.learning.rows import Rows, mean_row
 from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch
-from isthmus.parts.inference import EncoderMap
 from isthmus.parts.penalties import check_weight
 
 MONITORED_COLUMNS = 4
@@ -57,7 +56,7 @@ class EnergyObjective(Objective):
 
     def impute(self, batch: Batch) -> Float[Tensor, "batch columns"]:
         """Return the rows with missing entries imputed."""
-        return cast(EncoderMap, self.coder.inference).visible(batch)
+        return self.coder.inference.visible(batch)
 
     @torch.no_grad()
     def prepare(self, rows: Rows) -> None:
