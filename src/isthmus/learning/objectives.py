@@ -184,15 +184,11 @@ class Reconstruction(Objective):
 
     # -- the criterion --------------------------------------------------------------------------------
 
-    def _corrupt(self, batch: Batch, progress: float, generator: torch.Generator | None) -> Corrupted:
-        """Return x~, or the rows unchanged without a corruption or a generator."""
-        if self.corruption is None or generator is None:
-            return Corrupted(batch.x, None)
-        return self.corruption(batch.x, generator, progress)
-
     def forward(self, batch: Batch, generator: torch.Generator | None = None, progress: float = 1.0) -> ForwardPass:
         """Run the model on a batch; the input is corrupted where a generator is given."""
-        corrupted = self._corrupt(batch, progress, generator)
+        if self.corruption is None or generator is None:
+            return cast(ForwardPass, self.coder(batch, generator, progress))
+        corrupted: Corrupted = self.corruption(batch.x, generator, progress)
         mask = batch.mask
         if corrupted.mask is not None:
             mask = corrupted.mask if mask is None else corrupted.mask * mask

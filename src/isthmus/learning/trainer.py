@@ -205,11 +205,12 @@ class Trainer:
             optimizer = build_optimizer(objective, training_config, self.device)
             self.module, self.optimizer = self.fabric.setup(objective, optimizer)
         self.module.mark_forward_method("terms")
+        self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.bounds = batch_bounds(len(rows), training_config.batch_size)
         self.total_steps = max(1, len(self.bounds) * training_config.max_epochs)
         self.state, self.order = TrainerState(), torch.empty(0, dtype=torch.long)
         self.draws = generator if self.device.type == "cpu" else _generator_on(self.device, generator)
-        self.failed = torch.zeros((), device=self.device)
+        self.failed, self.one = torch.zeros((), device=self.device), torch.ones((), device=self.device)
         self.sums = torch.zeros(0, device=self.device, dtype=torch.float64)
         self.loss = torch.zeros((), device=self.device)
         self.refreshed = [module for module in objective.modules() if hasattr(module, "refresh")]
@@ -287,12 +288,14 @@ class Trainer:
         with self.fabric.autocast():
             terms, carried = self.module.terms(batch, state.step / self.total_steps, self.draws)
         weights = self.objective.row_weights(batch)
-        means = torch.stack([mean_over_rows(term, weights) for term in terms.values()])
-        loss = means.sum() if len(means) > 1 else means[0]
-        self.optimizer.zero_grad(set_to_none=True)
+        means = [mean_over_rows(term, weights) for term in terms.values()]
+        stacked = torch.stack(means) if len(means) > 1 else means[0]
+        loss = stacked.sum() if len(means) > 1 else stacked
+        for parameter in self.parameters:  # faster than the optimizer's own loop, which also records a profile
+            parameter.grad = None
         self.fabric.backward(loss)
         self.loss = loss.detach()
-        self.failed.copy_(torch.where(self.loss.isfinite(), self.failed, 1.0))
+        torch.where(self.loss.abs() < torch.inf, self.failed, self.one, out=self.failed)
         self.objective.project_gradient()
         if max_norm is not None:
             self.fabric.clip_gradients(self.module, self.optimizer, max_norm=max_norm, error_if_nonfinite=False)
@@ -303,7 +306,7 @@ class Trainer:
         if not state.sums:
             state.sums = dict.fromkeys(terms, 0.0)
             self.sums = torch.zeros(len(terms), device=self.device, dtype=torch.float64)
-        self.sums.add_(means.detach(), alpha=len(batch.x))
+        self.sums.add_(stacked.detach(), alpha=len(batch.x))
 
     @torch.no_grad()
     def _average(self) -> None:

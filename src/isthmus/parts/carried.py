@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
@@ -45,22 +43,29 @@ class Carried:
         Args:
             skip: a scalar on the device of the buffers. If it is not zero, the buffers keep their values.
         """
+        if not self._entries:
+            return
+        skips = None if skip is None else skip != 0
         for buffer, value in self._entries.values():
-            buffer.copy_(value if skip is None else torch.where(skip != 0, buffer, value.to(buffer.dtype)))
+            if skips is None:
+                buffer.copy_(value)
+            else:
+                torch.where(skips, buffer, value.to(buffer.dtype), out=buffer)
 
 
 _COLLECTION: ContextVar[Carried | None] = ContextVar("carried", default=None)
 
 
-@contextmanager
-def collected() -> Iterator[Carried]:
+class collected:
     """Context manager that collects what modules `carry`; it does not collect for an enclosing one."""
-    carried = Carried()
-    token = _COLLECTION.set(carried)
-    try:
-        yield carried
-    finally:
-        _COLLECTION.reset(token)
+
+    def __enter__(self) -> Carried:
+        carried = Carried()
+        self._token = _COLLECTION.set(carried)
+        return carried
+
+    def __exit__(self, *error: object) -> None:
+        _COLLECTION.reset(self._token)
 
 
 def carry(buffer: Tensor, value: Tensor) -> None:
