@@ -239,6 +239,7 @@ class Trainer:
                     self._epoch()
         except KeyboardInterrupt:
             self.state.stopped = "interrupted"
+            self._has_failed()
         self._load_best_weights()
         return self.state
 
