@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from isthmus.learning.objectives import Objective
 from isthmus.parts.carried import collected
 from isthmus.parts.forward import Batch
+from isthmus.parts.inference import EncoderMap
 from isthmus.parts.layers import ACTIVATIONS, Dropout
 from isthmus.parts.networks import MLP
 
@@ -118,7 +119,7 @@ class Supervision(Objective):
         J = E_labelled [ -log p(y | o) ] + w J_coder,   o = V(h) + c,   h = f(x)
 
     f is the whole encoder with the activation of its code, fine-tuned with the head or frozen. During training, every
-    hidden unit u of encoder and head, and of the code, is replaced by u * m / (1 - rate) + s e with
+    hidden unit u of encoder and head, and of the code of a map, is replaced by u * m / (1 - rate) + s e with
     m ~ Bernoulli(1 - rate) and e ~ N(0, 1). The input of f is not corrupted: the autoencoder's corruption applies in
     J_coder alone. The noise applies in J_coder too, as in the paper, unless there are penalties, which are defined for
     units without noise.
@@ -232,14 +233,16 @@ class Supervision(Objective):
         if generator is None or no_noise or not self.training:
             yield
             return
-        hidden = [
+        noisy = [
             module
             for part in (self.coder.encoder, self.head)
             for module in part.modules()
             if isinstance(module, _ACTIVATIONS)
         ]
+        if isinstance(self.coder.inference, EncoderMap):
+            noisy.append(self.coder.code_activation)
         add_noise = self._noise_hook(generator)
-        hooks = [module.register_forward_hook(add_noise) for module in (*hidden, self.coder.code_activation)]
+        hooks = [module.register_forward_hook(add_noise) for module in noisy]
         try:
             yield
         finally:
