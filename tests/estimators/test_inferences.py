@@ -37,7 +37,9 @@ class GaussianAutoencoder(BaseAutoencoder):
         return Recipe(coder, Reconstruction(coder, reduction=self.reduction))
 
 
-@pytest.mark.parametrize(("reduction", "terms"), [("mean", {"reconstruction", "divergence"}), ("logmeanexp", {"bound"})])
+@pytest.mark.parametrize(
+    ("reduction", "terms"), [("mean", {"reconstruction", "divergence"}), ("logmeanexp", {"bound"})]
+)
 def test_a_kind_with_a_distribution_is_fitted_and_saved(reduction, terms, monkeypatch, tmp_path):
     monkeypatch.setitem(model_files._REGISTERED, GaussianAutoencoder.kind, GaussianAutoencoder)
     model = GaussianAutoencoder(code_size=2, reduction=reduction, **SMALL).fit(X)

@@ -114,6 +114,10 @@ class ContrastiveDivergence(EnergyObjective):
             super().prepare(rows)
         self.density.initialize_chains(rows)
 
+    def prepare_statistics(self, rows: Rows) -> None:
+        """Set the largest number of words of a chain, which may start at any of the rows."""
+        self.density.limit_words(rows)
+
     # -- the criterion --------------------------------------------------------------------------------
 
     def criterion(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
