@@ -239,7 +239,8 @@ class CustomCorruption(Corruption):
     Shapes: (batch, columns) -> (batch, columns). An entry counts as corrupted where x~ differs from x.
 
     Args:
-        function: c; it receives a copy of the rows and the generator.
+        function: c; it receives a copy of the rows and the generator. Its random numbers are generated on the
+            generator's device, `generator.device`: the rows' device in training, the CPU in evaluation.
 
     Raises:
         InputError: c returns something other than a tensor or another shape; (in `prepare`) c returns non-finite values
