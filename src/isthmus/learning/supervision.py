@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import ClassVar, Protocol
@@ -199,10 +199,8 @@ class Supervision(Objective):
             output = self(batch, generator)
         terms = {self.loss.name: self._mask_unlabelled(self.loss(output, batch.label), batch.label)}
         if self.reconstruction_weight > 0.0:
-            coder_terms = self._coder_terms(batch, progress, generator)
-            terms |= {
-                name: self.reconstruction_weight * _weighted(term, batch.weight) for name, term in coder_terms.items()
-            }
+            coder_terms = weighted(self._coder_terms(batch, progress, generator), batch.weight)
+            terms |= {name: self.reconstruction_weight * term for name, term in coder_terms.items()}
         return terms
 
     def _coder_terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
@@ -272,8 +270,13 @@ class Supervision(Objective):
             self.unsupervised.project()
 
 
-def _weighted(term: Tensor, weight: Float[Tensor, " batch"] | None) -> Tensor:
-    """Multiply a term per row by the rows' weights, normalised to mean 1; return a term of the batch unchanged."""
-    if weight is None or term.ndim == 0:
-        return term
-    return term * weight / weight.mean()
+def weighted(terms: Mapping[str, Tensor], weight: Float[Tensor, " batch"] | None) -> dict[str, Tensor]:
+    """Multiply the terms per row by the rows' weights, normalised to mean 1; leave terms of the batch unchanged.
+
+    Example:
+        >>> weighted({"loss": torch.tensor([1.0, 3.0])}, torch.tensor([1.0, 3.0]))
+        {'loss': tensor([0.5000, 4.5000])}
+    """
+    if weight is None:
+        return dict(terms)
+    return {name: term if term.ndim == 0 else term * weight / weight.mean() for name, term in terms.items()}
