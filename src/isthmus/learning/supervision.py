@@ -19,6 +19,7 @@ from isthmus.parts.forward import Batch
 from isthmus.parts.inference import EncoderMap
 from isthmus.parts.layers import ACTIVATIONS, Dropout
 from isthmus.parts.networks import MLP
+from isthmus.parts.penalties import at_least_fp32
 
 UNLABELLED = -1
 """Class number of a row without a label; a missing regression target is NaN."""
@@ -71,7 +72,7 @@ class CrossEntropy:
 
     def __call__(self, output: Float[Tensor, "batch classes"], label: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         """Return -log softmax(o)_y, in fp32 or better."""
-        return F.cross_entropy(_at_least_fp32(output), label.clamp(min=0), reduction="none")
+        return F.cross_entropy(at_least_fp32(output), label.clamp(min=0), reduction="none")
 
     def monitored(
         self, output: Float[Tensor, "batch classes"], label: Int[Tensor, " batch"]
@@ -98,7 +99,7 @@ class SquaredError:
         self, output: Float[Tensor, "batch outputs"], label: Float[Tensor, "batch outputs"]
     ) -> Float[Tensor, " batch"]:
         """Return half the squared error plus the constant, in fp32 or better."""
-        squares = (_at_least_fp32(output) - label.nan_to_num()).square().sum(-1)
+        squares = (at_least_fp32(output) - label.nan_to_num()).square().sum(-1)
         return 0.5 * squares + 0.5 * label.shape[-1] * math.log(2 * math.pi)
 
     def monitored(
@@ -106,11 +107,6 @@ class SquaredError:
     ) -> Float[Tensor, " batch"]:
         """Return the loss itself."""
         return self(output, label)
-
-
-def _at_least_fp32(output: Tensor) -> Tensor:
-    """Convert to fp32, unless the outputs are float64."""
-    return output if output.dtype == torch.float64 else output.float()
 
 
 class Supervision(Objective):

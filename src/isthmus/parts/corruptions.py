@@ -44,7 +44,7 @@ class Corruption(nn.Module, ABC):
     every device.
 
     Attributes:
-        mask_aware: True if the encoder's input is [x * mask, mask], 2 * n_columns wide, in place of x.
+        mask_aware: True if the corruption returns a mask, which the inference needs (`Inference.sees_mask`).
     """
 
     mask_aware: ClassVar[bool] = False
