@@ -28,45 +28,80 @@ def flat_chunks(array: np.ndarray, channels_last: bool) -> Callable[[], Iterator
 
 
 def moments(
-    read: Callable[[], Iterator[np.ndarray]],
+    read: Callable[[], Iterator[np.ndarray]], weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
     """Compute minimum, maximum, mean and standard deviation of the finite values of each column, in two passes.
 
-    The fifth value is whether all values are finite.
+    The fifth value is whether all values are finite. Rows count by their weights, if there are any, and those of weight
+    0 are left out.
     """
     low = high = total = count = None
-    for part in read():
+    for part, factor in _with_weights(read(), weights):
         finite = np.isfinite(part)
         complete = finite.all()
         lows = part.min(0) if complete else np.where(finite, part, np.inf).min(0)
         highs = part.max(0) if complete else np.where(finite, part, -np.inf).max(0)
-        sums = part.sum(0) if complete else np.where(finite, part, 0).sum(0)
+        sums = _sum(part if complete else np.where(finite, part, 0), factor)
         low = lows if low is None else np.minimum(low, lows)
         high = highs if high is None else np.maximum(high, highs)
         total = sums if total is None else total + sums
-        count = finite.sum(0) if count is None else count + finite.sum(0)
+        count = _sum(finite, factor) if count is None else count + _sum(finite, factor)
     assert low is not None, "no rows"
     assert high is not None
     assert total is not None
     assert count is not None
-    mean = total / np.maximum(count, 1)
+    empty = count == 0
+    divisor = np.where(empty, 1, count)
+    mean = total / divisor
     square = np.zeros_like(mean)
     all_finite = True
-    for part in read():
+    for part, factor in _with_weights(read(), weights):
         finite = np.isfinite(part)
         all_finite &= bool(finite.all())
-        square += (np.where(finite, part - mean, 0) ** 2).sum(0)
-    empty = count == 0
+        square += _sum(np.where(finite, part - mean, 0) ** 2, factor)
     low, high = np.where(empty, 0, low), np.where(empty, 0, high)
-    return low, high, mean, np.sqrt(square / np.maximum(count, 1)), all_finite
+    return low, high, mean, np.sqrt(square / divisor), all_finite
 
 
-def medians(array: np.ndarray, channels_last: bool) -> np.ndarray:
-    """Compute the median of the finite values of each column, in model-space order."""
+def _with_weights(
+    parts: Iterator[np.ndarray], weights: np.ndarray | None
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Yield the rows of each chunk that have a weight above 0, with their weights; all rows without weights."""
+    first = 0
+    for part in parts:
+        if weights is None:
+            yield part, None
+            continue
+        its = weights[first : first + len(part)]
+        first += len(part)
+        if (its > 0).any():
+            yield part[its > 0], its[its > 0]
+
+
+def _sum(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Return the sum over the rows by their weights, (columns,)."""
+    return np.asarray(values.sum(0) if weights is None else weights @ values)
+
+
+def medians(array: np.ndarray, channels_last: bool, weights: np.ndarray | None = None) -> np.ndarray:
+    """Compute the median by weight of the finite values of each column, in model-space order."""
     flat = np.moveaxis(array, -1, 1) if channels_last else array
     flat = flat.reshape(len(flat), -1)
-    columns = (flat[:, i] for i in range(flat.shape[1]))
-    return np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else 0.0 for c in columns])
+    return np.array([_median(flat[:, i], weights) for i in range(flat.shape[1])])
+
+
+def _median(values: np.ndarray, weights: np.ndarray | None) -> float:
+    """Return the value below and above which half of the weight is, the mean of two such values; 0 without values."""
+    finite = np.isfinite(values)
+    if not finite.any():
+        return 0.0
+    if weights is None:
+        return float(np.median(values[finite]))
+    order = np.argsort(values[finite])
+    ordered, below = values[finite][order], np.cumsum(weights[finite][order])
+    last = len(ordered) - 1
+    at = [min(int(np.searchsorted(below, below[-1] / 2, side)), last) for side in ("left", "right")]
+    return float(ordered[at].mean())
 
 
 def refuse_missing(array: np.ndarray, names: Sequence[str] | None) -> None:

@@ -72,8 +72,12 @@ class Preprocessor:
         missing: str = "refuse",
         categories: str | Sequence[str] | None = None,
         units: dict[str, str] | None = None,
+        weights: np.ndarray | None = None,
     ) -> Preprocessor:
         """Learn column types, scaling and fill values from `X`.
+
+        Rows count by `weights` in the statistics of dense columns and tables. The types and categories of a table, the
+        ranges of sparse columns and the vocabulary of texts are those of all rows.
 
         Raises:
             InputError: if an option is unknown; if there are no rows; if a value is NaN or infinite and
@@ -100,7 +104,7 @@ class Preprocessor:
         else:
             array = X
             start = _shape_of(array)
-        return _learn_dense(replace(start, n_rows=len(array)), array, scaling, missing)
+        return _learn_dense(replace(start, n_rows=len(array)), array, scaling, missing, weights)
 
     @property
     def n_columns(self) -> int:
@@ -269,11 +273,13 @@ def _learn_sparse(X: Any, scaling: str) -> Preprocessor:
                         n_rows=int(matrix.shape[0]))  # fmt: skip
 
 
-def _learn_dense(start: Preprocessor, array: np.ndarray, scaling: str, missing: str) -> Preprocessor:
+def _learn_dense(
+    start: Preprocessor, array: np.ndarray, scaling: str, missing: str, weights: np.ndarray | None
+) -> Preprocessor:
     if start.fill is None and missing == "refuse":
         start.refuse_missing(array)
     read = flat_chunks(array, start.channels_last)
-    low, high, mean, std, all_finite = moments(read)
+    low, high, mean, std, all_finite = moments(read, weights)
     if scaling == "auto":
         scaling = _auto_scaling(start, array, low, high)
     offset, scale = _scaling(start, scaling, low, high, mean, std)
@@ -281,9 +287,10 @@ def _learn_dense(start: Preprocessor, array: np.ndarray, scaling: str, missing: 
     learned = replace(start, offset=offset, scale=scale, constant=constant)
     if missing == "refuse" or (all_finite and array.dtype.kind in "iub"):
         return learned
-    fill = {"mean": lambda: mean, "median": lambda: medians(array, start.channels_last), "mask": lambda: offset}[
-        missing
-    ]()
+    fills = {
+        "mean": lambda: mean, "median": lambda: medians(array, start.channels_last, weights), "mask": lambda: offset,
+    }  # fmt: skip
+    fill = fills[missing]()
     return replace(learned, fill=_valid_fill_values(start, fill), masked=missing == "mask")
 
 

@@ -116,13 +116,38 @@ class Subset:
         return self.rows.batch(self.index[index])
 
 
+class WeightedRows:
+    """Rows with weights in the criterion, without a copy of the rows.
+
+    Args:
+        rows: the rows.
+        weights: (n,), the weight of each row, which multiplies the weight that it has already.
+
+    Example:
+        >>> rows = WeightedRows(DenseRows(np.zeros((3, 2)), Affine(np.zeros(2), np.ones(2))), torch.tensor([1.0, 0, 2]))
+        >>> rows.batch(torch.tensor([2, 0])).weight
+        tensor([2., 1.])
+    """
+
+    def __init__(self, rows: Rows, weights: Float[Tensor, " n"]) -> None:
+        self.rows, self.weights = rows, weights
+        self.n_columns = rows.n_columns
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, index: Int[Tensor, " batch"]) -> Batch:
+        """Return the rows `index` with their weights."""
+        batch, weight = self.rows.batch(index), self.weights[index]
+        return replace(batch, weight=weight if batch.weight is None else batch.weight * weight)
+
+
 class LabelledRows:
-    """Rows with labels and optional weights.
+    """Rows with labels.
 
     Args:
         rows: the rows.
         labels: (n, ...), class numbers or regression targets.
-        weights: (n,), weights of the rows in the loss; None for equal weights.
 
     Example:
         >>> rows = LabelledRows(DenseRows(np.zeros((3, 2)), Affine(np.zeros(2), np.ones(2))), torch.tensor([1, 0, 2]))
@@ -130,17 +155,16 @@ class LabelledRows:
         tensor([2, 0])
     """
 
-    def __init__(self, rows: Rows, labels: Tensor, weights: Float[Tensor, " n"] | None = None) -> None:
-        self.rows, self.labels, self.weights = rows, labels, weights
+    def __init__(self, rows: Rows, labels: Tensor) -> None:
+        self.rows, self.labels = rows, labels
         self.n_columns = rows.n_columns
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def batch(self, index: Int[Tensor, " batch"]) -> Batch:
-        """Return the rows `index` with labels and weights."""
-        weight = None if self.weights is None else self.weights[index]
-        return replace(self.rows.batch(index), label=self.labels[index], weight=weight)
+        """Return the rows `index` with their labels."""
+        return replace(self.rows.batch(index), label=self.labels[index])
 
 
 def blocks(rows: Rows, size: int = BLOCK_SIZE) -> Iterator[Batch]:

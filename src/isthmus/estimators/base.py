@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted, check_random_state
 from torch import nn
 
 from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
-from isthmus.data.streams import BLOCK_SIZE, Subset, blocks
+from isthmus.data.streams import BLOCK_SIZE, Subset, WeightedRows, blocks
 from isthmus.errors import InputError
 from isthmus.estimators import checkpoints, inputs, model_files
 from isthmus.estimators.checkpoints import DigestedRows, Run
@@ -152,6 +152,7 @@ class BaseAutoencoder(
         X: Any,
         y: Any = None,
         *,
+        sample_weight: ArrayLike | None = None,
         validation: Any = None,
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: float = 60.0,
@@ -163,7 +164,10 @@ class BaseAutoencoder(
             X: rows: an array (n, d), images (n, h, w), (n, h, w, c) or (n, c, h, w), a data frame,
                 scipy sparse rows, `isthmus.data.Documents`, or a data set of `isthmus.data.open`.
             y: ignored by kinds that do not use labels (`uses_labels`); present for scikit-learn's pipelines.
-            validation: validation rows in place of a fraction of `X`.
+            sample_weight: weight of each row, (n,): a row of weight 2 counts as two rows, a row of weight 0 is left
+                out. None is 1 for every row. Scaling, imputation and the PCA baseline are weighted too; the types and
+                categories of a table, the ranges of sparse columns and the vocabulary of texts are those of all rows.
+            validation: validation rows in place of a fraction of `X`; they count equally.
             checkpoint: path of the model that will be saved; training writes its state to
                 `checkpoint` + ".checkpoint", and `save` removes it.
             checkpoint_every: seconds between two writes of that state.
@@ -175,24 +179,27 @@ class BaseAutoencoder(
         Raises:
             InputError: invalid rows or arguments, in one line.
         """
-        return self._fit(X, y, validation, Run.of(checkpoint, checkpoint_every, resume=resume))
+        return self._fit(X, y, sample_weight, validation, Run.of(checkpoint, checkpoint_every, resume=resume))
 
-    def _fit(self, X: Any, y: Any, validation: Any, run: Run) -> BaseAutoencoder:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: Any, run: Run) -> BaseAutoencoder:
         """Train as `fit` does; the state of training is that of `run`."""
         self._check_parameters()
         X = inputs.validate_input(self, X, reset=True)
         inputs.check_enough_rows(n_rows_of(X))
+        weights = inputs.checked_weights(sample_weight, n_rows_of(X))
         units = self.likelihood if isinstance(self.likelihood, dict) and input_type(X) == "table" else None
         scaling = inputs.scaling_for(self.scaling, self.likelihood)
         self.preprocessing_ = Preprocessor.from_data(
-            X, scaling=scaling, missing=self.missing, categories=self.categories, units=units
+            X, scaling=scaling, missing=self.missing, categories=self.categories, units=units, weights=weights
         )
         all_rows: Rows = self.preprocessing_.rows(X)
+        labels = self._encoded_labels(y, len(all_rows))
+        if weights is not None:
+            all_rows, labels = _weighted(all_rows, labels, weights)
         if run.is_written:
             all_rows = digested = DigestedRows(all_rows)
         self.seed_ = run.start(seed_of(self.random_state))
         generator = torch.Generator().manual_seed(self.seed_)
-        labels = self._encoded_labels(y, len(all_rows))
         train_rows, validation_rows = self._split_validation(all_rows, labels, validation, generator)
         if run.is_written and validation_rows is not None:
             validation_rows = digested_validation = DigestedRows(validation_rows)
@@ -205,7 +212,7 @@ class BaseAutoencoder(
         self.likelihood_ = self._choose_likelihood(rows, validation_rows)
         if run.is_written:
             numbers = None if labels is None else labels.numbers
-            run.identify(checkpoints.identity(self, digested, digested_validation, numbers))
+            run.identify(checkpoints.identity(self, digested, digested_validation, numbers, weights))
             notes += [checkpoints.SAMPLED_DIGEST_NOTE] if digested.is_sampled else []
         recipe = self._recipe(self._shape(), generator)
         self._keep(recipe)
@@ -456,6 +463,18 @@ class BaseAutoencoder(
         tags.input_tags.allow_nan = self.missing != "refuse"
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def _weighted(rows: Rows, labels: ClassLabels | None, weights: np.ndarray) -> tuple[Rows, ClassLabels | None]:
+    """Return the rows of a weight above 0 with their weights, and their labels."""
+    relative = inputs.relative_weights(weights)
+    weighted, kept = WeightedRows(rows, relative), torch.nonzero(relative).flatten()
+    if len(kept) == len(rows):
+        return weighted, labels
+    if len(kept) < 2:
+        raise InputError("sample_weight is above 0 in one row alone: training needs at least two rows")
+    labels = None if labels is None else ClassLabels(labels.numbers[kept], labels.classes)
+    return Subset(weighted, kept), labels
 
 
 def seed_of(random_state: Any) -> int:

@@ -157,11 +157,18 @@ def path_of(model: str | os.PathLike[str]) -> Path:
 
 
 def identity(
-    estimator: Any, rows: DigestedRows, validation_rows: DigestedRows | None, labels: Tensor | None
+    estimator: Any,
+    rows: DigestedRows,
+    validation_rows: DigestedRows | None,
+    labels: Tensor | None,
+    weights: np.ndarray | None,
 ) -> dict[str, str]:
-    """Return what a run depends on: the kind, its arguments, and digests of rows, labels and validation rows."""
+    """Return what a run depends on: kind, arguments, and digests of rows, validation rows, labels and weights."""
     labelled = {} if labels is None else {"labels": labels_digest(labels)}
-    return {"kind": estimator.kind, **argument_entries(estimator), **row_entries(rows, validation_rows), **labelled}
+    return {
+        "kind": estimator.kind, **argument_entries(estimator), **row_entries(rows, validation_rows), **labelled,
+        **weight_entry(weights),
+    }  # fmt: skip
 
 
 def argument_entries(estimator: Any, *, without: tuple[str, ...] = ()) -> dict[str, str]:
@@ -175,6 +182,11 @@ def row_entries(rows: DigestedRows, validation_rows: DigestedRows | None) -> dic
     """Return numbers and digests of rows and validation rows."""
     validation = "none" if validation_rows is None else f"{len(validation_rows)} rows {validation_rows.digest}"
     return {"rows": str(len(rows)), "data": rows.digest, "validation": validation}
+
+
+def weight_entry(weights: np.ndarray | None) -> dict[str, str]:
+    """Return the digest of the weights of rows, or that there are none."""
+    return {"sample_weight": "none" if weights is None else labels_digest(torch.from_numpy(weights))}
 
 
 def labels_digest(labels: Tensor, encoding: str = "") -> str:

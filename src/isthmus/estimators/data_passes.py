@@ -21,7 +21,7 @@ from isthmus.evaluation.baseline import (
     suggested_code_size,
 )
 from isthmus.evaluation.facts import ColumnStatistics, ColumnSums
-from isthmus.learning.rows import Rows
+from isthmus.learning.rows import Rows, mean_of_sums, observed_sums
 from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
 
@@ -35,7 +35,7 @@ class SurveyedRows:
     The first pass checks the domain of the likelihood, and accumulates the statistics of the columns and the sums of
     the principal components. A second pass follows only if the principal components need one: if entries are missing,
     for the column means of the first pass replace them, or for a sketch of wide data (`SketchSums`). In memory are
-    these sums and one block of `BLOCK_ROWS` rows.
+    these sums and one block of `BLOCK_ROWS` rows. In means and principal components rows count by their weights.
 
     `suggested_code_size` and `baseline` make the passes; the other statistics are known afterwards.
 
@@ -95,13 +95,13 @@ class SurveyedRows:
 
     @property
     def mean(self) -> Float[Tensor, " columns"]:
-        """The mean of the observed entries of each column, in float64; 0 without any."""
-        return self._total / self._n_observed.clamp(min=1)
+        """The mean of the observed entries of each column by the weights of the rows, in float64; 0 without any."""
+        return mean_of_sums(self._total, self._n_observed)
 
     @property
     def has_missing_entries(self) -> bool:
         """True if an entry of any row is missing."""
-        return bool((self._n_observed < len(self)).any())
+        return self._has_missing_entries
 
     def _read(self, code_size: int) -> ComponentSums:
         """Make the passes, if they were not made yet; return the sums of the principal components."""
@@ -110,25 +110,26 @@ class SurveyedRows:
         sums = self._components = component_sums(len(self), self.n_columns, code_size)
         is_masked = self.batch(torch.arange(1)).mask is not None
         self._columns, self._n_decided, self._n_observed = ColumnSums(), 0, torch.zeros(self.n_columns).double()
-        self._total = torch.zeros(self.n_columns).double()
+        self._total, self._has_missing_entries = torch.zeros(self.n_columns).double(), False
         for batch in blocks(self.rows, BLOCK_ROWS):
             self._likelihood.check(batch.x, self._names, batch.rows)
             self._accumulate(batch)
             if sums.n_passes == 2 or not is_masked:
-                sums.add(imputed(batch))
+                sums.add(imputed(batch), batch.weight)
         if sums.n_passes == 2:
             sums.start_second_pass()
         if sums.n_passes == 2 or is_masked:
             mean = self.mean.float()
             for batch in blocks(self.rows, BLOCK_ROWS):
-                sums.add(imputed(batch, mean))
+                sums.add(imputed(batch, mean), batch.weight)
         return sums
 
     def _accumulate(self, batch: Batch) -> None:
         """Add a block to the statistics of the columns, and keep one of its rows if it decides on the likelihood."""
-        total, n_observed = _observed_sums(batch)
+        total, n_observed = observed_sums(batch, torch.float64)
         self._total += total
         self._n_observed += n_observed
+        self._has_missing_entries |= batch.mask is not None and bool((batch.mask == 0).any())
         self._columns.add(batch.x if batch.mask is None else batch.x.masked_fill(batch.mask == 0, torch.nan))
         if not hasattr(self, "deciding_row"):
             self.deciding_row = batch.x[:1].clone()
@@ -146,16 +147,8 @@ def imputed(batch: Batch, mean: Float[Tensor, " columns"] | None = None) -> Floa
     if batch.mask is None:
         return batch.x
     if mean is None:
-        total, n_observed = _observed_sums(batch)
-        mean = (total / n_observed.clamp(min=1)).float()
+        mean = mean_of_sums(*observed_sums(batch, torch.float64)).float()
     return torch.where(batch.mask != 0, batch.x, mean)
-
-
-def _observed_sums(batch: Batch) -> tuple[Float[Tensor, " columns"], Float[Tensor, " columns"]]:
-    """Return sum and number of the observed entries of each column, in float64."""
-    if batch.mask is None:
-        return batch.x.sum(0, dtype=torch.float64), torch.full((batch.x.shape[1],), len(batch.x)).double()
-    return (batch.x * batch.mask).sum(0, dtype=torch.float64), batch.mask.sum(0, dtype=torch.float64)
 
 
 def padded(batch: Batch) -> Batch:

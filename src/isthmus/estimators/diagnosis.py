@@ -14,6 +14,7 @@ from isthmus.evaluation.facts import FitFacts, shuffled_columns
 from isthmus.evaluation.residuals import squared_residuals
 from isthmus.learning.objectives import Objective
 from isthmus.learning.rows import Rows, evenly_spaced
+from isthmus.learning.trainer import mean_over_rows
 from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch
 from isthmus.parts.sparse_activations import SparseActivation
@@ -49,7 +50,7 @@ def diagnose_fit(model: Any, objective: Objective, rows: SurveyedRows, validatio
         codes=coder(some).code,
         train_error=_error(coder, some),
         validation_error=None if validation_rows is None else _error(coder, others),
-        pca_error=float(model.baseline_.squared_error(others.x, others.mask).mean()),
+        pca_error=float(mean_over_rows(model.baseline_.squared_error(others.x, others.mask), others.weight)),
         shuffled_error=_error(coder, _shuffled(some)),
         column_names=model.preprocessing_.columns,
         user_columns=_user_columns(model.preprocessing_),
@@ -83,9 +84,9 @@ def _user_columns(preprocessing: Preprocessor) -> dict[str, list[int]] | None:
 
 
 def _error(coder: Coder, batch: Batch) -> float:
-    """Compute the mean over rows of ||x - r||^2, summed over observed columns."""
+    """Compute the mean over rows, by their weights, of ||x - r||^2, summed over observed columns."""
     r = coder.likelihood.mean_given(coder(batch).parameters, batch.x)
-    return float(squared_residuals(batch.x, r, batch.mask).sum(1).mean())
+    return float(mean_over_rows(squared_residuals(batch.x, r, batch.mask).sum(1), batch.weight))
 
 
 def _shuffled(batch: Batch) -> Batch:
@@ -95,4 +96,4 @@ def _shuffled(batch: Batch) -> Batch:
         for part in (batch.x, batch.mask)
     )
     assert x is not None
-    return Batch(x, mask=mask)
+    return Batch(x, mask=mask, weight=batch.weight)

@@ -9,8 +9,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numpy as np
+import torch
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_array, validate_data
+from torch import Tensor
 
 from isthmus.data.preprocessing import input_type
 from isthmus.errors import InputError
@@ -103,6 +106,43 @@ def check_enough_rows(n_rows: int) -> None:
     """Refuse fewer than two rows."""
     if n_rows < 2:
         raise InputError(f"n_samples={n_rows}: training needs at least two rows")
+
+
+def checked_weights(sample_weight: Any, n_rows: int) -> np.ndarray | None:
+    """Return the weights of the rows, (n_rows,), float64; None where none are given.
+
+    Raises:
+        InputError: another number of weights; a weight that is not a number, not finite or negative; only zeros.
+
+    Example:
+        >>> checked_weights([2, 1], 2)
+        array([2., 1.])
+    """
+    if sample_weight is None:
+        return None
+    try:
+        weights = np.array(sample_weight, np.float64)
+    except (TypeError, ValueError):
+        raise InputError("sample_weight holds values that are not numbers; give one weight per row") from None
+    if weights.shape != (n_rows,):
+        raise InputError(f"X has {n_rows} rows and sample_weight the shape {weights.shape}; give one weight per row")
+    invalid = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(invalid):
+        row = invalid[0]
+        raise InputError(f"sample_weight is {weights[row]:g} at row {row}; weights must be finite and 0 or more")
+    if not weights.any():
+        raise InputError("every sample_weight is 0; give some rows a weight above 0")
+    return weights
+
+
+def relative_weights(weights: np.ndarray) -> Float[Tensor, " n"]:
+    """Return weights with the mean 1, float32, which every weighted mean equals.
+
+    Example:
+        >>> relative_weights(np.array([1.0, 3.0]))
+        tensor([0.5000, 1.5000])
+    """
+    return torch.from_numpy(weights / weights.max() / (weights / weights.max()).mean()).float()
 
 
 def n_validation_rows(fraction: float, n_rows: int) -> int:

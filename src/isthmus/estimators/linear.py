@@ -100,13 +100,14 @@ class SubspaceDensity(nn.Module):
     def _fit_in_closed_form(
         self, basis: Float[Tensor, "columns k"], rows: Rows, mean: Float[Tensor, " columns"]
     ) -> None:
-        n = len(rows)
+        n = _total_weight(rows)
         inner, total = torch.zeros(basis.shape[1], basis.shape[1], dtype=torch.float64), 0.0
         for batch in blocks(rows, ROWS_AT_ONCE):
             centred = batch.x.double() - mean
             projected = centred @ basis
-            inner += projected.T @ projected / n
-            total += float(centred.square().sum()) / n
+            weight = _weight(batch)[:, None]
+            inner += projected.T @ (weight * projected) / n
+            total += float((weight * centred.square()).sum()) / n
         self._set(mean, basis, inner, total)
 
     def _set(self, mean: Tensor, basis: Tensor, inner: Float[Tensor, "k k"], total: float) -> None:
@@ -124,11 +125,12 @@ class SubspaceDensity(nn.Module):
         within_products = MAX_EM_PRODUCTS // (n_columns * k * k)
         n_rows = max(MIN_EM_ROWS, min(MAX_EM_ROWS, within_products))
         parts = evenly_spaced(len(rows), n_rows).split(min(ROWS_AT_ONCE, self._rows_at_once))
-        n, log_p = sum(map(len, parts)), -math.inf
+        log_p = -math.inf
         self._start_em(basis, rows, parts)
         for _ in range(MAX_EM_ITERATIONS):
-            moments = (self._expected_moments(*_with_mask(rows.batch(part))) for part in parts)
-            step, inner, outside, mean_log_p = (total / n for total in reduce(_added, moments))
+            moments = (self._expected_moments(*_with_mask(batch), _weight(batch)) for batch in map(rows.batch, parts))
+            *sums, n = reduce(_added, moments)
+            step, inner, outside, mean_log_p = (total / n for total in sums)
             projected, previous, log_p = step @ self.basis, log_p, float(mean_log_p)
             inner -= torch.outer(projected, projected)
             outside -= step.square().sum() - projected.square().sum()
@@ -140,30 +142,34 @@ class SubspaceDensity(nn.Module):
         """Start at the means of the observed entries, with their mean variance in every direction."""
         mean = mean_row(rows).double()
         squares, n_observed = 0.0, 0.0
-        for part in parts:
-            x, mask = _with_mask(rows.batch(part))
-            squares += float(((x - mean) * mask).square().sum())
-            n_observed += float(mask.sum())
-        (n_columns, k), variance = basis.shape, squares / max(n_observed, 1.0)
+        for batch in map(rows.batch, parts):
+            (x, mask), weight = _with_mask(batch), _weight(batch)[:, None]
+            squares += float((weight * ((x - mean) * mask).square()).sum())
+            n_observed += float((weight * mask).sum())
+        (n_columns, k), variance = basis.shape, squares / (n_observed or 1.0)
         self._set(mean, basis, variance * torch.eye(k, dtype=torch.float64), variance * n_columns)
 
     def _expected_moments(
-        self, x: Float[Tensor, "block columns"], mask: Float[Tensor, "block columns"]
+        self, x: Float[Tensor, "block columns"], mask: Float[Tensor, "block columns"], weight: Float[Tensor, " block"]
     ) -> tuple[Tensor, ...]:
-        """Compute the expectation step: sums over rows, given their observed entries, about the current mean.
+        """Compute the expectation step: weighted sums over rows, given their observed entries, about the current mean.
 
         Returns:
-            The sums of E[x - m], of E[U'(x - m)(x - m)'U], of E||(I - UU')(x - m)||^2, and of log p(x_o).
+            The sums of E[x - m], of E[U'(x - m)(x - m)'U], of E||(I - UU')(x - m)||^2, of log p(x_o), and of
+            the weights.
         """
         given = self._condition(x, mask)
         filled = given.centred + (1 - mask) * (given.within @ self.basis.T)
-        projected = filled @ self.basis
+        projected, n = filled @ self.basis, weight.sum()
         precision = torch.linalg.lu_solve(given.lu, given.pivots, given.gram)
-        precision = (torch.bincount(given.pattern).double()[:, None, None] * precision).sum(0)
-        inner = len(x) * torch.diag(self.variances) - self.variances[:, None] * precision * self.variances
-        n_freedom = (1 - mask).sum() - len(x) * len(self.variances) + (self.variances * precision.diagonal()).sum()
-        outside = filled.square().sum() - projected.square().sum() + self.noise * n_freedom
-        return filled.sum(0), projected.T @ projected + inner, outside, given.log_p.sum()
+        precision = (torch.bincount(given.pattern, weight)[:, None, None] * precision).sum(0)
+        inner = n * torch.diag(self.variances) - self.variances[:, None] * precision * self.variances
+        by_row = weight[:, None]
+        n_missing = (by_row * (1 - mask)).sum()
+        n_freedom = n_missing - n * len(self.variances) + (self.variances * precision.diagonal()).sum()
+        outside = (by_row * filled.square()).sum() - (by_row * projected.square()).sum() + self.noise * n_freedom
+        inner = projected.T @ (by_row * projected) + inner
+        return (by_row * filled).sum(0), inner, outside, (weight * given.log_p).sum(), n
 
     def _condition(self, x: Float[Tensor, "block columns"], mask: Float[Tensor, "block columns"]) -> _Conditional:
         """Condition on the observed entries of each row; rows of one pattern of missing entries share A."""
@@ -243,8 +249,21 @@ def _added(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tenso
 
 
 def _mean(rows: Rows) -> Float[Tensor, " columns"]:
-    """Compute the mean of each column of rows without missing entries, in float64."""
-    return reduce(torch.add, (batch.x.double().sum(0) for batch in blocks(rows, ROWS_AT_ONCE))) / len(rows)
+    """Compute the mean of each column of rows without missing entries by their weights, in float64."""
+    sums = ((_weight(batch)[:, None] * batch.x.double()).sum(0) for batch in blocks(rows, ROWS_AT_ONCE))
+    return reduce(torch.add, sums) / _total_weight(rows)
+
+
+def _weight(batch: Batch) -> Float[Tensor, " batch"]:
+    """Return the weights of the rows, in float64; 1 for rows without weights."""
+    return torch.ones(len(batch.x), dtype=torch.float64) if batch.weight is None else batch.weight.double()
+
+
+def _total_weight(rows: Rows) -> float:
+    """Return the sum of the weights of the rows; rows without weights are not read."""
+    if rows.batch(torch.arange(1)).weight is None:
+        return len(rows)
+    return sum(float(_weight(batch).sum()) for batch in blocks(rows, ROWS_AT_ONCE))
 
 
 def _has_missing_entries(rows: Rows) -> bool:

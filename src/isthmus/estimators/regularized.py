@@ -246,7 +246,7 @@ def make_dictionary(pair: EncoderDecoder, likelihood: Likelihood, *, mask_aware:
 
 
 def median_row(rows: Rows) -> Float[torch.Tensor, " columns"]:
-    """The geometric median of some evenly spaced rows, with the column's mean where nothing was observed.
+    """The geometric median of some evenly spaced rows by their weights, with the column's mean at missing entries.
 
     It is the median of as many rows as have `MAX_MEDIAN_ENTRIES` entries together, but of `BLOCK_SIZE` rows at least
     and of `MAX_SAMPLED_ROWS` at most. In memory are these rows in float64, and one block of at most 1,024 rows.
@@ -254,8 +254,10 @@ def median_row(rows: Rows) -> Float[torch.Tensor, " columns"]:
     n_rows = min(len(rows), MAX_SAMPLED_ROWS, max(MAX_MEDIAN_ENTRIES // rows.n_columns, BLOCK_SIZE))
     mean = torch.zeros(()) if rows.batch(torch.arange(1)).mask is None else mean_row(rows)
     whole, first = torch.empty(n_rows, rows.n_columns, dtype=torch.float64), 0
+    weights: list[torch.Tensor] = []
     for batch in sampled_batches(rows, n_rows):
         x = batch.x if batch.mask is None else torch.where(batch.mask > 0, batch.x, mean)
         whole[first : first + len(x)] = x
         first += len(x)
-    return geometric_median(whole).float()
+        weights += [] if batch.weight is None else [batch.weight]
+    return geometric_median(whole, torch.cat(weights) if weights else None).float()

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import nn
 
 from isthmus.data.streams import LabelledRows
@@ -220,12 +221,21 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
 
     # -- training -----------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None, *, validation: Any = None, **checkpoint_options: Any) -> StackedAutoencoder:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        validation: Any = None,
+        **checkpoint_options: Any,
+    ) -> StackedAutoencoder:
         """Train the layers on `X`, then the whole network.
 
         Args:
             X: rows, as in `BaseAutoencoder.fit`.
             y: the class of each row, only for `training="supervised"`.
+            sample_weight: weight of each row, (n,), in every layer; see `BaseAutoencoder.fit`.
             validation: validation rows in place of a fraction of `X`; (rows, classes) in supervised training.
             checkpoint_options: checkpoint, checkpoint_every and resume: see `BaseAutoencoder.fit`.
 
@@ -235,7 +245,7 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         Raises:
             InputError: invalid rows, labels or arguments, in one line.
         """
-        super().fit(X, y, validation=validation, **checkpoint_options)
+        super().fit(X, y, sample_weight=sample_weight, validation=validation, **checkpoint_options)
         return self
 
     def _check_parameters(self) -> None:

@@ -10,14 +10,15 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from numpy.typing import ArrayLike
 from sklearn import clone
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from isthmus.data.preprocessing import n_rows_of
-from isthmus.data.streams import LabelledRows, Subset, blocks
+from isthmus.data.streams import LabelledRows, Subset, WeightedRows, blocks
 from isthmus.errors import InputError
 from isthmus.estimators import checkpoints, inputs, model_files
 from isthmus.estimators.base import BaseAutoencoder, seed_of
@@ -144,6 +145,7 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         X: Any,
         y: Any = None,
         *,
+        sample_weight: ArrayLike | None = None,
         validation: tuple[Any, Any] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: float = 60.0,
@@ -154,7 +156,10 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         Args:
             X: rows, as the autoencoder takes them.
             y: the label of each row, (n,).
-            validation: validation set (X, y) in place of a fraction of the rows.
+            sample_weight: weight of each row, (n,), in the loss of the labels, in the reconstruction and in the fit of
+                an unfitted encoder; rows of weight 0 are left out. None is 1 for every row. The scaling of regression
+                targets and the initial class frequencies are unweighted.
+            validation: validation set (X, y) in place of a fraction of the rows; its rows count equally.
             checkpoint: path of the model that will be saved; training writes its state, and that of the fit of an
                 unfitted encoder, to `checkpoint` + ".checkpoint", and `save` removes it.
             checkpoint_every: seconds between two writes of that state.
@@ -172,15 +177,19 @@ class CodePredictor(SavedEstimator, BaseEstimator):
             raise InputError(f"{type(self).__name__} validates on labels too; give validation=(rows, labels)")
         X = inputs.validate_input(self, X, reset=True)
         labels = self._fit_labels(validate_labels(self, y, n_rows_of(X)))
+        weights = inputs.checked_weights(sample_weight, n_rows_of(X))
         given = self._encoder_argument()
         run = Run.of(checkpoint, checkpoint_every, resume=resume)
         self.seed_ = run.start(seed_of(self.random_state))
         if run.is_written:
-            run.identify(self._identity(given, labels))
+            run.identify(self._identity(given, labels) | checkpoints.weight_entry(weights))
         generator = torch.Generator().manual_seed(self.seed_)
-        self.encoder_ = self._initial_encoder(given, X, labels, run)
-        all_rows = LabelledRows(self.encoder_._rows(X), labels)
-        rows, validation_rows, notes = self._split_validation(all_rows, validation, generator)
+        self.encoder_ = self._initial_encoder(given, X, labels, weights, run)
+        relative = None if weights is None else inputs.relative_weights(weights)
+        coder_rows = self.encoder_._rows(X)
+        all_rows = LabelledRows(coder_rows if relative is None else WeightedRows(coder_rows, relative), labels)
+        counted = torch.ones(len(labels), dtype=torch.bool) if relative is None else relative > 0
+        rows, validation_rows, notes = self._split_validation(all_rows, counted, validation, generator)
         if run.is_written:
             digested = DigestedRows(all_rows)
             digested_validation = None if validation_rows is None else DigestedRows(validation_rows)
@@ -241,7 +250,9 @@ class CodePredictor(SavedEstimator, BaseEstimator):
             "labels": checkpoints.labels_digest(labels, encoding),
         }  # fmt: skip
 
-    def _initial_encoder(self, given: BaseAutoencoder, X: Any, labels: Tensor, run: Run) -> BaseAutoencoder:
+    def _initial_encoder(
+        self, given: BaseAutoencoder, X: Any, labels: Tensor, weights: np.ndarray | None, run: Run
+    ) -> BaseAutoencoder:
         """Copy the fitted autoencoder, or fit an unfitted one, unless an earlier call did."""
         if hasattr(given, "coder_"):
             return copy.deepcopy(given)
@@ -250,7 +261,7 @@ class CodePredictor(SavedEstimator, BaseEstimator):
             fresh.set_params(random_state=self.seed_)
         arguments, fitted = fresh.get_params(deep=False), run.kept_part("encoder")
         if fitted is None:
-            encoder = self._fit_encoder(fresh, X, labels, run.part("encoder"))
+            encoder = self._fit_encoder(fresh, X, labels, weights, run.part("encoder"))
         else:
             encoder = type(fresh)._unpack(*fitted)
         encoder.set_params(**arguments)
@@ -258,12 +269,14 @@ class CodePredictor(SavedEstimator, BaseEstimator):
             run.keep_part("encoder", *encoder._pack())
         return encoder
 
-    def _fit_encoder(self, fresh: BaseAutoencoder, X: Any, labels: Tensor, run: Run) -> BaseAutoencoder:
+    def _fit_encoder(
+        self, fresh: BaseAutoencoder, X: Any, labels: Tensor, weights: np.ndarray | None, run: Run
+    ) -> BaseAutoencoder:
         """Fit the autoencoder, with labels if it uses them."""
         if self.start == "random":
             fresh.set_params(max_epochs=1)  # for the preprocessing; its weights are replaced
         y = self._encoder_labels(labels, fresh)
-        return fresh._fit(X, y if fresh.uses_labels else None, None, run)
+        return fresh._fit(X, y if fresh.uses_labels else None, weights, None, run)
 
     def _is_encoder_interrupted(self) -> bool:
         """Return whether Ctrl-C stopped the fit of an encoder that was given unfitted."""
@@ -292,11 +305,13 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         return given
 
     def _split_validation(
-        self, all_rows: LabelledRows, validation: Any, generator: torch.Generator
+        self, all_rows: LabelledRows, counted: Bool[Tensor, " n"], validation: Any, generator: torch.Generator
     ) -> tuple[Subset, Rows | None, list[str]]:
-        """Return training rows, validation rows, and notes for the user."""
+        """Return training rows and validation rows, both of a weight above 0 (`counted`), and notes for the user."""
         known = self.loss.known(all_rows.labels)
-        labelled, others = (torch.nonzero(part).flatten() for part in (known, ~known))
+        labelled, others = (torch.nonzero(part & counted).flatten() for part in (known, ~known))
+        if len(labelled) == 0:
+            raise InputError("every row with a label has the sample_weight 0; give some of them a weight above 0")
         notes: list[str] = []
         validation_index = labelled[:0]
         if validation is None:
@@ -431,4 +446,4 @@ def _balance_labelled(all_rows: LabelledRows, labelled: Int[Tensor, " n"], other
     repeats = max(1, len(others) // len(labelled))
     weights = torch.ones(len(all_rows))
     weights[labelled] = 1 / repeats
-    return Subset(LabelledRows(all_rows.rows, all_rows.labels, weights), torch.cat([labelled.repeat(repeats), others]))
+    return Subset(WeightedRows(all_rows, weights), torch.cat([labelled.repeat(repeats), others]))

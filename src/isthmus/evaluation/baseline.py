@@ -172,6 +172,7 @@ class _Spectrum:
         vectors: their eigenvectors, (columns, components).
         total: the trace, the sum of all eigenvalues.
         n_rows: the number of rows.
+        total_weight: the sum of their weights.
     """
 
     mean: Array
@@ -179,6 +180,7 @@ class _Spectrum:
     vectors: Array
     total: float
     n_rows: int
+    total_weight: float
 
 
 @torch.no_grad()
@@ -267,15 +269,16 @@ class ComponentSums(ABC):
     n_passes: ClassVar[int] = 1
 
     def __init__(self, n_columns: int) -> None:
-        self.n_columns, self.n_rows = n_columns, 0
+        self.n_columns, self.n_rows, self.total_weight = n_columns, 0, 0.0
 
     @torch.no_grad()
-    def add(self, block: Float[Tensor, "block columns"]) -> None:
-        """Add the rows of a block."""
+    def add(self, block: Float[Tensor, "block columns"], weight: Float[Tensor, " block"] | None = None) -> None:
+        """Add the rows of a block; a row of weight 2 counts as two rows."""
         block = _checked(block, self.n_columns)
         if len(block):
-            self._add(block)
+            self._add(block, weight)
             self.n_rows += len(block)
+            self.total_weight += len(block) if weight is None else float(weight.sum(dtype=torch.float64))
 
     @torch.no_grad()
     def components(self, code_size: int) -> PrincipalComponents:
@@ -289,7 +292,7 @@ class ComponentSums(ABC):
         raise NotImplementedError(f"{type(self).__name__} needs one pass")
 
     @abstractmethod
-    def _add(self, block: Float[Tensor, "block columns"]) -> None: ...
+    def _add(self, block: Float[Tensor, "block columns"], weight: Float[Tensor, " block"] | None) -> None: ...
 
     @abstractmethod
     def _spectrum(self, code_size: int) -> _Spectrum: ...
@@ -336,9 +339,11 @@ def _first_rows(blocks: Iterator[Tensor], n_columns: int, n_wanted: int) -> Tens
     return torch.cat(found)
 
 
-def _centre(rows: Tensor) -> Array:
-    """Compute the mean of some rows, (columns,), in float64."""
-    return _finite(rows.mean(0, dtype=torch.float64).numpy())
+def _centre(rows: Tensor, weight: Tensor | None = None) -> Array:
+    """Compute the mean of some rows by their weights, (columns,), in float64."""
+    if weight is None:
+        return _finite(rows.mean(0, dtype=torch.float64).numpy())
+    return _finite((weight.double() @ rows.double() / weight.sum(dtype=torch.float64)).numpy())
 
 
 def _finite(mean: Array) -> Array:
@@ -359,6 +364,11 @@ def _shifted(block: Tensor, shift: Array) -> Array:
     rows = block.numpy().astype(np.float64)
     rows -= shift
     return rows
+
+
+def _weighted(x: Array, weight: Tensor | None) -> Array:
+    """Return sqrt(w) x, whose products are the weighted sums over rows."""
+    return x if weight is None else x * weight.double().sqrt().numpy()[:, None]
 
 
 def _largest(matrix: Array, n_wanted: int) -> tuple[Array, Array]:
@@ -385,18 +395,20 @@ class GramSums(ComponentSums):
     def __init__(self, n_columns: int) -> None:
         super().__init__(n_columns)
         self._blocks: list[Tensor] = []
+        self._weights: list[Tensor] = []
 
-    def _add(self, block: Float[Tensor, "block columns"]) -> None:
+    def _add(self, block: Float[Tensor, "block columns"], weight: Float[Tensor, " block"] | None) -> None:
         self._blocks.append(block)
+        self._weights += [] if weight is None else [weight]
 
     def _spectrum(self, code_size: int) -> _Spectrum:
-        rows = torch.cat(self._blocks)
-        mean = _centre(rows)
-        x = _shifted(rows, mean)
+        rows, weight = torch.cat(self._blocks), torch.cat(self._weights) if self._weights else None
+        mean = _centre(rows, weight)
+        x = _weighted(_shifted(rows, mean), weight)
         gram = x @ x.T
         total = float(np.trace(gram))
         values, left = _largest(gram, code_size)
-        return _Spectrum(mean, values, x.T @ left, total, len(rows))
+        return _Spectrum(mean, values, x.T @ left, total, len(rows), self.total_weight)
 
 
 class CovarianceSums(ComponentSums):
@@ -412,23 +424,26 @@ class CovarianceSums(ComponentSums):
         self._total = np.zeros(n_columns)
         self._scatter = np.zeros((n_columns, n_columns), order="F")
 
-    def _add(self, block: Float[Tensor, "block columns"]) -> None:
+    def _add(self, block: Float[Tensor, "block columns"], weight: Float[Tensor, " block"] | None) -> None:
         if self._shift is None:
             self._shift = _shift(block)
-        for part in block.split(ROWS_AT_ONCE):
+        parts = block.split(ROWS_AT_ONCE)
+        weights = [None] * len(parts) if weight is None else weight.split(ROWS_AT_ONCE)
+        for part, its in zip(parts, weights, strict=True):
             x = _shifted(part, self._shift)
-            self._total += x.sum(0)
+            self._total += x.sum(0) if its is None else its.double().numpy() @ x
+            x = _weighted(x, its)
             # A symmetric rank-k update takes half the multiplications and fills only the lower triangle.
             self._scatter = dsyrk(1.0, x.T, beta=1.0, c=self._scatter, lower=1, overwrite_c=1)
 
     def _spectrum(self, code_size: int) -> _Spectrum:
         assert self._shift is not None
-        offset = _finite(self._total / self.n_rows)
+        offset = _finite(self._total / self.total_weight)
         scatter = self._scatter.copy(order="F")
-        scatter -= self.n_rows * np.outer(offset, offset)
+        scatter -= self.total_weight * np.outer(offset, offset)
         trace = float(np.trace(scatter))
         values, vectors = _largest(scatter, code_size)
-        return _Spectrum(self._shift + offset, values, vectors, trace, self.n_rows)
+        return _Spectrum(self._shift + offset, values, vectors, trace, self.n_rows, self.total_weight)
 
 
 class SketchSums(ComponentSums):
@@ -457,22 +472,23 @@ class SketchSums(ComponentSums):
 
     def _restart(self, directions: Float[Tensor, "columns directions"]) -> None:
         """Set the sums of a pass to 0."""
-        self._directions, self.n_rows, self._squares = directions, 0, 0.0
+        self._directions, self.n_rows, self.total_weight, self._squares = directions, 0, 0.0, 0.0
         self._total = torch.zeros(self.n_columns, dtype=torch.float64)
         self._products = torch.zeros(directions.shape, dtype=torch.float64)
 
-    def _add(self, block: Float[Tensor, "block columns"]) -> None:
+    def _add(self, block: Float[Tensor, "block columns"], weight: Float[Tensor, " block"] | None) -> None:
         if self._shift is None:
             self._shift = torch.from_numpy(_shift(block)).float()
         x = block - self._shift
-        self._total += x.sum(0, dtype=torch.float64)
+        self._total += (x if weight is None else x * weight[:, None]).sum(0, dtype=torch.float64)
+        x = x if weight is None else x * weight.sqrt()[:, None]
         self._squares += float(x.square().sum(1).sum(dtype=torch.float64))
         self._products += x.T @ (x @ self._directions)
 
     def _centred_products(self) -> tuple[Float[Tensor, " columns"], Float[Tensor, "columns directions"]]:
         """Return mean - shift, and C times the directions."""
-        offset = torch.from_numpy(_finite((self._total / self.n_rows).numpy()))
-        return offset, self._products - self.n_rows * torch.outer(offset, offset @ self._directions.double())
+        offset = torch.from_numpy(_finite((self._total / self.total_weight).numpy()))
+        return offset, self._products - self.total_weight * torch.outer(offset, offset @ self._directions.double())
 
     def start_second_pass(self) -> None:
         """Replace the random directions by an orthonormal basis of C G."""
@@ -485,9 +501,10 @@ class SketchSums(ComponentSums):
         values, vectors = torch.linalg.eigh((core + core.T) / 2)
         scale = values.clamp(min=max(SKETCH_PRECISION * float(y.norm()), torch.finfo(torch.float64).tiny)).sqrt()
         left, singular, _ = torch.linalg.svd(y @ vectors / scale, full_matrices=False)
-        trace = self._squares - self.n_rows * float(offset.square().sum())
+        trace = self._squares - self.total_weight * float(offset.square().sum())
         mean = (self._shift.double() + offset).numpy()
-        return _Spectrum(mean, singular.square().numpy()[:code_size], left.numpy()[:, :code_size], trace, self.n_rows)
+        values, vectors = singular.square().numpy()[:code_size], left.numpy()[:, :code_size]
+        return _Spectrum(mean, values, vectors, trace, self.n_rows, self.total_weight)
 
 
 def _shift(block: Float[Tensor, "block columns"]) -> Array:
@@ -503,9 +520,10 @@ def _components(spectrum: _Spectrum, code_size: int) -> PrincipalComponents:
     vectors = np.linalg.qr(spectrum.vectors[:, :n_components])[0]
     largest = vectors[np.abs(vectors).argmax(0), np.arange(n_components)]
     vectors = vectors * np.where(largest < 0, -1.0, 1.0)
-    variances = spectrum.values[:n_components] / max(n_rows - 1, 1)
+    divisor = max(spectrum.total_weight - 1, 1)
+    variances = spectrum.values[:n_components] / divisor
     n_left_out = n_columns - n_components
-    left_out = max(spectrum.total / max(n_rows - 1, 1) - float(variances.sum()), 0.0)
+    left_out = max(spectrum.total / divisor - float(variances.sum()), 0.0)
     return PrincipalComponents(
         mean=_float32(spectrum.mean),
         components=_float32(vectors.T),

@@ -125,22 +125,26 @@ class ContrastiveDivergence(EnergyObjective):
         v = self.impute(batch)
         if self.sampled and generator is not None:
             v = bernoulli(v, generator)
-        contrast, a, _ = self.contrast(v, progress, generator)
+        contrast, a, _ = self.contrast(v, progress, generator, batch.weight)
         rows = Batch(v, weight=batch.weight)
         return {"contrast": contrast, **self.weight_decay_term(), **self.penalty_terms(rows, a, progress, generator)}
 
     def contrast(
-        self, v: Float[Tensor, "batch columns"], progress: float, generator: torch.Generator | None
+        self,
+        v: Float[Tensor, "batch columns"],
+        progress: float,
+        generator: torch.Generator | None,
+        weight: Float[Tensor, " batch"] | None = None,
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch hidden"], Float[Tensor, "chains columns"]]:
         """Return F(v) minus F of the chains after k more steps, per row; the hidden units' input a; and the chains' v.
 
         Persistent chains contribute their mean; other chains are compared with their own row. The chains and the
-        offsets are carried to the next step.
+        offsets, in which rows count by their weights, are carried to the next step.
         """
         k = steps_at(self.n_steps, progress)
         compare = self._from_rows if self.method == "cd" else self._from_persistent_chains
         contrast, a, visible = compare(v, k, generator)
-        self.density.carry_offsets(v, a)
+        self.density.carry_offsets(v, a, weight=weight)
         return contrast, a, visible
 
     def _from_rows(

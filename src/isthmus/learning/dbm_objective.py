@@ -120,7 +120,7 @@ class DBMObjective(EnergyObjective):
         odd = density.run_chains(density.particles, steps_at(self.n_steps, progress), generator)
         contrast = dbm.bound_given(v, mu) - dbm.odd_free_energy(odd).mean()
         carry(density.particles, torch.cat(odd, -1))
-        density.carry_offsets(v, mu)
+        density.carry_offsets(v, mu, weight=batch.weight)
         return {"contrast": contrast, **self.weight_decay_term()}
 
     @torch.no_grad()

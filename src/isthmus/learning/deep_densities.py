@@ -17,6 +17,8 @@ from isthmus.learning.densities import (
     RBMDensity,
     carry_running_means,
     parameters_with_statistic,
+    weight_of,
+    weighted_mean,
 )
 from isthmus.learning.rows import MAX_SAMPLED_ROWS, Rows, sampled_batches
 from isthmus.parts.belief_networks import GenerativeNetwork, RecognitionNetwork
@@ -80,20 +82,23 @@ class DBMDensity(EnergyDensity):
 
         At most `MAX_SAMPLED_ROWS` rows are read, of which one block of `ROWS_AT_ONCE` is dense at a time.
         """
-        n_rows, n_read = min(len(rows), MAX_SAMPLED_ROWS), 0
+        n_rows, n_read, n_weight = min(len(rows), MAX_SAMPLED_ROWS), 0, 0.0
         for batch in sampled_batches(rows):
             v = self.impute(batch)
             mu = self.energy.mean_field(v, self.n_iterations)
             start_in_block(self.particles, torch.cat(mu[::2], -1), n_read, n_rows)
             n_read += len(v)
-            self.carry_offsets(v, mu, rate=len(v) / n_read)
+            n_weight += weight_of(batch)
+            self.carry_offsets(v, mu, rate=weight_of(batch) / n_weight, weight=batch.weight)
         self.particles.copy_(bernoulli(self.particles, torch.Generator().manual_seed(0)))
 
     @torch.no_grad()
-    def carry_offsets(self, v: Tensor, mu: LayerStates, rate: float = OFFSET_RATE) -> None:
-        """Update the running means beta with a batch."""
+    def carry_offsets(
+        self, v: Tensor, mu: LayerStates, rate: float = OFFSET_RATE, weight: Tensor | None = None
+    ) -> None:
+        """Update the running means beta with a batch, whose rows have these weights."""
         units = [self.energy.visible.sufficient_statistic(v), *mu]
-        carry_running_means(self.offsets, [values.mean(0) for values in units], rate)
+        carry_running_means(self.offsets, [weighted_mean(values, weight) for values in units], rate)
 
     def run_chains(self, particles: Float[Tensor, "chains units"], n_steps: int, generator: Generator) -> LayerStates:
         """Return the odd layers of chains after some Gibbs steps: the even layers given the odd ones, then these."""

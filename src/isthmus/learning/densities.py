@@ -156,7 +156,7 @@ class RBMDensity(EnergyDensity):
 
         At most `MAX_SAMPLED_ROWS` rows are read, of which one block of `ROWS_AT_ONCE` is dense at a time.
         """
-        n_rows, n_read = min(len(rows), MAX_SAMPLED_ROWS), 0
+        n_rows, n_read, n_weight = min(len(rows), MAX_SAMPLED_ROWS), 0, 0.0
         for batch in sampled_batches(rows):
             v = self.rbm.impute(batch.x, batch.mask)
             h = self.rbm.hidden_mean(v)
@@ -164,7 +164,8 @@ class RBMDensity(EnergyDensity):
                 if buffer is not None and values is not None:
                     start_in_block(buffer, values, n_read, n_rows)
             n_read += len(v)
-            self.carry_offsets(v, rate=len(v) / n_read)
+            n_weight += weight_of(batch)
+            self.carry_offsets(v, rate=weight_of(batch) / n_weight, weight=batch.weight)
         self.limit_words(rows)
 
     def limit_words(self, rows: Rows) -> None:
@@ -182,15 +183,19 @@ class RBMDensity(EnergyDensity):
         return math.ceil(max(float(most) for most in sums))
 
     @torch.no_grad()
-    def carry_offsets(self, v: Tensor, a: Tensor | None = None, rate: float = OFFSET_RATE) -> None:
+    def carry_offsets(
+        self, v: Tensor, a: Tensor | None = None, rate: float = OFFSET_RATE, weight: Tensor | None = None
+    ) -> None:
         """Update mu and lambda with a batch; for word counts mu is the mean of one word.
 
-        `a` is the hidden units' input, if it is already computed.
+        `a` is the hidden units' input, if it is already computed; `weight` is the weight of each row.
         """
         rbm = self.rbm
         statistic, total = rbm.visible.sufficient_statistic(v), rbm.visible.total(v)
-        mu = statistic.mean(0) if total is None else statistic.sum(0) / total.sum().clamp(min=1)
-        hidden = rbm.mean_given(rbm(v) if a is None else a.detach()).mean(0)
+        mu = weighted_mean(statistic, weight)
+        if total is not None:
+            mu = statistic.sum(0) / total.sum().clamp(min=1) if weight is None else mu / weighted_mean(total, weight)
+        hidden = weighted_mean(rbm.mean_given(rbm(v) if a is None else a.detach()), weight)
         carry_running_means((self.visible_offset, self.hidden_offset), (mu, hidden), rate)
 
     @property
@@ -229,6 +234,21 @@ class RBMDensity(EnergyDensity):
         elif bool(partial.any()):
             log_p[partial] = rbm.log_marginal(v[partial], mask[partial])
         return self.subtract_log_partition(log_p)
+
+
+def weighted_mean(values: Float[Tensor, "batch ..."], weight: Float[Tensor, " batch"] | None) -> Tensor:
+    """Return the mean over the rows by their weights.
+
+    Example:
+        >>> weighted_mean(torch.tensor([[1.0], [4.0]]), torch.tensor([2.0, 1.0]))
+        tensor([2.])
+    """
+    return values.mean(0) if weight is None else weight.to(values.dtype) @ values / weight.sum()
+
+
+def weight_of(batch: Batch) -> float:
+    """Return the sum of the weights of the rows, each 1 without weights."""
+    return len(batch.x) if batch.weight is None else float(batch.weight.sum())
 
 
 def carry_running_means(offsets: Iterable[Tensor], means: Iterable[Tensor], rate: float) -> None:

@@ -47,14 +47,29 @@ def sampled_batches(rows: Rows, max_rows: int = MAX_SAMPLED_ROWS) -> Iterator[Ba
 
 
 def mean_row(rows: Rows) -> Float[Tensor, " columns"]:
-    """Return the mean of each column over its observed entries, 0 without any, from at most `MAX_SAMPLED_ROWS` rows."""
-    sums = [_observed(batch) for batch in sampled_batches(rows)]
+    """Return the mean of each column over its observed entries, 0 without any, from at most `MAX_SAMPLED_ROWS` rows.
+
+    Rows count by their weights.
+    """
+    sums = [observed_sums(batch) for batch in sampled_batches(rows)]
     total, n_observed = (torch.stack(part).sum(0) for part in zip(*sums, strict=True))
-    return total / n_observed.clamp(min=1)
+    return mean_of_sums(total, n_observed)
 
 
-def _observed(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return, for each column, the sum and the number of the observed entries."""
-    if batch.mask is None:
-        return batch.x.sum(0), torch.full_like(batch.x[0], len(batch.x))
-    return (batch.x * batch.mask).sum(0), batch.mask.sum(0)
+def observed_sums(batch: Batch, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+    """Return, for each column, the sum and the number of the observed entries; rows count by their weights.
+
+    Args:
+        batch: the rows.
+        dtype: of the sums; None is that of the rows.
+    """
+    if batch.mask is None and batch.weight is None:
+        return batch.x.sum(0, dtype=dtype), torch.full_like(batch.x[0], len(batch.x), dtype=dtype)
+    factor = torch.ones_like(batch.x) if batch.mask is None else batch.mask
+    factor = factor if batch.weight is None else factor * batch.weight[:, None]
+    return (batch.x * factor).sum(0, dtype=dtype), factor.sum(0, dtype=dtype)
+
+
+def mean_of_sums(total: Float[Tensor, " columns"], n_observed: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
+    """Return the mean of each column given its `observed_sums`; 0 for a column without observed entries."""
+    return total / torch.where(n_observed > 0, n_observed, 1.0)

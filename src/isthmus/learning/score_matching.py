@@ -85,7 +85,7 @@ class ScoreMatching(EnergyObjective):
     def criterion(self, batch: Batch, progress: float, generator: Generator | None) -> dict[str, Tensor]:
         """Return the score term, (batch,), and the term of weight decay."""
         v = self.impute(batch)
-        self.density.carry_offsets(v)
+        self.density.carry_offsets(v, weight=batch.weight)
         score = self.exact(v) if self.noise_scale is None else self.denoising(v, generator)
         return {"score": score, **self.weight_decay_term()}
 

@@ -129,8 +129,9 @@ class LayeredObjective:
         for layer in self.layers:
             layer.prepare(below)
             with torch.no_grad():
-                codes = [layer.coder.encode(batch).code for batch in sampled_batches(below)]
-            below = CodeRows(torch.cat(codes))
+                encoded = [(layer.coder.encode(batch).code, batch.weight) for batch in sampled_batches(below)]
+            weights = [weight for _, weight in encoded if weight is not None]
+            below = CodeRows(torch.cat([code for code, _ in encoded]), weights=torch.cat(weights) if weights else None)
 
     def project_gradient(self) -> None:
         """Project the gradient for the constraints of each layer."""
@@ -279,7 +280,7 @@ class SupervisedLayer(Supervision):
     def criterion(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """Return the cross-entropy, (batch,), the reconstruction times w if w > 0, and the weighted penalties."""
         assert batch.label is not None
-        terms = {self.loss.name: self._mask_unlabelled(self.loss(self(batch, generator), batch.label), batch.label)}
+        terms = {self.loss.name: self._mask_unlabelled(self.loss(self(batch, generator), batch.label), batch)}
         if self.reconstruction_weight > 0.0 or cast(Reconstruction, self.unsupervised).penalties:
             coder_terms = weighted(self.unsupervised.criterion(batch, progress, generator), batch.weight)
             reconstruction = self.reconstruction_weight * coder_terms.pop("reconstruction")

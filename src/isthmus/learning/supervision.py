@@ -121,8 +121,8 @@ class Supervision(Objective):
     units without noise.
 
     Shapes: x (batch, columns); h (batch, code_size); o (batch, outputs). The mean over a batch is the mean over its
-    labelled rows, and for J_coder the mean weighted by `Batch.weight`, if given; so neither depends on how many rows
-    of a batch have labels.
+    labelled rows, and for J_coder over all rows; so neither depends on how many rows of a batch have labels. Rows count
+    by `Batch.weight`, if given, in both.
 
     Args:
         coder: the autoencoder with the initial encoder; its decoder is trained only if `reconstruction_weight` > 0.
@@ -171,7 +171,7 @@ class Supervision(Objective):
         self.dropout, self.input_dropout = Dropout(dropout), Dropout(input_dropout)
 
     def row_weights(self, batch: Batch) -> None:
-        """Return None: the labels of all rows count alike, and the weights are those of the reconstruction."""
+        """Return None: the terms have the weights of the rows already, as the loss is a mean over labelled rows."""
 
     def train(self, mode: bool = True) -> Supervision:
         """Set the training mode; a frozen autoencoder stays in evaluation mode, with fixed running statistics."""
@@ -193,7 +193,7 @@ class Supervision(Objective):
         assert batch.label is not None
         with self._noise_injection(generator):
             output = self(batch, generator)
-        terms = {self.loss.name: self._mask_unlabelled(self.loss(output, batch.label), batch.label)}
+        terms = {self.loss.name: self._mask_unlabelled(self.loss(output, batch.label), batch)}
         if self.reconstruction_weight > 0.0:
             coder_terms = weighted(self._coder_terms(batch, progress, generator), batch.weight)
             terms |= {name: self.reconstruction_weight * term for name, term in coder_terms.items()}
@@ -209,16 +209,19 @@ class Supervision(Objective):
         return {name: term.detach() for name, term in terms.items()}
 
     def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
-        """Return the loss's monitored value of the labelled rows."""
+        """Return the loss's monitored value of the labelled rows; rows count by their weights within the batch."""
         assert batch.label is not None
         with collected():
             output = self(batch)
-        return self._mask_unlabelled(self.loss.monitored(output, batch.label), batch.label)
+        return self._mask_unlabelled(self.loss.monitored(output, batch.label), batch)
 
-    def _mask_unlabelled(self, values: Float[Tensor, " batch"], label: Tensor) -> Float[Tensor, " batch"]:
-        """Set unlabelled rows to 0 and scale, so that the mean of the batch is the mean of its labelled rows."""
-        known = self.loss.known(label).to(values.dtype)
-        return values * known / known.mean().clamp(min=1 / len(known))
+    def _mask_unlabelled(self, values: Float[Tensor, " batch"], batch: Batch) -> Float[Tensor, " batch"]:
+        """Set unlabelled rows to 0 and scale, so that the mean of the batch is the weighted mean of its labelled rows."""
+        assert batch.label is not None
+        counts = self.loss.known(batch.label).to(values.dtype)
+        counts = counts if batch.weight is None else counts * batch.weight
+        mean = counts.mean()
+        return values * counts / torch.where(mean > 0, mean, 1.0)
 
     @contextmanager
     def _noise_injection(self, generator: torch.Generator | None) -> Iterator[None]:

@@ -84,7 +84,7 @@ class DBNObjective(EnergyObjective):
         """Return the terms of the three phases, nats, (batch,), (batch,) and (), and the term of weight decay."""
         generator = torch.Generator().manual_seed(NO_GENERATOR_SEED) if generator is None else generator
         units = self.wake(self.impute(batch), generator)
-        contrast, _, fantasy = self.top.contrast(units[-1], progress, generator)
+        contrast, _, fantasy = self.top.contrast(units[-1], progress, generator, batch.weight)
         generation = self.density.generation_nll(batch, units)
         terms = {"generation": generation, "contrast": contrast, "recognition": self.sleep(fantasy, generator)}
         return {**terms, **self.weight_decay_term()}

@@ -79,10 +79,12 @@ class CentredMLP(MLP):
 
 
 @torch.no_grad()
-def geometric_median(x: Float[Tensor, "rows columns"]) -> Float[Tensor, " columns"]:
-    r"""Return the point with the smallest sum of distances to the rows: argmin_m sum_i ||x_i - m||.
+def geometric_median(
+    x: Float[Tensor, "rows columns"], weight: Float[Tensor, " rows"] | None = None
+) -> Float[Tensor, " columns"]:
+    r"""Return the point with the smallest weighted sum of distances to the rows: argmin_m sum_i w_i ||x_i - m||.
 
-        m <- sum_i w_i x_i / sum_i w_i,   w_i = 1 / ||x_i - m||    (Weiszfeld)
+        m <- sum_i v_i x_i / sum_i v_i,   v_i = w_i / ||x_i - m||    (Weiszfeld)
 
     Unlike the mean, it is robust to a few outlying rows. Memory holds the rows in float64 (without a copy if they are
     float64 already), and the differences of `ROWS_AT_ONCE` rows from the median.
@@ -91,6 +93,7 @@ def geometric_median(x: Float[Tensor, "rows columns"]) -> Float[Tensor, " column
 
     Args:
         x: the rows, or a sample of them.
+        weight: w, the weight of each row; None is 1 for all.
 
     Source: Weiszfeld (1937); for the decoder's bias Bricken et al. (2023), Gao et al. (2024), appendix A.1.
 
@@ -99,12 +102,13 @@ def geometric_median(x: Float[Tensor, "rows columns"]) -> Float[Tensor, " column
         tensor([1.])
     """
     rows = x.double()
-    median = rows.mean(0)
+    weights = torch.ones(len(rows), dtype=torch.float64) if weight is None else weight.double()
+    median = rows.mean(0) if weight is None else weights @ rows / weights.sum()
     mean_distance = float(_distances(rows, median).mean())
     for _ in range(MAX_ITERATIONS if mean_distance > 0.0 else 0):
         # A row at the median itself would have an infinite weight; the bound is far below the accuracy needed.
-        inverse_distances = 1.0 / _distances(rows, median).clamp_min(1e-9 * mean_distance)
-        next_median = inverse_distances @ rows / inverse_distances.sum()
+        factors = weights / _distances(rows, median).clamp_min(1e-9 * mean_distance)
+        next_median = factors @ rows / factors.sum()
         step = float((next_median - median).norm())
         median = next_median
         if step <= 1e-7 * mean_distance:
