@@ -68,6 +68,28 @@ def test_columns_of_very_different_scale_keep_their_small_components() -> None:
     np.testing.assert_allclose(found.explained_variance, expected.explained_variance_, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("n", "d", "k"), [(300, 20, 5), (40, 90, 7), (700, 300, 12)])
+def test_weights_are_those_of_repeated_rows(monkeypatch: pytest.MonkeyPatch, n: int, d: int, k: int) -> None:
+    monkeypatch.setattr(baseline, "MAX_COVARIANCE_COLUMNS", 100)  # the three shapes take the three algorithms
+    monkeypatch.setattr(baseline, "MAX_GRAM_ROWS", 50)
+    x, counts = rows(n, d), torch.arange(n) % 3
+    sums = component_sums(n, d, k)
+    for pass_number in range(sums.n_passes):
+        if pass_number:
+            sums.start_second_pass()
+        for block, weight in zip(x.split(64), counts.float().split(64), strict=True):
+            sums.add(block, weight)
+    repeated = x.repeat_interleave(counts, 0)
+    found, expected = sums.components(k), reference(repeated, k)
+    rtol = 1e-2 if sums.n_passes == 2 else 1e-5
+    np.testing.assert_allclose(found.mean, expected.mean_, rtol=1e-5)
+    np.testing.assert_allclose(found.explained_variance, expected.explained_variance_, rtol=rtol)
+    assert found.total_variance == pytest.approx(float(repeated.double().var(0).sum()), rel=1e-5)
+    error = (found.squared_error(x.double()) * counts).sum() / counts.sum()
+    exact = np.average(reference_error(expected, x), weights=counts.numpy())
+    assert error == pytest.approx(exact, rel=1e-3)
+
+
 def test_the_order_of_the_rows_changes_nothing() -> None:
     x = rows(2500, 10)
     x = x[x[:, 0].argsort()]

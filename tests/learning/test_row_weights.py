@@ -49,23 +49,33 @@ OBJECTIVES = {
 X, LABELS = torch.rand(6, 6, generator=seeded(1)), torch.arange(6) % 3
 
 
-def unsupervised_loss(objective, batch):
-    """The sum of the means of the terms but the loss of the labels, which have no weights."""
+def loss(objective, batch):
+    """The sum of the means of the terms."""
     terms, _ = objective.terms(batch, 0.5, None)
-    terms.pop(CrossEntropy.name, None)
     return torch.stack([mean_over_rows(term, objective.row_weights(batch)) for term in terms.values()]).sum()
 
 
 @pytest.mark.parametrize("build", OBJECTIVES.values(), ids=OBJECTIVES.keys())
 def test_a_row_of_weight_zero_has_no_effect_on_the_loss(build):
     weight = torch.tensor([1.0, 2.0, 1.0, 0.0, 0.0, 0.0])
-    whole = unsupervised_loss(build(), Batch(X, label=LABELS, weight=weight))
-    part = unsupervised_loss(build(), Batch(X[:3], label=LABELS[:3], weight=weight[:3]))
+    whole = loss(build(), Batch(X, label=LABELS, weight=weight))
+    part = loss(build(), Batch(X[:3], label=LABELS[:3], weight=weight[:3]))
     torch.testing.assert_close(whole, part)
-    assert not torch.isclose(whole, unsupervised_loss(build(), Batch(X, label=LABELS)))
+    assert not torch.isclose(whole, loss(build(), Batch(X, label=LABELS)))
 
 
 def test_the_weights_of_rows_count_in_the_rate_of_samples_of_the_code():
     codes, weight = torch.rand(3, 4, 2, generator=seeded()), torch.tensor([2.0, 1.0, 0.0, 1.0])
     repeated = codes[:, [0, 0, 1, 3]]
     torch.testing.assert_close(TargetRate().of(codes, weight), TargetRate().of(repeated))
+
+
+@pytest.mark.parametrize("build", [OBJECTIVES["supervision"], OBJECTIVES["supervised layer"]])
+def test_unlabelled_rows_and_weights_of_any_scale_leave_the_mean_of_the_labelled_rows(build):
+    label, weight = torch.tensor([0, 1, -1, -1, -1, -1]), torch.tensor([3.0, 1.0, 5.0, 5.0, 5.0, 5.0])
+    for scale in (1e-6, 1.0, 1e6):
+        term = build().terms(Batch(X, label=label, weight=scale * weight), 0.5, None)[0][CrossEntropy.name]
+        alone = build().terms(Batch(X, label=label), 0.5, None)[0][CrossEntropy.name] / 3
+        torch.testing.assert_close(term.mean(), 0.75 * alone[0] + 0.25 * alone[1])
+    nothing = build().terms(Batch(X, label=torch.full((6,), -1), weight=weight), 0.5, None)[0][CrossEntropy.name]
+    assert torch.equal(nothing, torch.zeros(6))

@@ -131,7 +131,7 @@ def checked_weights(sample_weight: Any, n_rows: int) -> np.ndarray | None:
         row = invalid[0]
         raise InputError(f"sample_weight is {weights[row]:g} at row {row}; weights must be finite and 0 or more")
     if not weights.any():
-        raise InputError("every sample_weight is 0; give some rows a weight above 0")
+        raise InputError("sample_weight is zero for every row; give some rows a weight above 0")
     return weights
 
 

@@ -216,7 +216,7 @@ class Supervision(Objective):
         return self._mask_unlabelled(self.loss.monitored(output, batch.label), batch)
 
     def _mask_unlabelled(self, values: Float[Tensor, " batch"], batch: Batch) -> Float[Tensor, " batch"]:
-        """Set unlabelled rows to 0 and scale, so that the mean of the batch is the weighted mean of its labelled rows."""
+        """Scale the rows such that their mean is the weighted mean of the labelled rows; others become 0."""
         assert batch.label is not None
         counts = self.loss.known(batch.label).to(values.dtype)
         counts = counts if batch.weight is None else counts * batch.weight
