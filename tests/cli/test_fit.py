@@ -177,3 +177,22 @@ def test_resume_without_a_checkpoint_says_so_before_it_overwrites_a_model(inputs
         ("fit", inputs / "table.csv", "-o", tmp_path / "m.isthmus", "--resume"),
         "the file exists and there is no checkpoint",
     )
+
+
+def test_the_column_of_weights_is_removed_from_the_rows(inputs, table, tmp_path, succeed, refused):
+    weighted = table.assign(importance=np.arange(60) % 3)
+    weighted.to_csv(tmp_path / "weighted.csv", index=False)
+    weighted[:20].to_csv(tmp_path / "held.csv", index=False)
+    command = ("fit", tmp_path / "weighted.csv", *SMALL, "--exclude", "species", "--weights")
+    succeed(*command, "importance", "-o", tmp_path / "m", "--validation", tmp_path / "held.csv")
+    model, rows = isthmus.load(tmp_path / "m"), table.drop(columns="species")
+    expected = model.__class__(**model.get_params()).fit(rows, sample_weight=np.arange(60) % 3, validation=rows[:20])
+    assert model.n_rows_ == 40
+    np.testing.assert_allclose(model.preprocessing_.offset, expected.preprocessing_.offset)
+    np.testing.assert_allclose(model.transform(rows), expected.transform(rows), rtol=1e-4, atol=1e-5)
+    succeed("evaluate", tmp_path / "m", tmp_path / "weighted.csv")
+    refused((*command, "price", "-o", tmp_path / "n"), "weighted: no such column: --weights price; name a column")
+    array = ("fit", inputs / "array.npy", *SMALL, "-o", tmp_path / "n", "--weights", "price")
+    refused(array, "array: the rows have no named columns: --weights price; name a column of a table")
+    (tmp_path / "weighted.csv").write_text(weighted.assign(importance=-1).to_csv(index=False))
+    refused((*command, "importance", "-o", tmp_path / "n"), "sample_weight is -1 at row 0; weights must be finite")

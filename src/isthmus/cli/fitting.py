@@ -75,6 +75,14 @@ def fit(
             "--set training=supervised trains on the classes.",
         ),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            rich_help_panel=_DATA,
+            help="Weight of each row in training: a column, which is removed from the rows. Default: equal weights.",
+        ),
+    ] = None,
     resize: Annotated[
         str | None,
         typer.Option(metavar="HxW", rich_help_panel=_DATA, help="Image height and width in pixels, such as 28x28."),
@@ -102,10 +110,15 @@ def fit(
     rows, held_out = _open(data, validation, log, labels=labels, exclude=exclude or [], resize=shape)
     if model.uses_labels:
         sources.require_labels(rows)
+    sample_weight = None
+    if weights is not None:
+        rows, sample_weight = sources.take_weights(rows, weights)
+        held_out = None if held_out is None else sources.take_weights(held_out, weights)[0]
     log_resume(destination, resume, log)
-    model.fit(rows.X, rows.labels, validation=_validation_data(model, held_out), **checkpoint)
-    column = [] if labels is None or sources.is_file(labels) else [labels]
-    sources.record_read_options(model, [*(exclude or []), *column], shape)
+    held_out_data = _validation_data(model, held_out)
+    model.fit(rows.X, rows.labels, sample_weight=sample_weight, validation=held_out_data, **checkpoint)
+    columns = [name for name in (labels, weights) if name is not None and not sources.is_file(name)]
+    sources.record_read_options(model, [*(exclude or []), *columns], shape)
     model.save(destination)
     summary = _summary(model, destination)
     _log_summary(model, summary, log)

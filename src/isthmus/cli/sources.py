@@ -82,6 +82,20 @@ def open_labelled(source: str, labels: str | None, **read_options: Any) -> Datas
     return replace(data, labels=_labels_of_file(str(labels), data.n_rows)) if is_file(labels) else data
 
 
+def take_weights(rows: Dataset, column: str) -> tuple[Dataset, np.ndarray]:
+    """Return the rows without a column, and its values as weights of the rows.
+
+    Raises:
+        InputError: the rows have no such column.
+    """
+    names = [str(name) for name in getattr(rows.X, "columns", ())]
+    if column not in names:
+        found = "no such column" if names else "the rows have no named columns"
+        raise InputError(f"{rows.name}: {found}: --weights {column}; name a column of a table")
+    at = names.index(column)
+    return replace(rows, X=rows.X.drop(columns=rows.X.columns[at])), rows.X.iloc[:, at].to_numpy()
+
+
 def is_file(labels: str | None) -> bool:
     """Return whether `labels` names a .npy file rather than a column."""
     return labels is not None and labels.lower().endswith(".npy")

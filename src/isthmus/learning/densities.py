@@ -243,7 +243,11 @@ def weighted_mean(values: Float[Tensor, "batch ..."], weight: Float[Tensor, " ba
         >>> weighted_mean(torch.tensor([[1.0], [4.0]]), torch.tensor([2.0, 1.0]))
         tensor([2.])
     """
-    return values.mean(0) if weight is None else weight.to(values.dtype) @ values / weight.sum()
+    if weight is None:
+        return values.mean(0)
+    # A product of matrices would be in lower precision under autocast.
+    by_row = weight.reshape(-1, *[1] * (values.ndim - 1))
+    return (values * by_row).sum(0) / weight.sum()
 
 
 def weight_of(batch: Batch) -> float:
