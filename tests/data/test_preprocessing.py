@@ -257,3 +257,10 @@ def test_a_memory_map_is_read_in_batches(tmp_path):
 def test_unknown_options_are_refused_with_a_list_of_the_known_ones(option, text):
     with pytest.raises(InputError, match=text):
         Preprocessor.from_data(np.zeros((3, 2)), **option)
+
+
+@pytest.mark.parametrize("missing", ["mean", "median"])
+def test_a_column_without_a_value_of_a_weight_above_zero_is_filled_with_zeros(missing):
+    X = np.array([[5.0, 1.0], [np.nan, 2.0], [np.nan, 4.0]])
+    preprocessor = Preprocessor.from_data(X, missing=missing, weights=np.array([0.0, 3.0, 1.0]))
+    np.testing.assert_allclose(preprocessor.fill, [0.0, 2.5 if missing == "mean" else 2.0])

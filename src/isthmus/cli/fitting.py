@@ -117,8 +117,9 @@ def fit(
     log_resume(destination, resume, log)
     held_out_data = _validation_data(model, held_out)
     model.fit(rows.X, rows.labels, sample_weight=sample_weight, validation=held_out_data, **checkpoint)
-    columns = [name for name in (labels, weights) if name is not None and not sources.is_file(name)]
-    sources.record_read_options(model, [*(exclude or []), *columns], shape)
+    columns = [None if sources.is_file(labels) else labels, weights]
+    removed = [*(exclude or []), *(name for name in columns if name is not None)]
+    sources.record_read_options(model, removed, shape)
     model.save(destination)
     summary = _summary(model, destination)
     _log_summary(model, summary, log)

@@ -92,7 +92,7 @@ def medians(array: np.ndarray, channels_last: bool, weights: np.ndarray | None =
 
 def _median(values: np.ndarray, weights: np.ndarray | None) -> float:
     """Return the value below and above which half of the weight is, the mean of two such values; 0 without values."""
-    finite = np.isfinite(values)
+    finite = np.isfinite(values) if weights is None else np.isfinite(values) & (weights > 0)
     if not finite.any():
         return 0.0
     if weights is None:
