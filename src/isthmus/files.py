@@ -103,11 +103,14 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], h
 
 
 def content_digest(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
-    """Compute the SHA-256 of the header and of the names and bytes of the tensors. It detects edited files."""
+    """Compute the SHA-256 of the header and of the names and bytes of the tensors, on any device.
+
+    It detects edited files.
+    """
     digest = hashlib.sha256(json.dumps(header).encode())
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].flatten().view(uint8).numpy().data)
+        digest.update(tensors[name].cpu().flatten().view(uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -338,6 +338,15 @@ def test_chains_that_start_at_rows_keep_their_number_of_words():
     torch.testing.assert_close(visible.sum(1), x.sum(1))
 
 
+def test_chains_that_start_at_longer_rows_than_before_keep_their_number_of_words():
+    objective = ContrastiveDivergence(rbm({"name": "multinomial"}), method="cd", n_chains=2).double()
+    objective.prepare(Memory(torch.ones(20, 5).double()))
+    x = torch.full((20, 5), 8.0).double()
+    objective.prepare_statistics(Memory(x))
+    _, _, visible = objective.contrast(x, 0.0, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(visible.sum(1), x.sum(1))
+
+
 @pytest.mark.parametrize("config", [BERNOULLI, {"name": "multinomial"}], ids=lambda config: config["name"])
 def test_chains_start_from_many_rows_of_which_one_block_is_dense(config):
     x = (torch.rand(5000, 5, generator=torch.Generator().manual_seed(0)) + torch.linspace(0, 1, 5000)[:, None]).round()

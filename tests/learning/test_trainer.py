@@ -195,6 +195,27 @@ def test_ctrl_c_and_nan_stop_training_and_keep_the_last_finite_weights(what, sto
     )
 
 
+class NanGradient(Interrupts):
+    """The gradient of one step is NaN, though its loss is finite: the weights after it are NaN."""
+
+    def criterion(self, batch, progress, generator):
+        terms = super().criterion(batch, progress, generator)
+        if self.training and self.at == 3:
+            weight = self.coder.encoder.affine_maps[0].weight
+            zero = (weight - weight.detach()).square().sum().sqrt()
+            return {name: term + zero for name, term in terms.items()}
+        return terms
+
+
+def test_ctrl_c_after_a_loss_became_nan_keeps_the_last_finite_weights():
+    objective = NanGradient(pair().coder)
+    objective.at = 5
+    initial = {name: value.clone() for name, value in objective.state_dict().items()}
+    state = learn(objective)
+    assert (state.stopped, state.epochs) == ("nan", [])
+    assert all(torch.equal(value, initial[name]) for name, value in objective.state_dict().items())
+
+
 class NanAt(Reconstruction):
     """Criterion whose loss is NaN in one step, and finite afterwards; a counter is carried."""
 

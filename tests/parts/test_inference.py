@@ -219,6 +219,15 @@ def test_the_monitor_reduces_draws_repeats_its_values_and_changes_nothing(row, r
 
 
 @every_inference
+def test_encoding_in_evaluation_mode_changes_nothing(row):
+    coder = row.build(seeded()).eval()
+    before = {name: value.clone() for name, value in coder.state_dict().items()}
+    coder.encode(BATCH)
+    coder(BATCH, seeded())
+    assert all(torch.equal(value, before[name]) for name, value in coder.state_dict().items())
+
+
+@every_inference
 def test_the_state_of_one_coder_makes_another_equal(row):
     coder, other = row.build(seeded(0)), row.build(seeded(1))
     assert not torch.equal(coder(BATCH).parameters, other(BATCH).parameters)

@@ -328,14 +328,14 @@ class BaseAutoencoder(
         """Yield the rows of `X` with codes, parameters and reconstructions, block by block, in model space."""
         rows = self._rows(X)
 
-        def look(batch: Batch) -> ModelOutput:
+        def output_of(batch: Batch) -> ModelOutput:
             output = self.coder_(batch)
             mean = self.coder_.likelihood.mean_given(output.parameters, batch.x)
             nll = self.coder_.nll(output)
             return ModelOutput(batch.x, output.preactivation, output.code, output.parameters, mean, nll, batch.mask)
 
         for batch, n in self._padded(rows):
-            yield look(batch).first(n)
+            yield output_of(batch).first(n)
 
     def transform(self, X: Any) -> Float[np.ndarray, "n code_size"]:
         """Return the codes h = f(x), (n, code_size), float32."""

@@ -32,7 +32,7 @@ class DenoisingAutoencoder(Regularized, BaseAutoencoder):
         corruption: C: "masking" (entries become 0, for standardised columns their mean), "gaussian",
             "salt-and-pepper", "groups" (the columns of a category, the patches of an image, or `corruption_groups`,
             become 0 together), "missing", or a callable (x, generator) -> x~ on tensors in model space, which cannot
-            be saved.
+            be saved; it generates random numbers on `generator.device`, which may differ from that of x.
         corruption_rate: fraction of the entries or groups that is corrupted; not used by "gaussian" and callables.
         corruption_scale: s, the standard deviation of "gaussian", in model space.
         corruption_groups: lists of columns that "groups" and "missing" corrupt together.

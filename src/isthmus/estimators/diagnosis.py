@@ -42,7 +42,7 @@ def diagnose_fit(model: Any, objective: Objective, rows: SurveyedRows, validatio
         n_parameters=sum(p.numel() for p in coder.parameters()),
         scaling=model.scaling,
         likelihood=model.likelihood_["name"],
-        rectified=isinstance(coder.code_activation, nn.ReLU | SparseActivation),
+        rectified=isinstance(getattr(coder.inference, "code_activation", None), nn.ReLU | SparseActivation),
         penalised=_is_penalised(objective),
         best_epoch=history["best_epoch"],
         nan_epoch=history["nan_epoch"],

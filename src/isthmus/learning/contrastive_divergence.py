@@ -114,6 +114,10 @@ class ContrastiveDivergence(EnergyObjective):
             super().prepare(rows)
         self.density.initialize_chains(rows)
 
+    def prepare_statistics(self, rows: Rows) -> None:
+        """Set the largest number of words of a chain, which may start at any of the rows."""
+        self.density.limit_words(rows)
+
     # -- the criterion --------------------------------------------------------------------------------
 
     def criterion(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
@@ -122,7 +126,8 @@ class ContrastiveDivergence(EnergyObjective):
         if self.sampled and generator is not None:
             v = bernoulli(v, generator)
         contrast, a, _ = self.contrast(v, progress, generator)
-        return {"contrast": contrast, **self.weight_decay_term(), **self.penalty_terms(v, a, progress, generator)}
+        rows = Batch(v, weight=batch.weight)
+        return {"contrast": contrast, **self.weight_decay_term(), **self.penalty_terms(rows, a, progress, generator)}
 
     def contrast(
         self, v: Float[Tensor, "batch columns"], progress: float, generator: torch.Generator | None
@@ -171,12 +176,12 @@ class ContrastiveDivergence(EnergyObjective):
             return gibbs.down(run_chain(gibbs, state, k - 1, generator), generator)
 
     def penalty_terms(
-        self, v: Float[Tensor, "batch columns"], a: Tensor, progress: float, generator: torch.Generator | None
+        self, batch: Batch, a: Tensor, progress: float, generator: torch.Generator | None
     ) -> dict[str, Tensor]:
         """Return the weighted penalties of the code with the input a."""
         if not self.penalties:
             return {}
-        batch, code = Batch(v), self.coder.code_activation(a)
+        code = self.coder.code_activation(a)
         output = ForwardPass(batch, batch, a, code, self.coder.decode(code), progress=progress)
         return {
             name: cast(Penalty, penalty).weight * penalty(output, self.coder, generator)

@@ -165,10 +165,15 @@ class RBMDensity(EnergyDensity):
                     start_in_block(buffer, values, n_read, n_rows)
             n_read += len(v)
             self.carry_offsets(v, rate=len(v) / n_read)
+        self.limit_words(rows)
+
+    def limit_words(self, rows: Rows) -> None:
+        """Set the largest number of words of a chain from the rows, where the visible units are word counts."""
         if self.most_words is not None:
             self.most_words.fill_(self._count_most_words(rows))
             self._word_limit = int(self.most_words)
 
+    @torch.no_grad()
     def _count_most_words(self, rows: Rows) -> int:
         """Return the largest number of words of a persistent chain, or else of a row, where chains then start."""
         if self.totals is not None and len(self.particles):

@@ -17,7 +17,7 @@ from isthmus.errors import InputError
 from isthmus.learning.objectives import Objective, Reconstruction
 from isthmus.learning.precision import fast_products
 from isthmus.learning.rows import Rows, sampled_batches
-from isthmus.learning.supervision import Supervision
+from isthmus.learning.supervision import Supervision, weighted
 from isthmus.parts.carried import collected
 from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch, ForwardPass
@@ -196,7 +196,7 @@ class JointStack(LayeredObjective, Reconstruction):
         outputs: list[ForwardPass] = []
         for layer in self.layers:
             outputs.append(layer(batch, generator, progress))
-            batch = Batch(outputs[-1].code)
+            batch = Batch(outputs[-1].code, weight=batch.weight)
         return outputs
 
     def criterion(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
@@ -237,7 +237,7 @@ class SimultaneousLayers(LayeredObjective, Objective):
             yield number, layer, batch
             if number < len(self.layers):
                 with torch.no_grad():
-                    batch = Batch(layer.coder.encode(batch).code)
+                    batch = Batch(layer.coder.encode(batch).code, weight=batch.weight)
 
     def criterion(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """Return the terms of each layer times its rate."""
@@ -281,7 +281,7 @@ class SupervisedLayer(Supervision):
         assert batch.label is not None
         terms = {self.loss.name: self._mask_unlabelled(self.loss(self(batch, generator), batch.label), batch.label)}
         if self.reconstruction_weight > 0.0 or cast(Reconstruction, self.unsupervised).penalties:
-            coder_terms = self.unsupervised.criterion(batch, progress, generator)
+            coder_terms = weighted(self.unsupervised.criterion(batch, progress, generator), batch.weight)
             reconstruction = self.reconstruction_weight * coder_terms.pop("reconstruction")
             terms |= {"reconstruction": reconstruction} if self.reconstruction_weight > 0.0 else {}
             terms |= coder_terms

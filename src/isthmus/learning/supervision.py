@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import ClassVar, Protocol
@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from isthmus.learning.objectives import Objective
 from isthmus.parts.carried import collected
 from isthmus.parts.forward import Batch
+from isthmus.parts.inference import EncoderMap
 from isthmus.parts.layers import ACTIVATIONS, Dropout
 from isthmus.parts.networks import MLP
+from isthmus.parts.penalties import at_least_fp32
 
 UNLABELLED = -1
 """Class number of a row without a label; a missing regression target is NaN."""
@@ -70,7 +72,7 @@ class CrossEntropy:
 
     def __call__(self, output: Float[Tensor, "batch classes"], label: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         """Return -log softmax(o)_y, in fp32 or better."""
-        return F.cross_entropy(_at_least_fp32(output), label.clamp(min=0), reduction="none")
+        return F.cross_entropy(at_least_fp32(output), label.clamp(min=0), reduction="none")
 
     def monitored(
         self, output: Float[Tensor, "batch classes"], label: Int[Tensor, " batch"]
@@ -97,7 +99,7 @@ class SquaredError:
         self, output: Float[Tensor, "batch outputs"], label: Float[Tensor, "batch outputs"]
     ) -> Float[Tensor, " batch"]:
         """Return half the squared error plus the constant, in fp32 or better."""
-        squares = (_at_least_fp32(output) - label.nan_to_num()).square().sum(-1)
+        squares = (at_least_fp32(output) - label.nan_to_num()).square().sum(-1)
         return 0.5 * squares + 0.5 * label.shape[-1] * math.log(2 * math.pi)
 
     def monitored(
@@ -107,18 +109,13 @@ class SquaredError:
         return self(output, label)
 
 
-def _at_least_fp32(output: Tensor) -> Tensor:
-    """Convert to fp32, unless the outputs are float64."""
-    return output if output.dtype == torch.float64 else output.float()
-
-
 class Supervision(Objective):
     r"""Objective that trains a head on the code of an autoencoder from labels.
 
         J = E_labelled [ -log p(y | o) ] + w J_coder,   o = V(h) + c,   h = f(x)
 
     f is the whole encoder with the activation of its code, fine-tuned with the head or frozen. During training, every
-    hidden unit u of encoder and head, and of the code, is replaced by u * m / (1 - rate) + s e with
+    hidden unit u of encoder and head, and of the code of a map, is replaced by u * m / (1 - rate) + s e with
     m ~ Bernoulli(1 - rate) and e ~ N(0, 1). The input of f is not corrupted: the autoencoder's corruption applies in
     J_coder alone. The noise applies in J_coder too, as in the paper, unless there are penalties, which are defined for
     units without noise.
@@ -198,10 +195,8 @@ class Supervision(Objective):
             output = self(batch, generator)
         terms = {self.loss.name: self._mask_unlabelled(self.loss(output, batch.label), batch.label)}
         if self.reconstruction_weight > 0.0:
-            coder_terms = self._coder_terms(batch, progress, generator)
-            terms |= {
-                name: self.reconstruction_weight * _weighted(term, batch.weight) for name, term in coder_terms.items()
-            }
+            coder_terms = weighted(self._coder_terms(batch, progress, generator), batch.weight)
+            terms |= {name: self.reconstruction_weight * term for name, term in coder_terms.items()}
         return terms
 
     def _coder_terms(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
@@ -232,14 +227,16 @@ class Supervision(Objective):
         if generator is None or no_noise or not self.training:
             yield
             return
-        hidden = [
+        noisy = [
             module
             for part in (self.coder.encoder, self.head)
             for module in part.modules()
             if isinstance(module, _ACTIVATIONS)
         ]
+        if isinstance(self.coder.inference, EncoderMap):
+            noisy.append(self.coder.code_activation)
         add_noise = self._noise_hook(generator)
-        hooks = [module.register_forward_hook(add_noise) for module in (*hidden, self.coder.code_activation)]
+        hooks = [module.register_forward_hook(add_noise) for module in noisy]
         try:
             yield
         finally:
@@ -269,8 +266,13 @@ class Supervision(Objective):
             self.unsupervised.project()
 
 
-def _weighted(term: Tensor, weight: Float[Tensor, " batch"] | None) -> Tensor:
-    """Multiply a term per row by the rows' weights, normalised to mean 1; return a term of the batch unchanged."""
-    if weight is None or term.ndim == 0:
-        return term
-    return term * weight / weight.mean()
+def weighted(terms: Mapping[str, Tensor], weight: Float[Tensor, " batch"] | None) -> dict[str, Tensor]:
+    """Multiply the terms per row by the rows' weights, normalised to mean 1; leave terms of the batch unchanged.
+
+    Example:
+        >>> weighted({"loss": torch.tensor([1.0, 3.0])}, torch.tensor([1.0, 3.0]))
+        {'loss': tensor([0.5000, 4.5000])}
+    """
+    if weight is None:
+        return dict(terms)
+    return {name: term if term.ndim == 0 else term * weight / weight.mean() for name, term in terms.items()}

@@ -26,6 +26,7 @@ from isthmus.learning.rows import Rows, evenly_spaced
 from isthmus.learning.threads import suitable_threads
 from isthmus.parts.forward import Batch
 from isthmus.parts.layers import BatchNormalization, check_choice
+from isthmus.parts.sampling import derived_generator
 
 OPTIMIZERS = ("adamw", "sgd")
 
@@ -209,7 +210,7 @@ class Trainer:
         self.bounds = batch_bounds(len(rows), training_config.batch_size)
         self.total_steps = max(1, len(self.bounds) * training_config.max_epochs)
         self.state, self.order = TrainerState(), torch.empty(0, dtype=torch.long)
-        self.draws = generator if self.device.type == "cpu" else _generator_on(self.device, generator)
+        self.draws = generator if self.device.type == "cpu" else derived_generator(generator, self.device)
         self.failed, self.one = torch.zeros((), device=self.device), torch.ones((), device=self.device)
         self.sums = torch.zeros(0, device=self.device, dtype=torch.float64)
         self.loss = torch.zeros((), device=self.device)
@@ -240,6 +241,7 @@ class Trainer:
                     self._epoch()
         except KeyboardInterrupt:
             self.state.stopped = "interrupted"
+            self._has_failed()
         self._load_best_weights()
         return self.state
 
@@ -471,11 +473,6 @@ def mean_over_rows(term: Tensor, weights: Float[Tensor, " batch"] | None) -> Flo
         2.0
     """
     return term.mean() if weights is None or term.ndim == 0 else (term * weights).sum() / weights.sum()
-
-
-def _generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:
-    """Return a generator on a device, seeded by a draw from another one."""
-    return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
 
 
 def strip_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

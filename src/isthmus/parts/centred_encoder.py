@@ -31,8 +31,8 @@ class CentredMLP(MLP):
 
     Args:
         encoder: the network whose layers are used.
-        decoder: h -> parameters of p_dec. It is not registered as a submodule, so that an objective that holds both
-            names its parameters once. A deep copy of that objective ties its copies to each other.
+        decoder: h -> parameters of p_dec. It is not registered as a submodule, so that a coder that holds both
+            names its parameters once. A deep copy of that coder ties its copies to each other.
         likelihood: the likelihood that interprets the decoder's parameters.
 
     Source: Bricken et al. (2023), "Sparse autoencoder setup"; Gao et al. (2024), eq. 1 (b_pre).

@@ -44,7 +44,7 @@ class Corruption(nn.Module, ABC):
     every device.
 
     Attributes:
-        mask_aware: True if the encoder's input is [x * mask, mask], 2 * n_columns wide, in place of x.
+        mask_aware: True if the corruption returns a mask, which the inference needs (`Inference.sees_mask`).
     """
 
     mask_aware: ClassVar[bool] = False
@@ -239,7 +239,8 @@ class CustomCorruption(Corruption):
     Shapes: (batch, columns) -> (batch, columns). An entry counts as corrupted where x~ differs from x.
 
     Args:
-        function: c; it receives a copy of the rows and the generator.
+        function: c; it receives a copy of the rows and the generator. Its random numbers are generated on the
+            generator's device, `generator.device`: the rows' device in training, the CPU in evaluation.
 
     Raises:
         InputError: c returns something other than a tensor or another shape; (in `prepare`) c returns non-finite values

@@ -35,13 +35,15 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`; the same object if it is there already.
 
-        A copy to a GPU goes through pinned memory, so that it does not wait for the steps before it.
+        A copy from the CPU to a GPU goes through pinned memory, so that it does not wait for the steps before it.
         """
         if self.x.device == device:
             return self
 
         def moved(part: Tensor) -> Tensor:
-            return part.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else part.to(device)
+            if device.type != "cuda" or part.device.type != "cpu":
+                return part.to(device)
+            return part.pin_memory().to(device, non_blocking=True)
 
         parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         parts = {name: None if part is None else moved(part) for name, part in parts.items()}

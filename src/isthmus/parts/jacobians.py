@@ -25,7 +25,7 @@ from isthmus.parts.forward import ForwardPass
 from isthmus.parts.inference import EncoderMap
 from isthmus.parts.layers import check_choice, check_count, check_positive
 from isthmus.parts.networks import MLP
-from isthmus.parts.penalties import Penalty, check_weight
+from isthmus.parts.penalties import Penalty, at_least_fp32, check_weight
 
 Map = Callable[[Tensor], Tensor]
 """Function that maps each row separately: (*draws, batch, columns) -> (*draws, batch, outputs)."""
@@ -358,7 +358,7 @@ class Contraction(Penalty):
         norms = torch.linalg.vector_norm(weight, dim=1).square()
         if self.order == 1:
             return (
-                activation_derivative(inference.code_activation, _at_least_fp32(output.preactivation)).square() @ norms
+                activation_derivative(inference.code_activation, at_least_fp32(output.preactivation)).square() @ norms
             )
         first, *others = activation_derivative(
             inference.code_activation, inference.preactivation(self._evaluation_points(x, generator), mask)
@@ -393,12 +393,7 @@ class Contraction(Penalty):
 
 def _squared_norm(view: Float[Tensor, "*draws batch entries"]) -> Float[Tensor, "*draws batch"]:
     """Return the sum of squares over the entries."""
-    return _at_least_fp32(view).square().sum(-1)
-
-
-def _at_least_fp32(x: Tensor) -> Tensor:
-    """Convert half-precision numbers to fp32."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    return at_least_fp32(view).square().sum(-1)
 
 
 def _as_map(coder: Coder) -> EncoderMap:

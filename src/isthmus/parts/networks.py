@@ -127,8 +127,8 @@ class TiedMLP(nn.Module):
     Shapes: (*draws, batch, encoder.sizes[-1]) -> (*draws, batch, encoder.sizes[0]).
 
     The weights are the encoder's own tensors. They are not registered here, so that `parameters()` and
-    `state_dict()` of an objective that holds both name each once. A deep copy of that objective ties its copies
-    to each other. Call `.to(device)` on the objective, not on this module alone.
+    `state_dict()` of a coder that holds both name each once. A deep copy of that coder ties its copies
+    to each other. Call `.to(device)` on the coder, not on this module alone.
 
     Args:
         encoder: the network that shares its weights; activation, normalisation and dropout are the same.

@@ -223,7 +223,7 @@ class LogPenalty(Penalty):
 class TargetRate(Penalty):
     r"""KL penalty on the mean activation of each sigmoid unit, for a target rate rho.
 
-        Omega = sum_j KL( rho || r_j ),   r_j = the mean of h_j over the batch
+        Omega = sum_j KL( rho || r_j ),   r_j = the mean of h_j over the batch, by the weights of the rows
         KL(rho || r) = rho log(rho / r) + (1 - rho) log((1 - rho) / (1 - r))
 
     Each unit is to be active on a fraction rho of the rows. The penalty is a function of the batch: computed per row,
@@ -249,11 +249,15 @@ class TargetRate(Penalty):
         super().__init__(weight)
         self.target_rate = check_rate("target_rate", target_rate)
 
-    def of(self, code: Float[Tensor, "*draws batch code_size"]) -> Float[Tensor, ""]:
-        """Return Omega of the codes of a batch."""
+    def of(
+        self, code: Float[Tensor, "*draws batch code_size"], weight: Float[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, ""]:
+        """Return Omega of the codes of a batch; None gives the rows equal weights."""
         code = at_least_fp32(code)
         rho, tiny = self.target_rate, torch.finfo(code.dtype).eps
         # The divergence is infinite for a unit that is always off (or on); the clamp keeps the loss finite.
+        if weight is not None:
+            code = code * (weight / weight.mean()).unsqueeze(-1)
         rate = code.flatten(0, -2).mean(0).clamp(tiny, 1.0 - tiny)
         on = rho * (math.log(rho) - rate.log())
         off = (1.0 - rho) * (math.log1p(-rho) - torch.log1p(-rate))
@@ -261,4 +265,4 @@ class TargetRate(Penalty):
 
     def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, ""]:
         """Return Omega of the codes of the batch."""
-        return self.of(output.code)
+        return self.of(output.code, output.batch.weight)

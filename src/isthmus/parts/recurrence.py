@@ -31,7 +31,7 @@ class RecurrentEncoder(nn.Module):
     Args:
         ups: up_k, lowest first.
         downs: down_2 .. down_L, h_k -> parameters of the units of layer k - 1; the decoder registers them.
-        activations: s_1 .. s_L; the objective registers the last one.
+        activations: s_1 .. s_L; the inference registers the last one.
         n_sweeps: number of sweeps, 0 or more.
 
     Source: Savard, Reseaux de neurones a relaxation entraines par critere d'autoencodeur debruitant (2011);

@@ -8,15 +8,15 @@ import torch
 from torch import Generator, Tensor
 
 
-def derived_generator(generator: Generator) -> Generator:
-    """Return a generator that is seeded by a draw from another one.
+def derived_generator(generator: Generator, device: str | torch.device = "cpu") -> Generator:
+    """Return a generator on a device that is seeded by a sample from another one.
 
     Example:
         >>> first, second = (torch.Generator().manual_seed(0) for _ in range(2))
         >>> bool((torch.rand(3, generator=derived_generator(first)) == torch.rand(3, generator=second)).any())
         False
     """
-    return torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
 
 
 def rand_like(like: Tensor, generator: Generator) -> Tensor:
