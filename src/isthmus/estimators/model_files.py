@@ -19,6 +19,7 @@ from isthmus.estimators import checkpoints
 from isthmus.files import read_tensors, write_tensors
 from isthmus.learning.precision import resolve_device
 from isthmus.parts.likelihoods import nearest
+from isthmus.parts.own_networks import Network, network_entry, network_named
 
 Packed = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors by name, and a header of plain data."""
@@ -148,8 +149,18 @@ def header_of(model: Any, fitted: tuple[str, ...], *, without: tuple[str, ...] =
 
 
 def arguments_of(header: dict[str, Any]) -> dict[str, Any]:
-    """Return the constructor arguments of a header; JSON has lists where they have tuples."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in header["parameters"].items()}
+    """Return the constructor arguments of a header; JSON has lists where they have tuples.
+
+    Raises:
+        InputError: a network that is not registered.
+    """
+    return {k: _argument(v) for k, v in header["parameters"].items()}
+
+
+def _argument(value: Any) -> Any:
+    if isinstance(value, dict) and set(value) == {"registered", "arguments"}:
+        return network_named(value["registered"], {k: _argument(v) for k, v in value["arguments"].items()})
+    return tuple(value) if isinstance(value, list) else value
 
 
 def set_fitted(model: Any, header: dict[str, Any]) -> None:
@@ -176,4 +187,12 @@ def plain(name: str, value: Any) -> Any:
         return {str(k): plain(name, v) for k, v in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
         return [plain(name, v) for v in value]
+    entry = network_entry(value)
+    if entry is not None:
+        return plain(name, entry)
+    if isinstance(value, Network):
+        raise InputError(
+            f"{name}={value!r} cannot be saved in a file: its class is not registered; decorate it with "
+            "@isthmus.register_network('a-name')"
+        )
     raise InputError(f"{name}={value!r} cannot be saved in a file; give plain data, or a name that isthmus registers")
