@@ -67,6 +67,24 @@ def test_every_step_of_a_phase_but_the_first_must_not_wait(monkeypatch):
     assert len(before) >= 8
 
 
+def test_a_model_whose_step_waits_fails_the_device_check(monkeypatch, capsys):
+    class Gpu:
+        type = "cuda"
+
+        def __str__(self):
+            return "cpu"
+
+    def waits(mode):
+        if mode == "error":
+            raise RuntimeError("called a synchronizing CUDA operation")
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", waits)
+    [(passed, line)] = device.checks({"deep": device.CASES["deep"]}, Gpu())
+    assert not passed
+    assert line.split()[-2] == "yes"
+    assert "synchronizing" in capsys.readouterr().err
+
+
 def test_a_failed_check_is_the_exit_status_of_the_device_check(monkeypatch, capsys):
     def fails(model, X):
         raise ValueError("no such file")
