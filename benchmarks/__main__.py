@@ -1,7 +1,7 @@
-"""Print all benchmark tables except one: python -m benchmarks [ROWS] [REPEATS].
+"""Print the benchmark tables except those of two commands: python -m benchmarks [ROWS] [REPEATS].
 
-The rows are those of MNIST if available, else of mnist-sample. `python -m benchmarks.quality` prints the remaining
-table, the time to equal test error. It takes about 15 minutes.
+The rows are those of MNIST if available, else of mnist-sample. `python -m benchmarks.quality` prints the time to equal
+test error and takes about 15 minutes. `python -m benchmarks.device` compares a GPU with the CPU.
 """
 
 from __future__ import annotations

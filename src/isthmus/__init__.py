@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.regressor import CodeRegressor
     from isthmus.estimators.sparse import SparseAutoencoder
     from isthmus.estimators.stacked import StackedAutoencoder
+    from isthmus.parts.own_networks import register_network
 
 __version__: str  # read from the installed package on first use, because the import of importlib.metadata is slow
 
@@ -47,6 +48,7 @@ __all__ = [
     "StackedAutoencoder",
     "__version__",
     "load",
+    "register_network",
 ]
 
 
@@ -55,6 +57,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("isthmus")
+    if name == "register_network":
+        return import_module("isthmus.parts.own_networks").register_network
     if name in __all__:
         module = "isthmus.errors" if name.startswith("Input") else "isthmus.estimators.registry"
         return getattr(import_module(module), name)

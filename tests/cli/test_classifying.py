@@ -75,7 +75,7 @@ def test_the_options_reach_the_classifier(models, tmp_path, succeed):
     model = isthmus.load(tmp_path / "clf")
     chosen = {
         "unlabeled": "?", "frozen": True, "max_epochs": 2, "random_state": 4, "time_limit": 300.0,
-        "validation_fraction": 0.5, "precision": "fp32", "device": "cpu", "hidden_noise": 0.1, "hidden_sizes": (8, 6),
+        "validation_fraction": 0.5, "precision": "fp32", "hidden_noise": 0.1, "hidden_sizes": (8, 6),
     }  # fmt: skip
     assert {name: value for name, value in model.get_params().items() if name in chosen} == chosen
     assert (model.classes_.tolist(), model.n_rows_) == (["a", "b"], 20)

@@ -49,7 +49,7 @@ def test_the_options_reach_the_estimator(inputs, tmp_path, succeed):
     model = isthmus.load(tmp_path / "m.isthmus")
     chosen = {
         "code_size": 3, "max_epochs": 2, "time_limit": 300.0, "random_state": 4, "scaling": "minmax",
-        "missing": "median", "device": "cpu", "precision": "fp32", "validation_fraction": 0.25, "activation": "tanh",
+        "missing": "median", "precision": "fp32", "validation_fraction": 0.25, "activation": "tanh",
     }  # fmt: skip
     assert {name: value for name, value in model.get_params().items() if name in chosen} == chosen
     assert (model.n_rows_, model.hidden_sizes_) == (45, (8, 6))

@@ -124,3 +124,11 @@ def test_the_sums_of_the_linear_density_do_not_grow_with_the_rows(missing, monke
         assert rows.largest == 1024
         found.append(rows.vectors)
     assert found[0] == found[1] > 0
+
+
+def test_a_second_fit_keeps_nothing_of_the_density_of_the_first():
+    model = LinearAutoencoder(code_size=2, max_epochs=1, random_state=0).fit(X[:60])
+    assert model.score_kind_ == "exact"
+    model.set_params(likelihood="bernoulli", scaling="minmax").fit(X[:60])
+    assert not hasattr(model, "score_kind_")
+    assert not hasattr(model, "score_samples")

@@ -67,3 +67,17 @@ def test_an_unknown_kind_in_a_file_is_refused_by_name(tmp_path):
     write_tensors(tmp_path / "n", tensors, header | {"kind": "linaer"})
     with pytest.raises(InputError, match="unknown kind 'linaer'; did you mean 'linear'"):
         isthmus.load(tmp_path / "n")
+
+
+def test_a_model_opens_on_another_device_than_that_of_its_training(tmp_path):
+    model = isthmus.Autoencoder(code_size=2, hidden_sizes=(5,), max_epochs=1, device="cpu", random_state=0).fit(X[:60])
+    model.save(tmp_path / "m")
+    assert "device" not in read_tensors(tmp_path / "m")[1]["parameters"]
+    assert isthmus.load(tmp_path / "m").device == "auto"
+    assert isthmus.load(tmp_path / "m", device="cpu").device == "cpu"
+    classifier = isthmus.CodeClassifier(encoder=model, max_epochs=1, random_state=0).fit(X[:60], np.arange(60) % 2)
+    classifier.save(tmp_path / "c")
+    again = isthmus.load(tmp_path / "c", device="cpu")
+    assert again.device == again.encoder_.device == "cpu"
+    with pytest.raises(InputError, match="cuda:99"):
+        isthmus.load(tmp_path / "m", device="cuda:99")

@@ -305,6 +305,13 @@ def test_a_row_of_weight_two_counts_as_two_rows_in_terms_and_monitor():
     assert not equal(equal_weights, objectives[0])
 
 
+def test_the_terms_of_an_epoch_are_means_by_the_weights_of_all_rows():
+    rows = WeightedRows(data(10).x, torch.tensor([9.0, 9.0, *[0.1] * 8]))
+    config = training_config(max_epochs=1, batch_size=2, learning_rate=1e-12)
+    state = Trainer(pair(), rows, None, config, torch.Generator().manual_seed(2)).run()
+    assert state.epochs[0]["terms"]["reconstruction"] == pytest.approx(state.epochs[0]["train"], rel=1e-5)
+
+
 def test_the_moving_average_is_monitored_and_kept():
     objective = pair()
     state = learn(objective, averaging=0.99)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from typer.core import TyperGroup
 
 from isthmus.cli import classifying, codes, demo, evaluation, fitting, inspection
 from isthmus.cli.terminal import run_command
+from isthmus.errors import InputError
 
 
 class _Commands(TyperGroup):
@@ -55,13 +57,31 @@ def _show_version(requested: bool) -> None:
         raise typer.Exit
 
 
+def _import_modules(names: list[str] | None) -> None:
+    """Import modules of the user, which may register networks; the current folder is searched first."""
+    sys.path.insert(0, "")
+    for name in names or ():
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise InputError(f"--import {name}: {error}; name a module in this folder or an installed one") from error
+
+
 @app.callback()
 def _every_command(
+    imports: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import", metavar="MODULE", help="Import a Python module first, such as one that registers a network."
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Handle the options that precede the command."""
+    if imports:
+        _import_modules(imports)
 
 
 for _command in (

@@ -179,6 +179,7 @@ def predict(
         typer.Option("-o", "--output", metavar="FILE", show_default=False, help=f"Output file: {', '.join(SUFFIXES)}."),
     ],
     labels: options.Labels = None,
+    device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -189,7 +190,7 @@ def predict(
     import isthmus
 
     log = Log(quiet)
-    model = isthmus.load(classifier)
+    model = isthmus.load(classifier, device=device)
     if not hasattr(model, "predict_proba"):
         raise InputError(
             f"{classifier}: contains a model of kind {model.kind!r}, not a classifier; "

@@ -22,6 +22,7 @@ def encode(
         str,
         typer.Option("-o", "--output", metavar="CODES", show_default=False, help="Output file: .npy, .csv, .parquet."),
     ],
+    device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -30,7 +31,7 @@ def encode(
     from isthmus.data import write_array
 
     log = Log(quiet)
-    fitted = sources.load_autoencoder(model)
+    fitted = sources.load_autoencoder(model, device)
     rows = sources.open_for_model(fitted, data, log)
     codes = fitted.transform(rows.X)
     write_array(destination, codes, list(fitted.get_feature_names_out()), force=force)
@@ -43,11 +44,12 @@ def decode(
         str, typer.Argument(metavar="CODES", show_default=False, help="File of codes: .npy, .csv, .parquet.")
     ],
     output: options.Rows,
+    device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Decode CODES to rows in the units of the training data."""
-    destination, log, fitted = _opened(model, output, force, quiet)
+    destination, log, fitted = _opened(model, output, device, force, quiet)
     rows = fitted.inverse_transform(sources.open_codes(fitted, codes, log))
     _write(fitted, rows, output, destination, force, log, None, _black_and_white(rows))
 
@@ -56,6 +58,7 @@ def reconstruct(
     model: options.Model,
     data: options.Data,
     output: options.Rows,
+    device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -63,7 +66,7 @@ def reconstruct(
 
     Every cell is reconstructed, observed ones too. Output row i reconstructs input row i.
     """
-    destination, log, fitted = _opened(model, output, force, quiet)
+    destination, log, fitted = _opened(model, output, device, force, quiet)
     rows = sources.open_for_model(fitted, data, log)
     reconstructions = fitted.reconstruct(rows.X)
     _write(fitted, reconstructions, output, destination, force, log, rows.row_names, _black_and_white(rows.X))
@@ -83,11 +86,12 @@ def sample(
         ),
     ] = False,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Random seed.")] = None,
+    device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Draw samples from MODEL (rbm, dbn, dbm, or linear with likelihood=gaussian) in the units of the training data."""
-    destination, log, fitted = _opened(model, output, force, quiet)
+    destination, log, fitted = _opened(model, output, device, force, quiet)
     draw = getattr(fitted, "sample", None)
     if draw is None:
         raise InputError(
@@ -101,10 +105,10 @@ def sample(
     _write(fitted, rows, output, destination, force, log, None, _black_and_white(rows))
 
 
-def _opened(model: str, output: str, force: bool, quiet: bool) -> tuple[Path, Log, BaseAutoencoder]:
+def _opened(model: str, output: str, device: str, force: bool, quiet: bool) -> tuple[Path, Log, BaseAutoencoder]:
     """Check the output path, open the log and load the model."""
     destination, log = destinations.check_rows_output(output, force=force), Log(quiet)
-    fitted = sources.load_autoencoder(model)
+    fitted = sources.load_autoencoder(model, device)
     _refuse_wrong_form(fitted, output)
     return destination, log, fitted
 

@@ -18,6 +18,7 @@ def evaluate(
     model: options.Model,
     data: options.Data,
     labels: options.Labels = None,
+    device: options.ReadingDevice = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -25,7 +26,7 @@ def evaluate(
     import isthmus.evaluation.reconstruction
 
     log = Log(quiet)
-    fitted = sources.load_autoencoder(model)
+    fitted = sources.load_autoencoder(model, device)
     rows = sources.open_for_model(fitted, data, log, labels=labels)
     compute = isthmus.evaluation.reconstruction.evaluate
     try:
@@ -107,6 +108,7 @@ def report(
         typer.Option("-o", "--output", metavar="FILE.html", show_default=False, help="HTML file to write."),
     ],
     labels: options.Labels = None,
+    device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -116,7 +118,7 @@ def report(
     import isthmus.report
 
     log = Log(quiet)
-    fitted = sources.load_autoencoder(model)
+    fitted = sources.load_autoencoder(model, device)
     rows = sources.open_for_model(fitted, data, log, labels=labels)
     isthmus.report.write(
         fitted, rows.X, destination, labels=rows.labels, row_names=rows.row_names, title=_title(rows), force=force

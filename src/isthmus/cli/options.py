@@ -61,6 +61,9 @@ Seed = Annotated[
 Device = Annotated[
     str | None, typer.Option(metavar="auto|cpu|cuda", rich_help_panel=EXECUTION, help="Device. Default: auto.")
 ]
+ReadingDevice = Annotated[
+    str, typer.Option("--device", metavar="auto|cpu|cuda", help="Device on which the model runs.")
+]
 Precision = Annotated[
     str | None,
     typer.Option(

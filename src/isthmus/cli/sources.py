@@ -20,15 +20,15 @@ READ_OPTIONS = "reading"
 """Entry of the history of a model with the read options of `isthmus fit`: excluded columns and image size."""
 
 
-def load_autoencoder(path: str) -> BaseAutoencoder:
-    """Load the autoencoder in a model file.
+def load_autoencoder(path: str, device: str = "auto") -> BaseAutoencoder:
+    """Load the autoencoder in a model file, to run on a device.
 
     Raises:
         InputError: if the file cannot be loaded or contains a classifier.
     """
     import isthmus
 
-    model = isthmus.load(path)
+    model = isthmus.load(path, device=device)
     if not hasattr(model, "preprocessing_"):
         raise InputError(f"{path}: contains a {model.kind}, not an autoencoder; use it with isthmus classify predict")
     return model

@@ -224,6 +224,7 @@ class BaseAutoencoder(
                 save_state=run.save_state, resumed=run.resumed,
             )  # fmt: skip
         recipe.whole.eval()
+        self.__dict__.pop("score_kind_", None)  # of an earlier fit with another likelihood
         self._after_training(rows)
         self.history_: dict[str, Any] = {**last, "notes": [*notes, *self._notes(recipe)], "pretraining": before}
         diagnose_fit(self, recipe.objective, rows, validation_rows)
@@ -303,6 +304,8 @@ class BaseAutoencoder(
         for name, value in kept.items():
             if value is not None:
                 setattr(self, name, value)
+            elif hasattr(self, name):  # of an earlier fit with other arguments
+                delattr(self, name)
 
     @property
     def _parts(self) -> nn.ModuleDict:

@@ -23,6 +23,7 @@ from isthmus.learning.precision import resolve_device, resolve_precision
 from isthmus.learning.rows import Rows, evenly_spaced
 from isthmus.learning.trainer import strip_prefix
 from isthmus.parts.forward import Batch
+from isthmus.parts.own_networks import Network, network_entry
 
 _RESUMABLE_ARGUMENTS = ("verbose", "time_limit", "device")
 """Arguments that may differ when a run is resumed: they change how long and where it runs, not its result."""
@@ -201,7 +202,10 @@ def _argument(value: Any) -> str:
         >>> _argument([4, 2]) == _argument((4, 2)), _argument(np.random.RandomState(0)), _argument(len)
         (True, 'RandomState', 'len')
     """
-    if callable(value):
+    entry = network_entry(value)
+    if entry is not None:
+        return repr(entry)
+    if callable(value) or isinstance(value, Network):
         return str(getattr(value, "__qualname__", type(value).__name__))
     if isinstance(value, np.random.RandomState | np.random.Generator):
         return type(value).__name__  # the seed that it gave is in the checkpoint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -163,7 +164,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
         for name in ("preprocessing_", "likelihood_", "baseline_", "history_", "code_size_", "seed_", "n_rows_",
                      "n_features_in_", "feature_names_in_", "_n_features_out"):  # fmt: skip
             if hasattr(self, name):
-                setattr(model, name, getattr(self, name))
+                setattr(model, name, copy.copy(getattr(self, name)))
         model._keep(model._recipe(model._shape(), torch.Generator().manual_seed(self.seed_)))
         copy_network(self.coder_.to("cpu"), model.coder_)
         model.coder_.eval()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
 from isthmus.estimators.base import BaseAutoencoder
-from isthmus.estimators.networks import perceptrons
+from isthmus.estimators.networks import non_default, own_network, perceptrons
 from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.objectives import Reconstruction
 from isthmus.parts.coder import Coder
 from isthmus.parts.inference import EncoderMap
-from isthmus.parts.likelihoods import likelihood_from
+from isthmus.parts.likelihoods import Likelihood, likelihood_from
 from isthmus.parts.networks import Normalization, default_hidden_sizes
 
 
@@ -29,6 +29,8 @@ class Autoencoder(BaseAutoencoder):
     compares training and validation error.
 
     Args:
+        network: "mlp", or a network of your own: an object with the method `build` of
+            `isthmus.parts.own_networks.Network`, or its name in `isthmus.register_network`.
         hidden_sizes: units of the encoder's hidden layers, outermost first; the decoder mirrors them.
             None takes two layers by the width of the data.
         activation: activation of the hidden layers: "relu", "gelu", "silu", "tanh", "sigmoid", "softplus" or "linear".
@@ -55,6 +57,7 @@ class Autoencoder(BaseAutoencoder):
         ((200, 1), (200, 3))
     """
 
+    network: Any = "mlp"
     hidden_sizes: Sequence[int] | None = None
     activation: str = "silu"
     code_activation: str = "linear"
@@ -66,6 +69,8 @@ class Autoencoder(BaseAutoencoder):
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
+        if self.network != "mlp":
+            return self._own_recipe(shape, likelihood, generator)
         given = shape.resolved("hidden_sizes", self.hidden_sizes)
         hidden_sizes = tuple(default_hidden_sizes(shape.n_columns, shape.code_size) if given is None else given)
         pair = perceptrons(
@@ -75,3 +80,10 @@ class Autoencoder(BaseAutoencoder):
         )  # fmt: skip
         coder = Coder(EncoderMap(pair.encoder, self.code_activation), pair.decoder, likelihood)
         return Recipe(coder, Reconstruction(coder), hidden_sizes=hidden_sizes)
+
+    def _own_recipe(self, shape: Shape, likelihood: Likelihood, generator: torch.Generator) -> Recipe:
+        """Build the parts around a network of the user."""
+        unused = non_default(self, ("hidden_sizes", "activation", "tied", "normalization", "dropout"))
+        pair = own_network(self.network, shape.n_columns, shape, likelihood, generator, unused)
+        coder = Coder(EncoderMap(pair.encoder, self.code_activation), pair.decoder, likelihood)
+        return Recipe(coder, Reconstruction(coder))

@@ -17,7 +17,9 @@ from torch import Tensor
 from isthmus.errors import InputError
 from isthmus.estimators import checkpoints
 from isthmus.files import read_tensors, write_tensors
+from isthmus.learning.precision import resolve_device
 from isthmus.parts.likelihoods import nearest
+from isthmus.parts.own_networks import Network, network_entry, network_named
 
 Packed = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors by name, and a header of plain data."""
@@ -63,17 +65,19 @@ def register(estimator: Registered) -> Registered:
     return estimator
 
 
-def load(path: str | os.PathLike[str]) -> Any:
+def load(path: str | os.PathLike[str], *, device: str = "auto") -> Any:
     """Read the fitted model in a file that `save` wrote. Nothing in the file is executed.
 
     Args:
         path: the file.
+        device: where the model runs: "auto", "cpu" or "cuda". The file does not hold the device of training.
 
     Returns:
         An estimator that gives the same codes, or predictions, as the one that was saved.
 
     Raises:
-        InputError: no such file; a truncated, edited or foreign file; one of a newer isthmus.
+        InputError: no such file; a truncated, edited or foreign file; one of a newer isthmus; a device that is not
+            available.
 
     Example:
         >>> import isthmus, numpy, pathlib, tempfile
@@ -84,10 +88,15 @@ def load(path: str | os.PathLike[str]) -> Any:
         >>> bool((isthmus.load(path).transform(X) == model.transform(X)).all())
         True
     """
+    resolve_device(device)
     tensors, header = read_tensors(path)
     if "kind" not in header:
         raise InputError(f"{path} is not a model but the checkpoint of an unfinished run; continue it with --resume")
-    return unpack(tensors, header)
+    model = unpack(tensors, header)
+    model.set_params(device=device)
+    if hasattr(model, "encoder_"):
+        model.encoder_.set_params(device=device)
+    return model
 
 
 def unpack(tensors: dict[str, Tensor], header: dict[str, Any]) -> Any:
@@ -122,12 +131,14 @@ def named(kinds: Mapping[str, Named], name: str) -> Named:
 def header_of(model: Any, fitted: tuple[str, ...], *, without: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return what every header holds: kind, version, constructor arguments, plain fitted attributes, column names.
 
+    The device is not held, so that a model trained on a GPU opens on a computer without one.
+
     Args:
         model: a fitted estimator.
         fitted: names of fitted attributes that are plain data; those that it lacks are left out.
         without: arguments that are not plain data and are packed elsewhere.
     """
-    arguments = {k: v for k, v in model.get_params(deep=False).items() if k not in without}
+    arguments = {k: v for k, v in model.get_params(deep=False).items() if k not in (*without, "device")}
     return {
         "kind": model.kind,
         "version": version("isthmus"),
@@ -138,8 +149,18 @@ def header_of(model: Any, fitted: tuple[str, ...], *, without: tuple[str, ...] =
 
 
 def arguments_of(header: dict[str, Any]) -> dict[str, Any]:
-    """Return the constructor arguments of a header; JSON has lists where they have tuples."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in header["parameters"].items()}
+    """Return the constructor arguments of a header; JSON has lists where they have tuples.
+
+    Raises:
+        InputError: a network that is not registered.
+    """
+    return {k: _argument(v) for k, v in header["parameters"].items()}
+
+
+def _argument(value: Any) -> Any:
+    if isinstance(value, dict) and set(value) == {"registered", "arguments"}:
+        return network_named(value["registered"], {k: _argument(v) for k, v in value["arguments"].items()})
+    return tuple(value) if isinstance(value, list) else value
 
 
 def set_fitted(model: Any, header: dict[str, Any]) -> None:
@@ -166,4 +187,12 @@ def plain(name: str, value: Any) -> Any:
         return {str(k): plain(name, v) for k, v in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
         return [plain(name, v) for v in value]
+    entry = network_entry(value)
+    if entry is not None:
+        return plain(name, entry)
+    if isinstance(value, Network):
+        raise InputError(
+            f"{name}={value!r} cannot be saved in a file: its class is not registered; decorate it with "
+            "@isthmus.register_network('a-name')"
+        )
     raise InputError(f"{name}={value!r} cannot be saved in a file; give plain data, or a name that isthmus registers")

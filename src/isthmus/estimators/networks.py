@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Generator, nn
 
 from isthmus.errors import InputError
+from isthmus.estimators.records import Shape
 from isthmus.parts.convolutions import resolve_sizes
 from isthmus.parts.inference import Decoder
 from isthmus.parts.layers import INIT_SCHEMES
 from isthmus.parts.likelihoods import Likelihood
 from isthmus.parts.networks import MLP, ConvolutionalDecoder, ConvolutionalEncoder, TiedMLP
+from isthmus.parts.own_networks import Network, build_pair, network_named
 
 SINGLE_LAYER_INIT_SCALE = {"sigmoid": 0.5}
 """Scale of the initial weights of a layer that is trained alone, relative to those of a layer among many.
@@ -107,6 +111,43 @@ def convolutions(
     encoder = ConvolutionalEncoder(image_shape, code_size, **options)
     decoder = ConvolutionalDecoder(image_shape, code_size, per_pixel, **options)
     return EncoderDecoder(encoder, decoder, channels, dense)
+
+
+def non_default(estimator: Any, names: Sequence[str]) -> dict[str, tuple[Any, Any]]:
+    """Return the value and the default of each of some arguments of an estimator."""
+    defaults = inspect.signature(type(estimator)).parameters
+    return {name: (getattr(estimator, name), defaults[name].default) for name in names}
+
+
+def own_network(
+    network: Any, n_inputs: int, shape: Shape, likelihood: Likelihood, generator: Generator, arguments: dict[str, Any]
+) -> EncoderDecoder:
+    """Return the encoder and the decoder of a user's network.
+
+    Args:
+        network: an object with the method `build`, see `isthmus.parts.own_networks.Network`, or a registered name.
+        n_inputs: inputs of the encoder.
+        shape: of the data and the code.
+        likelihood: the likelihood whose parameters the decoder returns.
+        generator: of the weights.
+        arguments: arguments of the built-in networks by name, each with its value and default; they have no effect.
+
+    Raises:
+        InputError: an object without `build`; an argument of built-in networks; modules of other sizes.
+    """
+    network = network_named(network) if isinstance(network, str) else network
+    if not isinstance(network, Network) or isinstance(network, type):
+        raise InputError(
+            f"network={network!r}: give 'mlp', 'conv', or an object with a method build(n_inputs, code_size, "
+            "n_outputs, image_shape, generator) that returns an encoder and a decoder"
+        )
+    for name, (value, default) in arguments.items():
+        if value != default:
+            raise InputError(f"{name}={value!r} is for the built-in networks; leave it out with network={network!r}")
+    encoder, decoder = build_pair(
+        network, n_inputs, shape.code_size, likelihood.n_parameters, shape.image_shape, generator
+    )
+    return EncoderDecoder(encoder, decoder, ())
 
 
 def check_tied_output(likelihood: Likelihood, n_inputs: int) -> None:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from isthmus.data.streams import BLOCK_SIZE
 from isthmus.errors import InputError
-from isthmus.estimators.networks import EncoderDecoder, convolutions, perceptrons
+from isthmus.estimators.networks import EncoderDecoder, convolutions, non_default, own_network, perceptrons
 from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.rows import MAX_SAMPLED_ROWS, Rows, mean_row, sampled_batches
@@ -28,12 +28,13 @@ from isthmus.parts.inference import EncoderMap
 from isthmus.parts.jacobians import Contraction
 from isthmus.parts.layers import check_count
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
-from isthmus.parts.networks import MLP, Normalization, check_choice
+from isthmus.parts.networks import MLP, Normalization
 from isthmus.parts.penalties import Penalty, check_weight
 from isthmus.parts.sparse_activations import BatchTopK, TopK, with_gathered_weights
 from isthmus.parts.sparsity import SparseParts, sparse_parts
 
-NETWORKS = ("mlp", "conv")
+_NETWORK_ARGUMENTS = ("hidden_sizes", "dense_sizes", "activation", "tied", "normalization", "dropout")
+"""Arguments of the built-in networks alone."""
 
 MAX_MEDIAN_ENTRIES = 2**22
 """Entries of the rows whose geometric median is taken: 32 MiB in float64."""
@@ -178,7 +179,8 @@ class Regularized(Regularization):
     """The arguments of the regularised kinds: the network, and those of `Regularization`.
 
     Args:
-        network: "mlp" on flat rows, or "conv", convolutions on images.
+        network: "mlp" on flat rows; "conv", convolutions on images; or a network of your own: an object with the
+            method `build` of `isthmus.parts.own_networks.Network`, or its name in `isthmus.register_network`.
         hidden_sizes: units of the encoder's hidden layers, outermost first, mirrored by the decoder; () is one
             layer from the input to the code. For "conv" the channels of each convolution, None chooses.
         dense_sizes: for "conv", units of the dense layers after the convolutions; None chooses.
@@ -191,7 +193,7 @@ class Regularized(Regularization):
 
     _gathers: ClassVar[bool] = True
 
-    network: str = "mlp"
+    network: Any = "mlp"
     hidden_sizes: Sequence[int] | None = ()
     dense_sizes: Sequence[int] | None = None
     activation: str = "silu"
@@ -212,7 +214,6 @@ class Regularized(Regularization):
         self, shape: Shape, likelihood: Likelihood, corruption: Corruption | None, generator: torch.Generator
     ) -> EncoderDecoder:
         """Build encoder and decoder."""
-        check_choice("network", self.network, NETWORKS)
         options: dict[str, Any] = {
             "activation": self.activation, "normalization": self.normalization, "dropout": self.dropout,
             "generator": generator,
@@ -222,6 +223,11 @@ class Regularized(Regularization):
             return perceptrons(
                 shape.n_columns * (2 if mask_aware else 1), tuple(self.hidden_sizes or ()), shape.code_size, likelihood,
                 tied=self.tied, code_activation=self._init_activation(self.code_activation), **options,
+            )  # fmt: skip
+        if self.network != "conv":
+            return own_network(
+                self.network, shape.n_columns * (2 if mask_aware else 1), shape, likelihood, generator,
+                non_default(self, _NETWORK_ARGUMENTS),
             )  # fmt: skip
         if self.tied:
             raise InputError("network='conv' has no transposed weights to tie; give tied=False, or network='mlp'")

@@ -99,6 +99,7 @@ class TrainerState:
     best_epoch: int = -1
     seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
+    weight: float = 0.0
     epochs: list[dict[str, Any]] = field(default_factory=list)
     stopped: str = ""
 
@@ -213,6 +214,7 @@ class Trainer:
         self.draws = generator if self.device.type == "cpu" else derived_generator(generator, self.device)
         self.failed, self.one = torch.zeros((), device=self.device), torch.ones((), device=self.device)
         self.sums = torch.zeros(0, device=self.device, dtype=torch.float64)
+        self.weight = torch.zeros((), device=self.device, dtype=torch.float64)
         self.loss = torch.zeros((), device=self.device)
         self.refreshed = [module for module in objective.modules() if hasattr(module, "refresh")]
         self.optimizer.optimizer.found_inf = self.failed  # a fused optimiser skips the step where it is 1
@@ -249,7 +251,7 @@ class Trainer:
         state = self.state
         if state.position == 0:
             self.order = torch.randperm(len(self.rows), generator=self.generator)
-            state.sums = {}
+            state.sums, state.weight = {}, 0.0
         first, began = state.position, time.perf_counter()
         while state.position < len(self.bounds) and not state.stopped:
             self._step(*self.bounds[state.position])
@@ -308,7 +310,12 @@ class Trainer:
         if not state.sums:
             state.sums = dict.fromkeys(terms, 0.0)
             self.sums = torch.zeros(len(terms), device=self.device, dtype=torch.float64)
-        self.sums.add_(stacked.detach(), alpha=len(batch.x))
+        if weights is None:
+            self.sums.add_(stacked.detach(), alpha=len(batch.x))
+            state.weight += len(batch.x)
+        else:
+            self.weight = self.weight + weights.sum()
+            self.sums.add_(stacked.detach() * weights.sum())
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -343,7 +350,7 @@ class Trainer:
                 "seconds": round(self._seconds(), 3),
                 "rows_per_second": round(n_rows / max(seconds, 1e-9), 1),
                 "learning_rate": learning_rate_at(state.step - 1, self.total_steps, self.training_config),
-                "terms": {name: total / self._rows_at(state.position) for name, total in state.sums.items()},
+                "terms": {name: total / state.weight for name, total in state.sums.items()},
                 "train": training,
                 "held_out": validation,
             }
@@ -420,8 +427,10 @@ class Trainer:
             self.save_state(*self.snapshot())
 
     def _read_sums(self) -> None:
-        """Read the sums of the terms over the epoch from the device."""
+        """Read the sums of the terms and of the rows' weights over the epoch from the device."""
         self.state.sums = dict(zip(self.state.sums, self.sums.tolist(), strict=True))
+        self.state.weight += float(self.weight)
+        self.weight = torch.zeros_like(self.weight)
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the complete state: tensors by name, and plain data."""
