@@ -15,7 +15,7 @@ TENSORS = {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3), "f": torc
 def test_tensors_and_header_survive_a_round_trip(tmp_path):
     write_tensors(tmp_path / "m", TENSORS, {"kind": "deep", "loss": [0.1, 1e-300]})
     tensors, header = read_tensors(tmp_path / "m")
-    assert header == {"schema": 1, "kind": "deep", "loss": [0.1, 1e-300]}
+    assert header == {"schema": 2, "kind": "deep", "loss": [0.1, 1e-300]}
     assert all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
@@ -57,6 +57,16 @@ def test_a_file_of_another_program_and_one_of_a_newer_version_give_different_err
     save_file(TENSORS, tmp_path / "newer", {"isthmus": json.dumps({"schema": 99})})
     with pytest.raises(InputError, match="written by a newer isthmus .schema 99.*upgrade"):
         read_tensors(tmp_path / "newer")
+
+
+@pytest.mark.parametrize(
+    ("header", "advice"), [({"kind": "deep"}, "fit the model again"), ({"checkpoint": {}}, "remove it to start afresh")]
+)
+def test_a_file_of_an_earlier_version_is_refused_in_one_line(header, advice, tmp_path):
+    save_file(TENSORS, tmp_path / "older", {"isthmus": json.dumps({"schema": 1, **header})})
+    with pytest.raises(InputError) as refused:
+        read_tensors(tmp_path / "older")
+    assert str(refused.value) == f"{tmp_path / 'older'} was written by an earlier isthmus (schema 1); {advice}"
 
 
 def test_a_file_gets_the_permissions_of_a_new_file(tmp_path):

@@ -1,7 +1,7 @@
 """Read and write tensors with a JSON header in one safetensors file. Writing is atomic.
 
 A file is a safetensors file with one metadata key, ``isthmus``, whose value is a JSON string with
-``schema: 1``. It contains only numbers and plain data; reading it executes nothing. This module does
+``schema: 2``. It contains only numbers and plain data; reading it executes nothing. This module does
 not depend on the kinds of autoencoder: `isthmus.load` selects the class from the kind in the header.
 """
 
@@ -21,7 +21,7 @@ from torch import Tensor, uint8
 
 from isthmus.errors import InputError
 
-SCHEMA = 1
+SCHEMA = 2
 _KEY = "isthmus"
 
 
@@ -179,4 +179,7 @@ def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
             f"{path} was written by a newer isthmus (schema {schema}, this version reads up to {SCHEMA}); "
             "upgrade with: pip install --upgrade isthmus"
         )
+    if schema < SCHEMA:
+        advice = "remove it to start afresh" if "checkpoint" in header else "fit the model again"
+        raise InputError(f"{path} was written by an earlier isthmus (schema {schema}); {advice}")
     return header

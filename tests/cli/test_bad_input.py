@@ -180,7 +180,7 @@ def edited(whole: bytes) -> bytes:
         (edited, "was changed after it was written"),
         (lambda whole: b"", "is not a complete isthmus model file"),
         (lambda whole: b"\x89PNG\r\n" + bytes(200), "is not an isthmus model file; name a file that"),
-        (lambda whole: whole.replace(b'\\"schema\\": 1', b'\\"schema\\": 9'), "was written by a newer isthmus"),
+        (lambda whole: whole.replace(b'\\"schema\\": 2', b'\\"schema\\": 9'), "was written by a newer isthmus"),
     ],
     ids=["truncated", "edited", "empty", "foreign", "newer"],
 )

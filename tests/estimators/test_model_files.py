@@ -1,7 +1,5 @@
 """Model files: sizes, kinds and names come from the file."""
 
-import re
-
 import numpy as np
 import pytest
 
@@ -43,22 +41,6 @@ def test_a_fresh_process_loads_a_model_through_a_submodule(tmp_path):
     script = "from isthmus.estimators.model_files import load; import sys; print(load(sys.argv[1]).kind)"
     done = subprocess.run([sys.executable, "-c", script, tmp_path / "m"], capture_output=True, text=True, check=True)
     assert done.stdout == "linear\n"
-
-
-def test_a_file_of_an_earlier_layout_is_refused_in_one_line(tmp_path):
-    encoder = KINDS["deep"](code_size=2, hidden_sizes=(4,), max_epochs=1, random_state=0).fit(X[:60])
-    classifier = isthmus.CodeClassifier(encoder=encoder, max_epochs=1, random_state=0).fit(X[:60], np.arange(60) % 2)
-    for model in (encoder, classifier):
-        model.save(tmp_path / "m")
-        tensors, header = read_tensors(tmp_path / "m")
-        earlier = {re.sub(r"\bcoder\.(inference\.)?", "objective.", name): value for name, value in tensors.items()}
-        assert any("objective.encoder." in name for name in earlier)
-        write_tensors(tmp_path / "n", earlier, header)
-        with pytest.raises(InputError) as refused:
-            isthmus.load(tmp_path / "n")
-        assert str(refused.value) == (
-            "the file of this 'deep' model was written by an earlier isthmus; fit the model again"
-        )
 
 
 def test_an_unknown_kind_in_a_file_is_refused_by_name(tmp_path):

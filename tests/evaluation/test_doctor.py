@@ -388,6 +388,13 @@ def test_an_interrupt_and_a_time_limit_are_noted() -> None:
     assert [f.severity for f in diagnose(stopped) + diagnose(spent)] == ["note", "note"]
 
 
+def test_phases_that_were_not_reached_are_named_and_the_quality_of_the_model_is_not_judged() -> None:
+    cut = replace(HEALTHY, stopped="interrupted", pca_error=1e-3, unreached=("layer 2 of 2", "fine-tuning"))
+    assert "worse-than-pca" in [f.name for f in diagnose(replace(cut, unreached=()))]
+    assert [f.name for f in diagnose(cut)] == ["interrupted"]
+    assert "not trained: layer 2 of 2, fine-tuning" in say("interrupted", cut)
+
+
 # -- the measurements
 
 

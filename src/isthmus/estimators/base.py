@@ -227,6 +227,7 @@ class BaseAutoencoder(
         self.__dict__.pop("score_kind_", None)  # of an earlier fit with another likelihood
         self._after_training(rows)
         self.history_: dict[str, Any] = {**last, "notes": [*notes, *self._notes(recipe)], "pretraining": before}
+        self.history_["unreached"] = [phase.name for phase in phases[len(before) + 1 :]]
         diagnose_fit(self, recipe.objective, rows, validation_rows)
         return self
 
@@ -444,10 +445,6 @@ class BaseAutoencoder(
 
     @classmethod
     def _unpack(cls, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> Self:
-        if any(name.startswith("objective.") for name in tensors):
-            raise InputError(
-                f"the file of this {header['kind']!r} model was written by an earlier isthmus; fit the model again"
-            )
         model = cls(**model_files.arguments_of(header))
         model_files.set_fitted(model, header)
         model.preprocessing_ = Preprocessor.from_file(strip_prefix("preprocessing.", tensors), header["preprocessing"])

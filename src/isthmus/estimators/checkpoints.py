@@ -284,8 +284,10 @@ class Run:
         """Return the run of the arguments of `fit`: `checkpoint`, `checkpoint_every` and `resume`.
 
         Raises:
-            InputError: the file is not a checkpoint.
+            InputError: the file is not a checkpoint; `resume` without `checkpoint`.
         """
+        if not model and resume:
+            raise InputError("resume=True needs checkpoint=PATH, the path of the model whose run continues")
         if not model:
             return cls(every)
         return cls(every, read(model) if resume else None, partial(writer, model))

@@ -59,6 +59,7 @@ def diagnose_fit(model: Any, objective: Objective, rows: SurveyedRows, validatio
         images=model.preprocessing_.image_shape is not None,
         epochs_argument=model._epochs_argument,
         n_phases=1 + len(history["pretraining"]),
+        unreached=history["unreached"],
     )
     history["squared_error"] = {
         "rows": "training" if validation_rows is None else "validation",

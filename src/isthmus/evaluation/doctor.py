@@ -74,6 +74,7 @@ def diagnose(facts: FitFacts) -> list[Finding]:
     """
     found = [finding for rule in RULES.values() if (finding := rule(facts)) is not None]
     explained = {name for finding in found for name in SUPPRESSED_BY.get(finding.name, ())}
+    explained |= set(OF_A_WHOLE_TRAINING if facts.unreached else ())
     left = [finding for finding in found if finding.name not in explained]
     return sorted(left, key=lambda finding: finding.severity != "warning")
 
@@ -362,9 +363,11 @@ def interrupted(facts: FitFacts) -> Finding | None:
     """Report an interrupt (Ctrl-C)."""
     if facts.stopped != "interrupted":
         return None
+    untrained = f"; not trained: {_listed(facts.unreached)}" if facts.unreached else ""
+    done = pluralize(len(facts.epochs), "epoch") + (" of a phase" if untrained else "")
     return Finding(
         "interrupted",
-        f"training was interrupted after {pluralize(len(facts.epochs), 'epoch')}; the weights learned so far were kept",
+        f"training was interrupted after {done}; the weights learned so far were kept{untrained}",
         "fit again; or continue with resume=True (--resume) if a checkpoint was written (--checkpoint-every)",
         "note",
     )
@@ -402,6 +405,13 @@ RULES: dict[str, Callable[[FitFacts], Finding | None]] = {
 
 SUPPRESSED_BY = {"memorised-rows": ("over-fitting",), "nan": ("memorised-rows", "worse-than-pca", "over-fitting")}
 """The findings that another finding makes redundant, by the name of the latter."""
+
+
+OF_A_WHOLE_TRAINING = (
+    "collapsed-code", "dead-units", "memorised-rows", "copies-input", "worse-than-pca", "over-fitting",
+    "still-improving",
+)  # fmt: skip
+"""The findings that say nothing of a model some phases of which were not trained."""
 
 
 def _smaller(facts: FitFacts) -> str:

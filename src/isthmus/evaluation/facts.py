@@ -87,6 +87,7 @@ class FitFacts:
         images: True if rows are images.
         epochs_argument: the argument that sets the number of epochs of the last phase.
         n_phases: the number of training phases.
+        unreached: names of the phases that training ended before.
     """
 
     epochs: Sequence[Mapping[str, Any]]
@@ -114,6 +115,7 @@ class FitFacts:
     images: bool = False
     epochs_argument: str = "max_epochs"
     n_phases: int = 1
+    unreached: Sequence[str] = ()
 
     @property
     def monitored_loss(self) -> list[float]:
