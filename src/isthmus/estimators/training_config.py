@@ -68,16 +68,17 @@ def with_max_steps(phases: Sequence[Phase], max_steps: int | Sequence[int] | Non
     Raises:
         InputError: the sequence has another length.
     """
-    is_one = max_steps is None or isinstance(max_steps, int | np.integer)
-    numbers = [max_steps] * len(phases) if is_one else list(max_steps)
+    if max_steps is None:
+        return list(phases)
+    numbers = list(max_steps) if isinstance(max_steps, Sequence | np.ndarray) else [max_steps] * len(phases)
     if len(numbers) != len(phases):
         names = ", ".join(repr(phase.name) for phase in phases)
         raise InputError(
-            f"max_steps={max_steps!r}: {len(numbers)} numbers for {len(phases)} training phases ({names}); give one for "
-            "each, or a single number"
+            f"max_steps={max_steps!r}: {len(numbers)} numbers for {len(phases)} training phases ({names}); give one "
+            "for each, or a single number"
         )
     return [
-        replace(phase, training_config=replace(phase.training_config, max_steps=None if n is None else int(n)))
+        replace(phase, training_config=replace(phase.training_config, max_steps=int(n)))
         for phase, n in zip(phases, numbers, strict=True)
     ]
 

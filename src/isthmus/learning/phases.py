@@ -208,7 +208,7 @@ def _with_phase_name(on_progress: Callable[[Progress], None], name: str) -> Call
 def _with_run_state(
     save_state: SaveState, whole: nn.Module, phase: Phase, records: list[dict[str, Any]], speeds: Speeds | None
 ) -> SaveState:
-    """Return a `save_state` callback that adds the records so far, the speeds and the state of the rest of the model."""
+    """Return a `save_state` callback that adds the records, the speeds and the state of the rest of the model."""
     measured = None if speeds is None else asdict(speeds)
 
     def save(tensors: dict[str, Tensor], data: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from isthmus.learning.trainer import MONITOR_ROWS, TrainingConfig, batch_bounds,
 from isthmus.parts.forward import Batch
 
 PLANNED_FRACTION = 0.85
-"""Fraction of the time that is planned; the rest is for steps and evaluations that are slower than the measured ones."""
+"""Fraction of the time that is planned; the rest is for steps and evaluations that are slower than measured."""
 
 MEASURED_FRACTION = 0.02
 """Fraction of the time limit in which speeds are measured."""
@@ -61,9 +61,7 @@ class Cost:
     evaluation_seconds: float
 
     @classmethod
-    def of(
-        cls, training_config: TrainingConfig, n_rows: int, n_validation: int, speed: tuple[float, float]
-    ) -> Cost:
+    def of(cls, training_config: TrainingConfig, n_rows: int, n_validation: int, speed: tuple[float, float]) -> Cost:
         """Return the cost of a phase on some rows; `speed` is its entry of `Speeds.of_phases`."""
         step_seconds, row_seconds = speed
         return cls(
@@ -110,9 +108,7 @@ class SampledRows:
         return self.rows.batch(self.index[index])
 
 
-def limited(
-    training_config: TrainingConfig, costs: Sequence[Cost], seconds: float
-) -> TrainingConfig:
+def limited(training_config: TrainingConfig, costs: Sequence[Cost], seconds: float) -> TrainingConfig:
     """Return the configuration of the first of some phases, whose time is its share of the time that is left.
 
     The share is in proportion to the costs. `max_steps` becomes the number of steps for which the planned fraction of
