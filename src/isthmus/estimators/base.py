@@ -68,9 +68,8 @@ class BaseAutoencoder(
             `max_steps` or `time_limit` plans fewer steps. None takes as many as make about 4,000 steps, between 20 and
             250.
         max_steps: maximum number of steps. The schedule ends there, also within an epoch. In a fit of several phases
-            the number holds for each of them; a sequence has one number for each. None is no maximum.
-        batch_size: rows per step; None takes about a fortieth of the rows, between 16 and 256, and above 360,000 rows
-            about a thousandth of them, at most 4,096.
+            the number holds for each of them; a sequence has one number for each. None sets no limit.
+        batch_size: rows per step; None takes about a fortieth of the rows, between 16 and 256.
         learning_rate: peak of AdamW's learning-rate schedule (linear warm-up, then cosine decay to zero).
         weight_decay: AdamW's decoupled weight decay.
         clip_norm: maximum norm of the gradient; None does not clip.

@@ -20,8 +20,8 @@ DEFAULT_STEPS = 4000
 def training_config_for(estimator: Any, n_rows: int, checkpoint_every: float = 60.0) -> TrainingConfig:
     """Return the training configuration of an estimator's arguments.
 
-    By default batches have the size of `default_batch_size`, and as many epochs are run as make about `DEFAULT_STEPS`
-    steps, between 20 and 250.
+    By default batches have about a fortieth of the rows, between 16 and 256, and as many epochs are run as make about
+    `DEFAULT_STEPS` steps, between 20 and 250.
 
     Args:
         estimator: with the training arguments of `BaseAutoencoder`.
@@ -34,7 +34,7 @@ def training_config_for(estimator: Any, n_rows: int, checkpoint_every: float = 6
         >>> settings.batch_size, settings.max_epochs
         (128, 100)
     """
-    batch_size = estimator.batch_size or default_batch_size(n_rows)
+    batch_size = estimator.batch_size or 2 ** int(np.clip(round(np.log2(max(1, n_rows / 40))), 4, 8))
     enough = int(np.clip(round(DEFAULT_STEPS / math.ceil(n_rows / batch_size)), 20, 250))
     return TrainingConfig(
         max_epochs=estimator.max_epochs or enough, batch_size=batch_size, learning_rate=estimator.learning_rate,
@@ -44,26 +44,12 @@ def training_config_for(estimator: Any, n_rows: int, checkpoint_every: float = 6
     )  # fmt: skip
 
 
-def default_batch_size(n_rows: int) -> int:
-    """Return the number of rows per step: a power of 2 near a fortieth of the rows, between 16 and 256.
-
-    From about 360,000 rows on it is near a thousandth of the rows, at most 4,096: a step of a small network on 256 rows
-    spends most of its time outside the arithmetic.
-
-    Example:
-        >>> [default_batch_size(n) for n in (100, 5_000, 60_000, 360_000, 1_000_000, 16_000_000)]
-        [16, 128, 256, 256, 1024, 4096]
-    """
-    small, large = (round(np.log2(max(1, n_rows / parts))) for parts in (40, 1000))
-    return int(2 ** max(np.clip(small, 4, 8), min(large, 12)))
-
-
 def with_max_steps(phases: Sequence[Phase], max_steps: int | Sequence[int] | None) -> list[Phase]:
     """Return the phases with their largest numbers of steps.
 
     Args:
         phases: the phases of a fit.
-        max_steps: one number for every phase, or a sequence with one of each; None is no limit.
+        max_steps: one number for every phase, or a sequence with one of each; None sets no limit.
 
     Raises:
         InputError: the sequence has another length.

@@ -73,11 +73,11 @@ def run_phases(
     an objective of the rows themselves is initialized.
 
     The time limit of the configuration is for all phases together. The speed of each phase is measured before the first
-    one, on a copy of the model. When a phase starts, its share of the time that is left is in proportion to its cost:
+    one, on a copy of the model. When a phase starts, its part of the time that is left is in proportion to its cost:
 
-        share of phase k = (limit - time so far) * cost of k / sum of the costs of k and the later phases
+        part of phase k = (limit - time so far) * cost of k / sum of the costs of k and the later phases
 
-    Its steps are planned for this share (`isthmus.learning.time_plans`), and it ends when the share is over. A resumed
+    Its steps are planned for this part (`isthmus.learning.time_plans`), and it ends when the part is over. A resumed
     run keeps the measured speeds and the planned steps of the phase it is in.
 
     Args:
@@ -188,7 +188,7 @@ def measured_speeds(whole: nn.Module, phases: Sequence[Phase], rows: Rows) -> Sp
 def _planned(
     phases: Sequence[Phase], records: Sequence[dict[str, Any]], speeds: Speeds | None, n_rows: int, n_validation: int
 ) -> TrainingConfig:
-    """Return the configuration of the first of the phases that are left, with its share of the time limit."""
+    """Return the configuration of the first of the phases that are left, with its part of the time limit."""
     training_config = phases[0].training_config
     if training_config.time_limit is None or speeds is None:
         return training_config

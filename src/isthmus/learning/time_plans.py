@@ -109,10 +109,10 @@ class SampledRows:
 
 
 def limited(training_config: TrainingConfig, costs: Sequence[Cost], seconds: float) -> TrainingConfig:
-    """Return the configuration of the first of some phases, whose time is its share of the time that is left.
+    """Return the configuration of the first of some phases, whose time is its part of the time that is left.
 
-    The share is in proportion to the costs. `max_steps` becomes the number of steps for which the planned fraction of
-    the share is enough.
+    The part is in proportion to the costs. `max_steps` becomes the number of steps for which the planned fraction of
+    the part is enough.
 
     Args:
         training_config: of the first phase.
@@ -125,5 +125,5 @@ def limited(training_config: TrainingConfig, costs: Sequence[Cost], seconds: flo
         >>> config.time_limit, config.max_steps
         (5.0, 42)
     """
-    share = seconds * costs[0].seconds / sum(cost.seconds for cost in costs)
-    return replace(training_config, time_limit=share, max_steps=costs[0].steps_within(PLANNED_FRACTION * share))
+    part = seconds * costs[0].seconds / sum(cost.seconds for cost in costs)
+    return replace(training_config, time_limit=part, max_steps=costs[0].steps_within(PLANNED_FRACTION * part))

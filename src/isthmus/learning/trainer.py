@@ -46,7 +46,7 @@ class TrainingConfig:
     Attributes:
         max_epochs: number of passes over the rows. Progress and the learning rate schedule span the planned steps:
             those of these passes, or `max_steps` if that is smaller.
-        max_steps: largest number of steps; the last pass is cut there. None is no limit.
+        max_steps: largest number of steps; the last pass is cut there. None sets no limit.
         batch_size: largest number of rows per step; the rows are split into nearly equal batches.
         optimizer: "adamw", or "sgd", the plain gradient step of local rules and contrastive divergence.
         momentum: momentum of "sgd".
