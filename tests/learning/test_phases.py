@@ -1,6 +1,8 @@
 """Training in phases: order, views of the rows, time limit and resuming."""
 
+import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,12 +15,22 @@ from isthmus.parts.forward import Batch
 from .test_trainer import Killed, Memory, _copied, data, equal, pair, training_config
 
 
-class ScaledRows(Memory):
+class ScaledRows:
     """View of rows times two."""
+
+    def __init__(self, rows):
+        self.rows, self.n_columns = rows, rows.n_columns
+
+    def __len__(self):
+        return len(self.rows)
+
+    def batch(self, index):
+        batch = self.rows.batch(index)
+        return replace(batch, x=batch.x * 2)
 
 
 def doubled(rows):
-    return ScaledRows(rows.x * 2)
+    return ScaledRows(rows)
 
 
 def phases(whole, n=3, **changes):
@@ -122,6 +134,134 @@ def test_all_phases_share_one_time_limit():
     assert [record["epochs"][-1]["steps"] for record in records] == [1, 1, 1]
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock of seconds a step, by the name of the objective, and a row evaluated; training is slower by a factor."""
+    clock = SimpleNamespace(now=0.0, step={"first": 1.0, "second": 3.0, "third": 1.0}, row=0.0, slowdown=1.0)
+    step, evaluate, measure = Trainer._step, Trainer._evaluate, Trainer.measure
+
+    def timed_step(trainer, *bounds):
+        clock.now += clock.step[trainer.objective.name] * (1.0 if clock.measuring else clock.slowdown)
+        step(trainer, *bounds)
+
+    def timed_evaluation(trainer, rows, index):
+        clock.now += clock.row * len(index)
+        return evaluate(trainer, rows, index)
+
+    def timed_measure(trainer, seconds):
+        clock.measuring, before = True, clock.now
+        found = measure(trainer, seconds)
+        clock.measuring, clock.now = False, before  # as if measuring took no time
+        return found
+
+    clock.measuring = False
+    monkeypatch.setattr(Trainer, "_step", timed_step)
+    monkeypatch.setattr(Trainer, "_evaluate", timed_evaluation)
+    monkeypatch.setattr(Trainer, "measure", timed_measure)
+    monkeypatch.setattr("time.perf_counter", lambda: clock.now)
+    return clock
+
+
+def named(name, how, **changes):
+    """A phase of its own objective, whose steps take the time of its name on the clock."""
+    objective = pair(dropout=0.1)
+    objective.name = name
+    return Phase(name, objective, replace(how, **changes))
+
+
+def run_limited(time_limit, names=("first",), *, max_steps=None, resumed=None, save_state=None, **changes):
+    """Phases of 10 epochs of 7 steps, under a limit; the records, and the objectives of the phases."""
+    how = training_config(max_epochs=10, time_limit=time_limit, **changes)
+    numbers = max_steps or [None] * len(names)
+    steps = [named(name, how, max_steps=n) for name, n in zip(names, numbers, strict=True)]
+    whole = torch.nn.ModuleList(phase.objective for phase in steps)
+    generator = torch.Generator().manual_seed(2)
+    records = run_phases(whole, steps, data(), data(40, seed=5), generator, save_state=save_state, resumed=resumed)
+    return records, whole, generator
+
+
+def planned(records):
+    return [record["planned_steps"] for record in records]
+
+
+def made(records):
+    return [record["n_steps"] for record in records]
+
+
+def test_a_limit_that_does_not_bind_leaves_every_number_as_it_is(clock):
+    with_limit, whole, generator = run_limited(1e6, ("first", "second"), averaging=0.9)
+    without_limit, plain, other_generator = run_limited(None, ("first", "second"), averaging=0.9)
+    assert equal(whole, plain)
+    assert torch.equal(generator.get_state(), other_generator.get_state())
+    assert planned(with_limit) == planned(without_limit) == [70, 70]
+    assert [record["stopped"] for record in with_limit] == ["max_epochs"] * 2
+
+
+def test_the_schedule_ends_within_a_limit_that_binds(clock):
+    (record,), _, _ = run_limited(40.0)
+    assert record["planned_steps"] == record["n_steps"] == 34, "85% of 40 s, at 1 s a step"
+    assert record["stopped"] == "time_limit"
+    assert clock.now <= 40
+    rates = [line["learning_rate"] for line in record["epochs"]]
+    assert [line["steps"] for line in record["epochs"]] == [7, 14, 21, 28, 34]
+    assert rates[-1] < 0.01 * max(rates)
+
+
+def test_the_plan_counts_evaluations_and_ends_with_one(clock):
+    clock.row = 0.0125  # 3 s for 200 training rows and 40 validation rows
+    (record,), _, _ = run_limited(40.0)
+    assert record["planned_steps"] == 7 * 3 + 1, "34 s: three epochs of 7 + 3 s, one step and an evaluation"
+    (record,), _, _ = run_limited(8.0)
+    assert [line["steps"] for line in record["epochs"]] == [3], "an epoch is cut, and there is one evaluation"
+    assert record["epochs"][0]["held_out"] is not None
+
+
+def test_phases_divide_the_time_in_proportion_to_their_costs(clock):
+    records, _, _ = run_limited(140.0, ("first", "second", "third"))
+    assert planned(records)[0] == 23, "85% of a fifth of 140 s, at 1 s a step"
+    assert planned(records)[1] == 24, "85% of three quarters of 117 s, at 3 s a step"
+    assert made(records) == planned(records)
+    assert clock.now <= 140
+
+
+def test_the_steps_of_a_plan_give_the_same_weights_without_a_clock(clock):
+    records, whole, _ = run_limited(140.0, ("first", "second"))
+    again, other, _ = run_limited(None, ("first", "second"), max_steps=planned(records))
+    assert equal(whole, other)
+    assert [record["stopped"] for record in again] == ["max_steps"] * 2
+    assert made(again) == planned(again) == planned(records)
+
+
+def test_the_clock_ends_a_phase_that_is_slower_than_measured_and_leaves_the_others_their_share(clock):
+    clock.slowdown = 2.0
+    records, _, _ = run_limited(100.0, ("first", "third"))
+    assert [record["stopped"] for record in records] == ["time_limit"] * 2
+    assert planned(records)[0] == 42
+    assert made(records)[0] == 26, "the first step after 50 s, at 2 s a step"
+    assert clock.now < 104
+
+
+@pytest.mark.parametrize("after", [3, 20, 40])
+def test_a_resumed_run_keeps_its_plan(clock, after):
+    names, limit = ("first", "third"), 100.0
+    uncut, whole, _ = run_limited(limit, names)
+    saved = []
+
+    def save_state(tensors, state):
+        saved.append(({k: v.clone() for k, v in tensors.items()}, json.loads(json.dumps(state))))
+        if len(saved) == after:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_limited(limit, names, save_state=save_state, checkpoint_every=0.0)
+    clock.step = dict.fromkeys(clock.step, 0.9)  # another speed would give another plan
+    resumed, other, _ = run_limited(limit, names, resumed=saved[-1])
+    assert planned(resumed)[0] == planned(uncut)[0]
+    if saved[-1][1]["phase"] == 1:
+        assert planned(resumed) == planned(uncut)
+        assert equal(whole, other)
+
+
 def test_training_ends_after_a_phase_with_nan():
     records = train_phases(pair(), learning_rate=1e30)
     assert [record["stopped"] for record in records] == ["nan"]
@@ -171,7 +311,7 @@ def run_recorded(monkeypatch, *, interrupt_at=None, failed=None, **views):
             trainer.failed.fill_(1.0)
 
     monkeypatch.setattr(Trainer, "_step", step)
-    monkeypatch.setattr(Trainer, "_end_epoch", lambda trainer, *_: vars(trainer.state).update(epoch=1))
+    monkeypatch.setattr(Trainer, "_end_epoch", lambda trainer, *_: vars(trainer.state).update(epoch=1, position=0))
     phases = recorded_hooks(events, objective, **views)
     records = run_phases(whole, phases, rows, None, torch.Generator().manual_seed(0))
     for event, argument in events:

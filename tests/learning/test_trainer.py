@@ -26,7 +26,7 @@ class Memory:
     """Rows in a tensor."""
 
     def __init__(self, x):
-        self.x = x
+        self.x, self.n_columns = x, x.shape[1]
 
     def __len__(self):
         return len(self.x)

@@ -255,6 +255,7 @@ def _log_summary(model: BaseAutoencoder, summary: dict[str, Any], log: Log) -> N
 
 STOP_REASONS = {
     "max_epochs": "all planned epochs",
+    "max_steps": "stopped: maximum number of steps reached",
     "patience": "stopped: the validation loss no longer improved",
     "time_limit": "stopped: time limit reached",
     "interrupted": "stopped: interrupted; the model trained so far is kept",

@@ -47,7 +47,9 @@ Epochs = Annotated[
 TimeLimit = Annotated[
     str | None,
     typer.Option(
-        metavar="TIME", rich_help_panel=TRAINING, help="Maximum training time, such as 90s, 5m or 1h. Default: none."
+        metavar="TIME",
+        rich_help_panel=TRAINING,
+        help="Maximum training time, such as 90s, 5m or 1h; the schedule is planned for it. Default: none.",
     ),
 ]
 Seed = Annotated[

@@ -31,7 +31,7 @@ from isthmus.estimators.labels import ClassLabels
 from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.records import ModelOutput, Recipe, Shape, kept_parts
-from isthmus.estimators.training_config import training_config_for
+from isthmus.estimators.training_config import step_counts, training_config_for, with_max_steps
 from isthmus.evaluation.baseline import PrincipalComponents
 from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.precision import resolve_device
@@ -46,7 +46,7 @@ DENSE_LIMIT = 2**30
 
 _FITTED = (
     "code_size_", "hidden_sizes_", "dense_sizes_", "seed_", "n_features_in_", "n_rows_", "likelihood_", "history_",
-    "score_kind_",
+    "score_kind_", "planned_steps_", "n_steps_",
 )  # fmt: skip
 """Fitted attributes that are plain data."""
 
@@ -64,8 +64,11 @@ class BaseAutoencoder(
             tables: one likelihood a column; else Gaussian); or a name of
             `isthmus.parts.likelihoods.LIKELIHOODS`; or, for a table, {column: "real", "binary", "categorical" or
             "count"}.
-        max_epochs: maximum number of passes over the training rows; the learning-rate schedule spans them. None
-            takes as many as make about 4,000 steps, between 20 and 250.
+        max_epochs: maximum number of passes over the training rows. The learning-rate schedule spans them, unless
+            `max_steps` or `time_limit` plans fewer steps. None takes as many as make about 4,000 steps, between 20 and
+            250.
+        max_steps: maximum number of steps. The schedule ends there, also within an epoch. In a fit of several phases
+            the number holds for each of them; a sequence has one number for each. None sets no limit.
         batch_size: rows per step; None takes about a fortieth of the rows, between 16 and 256.
         learning_rate: peak of AdamW's learning-rate schedule (linear warm-up, then cosine decay to zero).
         weight_decay: AdamW's decoupled weight decay.
@@ -74,7 +77,12 @@ class BaseAutoencoder(
             off.
         validation_fraction: fraction of the rows that is held out as validation set; 0 holds out none.
         patience: epochs without a better validation loss before training stops; None never stops early.
-        time_limit: maximum training time in seconds.
+        time_limit: maximum training time in seconds. The speed is measured on a copy of the model before training, and
+            the schedule is planned for the steps that 85% of the time is enough for, evaluations included, if they are
+            fewer than those of `max_epochs`. The time of several phases is divided in proportion to their costs. If the
+            steps are slower than measured, the limit ends a phase before its last step. `max_steps=planned_steps_`
+            repeats a fit without the clock and gives the same weights, if no phase ended early (`n_steps_` equals
+            `planned_steps_`).
         scaling: "auto" maps bytes to [0, 1], keeps data in [0, 1] and counts (by the likelihood) as they are and
             standardises other columns; "none", "standard", "minmax". For texts "none" means counts, "auto" tf-idf.
         missing: "refuse"; "mean" or "median" to impute missing values; "mask" to leave them out of the criterion.
@@ -83,11 +91,16 @@ class BaseAutoencoder(
         device: "auto", "cpu" or "cuda".
         precision: "auto" (bf16 on a GPU of compute capability 8.0 or higher, else fp32), "fp32", "bf16".
         verbose: 1 shows a progress bar on a terminal; 0 is silent.
+
+    Attributes:
+        planned_steps_: the number of steps that the schedule of each training phase was planned for.
+        n_steps_: the number of steps of each training phase.
     """
 
     code_size: int | None = None
     likelihood: str | dict[str, str] = "auto"
     max_epochs: int | None = None
+    max_steps: int | Sequence[int] | None = None
     batch_size: int | None = None
     learning_rate: float = 2e-3
     weight_decay: float = 0.0
@@ -218,6 +231,7 @@ class BaseAutoencoder(
         self._keep(recipe)
         self._n_features_out = self.code_size_
         phases = self._phases(recipe, training_config_for(self, len(rows), run.every), generator)
+        phases = with_max_steps(phases, self.max_steps)
         with ProgressBar(f"{self.kind} ({self.code_size_})", self.verbose) as bar:
             *before, last = run_phases(
                 recipe.whole, phases, rows, validation_rows, generator, on_progress=bar.on_progress,
@@ -226,6 +240,7 @@ class BaseAutoencoder(
         recipe.whole.eval()
         self.__dict__.pop("score_kind_", None)  # of an earlier fit with another likelihood
         self._after_training(rows)
+        self.planned_steps_, self.n_steps_ = step_counts([*before, last])
         self.history_: dict[str, Any] = {**last, "notes": [*notes, *self._notes(recipe)], "pretraining": before}
         self.history_["unreached"] = [phase.name for phase in phases[len(before) + 1 :]]
         diagnose_fit(self, recipe.objective, rows, validation_rows)

@@ -58,8 +58,8 @@ def diagnose_fit(model: Any, objective: Objective, rows: SurveyedRows, validatio
         arguments=frozenset(model.get_params(deep=False)),
         images=model.preprocessing_.image_shape is not None,
         epochs_argument=model._epochs_argument,
-        n_phases=1 + len(history["pretraining"]),
         unreached=history["unreached"],
+        cut=history["stopped"] == "time_limit" and history["n_steps"] < history["planned_steps"],
     )
     history["squared_error"] = {
         "rows": "training" if validation_rows is None else "validation",

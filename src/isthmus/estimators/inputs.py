@@ -228,6 +228,11 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         "a whole number of at least 1",
     ),
     (
+        ("max_steps",),
+        lambda value: _is_whole(value, 1) or _are_sizes(value),
+        "a whole number of at least 1, or one for each training phase",
+    ),
+    (
         ("pretraining_epochs", "fine_tuning_epochs", "head_epochs", "n_sweeps"),
         lambda value: _is_whole(value, 0),
         "a whole number, 0 or more",

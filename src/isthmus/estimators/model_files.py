@@ -166,7 +166,7 @@ def _argument(value: Any) -> Any:
 def set_fitted(model: Any, header: dict[str, Any]) -> None:
     """Set the fitted attributes that are plain data, and the column names."""
     for name, value in header["fitted"].items():
-        setattr(model, name, tuple(value) if name.endswith("_sizes_") else value)
+        setattr(model, name, tuple(value) if isinstance(value, list) else value)
     if header["columns"] is not None:
         model.feature_names_in_ = np.asarray(header["columns"], dtype=object)
 

@@ -28,7 +28,7 @@ from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.labels import validate_labels
 from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.progress import ProgressBar
-from isthmus.estimators.training_config import training_config_for
+from isthmus.estimators.training_config import step_counts, training_config_for, with_max_steps
 from isthmus.files import content_digest
 from isthmus.learning.objectives import Objective
 from isthmus.learning.phases import Phase, run_phases
@@ -41,7 +41,7 @@ from isthmus.parts.sampling import derived_generator
 
 STARTS = ("encoder", "random")
 
-_FITTED = ("seed_", "n_features_in_", "n_rows_", "history_")
+_FITTED = ("seed_", "n_features_in_", "n_rows_", "history_", "planned_steps_", "n_steps_")
 """Fitted attributes that are plain data."""
 
 MIN_LABELLED_VALIDATION_ROWS = 20
@@ -67,8 +67,8 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         input_dropout: dropout rate of the columns of X in training.
         reconstruction_weight: weight of the autoencoder's own criterion, in nats, added to the loss of the labels.
         unlabeled: label of rows without label, which only the reconstruction uses; None if there is no such label.
-        max_epochs, batch_size, learning_rate, weight_decay, clip_norm, averaging, patience, time_limit: of the
-            training on labels, as in `BaseAutoencoder`.
+        max_epochs, max_steps, batch_size, learning_rate, weight_decay, clip_norm, averaging, patience, time_limit: of
+            the training on labels, as in `BaseAutoencoder`.
         validation_fraction: fraction of the labelled rows that is held out as validation set; none is held out where
             that is fewer than 20 rows.
         random_state: seed of every random number; None draws a seed and stores it in `seed_`.
@@ -79,6 +79,7 @@ class CodePredictor(SavedEstimator, BaseEstimator):
             `reconstruction_weight` is above 0.
         head_: the network from codes to outputs.
         history_: the record of the training on labels.
+        planned_steps_, n_steps_: of the training on labels, as in `BaseAutoencoder`.
     """
 
     encoder: Any = None
@@ -94,6 +95,7 @@ class CodePredictor(SavedEstimator, BaseEstimator):
     reconstruction_weight: float = 0.0
     unlabeled: Any = None
     max_epochs: int | None = None
+    max_steps: int | Sequence[int] | None = None
     batch_size: int | None = None
     learning_rate: float = 2e-3
     weight_decay: float = 0.0
@@ -202,6 +204,7 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         whole = self._parts
         with ProgressBar(f"{self.kind} on {self.encoder_.kind}", self.verbose) as bar:
             phases = self._phases(objective, training_config_for(self, len(rows), run.every))
+            phases = with_max_steps(phases, self.max_steps)
             if self._is_encoder_interrupted():
                 before, last = [], {**self.encoder_.history_, "name": "encoder"}
                 notes = [*notes, "the fit of the encoder was interrupted: the labels were not learned"]
@@ -213,6 +216,7 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         whole.eval()
         if not self.frozen:
             self.encoder_._on_weights_changed()
+        self.planned_steps_, self.n_steps_ = step_counts([*before, last])
         self.history_: dict[str, Any] = {**last, "notes": notes, "pretraining": before}
         return self
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from isthmus.errors import InputError
+from isthmus.learning.phases import Phase
 from isthmus.learning.trainer import TrainingConfig
 
 DEFAULT_STEPS = 4000
@@ -38,3 +42,33 @@ def training_config_for(estimator: Any, n_rows: int, checkpoint_every: float = 6
         time_limit=estimator.time_limit, averaging=estimator.averaging, precision=estimator.precision,
         device=estimator.device, checkpoint_every=checkpoint_every,
     )  # fmt: skip
+
+
+def with_max_steps(phases: Sequence[Phase], max_steps: int | Sequence[int] | None) -> list[Phase]:
+    """Return the phases with their largest numbers of steps.
+
+    Args:
+        phases: the phases of a fit.
+        max_steps: one number for every phase, or a sequence with one of each; None sets no limit.
+
+    Raises:
+        InputError: the sequence has another length.
+    """
+    if max_steps is None:
+        return list(phases)
+    numbers = list(max_steps) if isinstance(max_steps, Sequence | np.ndarray) else [max_steps] * len(phases)
+    if len(numbers) != len(phases):
+        names = ", ".join(repr(phase.name) for phase in phases)
+        raise InputError(
+            f"max_steps={max_steps!r}: {len(numbers)} numbers for {len(phases)} training phases ({names}); give one "
+            "for each, or a single number"
+        )
+    return [
+        replace(phase, training_config=replace(phase.training_config, max_steps=int(n)))
+        for phase, n in zip(phases, numbers, strict=True)
+    ]
+
+
+def step_counts(records: Sequence[dict[str, Any]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the planned steps and the steps of each training phase, from the records of `run_phases`."""
+    return tuple(record["planned_steps"] for record in records), tuple(record["n_steps"] for record in records)

@@ -374,15 +374,22 @@ def interrupted(facts: FitFacts) -> Finding | None:
 
 
 def time_limit(facts: FitFacts) -> Finding | None:
-    """Report a time limit that ended training before the last epoch."""
+    """Report a time limit that allowed fewer steps than the epochs have, or that ended training before its plan."""
     if facts.stopped != "time_limit":
         return None
     done = len(facts.epochs)
-    fewer = f" ({facts.epochs_argument}={max(1, done)})" if facts.n_phases == 1 else " per phase"
+    if not facts.cut:
+        return Finding(
+            "time-limit",
+            f"the time limit allowed {pluralize(done, 'epoch')}, the last of which may be incomplete",
+            "use a longer time_limit for a lower error; the learning rate decayed to zero within this one",
+            "note",
+        )
     return Finding(
         "time-limit",
-        f"the time limit ended training in epoch {done}, before the learning rate had decayed",
-        f"use a longer time_limit, or fewer epochs{fewer}, so that the learning rate decays to zero",
+        f"the time limit ended training in epoch {done}, before the learning rate had decayed: the steps were slower "
+        "than measured before training",
+        "fit again while the machine has less other load, or set max_steps to fewer steps than planned_steps_",
         "note",
     )
 

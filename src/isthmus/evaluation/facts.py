@@ -65,7 +65,7 @@ class FitFacts:
 
     Attributes:
         epochs: the epochs of the history, each with "train", "held_out" (or None), "terms", "learning_rate".
-        stopped: why training ended: "max_epochs", "patience", "time_limit", "interrupted" or "nan".
+        stopped: why training ended: "max_epochs", "max_steps", "patience", "time_limit", "interrupted" or "nan".
         columns: statistics of the columns over all training rows.
         n_rows, n_columns, code_size, n_parameters: sizes; rows are training rows, columns are those of model space.
         scaling: the argument `scaling` of the estimator.
@@ -86,8 +86,8 @@ class FitFacts:
         arguments: the names of the arguments of the estimator; only these are advised.
         images: True if rows are images.
         epochs_argument: the argument that sets the number of epochs of the last phase.
-        n_phases: the number of training phases.
         unreached: names of the phases that training ended before.
+        cut: True if the time limit ended the last phase before its last planned step.
     """
 
     epochs: Sequence[Mapping[str, Any]]
@@ -114,8 +114,8 @@ class FitFacts:
     arguments: Collection[str] = frozenset()
     images: bool = False
     epochs_argument: str = "max_epochs"
-    n_phases: int = 1
     unreached: Sequence[str] = ()
+    cut: bool = False
 
     @property
     def monitored_loss(self) -> list[float]:

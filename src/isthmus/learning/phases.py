@@ -6,8 +6,10 @@ model, so that each phase starts from the weights of the phases before it.
 
 from __future__ import annotations
 
+import copy
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +17,8 @@ from torch import Tensor, nn
 
 from isthmus.learning.objectives import Objective
 from isthmus.learning.rows import Rows
-from isthmus.learning.trainer import Progress, Trainer, TrainerState, TrainingConfig, strip_prefix
+from isthmus.learning.time_plans import MEASURED_FRACTION, Cost, SampledRows, Speeds, limited
+from isthmus.learning.trainer import Progress, Trainer, TrainerState, TrainingConfig, steps_of, strip_prefix
 
 SaveState = Callable[[dict[str, Tensor], dict[str, Any]], None]
 
@@ -67,7 +70,15 @@ def run_phases(
     Training ends after a phase that was interrupted or whose loss became NaN. If a phase is interrupted before its
     first step, training ends with the phase before it. Weights trained so far are kept. The phases that were not
     reached start and end without a step, so that the model is complete: their `on_start` and `on_end` are called, and
-    an objective of the rows themselves is initialized. The time limit of the configuration is for all phases together.
+    an objective of the rows themselves is initialized.
+
+    The time limit of the configuration is for all phases together. The speed of each phase is measured before the first
+    one, on a copy of the model. When a phase starts, its part of the time that is left is in proportion to its cost:
+
+        part of phase k = (limit - time so far) * cost of k / sum of the costs of k and the later phases
+
+    Its steps are planned for this part (`isthmus.learning.time_plans`), and it ends when the part is over. A resumed
+    run keeps the measured speeds and the planned steps of the phase it is in.
 
     Args:
         whole: the model that the phases are parts of; its state is part of the checkpoint, so that a resumed run has
@@ -77,12 +88,18 @@ def run_phases(
         resumed: the arguments of an earlier call of `save_state`, to continue that run.
 
     Returns:
-        For each phase that was trained: name, epochs, stopped, best_epoch, nan_epoch, seconds, precision.
+        For each phase that was trained: name, epochs, stopped, best_epoch, nan_epoch, seconds, precision,
+        planned_steps, n_steps.
     """
     records: list[dict[str, Any]] = []
+    speeds: Speeds | None = None
     if resumed is not None:
         records = list(resumed[1]["records"])
+        speeds = Speeds(**resumed[1]["speeds"]) if resumed[1]["speeds"] else None
         whole.load_state_dict({**whole.state_dict(), **strip_prefix(_WHOLE_PREFIX, resumed[0])})
+    if speeds is None and any(phase.training_config.time_limit is not None for phase in phases):
+        speeds = measured_speeds(whole, phases, rows)
+    n_rows, n_validation = len(rows), 0 if validation is None else len(validation)
     for number, phase in enumerate(phases):
         if number < len(records):
             continue
@@ -93,10 +110,10 @@ def run_phases(
             if resumed_here is None:
                 _start(phase, whole, train_view)
             trainer = Trainer(
-                phase.objective, train_view, validation_view, _with_remaining_time(phase.training_config, records),
-                generator,
+                phase.objective, train_view, validation_view,
+                _planned(phases[number:], records, speeds, n_rows, n_validation), generator,
                 on_progress=named,
-                save_state=None if save_state is None else _with_whole_state(save_state, whole, phase, number, records),
+                save_state=None if save_state is None else _with_run_state(save_state, whole, phase, records, speeds),
             )  # fmt: skip
             if resumed_here is not None:
                 trainer.restore(resumed_here[0], resumed_here[1]["learning"])
@@ -108,6 +125,8 @@ def run_phases(
             break
         state = trainer.run()
         _end(phase, whole)
+        if state.stopped == "max_steps" and state.planned_steps < steps_of(phase.training_config, n_rows):
+            state.stopped = "time_limit"
         records.append(_record(phase, state, trainer.precision))
         if state.stopped in ("interrupted", "nan"):
             break
@@ -137,6 +156,7 @@ def _record(phase: Phase, state: TrainerState, precision: str) -> dict[str, Any]
         "name": phase.name, "epochs": state.epochs, "stopped": state.stopped, "best_epoch": state.best_epoch,
         "nan_epoch": state.epoch if state.stopped == "nan" else None,
         "seconds": state.epochs[-1]["seconds"] if state.epochs else 0.0, "precision": precision,
+        "planned_steps": state.planned_steps, "n_steps": state.step,
     }  # fmt: skip
 
 
@@ -144,12 +164,40 @@ def _view(phase: Phase, rows: Rows) -> Rows:
     return rows if phase.view is None else phase.view(rows)
 
 
-def _with_remaining_time(training_config: TrainingConfig, records: Sequence[dict[str, Any]]) -> TrainingConfig:
-    """Return the configuration with the part of the time limit that earlier phases left."""
-    if training_config.time_limit is None:
+def measured_speeds(whole: nn.Module, phases: Sequence[Phase], rows: Rows) -> Speeds:
+    """Measure the speed of each phase on sampled rows; model, generators and views stay as they are.
+
+    The phases run on a copy of the model, one after the other, a few steps each.
+    """
+    began, speeds = time.perf_counter(), []
+    whole, copies = copy.deepcopy((whole, list(phases)))
+    sample = SampledRows(rows, max(phase.training_config.batch_size for phase in phases))
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        for phase in copies:
+            view = _view(phase, sample)
+            _start(phase, whole, view)
+            config = replace(phase.training_config, max_epochs=1, batch_size=sample.batch_size, max_steps=None)
+            trainer = Trainer(phase.objective, view, None, config, torch.Generator().manual_seed(0))
+            speeds.append(trainer.measure(MEASURED_FRACTION * (config.time_limit or 0.0) / len(phases)))
+            phase.objective.to("cpu")
+            _end(phase, whole)
+    return Speeds(time.perf_counter() - began, speeds)
+
+
+def _planned(
+    phases: Sequence[Phase], records: Sequence[dict[str, Any]], speeds: Speeds | None, n_rows: int, n_validation: int
+) -> TrainingConfig:
+    """Return the configuration of the first of the phases that are left, with its part of the time limit."""
+    training_config = phases[0].training_config
+    if training_config.time_limit is None or speeds is None:
         return training_config
-    spent = sum(record["seconds"] for record in records)
-    return replace(training_config, time_limit=max(training_config.time_limit - spent, 0.0))
+    costs = [
+        Cost.of(phase.training_config, n_rows, n_validation, speed)
+        for phase, speed in zip(phases, speeds.of_phases[len(records) :], strict=True)
+    ]
+    spent = speeds.seconds + sum(record["seconds"] for record in records)
+    return limited(training_config, costs, max(training_config.time_limit - spent, 0.0))
 
 
 def _with_phase_name(on_progress: Callable[[Progress], None], name: str) -> Callable[[Progress], None]:
@@ -157,10 +205,11 @@ def _with_phase_name(on_progress: Callable[[Progress], None], name: str) -> Call
     return lambda progress: on_progress(replace(progress, phase=name))
 
 
-def _with_whole_state(
-    save_state: SaveState, whole: nn.Module, phase: Phase, number: int, records: list[dict[str, Any]]
+def _with_run_state(
+    save_state: SaveState, whole: nn.Module, phase: Phase, records: list[dict[str, Any]], speeds: Speeds | None
 ) -> SaveState:
-    """Return a `save_state` callback that adds the records so far and the state of the rest of the model."""
+    """Return a `save_state` callback that adds the records, the speeds and the state of the rest of the model."""
+    measured = None if speeds is None else asdict(speeds)
 
     def save(tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
         stored, tensors = {id(tensor) for tensor in phase.objective.state_dict(keep_vars=True).values()}, dict(tensors)
@@ -168,6 +217,7 @@ def _with_whole_state(
             if id(value) not in stored:  # a tensor may have several names
                 stored.add(id(value))
                 tensors[f"{_WHOLE_PREFIX}{name}"] = value.detach().clone()
-        save_state(tensors, {"phase": number, "records": records, "learning": data})
+        run = {"phase": len(records), "records": records, "speeds": measured}
+        save_state(tensors, run | {"learning": data})
 
     return save

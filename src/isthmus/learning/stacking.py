@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -332,18 +333,18 @@ class LayerInputs:
 
     def view(self, n_below: int) -> Callable[[Rows], Rows]:
         """Return a function from the rows to the input of the layer that has `n_below` layers below it."""
+        return partial(self.codes_of, n_below=n_below)
 
-        def encoded_below(rows: Rows) -> Rows:
-            # The cache holds the rows too: an id is unique only while the object exists.
-            _, level, codes = self._cached.get(id(rows), (rows, 0, rows))
-            if level > n_below:
-                level, codes = 0, rows
-            for layer in self.layers[level:n_below]:
-                codes = encode_rows(layer, codes, self.device)
-            self._cached[id(rows)] = (rows, n_below, codes)
-            return codes
-
-        return encoded_below
+    def codes_of(self, rows: Rows, n_below: int) -> Rows:
+        """Return the codes of `n_below` layers."""
+        # The cache holds the rows too: an id is unique only while the object exists.
+        _, level, codes = self._cached.get(id(rows), (rows, 0, rows))
+        if level > n_below:
+            level, codes = 0, rows
+        for layer in self.layers[level:n_below]:
+            codes = encode_rows(layer, codes, self.device)
+        self._cached[id(rows)] = (rows, n_below, codes)
+        return codes
 
 
 @torch.no_grad()

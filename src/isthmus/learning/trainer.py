@@ -33,6 +33,9 @@ OPTIMIZERS = ("adamw", "sgd")
 MONITOR_ROWS = 1024
 """Number of training rows that are monitored after each epoch, and the batch size of monitoring."""
 
+WARM_UP_STEPS, MIN_MEASURED_STEPS = 2, 2
+"""Number of steps before the speed of steps is measured, and the smallest number of measured steps."""
+
 REFRESH_STEPS = 16
 """Number of steps between two calls of the `refresh` of modules that have one; each waits for the device."""
 
@@ -42,7 +45,9 @@ class TrainingConfig:
     """Configuration of the trainer.
 
     Attributes:
-        max_epochs: number of passes over the rows; progress and the learning rate schedule are based on it.
+        max_epochs: number of passes over the rows. Progress and the learning rate schedule span the planned steps:
+            those of these passes, or `max_steps` if that is smaller.
+        max_steps: largest number of steps; the last pass is cut there. None sets no limit.
         batch_size: largest number of rows per step; the rows are split into nearly equal batches.
         optimizer: "adamw", or "sgd", the plain gradient step of local rules and contrastive divergence.
         momentum: momentum of "sgd".
@@ -51,7 +56,7 @@ class TrainingConfig:
         weight_decay: decoupled weight decay of AdamW; for "sgd" the weight of 1/2 ||theta||^2.
         clip_norm: largest norm of the gradient; None does not clip.
         patience: number of epochs without a better validation loss after which training stops; None never stops.
-        time_limit: seconds after which training stops; the schedule does not depend on it.
+        time_limit: seconds after which training stops; `run_phases` plans `max_steps` such that it is not reached.
         averaging: decay of an exponential moving average of the weights that replaces the last weights; buffers such as
             chains and counters are not averaged. None disables averaging.
         precision, device: see `isthmus.learning.precision`.
@@ -60,6 +65,7 @@ class TrainingConfig:
 
     max_epochs: int
     batch_size: int
+    max_steps: int | None = None
     optimizer: str = "adamw"
     momentum: float = 0.0
     learning_rate: float = 1e-3
@@ -89,8 +95,12 @@ class Progress:
 
 @dataclass
 class TrainerState:
-    """State that the rest of a run depends on, apart from weights, optimiser and generator."""
+    """State that the rest of a run depends on, apart from weights, optimiser and generator.
 
+    `planned_steps` is the number of steps that progress and the learning rate schedule span.
+    """
+
+    planned_steps: int
     epoch: int = 0
     position: int = 0
     step: int = 0
@@ -147,6 +157,19 @@ def batch_bounds(n_rows: int, batch_size: int) -> list[tuple[int, int]]:
     """
     n = math.ceil(n_rows / batch_size)
     return [(i * n_rows // n, (i + 1) * n_rows // n) for i in range(n)]
+
+
+def steps_of(training_config: TrainingConfig, n_rows: int) -> int:
+    """Return the number of steps of a configuration: those of its epochs, at most `max_steps`.
+
+    Example:
+        >>> steps_of(TrainingConfig(max_epochs=5, batch_size=4), 10)
+        15
+        >>> steps_of(TrainingConfig(max_epochs=5, batch_size=4, max_steps=7), 10)
+        7
+    """
+    n_steps = max(1, math.ceil(n_rows / training_config.batch_size) * training_config.max_epochs)
+    return n_steps if training_config.max_steps is None else min(n_steps, training_config.max_steps)
 
 
 def build_optimizer(
@@ -209,8 +232,8 @@ class Trainer:
         self.module.mark_forward_method("terms")
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.bounds = batch_bounds(len(rows), training_config.batch_size)
-        self.total_steps = max(1, len(self.bounds) * training_config.max_epochs)
-        self.state, self.order = TrainerState(), torch.empty(0, dtype=torch.long)
+        self.state = TrainerState(steps_of(training_config, len(rows)))
+        self.order = torch.empty(0, dtype=torch.long)
         self.draws = generator if self.device.type == "cpu" else derived_generator(generator, self.device)
         self.failed, self.one = torch.zeros((), device=self.device), torch.ones((), device=self.device)
         self.sums = torch.zeros(0, device=self.device, dtype=torch.float64)
@@ -224,7 +247,7 @@ class Trainer:
         self._started = self._emitted = self._saved = time.perf_counter()
 
     def run(self) -> TrainerState:
-        """Train until the epochs, the patience or the time are used up, or until Ctrl-C.
+        """Train until the planned steps, the patience or the time are used up, or until Ctrl-C.
 
         Afterwards the objective has the weights of the best epoch on the validation rows, or without validation rows
         the last (averaged) weights; after a NaN, those before it.
@@ -237,8 +260,8 @@ class Trainer:
             with fast_products(self.precision, self.device), suitable_threads(self.objective, self.bounds):
                 self.objective.train()
                 while not self.state.stopped:
-                    if self.state.epoch >= self.training_config.max_epochs:
-                        self.state.stopped = "max_epochs"
+                    if self.state.step >= self.state.planned_steps and self.state.position == 0:
+                        self.state.stopped = "max_epochs" if self._plan_has_all_epochs else "max_steps"
                         break
                     self._epoch()
         except KeyboardInterrupt:
@@ -247,13 +270,50 @@ class Trainer:
         self._load_best_weights()
         return self.state
 
+    @property
+    def _plan_has_all_epochs(self) -> bool:
+        """True if the planned steps are those of all epochs."""
+        return self.state.planned_steps >= steps_of(replace(self.training_config, max_steps=None), len(self.rows))
+
+    def measure(self, seconds: float) -> tuple[float, float]:
+        """Return the seconds of a step and those of the evaluation of a row, each a mean.
+
+        The steps are those of an epoch, of every progress, until `seconds` have passed; at least `MIN_MEASURED_STEPS`
+        are measured, after `WARM_UP_STEPS` others. They change objective and generator: measure a copy.
+        """
+        if self.training_config.averaging is not None:
+            self.averaged_weights = _copy_state(self.objective)
+        with fast_products(self.precision, self.device), suitable_threads(self.objective, self.bounds):
+            self.objective.train()
+            self.order, n_measured = torch.arange(len(self.rows)), -WARM_UP_STEPS
+            for step in torch.randperm(len(self.bounds), generator=self.generator).tolist():
+                if n_measured == 0:
+                    began = self._time_after_steps()
+                if n_measured >= MIN_MEASURED_STEPS and time.perf_counter() - began > seconds:
+                    break
+                self.state.step = step
+                self._step(*self.bounds[step])
+                n_measured += 1
+            step_seconds = (self._time_after_steps() - began) / n_measured
+            self.objective.eval()
+            index = self._monitored_rows()
+            self._evaluate(self.rows, index)
+            began = time.perf_counter()
+            self._evaluate(self.rows, index)
+            return step_seconds, (time.perf_counter() - began) / len(index)
+
+    def _time_after_steps(self) -> float:
+        """Wait for the device and return the time."""
+        bool(self.failed)
+        return time.perf_counter()
+
     def _epoch(self) -> None:
         state = self.state
         if state.position == 0:
             self.order = torch.randperm(len(self.rows), generator=self.generator)
             state.sums, state.weight = {}, 0.0
         first, began = state.position, time.perf_counter()
-        while state.position < len(self.bounds) and not state.stopped:
+        while state.position < len(self.bounds) and state.step < state.planned_steps and not state.stopped:
             self._step(*self.bounds[state.position])
             state.position += 1
             state.step += 1
@@ -280,7 +340,7 @@ class Trainer:
             for module in self.refreshed:
                 cast(Any, module).refresh()
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate_at(self.state.step, self.total_steps, self.training_config)
+            group["lr"] = learning_rate_at(self.state.step, self.state.planned_steps, self.training_config)
         self._descend(batch)
 
     def _descend(self, batch: Batch) -> None:
@@ -290,7 +350,7 @@ class Trainer:
         """
         state, max_norm = self.state, self.training_config.clip_norm
         with self.fabric.autocast():
-            terms, carried = self.module.terms(batch, state.step / self.total_steps, self.draws)
+            terms, carried = self.module.terms(batch, state.step / self.state.planned_steps, self.draws)
         weights = self.objective.row_weights(batch)
         means = [mean_over_rows(term, weights) for term in terms.values()]
         stacked = torch.stack(means) if len(means) > 1 else means[0]
@@ -349,7 +409,7 @@ class Trainer:
                 "steps": state.step,
                 "seconds": round(self._seconds(), 3),
                 "rows_per_second": round(n_rows / max(seconds, 1e-9), 1),
-                "learning_rate": learning_rate_at(state.step - 1, self.total_steps, self.training_config),
+                "learning_rate": learning_rate_at(state.step - 1, state.planned_steps, self.training_config),
                 "terms": {name: total / state.weight for name, total in state.sums.items()},
                 "train": training,
                 "held_out": validation,
@@ -408,19 +468,19 @@ class Trainer:
     def _report(self, began: float, first: int) -> None:
         """Call `on_progress` and `save_state` when they are due; a failed step stops training."""
         now, state = time.perf_counter(), self.state
-        reports = self.on_progress is not None and (now - self._emitted > 0.2 or state.step == self.total_steps)
+        reports = self.on_progress is not None and (now - self._emitted > 0.2 or state.step == state.planned_steps)
         saves = self.save_state is not None and now - self._saved >= self.training_config.checkpoint_every
         if not (reports or saves) or self._has_failed():
             return
         if self.on_progress is not None and reports:
             self._emitted = now
             done = self._rows_at(state.position) - self._rows_at(first)
-            left = self._seconds() / state.step * (self.total_steps - state.step)
+            left = self._seconds() / state.step * (self.state.planned_steps - state.step)
             if self.training_config.time_limit is not None:
                 left = min(left, self.training_config.time_limit - self._seconds())
             speed = done / max(now - began, 1e-9)
             loss = float(self.loss)
-            self.on_progress(Progress(state.epoch, state.step, self.total_steps, loss, speed, max(left, 0.0)))
+            self.on_progress(Progress(state.epoch, state.step, self.state.planned_steps, loss, speed, max(left, 0.0)))
         if self.save_state is not None and saves:
             self._saved = now
             state.seconds = self._seconds()

@@ -20,6 +20,7 @@ from isthmus.report.report_data import count_columns, user_columns
 
 STOPPED = {
     "max_epochs": "all epochs were completed",
+    "max_steps": "the maximum number of steps was reached",
     "patience": "the validation loss stopped improving",
     "time_limit": "the time limit was reached",
     "interrupted": "it was interrupted",
