@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import isthmus
-from isthmus import InputError
+from isthmus import InputError, InputWarning
 from isthmus.estimators.registry import KINDS as REGISTERED
 from isthmus.estimators.training_config import training_config_for
 from isthmus.parts.sparsity import DeadUnits
@@ -274,7 +274,9 @@ def test_missing_values_are_handled_where_asked(name, missing):
 
 @every_kind
 def test_weights_that_turn_nan_stop_learning_and_the_last_good_ones_stay(name):
-    model = clone(KINDS[name]).set_params(learning_rate=1e30, clip_norm=None, max_epochs=5).fit(FEW)
+    model = clone(KINDS[name]).set_params(learning_rate=1e30, clip_norm=None, max_epochs=5)
+    with pytest.warns(InputWarning, match="the loss became NaN or infinite in epoch 1"):
+        model.fit(FEW)
     assert model.history_["stopped"] == "nan"
     assert np.isfinite(model.transform(X)).all()
     assert "nan" in {finding["name"] for finding in model.history_["findings"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from isthmus.cli import arguments, destinations, options, sources
 from isthmus.cli.terminal import JobFailed, Log, print_json
-from isthmus.errors import InputError, pluralize
+from isthmus.errors import InputError, InputWarning, pluralize
 
 if TYPE_CHECKING:
     from isthmus.data import Dataset
@@ -116,7 +117,9 @@ def fit(
         held_out = None if held_out is None else sources.take_weights(held_out, weights)[0]
     log_resume(destination, resume, log)
     held_out_data = _validation_data(model, held_out)
-    model.fit(rows.X, rows.labels, sample_weight=sample_weight, validation=held_out_data, **checkpoint)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the loss became NaN", InputWarning)  # it is an error of this command
+        model.fit(rows.X, rows.labels, sample_weight=sample_weight, validation=held_out_data, **checkpoint)
     columns = [None if sources.is_file(labels) else labels, weights]
     removed = [*(exclude or []), *(name for name in columns if name is not None)]
     sources.record_read_options(model, removed, shape)

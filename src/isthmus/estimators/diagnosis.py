@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
 from torch import nn
 
 from isthmus.data.preprocessing import Preprocessor
+from isthmus.errors import InputWarning
 from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.evaluation.doctor import diagnose
 from isthmus.evaluation.facts import FitFacts, shuffled_columns
@@ -68,7 +70,11 @@ def diagnose_fit(model: Any, objective: Objective, rows: SurveyedRows, validatio
         "pca": facts.pca_error,
         "training": facts.train_error,
     }
-    history["findings"] = [finding.to_dict() for finding in diagnose(facts)]
+    findings = diagnose(facts)
+    history["findings"] = [finding.to_dict() for finding in findings]
+    for finding in findings:
+        if finding.name == "nan":
+            warnings.warn(f"{finding.message}; {finding.advice}", InputWarning, stacklevel=4)
 
 
 def _is_penalised(objective: Objective) -> bool:
