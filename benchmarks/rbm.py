@@ -15,7 +15,8 @@ from torch import Tensor
 from isthmus.evaluation.partition import annealed_importance_sampling, log_pseudo_likelihood
 from isthmus.learning.chains import ChainState
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
-from isthmus.learning.trainer import Trainer, TrainingConfig, batch_bounds, learning_rate_at
+from isthmus.learning.trainer import Trainer
+from isthmus.learning.training_config import TrainingConfig, batch_bounds, learning_rate_at
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import Bernoulli

@@ -15,7 +15,7 @@ from isthmus.data.streams import Affine, DenseRows
 from isthmus.estimators.records import Shape
 from isthmus.learning.phases import run_phases
 from isthmus.learning.precision import resolve_precision
-from isthmus.learning.trainer import TrainingConfig
+from isthmus.learning.training_config import TrainingConfig
 
 SIZES = (784, 1000, 1000, 1000)
 BATCH = 128

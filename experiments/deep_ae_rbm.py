@@ -19,7 +19,7 @@ from isthmus import Autoencoder, StackedAutoencoder
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.phases import Phase, run_phases
-from isthmus.learning.trainer import TrainingConfig
+from isthmus.learning.training_config import TrainingConfig
 
 _HINTON = "Hinton & Salakhutdinov (2006)"
 

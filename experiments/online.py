@@ -19,7 +19,8 @@ from experiments.experiment import Cell, Experiment, Published, Result, Results,
 from experiments.learning import fit_model, from_bytes, load_dataset, to_bytes
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.supervision import CrossEntropy, Supervision
-from isthmus.learning.trainer import Trainer, TrainingConfig
+from isthmus.learning.trainer import Trainer
+from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.forward import Batch
 from isthmus.parts.networks import MLP
 

@@ -20,7 +20,7 @@ from experiments.learning import fit_model, from_bytes, learning_seconds, load_r
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.phases import Phase, run_phases
-from isthmus.learning.trainer import TrainingConfig
+from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.coder import Coder
 from isthmus.parts.constraints import dictionary_weight
 from isthmus.parts.inference import EncoderMap

@@ -11,7 +11,8 @@ from isthmus.learning.chains import BlockGibbs, ChainState, run_chain
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
 from isthmus.learning.densities import RBMDensity
 from isthmus.learning.rows import evenly_spaced
-from isthmus.learning.trainer import Trainer, TrainingConfig
+from isthmus.learning.trainer import Trainer
+from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import likelihood_from

@@ -12,7 +12,8 @@ from isthmus.evaluation.partition import annealed_importance_sampling
 from isthmus.learning.dbm_objective import DBMObjective, join_layers, layer_objectives, take_bias
 from isthmus.learning.deep_densities import DBMDensity
 from isthmus.learning.rows import evenly_spaced
-from isthmus.learning.trainer import Trainer, TrainingConfig
+from isthmus.learning.trainer import Trainer
+from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.deep_energies import DBMEnergy, DBMLayerRBM
 from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import likelihood_from

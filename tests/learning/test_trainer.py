@@ -11,7 +11,8 @@ from isthmus.learning.contrastive_divergence import ContrastiveDivergence
 from isthmus.learning.objectives import Objective, Reconstruction
 from isthmus.learning.precision import fast_products, resolve_device, resolve_precision
 from isthmus.learning.stacking import encode_rows
-from isthmus.learning.trainer import Trainer, TrainingConfig, batch_bounds, learning_rate_at
+from isthmus.learning.trainer import Trainer
+from isthmus.learning.training_config import TrainingConfig, batch_bounds, learning_rate_at
 from isthmus.parts.carried import carry
 from isthmus.parts.coder import Coder
 from isthmus.parts.energies import RBMEnergy

@@ -14,7 +14,8 @@ import torch
 import isthmus.parts
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.stacking import StackedDecoder
-from isthmus.learning.trainer import Trainer, TrainingConfig
+from isthmus.learning.trainer import Trainer
+from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.coder import Coder
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch

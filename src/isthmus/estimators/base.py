@@ -36,7 +36,8 @@ from isthmus.evaluation.baseline import PrincipalComponents
 from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
-from isthmus.learning.trainer import TrainingConfig, strip_prefix
+from isthmus.learning.trainer import strip_prefix
+from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.convolutions import has_convolutions
 from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import likelihood_config, likelihood_from

@@ -19,7 +19,7 @@ from isthmus.estimators.records import Recipe
 from isthmus.evaluation.partition import PartitionEstimate, annealed_importance_sampling
 from isthmus.learning.densities import EnergyDensity
 from isthmus.learning.rows import Rows
-from isthmus.learning.trainer import OPTIMIZERS, TrainingConfig
+from isthmus.learning.training_config import OPTIMIZERS, TrainingConfig
 from isthmus.parts.forward import Batch
 from isthmus.parts.hidden_units import BinaryHidden, HiddenUnits
 from isthmus.parts.layers import check_choice, check_count

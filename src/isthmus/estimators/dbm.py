@@ -23,7 +23,7 @@ from isthmus.learning.deep_densities import DBMDensity
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.stacking import LayerInputs
-from isthmus.learning.trainer import TrainingConfig
+from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.deep_energies import DBMEnergy
 from isthmus.parts.likelihoods import likelihood_from
 

@@ -24,7 +24,7 @@ from isthmus.learning.deep_densities import DBNDensity
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.stacking import LayerInputs
-from isthmus.learning.trainer import TrainingConfig
+from isthmus.learning.training_config import TrainingConfig
 from isthmus.learning.wake_sleep import DBNObjective, can_be_transposed, start_transposed, unfold
 from isthmus.parts.belief_networks import belief_network_coder, copy_network
 from isthmus.parts.energies import RBMEnergy

@@ -18,7 +18,7 @@ from isthmus.learning.densities import RBMDensity
 from isthmus.learning.energy_objective import EnergyObjective
 from isthmus.learning.phases import Phase
 from isthmus.learning.score_matching import ScoreMatching
-from isthmus.learning.trainer import TrainingConfig
+from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.layers import check_choice
 from isthmus.parts.likelihoods import Likelihood, likelihood_from

@@ -17,7 +17,7 @@ from isthmus.learning.contrastive_divergence import ContrastiveDivergence
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.phases import Phase
 from isthmus.learning.stacking import SimultaneousLayers
-from isthmus.learning.trainer import TrainingConfig
+from isthmus.learning.training_config import TrainingConfig
 from isthmus.learning.unrolling import unroll, unrolled_coder
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.layers import check_choice

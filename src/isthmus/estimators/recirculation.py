@@ -12,7 +12,7 @@ from isthmus.estimators.networks import perceptrons
 from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.phases import Phase
 from isthmus.learning.recirculation import Recirculation
-from isthmus.learning.trainer import OPTIMIZERS, TrainingConfig
+from isthmus.learning.training_config import OPTIMIZERS, TrainingConfig
 from isthmus.parts.coder import Coder
 from isthmus.parts.inference import EncoderMap
 from isthmus.parts.layers import check_choice

@@ -30,7 +30,7 @@ from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
 from isthmus.learning.stacking import JointStack, LayerInputs, SimultaneousLayers, Stack, SupervisedLayer
 from isthmus.learning.supervision import CrossEntropy, Loss
-from isthmus.learning.trainer import TrainingConfig
+from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.code_likelihoods import code_likelihood
 from isthmus.parts.layers import ACTIVATIONS, check_choice
 from isthmus.parts.likelihoods import Likelihood, likelihood_from

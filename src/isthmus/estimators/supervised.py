@@ -35,7 +35,8 @@ from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
 from isthmus.learning.supervision import Loss, Supervision
-from isthmus.learning.trainer import TrainingConfig, strip_prefix
+from isthmus.learning.trainer import strip_prefix
+from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.networks import MLP, check_choice
 from isthmus.parts.sampling import derived_generator
 

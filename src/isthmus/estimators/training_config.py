@@ -11,7 +11,7 @@ import numpy as np
 
 from isthmus.errors import InputError
 from isthmus.learning.phases import Phase
-from isthmus.learning.trainer import TrainingConfig
+from isthmus.learning.training_config import TrainingConfig
 
 DEFAULT_STEPS = 4000
 """Default optimiser steps on small data; large data get twenty epochs."""

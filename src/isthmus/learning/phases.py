@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from isthmus.learning.objectives import Objective
 from isthmus.learning.rows import Rows
 from isthmus.learning.time_plans import MEASURED_FRACTION, Cost, SampledRows, Speeds, limited
-from isthmus.learning.trainer import Progress, Trainer, TrainerState, TrainingConfig, steps_of, strip_prefix
+from isthmus.learning.trainer import Progress, Trainer, TrainerState, strip_prefix
+from isthmus.learning.training_config import TrainingConfig, steps_of
 
 SaveState = Callable[[dict[str, Tensor], dict[str, Any]], None]
 

@@ -11,7 +11,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from isthmus.learning.rows import Rows
-from isthmus.learning.trainer import MONITOR_ROWS, TrainingConfig, batch_bounds, steps_of
+from isthmus.learning.trainer import MONITOR_ROWS
+from isthmus.learning.training_config import TrainingConfig, batch_bounds, steps_of
 from isthmus.parts.forward import Batch
 
 PLANNED_FRACTION = 0.85
