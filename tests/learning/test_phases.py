@@ -199,27 +199,27 @@ def test_a_limit_that_does_not_bind_leaves_every_number_as_it_is(clock):
 
 def test_the_schedule_ends_within_a_limit_that_binds(clock):
     (record,), _, _ = run_limited(40.0)
-    assert record["planned_steps"] == record["n_steps"] == 34, "85% of 40 s, at 1 s a step"
+    assert record["planned_steps"] == record["n_steps"] == 38, "95% of 40 s, at 1 s a step"
     assert record["stopped"] == "time_limit"
     assert clock.now <= 40
     rates = [line["learning_rate"] for line in record["epochs"]]
-    assert [line["steps"] for line in record["epochs"]] == [7, 14, 21, 28, 34]
+    assert [line["steps"] for line in record["epochs"]] == [7, 14, 21, 28, 35, 38]
     assert rates[-1] < 0.01 * max(rates)
 
 
 def test_the_plan_counts_evaluations_and_ends_with_one(clock):
     clock.row = 0.0125  # 3 s for 200 training rows and 40 validation rows
     (record,), _, _ = run_limited(40.0)
-    assert record["planned_steps"] == 7 * 3 + 1, "34 s: three epochs of 7 + 3 s, one step and an evaluation"
+    assert record["planned_steps"] == 7 * 3 + 5, "38 s: three epochs of 7 + 3 s, five steps and an evaluation"
     (record,), _, _ = run_limited(8.0)
-    assert [line["steps"] for line in record["epochs"]] == [3], "an epoch is cut, and there is one evaluation"
+    assert [line["steps"] for line in record["epochs"]] == [4], "an epoch is cut, and there is one evaluation"
     assert record["epochs"][0]["held_out"] is not None
 
 
 def test_phases_divide_the_time_in_proportion_to_their_costs(clock):
     records, _, _ = run_limited(140.0, ("first", "second", "third"))
-    assert planned(records)[0] == 23, "85% of a fifth of 140 s, at 1 s a step"
-    assert planned(records)[1] == 24, "85% of three quarters of 117 s, at 3 s a step"
+    assert planned(records)[0] == 26, "95% of a fifth of 140 s, at 1 s a step"
+    assert planned(records)[1] == 27, "95% of three quarters of 114 s, at 3 s a step"
     assert made(records) == planned(records)
     assert clock.now <= 140
 
@@ -236,7 +236,7 @@ def test_the_clock_ends_a_phase_that_is_slower_than_measured_and_leaves_the_othe
     clock.slowdown = 2.0
     records, _, _ = run_limited(100.0, ("first", "third"))
     assert [record["stopped"] for record in records] == ["time_limit"] * 2
-    assert planned(records)[0] == 42
+    assert planned(records)[0] == 47
     assert made(records)[0] == 26, "the first step after 50 s, at 2 s a step"
     assert clock.now < 104
 

@@ -79,7 +79,7 @@ class BaseAutoencoder(
         validation_fraction: fraction of the rows that is held out as validation set; 0 holds out none.
         patience: epochs without a better validation loss before training stops; None never stops early.
         time_limit: maximum training time in seconds. The speed is measured on a copy of the model before training, and
-            the schedule is planned for the steps that 85% of the time is enough for, evaluations included, if they are
+            the schedule is planned for the steps that 95% of the time is enough for, evaluations included, if they are
             fewer than those of `max_epochs`. The time of several phases is divided in proportion to their costs. If the
             steps are slower than measured, the limit ends a phase before its last step. `max_steps=planned_steps_`
             repeats a fit without the clock and gives the same weights, if no phase ended early (`n_steps_` equals
