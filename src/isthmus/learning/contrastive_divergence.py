@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from isthmus.learning.chains import ChainState, check_chains, check_gibbs_steps, run_chain, steps_at
 from isthmus.learning.densities import RBMDensity
-from isthmus.learning.energy_objective import EnergyObjective, negative_pseudo_likelihood
+from isthmus.learning.energy_objective import EnergyObjective, RBMObjective, negative_pseudo_likelihood
 from isthmus.learning.rows import Rows
 from isthmus.parts.carried import carry
 from isthmus.parts.energies import RBMEnergy
@@ -24,7 +24,7 @@ from isthmus.parts.sampling import bernoulli
 METHODS = ("pcd", "cd")
 
 
-class ContrastiveDivergence(EnergyObjective):
+class ContrastiveDivergence(RBMObjective, EnergyObjective):
     r"""Objective whose gradient approximates the likelihood gradient of an RBM by Gibbs chains.
 
         d/dtheta E[ -log p(v) ] = E_data[ dF(v)/dtheta ] - E_model[ dF(v)/dtheta ]
@@ -96,16 +96,6 @@ class ContrastiveDivergence(EnergyObjective):
         self.method, self.sampled, self.centred = method, sampled, centred
         self.starts_biases = starts_biases
         self.n_steps = check_gibbs_steps(n_steps)
-
-    @property
-    def rbm(self) -> RBMEnergy:
-        """The energy."""
-        return self.density.rbm
-
-    @property
-    def weights(self) -> list[Tensor]:
-        """The weights W."""
-        return [self.rbm.weight]
 
     @torch.no_grad()
     def prepare(self, rows: Rows) -> None:

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from isthmus.learning.densities import EnergyDensity
+from isthmus.learning.densities import EnergyDensity, RBMDensity
 from isthmus.learning.objectives import MONITOR_SEED, Objective
 from isthmus.learning.rows import Rows, mean_row
 from isthmus.parts.coder import Coder
+from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
 from isthmus.parts.penalties import check_weight
 
@@ -74,6 +75,22 @@ class EnergyObjective(Objective):
     def monitor(self, batch: Batch) -> Float[Tensor, " batch"]:
         """Return the nll of the reconstruction, with means in place of samples."""
         return self.coder.nll(self.coder(batch))
+
+
+class RBMObjective:
+    """Mixin of energy objectives with the density of an RBM: its energy and weights."""
+
+    density: RBMDensity
+
+    @property
+    def rbm(self) -> RBMEnergy:
+        """The energy."""
+        return self.density.rbm
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """The weights W."""
+        return [self.rbm.weight]
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from isthmus.errors import InputError
 from isthmus.learning.densities import RBMDensity
-from isthmus.learning.energy_objective import EnergyObjective
+from isthmus.learning.energy_objective import EnergyObjective, RBMObjective
 from isthmus.learning.rows import Rows
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
@@ -16,7 +16,7 @@ from isthmus.parts.sampling import randn_like
 from isthmus.parts.visible_units import GaussianUnits
 
 
-class ScoreMatching(EnergyObjective):
+class ScoreMatching(RBMObjective, EnergyObjective):
     r"""Objective that fits the model's score psi = d log p / dv to that of the data, for Gaussian visible units.
 
         exact:      J = E[ 1/2 ||psi(v)||^2 + tr dpsi(v)/dv ]
@@ -65,16 +65,6 @@ class ScoreMatching(EnergyObjective):
             raise InputError(f"noise_scale={noise_scale!r}: it must be a finite number above 0")
         super().__init__(rbm.coder(), RBMDensity(rbm), weight_decay=weight_decay)
         self.noise_scale = noise_scale
-
-    @property
-    def rbm(self) -> RBMEnergy:
-        """The energy."""
-        return self.density.rbm
-
-    @property
-    def weights(self) -> list[Tensor]:
-        """The weights W."""
-        return [self.rbm.weight]
 
     @torch.no_grad()
     def prepare(self, rows: Rows) -> None:

@@ -254,7 +254,7 @@ class Trainer:
         """
         state, max_norm = self.state, self.training_config.clip_norm
         with self.fabric.autocast():
-            terms, carried = self.module.terms(batch, state.step / self.state.planned_steps, self.draws)
+            terms, carried = self.module.terms(batch, state.step / state.planned_steps, self.draws)
         weights = self.objective.row_weights(batch)
         means = [mean_over_rows(term, weights) for term in terms.values()]
         stacked = torch.stack(means) if len(means) > 1 else means[0]
@@ -278,8 +278,9 @@ class Trainer:
             self.sums.add_(stacked.detach(), alpha=len(batch.x))
             state.weight += len(batch.x)
         else:
-            self.weight = self.weight + weights.sum()
-            self.sums.add_(stacked.detach() * weights.sum())
+            weight = weights.sum()
+            self.weight = self.weight + weight
+            self.sums.add_(stacked.detach() * weight)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -379,12 +380,12 @@ class Trainer:
         if self.on_progress is not None and reports:
             self._emitted = now
             done = self._rows_at(state.position) - self._rows_at(first)
-            left = self._seconds() / state.step * (self.state.planned_steps - state.step)
+            left = self._seconds() / state.step * (state.planned_steps - state.step)
             if self.training_config.time_limit is not None:
                 left = min(left, self.training_config.time_limit - self._seconds())
             speed = done / max(now - began, 1e-9)
             loss = float(self.loss)
-            self.on_progress(Progress(state.epoch, state.step, self.state.planned_steps, loss, speed, max(left, 0.0)))
+            self.on_progress(Progress(state.epoch, state.step, state.planned_steps, loss, speed, max(left, 0.0)))
         if self.save_state is not None and saves:
             self._saved = now
             state.seconds = self._seconds()
@@ -418,11 +419,10 @@ class Trainer:
         self.averaged_weights = {
             name: value.to(self.device) for name, value in strip_prefix("average.", tensors).items()
         }
-        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in strip_prefix("optimizer.", tensors).items():
             number, slot = name.split(".", 1)
-            parameter = parameters[int(number)]
+            parameter = self.parameters[int(number)]
             if value.shape == parameter.shape:  # files are contiguous; a fused step needs the strides of the parameter
                 value = torch.empty_like(parameter).copy_(value)
             slots.setdefault(int(number), {})[slot] = value
