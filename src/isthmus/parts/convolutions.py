@@ -1,11 +1,14 @@
 """Convolutional encoder and decoder for images of any size, which are passed as flat rows.
 
+An image of height 1 is a series: `width` steps of `channels` values. Its kernels are one-dimensional.
+
 Dense hidden layers connect the maps with the code. A narrow code gains most from them: with eight units on MNIST and
 equal training time, convolutions straight to the code have 1.5 times the squared error.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -69,6 +72,36 @@ def check_kernel_size(kernel_size: int) -> None:
         raise InputError(f"kernel_size {kernel_size} is even; give an odd size such as {kernel_size + 1}")
 
 
+def kernel_shape(image_shape: Sequence[int], kernel_size: int) -> tuple[int, int]:
+    """Return height and width of the kernels: (1, kernel_size) for images of height 1, else the size twice.
+
+    The other rows of a square kernel would only see the padding of an image of height 1.
+
+    Raises:
+        InputError: the shape is not three sizes of at least 1; the kernel size is even or below 1.
+
+    Example:
+        >>> kernel_shape((3, 28, 28), 5), kernel_shape((3, 1, 200), 5)
+        ((5, 5), (1, 5))
+    """
+    check_kernel_size(kernel_size)
+    return (1 if is_series(image_shape) else int(kernel_size)), int(kernel_size)
+
+
+def strides(image_shape: Sequence[int]) -> tuple[int, int]:
+    """Return the strides of the convolutions along height and width: (1, 2) for images of height 1, else (2, 2)."""
+    return (1 if is_series(image_shape) else STRIDE), STRIDE
+
+
+def is_series(image_shape: Sequence[int]) -> bool:
+    """Return whether the image is a series, that is of height 1.
+
+    Raises:
+        InputError: the shape is not three sizes of at least 1.
+    """
+    return check_image_shape(image_shape)[1] == 1
+
+
 def map_sizes(height: int, width: int, n_layers: int) -> list[tuple[int, int]]:
     """Return the sizes of the maps from the image to the innermost layer; every layer halves them, rounding up.
 
@@ -119,18 +152,21 @@ def channels_last(layer: Layer) -> Layer:
 def convolution(
     n_in: int,
     n_out: int,
-    kernel_size: int,
+    kernel: tuple[int, int],
     activation: str,
     *,
+    stride: tuple[int, int],
     input_activation: str,
     bias: bool,
     generator: Generator,
 ) -> nn.Conv2d:
-    """Return a convolution of stride two, initialized for the activation after it; it halves the sides, rounding up."""
-    layer = skip_init(nn.Conv2d, n_in, n_out, kernel_size, stride=STRIDE, padding=kernel_size // 2, bias=bias)
-    taps = kernel_size**2
-    # Each input contributes to taps / stride^2 outputs of a map.
-    initialise(layer.weight, n_in * taps, n_out * taps / STRIDE**2, activation, generator)
+    """Return a strided convolution, initialized for the activation after it; stride two halves a side, rounding up."""
+    layer = skip_init(
+        nn.Conv2d, n_in, n_out, kernel, stride=stride, padding=(kernel[0] // 2, kernel[1] // 2), bias=bias
+    )
+    taps = math.prod(kernel)
+    # Each input contributes to taps / (product of the strides) outputs of a map.
+    initialise(layer.weight, n_in * taps, n_out * taps / math.prod(stride), activation, generator)
     if bias:
         with torch.no_grad():
             layer.bias.copy_(-INIT_SCHEMES[input_activation].mean * layer.weight.sum((1, 2, 3)))
@@ -140,31 +176,32 @@ def convolution(
 def transposed_convolution(
     n_in: int,
     n_out: int,
-    kernel_size: int,
+    kernel: tuple[int, int],
     activation: str,
     *,
+    stride: tuple[int, int],
     size: tuple[int, int],
     input_activation: str,
     bias: bool,
     generator: Generator,
 ) -> nn.ConvTranspose2d:
-    """Return the transpose of a convolution of stride two: it maps half the `size`, rounded up, to that size."""
+    """Return the transpose of a strided convolution: it maps half the `size`, rounded up, to that size."""
     layer = skip_init(
         nn.ConvTranspose2d,
         n_in,
         n_out,
-        kernel_size,
-        stride=STRIDE,
-        padding=kernel_size // 2,
+        kernel,
+        stride=stride,
+        padding=(kernel[0] // 2, kernel[1] // 2),
         # Halving rounds up, so an even side and the odd side before it have the same half; the padding distinguishes.
         output_padding=(1 - size[0] % 2, 1 - size[1] % 2),
         bias=bias,
     )
-    taps = kernel_size**2
-    initialise(layer.weight, n_in * taps / STRIDE**2, n_out * taps, activation, generator)
+    taps, n_strides = math.prod(kernel), math.prod(stride)
+    initialise(layer.weight, n_in * taps / n_strides, n_out * taps, activation, generator)
     if bias:
         with torch.no_grad():
-            layer.bias.copy_(-INIT_SCHEMES[input_activation].mean * layer.weight.sum((0, 2, 3)) / STRIDE**2)
+            layer.bias.copy_(-INIT_SCHEMES[input_activation].mean * layer.weight.sum((0, 2, 3)) / n_strides)
     return channels_last(layer)
 
 
@@ -191,7 +228,8 @@ class ConvolutionalEncoder(nn.Module):
 
     Shapes: (*draws, batch, channels * height * width), each row flattened in that order
     -> (*draws, batch, code_size), the pre-activation of the code. Every layer halves height and width,
-    rounding up, so images of any size from 1 x 1 are accepted.
+    rounding up, so images of any size from 1 x 1 are accepted. For images of height 1 the convolutions are
+    one-dimensional: W_l has the shape (maps, maps before, 1, kernel_size).
 
     Args:
         image_shape: (channels, height, width) of an image.
@@ -200,7 +238,7 @@ class ConvolutionalEncoder(nn.Module):
         activation: a name in `ACTIVATIONS`, for all hidden layers.
         dense_sizes: units of the hidden layers between maps and code; None means `default_dense_sizes`, () no such
             layer.
-        kernel_size: height and width of the kernels, odd.
+        kernel_size: height and width of the kernels, odd; for images of height 1 their width, see `kernel_shape`.
         normalization: None, "batch" (by map or unit) or "layer" (over all maps or units of an image).
         dropout: the rate at which whole maps, and units, are dropped during training.
         generator: the generator that initializes the weights.
@@ -214,6 +252,9 @@ class ConvolutionalEncoder(nn.Module):
         >>> encoder = ConvolutionalEncoder((1, 28, 28), 16, generator=torch.Generator().manual_seed(0))
         >>> encoder(torch.zeros(5, 784)).shape
         torch.Size([5, 16])
+        >>> series = ConvolutionalEncoder((3, 1, 200), 16, kernel_size=5, generator=torch.Generator().manual_seed(0))
+        >>> series(torch.zeros(5, 600)).shape, series.convolutions[0].weight.shape
+        (torch.Size([5, 16]), torch.Size([16, 3, 1, 5]))
     """
 
     def __init__(
@@ -233,7 +274,7 @@ class ConvolutionalEncoder(nn.Module):
         check_options(activation, normalization, dropout)
         self.image_shape = check_image_shape(image_shape)
         channels, dense_sizes = resolve_sizes(self.image_shape, code_size, channels, dense_sizes)
-        check_kernel_size(kernel_size)
+        kernel, stride = kernel_shape(self.image_shape, kernel_size), strides(self.image_shape)
         n_in, height, width = self.image_shape
         layers: list[nn.Module] = []
         input_activation = "linear"
@@ -243,8 +284,9 @@ class ConvolutionalEncoder(nn.Module):
                 convolution(
                     n_in,
                     n_maps,
-                    kernel_size,
+                    kernel,
                     activation,
+                    stride=stride,
                     input_activation=input_activation,
                     bias=bias,
                     generator=generator,
@@ -285,7 +327,7 @@ class ConvolutionalDecoder(nn.Module):
         activation: a name in `ACTIVATIONS`, for all layers but the last.
         dense_sizes: units of the hidden layers between maps and code, in the encoder's order, used in reverse;
             None means `default_dense_sizes`, () no such layer.
-        kernel_size: height and width of the kernels, odd.
+        kernel_size: height and width of the kernels, odd; for images of height 1 their width, see `kernel_shape`.
         normalization: None, "batch" (by map or unit) or "layer" (over all maps or units of an image).
         dropout: the rate at which whole maps, and units, are dropped during training.
         generator: the generator that initializes the weights.
@@ -320,7 +362,7 @@ class ConvolutionalDecoder(nn.Module):
         self.image_shape = check_image_shape(image_shape)
         channels, dense_sizes = resolve_sizes(self.image_shape, code_size, channels, dense_sizes)
         check_sizes("n_parameters_per_pixel", (n_parameters_per_pixel,))
-        check_kernel_size(kernel_size)
+        kernel, stride = kernel_shape(self.image_shape, kernel_size), strides(self.image_shape)
         n_channels, height, width = self.image_shape
         *outer, innermost = map_sizes(height, width, len(channels))
         n_outputs = n_channels * n_parameters_per_pixel
@@ -343,8 +385,9 @@ class ConvolutionalDecoder(nn.Module):
                 transposed_convolution(
                     n_maps[depth + 1],
                     n_maps[depth],
-                    kernel_size,
+                    kernel,
                     activation if depth else "linear",
+                    stride=stride,
                     size=outer[depth],
                     input_activation=activation,
                     bias=normalization != "batch" or depth == 0,
