@@ -20,7 +20,7 @@ from isthmus.parts.inference import EncoderMap
 from isthmus.parts.layers import BatchNormalization
 from isthmus.parts.likelihoods import LIKELIHOODS, likelihood_from
 from isthmus.parts.networks import MLP
-from isthmus.parts.penalties import LaplacePrior, LogPenalty, StudentTPrior, TargetRate
+from isthmus.parts.penalties import CustomPenalty, LaplacePrior, LogPenalty, StudentTPrior, TargetRate
 from isthmus.parts.prefixes import PrefixReconstruction
 from isthmus.parts.semi_restricted import SemiRestrictedRBMEnergy
 from isthmus.parts.sparse_activations import BatchTopK, Gated, JumpReLU, TopK, with_gathered_weights
@@ -213,13 +213,14 @@ SPARSE = {
     "rate": (nn.Sigmoid, TargetRate),
     "dead": (nn.ReLU, dead_units),
     "prefixes": (lambda: TopK(3, CODE_SIZE), lambda: PrefixReconstruction(prefixes=[2, 10], code_size=CODE_SIZE)),
+    "function": (nn.ReLU, lambda: CustomPenalty(lambda output, coder: output.code.square().sum(-1))),
     "activity": (nn.ReLU, lambda: DeadUnits(code_size=CODE_SIZE, dead_after=50, n_revived=3)),
 }
 
 
 @pytest.mark.parametrize("normalization", [None, "batch"])
 @pytest.mark.parametrize(
-    ("name", "gather"), [*((name, 0) for name in SPARSE), *((name, 3) for name in ("topk", "batch-topk", "prefixes"))]
+    ("name", "gather"), [*((name, 0) for name in SPARSE), ("topk", 3), ("batch-topk", 3), ("prefixes", 3)]
 )
 def test_a_sparse_code_is_trained_without_waiting(name, gather, normalization):
     build, penalty = SPARSE[name]

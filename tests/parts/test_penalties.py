@@ -6,10 +6,24 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from torch import nn
 
 from isthmus.errors import InputError
+from isthmus.learning.objectives import Reconstruction
+from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch, ForwardPass
-from isthmus.parts.penalties import LaplacePrior, LogPenalty, StudentTPrior, TargetRate, check_rate, check_weight
+from isthmus.parts.inference import EncoderMap
+from isthmus.parts.likelihoods import Gaussian
+from isthmus.parts.networks import MLP
+from isthmus.parts.penalties import (
+    CustomPenalty,
+    LaplacePrior,
+    LogPenalty,
+    StudentTPrior,
+    TargetRate,
+    check_rate,
+    check_weight,
+)
 
 RATES = [0.1, 1.0, 7.5]
 
@@ -116,3 +130,105 @@ def test_invalid_numbers_raise(build, text):
 def test_numpy_numbers_are_accepted_as_weights():
     assert (check_weight("L1", np.float32(0.5)), check_weight("L1", np.int64(2))) == (0.5, 2.0)
     assert check_rate("target_rate", np.float32(0.25)) == 0.25
+
+
+# Functions of users
+
+
+def linear_coder() -> Coder:
+    encoder, decoder = (MLP(sizes, generator=torch.Generator().manual_seed(2)) for sizes in ((4, 3), (3, 4)))
+    return Coder(EncoderMap(encoder), decoder, Gaussian(4)).double()
+
+
+def energy(output: ForwardPass, coder: Coder) -> torch.Tensor:
+    return 0.1 * output.code.square().sum(-1)
+
+
+def decay(output: ForwardPass, coder: Coder) -> torch.Tensor:
+    return 0.1 * coder.decoder.affine_maps[0].weight.square().sum()
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (2, 5, 3), (4, 2, 5, 3)])
+def test_a_function_returns_one_number_per_row_or_draw_or_one_for_the_batch(shape):
+    model, h, x = linear_coder(), codes(*shape), codes(5, 4)
+    output = ForwardPass(Batch(x), Batch(x), h, h, model.decoder(h))
+    for reduced in (energy, decay, lambda output, coder: output.batch.x.sum(-1)):
+        assert torch.equal(CustomPenalty(reduced)(output, model, None), reduced(output, model))
+
+
+@pytest.mark.parametrize(
+    ("shape", "result", "text"),
+    [
+        (
+            (5, 3),
+            lambda h: h,
+            "returned shape (5, 3) for codes of shape (5, 3); return shape (5,) (one number per row) or",
+        ),
+        ((5, 3), lambda h: h.sum(-1, keepdim=True), "returned shape (5, 1) for codes of shape (5, 3)"),
+        ((5, 3), lambda h: h.sum().view(1), "returned shape (1,) for codes of shape (5, 3)"),
+        ((5, 3), lambda h: h[1:].sum(-1), "returned shape (4,) for codes of shape (5, 3)"),
+        (
+            (2, 5, 3),
+            lambda h: h.sum((1, 2)),
+            "returned shape (2,) for codes of shape (2, 5, 3); "
+            "return shape (2, 5), (5,) (one number per row) or () (one for the batch)",
+        ),
+        ((5, 3), lambda h: 1.0, "returned float; return a torch tensor of shape (5,) (one number per row) or ()"),
+        ((5, 3), lambda h: None, "returned NoneType; return a torch tensor"),
+    ],
+)
+def test_another_result_of_a_function_raises(shape, result, text):
+    def mine(output, coder):
+        return result(output.code)
+
+    h = codes(*shape)
+    with pytest.raises(InputError) as refused:
+        CustomPenalty(mine)(ForwardPass(Batch(h), Batch(h), h, h, h), None, None)
+    assert str(refused.value).startswith(f"penalty mine {text}")
+    assert "\n" not in str(refused.value)
+
+
+def test_the_title_of_a_function_is_its_name():
+    class Callable:
+        def __call__(self, output, coder):
+            return output.code.sum()
+
+    assert [CustomPenalty(f).title for f in (energy, lambda output, coder: 0, Callable())] == [
+        "energy", "<lambda>", "Callable"
+    ]  # fmt: skip
+    assert (repr(CustomPenalty(energy)), CustomPenalty(energy).weight) == ("CustomPenalty(energy)", 1.0)
+
+
+@pytest.mark.parametrize("function", [energy, decay])
+def test_a_training_step_minimises_the_reconstruction_and_the_function(function):
+    model, batch = linear_coder(), Batch(codes(5, 4), weight=torch.tensor([1.0, 2.0, 1.0, 0.5, 0.5]).double())
+    objective = Reconstruction(model, penalties={"mine": CustomPenalty(function)})
+    terms, _ = objective.terms(batch, 0.0, None)
+    assert list(terms) == ["reconstruction", "mine"]
+    assert torch.equal(terms["mine"], function(model(batch), model))
+    optimizer = torch.optim.SGD(objective.parameters(), lr=0.01)
+    sum(term.mean() for term in terms.values()).backward()
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    output = model(batch)
+    expected = torch.autograd.grad(model.nll(output).mean() + function(output, model).mean(), list(model.parameters()))
+    for found, by_hand in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(found, by_hand)
+    before = sum(term.mean().item() for term in terms.values())
+    optimizer.step()
+    assert sum(term.mean().item() for term in objective.terms(batch, 0.0, None)[0].values()) < before
+
+
+def test_the_weights_of_a_module_that_is_a_function_are_trained():
+    class Learned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(3).double())
+
+        def forward(self, output, coder):
+            return (output.code * self.scale).square().sum(-1)
+
+    learned = Learned()
+    objective = Reconstruction(linear_coder(), penalties={"mine": CustomPenalty(learned)})
+    objective.terms(Batch(codes(5, 4)), 0.0, None)[0]["mine"].mean().backward()
+    assert learned.scale.grad.abs().sum() > 0
+    assert any(parameter is learned.scale for parameter in objective.parameters())

@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from isthmus.errors import InputError
 from isthmus.parts.carried import carry, latest
+from isthmus.parts.registered import Registry
 
 BUILT_IN = ("mlp", "conv")
 """Names of the networks of the package."""
@@ -44,7 +45,7 @@ class Network(Protocol):
         ...
 
 
-_REGISTERED: dict[str, Callable[..., Any]] = {}
+_NETWORKS = Registry("network", "isthmus.register_network", built_in=BUILT_IN)
 
 Registered = TypeVar("Registered", bound=Callable[..., Any])
 
@@ -59,7 +60,7 @@ def register_network(name: str) -> Callable[[Registered], Registered]:
         name: the name; it may not be one of the package.
 
     Raises:
-        InputError: the name belongs to another class.
+        InputError: the name is not a text; it belongs to another class.
 
     Example:
         >>> from dataclasses import dataclass
@@ -75,16 +76,7 @@ def register_network(name: str) -> Callable[[Registered], Registered]:
         >>> network_named("example-pair")
         Pair(n_hidden=16)
     """
-
-    def registered(network: Registered) -> Registered:
-        known = _REGISTERED.get(name)
-        same = known is None or (known.__module__, known.__qualname__) == (network.__module__, network.__qualname__)
-        if name in BUILT_IN or not same:
-            raise InputError(f"network name {name!r} is taken; register the network under another name")
-        _REGISTERED[name] = network
-        return network
-
-    return registered
+    return _NETWORKS.register(name)
 
 
 def network_named(name: str, arguments: dict[str, Any] | None = None) -> Network:
@@ -93,22 +85,16 @@ def network_named(name: str, arguments: dict[str, Any] | None = None) -> Network
     Raises:
         InputError: the name is not registered.
     """
-    if name not in _REGISTERED:
-        known = ", ".join((*BUILT_IN, *_REGISTERED))
-        raise InputError(
-            f"network {name!r} is not registered (known: {known}); import the module that registers it by "
-            "isthmus.register_network first, on the command line with isthmus --import MODULE"
-        )
-    return cast(Network, _REGISTERED[name](**(arguments or {})))
+    return cast(Network, _NETWORKS.named(name)(**(arguments or {})))
 
 
 def network_entry(network: Any) -> dict[str, Any] | None:
     """Return the name and the arguments of a registered network, as files hold them; None for any other object."""
-    names = [name for name, kind in _REGISTERED.items() if type(network) is kind]
-    if not names:
+    name = _NETWORKS.name_of(type(network))
+    if name is None:
         return None
     own = {field.name: getattr(network, field.name) for field in fields(network)} if is_dataclass(network) else {}
-    return {"registered": names[0], "arguments": own}
+    return {"registered": name, "arguments": own}
 
 
 class OwnModule(nn.Module):

@@ -1,15 +1,17 @@
 """Penalties Omega(h, x) on the code that are added to the reconstruction term, and those that make codes sparse.
 
 The penalties on the encoder's Jacobian are in `isthmus.parts.jacobians`; those that belong to a sparse activation
-(for dead units and for thresholds) are in `isthmus.parts.sparsity`.
+(for dead units and for thresholds) are in `isthmus.parts.sparsity`. The names of functions of users are in
+`isthmus.parts.own_penalties`.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from numbers import Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -18,6 +20,9 @@ from torch import Generator, Tensor, nn
 from isthmus.errors import InputError
 from isthmus.parts.coder import Coder
 from isthmus.parts.forward import ForwardPass
+
+PenaltyFunction = Callable[[ForwardPass, Coder], Tensor]
+"""Function of a user that `CustomPenalty` wraps."""
 
 
 class Penalty(nn.Module, ABC):
@@ -266,3 +271,62 @@ class TargetRate(Penalty):
     def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, ""]:
         """Return Omega of the codes of the batch."""
         return self.of(output.code, output.batch.weight)
+
+
+class CustomPenalty(Penalty):
+    """User-defined penalty Omega = c(output, coder), of weight 1.
+
+    Shapes: forward pass of (*draws, batch) rows -> (*draws, batch) or (batch,), one number per row, or () for the
+    batch.
+
+    Args:
+        function: c. It receives the `ForwardPass` of a batch and the `Coder`, and returns nats that include their
+            weight. A sum over rows is one number per row, so that rows count by their weights; a function of the whole
+            batch is () and counts them by `output.batch.weight`. It must change nothing, and read no number from a
+            tensor, for which a step would wait for the device.
+
+    Attributes:
+        title: the name of the function, for errors and `repr`.
+
+    Raises:
+        InputError: (in `forward`) c returns something other than a tensor or another shape.
+
+    Example:
+        >>> from isthmus.parts.forward import Batch
+        >>> def energy(output, coder):
+        ...     return 0.1 * output.code.square().sum(-1)
+        >>> penalty, h = CustomPenalty(energy), torch.tensor([[1.0, 2.0]])
+        >>> penalty(ForwardPass(Batch(h), Batch(h), h, h, h), None, None)
+        tensor([0.5000])
+        >>> penalty
+        CustomPenalty(energy)
+    """
+
+    def __init__(self, function: PenaltyFunction) -> None:
+        super().__init__()
+        self.function = function
+        self.title = str(getattr(function, "__name__", type(function).__name__))
+
+    def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Tensor:
+        """Call the function and check type and shape of its output."""
+        return self._check_output(self.function(output, coder), output)
+
+    def _check_output(self, penalty: Any, output: ForwardPass) -> Tensor:
+        """Return the output of the function, after checking that it is one number per row or one for the batch."""
+        rows = tuple(output.code.shape[:-1])
+        shapes = list(dict.fromkeys((rows, rows[-1:], ())))
+        expected = ", ".join(map(str, shapes[:-1])) + " (one number per row) or () (one for the batch)"
+        if not isinstance(penalty, Tensor):
+            raise InputError(
+                f"penalty {self.title} returned {type(penalty).__name__}; return a torch tensor of shape {expected}"
+            )
+        if tuple(penalty.shape) not in shapes:
+            raise InputError(
+                f"penalty {self.title} returned shape {tuple(penalty.shape)} for codes of shape "
+                f"{tuple(output.code.shape)}; return shape {expected}"
+            )
+        return penalty
+
+    def extra_repr(self) -> str:
+        """Return the arguments that `repr` shows."""
+        return self.title
