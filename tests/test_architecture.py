@@ -11,7 +11,19 @@ import pytest
 from torch import nn
 
 SOURCE = Path(__file__).parent.parent / "src" / "isthmus"
-LAYERS = ["errors", "parts", "learning", "geometry", "evaluation", "files", "data", "estimators", "report", "cli"]
+LAYERS = [
+    "errors",
+    "parts",
+    "learning",
+    "geometry",
+    "evaluation",
+    "files",
+    "data",
+    "values",
+    "estimators",
+    "report",
+    "cli",
+]
 """From the bottom: a module imports from the layers before its own and from its own."""
 
 MODULES = {

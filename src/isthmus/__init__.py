@@ -26,29 +26,89 @@ if TYPE_CHECKING:
     from isthmus.estimators.sparse import SparseAutoencoder
     from isthmus.estimators.stacked import StackedAutoencoder
     from isthmus.parts.own_networks import register_network
+    from isthmus.parts.own_penalties import register_penalty
+    from isthmus.values.contractions import Contraction
+    from isthmus.values.corruptions import GaussianNoise, GroupMasking, Masking, MissingMask, SaltAndPepper
+    from isthmus.values.energy_methods import CD, PCD, DenoisingScoreMatching, ScoreMatching
+    from isthmus.values.layers import Layer, RBMLayer
+    from isthmus.values.networks import MLP, Convolutional, Convolutional1d
+    from isthmus.values.optimizers import SGD, AdamW
+    from isthmus.values.sparsities import L1, BatchTopK, Gated, JumpReLU, KLRate, LogPenalty, StudentT, TopK
+    from isthmus.values.stages import FineTuning, Pretraining
 
 __version__: str  # read from the installed package on first use, because the import of importlib.metadata is slow
 
+_MODULES = {
+    "errors": ("InputError", "InputWarning"),
+    "estimators.registry": (
+        "Autoencoder", "CodeClassifier", "CodeRegressor", "ContractiveAutoencoder", "ConvolutionalAutoencoder",
+        "DeepBeliefNetwork", "DeepBoltzmannMachine", "DeepRecurrentAutoencoder", "DenoisingAutoencoder",
+        "LinearAutoencoder", "RecirculationAutoencoder", "RestrictedBoltzmannMachine", "SparseAutoencoder",
+        "StackedAutoencoder", "load",
+    ),
+    "parts.own_networks": ("register_network",),
+    "parts.own_penalties": ("register_penalty",),
+    "values.contractions": ("Contraction",),
+    "values.corruptions": ("GaussianNoise", "GroupMasking", "Masking", "MissingMask", "SaltAndPepper"),
+    "values.energy_methods": ("CD", "PCD", "DenoisingScoreMatching", "ScoreMatching"),
+    "values.layers": ("Layer", "RBMLayer"),
+    "values.networks": ("MLP", "Convolutional", "Convolutional1d"),
+    "values.optimizers": ("SGD", "AdamW"),
+    "values.sparsities": ("L1", "BatchTopK", "Gated", "JumpReLU", "KLRate", "LogPenalty", "StudentT", "TopK"),
+    "values.stages": ("FineTuning", "Pretraining"),
+}  # fmt: skip
+"""Public names by the module that they are imported from."""
+
+_PLACES = {name: module for module, names in _MODULES.items() for name in names}
+
 __all__ = [
+    "CD",
+    "L1",
+    "MLP",
+    "PCD",
+    "SGD",
+    "AdamW",
     "Autoencoder",
+    "BatchTopK",
     "CodeClassifier",
     "CodeRegressor",
+    "Contraction",
     "ContractiveAutoencoder",
+    "Convolutional",
+    "Convolutional1d",
     "ConvolutionalAutoencoder",
     "DeepBeliefNetwork",
     "DeepBoltzmannMachine",
     "DeepRecurrentAutoencoder",
     "DenoisingAutoencoder",
+    "DenoisingScoreMatching",
+    "FineTuning",
+    "Gated",
+    "GaussianNoise",
+    "GroupMasking",
     "InputError",
     "InputWarning",
+    "JumpReLU",
+    "KLRate",
+    "Layer",
     "LinearAutoencoder",
+    "LogPenalty",
+    "Masking",
+    "MissingMask",
+    "Pretraining",
+    "RBMLayer",
     "RecirculationAutoencoder",
     "RestrictedBoltzmannMachine",
+    "SaltAndPepper",
+    "ScoreMatching",
     "SparseAutoencoder",
     "StackedAutoencoder",
+    "StudentT",
+    "TopK",
     "__version__",
     "load",
     "register_network",
+    "register_penalty",
 ]
 
 
@@ -57,11 +117,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("isthmus")
-    if name == "register_network":
-        return import_module("isthmus.parts.own_networks").register_network
-    if name in __all__:
-        module = "isthmus.errors" if name.startswith("Input") else "isthmus.estimators.registry"
-        return getattr(import_module(module), name)
+    if name in _PLACES:
+        return getattr(import_module(f"isthmus.{_PLACES[name]}"), name)
     if name in ("data", "report"):
         return import_module(f"isthmus.{name}")
     raise AttributeError(f"module 'isthmus' has no attribute {name!r}")

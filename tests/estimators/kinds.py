@@ -1,83 +1,84 @@
 """The table of kinds: a new kind joins every property by one line here."""
 
 from isthmus import (
+    CD,
+    MLP,
+    PCD,
+    AdamW,
     Autoencoder,
+    Contraction,
     ContractiveAutoencoder,
+    Convolutional,
     ConvolutionalAutoencoder,
     DeepBeliefNetwork,
     DeepBoltzmannMachine,
     DeepRecurrentAutoencoder,
     DenoisingAutoencoder,
+    FineTuning,
+    Layer,
     LinearAutoencoder,
+    MissingMask,
     RecirculationAutoencoder,
     RestrictedBoltzmannMachine,
     SparseAutoencoder,
     StackedAutoencoder,
+    TopK,
 )
 
 SMALL = {"max_epochs": 3, "random_state": 0}
+SMALL_CONVOLUTIONS = Convolutional((4,), dense_sizes=(8,), activation="silu")
 
 KINDS = {
     "linear": LinearAutoencoder(code_size=3, **SMALL),
     "deep": Autoencoder(code_size=3, hidden_sizes=(16, 8), **SMALL),
     "deep, tied, noisy, normalised": Autoencoder(
-        code_size=3, hidden_sizes=(16,), activation="tanh", tied=True, normalization="batch", dropout=0.2, **SMALL
+        code_size=3, network=MLP((16,), activation="tanh", tied=True, normalization="batch", dropout=0.2), **SMALL
     ),
-    "deep, averaged": Autoencoder(code_size=3, hidden_sizes=(16,), averaging=0.9, clip_norm=1.0, **SMALL),
+    "deep, averaged": Autoencoder(
+        code_size=3, hidden_sizes=(16,), optimizer=AdamW(averaging=0.9, clip_norm=1.0), **SMALL
+    ),
     "deep, learned variance": Autoencoder(code_size=2, likelihood="gaussian-per-column", **SMALL),
-    "conv": ConvolutionalAutoencoder(code_size=3, hidden_sizes=(4, 6), dense_sizes=(8,), **SMALL),
+    "conv": ConvolutionalAutoencoder(code_size=3, network=Convolutional((4, 6), dense_sizes=(8,)), **SMALL),
     "denoising": DenoisingAutoencoder(code_size=80, **SMALL),
     "denoising, missing, emphasised": DenoisingAutoencoder(
-        code_size=20, corruption="missing", corrupted_weight=1.0, clean_weight=0.5, **SMALL
+        code_size=20, corruption=MissingMask(corrupted_weight=1.0, clean_weight=0.5), **SMALL
     ),
     "denoising, salt and pepper, tied, deep": DenoisingAutoencoder(
-        code_size=9, corruption="salt-and-pepper", tied=True, hidden_sizes=(16,), code_activation="tanh", **SMALL
+        code_size=9, corruption="salt-and-pepper", network=MLP((16,), tied=True), code_activation="tanh", **SMALL
     ),
     "denoising, noise on convolutions": DenoisingAutoencoder(
-        code_size=5, corruption="gaussian", network="conv", hidden_sizes=(4,), dense_sizes=(8,), **SMALL
+        code_size=5, corruption="gaussian", network=SMALL_CONVOLUTIONS, **SMALL
     ),
     "sparse": SparseAutoencoder(code_size=80, **SMALL),
-    "sparse, k of a row, gathered": SparseAutoencoder(code_size=96, sparsity="topk", target_rate=0.03, **SMALL),
+    "sparse, k of a row, gathered": SparseAutoencoder(code_size=96, sparsity=TopK(rate=0.03), **SMALL),
     "sparse, k on average": SparseAutoencoder(code_size=80, sparsity="batch-topk", **SMALL),
     "sparse, thresholds": SparseAutoencoder(code_size=80, sparsity="jumprelu", **SMALL),
     "sparse, gated": SparseAutoencoder(code_size=80, sparsity="gated", **SMALL),
-    "sparse, asked for a rate, tied": SparseAutoencoder(code_size=9, sparsity="kl", tied=True, **SMALL),
+    "sparse, asked for a rate, tied": SparseAutoencoder(code_size=9, sparsity="kl", network=MLP(tied=True), **SMALL),
     "sparse, denoising, contractive": SparseAutoencoder(
-        code_size=80, sparsity="student-t", corruption="missing", contraction_weight=0.1, **SMALL
+        code_size=80, sparsity="student-t", corruption="missing", contraction=Contraction(weight=0.1), **SMALL
     ),
     "sparse, denoising, convolutional": SparseAutoencoder(
-        code_size=20,
-        sparsity="batch-topk",
-        network="conv",
-        hidden_sizes=(4,),
-        dense_sizes=(8,),
-        corruption="gaussian",
-        **SMALL,
+        code_size=20, sparsity="batch-topk", network=SMALL_CONVOLUTIONS, corruption="gaussian", **SMALL
     ),
     "contractive": ContractiveAutoencoder(code_size=80, **SMALL),
     "contractive, second order, deep": ContractiveAutoencoder(
-        code_size=6, hidden_sizes=(16,), contraction_order=2, normalization="layer", **SMALL
+        code_size=6, contraction=Contraction(order=2), network=MLP((16,), normalization="layer"), **SMALL
     ),
     "contractive, denoising, probed convolutions": ContractiveAutoencoder(
         code_size=4,
-        network="conv",
-        tied=False,
-        hidden_sizes=(4,),
-        dense_sizes=(8,),
+        network=SMALL_CONVOLUTIONS,
         corruption="masking",
-        contraction_of="reconstruction",
-        contraction_method="hutchinson",
+        contraction=Contraction(of="reconstruction", method="hutchinson"),
         **SMALL,
     ),
     "stacked": StackedAutoencoder(code_size=3, hidden_sizes=(16, 8), layers="denoising", **SMALL),
     "stacked, jointly sparse and contractive": StackedAutoencoder(
         code_size=4,
         hidden_sizes=(16,),
-        layers="sparse",
-        training="joint",
-        contraction_weight=0.1,
-        tied=False,
-        fine_tuning_epochs=3,
+        layers=Layer(sparsity="l1", contraction="encoder", tied=False),
+        pretraining="joint",
+        fine_tuning=FineTuning(epochs=3),
         **SMALL,
     ),
     "recirculation": RecirculationAutoencoder(code_size=4, **SMALL),
@@ -86,27 +87,31 @@ KINDS = {
     ),
     "recurrent": DeepRecurrentAutoencoder(code_size=3, hidden_sizes=(12, 8), n_sweeps=2, **SMALL),
     "recurrent, untied, rectified, noisy": DeepRecurrentAutoencoder(
-        code_size=4, hidden_sizes=(12,), activation="relu", tied=False, corruption="gaussian", n_sweeps=1, **SMALL
+        code_size=4,
+        hidden_sizes=(12,),
+        layers=Layer(corruption="gaussian", activation="relu", tied=False),
+        n_sweeps=1,
+        **SMALL,
     ),
     "stacked, machines at the same time, a linear code": StackedAutoencoder(
-        code_size=4, hidden_sizes=(12,), layers="rbm", training="together", code_activation="linear", **SMALL
+        code_size=4, hidden_sizes=(12,), layers="rbm", pretraining="together", code_activation="linear", **SMALL
     ),
     "rbm": RestrictedBoltzmannMachine(code_size=6, **SMALL),
     "rbm, contrastive divergence, learned variances, sparse": RestrictedBoltzmannMachine(
-        code_size=80, likelihood="gaussian-per-column", method="cd", n_steps=(1, 3), sparsity_weight=0.1, **SMALL
+        code_size=80, likelihood="gaussian-per-column", method=CD(n_steps=(1, 3)), sparsity="kl", **SMALL
     ),
     "rbm, rectified, by Adam": RestrictedBoltzmannMachine(
-        code_size=24, hidden_units="rectified", optimizer="adamw", centred=False, **SMALL
+        code_size=24, hidden_units="rectified", optimizer="adamw", method=PCD(centred=False), **SMALL
     ),
     "rbm, semi-restricted": RestrictedBoltzmannMachine(code_size=6, lateral=True, **SMALL),
     "rbm, denoising score matching": RestrictedBoltzmannMachine(
         code_size=6, method="denoising-score", likelihood="gaussian", **SMALL
     ),
-    "dbm": DeepBoltzmannMachine(code_size=5, hidden_sizes=(12, 8), n_chains=20, **SMALL),
+    "dbm": DeepBoltzmannMachine(code_size=5, hidden_sizes=(12, 8), method=PCD(n_chains=20), **SMALL),
     "dbm, all at once, by Adam": DeepBoltzmannMachine(
-        code_size=5, hidden_sizes=(12,), pretraining_epochs=0, optimizer="adamw", likelihood="gaussian", **SMALL
+        code_size=5, hidden_sizes=(12,), pretraining=None, optimizer="adamw", likelihood="gaussian", **SMALL
     ),
-    "dbn": DeepBeliefNetwork(code_size=5, hidden_sizes=(12, 8), fine_tuning_epochs=3, **SMALL),
+    "dbn": DeepBeliefNetwork(code_size=5, hidden_sizes=(12, 8), fine_tuning=FineTuning(epochs=3), **SMALL),
 }
 
 _REASON = "training takes mini-batches, whose order and number depend on the number of rows"

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, check_random_state
 from torch import nn
 
@@ -32,6 +32,7 @@ from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.records import ModelOutput, Recipe, Shape, kept_parts
 from isthmus.estimators.training_config import step_counts, training_config_for, with_max_steps
+from isthmus.estimators.value_arguments import ValueArguments
 from isthmus.evaluation.baseline import PrincipalComponents
 from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.precision import resolve_device
@@ -54,7 +55,7 @@ _FITTED = (
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class BaseAutoencoder(
-    FeatureInspectionMixin, SavedEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    FeatureInspectionMixin, SavedEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ValueArguments
 ):
     """Base class of every kind of autoencoder; `docs/design.md`, section 3, states what all kinds guarantee.
 
@@ -71,11 +72,8 @@ class BaseAutoencoder(
         max_steps: maximum number of steps. The schedule ends there, also within an epoch. In a fit of several phases
             the number holds for each of them; a sequence has one number for each. None sets no limit.
         batch_size: rows per step; None takes about a fortieth of the rows, between 16 and 256.
-        learning_rate: peak of AdamW's learning-rate schedule (linear warm-up, then cosine decay to zero).
-        weight_decay: AdamW's decoupled weight decay.
-        clip_norm: maximum norm of the gradient; None does not clip.
-        averaging: decay of an exponential moving average of the weights, which replaces the last weights; None is
-            off.
+        learning_rate: peak of the learning-rate schedule (linear warm-up, then cosine decay to zero).
+        optimizer: "adamw", "sgd", or a value such as `AdamW(weight_decay=1e-4, clip_norm=1.0, averaging=0.999)`.
         validation_fraction: fraction of the rows that is held out as validation set; 0 holds out none.
         patience: epochs without a better validation loss before training stops; None never stops early.
         time_limit: maximum training time in seconds. The speed is measured on a copy of the model before training, and
@@ -104,9 +102,7 @@ class BaseAutoencoder(
     max_steps: int | Sequence[int] | None = None
     batch_size: int | None = None
     learning_rate: float = 2e-3
-    weight_decay: float = 0.0
-    clip_norm: float | None = None
-    averaging: float | None = None
+    optimizer: Any = "adamw"
     validation_fraction: float = 0.1
     patience: int | None = 10
     time_limit: float | None = None
@@ -250,6 +246,7 @@ class BaseAutoencoder(
     def _check_parameters(self) -> None:
         """Refuse invalid constructor arguments."""
         inputs.check_parameters(self)
+        self._check_values()
 
     @property
     def uses_labels(self) -> bool:

@@ -24,6 +24,7 @@ from isthmus.learning.rows import Rows, evenly_spaced
 from isthmus.learning.trainer import strip_prefix
 from isthmus.parts.forward import Batch
 from isthmus.parts.own_networks import Network, network_entry
+from isthmus.values.value import Value
 
 _RESUMABLE_ARGUMENTS = ("verbose", "time_limit", "device")
 """Arguments that may differ when a run is resumed: they change how long and where it runs, not its result."""
@@ -205,11 +206,16 @@ def _argument(value: Any) -> str:
     entry = network_entry(value)
     if entry is not None:
         return repr(entry)
+    if isinstance(value, list | tuple):
+        return f"({', '.join(map(_argument, value))})"
+    if isinstance(value, Value):
+        fields = value.get_params(deep=False)
+        return f"{type(value).__name__}({', '.join(f'{k}={_argument(v)}' for k, v in fields.items())})"
     if callable(value) or isinstance(value, Network):
         return str(getattr(value, "__qualname__", type(value).__name__))
     if isinstance(value, np.random.RandomState | np.random.Generator):
         return type(value).__name__  # the seed that it gave is in the checkpoint
-    return repr(tuple(value) if isinstance(value, list) else value)
+    return repr(value)
 
 
 def writer(model: str | os.PathLike[str], run: dict[str, str], seed: int) -> SaveState:

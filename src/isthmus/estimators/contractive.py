@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.data_passes import SurveyedRows
@@ -26,28 +27,19 @@ class ContractiveAutoencoder(Regularized, BaseAutoencoder):
     The contraction is local: rows that are far apart keep different codes.
 
     A denoising autoencoder with small Gaussian noise contracts its whole reconstruction; here the encoder is
-    contracted, and exactly instead of by samples. With `contraction_order=2` the Hessian is penalised too, by the
+    contracted, and exactly instead of by samples. With `Contraction(order=2)` the Hessian is penalised too, by the
     change of the Jacobian in a row's neighbourhood (CAE+H).
 
     The weights are tied by default. An untied decoder can undo any scale: half the encoder's weights with twice
-    the decoder's give the same reconstruction at a quarter of the penalty; so `tied=False` is noted in
-    `history_["notes"]`, and `contraction_of="reconstruction"` is the alternative.
+    the decoder's give the same reconstruction at a quarter of the penalty; so untied weights are
+    noted in `history_["notes"]`, and `contraction="reconstruction"` is the alternative.
 
     Args:
-        contraction_weight: lambda. Rifai et al. add lambda ||J||_F^2 to the cross-entropy summed over columns: with
-            `likelihood="bernoulli"` both are equal. With a summed squared error without 1/2 it is half of theirs here.
-        contraction_order: 1, or 2 for CAE+H.
-        hessian_weight, hessian_scale: weight of the second-order term relative to the first, and standard deviation
-            of the neighbours.
-        contraction_of: "encoder", or "reconstruction" for the Jacobian of r(x).
-        contraction_method: "closed" (one layer), "exact", "hutchinson" (random probes), or "auto"; see
-            `isthmus.parts.jacobians.Contraction`.
-        n_probes: probes per row of "hutchinson".
-        tied: the decoder uses the encoder's transposed weights. Convolutions, and likelihoods with more than one
-            parameter per column, need `tied=False`.
-        network, hidden_sizes, dense_sizes, activation, code_activation, normalization, dropout: the networks; by
-            default one layer of sigmoid units, as in the papers. The penalty covers a deep encoder as a
-            whole.
+        contraction: "encoder" or "reconstruction", the map whose Jacobian is penalised; or a value with its arguments,
+            `Contraction(weight=0.1, order=2)`.
+        network, hidden_sizes, code_activation: the networks; by default one layer of sigmoid units, as in the papers,
+            with tied weights: `MLP(tied=True)`. Likelihoods with more than one parameter per column need
+            `MLP(tied=False)`. The penalty covers a deep encoder as a whole.
         code_size: None takes twice the columns of model space, at least 64 and at most 1,024 units.
 
     The other arguments are those of `Regularized` (a contractive autoencoder can also be denoising and sparse) and
@@ -65,13 +57,14 @@ class ContractiveAutoencoder(Regularized, BaseAutoencoder):
         >>> from isthmus import ContractiveAutoencoder
         >>> t = np.random.default_rng(0).uniform(0, 6, (200, 1))
         >>> X = np.hstack([np.sin(t), np.cos(t), t / 6])
-        >>> model = ContractiveAutoencoder(contraction_weight=0.1, max_epochs=30, random_state=0).fit(X)
+        >>> model = ContractiveAutoencoder(contraction="encoder", max_epochs=30, random_state=0).fit(X)
         >>> model.transform(X).shape, sorted(model.history_["epochs"][-1]["terms"])
         ((200, 64), ['contraction', 'reconstruction'])
     """
 
-    contraction_weight: float = 0.1
-    tied: bool = True
+    network_defaults: ClassVar[Mapping[str, Any]] = {"hidden_sizes": (), "tied": True}
+
+    contraction: Any = "encoder"
 
     kind: ClassVar[str] = "contractive"
     overcomplete: ClassVar[bool] = True
@@ -96,6 +89,6 @@ def _scale_note(objective: Reconstruction) -> list[str]:
         norms = " (norms {:.3g} and {:.3g})".format(*weight_norms)
     return [
         f"the decoder is not tied: small weights of the encoder with large ones of the decoder{norms} lower the "
-        "contraction without a change of the reconstruction, so its value says little; take tied=True, or "
-        "contraction_of='reconstruction'"
+        "contraction without a change of the reconstruction, so its value says little; take network=MLP(tied=True), or "
+        "contraction='reconstruction'"
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -19,11 +19,19 @@ from isthmus.estimators.records import Recipe
 from isthmus.evaluation.partition import PartitionEstimate, annealed_importance_sampling
 from isthmus.learning.densities import EnergyDensity
 from isthmus.learning.rows import Rows
-from isthmus.learning.training_config import OPTIMIZERS, TrainingConfig
+from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.forward import Batch
 from isthmus.parts.hidden_units import BinaryHidden, HiddenUnits
-from isthmus.parts.layers import check_choice, check_count
+from isthmus.parts.layers import check_count
 from isthmus.parts.visible_units import units_class
+from isthmus.values.energy_methods import ChainMethod
+from isthmus.values.optimizers import OPTIMIZER
+
+MOMENTUM = 0.5
+"""Default momentum of SGD for an energy."""
+
+WEIGHT_DECAY = 2e-4
+"""Default w of w/2 ||W||^2, as in Hinton, A practical guide to training RBMs (2010), section 10."""
 
 
 def default_learning_rate(visible: str, hidden: HiddenUnits | None = None) -> float:
@@ -72,16 +80,14 @@ class Contrastive(_MixinBase):
     """Mixin for a `BaseAutoencoder` that is trained as an energy: arguments, samples and the partition function.
 
     Args:
-        method: "pcd" (persistent chains) or "cd" (contrastive divergence).
-        n_steps: Gibbs steps per training step; a pair such as (1, 25) increases during training.
-        n_chains: number of persistent chains.
-        centred: use the centred gradient, which does not depend on which of two states is coded as 1.
-        optimizer: "sgd", as in the papers, or "adamw"; None takes "adamw" for word counts, since some words are a
-            thousand times as rare as others and SGD hardly changes their weights, else "sgd".
-        momentum: momentum of "sgd".
+        method: "pcd" (persistent chains) or "cd" (contrastive divergence); or a value such as
+            `PCD(n_steps=5, n_chains=100)` or `CD(n_steps=(1, 25), centred=False)`.
+        optimizer: "sgd", as in the papers, "adamw", or a value such as `SGD(momentum=0.9, weight_decay=1e-3)`. None
+            takes "adamw" for word counts, since some words are a thousand times as rare as others and SGD hardly
+            changes their weights, else "sgd". The default momentum is .5, and the default weight decay 2e-4: w of the
+            term w/2 ||W||^2; biases do not decay.
         learning_rate: peak of the schedule; None takes .1 for "sgd" with binary or categorical units, .005 for "sgd"
             with other units and for "adamw" on word counts, and .002 for "adamw" on others.
-        weight_decay: w of w/2 ||W||^2; biases do not decay.
         precision: "fp32" by default, since the gradient is a small difference of two large sums.
         patience: None by default, since the monitored quantity is not the likelihood and may rise while the likelihood
             still improves.
@@ -89,14 +95,9 @@ class Contrastive(_MixinBase):
 
     samples_by_chain: ClassVar[bool] = True
 
-    method: str = "pcd"
-    n_steps: int | Sequence[int] = 1
-    n_chains: int = 100
-    centred: bool = True
-    optimizer: str | None = None
-    momentum: float = 0.5
+    method: Any = "pcd"
+    optimizer: Any = None
     learning_rate: float | None = None  # type: ignore[assignment]
-    weight_decay: float = 2e-4
     precision: str = "fp32"
     patience: int | None = None
 
@@ -109,12 +110,16 @@ class Contrastive(_MixinBase):
 
     def _contrast_options(self) -> dict[str, Any]:
         """Return the training arguments of a `ContrastiveDivergence`."""
-        if self.optimizer is not None:
-            check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        return {
-            "method": self.method, "n_steps": self.n_steps, "n_chains": self.n_chains, "centred": self.centred,
-            "weight_decay": self.weight_decay,
-        }  # fmt: skip
+        method = self.value_of("method")
+        if not isinstance(method, ChainMethod):
+            raise InputError(f"method={self.method!r}: this kind is trained with Markov chains; take 'pcd' or 'cd'")
+        return {**method.options, "weight_decay": self._weight_decay}
+
+    @property
+    def _weight_decay(self) -> float:
+        """w of the term w/2 ||W||^2."""
+        given = self.value_of("optimizer")
+        return WEIGHT_DECAY if given is None or given.weight_decay is None else float(given.weight_decay)
 
     def _suggest_code_size(self, rows: SurveyedRows) -> tuple[int, str]:
         return min(max(rows.n_columns, 16), 256), "as many as columns, at least 16 and at most 256"
@@ -128,13 +133,11 @@ class Contrastive(_MixinBase):
         self, training_config: TrainingConfig, visible: str, hidden: HiddenUnits | None = None
     ) -> TrainingConfig:
         """Return the configuration with the optimiser of this kind; weight decay is a term of the criterion."""
-        optimizer = self.optimizer or default_optimizer(visible)
-        is_default = optimizer != "adamw" or optimizer == default_optimizer(visible)
+        optimizer = self.value_of("optimizer") or OPTIMIZER.expanded(default_optimizer(visible))
+        is_default = optimizer.name != "adamw" or optimizer.name == default_optimizer(visible)
         default = default_learning_rate(visible, hidden) if is_default else 2e-3
-        return replace(
-            training_config, optimizer=optimizer, momentum=self.momentum, weight_decay=0.0,
-            learning_rate=self.learning_rate or default,
-        )  # fmt: skip
+        config = optimizer.configured(training_config, momentum=MOMENTUM, weight_decay=0.0)
+        return replace(config, weight_decay=0.0, learning_rate=self.learning_rate or default)
 
     def _on_weights_changed(self) -> None:
         """Discard log Z, which belongs to the previous weights."""

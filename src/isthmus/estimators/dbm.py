@@ -26,6 +26,8 @@ from isthmus.learning.stacking import LayerInputs
 from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.deep_energies import DBMEnergy
 from isthmus.parts.likelihoods import likelihood_from
+from isthmus.values.energy_methods import PCD
+from isthmus.values.stages import Pretraining
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -39,21 +41,21 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
     until convergence, so that the upper layers disambiguate the lower ones. The gradient is the difference of
     expectations under the mean-field posterior of the rows and under the model, which persistent chains sample. The
     initialisation decides whether the upper layers learn: by default each pair of neighbouring layers is first
-    trained as an RBM, with the input of the missing neighbour counted twice; with `pretraining_epochs=0` all layers are
+    trained as an RBM, with the input of the missing neighbour counted twice; with `pretraining=None` all layers are
     trained together from the start, with centred gradients and, for the first half of the steps, samples of the hidden
     units in place of mean field.
 
     Args:
         hidden_sizes: units of each layer but the last, lowest first (`code_size` is the last); None takes one
             layer as wide as the code.
-        pretraining_epochs: epochs of each pair of layers; None takes `max_epochs`, 0 skips pretraining.
-        pretraining_learning_rate: None takes the default of an RBM of these units.
+        pretraining: "greedy", or a value such as `Pretraining(epochs=20, learning_rate=0.05)`, whose default learning
+            rate is that of an RBM of these units; None skips it.
         n_iterations: mean-field iterations, and Gibbs steps where the layers are trained together from the start.
         learning_rate: of the whole model; None takes the default of an RBM. With "sgd", the steps of weights above a
             hidden layer of more than 100 units are scaled by 100 / units.
 
-    The other arguments are those of `Contrastive` (n_steps, n_chains, centred, optimizer, momentum; its method is
-    "pcd") and of `BaseAutoencoder`.
+    The other arguments are those of `Contrastive` (optimizer, and method, which is "pcd" or a value of `PCD`) and of
+    `BaseAutoencoder`.
 
     Attributes:
         score_kind_: "bound" if log Z is known (enumerated, or after `estimate_log_partition`): `score_samples` is then
@@ -78,8 +80,7 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
     """
 
     hidden_sizes: Sequence[int] | None = None
-    pretraining_epochs: int | None = None
-    pretraining_learning_rate: float | None = None
+    pretraining: Any = "greedy"
     n_iterations: int = 10
 
     kind: ClassVar[str] = "dbm"
@@ -88,38 +89,54 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
     # -- construction -------------------------------------------------------------------------------
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
-        if self.method != "pcd":
+        method, pretrained = self.value_of("method"), self._pretraining is not None
+        if not isinstance(method, PCD):
             raise InputError(
                 f"method={self.method!r}: a deep Boltzmann machine is trained with persistent chains, method='pcd'; "
-                "contrastive divergence trains its layers one by one (pretraining_epochs)"
+                "contrastive divergence trains its layers one by one (pretraining='greedy')"
             )
         hidden_sizes = tuple(map(int, shape.resolved("hidden_sizes", self.hidden_sizes, (shape.code_size,))))
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         energy = DBMEnergy(likelihood, (*hidden_sizes, shape.code_size), generator=generator)
-        options, pretrained = self._contrast_options(), self.pretraining_epochs != 0
+        options = self._contrast_options()
         del options["method"]
         objective = DBMObjective(energy, n_iterations=self.n_iterations, pretrained=pretrained, **options)
-        layers = layer_objectives(energy, centred=self.centred, weight_decay=self.weight_decay) if pretrained else []
+        layers: list[ContrastiveDivergence] = []
+        if pretrained:
+            layers = layer_objectives(energy, centred=method.centred, weight_decay=self._weight_decay)
         return Recipe(objective.coder, objective, tuple(layers), density=objective.density, hidden_sizes=hidden_sizes)
 
     def _phases(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
         name, layers = self.likelihood_["name"], cast("tuple[ContrastiveDivergence, ...]", recipe.layers)
         whole = self._optimizer_config(training_config, name)
         below = LayerInputs([layer.coder for layer in layers], resolve_device(self.device))
-        phases: list[Phase] = []
+        phases, stage = list[Phase](), cast(Pretraining, self._pretraining)
         for k, layer in enumerate(layers, 1):
-            rate = self.pretraining_learning_rate or default_learning_rate("bernoulli" if k > 1 else name)
-            config = replace(
-                whole, max_epochs=self.pretraining_epochs or whole.max_epochs, optimizer="sgd", learning_rate=rate
-            )
+            rate = default_learning_rate("bernoulli" if k > 1 else name)
+            config = stage.configured(replace(whole, optimizer="sgd", learning_rate=rate))
             on_start = partial(take_bias, k=k) if k > 1 else None
             phases.append(Phase(f"layer {k} of {len(layers)}", layer, config, below.view(k - 1), on_start=on_start))
         return [*phases, Phase("all layers", recipe.objective, whole, on_start=join_layers if layers else None)]
 
     def _with_new_weights(self, generator: torch.Generator) -> Recipe:
         together = copy.copy(self)
-        together.pretraining_epochs = 0
+        together.pretraining = None
         return together._rebuilt(generator)
+
+    @property
+    def _pretraining(self) -> Pretraining | None:
+        """The stage of the layers; None without it.
+
+        Raises:
+            InputError: another method than "greedy".
+        """
+        stage: Pretraining | None = self.value_of("pretraining")
+        if stage is not None and stage.method != "greedy":
+            raise InputError(
+                f"pretraining={self.pretraining!r}: the layers of a deep Boltzmann machine are trained one by one; "
+                "take 'greedy', or None"
+            )
+        return stage
 
     @property
     def _density(self) -> DBMDensity:

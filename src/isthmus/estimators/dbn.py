@@ -30,6 +30,7 @@ from isthmus.parts.belief_networks import belief_network_coder, copy_network
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.likelihoods import Bernoulli, likelihood_from
 from isthmus.parts.visible_units import units_class
+from isthmus.values.networks import MLP
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -48,12 +49,12 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
     Args:
         hidden_sizes: units of each layer but the last, lowest first (`code_size` is the last); None takes one
             layer as wide as the code.
-        fine_tuning_epochs: epochs of the up-down algorithm after the layers; 0 skips it.
-        fine_tuning_learning_rate: None takes a tenth of the layers' rate.
+        fine_tuning: the up-down algorithm after the layers: None skips it; or a value such as
+            `FineTuning(epochs=20)`, whose default learning rate is a tenth of the layers' rate.
         n_draws: samples of the recognition network in the bound of each row.
 
-    The other arguments are those of `Contrastive` (method, n_steps, n_chains, centred, optimizer, momentum), which hold
-    for each layer, and of `BaseAutoencoder`. Epochs are those of each layer.
+    The other arguments are those of `Contrastive` (method, optimizer), which hold for each layer, and of
+    `BaseAutoencoder`. Epochs are those of each layer.
 
     Attributes:
         score_kind_: "bound" if log Z of the top RBM is known (enumerated, or after `estimate_log_partition`):
@@ -79,8 +80,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
     """
 
     hidden_sizes: Sequence[int] | None = None
-    fine_tuning_epochs: int = 0
-    fine_tuning_learning_rate: float | None = None
+    fine_tuning: Any = None
     n_draws: int = 20
 
     kind: ClassVar[str] = "dbn"
@@ -118,16 +118,17 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
             )
             for k, (layer, name) in enumerate(zip(layers, names, strict=True), 1)
         ]  # fmt: skip
-        if self.fine_tuning_epochs:
+        fine_tuning = self.value_of("fine_tuning")
+        if fine_tuning is not None:
             last = phases[0].training_config
-            rate = self.fine_tuning_learning_rate or 0.1 * last.learning_rate
-            last = replace(last, max_epochs=self.fine_tuning_epochs, learning_rate=rate)
+            last = fine_tuning.configured(replace(last, learning_rate=0.1 * last.learning_rate))
             phases.append(Phase("up-down", recipe.objective, last, below.view(0)))
         return phases
 
     @property
     def _epochs_argument(self) -> str:
-        return "fine_tuning_epochs" if self.fine_tuning_epochs else "max_epochs"
+        fine_tuning = self.value_of("fine_tuning")
+        return "max_epochs" if fine_tuning is None or fine_tuning.epochs is None else "fine_tuning__epochs"
 
     @property
     def _density(self) -> DBNDensity:
@@ -157,7 +158,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
                 "other codes; keep the deep belief network, or fit with missing='mean'"
             )
         model = Autoencoder(
-            code_size=self.code_size_, hidden_sizes=self.hidden_sizes_, activation="sigmoid", code_activation="sigmoid",
+            code_size=self.code_size_, network=MLP(self.hidden_sizes_, activation="sigmoid"), code_activation="sigmoid",
             likelihood=self.likelihood, scaling=self.scaling, missing=self.missing, categories=self.categories,
             random_state=self.seed_, device=self.device,
         )  # fmt: skip

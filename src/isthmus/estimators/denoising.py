@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
+from typing import Any, ClassVar
 
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.data_passes import SurveyedRows
@@ -29,17 +26,12 @@ class DenoisingAutoencoder(Regularized, BaseAutoencoder):
     with `missing="mask"`, the model accepts rows with missing values, and `reconstruct` imputes them.
 
     Args:
-        corruption: C: "masking" (entries become 0, for standardised columns their mean), "gaussian",
-            "salt-and-pepper", "groups" (the columns of a category, the patches of an image, or `corruption_groups`,
-            become 0 together), "missing", or a callable (x, generator) -> x~ on tensors in model space, which cannot
-            be saved; it generates random numbers on `generator.device`, which may differ from that of x.
-        corruption_rate: fraction of the entries or groups that is corrupted; not used by "gaussian" and callables.
-        corruption_scale: s, the standard deviation of "gaussian", in model space.
-        corruption_groups: lists of columns that "groups" and "missing" corrupt together.
-        corrupted_weight, clean_weight: weights of corrupted and clean entries in the criterion: alpha and
-            beta of the emphasised denoising autoencoder. With 1 and 0 only corrupted entries count.
-        network, hidden_sizes, dense_sizes, activation, code_activation, tied, normalization, dropout: the networks; by
-            default one layer of sigmoid units, as in the papers.
+        corruption: C: "masking" (entries become 0, for standardised columns their mean), "gaussian", "salt-and-pepper",
+            "groups" (the columns of a category, the patches of an image, or given groups become 0 together),
+            "missing"; or a value with its arguments: `Masking`, `GaussianNoise`, `SaltAndPepper`, `GroupMasking`,
+            `MissingMask`; or a function (x, generator) -> x~ on tensors in model space, which cannot be saved. The
+            function generates random numbers on `generator.device`, which may differ from that of x.
+        network, hidden_sizes, code_activation: the networks; by default one layer of sigmoid units, as in the papers.
         code_size: None takes twice the columns of model space, at least 64 and at most 1,024 units.
 
     The other arguments are those of `Regularized` (a denoising autoencoder can also be sparse, contractive and
@@ -63,7 +55,7 @@ class DenoisingAutoencoder(Regularized, BaseAutoencoder):
         ((200, 64), (200, 3))
     """
 
-    corruption: str | Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = "masking"
+    corruption: Any = "masking"
 
     kind: ClassVar[str] = "denoising"
     overcomplete: ClassVar[bool] = True

@@ -194,7 +194,8 @@ def codes(H: ArrayLike, code_size: int) -> np.ndarray:
 def check_parameters(estimator: Any) -> None:
     """Refuse invalid constructor arguments by name, with their valid values.
 
-    None is refused where it is not the default, except for "patience" (never stop early).
+    None is refused where it is not the default, except for "patience" (never stop early). Arguments that take values
+    are checked by `ValueArguments`.
     """
     defaults = inspect.signature(type(estimator)).parameters
     for name, value in estimator.get_params(deep=False).items():
@@ -221,7 +222,7 @@ def _is_number(value: Any) -> bool:
 
 
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
-    (("hidden_sizes", "dense_sizes"), _are_sizes, "a list of whole numbers of at least 1, such as (512, 256)"),
+    (("hidden_sizes",), _are_sizes, "a list of whole numbers of at least 1, such as (512, 256)"),
     (
         ("code_size", "max_epochs", "batch_size", "patience", "n_draws"),
         lambda value: _is_whole(value, 1),
@@ -233,24 +234,23 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         "a whole number of at least 1, or one for each training phase",
     ),
     (
-        ("pretraining_epochs", "fine_tuning_epochs", "head_epochs", "n_sweeps"),
+        ("head_epochs", "n_sweeps"),
         lambda value: _is_whole(value, 0),
         "a whole number, 0 or more",
     ),
     (
-        ("learning_rate", "pretraining_learning_rate", "fine_tuning_learning_rate", "head_learning_rate", "clip_norm",
-            "noise_scale"),
+        ("learning_rate", "head_learning_rate"),
         lambda value: _is_number(value) and 0 < value < math.inf,
         "a number above 0",
     ),
     (("time_limit",), lambda value: _is_number(value) and value > 0, "a number above 0"),
     (
-        ("weight_decay", "hidden_noise", "reconstruction_weight"),
+        ("hidden_noise", "reconstruction_weight"),
         lambda value: _is_number(value) and value >= 0,
         "a number, 0 or more",
     ),
     (
-        ("validation_fraction", "averaging", "dropout", "input_dropout", "momentum"),
+        ("validation_fraction", "dropout", "input_dropout"),
         lambda value: _is_number(value) and 0 <= value < 1,
         "a fraction, at least 0 and below 1",
     ),

@@ -20,6 +20,8 @@ from isthmus.files import read_tensors, write_tensors
 from isthmus.learning.precision import resolve_device
 from isthmus.parts.likelihoods import nearest
 from isthmus.parts.own_networks import Network, network_entry, network_named
+from isthmus.parts.own_penalties import penalty_name, penalty_named
+from isthmus.values.value import Value, value_class
 
 Packed = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors by name, and a header of plain data."""
@@ -152,7 +154,7 @@ def arguments_of(header: dict[str, Any]) -> dict[str, Any]:
     """Return the constructor arguments of a header; JSON has lists where they have tuples.
 
     Raises:
-        InputError: a network that is not registered.
+        InputError: a network or a penalty that is not registered.
     """
     return {k: _argument(v) for k, v in header["parameters"].items()}
 
@@ -160,7 +162,11 @@ def arguments_of(header: dict[str, Any]) -> dict[str, Any]:
 def _argument(value: Any) -> Any:
     if isinstance(value, dict) and set(value) == {"registered", "arguments"}:
         return network_named(value["registered"], {k: _argument(v) for k, v in value["arguments"].items()})
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, dict) and set(value) == {"value", "arguments"}:
+        return value_class(value["value"])(**{k: _argument(v) for k, v in value["arguments"].items()})
+    if isinstance(value, dict) and set(value) == {"penalty"}:
+        return penalty_named(value["penalty"])
+    return tuple(_argument(v) for v in value) if isinstance(value, list) else value
 
 
 def set_fitted(model: Any, header: dict[str, Any]) -> None:
@@ -187,12 +193,23 @@ def plain(name: str, value: Any) -> Any:
         return {str(k): plain(name, v) for k, v in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
         return [plain(name, v) for v in value]
+    if isinstance(value, Value):
+        arguments = value.get_params(deep=False)
+        return {"value": type(value).__name__, "arguments": {k: plain(f"{name}__{k}", v) for k, v in arguments.items()}}
     entry = network_entry(value)
     if entry is not None:
         return plain(name, entry)
+    if penalty_name(value) is not None:
+        return {"penalty": penalty_name(value)}
     if isinstance(value, Network):
         raise InputError(
             f"{name}={value!r} cannot be saved in a file: its class is not registered; decorate it with "
             "@isthmus.register_network('a-name')"
+        )
+    if name == "penalties" and callable(value):
+        title = getattr(value, "__qualname__", type(value).__name__)
+        raise InputError(
+            f"penalties holds the function {title}, which cannot be saved in a file; decorate it with "
+            "@isthmus.register_penalty('a-name')"
         )
     raise InputError(f"{name}={value!r} cannot be saved in a file; give plain data, or a name that isthmus registers")

@@ -13,19 +13,18 @@ from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.contrastive import Contrastive
 from isthmus.estimators.records import Recipe, Shape
-from isthmus.learning.contrastive_divergence import METHODS, ContrastiveDivergence
+from isthmus.learning import score_matching
+from isthmus.learning.contrastive_divergence import ContrastiveDivergence
 from isthmus.learning.densities import RBMDensity
 from isthmus.learning.energy_objective import EnergyObjective
 from isthmus.learning.phases import Phase
-from isthmus.learning.score_matching import ScoreMatching
 from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.energies import RBMEnergy
-from isthmus.parts.layers import check_choice
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
-from isthmus.parts.penalties import Penalty, TargetRate
+from isthmus.parts.penalties import Penalty
 from isthmus.parts.semi_restricted import SemiRestrictedRBMEnergy
-
-SCORE_MATCHING_METHODS = ("score", "denoising-score")
+from isthmus.values.energy_methods import ChainMethod, DenoisingScoreMatching, ScoreMatching
+from isthmus.values.sparsities import KLRate
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -50,14 +49,11 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
             and so `sample` and the chains, only approximate the distribution of the energy).
         lateral: connect the hidden units with each other; mean field computes the code (semi-restricted Boltzmann
             machine).
-        sparsity_weight: weight of KL(target_rate || mean rate of each hidden unit); 0 is off.
-        target_rate: target of the mean activation of a hidden unit.
+        sparsity: None, or "kl" for KL(rate || mean rate of each hidden unit), as in `KLRate(weight=0.1, rate=0.05)`.
         method: "pcd", "cd", or for Gaussian visible units "score" (score matching) or "denoising-score", which need no
-            chains.
-        noise_scale: standard deviation of the noise of "denoising-score", in model space.
+            chains; or a value: `PCD`, `CD`, `ScoreMatching`, `DenoisingScoreMatching(noise_scale=0.3)`.
 
-    The other arguments are those of `Contrastive` (n_steps, n_chains, centred, optimizer, momentum) and of
-    `BaseAutoencoder`.
+    The other arguments are those of `Contrastive` (optimizer) and of `BaseAutoencoder`.
 
     Attributes:
         score_kind_: "exact" if one layer has at most 20 binary units, so that Z is enumerated ("bound" with lateral
@@ -89,9 +85,7 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
 
     hidden_units: str = "bernoulli"
     lateral: bool = False
-    sparsity_weight: float = 0.0
-    target_rate: float = 0.05
-    noise_scale: float = 0.3
+    sparsity: Any = None
 
     kind: ClassVar[str] = "rbm"
     overcomplete: ClassVar[bool] = True
@@ -105,25 +99,33 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
     def _objective(self, shape: Shape, generator: torch.Generator) -> EnergyObjective:
         """Build the criterion around a new energy."""
         rbm = self._rbm(likelihood_from(shape.likelihood, shape.n_columns), shape.code_size, generator)
-        if self.method in SCORE_MATCHING_METHODS:
-            if self.sparsity_weight:
+        method, penalties = self.value_of("method"), self._sparsity_penalty()
+        if isinstance(method, ScoreMatching | DenoisingScoreMatching):
+            if penalties:
                 raise InputError(
-                    f"sparsity_weight={self.sparsity_weight!r}: method={self.method!r} has no term for it; take 'pcd' "
-                    "or 'cd', or leave it 0"
+                    f"sparsity={self.sparsity!r}: method={self.method!r} has no term for it; take 'pcd' or 'cd', or "
+                    "leave it out"
                 )
-            scale = None if self.method == "score" else self.noise_scale
-            return ScoreMatching(rbm, noise_scale=scale, weight_decay=self.weight_decay)
-        check_choice("method", self.method, (*METHODS, *SCORE_MATCHING_METHODS))
-        penalties: dict[str, Penalty] = {}
-        if self.sparsity_weight:
-            penalties["sparsity"] = TargetRate(self.sparsity_weight, target_rate=self.target_rate)
+            return score_matching.ScoreMatching(rbm, noise_scale=method.noise_scale, weight_decay=self._weight_decay)
         return ContrastiveDivergence(rbm, penalties=penalties, **self._contrast_options())
+
+    def _sparsity_penalty(self) -> dict[str, Penalty]:
+        """Return the penalty on the rates of the hidden units, if there is one."""
+        sparsity = self.value_of("sparsity")
+        if sparsity is None:
+            return {}
+        if not isinstance(sparsity, KLRate):
+            raise InputError(
+                f"sparsity={self.sparsity!r}: the hidden units of an RBM are sparse by a target rate; take 'kl', as in "
+                "KLRate(weight=0.1, rate=0.05)"
+            )
+        return {"sparsity": sparsity.penalty()}
 
     def _rbm(self, likelihood: Likelihood, n_hidden: int, generator: torch.Generator) -> RBMEnergy:
         """Build the energy."""
         if not self.lateral:
             return RBMEnergy(likelihood, n_hidden, hidden=self.hidden_units, generator=generator)
-        if self.hidden_units != "bernoulli" or self.method in SCORE_MATCHING_METHODS:
+        if self.hidden_units != "bernoulli" or not isinstance(self.value_of("method"), ChainMethod):
             raise InputError(
                 f"lateral=True has binary hidden units and learns by chains; found hidden_units={self.hidden_units!r} "
                 f"and method={self.method!r}; use 'bernoulli' with 'pcd' or 'cd'"

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
 
 from isthmus.errors import InputError
-from isthmus.estimators.contrastive import default_learning_rate, default_optimizer, nearest_visible_units
+from isthmus.estimators.contrastive import (
+    MOMENTUM,
+    WEIGHT_DECAY,
+    default_learning_rate,
+    default_optimizer,
+    nearest_visible_units,
+)
 from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
 from isthmus.learning.objectives import Reconstruction
@@ -22,6 +28,9 @@ from isthmus.learning.unrolling import unroll, unrolled_coder
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.layers import check_choice
 from isthmus.parts.likelihoods import Bernoulli, likelihood_from
+from isthmus.values.energy_methods import METHOD
+from isthmus.values.layers import RBMLayer
+from isthmus.values.stages import Pretraining
 
 HIDDEN_UNITS = {"sigmoid": "bernoulli", "linear": "gaussian", "softplus": "rectified"}
 """Hidden units of the top RBM by the activation of the code."""
@@ -29,28 +38,15 @@ HIDDEN_UNITS = {"sigmoid": "bernoulli", "linear": "gaussian", "softplus": "recti
 LEARNING_RATE = 0.1
 """Default of SGD for an RBM with binary units on both sides."""
 
-MOMENTUM = 0.5
-
-WEIGHT_DECAY = 2e-4
-"""w of w/2 ||W||^2, as in Hinton, A practical guide to training RBMs (2010), section 10."""
-
 
 class StackArguments(Protocol):
-    """The arguments of a stack that its RBMs use or restrict."""
+    """The arguments of a stack that its RBMs use."""
 
     likelihood: str | dict[str, str]
-    training: str
-    corruption: Any
-    sparsity: str | None
-    contraction_weight: float
-    tied: bool | None
-    activation: str | None
     code_activation: str | None
-    pretraining_epochs: int | None
-    pretraining_learning_rate: float | None
-    method: str
-    n_steps: int | Sequence[int]
-    n_chains: int
+
+    @property
+    def _pretraining(self) -> Pretraining | None: ...
 
 
 class RBMLayers:
@@ -58,49 +54,36 @@ class RBMLayers:
 
     Args:
         model: the stacked autoencoder whose arguments apply.
+        layer: the value of each layer.
     """
 
-    unused_arguments: ClassVar[dict[str, str]] = {}
-    """Arguments that these layers do not use, and what they apply to."""
-
-    def __init__(self, model: StackArguments) -> None:
-        self.model = model
+    def __init__(self, model: StackArguments, layer: RBMLayer) -> None:
+        self.model, self.method = model, METHOD.expanded(layer.method)
 
     def check(self) -> None:
         """Refuse arguments that RBM layers do not use.
 
         Raises:
-            InputError: another training, a regularisation, another activation, shared weights, no epochs.
+            InputError: no pretraining, or another one than greedy and together; another activation.
         """
-        model = self.model
-        if model.training not in ("greedy", "together"):
+        stage = self.model._pretraining
+        if stage is None:
             raise InputError(
-                f"training={model.training!r} is for layers that reconstruct, and layers='rbm' are not trained so; "
-                "take 'greedy' or 'together'"
+                "pretraining=None leaves RBMs at their small initial weights, from which a deep network does not "
+                "train; give 'greedy', or take layers='ordinary'"
             )
-        for name in ("corruption", "sparsity", "contraction_weight"):
-            value = getattr(model, name)
-            if value:
-                raise InputError(
-                    f"{name}={value!r} is for layers that reconstruct, and layers='rbm' are not trained so; leave it "
-                    "out, or take layers='ordinary' with it"
-                )
-        if model.tied:
+        if stage.method not in ("greedy", "together"):
             raise InputError(
-                "tied=True: RBMs are unrolled into an encoder and a decoder with separate weights; leave it out"
+                f"pretraining={stage.method!r} is for layers that reconstruct, and RBMs are not trained so; take "
+                "'greedy' or 'together'"
             )
-        if model.activation not in (None, "sigmoid"):
-            raise InputError(
-                f"activation={model.activation!r}: the hidden units of RBM layers are binary; leave it out, or "
-                "take 'sigmoid'"
-            )
-        if model.code_activation is not None:
-            check_choice("code_activation", model.code_activation, tuple(HIDDEN_UNITS))
-        if model.pretraining_epochs == 0:
-            raise InputError(
-                "pretraining_epochs=0 leaves RBMs at their small initial weights, from which a deep network does not "
-                "train; give a number of epochs, or take layers='ordinary'"
-            )
+        if self.model.code_activation is not None:
+            check_choice("code_activation", self.model.code_activation, tuple(HIDDEN_UNITS))
+
+    @property
+    def _stage(self) -> Pretraining:
+        """The stage of the layers, which `check` requires."""
+        return cast(Pretraining, self.model._pretraining)
 
     def likelihood(self, config: dict[str, Any]) -> dict[str, Any]:
         """Return the configuration of p_dec; that of "auto" is replaced by the nearest visible units."""
@@ -122,9 +105,7 @@ class RBMLayers:
                 Bernoulli(n_inputs) if layers else likelihood, n_units,
                 hidden=HIDDEN_UNITS[model.code_activation or "sigmoid"] if top else "bernoulli", generator=generator,
             )  # fmt: skip
-            layer = ContrastiveDivergence(
-                rbm, weight_decay=WEIGHT_DECAY, method=model.method, n_steps=model.n_steps, n_chains=model.n_chains
-            )
+            layer = ContrastiveDivergence(rbm, weight_decay=WEIGHT_DECAY, **self.method.options)
             layers.append(layer)
         coder = unrolled_coder([layer.coder for layer in layers])
         return Recipe(coder, Reconstruction(coder), tuple(layers), hidden_sizes=hidden_sizes)
@@ -150,7 +131,7 @@ class RBMLayers:
         and without early stopping, since the monitored quantity is not the likelihood."""
         return replace(
             training_config, optimizer=optimizer, momentum=MOMENTUM, weight_decay=0.0, precision="fp32", patience=None,
-            learning_rate=factor * (self.model.pretraining_learning_rate or LEARNING_RATE),
+            learning_rate=factor * (self._stage.learning_rate or LEARNING_RATE),
         )  # fmt: skip
 
 

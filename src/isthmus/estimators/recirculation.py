@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
 from isthmus.estimators.base import BaseAutoencoder
-from isthmus.estimators.networks import perceptrons
 from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.phases import Phase
 from isthmus.learning.recirculation import Recirculation
-from isthmus.learning.training_config import OPTIMIZERS, TrainingConfig
+from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.coder import Coder
 from isthmus.parts.inference import EncoderMap
-from isthmus.parts.layers import check_choice
 from isthmus.parts.likelihoods import likelihood_from
+from isthmus.values.networks import perceptrons
 
 LARGEST_STEP = 0.3
 """Largest step of SGD along the gradient that the rule approximates."""
@@ -44,11 +43,10 @@ class RecirculationAutoencoder(BaseAutoencoder):
             default learning rate compensates for that.
         code_activation: s, "sigmoid", "tanh", "relu", "softplus" or "linear".
         tied: V = W', one set of weights with the updates of both.
-        optimizer: "sgd" or "adamw".
-        momentum: momentum of "sgd".
+        optimizer: "sgd", "adamw", or a value such as `SGD(momentum=0.9)`. The weight decay of SGD is the weight of
+            1/2 ||theta||^2; it also removes the initial values of W and V'.
         learning_rate: peak of the schedule; None takes min(.3, 4 / code_size) / (1 - l) for "sgd", and .002 for
             "adamw".
-        weight_decay: for "sgd" the weight of 1/2 ||theta||^2; it also removes the initial values of W and V'.
         precision: "fp32" by default, since the rule is made of small differences.
 
     The other arguments are those of `BaseAutoencoder`.
@@ -70,15 +68,13 @@ class RecirculationAutoencoder(BaseAutoencoder):
     regression: float = 0.75
     code_activation: str = "sigmoid"
     tied: bool = False
-    optimizer: str = "sgd"
-    momentum: float = 0.9
+    optimizer: Any = "sgd"
     learning_rate: float | None = None  # type: ignore[assignment]
     precision: str = "fp32"
 
     kind: ClassVar[str] = "recirculation"
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
-        check_choice("optimizer", self.optimizer, OPTIMIZERS)
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)
         pair = perceptrons(
             shape.n_columns, (), shape.code_size, likelihood,
@@ -89,12 +85,7 @@ class RecirculationAutoencoder(BaseAutoencoder):
 
     def _phases(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
         default = 2e-3
-        if self.optimizer == "sgd":
+        if training_config.optimizer == "sgd":
             default = min(LARGEST_STEP, 4.0 / self.code_size_) / (1.0 - self.regression)
-        changed = replace(
-            training_config,
-            optimizer=self.optimizer,
-            momentum=self.momentum,
-            learning_rate=self.learning_rate or default,
-        )
+        changed = replace(training_config, learning_rate=self.learning_rate or default)
         return [Phase("learning", recipe.objective, changed)]

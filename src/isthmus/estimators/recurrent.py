@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sized
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from isthmus.errors import InputError
-from isthmus.estimators.stacked import TRAININGS, StackedAutoencoder
+from isthmus.estimators.stacked import StackedAutoencoder
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.stacking import Stack, StackedDecoder
 from isthmus.parts.coder import Coder
 from isthmus.parts.recurrence import Recurrence
+from isthmus.values.layers import RBMLayer
+from isthmus.values.stages import METHODS
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -31,7 +33,7 @@ class DeepRecurrentAutoencoder(StackedAutoencoder):
 
     Args:
         n_sweeps: T, the number of sweeps; 0 is the feed-forward stack, fine-tuned with its corruption.
-        layers: "denoising" by default; any layer of `StackedAutoencoder` except "rbm".
+        layers: "denoising" by default; any layer of `StackedAutoencoder` except RBMs.
         hidden_sizes: units of each layer but the last, lowest first; at least one.
 
     The other arguments are those of `StackedAutoencoder` and `BaseAutoencoder`. The corruption of the lowest layer is
@@ -53,9 +55,9 @@ class DeepRecurrentAutoencoder(StackedAutoencoder):
         ((200, 8), (200, 64))
     """
 
-    _fine_tuned_after: ClassVar[tuple[str, ...]] = TRAININGS  # only fine-tuning trains the sweeps
+    _fine_tuned_after: ClassVar[tuple[str, ...]] = METHODS  # only fine-tuning trains the sweeps
 
-    layers: str = "denoising"
+    layers: Any = "denoising"
     n_sweeps: int = 3
 
     kind: ClassVar[str] = "recurrent"
@@ -70,7 +72,7 @@ class DeepRecurrentAutoencoder(StackedAutoencoder):
 
     def _check(self) -> None:
         super()._check()
-        if self.layers == "rbm":
+        if isinstance(self.value_of("layers"), RBMLayer):
             raise InputError(
                 "layers='rbm' with recurrence is the mean field of a deep Boltzmann machine; take kind 'dbm' for that, "
                 "or layers='denoising' here"

@@ -1,4 +1,4 @@
-"""The arguments of the regularised kinds, which keep a capable encoder from copying, and their construction.
+"""The criterion of an encoder and a decoder: their network and their regularisation, in any combination.
 
 A sparse, a denoising and a contractive autoencoder are the same parts with other defaults, so a sparse denoising
 convolutional autoencoder is three arguments and not a class.
@@ -6,7 +6,7 @@ convolutional autoencoder is three arguments and not a class.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -15,229 +15,198 @@ from jaxtyping import Float
 
 from isthmus.data.streams import BLOCK_SIZE
 from isthmus.errors import InputError
-from isthmus.estimators.networks import EncoderDecoder, convolutions, non_default, own_network, perceptrons
 from isthmus.estimators.records import Recipe, Shape
+from isthmus.estimators.value_arguments import ValueArguments
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.rows import MAX_SAMPLED_ROWS, Rows, mean_row, sampled_batches
+from isthmus.parts import networks
 from isthmus.parts.centred_encoder import CentredMLP, geometric_median, initialize_dictionary
 from isthmus.parts.coder import Coder
 from isthmus.parts.constraints import dictionary_weight
-from isthmus.parts.corruption_masks import patch_groups
-from isthmus.parts.corruptions import Corruption, build_corruption
 from isthmus.parts.inference import EncoderMap
-from isthmus.parts.jacobians import Contraction
-from isthmus.parts.layers import check_count
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
-from isthmus.parts.networks import MLP, Normalization
-from isthmus.parts.penalties import Penalty, check_weight
 from isthmus.parts.sparse_activations import BatchTopK, TopK, with_gathered_weights
-from isthmus.parts.sparsity import SparseParts, sparse_parts
-
-_NETWORK_ARGUMENTS = ("hidden_sizes", "dense_sizes", "activation", "tied", "normalization", "dropout")
-"""Arguments of the built-in networks alone."""
+from isthmus.parts.sparsity import SparseParts
+from isthmus.values.contractions import CONTRACTION, Contraction
+from isthmus.values.corruptions import (
+    CORRUPTION,
+    CorruptionFunction,
+    CorruptionValue,
+    RowShape,
+    build_corruption,
+    entry_weights,
+)
+from isthmus.values.networks import BuiltInNetwork, EncoderDecoder, Ends, own_network
+from isthmus.values.sparsities import NON_NEGATIVE, SPARSITY, Sparsity
+from isthmus.values.terms import penalties_of
 
 MAX_MEDIAN_ENTRIES = 2**22
 """Entries of the rows whose geometric median is taken: 32 MiB in float64."""
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@dataclass(frozen=True)
 class Regularization:
-    """The regularisation arguments: corruption, sparsity and contraction, in any combination.
+    """The regularisation of an autoencoder.
 
-    Args:
-        corruption: corruption of the rows in training, before they are encoded: None, or a name of
-            `isthmus.parts.corruptions.CORRUPTIONS`, or a callable (x, generator) -> x~ on tensors in model space.
-        corruption_rate: fraction of the entries (or groups) that "masking", "salt-and-pepper", "groups" and "missing"
-            corrupt.
-        corruption_scale: standard deviation of "gaussian", in model space.
-        corruption_groups: lists of columns that "groups" and "missing" corrupt together; None takes the columns
-            of a category, and the patches of an image.
-        corrupted_weight, clean_weight: weights of the corrupted and of the clean entries in the criterion.
-        sparsity: None, or a name of `isthmus.parts.sparsity.SPARSITIES`: a prior ("l1", "student-t", "log"), an
-            activation rate ("kl"), or an activation ("topk", "batch-topk", "jumprelu", "gated").
-        sparsity_weight: weight of the sparsity penalty, relative to 1/2 ||x - r||^2; "topk" and "batch-topk" have
-            no penalty.
-        target_rate: fraction of the rows on which a unit should be active, for "kl" and where `k` is None.
-        k: active units per row, for "topk" and "batch-topk".
-        unit_columns: keep the decoder's columns at norm 1; otherwise small codes and large columns avoid the penalty.
-            None does so for a sparse code with an untied linear decoder.
-        contraction_weight: weight of the squared Frobenius norm of the Jacobian of each row; 0 is off.
-        contraction_order: 1, or 2 to penalise the Hessian too, by the change of the Jacobian near the rows.
-        hessian_weight, hessian_scale: weight of the second-order term relative to the first, and standard deviation
-            of the neighbours.
-        contraction_of: "encoder", or "reconstruction" for the Jacobian of r(x).
-        contraction_method: "closed" (one layer), "exact", "hutchinson" (random probes), or "auto".
-        n_probes: probes per row of "hutchinson".
+    Attributes:
+        corruption, sparsity, contraction: the values of these arguments, or None.
+        penalties: further terms of the criterion.
+        gathers: True if the decoder's input in training is always the sparse code itself, as `GatheredLinear` needs.
     """
 
-    _gathers: ClassVar[bool] = False
-    """True if the decoder's input in training is always the sparse code itself, as `GatheredLinear` needs."""
+    corruption: CorruptionValue | CorruptionFunction | None = None
+    sparsity: Sparsity | None = None
+    contraction: Contraction | None = None
+    penalties: Sequence[Any] = ()
+    gathers: bool = False
 
-    corruption: str | Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None
-    corruption_rate: float = 0.25
-    corruption_scale: float = 0.3
-    corruption_groups: Sequence[Sequence[int]] | None = None
-    corrupted_weight: float = 1.0
-    clean_weight: float = 1.0
-    sparsity: str | None = None
-    sparsity_weight: float = 0.1
-    target_rate: float = 0.05
-    k: int | None = None
-    unit_columns: bool | None = None
-    contraction_weight: float = 0.0
-    contraction_order: int = 1
-    hessian_weight: float = 1.0
-    hessian_scale: float = 0.1
-    contraction_of: str = "encoder"
-    contraction_method: str = "auto"
-    n_probes: int = 1
+    @classmethod
+    def of(cls, arguments: Any, *, gathers: bool = False) -> Regularization:
+        """Return the regularisation of an object with the arguments; strings are expanded."""
+        return cls(
+            CORRUPTION.expanded(arguments.corruption), SPARSITY.expanded(arguments.sparsity),
+            CONTRACTION.expanded(arguments.contraction), getattr(arguments, "penalties", ()), gathers,
+        )  # fmt: skip
 
-    def _build_reconstruction(
-        self,
-        pair: EncoderDecoder,
-        likelihood: Likelihood,
-        shape: Shape,
-        corruption: Corruption | None,
-        code_activation: str | None,
+    @property
+    def mask_aware(self) -> bool:
+        """True if the encoder gets the mask of the visible entries."""
+        return bool(getattr(self.corruption, "mask_aware", False))
+
+    def init_activation(self, code_activation: str | None) -> str:
+        """Return the activation for which the weights of the code's units are initialised."""
+        return code_activation or ("relu" if self.sparsity else "sigmoid")
+
+    def objective(
+        self, pair: EncoderDecoder, likelihood: Likelihood, shape: Shape, code_activation: str | None
     ) -> Reconstruction:
-        """Build the criterion of an encoder and a decoder, with the regularisation that the arguments name."""
+        """Build the criterion of an encoder and a decoder.
+
+        Args:
+            pair: encoder and decoder.
+            likelihood: whose parameters the decoder returns.
+            shape: of the rows and the code.
+            code_activation: None takes that of the sparsity, "sigmoid" without one.
+        """
         sparse = self._sparse(shape, pair, code_activation)
-        mask_aware = corruption is not None and corruption.mask_aware
         if sparse.constraints:
-            pair = make_dictionary(pair, likelihood, mask_aware=mask_aware)
+            pair = make_dictionary(pair, likelihood, mask_aware=self.mask_aware)
         activation = sparse.code_activation
         if (
-            self._gathers
+            self.gathers
             and sparse.gather
-            and isinstance(pair.decoder, MLP)
+            and isinstance(pair.decoder, networks.MLP)
             and isinstance(activation, TopK | BatchTopK)
         ):
             pair = replace(pair, decoder=with_gathered_weights(pair.decoder, activation.k))
-        inference = EncoderMap(pair.encoder, activation, sees_mask=mask_aware)
+        corrupted_weight, clean_weight = entry_weights(self.corruption)
+        inference = EncoderMap(pair.encoder, activation, sees_mask=self.mask_aware)
+        given = [*([] if self.contraction is None else [self.contraction]), *self.penalties]
         return Reconstruction(
-            Coder(inference, pair.decoder, likelihood), corruption=corruption,
-            corrupted_weight=self.corrupted_weight, clean_weight=self.clean_weight,
-            penalties=sparse.penalties | self._contraction(), constraints=sparse.constraints,
-            centre=median_row if sparse.constraints else mean_row,
+            Coder(inference, pair.decoder, likelihood), corruption=self._corruption(shape),
+            penalties=sparse.penalties | penalties_of(given, non_negative=activation in NON_NEGATIVE),
+            constraints=sparse.constraints, centre=median_row if sparse.constraints else mean_row,
+            corrupted_weight=corrupted_weight, clean_weight=clean_weight,
         )  # fmt: skip
-
-    def _init_activation(self, code_activation: str | None) -> str:
-        """Return the activation for which the weights of the code's units are initialised."""
-        return code_activation or ("relu" if self.sparsity else "sigmoid")
 
     def _sparse(self, shape: Shape, pair: EncoderDecoder, code_activation: str | None) -> SparseParts:
         """Return the activation of the code and its sparsity penalties and constraints."""
         if self.sparsity is None:
-            return SparseParts(self._init_activation(code_activation), {})
+            return SparseParts(self.init_activation(code_activation), {})
         linear = dictionary_weight(pair.decoder) is not None
-        return sparse_parts(
-            self.sparsity, code_size=shape.code_size, weight=self.sparsity_weight,
-            target_rate=self.target_rate, k=self.k, code_activation=code_activation,
-            unit_columns=linear if self.unit_columns is None else self.unit_columns,
-        )  # fmt: skip
+        return self.sparsity.parts(shape.code_size, code_activation, linear=linear)
 
-    def _contraction(self) -> dict[str, Penalty]:
-        """Return the penalty on the Jacobian, if there is one."""
-        check_count("n_probes", self.n_probes)
-        if self.contraction_weight == 0:
-            return {}
-        weight = check_weight("contraction_weight", self.contraction_weight)
-        contraction = Contraction(
-            weight, order=self.contraction_order, hessian_weight=self.hessian_weight, hessian_scale=self.hessian_scale,
-            of=self.contraction_of, method=self.contraction_method, n_probes=self.n_probes,
-        )  # fmt: skip
-        return {"contraction": contraction}
-
-    def _corruption(self, shape: Shape) -> Corruption | None:
+    def _corruption(self, shape: Shape) -> Any:
         """Return C(x~ | x); default groups are the columns of a category or the patches of an image."""
-        grouped = ("groups", "missing")
-        if self.corruption_groups is not None and self.corruption not in grouped:
-            raise InputError(
-                f"corruption_groups is for corruption='groups' or 'missing', and corruption={self.corruption!r}; take "
-                "one of these, or leave the groups out"
-            )
-        if self.corruption is None:
-            return None
-        if self.corruption == "gaussian" and not self.corrupted_weight == self.clean_weight == 1.0:
-            raise InputError(
-                "corruption='gaussian' changes every entry, so corrupted_weight and clean_weight have no effect; leave "
-                "both at 1, or take 'masking' or 'salt-and-pepper'"
-            )
-        groups = self.corruption_groups
-        if groups is None and shape.groups:
-            groups = shape.groups
-        if groups is None and shape.image_shape is not None and self.corruption == "groups":
-            groups = patch_groups(shape.image_shape)
-        return build_corruption(
-            self.corruption, rate=self.corruption_rate, scale=self.corruption_scale, groups=groups,
-            n_columns=shape.n_columns,
-        )  # fmt: skip
+        return build_corruption(self.corruption, RowShape(shape.n_columns, shape.groups, shape.image_shape))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Regularized(Regularization):
-    """The arguments of the regularised kinds: the network, and those of `Regularization`.
+class NetworkArguments(ValueArguments):
+    """The arguments of kinds that are an encoder and a decoder, trained by one criterion.
 
     Args:
-        network: "mlp" on flat rows; "conv", convolutions on images; or a network of your own: an object with the
-            method `build` of `isthmus.parts.own_networks.Network`, or its name in `isthmus.register_network`.
-        hidden_sizes: units of the encoder's hidden layers, outermost first, mirrored by the decoder; () is one
-            layer from the input to the code. For "conv" the channels of each convolution, None chooses.
-        dense_sizes: for "conv", units of the dense layers after the convolutions; None chooses.
-        activation: activation of the hidden layers.
-        code_activation: activation of the code; None takes the one of the sparsity, "sigmoid" without one.
-        tied: the decoder uses the encoder's transposed weights ("mlp" alone).
-        normalization: "batch" or "layer" in the hidden layers, or None.
-        dropout: dropout rate of hidden units in training.
+        network: "mlp" on flat rows; "conv", convolutions on images; "conv1d", along series; a value such as
+            `MLP((500, 250), activation="tanh")`; or a network of your own: an object with the method `build` of
+            `isthmus.parts.own_networks.Network`, or its name in `isthmus.register_network`.
+        code_activation: activation of the code.
+        penalties: further terms of the criterion, in a list: values such as `Contraction()` or `L1(weight=0.1)`,
+            functions (output, coder) -> (batch,) in nats, or their names in `isthmus.register_penalty`.
     """
 
-    _gathers: ClassVar[bool] = True
+    network_defaults: ClassVar[Mapping[str, Any]] = {}
+    """Fields of a network that are None, and what they are in this kind."""
 
     network: Any = "mlp"
-    hidden_sizes: Sequence[int] | None = ()
-    dense_sizes: Sequence[int] | None = None
-    activation: str = "silu"
     code_activation: str | None = None
-    tied: bool = False
-    normalization: Normalization | None = None
-    dropout: float = 0.0
+    penalties: Sequence[Any] = ()
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
         """Build every part that the arguments name, around one encoder and decoder."""
-        likelihood = likelihood_from(shape.likelihood, shape.n_columns)
-        corruption = self._corruption(shape)
-        pair = self._pair(shape, likelihood, corruption, generator)
-        objective = self._build_reconstruction(pair, likelihood, shape, corruption, self.code_activation)
+        likelihood, regularization = likelihood_from(shape.likelihood, shape.n_columns), self._regularization
+        ends = Ends(
+            shape.n_columns, shape.code_size, likelihood, shape.image_shape,
+            regularization.init_activation(self.code_activation), regularization.mask_aware,
+        )  # fmt: skip
+        network = self._network
+        if isinstance(network, BuiltInNetwork):
+            pair = network.with_sizes(shape.hidden_sizes, shape.dense_sizes).build(ends, generator)
+        else:
+            pair = own_network(network, ends, generator)
+        objective = regularization.objective(pair, likelihood, shape, self.code_activation)
         return Recipe(objective.coder, objective, hidden_sizes=pair.hidden_sizes, dense_sizes=pair.dense_sizes)
 
-    def _pair(
-        self, shape: Shape, likelihood: Likelihood, corruption: Corruption | None, generator: torch.Generator
-    ) -> EncoderDecoder:
-        """Build encoder and decoder."""
-        options: dict[str, Any] = {
-            "activation": self.activation, "normalization": self.normalization, "dropout": self.dropout,
-            "generator": generator,
-        }  # fmt: skip
-        mask_aware = corruption is not None and corruption.mask_aware
-        if self.network == "mlp":
-            return perceptrons(
-                shape.n_columns * (2 if mask_aware else 1), tuple(self.hidden_sizes or ()), shape.code_size, likelihood,
-                tied=self.tied, code_activation=self._init_activation(self.code_activation), **options,
-            )  # fmt: skip
-        if self.network != "conv":
-            return own_network(
-                self.network, shape.n_columns * (2 if mask_aware else 1), shape, likelihood, generator,
-                non_default(self, _NETWORK_ARGUMENTS),
-            )  # fmt: skip
-        if self.tied:
-            raise InputError("network='conv' has no transposed weights to tie; give tied=False, or network='mlp'")
-        if mask_aware:
-            raise InputError("network='conv' has no corruption='missing'; use network='mlp' with it")
-        return convolutions(
-            shape.image_shape or (1, 1, shape.n_columns), shape.code_size, likelihood,
-            hidden_sizes=shape.resolved("hidden_sizes", self.hidden_sizes) or None,
-            dense_sizes=shape.resolved("dense_sizes", self.dense_sizes), **options,
-        )  # fmt: skip
+    @property
+    def _regularization(self) -> Regularization:
+        """The regularisation; by default only the penalties."""
+        return Regularization(penalties=self.penalties)
+
+    @property
+    def _network(self) -> Any:
+        """The network, with the defaults of the kind; an object of a user as it is.
+
+        Raises:
+            InputError: `hidden_sizes` beside an explicit network.
+        """
+        network, sizes = self.value_of("network"), getattr(self, "hidden_sizes", None)
+        if sizes is not None:
+            if self.network != "mlp":
+                raise InputError(
+                    f"hidden_sizes={sizes!r} is the shorthand of network=MLP(hidden_sizes=...), and "
+                    f"network={self.network!r} is given too; give the sizes in the network"
+                )
+            network = replace(network, hidden_sizes=sizes)
+        return network.with_defaults(self.network_defaults) if isinstance(network, BuiltInNetwork) else network
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Regularized(NetworkArguments):
+    """The arguments of the regularised kinds, which keep a capable encoder from copying.
+
+    Args:
+        corruption: corruption of the rows in training, before they are encoded: None, a name ("masking", "gaussian",
+            "salt-and-pepper", "groups", "missing"), a value such as `Masking(rate=0.5)`, or a function
+            (x, generator) -> x~ on tensors in model space.
+        sparsity: None, a name ("l1", "student-t", "log", "kl", "topk", "batch-topk", "jumprelu", "gated"), or a value
+            such as `TopK(k=32)`.
+        contraction: None, "encoder" or "reconstruction", the map whose Jacobian is penalised, or a value such as
+            `Contraction(weight=0.2, order=2)`.
+        network, hidden_sizes: the networks; `hidden_sizes` is the shorthand of `MLP(hidden_sizes=...)`, by default one
+            layer from the input to the code.
+        code_activation: activation of the code; None takes the one of the sparsity, "sigmoid" without one.
+        penalties: further terms of the criterion, as in `NetworkArguments`.
+    """
+
+    network_defaults: ClassVar[Mapping[str, Any]] = {"hidden_sizes": ()}
+
+    corruption: Any = None
+    sparsity: Any = None
+    contraction: Any = None
+    hidden_sizes: Sequence[int] | None = None
+
+    @property
+    def _regularization(self) -> Regularization:
+        return Regularization.of(self, gathers=True)
 
 
 def make_dictionary(pair: EncoderDecoder, likelihood: Likelihood, *, mask_aware: bool) -> EncoderDecoder:
@@ -246,7 +215,7 @@ def make_dictionary(pair: EncoderDecoder, likelihood: Likelihood, *, mask_aware:
     The encoder gets rows minus the decoder's bias; a mask-aware encoder gets them as they are.
     """
     initialize_dictionary(pair.encoder, pair.decoder)
-    if mask_aware or not isinstance(pair.encoder, MLP):
+    if mask_aware or not isinstance(pair.encoder, networks.MLP):
         return pair
     return replace(pair, encoder=CentredMLP(pair.encoder, pair.decoder, likelihood))
 

@@ -9,6 +9,7 @@ from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.estimators.regularized import Regularized
 from isthmus.learning.rows import Rows
+from isthmus.values.networks import MLP
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -22,24 +23,18 @@ class SparseAutoencoder(Regularized, BaseAutoencoder):
     the encoder as inference. It prevents a low error everywhere: rows that would need many active units are
     reconstructed badly, which separates the training distribution from other rows.
 
-    ReLU codes have exact zeros; `evaluate` reports their fraction. `sparsity_weight` controls it ("l1", "student-t",
-    "log", "jumprelu", "gated"), or `k` sets it ("topk", "batch-topk"). An L1 penalty also shrinks the active units; the
+    ReLU codes have exact zeros; `evaluate` reports their fraction. The weight of the sparsity controls it, as in
+    `L1(weight=0.2)`, or `TopK(k=32)` and `BatchTopK(k=32)` set it. An L1 penalty also shrinks the active units; the
     other methods avoid this and give a lower error with as many active units.
 
     Args:
-        sparsity: "l1" (Laplace prior, exponential for ReLU codes), "student-t" or "log" (heavier tails),
-            "kl" (sigmoid units with activation rate `target_rate`), "topk" (the k largest of a row), "batch-topk" (k on
-            average, by a threshold after training), "jumprelu" (learned thresholds, active units counted), "gated"
-            (separate gate and magnitude); None leaves only the other penalties.
-        sparsity_weight: lambda relative to 1/2 ||x - r||^2, in model space.
-        target_rate: fraction of the rows on which a unit should be active, for "kl", and for "topk" and "batch-topk"
-            where k is None.
-        k: active units per row, for "topk" and "batch-topk".
-        unit_columns: keep the atoms at norm 1 (None: if the decoder is linear); otherwise small codes and large
-            atoms avoid the penalty.
-        network, hidden_sizes, dense_sizes, activation, code_activation, tied, normalization, dropout: the networks; by
-            default one layer each way, ReLU codes and a linear decoder, whose bias is subtracted from the rows and
-            starts at their geometric median.
+        sparsity: "l1" (Laplace prior, exponential for ReLU codes), "student-t" or "log" (heavier tails), "kl" (sigmoid
+            units with a target rate), "topk" (the k largest of a row), "batch-topk" (k on average, by a threshold after
+            training), "jumprelu" (learned thresholds, active units counted), "gated" (separate gate and magnitude); or
+            a value with its arguments: `L1`, `StudentT`, `LogPenalty`, `KLRate`, `TopK`, `BatchTopK`, `JumpReLU`,
+            `Gated`. None leaves only the other penalties.
+        network, hidden_sizes, code_activation: the networks; by default one layer each way, ReLU codes and a linear
+            decoder, whose bias is subtracted from the rows and starts at their geometric median.
         code_size: None takes four times the columns of model space, at least 64 and at most 2,048 units.
         likelihood: "auto" infers it from the data as for every kind, but takes "gaussian" in place of "gaussian-unit"
             with a linear decoder, so that atoms are parts of rows without a sigmoid in between.
@@ -50,7 +45,7 @@ class SparseAutoencoder(Regularized, BaseAutoencoder):
 
     Raises:
         InputError: at `fit`, for invalid arguments or rows: k above the code size, a rate outside (0, 1),
-            `unit_columns=True` with a decoder that is not linear.
+            `unit_columns=True` in the sparsity with a decoder that is not linear.
 
     Source: Goodfellow, Bengio & Courville, Deep Learning, section 14.2.1; Olshausen & Field (1997); Gao et al.,
     Scaling and evaluating sparse autoencoders (2024); Bussmann et al., BatchTopK sparse autoencoders (2024);
@@ -58,15 +53,15 @@ class SparseAutoencoder(Regularized, BaseAutoencoder):
 
     Example:
         >>> import numpy as np
-        >>> from isthmus import SparseAutoencoder
+        >>> from isthmus import SparseAutoencoder, TopK
         >>> X = np.random.default_rng(0).normal(size=(200, 6))
-        >>> model = SparseAutoencoder(sparsity="topk", k=3, max_epochs=5, random_state=0).fit(X)
+        >>> model = SparseAutoencoder(sparsity=TopK(k=3), max_epochs=5, random_state=0).fit(X)
         >>> codes = model.transform(X)
         >>> codes.shape, int((codes != 0).sum(1).max())
         ((200, 64), 3)
     """
 
-    sparsity: str | None = "l1"
+    sparsity: Any = "l1"
 
     kind: ClassVar[str] = "sparse"
     overcomplete: ClassVar[bool] = True
@@ -74,7 +69,8 @@ class SparseAutoencoder(Regularized, BaseAutoencoder):
     def _choose_likelihood(self, rows: SurveyedRows, validation_rows: Rows | None) -> dict[str, Any]:
         """Return "gaussian" in place of "gaussian-unit" for "auto", so that atoms are parts of rows."""
         config = super()._choose_likelihood(rows, validation_rows)
-        linear = self.network == "mlp" and not self.hidden_sizes and not self.tied
+        network = self._network
+        linear = isinstance(network, MLP) and not network.hidden_sizes and not network.tied
         behind_sigmoid = self.likelihood == "auto" and config["name"] == "gaussian-unit"
         return {"name": "gaussian"} if linear and behind_sigmoid else config
 

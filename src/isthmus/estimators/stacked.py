@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, cast
@@ -19,11 +18,9 @@ from isthmus.estimators import inputs
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.estimators.labels import ClassLabels, refuse_missing, validate_labels
-from isthmus.estimators.networks import perceptrons
 from isthmus.estimators.rbm_layers import RBMLayers
 from isthmus.estimators.records import Recipe, Shape
 from isthmus.estimators.regularized import Regularization
-from isthmus.learning.contrastive_divergence import METHODS
 from isthmus.learning.objectives import Objective, Reconstruction
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
@@ -35,21 +32,13 @@ from isthmus.parts.code_likelihoods import code_likelihood
 from isthmus.parts.layers import ACTIVATIONS, check_choice
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
 from isthmus.parts.networks import MLP, default_hidden_sizes
-
-LAYERS: dict[str, dict[str, Any]] = {
-    "ordinary": {},
-    "denoising": {"corruption": "masking"},
-    "sparse": {"sparsity": "l1"},
-    "contractive": {"contraction_weight": 0.1},
-    "rbm": {},
-}
-"""The kinds of layer, each with its default of an argument that is None or 0."""
-
-TRAININGS = ("greedy", "together", "joint", "supervised")
+from isthmus.values.layers import Layer, RBMLayer
+from isthmus.values.networks import perceptrons
+from isthmus.values.stages import FineTuning, Pretraining
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class StackedAutoencoder(Regularization, BaseAutoencoder):
+class StackedAutoencoder(BaseAutoencoder):
     r"""Stacked autoencoder: layers trained one after the other, each on the codes of the layer below.
 
         layer k:      J_k = E[ -log p_k(h_(k-1) | h_k) ] + Omega_k,   h_k = s(W_k h~_(k-1) + b_k),   h_0 = x
@@ -58,10 +47,10 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
     Each layer is a shallow problem, whose gradient does not pass through other layers. The trained layers are then
     unrolled (the encoders upwards, the decoders downwards) and fine-tuned together. A layer is any autoencoder of one
     layer: ordinary, denoising, sparse, contractive, or several of these at once. Alternatives to this greedy training:
-    all layers at once, as one network with the regularisation of each layer (`training="joint"`); each layer as the
-    hidden layer of a classifier, whose output layer is then discarded (`training="supervised"`, which needs the labels
-    `y` in `fit`); all layers at the same time, each by its own criterion on the current codes of the layer below
-    (`training="together"`).
+    all layers at once, as one network with the regularisation of each layer (`pretraining="joint"`); each layer as the
+    hidden layer of a classifier, whose output layer is then discarded (`pretraining="supervised"`, which needs the
+    labels `y` in `fit`); all layers at the same time, each by its own criterion on the current codes of the layer below
+    (`pretraining="together"`).
 
     A layer may also be a restricted Boltzmann machine (`layers="rbm"`), trained by contrastive divergence on the
     activation probabilities of the layer below, as in 2006. The RBMs are unrolled into an encoder and a decoder, which
@@ -73,33 +62,22 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
     two layers are stored at a time.
 
     Args:
-        layers: "ordinary", "denoising" (masking), "sparse" (L1) or "contractive" (weight 0.1) set the defaults of the
-            arguments of `Regularization`, which apply to every layer and can be combined. "rbm" uses none of them; its
-            `likelihood` chooses the visible units of the lowest RBM.
-        training: "greedy", "together", "joint" or "supervised"; for RBMs one of the first two.
+        layers: "ordinary", "denoising" (masking), "sparse" (L1), "contractive", "rbm"; or a value: `Layer`, whose
+            regularisation applies to every layer and can be combined, as in
+            `Layer(corruption=Masking(rate=0.5), sparsity="l1")`, or `RBMLayer`. RBMs use no regularisation, and
+            `likelihood` chooses the visible units of the lowest one.
+        pretraining: "greedy", "together", "joint" or "supervised"; or a value such as
+            `Pretraining("greedy", epochs=20, learning_rate=1e-3)`. For RBMs one of the first two. None skips it.
+        fine_tuning: training of the unrolled network, without regularisation: "auto" fine-tunes after "greedy" and
+            "together" alone; or a value such as `FineTuning(epochs=50, learning_rate=1e-4)`. None skips it.
         hidden_sizes: units of each layer but the last, lowest first (`code_size` is the last); None takes two layers
             by the width of the data.
-        activation: activation of each layer but the last: "sigmoid", "tanh", "relu", "softplus" or "linear"; None
-            takes the one of the sparsity, "sigmoid" without one.
-        code_activation: activation of the last layer; None as for `activation`. For RBMs "sigmoid", "linear" or
-            "softplus".
-        tied: each layer's decoder uses its encoder's transposed weights; None does so if the likelihood has one
-            parameter per column.
-        pretraining_epochs: epochs of each layer (in joint training of all layers); None is `max_epochs`, 0 skips the
-            first stage.
-        pretraining_learning_rate: None is `learning_rate`. For RBMs it is the rate of SGD with binary units, None is
-            .1; RBMs with real units take a twentieth of it.
-        fine_tuning_epochs: epochs of the unrolled network, without regularisation; 0 skips them. None is `max_epochs`
-            after "greedy" and "together", 0 after the others.
-        fine_tuning_learning_rate: None is `learning_rate`.
-        reconstruction_weight: weight of a layer's reconstruction in supervised training, added to the loss of the
-            labels. The regularisation of the layer applies for any weight.
-        method, n_steps, n_chains: for RBMs: "cd" (contrastive divergence) or "pcd" (persistent chains), Gibbs steps per
-            training step, and number of persistent chains.
+        code_activation: activation of the last layer; None takes the one of the sparsity, "sigmoid" without one. For
+            RBMs "sigmoid", "linear" or "softplus".
 
-    The other arguments are those of `Regularization` and `BaseAutoencoder`. Time limit and patience are those of each
-    phase, and `history_["pretraining"]` has the records of the phases before the last. RBMs are trained for all epochs,
-    in fp32, with momentum and a weight decay of 2e-4.
+    The other arguments are those of `BaseAutoencoder`. Time limit and patience are those of each phase, and
+    `history_["pretraining"]` has the records of the phases before the last. RBMs are trained for all epochs, in fp32,
+    with momentum and a weight decay of 2e-4.
 
     Raises:
         InputError: at `fit`, for invalid arguments, rows or labels.
@@ -120,104 +98,65 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
     """
 
     _fine_tuned_after: ClassVar[tuple[str, ...]] = ("greedy", "together")
-    """Values of `training` after which the network is fine-tuned by default."""
+    """Methods of pretraining after which `fine_tuning="auto"` fine-tunes."""
 
-    layers: str = "ordinary"
-    training: str = "greedy"
+    layers: Any = "ordinary"
+    pretraining: Any = "greedy"
+    fine_tuning: Any = "auto"
     hidden_sizes: Sequence[int] | None = None
-    activation: str | None = None
     code_activation: str | None = None
-    tied: bool | None = None
-    pretraining_epochs: int | None = None
-    pretraining_learning_rate: float | None = None
-    fine_tuning_epochs: int | None = None
-    fine_tuning_learning_rate: float | None = None
-    reconstruction_weight: float = 0.0
-    method: str = "cd"
-    n_steps: int | Sequence[int] = 1
-    n_chains: int = 100
 
     kind: ClassVar[str] = "stacked"
+    successors: ClassVar[Mapping[str, str]] = {
+        **{
+            name: f"layers=Layer({name}=...)"
+            for name in ("corruption", "sparsity", "contraction", "activation", "tied")
+        },
+        **dict.fromkeys(("method", "n_steps", "n_chains"), "layers=RBMLayer(method=CD(n_steps=...))"),
+    }
 
     # -- construction -------------------------------------------------------------------------------
 
     @property
     def _layer_recipe(self) -> RBMLayers | ReconstructingLayers:
         """The part of the recipe that the kind of layer decides."""
-        return RBMLayers(self) if self.layers == "rbm" else ReconstructingLayers(self)
+        layer = self.value_of("layers")
+        return RBMLayers(self, layer) if isinstance(layer, RBMLayer) else ReconstructingLayers(self, layer)
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
         given = shape.resolved("hidden_sizes", self.hidden_sizes)
         hidden_sizes = tuple(default_hidden_sizes(shape.n_columns, shape.code_size) if given is None else given)
         return self._layer_recipe.build(shape, hidden_sizes, generator)
 
-    def _build_layers(
-        self, shape: Shape, hidden_sizes: tuple[int, ...], generator: torch.Generator
-    ) -> list[Reconstruction]:
-        """Build the criteria of layers that reconstruct, lowest first."""
-        likelihood = likelihood_from(shape.likelihood, shape.n_columns)
-        layers: list[Reconstruction] = []
-        for n_inputs, n_units in pairwise((shape.n_columns, *hidden_sizes, shape.code_size)):
-            top = len(layers) == len(hidden_sizes)
-            activation = self.code_activation if top else self.activation
-            layers.append(self._build_layer(n_inputs, n_units, likelihood, activation, generator))
-            if not top:
-                likelihood = code_likelihood(layers[-1].coder.code_activation, n_units)
-        return layers
-
     def _stack(self, layers: list[Reconstruction]) -> Stack:
         """Build the criterion of the whole of layers that reconstruct."""
         return Stack(layers)
 
-    def _with_layer_defaults(self) -> StackedAutoencoder:
-        """Return a copy with the defaults of the kind of layer."""
-        self._check()
-        filled = copy.copy(self)
-        for name, value in LAYERS[self.layers].items():
-            setattr(filled, name, getattr(self, name) or value)
-        return filled
+    @property
+    def _pretraining(self) -> Pretraining | None:
+        """The stage of the layers; None without it."""
+        return cast("Pretraining | None", self.value_of("pretraining"))
 
-    def _build_layer(
-        self, n_inputs: int, n_units: int, likelihood: Likelihood, activation: str | None, generator: torch.Generator
-    ) -> Reconstruction:
-        """Build an autoencoder of one layer, initialised for its activation, with the regularisation of its code."""
-        tied = likelihood.n_parameters == n_inputs if self.tied is None else self.tied
-        pair = perceptrons(
-            n_inputs, (), n_units, likelihood, tied=tied, code_activation=self._init_activation(activation),
-            single_layer=self.pretraining_epochs != 0, generator=generator,
-        )  # fmt: skip
-        shape = Shape(n_inputs, n_units, None, likelihood.config())
-        return self._build_reconstruction(pair, likelihood, shape, self._corruption(shape), activation)
+    @property
+    def _method(self) -> str:
+        """How the layers are trained before the whole."""
+        return "greedy" if self._pretraining is None else self._pretraining.method
+
+    @property
+    def _fine_tuning(self) -> FineTuning | None:
+        """The stage of the whole; None without it."""
+        is_left_out = self.fine_tuning == "auto" and self._method not in self._fine_tuned_after
+        return None if is_left_out else self.value_of("fine_tuning")
 
     def _check(self) -> None:
         """Refuse arguments that a stack does not use."""
-        check_choice("layers", self.layers, tuple(LAYERS))
-        check_choice("training", self.training, TRAININGS)
-        check_choice("method", self.method, METHODS)
-        for name in ("activation", "code_activation"):
-            if getattr(self, name) is not None:
-                check_choice(name, getattr(self, name), tuple(ACTIVATIONS))
+        if self.layers is None:
+            raise InputError("layers=None: give the kind of the layers, such as 'ordinary' or Layer(sparsity='l1')")
+        if self.code_activation is not None:
+            check_choice("code_activation", self.code_activation, tuple(ACTIVATIONS))
         self._layer_recipe.check()
-        self._check_unused_arguments()
-        if self.corruption in ("groups", "missing"):
-            raise InputError(
-                f"corruption={self.corruption!r} has no meaning for codes, the input of the upper layers; take "
-                "'masking', 'salt-and-pepper' or 'gaussian' in a stack"
-            )
-        if self.corruption_groups is not None:
-            raise InputError("corruption_groups name columns, which the codes of upper layers are not; leave them out")
-        if self.pretraining_epochs == 0 and self._fine_tuning_epochs(1) == 0:
-            raise InputError("pretraining_epochs=0 without fine-tuning trains nothing; give epochs to one of the two")
-
-    def _check_unused_arguments(self) -> None:
-        """Refuse arguments that the layers do not use, and `reconstruction_weight` without supervised training."""
-        unused = dict(self._layer_recipe.unused_arguments)
-        if self.training != "supervised":
-            unused["reconstruction_weight"] = "supervised training (training='supervised')"
-        for name, of in unused.items():
-            value = getattr(self, name)
-            if value != getattr(type(self), name):
-                raise InputError(f"{name}={value!r} applies only to {of}; leave it out")
+        if self._pretraining is None and self._fine_tuning is None:
+            raise InputError("pretraining=None without fine-tuning trains nothing; give one of the two")
 
     # -- training -----------------------------------------------------------------------------------
 
@@ -234,7 +173,7 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
 
         Args:
             X: rows, as in `BaseAutoencoder.fit`.
-            y: the class of each row, only for `training="supervised"`.
+            y: the class of each row, only for `pretraining="supervised"`.
             sample_weight: weight of each row, (n,), in every layer; see `BaseAutoencoder.fit`.
             validation: validation rows in place of a fraction of `X`; (rows, classes) in supervised training.
             checkpoint_options: checkpoint, checkpoint_every and resume: see `BaseAutoencoder.fit`.
@@ -255,7 +194,7 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
     @property
     def uses_labels(self) -> bool:
         """True if `fit` uses `y`, that is, in supervised training."""
-        return self.training == "supervised"
+        return self._method == "supervised"
 
     def _encoded_labels(self, y: Any, n_rows: int) -> ClassLabels | None:
         if not self.uses_labels:
@@ -279,7 +218,7 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
         if validation is None:
             return super()._split_validation(labelled, labels, None, generator)
         if not (isinstance(validation, tuple) and len(validation) == 2):
-            raise InputError("training='supervised' validates on labels too; give validation=(rows, classes)")
+            raise InputError("pretraining='supervised' validates on labels too; give validation=(rows, classes)")
         X, y = validation
         validation_rows = self.preprocessing_.rows(inputs.validate_input(self, X, reset=False))
         encoded = self._class_labels(y, len(validation_rows), labels.classes)
@@ -287,14 +226,13 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
 
     def _phases(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
         view = LayerInputs([layer.coder for layer in recipe.layers], resolve_device(self.device)).view
-        first = _stage_config(training_config, self.pretraining_epochs, self.pretraining_learning_rate)
-        phases = self._layer_phases(recipe, first, view, generator) if first.max_epochs else []
-        if phases:
+        stage, fine_tuning = self._pretraining, self._fine_tuning
+        phases: list[Phase] = []
+        if stage is not None:
+            phases = self._layer_phases(recipe, stage.configured(training_config), view, generator)
             phases[-1] = replace(phases[-1], on_end=self._layer_recipe.after_pretraining)
-        last = _stage_config(
-            training_config, self._fine_tuning_epochs(training_config.max_epochs), self.fine_tuning_learning_rate
-        )
-        if last.max_epochs:
+        if fine_tuning is not None:
+            last = fine_tuning.configured(training_config)
             phases.append(Phase("fine-tuning", recipe.objective, last, view(0), initialize=not phases))
         return phases
 
@@ -307,9 +245,9 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
     ) -> list[Phase]:
         """Return the phases before fine-tuning, in which the layers are trained."""
         layers = recipe.layers
-        if self.training == "together":
+        if self._method == "together":
             return [self._layer_recipe.together(layers, training_config)]
-        if self.training == "joint":
+        if self._method == "joint":
             return [Phase("joint", JointStack(layers, recipe.coder), training_config)]
         sizes = (*self.hidden_sizes_, self.code_size_)
         return [
@@ -320,45 +258,33 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
             for k, (layer, size) in enumerate(zip(layers, sizes, strict=True), 1)
         ]  # fmt: skip
 
-    def _fine_tuning_epochs(self, default_epochs: int) -> int:
-        """Return the number of fine-tuning epochs; `default_epochs` if it is not given and training fine-tunes."""
-        if self.fine_tuning_epochs is None:
-            return default_epochs if self.training in self._fine_tuned_after else 0
-        return self.fine_tuning_epochs
-
     @property
     def _epochs_argument(self) -> str:
-        name = "fine_tuning_epochs" if self._fine_tuning_epochs(1) else "pretraining_epochs"
-        return name if getattr(self, name) is not None else "max_epochs"
+        name = "pretraining" if self._fine_tuning is None else "fine_tuning"
+        stage = self.value_of(name)
+        return "max_epochs" if stage.epochs is None else f"{name}__epochs"
 
     def _layer_objective(self, layer: Reconstruction, n_units: int, generator: torch.Generator) -> Objective:
         """Return the objective of a layer."""
-        if self.training == "greedy":
+        if self._pretraining is None or self._method == "greedy":
             return layer
         head, loss = MLP((n_units, self._n_classes), generator=generator), cast(Loss, CrossEntropy())
-        return SupervisedLayer(layer, head, loss, reconstruction_weight=self.reconstruction_weight)
+        return SupervisedLayer(layer, head, loss, reconstruction_weight=self._pretraining.reconstruction_weight)
 
     def _choose_likelihood(self, rows: SurveyedRows, validation_rows: Rows | None) -> dict[str, Any]:
         """Return the likelihood, as the layers can model it."""
         return self._layer_recipe.likelihood(super()._choose_likelihood(rows, validation_rows))
 
     def _notes(self, recipe: Recipe) -> list[str]:
+        stage = self._pretraining
         decoder_untrained = (
-            self.training == "supervised" and self.reconstruction_weight == 0 and self._fine_tuning_epochs(1) == 0
+            stage is not None
+            and stage.method == "supervised"
+            and stage.reconstruction_weight == 0
+            and self._fine_tuning is None
         )
         note = "the decoder was not trained: the layers were trained on the labels alone (reconstruction_weight=0)"
         return [*super()._notes(recipe), *([note] if decoder_untrained else [])]
-
-
-def _stage_config(
-    training_config: TrainingConfig, max_epochs: int | None, learning_rate: float | None
-) -> TrainingConfig:
-    """Return the training configuration with the epochs and the learning rate of a stage."""
-    return replace(
-        training_config,
-        max_epochs=training_config.max_epochs if max_epochs is None else max_epochs,
-        learning_rate=learning_rate or training_config.learning_rate,
-    )
 
 
 class ReconstructingLayers:
@@ -366,13 +292,11 @@ class ReconstructingLayers:
 
     Args:
         model: the stacked autoencoder whose arguments apply.
+        layer: the value of each layer.
     """
 
-    unused_arguments: ClassVar[dict[str, str]] = dict.fromkeys(("method", "n_steps", "n_chains"), "RBMs (layers='rbm')")
-    """Arguments that these layers do not use, and what they apply to."""
-
-    def __init__(self, model: StackedAutoencoder) -> None:
-        self.model = model
+    def __init__(self, model: StackedAutoencoder, layer: Layer) -> None:
+        self.model, self.layer, self.regularization = model, layer, Regularization.of(layer)
 
     def check(self) -> None:
         """Accept all arguments."""
@@ -382,10 +306,30 @@ class ReconstructingLayers:
         return config
 
     def build(self, shape: Shape, hidden_sizes: tuple[int, ...], generator: torch.Generator) -> Recipe:
-        """Build the layers, with the defaults of their kind, and the whole of them."""
-        layers = self.model._with_layer_defaults()._build_layers(shape, hidden_sizes, generator)
+        """Build the layers, lowest first, and the whole of them."""
+        likelihood = likelihood_from(shape.likelihood, shape.n_columns)
+        layers: list[Reconstruction] = []
+        for n_inputs, n_units in pairwise((shape.n_columns, *hidden_sizes, shape.code_size)):
+            top = len(layers) == len(hidden_sizes)
+            activation = self.model.code_activation if top else self.layer.activation
+            layers.append(self._build_layer(n_inputs, n_units, likelihood, activation, generator))
+            if not top:
+                likelihood = code_likelihood(layers[-1].coder.code_activation, n_units)
         stack = self.model._stack(layers)
         return Recipe(stack.coder, stack, tuple(layers), hidden_sizes=hidden_sizes)
+
+    def _build_layer(
+        self, n_inputs: int, n_units: int, likelihood: Likelihood, activation: str | None, generator: torch.Generator
+    ) -> Reconstruction:
+        """Build an autoencoder of one layer, initialised for its activation, with the regularisation of its code."""
+        tied = likelihood.n_parameters == n_inputs if self.layer.tied is None else self.layer.tied
+        pair = perceptrons(
+            n_inputs, (), n_units, likelihood, tied=tied,
+            code_activation=self.regularization.init_activation(activation),
+            single_layer=self.model._pretraining is not None, generator=generator,
+        )  # fmt: skip
+        shape = Shape(n_inputs, n_units, None, likelihood.config())
+        return self.regularization.objective(pair, likelihood, shape, activation)
 
     def training_config(self, layer: Reconstruction, training_config: TrainingConfig) -> TrainingConfig:
         """Return the configuration of a layer that is trained alone."""

@@ -29,6 +29,7 @@ from isthmus.estimators.labels import validate_labels
 from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.training_config import step_counts, training_config_for, with_max_steps
+from isthmus.estimators.value_arguments import ValueArguments
 from isthmus.files import content_digest
 from isthmus.learning.objectives import Objective
 from isthmus.learning.phases import Phase, run_phases
@@ -50,7 +51,7 @@ MIN_LABELLED_VALIDATION_ROWS = 20
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class CodePredictor(SavedEstimator, BaseEstimator):
+class CodePredictor(SavedEstimator, ValueArguments):
     """Base class of `CodeClassifier` and `CodeRegressor`: a head on the code of an autoencoder.
 
     Args:
@@ -68,8 +69,8 @@ class CodePredictor(SavedEstimator, BaseEstimator):
         input_dropout: dropout rate of the columns of X in training.
         reconstruction_weight: weight of the autoencoder's own criterion, in nats, added to the loss of the labels.
         unlabeled: label of rows without label, which only the reconstruction uses; None if there is no such label.
-        max_epochs, max_steps, batch_size, learning_rate, weight_decay, clip_norm, averaging, patience, time_limit: of
-            the training on labels, as in `BaseAutoencoder`.
+        max_epochs, max_steps, batch_size, learning_rate, optimizer, patience, time_limit: of the training on labels, as
+            in `BaseAutoencoder`.
         validation_fraction: fraction of the labelled rows that is held out as validation set; none is held out where
             that is fewer than 20 rows.
         random_state: seed of every random number; None draws a seed and stores it in `seed_`.
@@ -99,9 +100,7 @@ class CodePredictor(SavedEstimator, BaseEstimator):
     max_steps: int | Sequence[int] | None = None
     batch_size: int | None = None
     learning_rate: float = 2e-3
-    weight_decay: float = 0.0
-    clip_norm: float | None = None
-    averaging: float | None = None
+    optimizer: Any = "adamw"
     validation_fraction: float = 0.1
     patience: int | None = 10
     time_limit: float | None = None
@@ -232,6 +231,7 @@ class CodePredictor(SavedEstimator, BaseEstimator):
 
     def _check_parameters(self) -> None:
         inputs.check_parameters(self)
+        self._check_values()
         check_choice("start", self.start, STARTS)
         if self.frozen and self.start == "random":
             raise InputError("frozen=True with start='random' would keep random weights; choose one of the two")

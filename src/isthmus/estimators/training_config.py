@@ -13,6 +13,9 @@ from isthmus.errors import InputError
 from isthmus.learning.phases import Phase
 from isthmus.learning.training_config import TrainingConfig
 
+MOMENTUM = 0.9
+"""Default momentum of SGD."""
+
 DEFAULT_STEPS = 4000
 """Default optimiser steps on small data; large data get twenty epochs."""
 
@@ -36,12 +39,13 @@ def training_config_for(estimator: Any, n_rows: int, checkpoint_every: float = 6
     """
     batch_size = estimator.batch_size or 2 ** int(np.clip(round(np.log2(max(1, n_rows / 40))), 4, 8))
     enough = int(np.clip(round(DEFAULT_STEPS / math.ceil(n_rows / batch_size)), 20, 250))
-    return TrainingConfig(
+    config = TrainingConfig(
         max_epochs=estimator.max_epochs or enough, batch_size=batch_size, learning_rate=estimator.learning_rate,
-        weight_decay=estimator.weight_decay, clip_norm=estimator.clip_norm, patience=estimator.patience,
-        time_limit=estimator.time_limit, averaging=estimator.averaging, precision=estimator.precision,
+        patience=estimator.patience, time_limit=estimator.time_limit, precision=estimator.precision,
         device=estimator.device, checkpoint_every=checkpoint_every,
     )  # fmt: skip
+    optimizer = estimator.value_of("optimizer")
+    return config if optimizer is None else optimizer.configured(config, momentum=MOMENTUM, weight_decay=0.0)
 
 
 def with_max_steps(phases: Sequence[Phase], max_steps: int | Sequence[int] | None) -> list[Phase]:

@@ -65,8 +65,8 @@ class UnitColumns(Constraint):
         """Check that the decoder is one affine map, whose columns are the atoms."""
         if dictionary_weight(coder.decoder) is None:
             raise InputError(
-                f"unit columns need a linear decoder; found: {describe(coder.decoder)}; set hidden_sizes=() and "
-                "tied=False, or unit_columns=False"
+                f"unit columns need a linear decoder; found: {describe(coder.decoder)}; leave "
+                "hidden_sizes and tied out, or give unit_columns=False in the sparsity"
             )
 
     def project_gradient(self, coder: Coder) -> None:

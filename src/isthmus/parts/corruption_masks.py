@@ -74,17 +74,17 @@ def group_lists(groups: Groups | None) -> list[list[int]]:
         return []
     advice = "give lists of column numbers, such as [[0, 1], [2, 3]]"
     if isinstance(groups, str) or not isinstance(groups, Iterable):
-        raise InputError(f"corruption_groups={groups!r}: it is not a list of groups; {advice}")
+        raise InputError(f"groups={groups!r}: it is not a list of groups; {advice}")
     listed = []
     for number, group in enumerate(groups):
         if isinstance(group, str) or not isinstance(group, Iterable) or getattr(group, "ndim", 1) == 0:
-            raise InputError(f"corruption_groups: group {number} is {group!r}, not a list; {advice}")
+            raise InputError(f"groups: group {number} is {group!r}, not a list; {advice}")
         listed.append(list(group))
         if not listed[-1]:
-            raise InputError(f"corruption_groups: group {number} is empty; {advice}")
+            raise InputError(f"groups: group {number} is empty; {advice}")
         for column in listed[-1]:
             if isinstance(column, bool) or not hasattr(column, "__index__"):
-                raise InputError(f"corruption_groups: group {number} has {column!r}, not a column number; {advice}")
+                raise InputError(f"groups: group {number} has {column!r}, not a column number; {advice}")
     return listed
 
 
@@ -103,13 +103,11 @@ def group_of_columns(groups: Groups, n_columns: int) -> Int[Tensor, " columns"]:
         for column in columns:
             if not 0 <= column < n_columns:
                 raise InputError(
-                    f"corruption_groups: group {number} contains column {column}, but the rows have {n_columns} "
+                    f"groups: group {number} contains column {column}, but the rows have {n_columns} "
                     f"columns; give columns from 0 to {n_columns - 1}"
                 )
             if group[column] not in (-1, number):
-                raise InputError(
-                    f"corruption_groups: column {column} is in groups {group[column]} and {number}; leave it in one"
-                )
+                raise InputError(f"groups: column {column} is in groups {group[column]} and {number}; leave it in one")
             group[column] = number
     singles = iter(range(len(groups), len(groups) + n_columns))
     return torch.tensor([next(singles) if number < 0 else number for number in group])

@@ -14,8 +14,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.parts.corruption_masks import CorruptionMaskSampler, Groups, bernoulli_mask, group_lists
-from isthmus.parts.layers import check_choice
+from isthmus.parts.corruption_masks import CorruptionMaskSampler, Groups, bernoulli_mask
 from isthmus.parts.sampling import randn_like
 
 
@@ -293,53 +292,6 @@ class CustomCorruption(Corruption):
     def extra_repr(self) -> str:
         """Return the arguments that `repr` shows."""
         return self.title
-
-
-CORRUPTIONS = ("gaussian", "masking", "salt-and-pepper", "groups", "missing")
-"""Names of the corruptions."""
-
-
-def build_corruption(
-    name: str | Callable[[Tensor, Generator], Tensor],
-    *,
-    rate: float,
-    scale: float,
-    groups: Groups | None = None,
-    n_columns: int | None = None,
-) -> Corruption:
-    """Build a corruption from its name or from a callable.
-
-    Args:
-        name: one of `CORRUPTIONS`, or a callable (x, generator) -> x~.
-        rate: the fraction of entries or groups; "gaussian" and callables ignore it.
-        scale: the standard deviation of "gaussian", in model space.
-        groups: for "groups", and for "missing" where columns are missing together.
-        n_columns: number of columns of x, required with groups; with it, "salt-and-pepper" has a low and a high for
-            each column.
-
-    Raises:
-        InputError: an unknown name; an invalid rate, scale or list of groups.
-
-    Example:
-        >>> build_corruption("masking", rate=0.25, scale=0.1)
-        Masking(
-          (corruption_masks): CorruptionMaskSampler(rate=0.25)
-        )
-    """
-    if callable(name):
-        return CustomCorruption(name)
-    check_choice("corruption", name, CORRUPTIONS)
-    if name == "gaussian":
-        return GaussianNoise(scale)
-    if name == "salt-and-pepper":
-        return SaltAndPepper(rate, n_columns)
-    if name == "missing":
-        return MissingEntries(rate, groups, n_columns)
-    if name == "groups" and not group_lists(groups):
-        raise InputError(
-            "corruption 'groups' has no groups; give corruption_groups as lists of columns, such as [[0, 1], [2, 3]]"
-        )
-    return Masking(rate, groups if name == "groups" else None, n_columns)
 
 
 def check_scale(scale: float) -> float:

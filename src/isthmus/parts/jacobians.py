@@ -285,9 +285,9 @@ class Contraction(Penalty):
     ) -> None:
         super().__init__(weight)
         if isinstance(order, bool) or order not in (1, 2):
-            raise InputError(f"contraction_order={order!r}: it must be 1, or 2 to add the term of the Hessian")
-        check_choice("contraction_of", of, MAPS)
-        check_choice("contraction_method", method, METHODS)
+            raise InputError(f"Contraction: order={order!r}: it must be 1, or 2 to add the term of the Hessian")
+        check_choice("Contraction: of", of, MAPS)
+        check_choice("Contraction: method", method, METHODS)
         check_count("n_corruptions", n_corruptions)
         check_count("n_probes", n_probes)
         self.order, self.of, self.method = int(order), of, method
@@ -322,7 +322,7 @@ class Contraction(Penalty):
         """
         obstacle = self._lacks_closed_form(coder)
         if self.method == "closed" and obstacle:
-            raise InputError(f"contraction_method='closed' needs an encoder of one layer, but {obstacle}; use 'auto'")
+            raise InputError(f"contraction method 'closed' needs an encoder of one layer, but {obstacle}; use 'auto'")
         if self.method != "auto":
             return cast(Method, self.method)
         outputs = n_columns if self.of == "reconstruction" else code_size
@@ -331,7 +331,7 @@ class Contraction(Penalty):
     def _lacks_closed_form(self, coder: Coder) -> str:
         """Return the reason why there is no closed form; an empty string where there is one."""
         if self.of == "reconstruction":
-            return "contraction_of='reconstruction' includes the decoder"
+            return "of='reconstruction' includes the decoder"
         if single_affine_layer(coder.encoder) is None:
             n_layers = len(coder.encoder.affine_maps) if isinstance(coder.encoder, MLP) else 0
             return f"this encoder has {n_layers}" if n_layers else f"this encoder is a {type(coder.encoder).__name__}"
@@ -405,6 +405,6 @@ def _as_map(coder: Coder) -> EncoderMap:
     if not isinstance(coder.inference, EncoderMap):
         raise InputError(
             f"the contraction penalises the Jacobian of a map, and {type(coder.inference).__name__} is not one; leave "
-            "contraction_weight=0"
+            "the contraction out"
         )
     return coder.inference

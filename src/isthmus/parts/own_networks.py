@@ -15,7 +15,7 @@ from isthmus.errors import InputError
 from isthmus.parts.carried import carry, latest
 from isthmus.parts.registered import Registry
 
-BUILT_IN = ("mlp", "conv")
+BUILT_IN = ("mlp", "conv", "conv1d")
 """Names of the networks of the package."""
 
 

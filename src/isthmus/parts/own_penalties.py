@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 from isthmus.parts.penalties import PenaltyFunction
 from isthmus.parts.registered import Registry
 
-_PENALTIES = Registry("penalty", "isthmus.parts.own_penalties.register_penalty")
+_PENALTIES = Registry("penalty", "isthmus.register_penalty")
 
 Function = TypeVar("Function", bound=PenaltyFunction)
 

@@ -1,10 +1,9 @@
-"""Sparse autoencoders by name: the activation of the code, its penalties and its constraints."""
+"""Penalties that belong to sparse codes: dead units, active units, and the gate of gated units."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -16,28 +15,15 @@ from isthmus.errors import InputError
 from isthmus.parts.carried import carry, latest
 from isthmus.parts.centred_encoder import CentredMLP
 from isthmus.parts.coder import Coder
-from isthmus.parts.constraints import Constraint, UnitColumns
+from isthmus.parts.constraints import Constraint
 from isthmus.parts.forward import ForwardPass
 from isthmus.parts.inference import EncoderMap
 from isthmus.parts.jacobians import eval_mode
-from isthmus.parts.networks import ACTIVATIONS, check_choice
 from isthmus.parts.penalties import (
-    LaplacePrior,
-    LogPenalty,
     Penalty,
-    StudentTPrior,
-    TargetRate,
     at_least_fp32,
-    check_rate,
-    check_weight,
 )
-from isthmus.parts.sparse_activations import BatchTopK, Gated, JumpReLU, TopK, check_k, with_training_codes
-
-NON_NEGATIVE = ("relu", "sigmoid", "softplus")
-"""Names of activations whose codes are never negative."""
-
-GATHER_MIN_RATIO = 32
-"""Smallest ratio of code size to active units at which `GatheredLinear` is faster; see `benchmarks/sparse.py`."""
+from isthmus.parts.sparse_activations import JumpReLU, with_training_codes
 
 
 class UnitActivity(nn.Module):
@@ -295,7 +281,7 @@ def frozen(function: Callable[[Tensor], Tensor], x: Tensor, *, of: Iterable[obje
 
 @dataclass(frozen=True)
 class SparseParts:
-    """The parts that a name of `SPARSITIES` stands for.
+    """The parts of a sparse code.
 
     Attributes:
         code_activation: s, by name or as a module.
@@ -308,133 +294,3 @@ class SparseParts:
     penalties: dict[str, Penalty]
     constraints: tuple[Constraint, ...] = ()
     gather: bool = False
-
-
-@dataclass(frozen=True)
-class SparseOptions:
-    """Options of `sparse_parts`, which documents them."""
-
-    code_size: int
-    weight: float = 0.1
-    target_rate: float = 0.05
-    k: int | None = None
-    code_activation: str | None = None
-    unit_columns: bool = True
-    revival_weight: float = 1 / 32
-    dead_after: int | None = None
-    threshold: float = 0.1
-    bandwidth: float = 0.1
-
-    @property
-    def n_active(self) -> int:
-        """k, or the number of active units that the target rate gives."""
-        k = max(1, round(self.target_rate * self.code_size)) if self.k is None else self.k
-        return check_k(k, self.code_size)
-
-    @property
-    def revival(self) -> dict[str, Penalty]:
-        """The term that revives dead units; at an activation rate of 1/n the default of `dead_after` is 100 n rows."""
-        rate = self.target_rate if self.k is None else self.n_active / self.code_size
-        dead_after = math.ceil(100 / rate) if self.dead_after is None else self.dead_after
-        n_revived = max(1, round(rate * self.code_size))
-        dead = DeadUnits(self.revival_weight, code_size=self.code_size, dead_after=dead_after, n_revived=n_revived)
-        return {"dead_units": dead}
-
-
-def _with_prior(prior: Callable[[float, bool], Penalty], options: SparseOptions) -> SparseParts:
-    """Return the parts of a prior on the code, with an activation by name."""
-    activation = "relu" if options.code_activation is None else options.code_activation
-    check_choice("code_activation", activation, tuple(ACTIVATIONS))
-    revival = options.revival if activation == "relu" else {}
-    return SparseParts(activation, {"sparsity": prior(options.weight, activation in NON_NEGATIVE), **revival})
-
-
-def _target_rate(options: SparseOptions) -> SparseParts:
-    if options.code_activation not in (None, "sigmoid"):
-        raise InputError(
-            f"sparsity 'kl' needs units in (0, 1), but code_activation is {options.code_activation!r}; "
-            "leave code_activation=None, or use sparsity 'l1'"
-        )
-    return SparseParts("sigmoid", {"sparsity": TargetRate(options.weight, target_rate=options.target_rate)})
-
-
-def _jumprelu(options: SparseOptions) -> SparseParts:
-    activation = JumpReLU(options.code_size, threshold=options.threshold, bandwidth=options.bandwidth)
-    return SparseParts(activation, {"sparsity": ActiveUnits(options.weight), **options.revival})
-
-
-def _gated(options: SparseOptions) -> SparseParts:
-    penalties = {"sparsity": GateL1(options.weight), "gate_reconstruction": GateReconstruction(1.0)}
-    return SparseParts(Gated(options.code_size), penalties | options.revival)
-
-
-def _top_k(activation: Callable[[int, int], nn.Module], options: SparseOptions) -> SparseParts:
-    """Return the parts of a code with a fixed number of active units: no sparsity penalty, and a gathered decoder."""
-    k = options.n_active
-    gather = options.code_size >= GATHER_MIN_RATIO * k
-    return SparseParts(activation(k, options.code_size), options.revival, gather=gather)
-
-
-BUILDERS: dict[str, Callable[[SparseOptions], SparseParts]] = {
-    "l1": lambda o: _with_prior(lambda weight, positive: LaplacePrior(weight, non_negative=positive), o),
-    "student-t": lambda o: _with_prior(lambda weight, positive: StudentTPrior(weight, non_negative=positive), o),
-    "kl": _target_rate,
-    "log": lambda o: _with_prior(lambda weight, positive: LogPenalty(weight), o),
-    "topk": lambda o: _top_k(TopK, o),
-    "batch-topk": lambda o: _top_k(BatchTopK, o),
-    "jumprelu": _jumprelu,
-    "gated": _gated,
-}
-
-SPARSITIES = tuple(BUILDERS)
-"""Names of the sparsity options."""
-
-ACTIVATION_SPARSITIES = ("topk", "batch-topk", "jumprelu", "gated")
-"""Names of the sparsity options that set the activation of the code."""
-
-
-def sparse_parts(name: str, **fields: Any) -> SparseParts:
-    """Return the activation, penalties and constraints of a sparse autoencoder by name.
-
-        l1, student-t, log    a prior on the code, ReLU by default      weight: rate of the prior, or factor
-        kl                    sigmoid units with a target rate          weight, target_rate
-        topk, batch-topk      k units per row, or on average            k, or target_rate * code_size
-        jumprelu              learned thresholds, L0 penalty            weight per active unit
-        gated                 gate and magnitude, L1 on the gate        weight
-
-    For codes with exact zeros a term "dead_units" is added; see `DeadUnits`.
-
-    Args:
-        name: one of `SPARSITIES`.
-        fields: the fields of `SparseOptions`; code_size is required.
-            weight: weight of the sparsity term; the class of the penalty converts a paper's lambda.
-            target_rate: target fraction of the rows on which a unit is active.
-            k: active units per row; None derives it from target_rate.
-            code_activation: name of the activation; None means the default of the sparsity.
-            unit_columns: constrain the decoder's columns to norm 1 (linear decoders; no effect with "kl", whose units
-                are bounded).
-            revival_weight: weight of the term "dead_units".
-            dead_after: inactive rows after which a unit is dead; None means 100 times the expected interval.
-            threshold, bandwidth: arguments of `JumpReLU`.
-
-    Raises:
-        InputError: an unknown name, a rate outside (0, 1), k outside 1..code_size, a negative weight, or an
-            activation that the sparsity does not allow.
-
-    Example:
-        >>> parts = sparse_parts("topk", code_size=256, k=8)
-        >>> parts.code_activation, list(parts.penalties), parts.gather
-        (TopK(k=8), ['dead_units'], True)
-    """
-    check_choice("sparsity", name, SPARSITIES)
-    options = SparseOptions(**fields)
-    check_rate("target_rate", options.target_rate)
-    check_weight(f"sparsity {name!r}", options.weight)
-    if name in ACTIVATION_SPARSITIES and options.code_activation is not None:
-        raise InputError(
-            f"sparsity {name!r} sets the activation of the code, but code_activation is {options.code_activation!r}; "
-            "leave code_activation=None"
-        )
-    parts = BUILDERS[name](options)
-    constraints = (UnitColumns(),) if options.unit_columns and name != "kl" else ()
-    return replace(parts, constraints=constraints)

@@ -1,0 +1,14 @@
+"""Values of arguments, and the arguments that take them; `isthmus.values.value` explains them."""
+
+from isthmus.values import contractions, corruptions, energy_methods, layers, networks, optimizers, sparsities, stages
+
+__all__ = [
+    "contractions",
+    "corruptions",
+    "energy_methods",
+    "layers",
+    "networks",
+    "optimizers",
+    "sparsities",
+    "stages",
+]

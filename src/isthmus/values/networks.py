@@ -1,0 +1,392 @@
+"""Values of `network`: the encoder and the decoder of an autoencoder, and their construction."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from torch import Generator, nn
+
+from isthmus.errors import InputError
+from isthmus.parts import networks
+from isthmus.parts.convolutions import check_kernel_size, resolve_sizes
+from isthmus.parts.inference import Decoder
+from isthmus.parts.layers import INIT_SCHEMES, Normalization, check_options, check_sizes
+from isthmus.parts.likelihoods import Likelihood
+from isthmus.parts.networks import ConvolutionalDecoder, ConvolutionalEncoder, TiedMLP, default_hidden_sizes
+from isthmus.parts.own_networks import Network, build_pair, network_named
+from isthmus.values.value import ARGUMENTS, Value, ValueArgument
+
+SINGLE_LAYER_INIT_SCALE = {"sigmoid": 0.5}
+"""Scale of the initial weights of a layer that is trained alone, relative to those of a layer among many.
+
+At full scale sigmoid units saturate before training. At half, the contractive code of MNIST reconstructs better, and
+its features separate digits better (`python -m experiments contraction` and `few-labels`).
+"""
+
+
+@dataclass(frozen=True)
+class EncoderDecoder:
+    """An encoder, its decoder, and the sizes of their hidden layers."""
+
+    encoder: nn.Module
+    decoder: Decoder
+    hidden_sizes: tuple[int, ...]
+    dense_sizes: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The properties of the data and of the code between which a network is built.
+
+    Attributes:
+        n_columns: the width of model space.
+        code_size: units of the code.
+        likelihood: the likelihood whose parameters the decoder returns.
+        image_shape: (channels, height, width) of images, None for other rows.
+        code_activation: activation of the code, for which the encoder's last layer is initialised.
+        sees_mask: True if the mask of the visible entries is an input of the encoder, too.
+    """
+
+    n_columns: int
+    code_size: int
+    likelihood: Likelihood
+    image_shape: tuple[int, int, int] | None = None
+    code_activation: str = "linear"
+    sees_mask: bool = False
+
+    @property
+    def n_inputs(self) -> int:
+        """Inputs of the encoder."""
+        return self.n_columns * (2 if self.sees_mask else 1)
+
+
+class BuiltInNetwork(Value):
+    """Base class of the networks of the package.
+
+    Attributes:
+        activation: activation of the hidden layers.
+        normalization: "batch" or "layer" in the hidden layers, or None.
+        dropout: dropout rate of hidden units in training.
+    """
+
+    activation: str
+    normalization: Normalization | None
+    dropout: float
+
+    def check(self) -> None:
+        """Refuse an unknown name, and a rate outside [0, 1)."""
+        check_options(self.activation, self.normalization, self.dropout)
+
+    @abstractmethod
+    def with_sizes(self, hidden_sizes: tuple[int, ...] | None, dense_sizes: tuple[int, ...] | None) -> Self:
+        """Return a copy with the sizes that an earlier fit resolved; None leaves a size as it is."""
+
+    def with_defaults(self, defaults: Mapping[str, Any]) -> Self:
+        """Return a copy in which fields that are None have the defaults of a kind; other names are left out."""
+        known = self.get_params(deep=False)
+        return replace(self, **{name: default for name, default in defaults.items() if known.get(name, 0) is None})  # type: ignore[type-var]
+
+    @abstractmethod
+    def build(self, ends: Ends, generator: Generator) -> EncoderDecoder:
+        """Return encoder and decoder, with weights sampled with `generator`."""
+
+    @property
+    def layer_options(self) -> dict[str, Any]:
+        """Return the options of the hidden layers."""
+        return {"activation": self.activation, "normalization": self.normalization, "dropout": self.dropout}
+
+
+@dataclass(frozen=True, repr=False)
+class MLP(BuiltInNetwork):
+    """Multilayer perceptron on flat rows, mirrored by the decoder.
+
+    Args:
+        hidden_sizes: units of the encoder's hidden layers, outermost first; () is one layer from the input to the code.
+            None takes the default of the kind: two layers by the width of the data in `Autoencoder`, else one layer.
+        activation: activation of the hidden layers: "relu", "gelu", "silu", "tanh", "sigmoid", "softplus" or "linear".
+        tied: the decoder uses the encoder's transposed weights. None does so in `ContractiveAutoencoder` alone.
+        normalization: "batch" or "layer" in the hidden layers, or None.
+        dropout: dropout rate of hidden units in training.
+
+    Raises:
+        InputError: a size below 1, an unknown name, a rate outside [0, 1); at `fit`, tied weights with a likelihood of
+            more than one parameter per column, or with the mask as an input.
+
+    Source: Goodfellow, Bengio & Courville, Deep Learning, chapter 6.
+
+    Example:
+        >>> from isthmus import MLP
+        >>> MLP((500, 250), activation="tanh")
+        MLP(hidden_sizes=(500, 250), activation='tanh')
+    """
+
+    hidden_sizes: Sequence[int] | None = None
+    activation: str = "silu"
+    tied: bool | None = None
+    normalization: Normalization | None = None
+    dropout: float = 0.0
+
+    def check(self) -> None:
+        """Refuse a size below 1, an unknown name, and a rate outside [0, 1)."""
+        super().check()
+        if self.hidden_sizes is not None:
+            check_sizes("hidden_sizes", self.hidden_sizes)
+
+    def with_sizes(self, hidden_sizes: tuple[int, ...] | None, dense_sizes: tuple[int, ...] | None) -> Self:
+        """Return a copy with these hidden sizes; None leaves them as they are."""
+        return self if hidden_sizes is None else replace(self, hidden_sizes=hidden_sizes)
+
+    def build(self, ends: Ends, generator: Generator) -> EncoderDecoder:
+        """Return encoder and decoder; sizes of None are chosen by the width of the data."""
+        default = default_hidden_sizes(ends.n_columns, ends.code_size)
+        return perceptrons(
+            ends.n_inputs, default if self.hidden_sizes is None else tuple(self.hidden_sizes), ends.code_size,
+            ends.likelihood, tied=bool(self.tied), code_activation=ends.code_activation, generator=generator,
+            **self.layer_options,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, repr=False)
+class Convolutional(BuiltInNetwork):
+    """Convolutions of stride two, then dense layers; the decoder mirrors them with transposed convolutions.
+
+    Each convolution halves height and width. Rows that are not images are read as a series of one channel, with
+    kernels along the row: suitable for signals, not for tables.
+
+    Args:
+        channels: channels of each convolution, outermost first. None takes 16, 32, 64, ... channels, with as many
+            layers as bring the longer side of the image to 8 pixels.
+        dense_sizes: units of the dense hidden layers between convolutions and code; None is (512, 128), () is none. A
+            narrow code needs them.
+        activation: activation of the hidden layers: "relu", "gelu", "silu", "tanh", "sigmoid", "softplus" or "linear".
+        kernel_size: height and width of the kernels, odd.
+        normalization: "batch" (by map or unit) or "layer" (over all maps or units of an image), or None.
+        dropout: dropout rate of whole channels in training.
+
+    Raises:
+        InputError: a size below 1, an even kernel, an unknown name, a rate outside [0, 1); at `fit`, the mask as an
+            input, or a likelihood with parameters of the whole row.
+
+    Source: Goodfellow, Bengio & Courville, Deep Learning, chapter 9; Masci et al., Stacked convolutional auto-encoders
+    for hierarchical feature extraction (2011).
+
+    Example:
+        >>> from isthmus import Convolutional
+        >>> Convolutional((8, 16), kernel_size=5)
+        Convolutional(channels=(8, 16), kernel_size=5)
+    """
+
+    channels: Sequence[int] | None = None
+    dense_sizes: Sequence[int] | None = None
+    activation: str = "relu"
+    kernel_size: int = 3
+    normalization: Normalization | None = None
+    dropout: float = 0.0
+
+    def check(self) -> None:
+        """Refuse a size below 1, an even kernel, an unknown name, and a rate outside [0, 1)."""
+        super().check()
+        check_kernel_size(self.kernel_size)
+        for name, sizes in (("channels", self.channels), ("dense_sizes", self.dense_sizes)):
+            if sizes is not None:
+                check_sizes(name, sizes)
+
+    def with_sizes(self, hidden_sizes: tuple[int, ...] | None, dense_sizes: tuple[int, ...] | None) -> Self:
+        """Return a copy with these channels and dense sizes; None leaves them as they are."""
+        changes = {"channels": hidden_sizes, "dense_sizes": dense_sizes}
+        return replace(self, **{name: sizes for name, sizes in changes.items() if sizes is not None})  # type: ignore[arg-type]
+
+    def build(self, ends: Ends, generator: Generator) -> EncoderDecoder:
+        """Return encoder and decoder.
+
+        Raises:
+            InputError: the mask is an input of the encoder; a likelihood that has parameters of the whole row.
+        """
+        if ends.sees_mask:
+            raise InputError(
+                f"network={self!r} does not take the mask of missing entries as input; use network='mlp' with "
+                "corruption='missing'"
+            )
+        return convolutions(
+            self.image_shape(ends), ends.code_size, ends.likelihood, channels=self.channels,
+            dense_sizes=self.dense_sizes, kernel_size=self.kernel_size, generator=generator, **self.layer_options,
+        )  # fmt: skip
+
+    def image_shape(self, ends: Ends) -> tuple[int, int, int]:
+        """Return (channels, height, width) as which a row is read."""
+        return ends.image_shape or (1, 1, ends.n_columns)
+
+
+@dataclass(frozen=True, repr=False)
+class Convolutional1d(Convolutional):
+    """Convolutions of stride two along a series, then dense layers; the decoder mirrors them.
+
+    A row is a series of one channel: its columns in order are the steps. Each convolution halves the number of steps.
+
+    Args:
+        channels: channels of each convolution, outermost first. None takes 16, 32, 64, ... channels, with as many
+            layers as bring the series to 8 steps.
+        dense_sizes: units of the dense hidden layers between convolutions and code; None is (512, 128), () is none.
+        activation: activation of the hidden layers, as in `Convolutional`.
+        kernel_size: steps of a kernel, odd.
+        normalization: "batch" or "layer", or None.
+        dropout: dropout rate of whole channels in training.
+
+    Raises:
+        InputError: as `Convolutional`; at `fit`, images.
+
+    Source: Goodfellow, Bengio & Courville, Deep Learning, section 9.1.
+
+    Example:
+        >>> from isthmus import Convolutional1d
+        >>> Convolutional1d((8, 16))
+        Convolutional1d(channels=(8, 16))
+    """
+
+    kernel_size: int = 5
+
+    def image_shape(self, ends: Ends) -> tuple[int, int, int]:
+        """Return (1, 1, steps).
+
+        Raises:
+            InputError: the rows are images.
+        """
+        if ends.image_shape is not None:
+            channels, height, width = ends.image_shape
+            raise InputError(
+                f"network={self!r} reads rows as series, and these are images of {height} x {width} with "
+                f"{channels} channels; use Convolutional, or flatten the rows to a table"
+            )
+        return 1, 1, ends.n_columns
+
+
+def perceptrons(
+    n_inputs: int,
+    hidden_sizes: tuple[int, ...],
+    code_size: int,
+    likelihood: Likelihood,
+    *,
+    tied: bool = False,
+    code_activation: str = "linear",
+    single_layer: bool = True,
+    **options: Any,
+) -> EncoderDecoder:
+    """Return an MLP and its mirror, or with `tied` an MLP and its transpose.
+
+    The weights of a single layer are initialised for its own activation, for sigmoids scaled by
+    `SINGLE_LAYER_INIT_SCALE`: with the weights of linear units all sigmoids start near a half, and the first epochs
+    are spent on separating them.
+
+    Args:
+        n_inputs: inputs of the encoder; twice the columns if the mask of observed entries is an input, too.
+        hidden_sizes: units of the encoder's hidden layers, outermost first.
+        code_size: units of the code.
+        likelihood: the likelihood whose parameters the decoder returns.
+        tied: the decoder uses the encoder's transposed weights.
+        code_activation: activation of the code; one without its own initialisation scheme is initialised as "linear".
+        single_layer: a single layer is trained alone, not together with others.
+        options: activation, normalization, dropout and generator of `MLP`.
+
+    Raises:
+        InputError: tied weights with a likelihood that has more than one parameter per column, or with the mask as an
+            input.
+    """
+    scheme = code_activation if not hidden_sizes and code_activation in INIT_SCHEMES else "linear"
+    encoder = networks.MLP((n_inputs, *hidden_sizes, code_size), output_activation=scheme, **options)
+    if single_layer and not hidden_sizes:
+        encoder.affine_maps[0].weight.data.mul_(SINGLE_LAYER_INIT_SCALE.get(scheme, 1.0))
+    if tied:
+        check_tied_output(likelihood, n_inputs)
+        return EncoderDecoder(encoder, TiedMLP(encoder), hidden_sizes)
+    sizes = (code_size, *reversed(hidden_sizes), likelihood.n_parameters)
+    return EncoderDecoder(encoder, networks.MLP(sizes, **options), hidden_sizes)
+
+
+def convolutions(
+    image_shape: tuple[int, int, int],
+    code_size: int,
+    likelihood: Likelihood,
+    *,
+    channels: Sequence[int] | None,
+    dense_sizes: Sequence[int] | None,
+    **options: Any,
+) -> EncoderDecoder:
+    """Return a convolutional encoder and its mirror.
+
+    Args:
+        image_shape: (channels, height, width).
+        code_size: units of the code.
+        likelihood: the likelihood whose parameters the decoder returns.
+        channels: channels of each convolution; None chooses.
+        dense_sizes: units of the dense layers after the convolutions; None chooses.
+        options: activation, kernel_size, normalization, dropout and generator.
+
+    Raises:
+        InputError: a likelihood that has parameters of the whole row.
+    """
+    maps, dense = resolve_sizes(image_shape, code_size, channels, dense_sizes)
+    per_pixel, rest = divmod(likelihood.n_parameters, likelihood.n_columns)
+    if rest:
+        raise InputError(
+            f"likelihood={likelihood.name!r} has parameters of the whole row, which convolutions do not return; "
+            "use perceptrons (kind 'deep', or network='mlp') with it, or likelihood='gaussian' here"
+        )
+    options |= {"channels": maps, "dense_sizes": dense}
+    encoder = ConvolutionalEncoder(image_shape, code_size, **options)
+    decoder = ConvolutionalDecoder(image_shape, code_size, per_pixel, **options)
+    return EncoderDecoder(encoder, decoder, maps, dense)
+
+
+def own_network(network: Network, ends: Ends, generator: Generator) -> EncoderDecoder:
+    """Return the encoder and the decoder of a user's network.
+
+    Raises:
+        InputError: modules of other sizes.
+    """
+    encoder, decoder = build_pair(
+        network, ends.n_inputs, ends.code_size, ends.likelihood.n_parameters, ends.image_shape, generator
+    )
+    return EncoderDecoder(encoder, decoder, ())
+
+
+def check_tied_output(likelihood: Likelihood, n_inputs: int) -> None:
+    """Refuse a likelihood that has not exactly one parameter for each input of the encoder."""
+    if n_inputs != likelihood.n_columns:
+        raise InputError(
+            f"tied=True gives an output for each of the encoder's {n_inputs} inputs, which are the "
+            f"{likelihood.n_columns} columns and their mask (corruption='missing'); give tied=False"
+        )
+    if likelihood.n_parameters != n_inputs:
+        raise InputError(
+            f"tied=True gives {n_inputs} outputs, one for each input of the encoder, but likelihood "
+            f"{likelihood.name!r} needs {likelihood.n_parameters} for {likelihood.n_columns} columns; "
+            "use tied=False, or likelihood='gaussian'"
+        )
+
+
+class NetworkArgument(ValueArgument):
+    """The argument `network`: strings may also be names of registered networks."""
+
+    def expanded(self, given: Any) -> Any:
+        """Return the value or the network of a name; values and networks as they are.
+
+        Raises:
+            InputError: an unknown name; an object without a method `build`.
+        """
+        if isinstance(given, str) and given not in self.values:
+            return network_named(given)
+        return super().expanded(given)
+
+
+NETWORK = NetworkArgument(
+    "network",
+    {"mlp": MLP(), "conv": Convolutional(), "conv1d": Convolutional1d()},
+    accepts=lambda given: isinstance(given, Network) and not isinstance(given, type),
+    others="an object with a method build(n_inputs, code_size, n_outputs, image_shape, generator) that returns an "
+    "encoder and a decoder",
+)
+"""The argument `network`."""
+ARGUMENTS["network"] = NETWORK
