@@ -7,9 +7,12 @@ from typing import Any, Literal
 
 import pytest
 
+from isthmus import L1, MLP, CodeClassifier, Layer, Masking, TopK
 from isthmus.cli import arguments
 from isthmus.cli.terminal import one_line, print_json
 from isthmus.errors import InputError
+from isthmus.estimators.registry import KINDS
+from isthmus.values.value import ARGUMENTS
 
 
 @dataclass
@@ -107,19 +110,67 @@ def test_a_setting_given_twice_is_refused():
 
 
 def test_every_argument_of_every_kind_can_be_set():
-    from isthmus.estimators.registry import KINDS
-
     for name, kind in KINDS.items():
-        for argument, default in kind().get_params().items():
+        for argument, default in kind().get_params(deep=False).items():
             typed = f"{argument}={json.dumps(default)}"
-            assert arguments.settings([typed], name, kind) == {argument: default}
+            expected = ARGUMENTS[argument].expanded(default) if argument in ARGUMENTS else default
+            assert arguments.settings([typed], name, kind) == {argument: expected}
+
+
+def test_every_field_of_every_value_can_be_set():
+    for argument in ARGUMENTS.values():
+        kinds = [kind for kind in KINDS.values() if argument.name in kind().get_params(deep=False)]
+        for shorthand, default in argument.values.items():
+            for path, field in default.get_params().items():
+                typed = [
+                    f"{argument.name}={shorthand}",
+                    f"{argument.name}.{path.replace('__', '.')}={json.dumps(field)}",
+                ]
+                found = arguments.settings(typed, kinds[0].kind, kinds[0])[argument.name]
+                assert path in found.get_params()
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["sparsity=topk", "sparsity.k=16"], {"sparsity": TopK(k=16)}),
+        (["sparsity.k=16", "sparsity=topk"], {"sparsity": TopK(k=16)}),
+        (["sparsity.weight=2"], {"sparsity": L1(weight=2.0)}),
+        (["network.hidden-sizes=8,6", "network.activation=tanh"], {"network": MLP((8, 6), activation="tanh")}),
+        (["sparsity=none"], {"sparsity": None}),
+    ],
+)
+def test_a_field_of_a_value_is_set_after_the_value(typed, expected):
+    assert arguments.settings(typed, "sparse", KINDS["sparse"]) == expected
+
+
+def test_fields_of_a_value_within_a_value_can_be_set():
+    typed = ["layers=denoising", "layers.corruption.rate=0.4"]
+    found = arguments.settings(typed, "stacked", KINDS["stacked"])
+    assert found == {"layers": Layer(corruption=Masking(rate=0.4))}
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("sparsity.k=16", "sparsity is 'l1', which has no k; add --set sparsity=topk, or sparsity=batch-topk"),
+        ("corruption.rate=0.1", "corruption is None, which has no rate; add --set corruption=masking"),
+        ("sparsity.wieght=1", "has no argument 'wieght'; it has weight, unit_columns"),
+        ("sparsity=topkk", "sparsity='topkk' is unknown; did you mean 'topk'?"),
+        ("network.dropout=much", "dropout must be a number"),
+        ("patience.k=3", "patience takes no values"),
+        ("k=16", "kind 'sparse' has no setting 'k'; it is sparsity=TopK(k=...) in Python, here --set sparsity.k=..."),
+    ],
+)
+def test_an_invalid_field_of_a_value_is_refused(typed, message):
+    with pytest.raises(InputError) as caught:
+        arguments.settings([typed], "sparse", KINDS["sparse"])
+    assert f"--set {typed}: " in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["code_size_", "coder_", "preprocessing_", "history_", "kind", "overcomplete"])
 def test_attributes_that_are_not_arguments_are_refused(name):
-    from isthmus.estimators.classifier import CodeClassifier
-    from isthmus.estimators.registry import KINDS
-
     for kind, constructor in {**KINDS, "classifier": CodeClassifier}.items():
         with pytest.raises(InputError, match=f"kind '{kind}' has no setting '{name}'"):
             arguments.settings([f"{name}=3"], kind, constructor)

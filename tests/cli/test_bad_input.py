@@ -88,9 +88,9 @@ def test_fit_refuses_unusable_data(make, name, message, tmp_path, monkeypatch, r
 BAD_OPTIONS = {
     "unknown kind": (["--kind", "depp"], ["unknown kind 'depp'", "did you mean 'deep'?"]),
     "unknown setting": (["--set", "hiden_sizes=3"], ["no setting 'hiden_sizes'; did you mean 'hidden_sizes'?"]),
-    "setting of another type": (["--set", "tied=perhaps"], ["tied must be true or false"]),
+    "setting of another type": (["--set", "network.tied=perhaps"], ["tied must be true or false"]),
     "setting without value": (["--set", "tied"], ["write NAME=VALUE"]),
-    "unknown activation": (["--set", "activation=rellu"], ["rellu", "relu"]),
+    "unknown activation": (["--set", "network.activation=rellu"], ["rellu", "relu"]),
     "unknown likelihood": (["--set", "likelihood=gausian"], ["gausian", "gaussian"]),
     "empty layer": (["--set", "hidden_sizes=0"], ["hidden_sizes=(0,)", "at least 1"]),
     "twice": (["--epochs", "3", "--set", "max_epochs=4"], ["max_epochs is set by an option and by --set"]),
@@ -114,7 +114,9 @@ BAD_OPTIONS = {
     "epochs in words": (["--epochs", "many"], ["--epochs", "isthmus fit --help"]),
     "unknown option": (["--epoch-number", "3"], ["No such option"]),
     "excluded from an array": (["--exclude", "a"], ["'a' cannot be excluded"]),
-    "values outside the domain": (["--set", "likelihood=bernoulli"], ["values in [0, 1]", "row 0, column"]),
+    "values outside the domain": (
+        ["--seed", "0", "--set", "likelihood=bernoulli"], ["values in [0, 1]", "row 0, column"],
+    ),
 }  # fmt: skip
 
 

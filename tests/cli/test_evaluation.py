@@ -112,7 +112,7 @@ def test_exact_zeros_and_dead_units_are_printed_if_there_are_any(inputs, tmp_pat
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 4)))
     succeed(
         "fit", tmp_path / "x.npy", "-o", tmp_path / "m", "--kind", "sparse", "--code-size", 50, "--epochs", 1,
-        "--set", "sparsity=topk", "--set", "k=1", "--set", "random_state=0",
+        "--set", "sparsity=topk", "--set", "sparsity.k=1", "--set", "random_state=0",
     )  # fmt: skip
     command = ("evaluate", tmp_path / "m", tmp_path / "x.npy")
     facts = json.loads(succeed(*command, "--json").stdout)

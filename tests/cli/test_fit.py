@@ -44,12 +44,13 @@ def test_the_options_reach_the_estimator(inputs, tmp_path, succeed):
     succeed(
         "fit", inputs / "array.npy", "-o", tmp_path / "m.isthmus", "--kind", "deep", "--code-size", 3, "--epochs", 2,
         "--time-limit", "5m", "--seed", 4, "--scaling", "minmax", "--missing", "median", "--device", "cpu",
-        "--precision", "fp32", "--validation", "0.25", "--set", "activation=tanh", "--set", "hidden_sizes=8,6",
+        "--precision", "fp32", "--validation", "0.25", "--set", "network.activation=tanh",
+        "--set", "network.hidden_sizes=8,6",
     )  # fmt: skip
     model = isthmus.load(tmp_path / "m.isthmus")
     chosen = {
         "code_size": 3, "max_epochs": 2, "time_limit": 300.0, "random_state": 4, "scaling": "minmax",
-        "missing": "median", "precision": "fp32", "validation_fraction": 0.25, "activation": "tanh",
+        "missing": "median", "precision": "fp32", "validation_fraction": 0.25, "network__activation": "tanh",
     }  # fmt: skip
     assert {name: value for name, value in model.get_params().items() if name in chosen} == chosen
     assert (model.n_rows_, model.hidden_sizes_) == (45, (8, 6))
@@ -186,7 +187,9 @@ def test_the_column_of_weights_is_removed_from_the_rows(inputs, table, tmp_path,
     command = ("fit", tmp_path / "weighted.csv", *SMALL, "--exclude", "species", "--weights")
     succeed(*command, "importance", "-o", tmp_path / "m", "--validation", tmp_path / "held.csv")
     model, rows = isthmus.load(tmp_path / "m"), table.drop(columns="species")
-    expected = model.__class__(**model.get_params()).fit(rows, sample_weight=np.arange(60) % 3, validation=rows[:20])
+    expected = model.__class__(**model.get_params(deep=False)).fit(
+        rows, sample_weight=np.arange(60) % 3, validation=rows[:20]
+    )
     assert model.n_rows_ == 40
     np.testing.assert_allclose(model.preprocessing_.offset, expected.preprocessing_.offset)
     np.testing.assert_allclose(model.transform(rows), expected.transform(rows), rtol=1e-4, atol=1e-5)

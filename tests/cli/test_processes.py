@@ -27,8 +27,8 @@ def rows(tmp_path: Path) -> Path:
 
 
 def test_a_killed_and_resumed_run_gives_the_weights_of_an_uninterrupted_run(rows, tmp_path):
-    fit = ("fit", str(rows), "--epochs", "30", "--seed", "3", "--code-size", "3", "--set", "hidden_sizes=64,32",
-           "--set", "dropout=0.1", "--precision", "fp32", "--set", "patience=none")  # fmt: skip
+    fit = ("fit", str(rows), "--epochs", "30", "--seed", "3", "--code-size", "3", "--set", "network.hidden_sizes=64,32",
+           "--set", "network.dropout=0.1", "--precision", "fp32", "--set", "patience=none")  # fmt: skip
     killed, whole, state = tmp_path / "killed", tmp_path / "whole", tmp_path / "killed.checkpoint"
     command = [*ISTHMUS, *fit, "-o", str(killed), "--checkpoint-every", "0.05s"]
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)

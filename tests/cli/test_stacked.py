@@ -11,7 +11,7 @@ SMALL = ("--kind", "stacked", "--set", "hidden_sizes=12,8", "--code-size", "4", 
 
 def test_the_command_line_fits_and_describes_a_stack(inputs, tmp_path, succeed):
     model, X = tmp_path / "m.isthmus", inputs / "array.npy"
-    message = succeed("fit", X, "-o", model, *SMALL, "--set", "layers=denoising", "--set", "corruption_rate=0.4")
+    message = succeed("fit", X, "-o", model, *SMALL, "--set", "layers=denoising", "--set", "layers.corruption.rate=0.4")
     assert "model: stacked, 5-12-8-4" in message.stderr
     facts = json.loads(succeed("info", model, "--json").stdout)
     assert facts["kind"] == "stacked"
@@ -27,14 +27,14 @@ def test_layers_of_an_unknown_kind_are_refused(inputs, tmp_path, refused):
     refused(
         ("fit", inputs / "array.npy", "-o", tmp_path / "m.isthmus", *SMALL, "--set", "layers=noisy"),
         "'noisy'",
-        "'denoising'",
+        "denoising",
     )
 
 
 def test_fit_logs_every_phase_and_uses_the_labels_in_the_data(tmp_path, succeed):
     model = tmp_path / "m.isthmus"
     message = succeed(
-        "fit", "digits", "-o", model, *SMALL, "--set", "training=supervised", "--set", "fine_tuning_epochs=1"
+        "fit", "digits", "-o", model, *SMALL, "--set", "pretraining=supervised", "--set", "fine_tuning.epochs=1"
     )
     for line in ("layer 1 of 3: 2 epochs", "layer 3 of 3: 2 epochs", "fine-tuning: 1 epoch "):
         assert line in message.stderr
@@ -45,10 +45,10 @@ def test_fit_logs_every_phase_and_uses_the_labels_in_the_data(tmp_path, succeed)
 def test_a_label_column_is_removed_from_the_rows(inputs, tmp_path, succeed, refused):
     model, rows = tmp_path / "m.isthmus", inputs / "table.csv"
     refused(
-        ("fit", rows, "-o", model, *SMALL, "--set", "training=supervised"),
+        ("fit", rows, "-o", model, *SMALL, "--set", "pretraining=supervised"),
         "has no labels; name a column or a .npy file with --labels",
     )
-    command = ("-o", model, *SMALL, "--set", "training=supervised", "--labels", "species", "--validation", rows)
+    command = ("-o", model, *SMALL, "--set", "pretraining=supervised", "--labels", "species", "--validation", rows)
     assert "layer 3 of 3: 2 epochs" in succeed("fit", rows, *command).stderr
     assert "species" not in isthmus.load(model).feature_names_in_
     assert (
@@ -59,7 +59,7 @@ def test_a_label_column_is_removed_from_the_rows(inputs, tmp_path, succeed, refu
 
 def test_labels_are_read_from_a_file(inputs, tmp_path, succeed, refused):
     np.save(tmp_path / "labels.npy", np.arange(60) % 2)
-    command = (*SMALL, "--set", "training=supervised", "--labels")
+    command = (*SMALL, "--set", "pretraining=supervised", "--labels")
     succeed("fit", inputs / "array.npy", "-o", tmp_path / "m.isthmus", *command, tmp_path / "labels.npy")
     np.save(tmp_path / "few.npy", np.arange(6))
     refused(

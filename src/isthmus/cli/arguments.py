@@ -90,38 +90,96 @@ def value(text: str) -> Any:
 def settings(assignments: Sequence[str], kind: str, constructor: type) -> dict[str, Any]:
     """Parse NAME=VALUE of `--set` and check names and types against the constructor of a kind.
 
+    NAME.FIELD=VALUE sets a field of the value of an argument, such as sparsity.k=16, after all NAME=VALUE.
+
     Args:
         assignments: the texts NAME=VALUE.
         kind: name of the kind, for error messages.
         constructor: class of the kind; its annotated fields are the arguments.
 
+    Returns:
+        The arguments by name; those with a changed field as values.
+
     Raises:
         InputError: if '=' is missing, a name is unknown or repeated, or a value has the wrong type.
 
     Example:
-        >>> from dataclasses import dataclass
-        >>> @dataclass
-        ... class Kind:
-        ...     hidden_sizes: Sequence[int] | None = None
-        >>> settings(["hidden_sizes=512,256"], "a-kind", Kind)
-        {'hidden_sizes': (512, 256)}
+        >>> from isthmus import SparseAutoencoder
+        >>> settings(["sparsity.k=16", "sparsity=topk", "hidden_sizes=512,256"], "sparse", SparseAutoencoder)
+        {'sparsity': TopK(k=16), 'hidden_sizes': (512, 256)}
     """
-    from isthmus.data.messages import hint
+    from isthmus.values.value import ARGUMENTS
 
     types = get_type_hints(constructor)  # includes the fitted attributes
-    hints = {name: types[name] for name in inspect.signature(constructor).parameters if name in types}
+    parameters = inspect.signature(constructor).parameters
+    hints = {name: types[name] for name in parameters if name in types}
+    split = [_split_assignment(assignment) for assignment in assignments]
     found: dict[str, Any] = {}
-    for assignment in assignments:
-        name, equals, text = (part.strip() for part in assignment.partition("="))
-        if not equals or not name:
-            raise InputError(f"--set {assignment}: write NAME=VALUE, such as --set hidden_sizes=512,256")
-        name = name.replace("-", "_")
+    for assignment, path, text in sorted(split, key=lambda each: len(each[1])):
+        name = path[0]
         if name not in hints:
-            raise InputError(f"--set {assignment}: kind {kind!r} has no setting {name!r}; {hint(name, list(hints))}")
-        if name in found:
-            raise InputError(f"--set {assignment}: {name} is set twice; set it once")
-        found[name] = _parse_value(name, text, hints[name])
+            raise InputError(
+                f"--set {assignment}: kind {kind!r} has no setting {name!r}; {_advice(constructor, name, hints)}"
+            )
+        if sum(path == other for _, other, _ in split) > 1:
+            raise InputError(f"--set {assignment}: {'.'.join(path)} is set twice; set it once")
+        try:
+            if len(path) == 1 and name not in ARGUMENTS:
+                found[name] = _parse_value(name, text, hints[name])
+            else:
+                found[name] = _changed(path, 0, found.get(name, parameters[name].default), text)
+        except InputError as error:
+            raise InputError(f"--set {assignment}: {error}") from None
     return found
+
+
+def _split_assignment(assignment: str) -> tuple[str, list[str], str]:
+    """Return the assignment, the names before '=', which dots separate, and the text after it."""
+    name, equals, text = (part.strip() for part in assignment.partition("="))
+    if not equals or not name:
+        raise InputError(f"--set {assignment}: write NAME=VALUE, such as --set hidden_sizes=512,256")
+    return assignment, name.replace("-", "_").split("."), text
+
+
+def _advice(constructor: Any, name: str, hints: Mapping[str, Any]) -> str:
+    """Return the successor of an argument that was removed, else the nearest name."""
+    from isthmus.data.messages import hint
+
+    successor = constructor.successor_of(name) if hasattr(constructor, "successor_of") else None
+    if successor is None:
+        return hint(name, list(hints))
+    dotted = ".".join(dict.fromkeys(re.findall(r"(\w+)=", successor)))
+    return f"it is {successor} in Python, here --set {dotted}=..."
+
+
+def _changed(path: Sequence[str], depth: int, given: Any, text: str) -> Any:
+    """Return the value of an argument with one field set; without a field the value that the text stands for.
+
+    Args:
+        path: names that lead to what is set, such as ["layers", "corruption", "rate"].
+        depth: index of the argument in the path.
+        given: the value of the argument so far.
+        text: the text after '='.
+
+    Raises:
+        InputError: the argument takes no values, its value has no such field, or the text has the wrong type.
+    """
+    from isthmus.values.value import Value, argument_named
+
+    name, argument = path[depth], argument_named(path[depth])
+    if depth == len(path) - 1:
+        return None if text.lower() == "none" else argument.expanded(value(text))
+    current, field = argument.expanded(given), path[depth + 1]
+    if not isinstance(current, Value) or field not in current.get_params(deep=False):
+        names = [f"{'.'.join(path[: depth + 1])}={each}" for each in argument.names_with(field)]
+        if names:
+            raise InputError(f"{name} is {given!r}, which has no {field}; add --set {', or '.join(names)}")
+        argument.changed(given, {field: None})
+    if field in current.nested:
+        new = _changed(path, depth + 1, getattr(current, field), text)
+    else:
+        new = _parse_value(field, text, get_type_hints(type(current))[field])
+    return argument.changed(current, {field: new})
 
 
 def _parse_value(name: str, text: str, annotation: Any) -> Any:
@@ -132,7 +190,7 @@ def _parse_value(name: str, text: str, annotation: Any) -> Any:
         if fits:
             return converted
     expected = " or ".join(dict.fromkeys(_type_name(member) for member in _members(annotation)))
-    raise InputError(f"--set {name}={text}: {name} must be {expected}")
+    raise InputError(f"{name} must be {expected}")
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

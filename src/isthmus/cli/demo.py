@@ -21,7 +21,6 @@ DEMO_CONFIGURATION: dict[str, Any] = {
     "code_size": CODE_SIZE,
     "hidden_sizes": (500,),
     "batch_size": 64,
-    "weight_decay": 1.0,
     "random_state": 0,
 }
 """Configuration with the smallest error among those tried that train in half a minute on two cores."""
@@ -42,7 +41,9 @@ def demo(
     log = Log(quiet)
     train, test = (isthmus.data.open(f"mnist-sample:{split}") for split in ("train", "test"))
     log.info(f"training a deep autoencoder with code size {CODE_SIZE} on {train.n_rows:,} digits ...")
-    model = isthmus.Autoencoder(**DEMO_CONFIGURATION, max_epochs=epochs, verbose=0 if quiet else 1)
+    model = isthmus.Autoencoder(
+        **DEMO_CONFIGURATION, optimizer=isthmus.AdamW(weight_decay=1.0), max_epochs=epochs, verbose=0 if quiet else 1
+    )
     model.fit(train.X)
     if model.history_["stopped"] == "interrupted":
         raise KeyboardInterrupt

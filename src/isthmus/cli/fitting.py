@@ -35,7 +35,10 @@ def fit(
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="NAME=VALUE", help="Argument of the kind, such as hidden_sizes=512,256. Repeatable."
+            "--set",
+            metavar="NAME=VALUE",
+            help="Argument of the kind, such as hidden_sizes=512,256 or sparsity=topk, or of its value, such as "
+            "sparsity.k=16. Repeatable.",
         ),
     ] = None,
     validation: Annotated[
@@ -73,7 +76,7 @@ def fit(
             metavar="COLUMN|FILE.npy",
             rich_help_panel=_DATA,
             help="Class of each row: a column, which is removed from the rows, or a .npy file. Only --kind stacked "
-            "--set training=supervised trains on the classes.",
+            "--set pretraining=supervised trains on the classes.",
         ),
     ] = None,
     weights: Annotated[

@@ -14,7 +14,10 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
     """Print the contents of a model file: configuration, sizes, preprocessing, training, findings, versions."""
     contents = _model_contents(model)
     if as_json:
-        print_json(contents)
+        from isthmus.estimators.model_files import plain
+
+        configuration = {name: plain(name, value) for name, value in contents["configuration"].items()}
+        print_json(contents | {"configuration": configuration})
         return
     from rich.table import Table
 

@@ -57,7 +57,7 @@ def diagnose_fit(model: Any, objective: Objective, rows: SurveyedRows, validatio
         column_names=model.preprocessing_.columns,
         user_columns=_user_columns(model.preprocessing_),
         kind=model.kind,
-        arguments=frozenset(model.get_params(deep=False)),
+        arguments=frozenset(model.get_params()),
         images=model.preprocessing_.image_shape is not None,
         epochs_argument=model._epochs_argument,
         unreached=history["unreached"],

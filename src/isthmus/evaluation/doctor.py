@@ -165,8 +165,7 @@ def dead_units(facts: FitFacts) -> Finding | None:
         "dead-units",
         f"{len(dead)} of {pluralize(facts.code_size, 'unit')} of the code {_are(dead)} dead (zero in all "
         f"{pluralize(units.n_rows, 'row')}): {_listed(dead)}",
-        "weaken sparsity_weight or increase the number of active units (k), lower learning_rate, or use a smaller "
-        "code_size"
+        "give the sparsity a smaller weight or more active units (k), lower learning_rate, or use a smaller code_size"
         if facts.penalised
         else "lower learning_rate, use code_activation='linear' or 'gelu', or use a smaller code_size",
     )
@@ -193,7 +192,8 @@ def still_improving(facts: FitFacts) -> Finding | None:
     is_part = monitored_loss[0] == max(monitored_loss) and start > 0
     share = f", {fall / whole:.1%} of its total decrease" if is_part else ""
     longer = f"{facts.epochs_argument}={2 * n_epochs}"
-    cli_option = f"--epochs {2 * n_epochs}" if facts.epochs_argument == "max_epochs" else f"--set {longer}"
+    dotted = longer.replace("__", ".")
+    cli_option = f"--epochs {2 * n_epochs}" if facts.epochs_argument == "max_epochs" else f"--set {dotted}"
     return Finding(
         "still-improving",
         f"the {facts.monitored_rows} loss was still decreasing: from {monitored_loss[start]:.5g} to "
@@ -205,7 +205,8 @@ def still_improving(facts: FitFacts) -> Finding | None:
 def over_fitting(facts: FitFacts) -> Finding | None:
     """Detect a validation error much larger than the training error, or a validation loss that rises again."""
     advice = f"use more rows, a {_smaller(facts)}"
-    advice += ", weight_decay or dropout" if "dropout" in facts.arguments else " or more weight_decay"
+    has_dropout = bool({"dropout", "network__dropout"} & set(facts.arguments))
+    advice += ", weight decay or dropout" if has_dropout else " or more weight decay"
     if facts.validation_error is not None and facts.train_error:
         gap = facts.validation_error / facts.train_error
         if (
@@ -333,7 +334,7 @@ def copies_input(facts: FitFacts) -> Finding | None:
         f"the code ({pluralize(facts.code_size, 'unit')} for {pluralize(n_varying, f'varying {facts.column_noun}')}) "
         f"copies its input: the squared error is {100 * data:.2g}% of the variance, and {100 * shuffled:.2g}% for rows "
         "with shuffled columns",
-        "increase sparsity_weight, corruption_rate or contraction_weight"
+        "increase the weight of the sparsity or contraction, or the rate of the corruption"
         if facts.penalised
         else f"use a smaller code: code_size={max(1, n_varying // 2)} or less, or leave code_size out",
     )
@@ -422,7 +423,9 @@ OF_A_WHOLE_TRAINING = (
 
 
 def _smaller(facts: FitFacts) -> str:
-    return "smaller network (hidden_sizes)" if "hidden_sizes" in facts.arguments else "smaller code_size"
+    if "hidden_sizes" in facts.arguments:
+        return "smaller network (hidden_sizes)"
+    return "smaller network" if "network" in facts.arguments else "smaller code_size"
 
 
 def _are(items: Sized) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from isthmus.errors import InputError
 from isthmus.parts.layers import ACTIVATIONS, check_choice
@@ -45,6 +45,8 @@ class Layer(Value):
     activation: str | None = None
     tied: bool | None = None
 
+    nested: ClassVar[tuple[str, ...]] = ("corruption", "sparsity", "contraction")
+
     def check(self) -> None:
         """Refuse unknown names, and a corruption that has no meaning for codes."""
         corruption = CORRUPTION.expanded(self.corruption)
@@ -78,6 +80,8 @@ class RBMLayer(Value):
     """
 
     method: Any = "cd"
+
+    nested: ClassVar[tuple[str, ...]] = ("method",)
 
     def check(self) -> None:
         """Refuse a method without chains."""

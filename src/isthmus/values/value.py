@@ -6,9 +6,9 @@ stored in a file and searched over, and it builds the part when a model is fitte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -21,9 +21,14 @@ class Value:
 
     Lists become tuples, so that values are hashable and compare equal after a file was read.
 
+    Attributes:
+        nested: names of fields that are arguments which take values themselves.
+
     Raises:
         InputError: a field is invalid, in one line.
     """
+
+    nested: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         for field in fields(self):  # type: ignore[arg-type]
@@ -36,7 +41,7 @@ class Value:
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the fields by name; with `deep` also those of values among them, as NAME__FIELD."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        return found | (nested_params(found) if deep else {})
+        return found | (nested_params(found, self.nested) if deep else {})
 
     def changed(self, **changes: Any) -> Self:
         """Return a copy with other fields; NAME__FIELD changes a field of a value in the field NAME.
@@ -51,7 +56,7 @@ class Value:
                 raise InputError(f"{self!r} has no argument {name!r}; it has {', '.join(known) or 'none'}")
         for name, inner in nested.items():
             given = plain.get(name, getattr(self, name))
-            plain[name] = argument_named(name).changed(given, inner)
+            plain[name] = argument_named(name, self.nested).changed(given, inner)
         return replace(self, **plain)  # type: ignore[type-var]
 
     def __sklearn_clone__(self) -> Self:
@@ -121,6 +126,10 @@ class ValueArgument:
         others = f", or {self.others}" if self.others else ""
         raise InputError(f"{self.name}={given!r}: give one of {names}, a value such as {example}{others}")
 
+    def names_with(self, field: str) -> list[str]:
+        """Return the strings whose values have a field."""
+        return [name for name, value in self.values.items() if field in value.get_params(deep=False)]
+
     def changed(self, given: Any, changes: Mapping[str, Any]) -> Any:
         """Return the value of an argument with other fields; a string is expanded first.
 
@@ -132,16 +141,11 @@ class ValueArgument:
         for change in changes:
             field = change.partition("__")[0]
             if field not in known:
-                having = [f"{self.name}={name!r}" for name, other in self.values.items() if has_field(other, field)]
+                having = [f"{self.name}={name!r}" for name in self.names_with(field)]
                 found = f"{self.name}={given!r}" + (f", that is {value!r}," if isinstance(given, str) else "")
                 advice = f"set {' or '.join(having)} with it" if having else f"it has {', '.join(known) or 'none'}"
                 raise InputError(f"{found} has no argument {field!r}; {advice}")
         return value.changed(**changes) if changes else value
-
-
-def has_field(value: Value, name: str) -> bool:
-    """Return whether a value has a field."""
-    return name in value.get_params(deep=False)
 
 
 ARGUMENTS: dict[str, ValueArgument] = {}
@@ -156,22 +160,26 @@ def value_argument(
     return ARGUMENTS[name]
 
 
-def argument_named(name: str) -> ValueArgument:
+def argument_named(name: str, among: Collection[str] = ARGUMENTS) -> ValueArgument:
     """Return the argument with this name.
+
+    Args:
+        name: of the argument.
+        among: names of the arguments that take values, such as `Value.nested`.
 
     Raises:
         InputError: the argument takes no values.
     """
-    if name not in ARGUMENTS:
+    if name not in among:
         raise InputError(f"{name} takes no values, so it has no arguments of its own; set {name} itself")
     return ARGUMENTS[name]
 
 
-def nested_params(params: Mapping[str, Any]) -> dict[str, Any]:
+def nested_params(params: Mapping[str, Any], among: Collection[str] = ARGUMENTS) -> dict[str, Any]:
     """Return the fields of the values among some arguments, as NAME__FIELD; strings are expanded where they can be."""
     found: dict[str, Any] = {}
     for name, given in params.items():
-        if name not in ARGUMENTS:
+        if name not in among:
             continue
         value = ARGUMENTS[name].values.get(given, given) if isinstance(given, str) else given
         if isinstance(value, Value):
