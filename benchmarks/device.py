@@ -41,6 +41,19 @@ import isthmus
 from benchmarks import device_training
 from benchmarks.quality import positive
 from benchmarks.training import digits
+from isthmus import (
+    MLP,
+    PCD,
+    AdamW,
+    BatchTopK,
+    Contraction,
+    Convolutional,
+    FineTuning,
+    Gated,
+    JumpReLU,
+    MissingMask,
+    TopK,
+)
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.registry import KINDS
@@ -52,7 +65,7 @@ TOLERANCE = 1e-4
 ROWS_WITH_TIES = 1e-3
 """Largest fraction of the rows beyond the tolerance, for models with discontinuous codes."""
 
-DISCONTINUOUS = ("topk", "batch-topk", "jumprelu", "gated")
+DISCONTINUOUS = (TopK, BatchTopK, JumpReLU, Gated)
 
 
 def small(kind: str, **arguments: Any) -> BaseAutoencoder:
@@ -60,7 +73,7 @@ def small(kind: str, **arguments: Any) -> BaseAutoencoder:
     return KINDS[kind](**{"code_size": 5, "max_epochs": 2, "random_state": 0, **arguments})
 
 
-CONVOLUTIONS = {"network": "conv", "hidden_sizes": (4,), "dense_sizes": (8,)}
+CONVOLUTIONS = Convolutional((4,), dense_sizes=(8,), activation="silu")
 IN_UNIT_INTERVAL = ("bernoulli", "continuous-bernoulli", "gaussian-unit")
 UNBOUNDED = ("multinomial", "poisson", "gaussian-learned", "gaussian-predicted", "mixture-density")
 TABLE = "denoising, groups of a table"
@@ -68,41 +81,47 @@ CASES = {
     "linear": small("linear"),
     "deep": small("deep", hidden_sizes=(16, 8)),
     "deep, tied, dropout, averaged": small(
-        "deep", hidden_sizes=(16,), tied=True, normalization="batch", dropout=0.2, averaging=0.9, clip_norm=1.0
+        "deep",
+        network=MLP((16,), tied=True, normalization="batch", dropout=0.2),
+        optimizer=AdamW(averaging=0.9, clip_norm=1.0),
     ),
     **{
         f"deep, {likelihood}": small("deep", likelihood=likelihood, scaling="minmax") for likelihood in IN_UNIT_INTERVAL
     },
     **{f"deep, {likelihood}": small("deep", likelihood=likelihood, scaling="none") for likelihood in UNBOUNDED},
-    "conv": small("conv", hidden_sizes=(4, 6), dense_sizes=(8,)),
+    "conv": small("conv", network=Convolutional((4, 6), dense_sizes=(8,))),
     "denoising": small("denoising", code_size=80),
     TABLE: small("denoising", corruption="groups"),
-    "denoising, missing entries": small("denoising", corruption="missing", corrupted_weight=1.0, clean_weight=0.5),
-    "denoising, noise, convolutions": small("denoising", corruption="gaussian", **CONVOLUTIONS),
+    "denoising, missing entries": small("denoising", corruption=MissingMask(clean_weight=0.5)),
+    "denoising, noise, convolutions": small("denoising", corruption="gaussian", network=CONVOLUTIONS),
     "sparse": small("sparse", code_size=80),
-    "sparse, kl, salt and pepper": small("sparse", sparsity="kl", tied=True, corruption="salt-and-pepper"),
-    "sparse, student-t, contraction": small("sparse", sparsity="student-t", contraction_weight=0.1),
-    "sparse, topk": small("sparse", code_size=96, sparsity="topk", k=3),
+    "sparse, kl, salt and pepper": small("sparse", sparsity="kl", network=MLP(tied=True), corruption="salt-and-pepper"),
+    "sparse, student-t, contraction": small("sparse", sparsity="student-t", contraction="encoder"),
+    "sparse, topk": small("sparse", code_size=96, sparsity=TopK(k=3)),
     "sparse, batch-topk": small("sparse", code_size=80, sparsity="batch-topk"),
     "sparse, jumprelu": small("sparse", code_size=80, sparsity="jumprelu"),
     "sparse, gated": small("sparse", code_size=80, sparsity="gated"),
     "contractive": small("contractive", code_size=80),
-    "contractive, second order": small("contractive", hidden_sizes=(16,), contraction_order=2, normalization="layer"),
+    "contractive, second order": small(
+        "contractive", network=MLP((16,), normalization="layer"), contraction=Contraction(order=2)
+    ),
     "contractive, probes, convolutions": small(
-        "contractive", tied=False, contraction_of="reconstruction", contraction_method="hutchinson", **CONVOLUTIONS
+        "contractive", network=CONVOLUTIONS, contraction=Contraction(of="reconstruction", method="hutchinson")
     ),
     "stacked, denoising": small("stacked", hidden_sizes=(16,), layers="denoising"),
-    "stacked, rbm": small("stacked", hidden_sizes=(12,), layers="rbm", training="together", code_activation="linear"),
+    "stacked, rbm": small(
+        "stacked", hidden_sizes=(12,), layers="rbm", pretraining="together", code_activation="linear"
+    ),
     "recurrent": small("recurrent", hidden_sizes=(12, 8), n_sweeps=2),
     "recirculation": small("recirculation"),
     "rbm": small("rbm", scaling="minmax"),
     "rbm, rectified": small("rbm", hidden_units="rectified", optimizer="adamw"),
-    "rbm, cd, variances": small("rbm", likelihood="gaussian-per-column", method="cd", sparsity_weight=0.1),
+    "rbm, cd, variances": small("rbm", likelihood="gaussian-per-column", method="cd", sparsity="kl"),
     "rbm, lateral": small("rbm", lateral=True, scaling="minmax"),
     "rbm, denoising score matching": small("rbm", method="denoising-score", likelihood="gaussian"),
-    "dbn": small("dbn", hidden_sizes=(12, 8), fine_tuning_epochs=2, scaling="minmax"),
-    "dbm": small("dbm", hidden_sizes=(12, 8), n_chains=20, scaling="minmax"),
-    "dbm, together": small("dbm", hidden_sizes=(12,), pretraining_epochs=0, likelihood="gaussian"),
+    "dbn": small("dbn", hidden_sizes=(12, 8), fine_tuning=FineTuning(epochs=2), scaling="minmax"),
+    "dbm": small("dbm", hidden_sizes=(12, 8), method=PCD(n_chains=20), scaling="minmax"),
+    "dbm, together": small("dbm", hidden_sizes=(12,), pretraining=None, likelihood="gaussian"),
 }
 
 
@@ -181,7 +200,7 @@ def check(model: BaseAutoencoder, X: Any, device: torch.device) -> tuple[bool, s
     codes, score = np.abs(here.codes - cpu.codes).max(1), float(relative(here.score, cpu.score))
     log_p = np.zeros(len(codes)) if cpu.log_p is None else relative(here.log_p, cpu.log_p)
     n_beyond = int((~((codes <= TOLERANCE) & (log_p <= TOLERANCE))).sum())  # NaN is beyond, too
-    has_ties = model.get_params().get("sparsity") in DISCONTINUOUS
+    has_ties = hasattr(model, "sparsity") and isinstance(model.value_of("sparsity"), DISCONTINUOUS)
     n_allowed = ROWS_WITH_TIES * len(codes) if has_ties else 0
     passed = n_beyond <= n_allowed and score <= TOLERANCE and waits != "yes"
     shown = f"{'-':>13s}" if cpu.log_p is None else f"{log_p.max():13.1e}"

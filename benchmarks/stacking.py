@@ -53,7 +53,7 @@ def plain(x: np.ndarray, bf16: bool) -> tuple[float, float]:
 
 def ours(x: np.ndarray, bf16: bool) -> tuple[float, float]:
     """Run the phases of `StackedAutoencoder` on rows that are read in batches."""
-    model = StackedAutoencoder(hidden_sizes=SIZES[1:-1], fine_tuning_epochs=0)
+    model = StackedAutoencoder(hidden_sizes=SIZES[1:-1], fine_tuning=None)
     model.code_size_, model.seed_, generator = SIZES[-1], 0, torch.Generator().manual_seed(0)
     rows = DenseRows(x, Affine(np.zeros(SIZES[0]), np.full(SIZES[0], 255.0)))
     training_config = TrainingConfig(

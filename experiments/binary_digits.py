@@ -94,7 +94,7 @@ def independent(train: np.ndarray, test: np.ndarray) -> float:
 def error(settings: Settings) -> Result:
     """Fit the same kind of model to grey digits and fine-tune it with labels: its test error in percent."""
     model, before = core_minutes(lambda: fit_model(settings))
-    classifier = model.to_classifier(**settings["tuning"], random_state=settings["seed"], verbose=1)
+    classifier = model.to_classifier(random_state=settings["seed"], verbose=1).set_params(**settings["tuning"])
     labels = [load_dataset(settings[part]).labels for part in ("train", "test")]
     _, after = core_minutes(lambda: classifier.fit(load_rows(settings["train"]), labels[0]))
     wrong = 100 * (1 - classifier.score(load_rows(settings["test"]), labels[1]))

@@ -43,7 +43,7 @@ SEED = 0
 class _Setup(Setup):
     train: str
     test: str
-    hidden_sizes: list[int]
+    channels: list[int]
     batch_size: int
     learning_rate: float
     epochs: dict[int, int]
@@ -51,21 +51,22 @@ class _Setup(Setup):
 
 
 FULL = _Setup(
-    targets=TARGETS, train="mnist", test="mnist:test", hidden_sizes=[16, 32], batch_size=128, learning_rate=2e-3,
+    targets=TARGETS, train="mnist", test="mnist:test", channels=[16, 32], batch_size=128, learning_rate=2e-3,
     epochs={2: 10, 4: 10, 8: 10, 16: 10, 32: 14}, classifier={"units": 256, "epochs": 10},
 )  # fmt: skip
 
 QUICK = _Setup(
     targets={"ratio": Target(0.9, "at most", "a larger code errs less")}, train="digits:train", test="digits:test",
-    hidden_sizes=[8, 16], batch_size=32, learning_rate=5e-3, epochs={2: 5, 4: 5},
+    channels=[8, 16], batch_size=32, learning_rate=5e-3, epochs={2: 5, 4: 5},
     classifier={"units": 64, "epochs": 15},
 )  # fmt: skip
 
 
 def _cells(setup: _Setup) -> list[Cell]:
     common = {
-        "hidden_sizes": setup.hidden_sizes, "activation": "relu", "likelihood": "gaussian-unit",
-        "batch_size": setup.batch_size, "learning_rate": setup.learning_rate, "clip_norm": 1.0, "precision": "fp32",
+        "network__channels": setup.channels, "network__activation": "relu", "likelihood": "gaussian-unit",
+        "batch_size": setup.batch_size, "learning_rate": setup.learning_rate, "optimizer__clip_norm": 1.0,
+        "precision": "fp32",
     }  # fmt: skip
     return [
         Cell(f"code-{size}", {

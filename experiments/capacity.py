@@ -57,8 +57,9 @@ QUICK = _Setup(
 
 def _cells(setup: _Setup) -> list[Cell]:
     memorise = {
-        "code_size": 1, "hidden_sizes": [64, 64, 64, 64], "activation": "silu", "likelihood": "gaussian",
-        "learning_rate": 5e-3, "clip_norm": 1.0, "precision": "fp32", **setup.memorise,
+        "code_size": 1, "network__hidden_sizes": [64, 64, 64, 64], "network__activation": "silu",
+        "likelihood": "gaussian", "learning_rate": 5e-3, "optimizer__clip_norm": 1.0, "precision": "fp32",
+        **setup.memorise,
     }  # fmt: skip
     pair = {"scaling": "standard", "precision": "fp32", "batch_size": 64, **setup.copy}
     common = {"train": TRAIN, "test": TEST, "seed": SEED}

@@ -86,27 +86,29 @@ QUICK = _Setup(
 
 def _cells(setup: _Setup) -> list[Cell]:
     common = {**setup.common, "likelihood": "bernoulli", "precision": "fp32"}
-    weight = {"contraction_weight": setup.contraction_weight}
+    weight, hidden = setup.contraction_weight, [common["code_size"]]
+    plain = {"network__hidden_sizes": [], "network__tied": True, "code_activation": "sigmoid"}
     models: dict[str, tuple[str, dict[str, Any]]] = {
-        "ae": ("deep", {"hidden_sizes": [], "code_activation": "sigmoid", "tied": True}),
-        "cae": ("contractive", weight),
-        "wd": ("deep", {"hidden_sizes": [], "code_activation": "sigmoid", "tied": True, "weight_decay": 0.1}),
-        "dae-mask": ("denoising", {"tied": True, "corruption": "masking", "corruption_rate": 0.25}),
-        "dae-gauss": ("denoising", {"tied": True, "corruption": "gaussian", "corruption_scale": 0.3}),
-        "f-free": ("contractive", {**weight, "tied": False}),
-        "r-free": ("contractive", {**weight, "tied": False, "contraction_of": "reconstruction"}),
-        "separate": ("stacked", {**weight, "layers": "contractive", "fine_tuning_epochs": 0}),
-        "joint": ("contractive", {**weight, "activation": "sigmoid"}),
+        "ae": ("deep", plain),
+        "cae": ("contractive", {"contraction__weight": weight}),
+        "wd": ("deep", {**plain, "optimizer__weight_decay": 0.1}),
+        "dae-mask": ("denoising", {"network__tied": True, "corruption": "masking", "corruption__rate": 0.25}),
+        "dae-gauss": ("denoising", {"network__tied": True, "corruption": "gaussian", "corruption__scale": 0.3}),
+        "f-free": ("contractive", {"contraction__weight": weight, "network__tied": False}),
+        "r-free": ("contractive", {"contraction": "reconstruction", "contraction__weight": weight,
+                                   "network__tied": False, **setup.expensive}),
+        "separate": ("stacked", {"layers": "contractive", "layers__contraction__weight": weight, "fine_tuning": None,
+                                 "hidden_sizes": hidden, **setup.expensive}),
+        "joint": ("contractive", {"contraction__weight": weight, "network__hidden_sizes": hidden,
+                                  "network__activation": "sigmoid", **setup.expensive}),
     }  # fmt: skip
-    deep: dict[str, Any] = {"hidden_sizes": [common["code_size"]], **setup.expensive}
-    more: dict[str, dict[str, Any]] = {**dict.fromkeys(DEEP, deep), "r-free": setup.expensive}
     evaluation = {
         **setup.measured, "distances": list(setup.distances),
         "tuning": {**setup.tuning, "patience": None, "precision": "fp32"},
     }  # fmt: skip
     return [
         Cell(name, {**setup.data, **evaluation, "seed": SEED, "kind": kind, "tunings": setup.tunings.get(name, 1),
-                    "parameters": {**common, **own, **more.get(name, {})}}, _arm)
+                    "parameters": {**common, **own}}, _arm)
         for name, (kind, own) in models.items()
     ]  # fmt: skip
 

@@ -55,8 +55,10 @@ FULL = _Setup(
     published=PUBLISHED, targets=TARGETS, data={"train": "mnist", "test": "mnist:test"},
     common={"hidden_sizes": [500], "code_size": 1000, "batch_size": 100, "learning_rate": 0.1},
     weight_decay=WEIGHT_DECAY, epochs=(10, 30, 100), pretraining_epochs=5, n_temperatures=5000,
-    classifier={"max_epochs": 5, "pretraining_epochs": 5},
-    tuning={"max_epochs": 40, "batch_size": 100, "learning_rate": 3e-3, "dropout": 0.3, "averaging": 0.999},
+    classifier={"max_epochs": 5, "pretraining__epochs": 5},
+    tuning={
+        "max_epochs": 40, "batch_size": 100, "learning_rate": 3e-3, "dropout": 0.3, "optimizer__averaging": 0.999,
+    },
 )  # fmt: skip
 
 QUICK = _Setup(
@@ -68,23 +70,28 @@ QUICK = _Setup(
     data={"train": "digits:train", "test": "digits:test"},
     common={"hidden_sizes": [16], "code_size": 12, "batch_size": 50, "learning_rate": 0.2},
     weight_decay=2e-5, epochs=(5, 15), pretraining_epochs=4, n_temperatures=300,
-    classifier={"max_epochs": 2, "pretraining_epochs": 2},
-    tuning={"max_epochs": 20, "batch_size": 50, "learning_rate": 1e-2, "dropout": 0.1, "averaging": 0.9}, exact=True,
+    classifier={"max_epochs": 2, "pretraining__epochs": 2},
+    tuning={
+        "max_epochs": 20, "batch_size": 50, "learning_rate": 1e-2, "dropout": 0.1, "optimizer__averaging": 0.9,
+    },
+    exact=True,
 )  # fmt: skip
 
 
 def _cells(setup: _Setup) -> list[Cell]:
     data = {**setup.data, "seed": SEED, "kind": "dbm"}
-    common = {**setup.common, "likelihood": "bernoulli", "device": "cpu", "n_iterations": 5}
+    common = {**setup.common, "likelihood": "bernoulli", "optimizer": "sgd", "device": "cpu", "n_iterations": 5}
     annealing = {"n_chains": 100, "n_temperatures": setup.n_temperatures, "lengths": [1, 10, 100, 1000]}
-    starts = {"pretrained": setup.pretraining_epochs, "centred": 0}
-    grey = {**common, "weight_decay": 2e-5, **setup.classifier}
+    starts: dict[str, dict[str, Any]] = {
+        "pretrained": {"pretraining__epochs": setup.pretraining_epochs}, "centred": {"pretraining": None},
+    }  # fmt: skip
+    grey = {**common, "optimizer__weight_decay": 2e-5, **setup.classifier}
     return [
         *(
             Cell(f"{name}-{epochs}", {**data, **annealing, "parameters": {
-                **common, "weight_decay": setup.weight_decay, "max_epochs": epochs, "pretraining_epochs": pretraining,
+                **common, "optimizer__weight_decay": setup.weight_decay, "max_epochs": epochs, **start,
             }}, _density)
-            for name, pretraining in starts.items() for epochs in setup.epochs
+            for name, start in starts.items() for epochs in setup.epochs
         ),
         Cell("fine-tuned", {**data, "parameters": grey, "tuning": {**setup.tuning, **TUNING}}, _error),
     ]  # fmt: skip

@@ -40,8 +40,10 @@ class _Setup(Setup):
 FULL = _Setup(
     published=PUBLISHED, targets=TARGETS, data={"train": "mnist", "test": "mnist:test"},
     common={"hidden_sizes": [500], "code_size": 1000, "batch_size": 100},
-    density={"weight_decay": 3e-4, "max_epochs": 100}, classifier_epochs=10, n_temperatures=10000,
-    tuning={"max_epochs": 40, "batch_size": 100, "learning_rate": 3e-3, "dropout": 0.3, "averaging": 0.999},
+    density={"optimizer__weight_decay": 3e-4, "max_epochs": 100}, classifier_epochs=10, n_temperatures=10000,
+    tuning={
+        "max_epochs": 40, "batch_size": 100, "learning_rate": 3e-3, "dropout": 0.3, "optimizer__averaging": 0.999,
+    },
 )  # fmt: skip
 
 QUICK = _Setup(
@@ -52,14 +54,17 @@ QUICK = _Setup(
     },
     data={"train": "digits:train", "test": "digits:test"},
     common={"hidden_sizes": [20], "code_size": 12, "batch_size": 50},
-    density={"weight_decay": 2e-5, "max_epochs": 10}, classifier_epochs=3, n_temperatures=300,
-    tuning={"max_epochs": 10, "batch_size": 50, "learning_rate": 1e-2, "dropout": 0.1, "averaging": 0.9}, exact=True,
+    density={"optimizer__weight_decay": 2e-5, "max_epochs": 10}, classifier_epochs=3, n_temperatures=300,
+    tuning={
+        "max_epochs": 10, "batch_size": 50, "learning_rate": 1e-2, "dropout": 0.1, "optimizer__averaging": 0.9,
+    },
+    exact=True,
 )  # fmt: skip
 
 
 def _cells(setup: _Setup) -> list[Cell]:
     data = {**setup.data, "seed": SEED, "kind": "dbn"}
-    common = {**setup.common, "likelihood": "bernoulli", "device": "cpu"}
+    common = {**setup.common, "likelihood": "bernoulli", "optimizer": "sgd", "device": "cpu"}
     discriminative = {**common, "method": "cd", "max_epochs": setup.classifier_epochs}
     annealing = {"n_chains": 100, "n_temperatures": setup.n_temperatures, "lengths": [1, 10, 100, 1000]}
     return [

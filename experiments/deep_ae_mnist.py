@@ -42,21 +42,23 @@ class _Setup(Setup):
     parameters: dict[str, Any]
 
 
-_SMALL = {"hidden_sizes": [64, 32, 16], "code_size": 5, "batch_size": 64, "learning_rate": 3e-3, "max_epochs": 10}
-_LARGE = {"hidden_sizes": [1000, 500, 250], "code_size": 30, "batch_size": 128, "learning_rate": 2e-3}
+_SMALL = {
+    "network__hidden_sizes": [64, 32, 16], "code_size": 5, "batch_size": 64, "learning_rate": 3e-3, "max_epochs": 10,
+}  # fmt: skip
+_LARGE = {"network__hidden_sizes": [1000, 500, 250], "code_size": 30, "batch_size": 128, "learning_rate": 2e-3}
 _DIGITS, _MNIST = {"train": "digits:train", "test": "digits:test"}, {"train": "mnist", "test": "mnist:test"}
 
 FULL = _Setup(
     published=PUBLISHED, targets={"minutes": Target(10.0, "at most", "chosen here, on two cores", 0.2)},
     cell="ten-minutes", data=_MNIST,
-    parameters={**_LARGE, "max_epochs": 40, "time_limit": 600, "weight_decay": 0.1},
+    parameters={**_LARGE, "max_epochs": 40, "time_limit": 600, "optimizer__weight_decay": 0.1},
 )  # fmt: skip
 
 QUICK = _Setup(
     targets=QUICK_TARGETS,
     cell="ten-minutes",
     data=_DIGITS,
-    parameters={**_SMALL, "time_limit": 600, "weight_decay": 0.1},
+    parameters={**_SMALL, "time_limit": 600, "optimizer__weight_decay": 0.1},
 )
 
 FULL_HOUR = _Setup(
@@ -66,19 +68,19 @@ FULL_HOUR = _Setup(
         "minutes": Target(60.0, "at most", "an hour", 1.0),
     },
     cell="hour", data=_MNIST,
-    parameters={**_LARGE, "max_epochs": 130, "time_limit": 3600, "weight_decay": 0.3},
+    parameters={**_LARGE, "max_epochs": 130, "time_limit": 3600, "optimizer__weight_decay": 0.3},
 )  # fmt: skip
 
 QUICK_HOUR = _Setup(
     targets=QUICK_TARGETS,
     cell="hour",
     data=_DIGITS,
-    parameters={**_SMALL, "time_limit": 3600, "weight_decay": 0.3},
+    parameters={**_SMALL, "time_limit": 3600, "optimizer__weight_decay": 0.3},
 )
 
 
 def _cells(setup: _Setup) -> list[Cell]:
-    common = {"activation": "silu", "likelihood": "gaussian-unit", "clip_norm": 1.0}
+    common = {"network__activation": "silu", "likelihood": "gaussian-unit", "optimizer__clip_norm": 1.0}
     settings = {**setup.data, "seed": SEED, "kind": "deep", "parameters": {**common, **setup.parameters}}
     return [Cell(setup.cell, settings, _fit)]
 

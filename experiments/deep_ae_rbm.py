@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from experiments.drawing import COLOURS, axes
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings, Setup, Target
 from experiments.learning import from_bytes, load_dataset, load_rows, raise_if_interrupted, squared_errors, to_bytes
-from isthmus import Autoencoder, StackedAutoencoder
+from isthmus import MLP, Autoencoder, FineTuning, Layer, Pretraining, RBMLayer, StackedAutoencoder
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.phases import Phase, run_phases
@@ -108,8 +108,8 @@ def _parts(settings: Settings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _shared(settings: Settings) -> dict[str, Any]:
     """Return the parameters of every network."""
     return {
-        "hidden_sizes": settings["hidden_sizes"], "code_size": settings["code_size"], "code_activation": "linear",
-        "likelihood": "bernoulli", "batch_size": settings["batch_size"], "patience": None, "validation_fraction": 0.0,
+        "code_size": settings["code_size"], "code_activation": "linear", "likelihood": "bernoulli",
+        "batch_size": settings["batch_size"], "patience": None, "validation_fraction": 0.0,
         "random_state": settings["seed"] + settings.get("draw", 0), "verbose": 1,
     }  # fmt: skip
 
@@ -117,9 +117,12 @@ def _shared(settings: Settings) -> dict[str, Any]:
 def _order(settings: Settings, state: Path) -> Result:
     """Train RBMs in turn or jointly: the error of the network before and after fine-tuning."""
     train, _, test = _parts(settings)
+    pretraining = Pretraining(
+        settings["order"], epochs=settings["pretraining_epochs"], learning_rate=settings["machine_rate"]
+    )
     model = StackedAutoencoder(
-        layers="rbm", training=settings["order"], pretraining_epochs=settings["pretraining_epochs"],
-        pretraining_learning_rate=settings["machine_rate"], fine_tuning_epochs=0, **_shared(settings),
+        hidden_sizes=settings["hidden_sizes"], layers="rbm", pretraining=pretraining, fine_tuning=None,
+        **_shared(settings),
     )  # fmt: skip
     raise_if_interrupted(model.fit(train))
     before = squared_errors(model, test)
@@ -162,12 +165,23 @@ def _unfitted(settings: Settings) -> BaseAutoencoder:
     start, rate, shared = settings["start"], settings["rate"], _shared(settings)
     first, last = settings["pretraining_epochs"], settings["fine_tuning_epochs"]
     if start == "silu":
-        return Autoencoder(activation="silu", max_epochs=first + last, learning_rate=rate, **shared)
-    random = {"layers": "ordinary", "pretraining_epochs": 0, "fine_tuning_epochs": first + last}
-    pretrained = {"layers": start, "pretraining_epochs": first, "fine_tuning_epochs": last}
-    pretrained["pretraining_learning_rate"] = settings["machine_rate"] if start == "rbm" else 3e-3
-    own: dict[str, Any] = random if start == "random" else pretrained
-    return StackedAutoencoder(tied=False, fine_tuning_learning_rate=rate, **own, **shared)
+        network = MLP(settings["hidden_sizes"], activation="silu")
+        return Autoencoder(network=network, max_epochs=first + last, learning_rate=rate, **shared)
+    layers, pretraining, fine_tuning = {
+        "random": (Layer(tied=False), None, FineTuning(epochs=first + last, learning_rate=rate)),
+        "denoising": (
+            Layer(corruption="masking", tied=False), Pretraining(epochs=first, learning_rate=3e-3),
+            FineTuning(epochs=last, learning_rate=rate),
+        ),
+        "rbm": (
+            RBMLayer(), Pretraining(epochs=first, learning_rate=settings["machine_rate"]),
+            FineTuning(epochs=last, learning_rate=rate),
+        ),
+    }[start]  # fmt: skip
+    return StackedAutoencoder(
+        hidden_sizes=settings["hidden_sizes"], layers=layers, pretraining=pretraining, fine_tuning=fine_tuning,
+        **shared,
+    )  # fmt: skip
 
 
 def chosen(results: Results) -> dict[str, Result]:

@@ -76,16 +76,17 @@ def _cells(setup: _Setup) -> list[Cell]:
         "max_epochs": setup.linear_epochs,
     }  # fmt: skip
     nonlinear = {
-        **training, "hidden_sizes": [setup.units, setup.units], "code_size": setup.units, "activation": "silu",
-        "code_activation": "silu", "learning_rate": setup.learning_rate, "max_epochs": setup.epochs,
+        **training, "network__hidden_sizes": [setup.units, setup.units], "network__activation": "silu",
+        "code_size": setup.units, "code_activation": "silu", "learning_rate": setup.learning_rate,
+        "max_epochs": setup.epochs,
     }  # fmt: skip
     return [
         Cell("gaussian", {**common, "rows": setup.linear_rows, "columns": 10, "scale": LINEAR_SCALE,
-                          "parameters": {**linear, "code_size": 10, "corruption_scale": LINEAR_SCALE}}, _gaussian),
+                          "parameters": {**linear, "code_size": 10, "corruption__scale": LINEAR_SCALE}}, _gaussian),
         Cell("mixture", {**common, "rows": setup.rows, "scale": MIXTURE_SCALE,
-                         "parameters": {**nonlinear, "corruption_scale": MIXTURE_SCALE}}, _mixture),
+                         "parameters": {**nonlinear, "corruption__scale": MIXTURE_SCALE}}, _mixture),
         Cell("spiral", {**common, "rows": setup.rows, "scale": SPIRAL_SCALE, "scatter": 0.01,
-                        "parameters": {**nonlinear, "corruption_scale": SPIRAL_SCALE}}, _spiral),
+                        "parameters": {**nonlinear, "corruption__scale": SPIRAL_SCALE}}, _spiral),
     ]  # fmt: skip
 
 

@@ -71,17 +71,19 @@ def _cells(setup: _Setup) -> list[Cell]:
         "max_epochs": 12, "precision": "fp32",
     }  # fmt: skip
     shapes = {
-        "linear": {"hidden_sizes": wide, "activation": "linear", "likelihood": "gaussian"},
-        "linear-sigmoid": {"hidden_sizes": wide, "activation": "linear", "likelihood": "gaussian-unit"},
-        "one": {"hidden_sizes": wide, "activation": "silu", "likelihood": "gaussian-unit"},
-        "three": {"hidden_sizes": setup.deep, "activation": "silu", "likelihood": "gaussian-unit"},
-        "few-one": {"hidden_sizes": few_wide, "activation": "silu", "likelihood": "gaussian-unit"},
-        "few-three": {"hidden_sizes": setup.few, "activation": "silu", "likelihood": "gaussian-unit"},
+        "linear": (wide, "linear", "gaussian"),
+        "linear-sigmoid": (wide, "linear", "gaussian-unit"),
+        "one": (wide, "silu", "gaussian-unit"),
+        "three": (setup.deep, "silu", "gaussian-unit"),
+        "few-one": (few_wide, "silu", "gaussian-unit"),
+        "few-three": (setup.few, "silu", "gaussian-unit"),
     }
     return [
-        Cell(name, {**setup.data, "seed": SEED, "kind": "deep", "parameters": {**common, **shape}}, _fit)
-        for name, shape in shapes.items()
-    ]
+        Cell(name, {**setup.data, "seed": SEED, "kind": "deep", "parameters": {
+            **common, "network__hidden_sizes": sizes, "network__activation": activation, "likelihood": likelihood,
+        }}, _fit)
+        for name, (sizes, activation, likelihood) in shapes.items()
+    ]  # fmt: skip
 
 
 def n_parameters(sizes: list[int]) -> int:
@@ -114,7 +116,7 @@ def _fit(settings: Settings, state: Path) -> Result:
         **{f"train_{name}": value for name, value in train.items()},
         **{f"test_{name}": value for name, value in test.items()},
         "parameters": n_weights(model),
-        "hidden_sizes": list(model.get_params()["hidden_sizes"]),
+        "hidden_sizes": settings["parameters"]["network__hidden_sizes"],
         "learning_seconds": learning_seconds(model),
         "curve": training_curve(model),
     }

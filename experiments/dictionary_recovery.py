@@ -39,13 +39,13 @@ SHARES = (0.002, 0.005, 0.01, 0.02, 0.05)
 """Ticks of the frequency axis."""
 
 CURVES: dict[str, tuple[str, tuple[float, ...]]] = {
-    "l1": ("sparsity_weight", (0.25, 0.4, 0.6)),
+    "l1": ("weight", (0.25, 0.4, 0.6)),
     "topk": ("k", (3, 5, 8)),
     "batch-topk": ("k", (3, 5, 8)),
-    "jumprelu": ("sparsity_weight", (0.03, 0.08, 0.2)),
-    "gated": ("sparsity_weight", (0.2, 0.4, 0.8)),
+    "jumprelu": ("weight", (0.03, 0.08, 0.2)),
+    "gated": ("weight", (0.2, 0.4, 0.8)),
 }
-"""The parameter and its values along each curve of error against active units."""
+"""The argument of the sparsity and its values along each curve of error against active units."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +74,8 @@ QUICK = _Setup(
     data={"n_features": 48, "n_columns": 16, "n_active": 2.0, "n_rows": 3_000, "n_test": 1_000},
     training={"code_size": 48, "max_epochs": 12, "batch_size": 128, "learning_rate": 1e-2},
     curves={
-        "l1": ("sparsity_weight", (0.2, 0.8)), "topk": ("k", (2, 3)), "batch-topk": ("k", (2,)),
-        "jumprelu": ("sparsity_weight", (0.08,)), "gated": ("sparsity_weight", (0.4,)),
+        "l1": ("weight", (0.2, 0.8)), "topk": ("k", (2, 3)), "batch-topk": ("k", (2,)),
+        "jumprelu": ("weight", (0.08,)), "gated": ("weight", (0.4,)),
     },
     k=2, alive=("l1", "topk"),
 )  # fmt: skip
@@ -83,11 +83,11 @@ QUICK = _Setup(
 
 def _cells(setup: _Setup) -> list[Cell]:
     training = {**setup.training, "precision": "fp32"}
-    untrained = {**training, "sparsity": "topk", "k": setup.k, "max_epochs": 1, "learning_rate": 1e-12}
+    untrained = {**training, "sparsity": "topk", "sparsity__k": setup.k, "max_epochs": 1, "learning_rate": 1e-12}
     return [
         _cell("untrained", setup.data, untrained),
-        *(_cell(f"{name}-{value:g}", setup.data, {**training, "sparsity": name, parameter: value})
-          for name, (parameter, values) in setup.curves.items() for value in values),
+        *(_cell(f"{name}-{value:g}", setup.data, {**training, "sparsity": name, f"sparsity__{argument}": value})
+          for name, (argument, values) in setup.curves.items() for value in values),
     ]  # fmt: skip
 
 

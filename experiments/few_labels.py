@@ -75,7 +75,7 @@ QUICK = _Setup(
 
 def _cells(setup: _Setup) -> list[Cell]:
     stack = {
-        "layers": "contractive", "contraction_weight": 1.0, "likelihood": "bernoulli", "fine_tuning_epochs": 0,
+        "layers": "contractive", "layers__contraction__weight": 1.0, "likelihood": "bernoulli", "fine_tuning": None,
         "batch_size": 128, **setup.stack,
     }  # fmt: skip
     return [
@@ -110,9 +110,8 @@ def _stack_of(settings: Settings, state: Path) -> StackedAutoencoder:
     if path.is_file():
         return isthmus.load(path)
     stack = StackedAutoencoder(
-        **settings["stack"], validation_fraction=0.0, patience=None, precision="fp32", random_state=settings["seed"],
-        verbose=1,
-    )  # fmt: skip
+        validation_fraction=0.0, patience=None, precision="fp32", random_state=settings["seed"], verbose=1
+    ).set_params(**settings["stack"])
     stack.fit(load_rows(settings["source"]), checkpoint=path, resume=True)
     raise_if_interrupted(stack)
     stack.save(path)

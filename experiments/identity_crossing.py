@@ -58,14 +58,14 @@ NOISE = 0.4
 
 def _cells(setup: _Setup) -> list[Cell]:
     training = {
-        "likelihood": "gaussian", "scaling": "none", "precision": "fp32", "activation": "tanh", "code_size": 32,
-        "hidden_sizes": [64], "code_activation": "tanh", "batch_size": setup.batch_size,
+        "likelihood": "gaussian", "scaling": "none", "precision": "fp32", "network__hidden_sizes": [64],
+        "network__activation": "tanh", "code_size": 32, "code_activation": "tanh", "batch_size": setup.batch_size,
         "learning_rate": setup.learning_rate, "max_epochs": setup.epochs,
     }  # fmt: skip
     own: dict[str, tuple[str, dict[str, Any]]] = {
         "plain": ("denoising", {"corruption": None}),
-        "denoising": ("denoising", {"corruption": "gaussian", "corruption_scale": NOISE}),
-        "contractive": ("contractive", {"contraction_weight": 0.1, "tied": True}),
+        "denoising": ("denoising", {"corruption": "gaussian", "corruption__scale": NOISE}),
+        "contractive": ("contractive", {"contraction__weight": 0.1, "network__tied": True}),
     }
     common = {"seed": SEED, "copies": setup.copies, "points": list(POINTS)}
     return [

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from experiments.drawing import COLOURS, axes
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings, Setup, Target
 from experiments.learning import load_dataset, load_rows, raise_if_interrupted, squared_errors
-from isthmus import CodeClassifier, StackedAutoencoder
+from isthmus import CodeClassifier, Layer, Masking, Pretraining, StackedAutoencoder
 from isthmus.data.streams import LabelledRows
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.supervision import CrossEntropy, Supervision
@@ -144,13 +144,14 @@ def initial_stack(settings: Settings, X: np.ndarray, y: np.ndarray) -> StackedAu
     start = settings["start"]
     random = start in RANDOM
     *hidden, code_size = settings["sizes"]
+    pretraining = Pretraining(
+        "greedy" if random else start, epochs=1 if random else settings["pretraining_epochs"],
+        learning_rate=settings["pretraining_rate"],
+    )  # fmt: skip
     model = StackedAutoencoder(
         hidden_sizes=hidden, code_size=code_size, likelihood="bernoulli", batch_size=settings["batch_size"],
-        layers="denoising" if settings["masked"] else "ordinary", corruption_rate=MASKED,
-        training="greedy" if random else start, fine_tuning_epochs=0,
-        pretraining_epochs=1 if random else settings["pretraining_epochs"],
-        pretraining_learning_rate=settings["pretraining_rate"], validation_fraction=0.0, patience=None,
-        random_state=settings["seed"], verbose=1,
+        layers=Layer(corruption=Masking(MASKED)) if settings["masked"] else "ordinary", pretraining=pretraining,
+        fine_tuning=None, validation_fraction=0.0, patience=None, random_state=settings["seed"], verbose=1,
     ).fit(X, y)  # fmt: skip
     raise_if_interrupted(model)
     if random:

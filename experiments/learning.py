@@ -37,7 +37,8 @@ def fit_model(
 ) -> BaseAutoencoder:
     """Fit an autoencoder of settings["kind"] with settings["parameters"] and settings["seed"].
 
-    No rows are held out for validation: the settings are fixed in advance and evaluated on test rows.
+    Parameters are plain data: the fields of a value are named NAME__FIELD, as in `set_params`. No rows are held out for
+    validation: the settings are fixed in advance and evaluated on test rows.
 
     Args:
         settings: of a cell.
@@ -50,7 +51,7 @@ def fit_model(
         KeyboardInterrupt: Ctrl-C interrupted the fit; a partial fit is not a result.
     """
     parameters = {"validation_fraction": 0.0, "patience": None, "verbose": 1, **settings["parameters"]}
-    model = KINDS[settings["kind"]](**parameters, random_state=settings["seed"])
+    model = KINDS[settings["kind"]](random_state=settings["seed"]).set_params(**parameters)
     rows = load_rows(settings["train"]) if rows is None else rows
     model.fit(rows[:n_rows], validation=validation, checkpoint=state, resume=state is not None)
     raise_if_interrupted(model)

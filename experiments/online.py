@@ -63,12 +63,12 @@ def _cells(setup: _Setup) -> list[Cell]:
     common = {**setup.common, "seed": SEED, "kind": "stacked", "edges": setup.edges}
     stack = {
         "layers": "denoising", "hidden_sizes": [setup.size] * 2, "code_size": setup.size, "likelihood": "bernoulli",
-        "fine_tuning_epochs": 0, "batch_size": setup.common["batch_size"], "precision": setup.precision,
+        "fine_tuning": None, "batch_size": setup.common["batch_size"], "precision": setup.precision,
     }  # fmt: skip
     own: dict[str, dict[str, Any]] = {
         # One epoch at a negligible rate leaves the stack at its random weights.
-        "random": {"pretraining_epochs": 1, "pretraining_learning_rate": 1e-12},
-        "denoising": {"pretraining_epochs": setup.pretraining_epochs, "pretraining_learning_rate": 2e-3},
+        "random": {"pretraining__epochs": 1, "pretraining__learning_rate": 1e-12},
+        "denoising": {"pretraining__epochs": setup.pretraining_epochs, "pretraining__learning_rate": 2e-3},
     }
     return [
         Cell(f"{start}-{rate:g}", {**common, "learning_rate": rate, "parameters": {**stack, **parameters}}, _stream)

@@ -18,7 +18,7 @@ import isthmus
 from experiments.drawing import COLOURS, axes
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings, Setup, Target
 from experiments.learning import balanced_rows, load_dataset, raise_if_interrupted
-from isthmus import CodeClassifier, StackedAutoencoder
+from isthmus import CodeClassifier, FineTuning, StackedAutoencoder
 from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.stacking import CodeRows, StackedEncoder
 from isthmus.parts.coder import Coder
@@ -83,7 +83,7 @@ def _full_trials(n_labels: int) -> dict[str, Any]:
 FULL = _Setup(
     published=PUBLISHED, targets=TARGETS,
     common={"train": "mnist", "test": "mnist:test", "rows": 55_000, "looked_at": 5_000, "sizes": [500, 500, 500]},
-    rbm={"batch_size": 100, "pretraining_epochs": 10}, labels=(55_000, 10_000, 1_000, 100),
+    rbm={"batch_size": 100, "pretraining__epochs": 10}, labels=(55_000, 10_000, 1_000, 100),
     trials={n: _full_trials(n) for n in (55_000, 10_000, 1_000, 100)},
 )  # fmt: skip
 
@@ -97,14 +97,14 @@ QUICK = _Setup(
     common={
         "train": "digits:train", "test": "digits:test", "rows": 1_000, "looked_at": 100, "sizes": [32, 32, 32],
     },
-    rbm={"batch_size": 20, "pretraining_epochs": 15}, labels=(200, 100),
+    rbm={"batch_size": 20, "pretraining__epochs": 15}, labels=(200, 100),
     trials={200: _QUICK_TRIALS, 100: _QUICK_TRIALS},
 )  # fmt: skip
 
 
 def _cells(setup: _Setup) -> list[Cell]:
     common: dict[str, Any] = {
-        **setup.common, "seed": SEED, "machines": {**setup.rbm, "pretraining_learning_rate": MACHINE_RATE},
+        **setup.common, "seed": SEED, "machines": {**setup.rbm, "pretraining__learning_rate": MACHINE_RATE},
     }  # fmt: skip
     n_few = setup.labels[-2]
     few = {**common, "labels": n_few, **setup.trials[n_few]}
@@ -146,7 +146,7 @@ def _pretrained(settings: Settings, state: Path) -> StackedAutoencoder:
         assert isinstance(found, StackedAutoencoder)
         if _description(found) == wanted:
             return found
-    model = _stack(settings, layers="rbm", fine_tuning_epochs=0, **settings["machines"])
+    model = _stack(settings, layers="rbm", fine_tuning=None).set_params(**settings["machines"])
     model.fit(_parts(settings)[0][0])
     raise_if_interrupted(model)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,9 +156,10 @@ def _pretrained(settings: Settings, state: Path) -> StackedAutoencoder:
 
 def _description(model: StackedAutoencoder) -> dict[str, Any]:
     """Return the settings of a stored stack."""
+    parameters = model.get_params()
     return {
         "sizes": [*model.hidden_sizes_, model.code_size_], "rows": model.n_rows_, "seed": model.seed_,
-        **{name: getattr(model, name) for name in ("batch_size", "pretraining_epochs", "pretraining_learning_rate")},
+        **{name: parameters[name] for name in ("batch_size", "pretraining__epochs", "pretraining__learning_rate")},
     }  # fmt: skip
 
 
@@ -186,7 +187,7 @@ def partly_pretrained(
         seed: of the random weights.
     """
     model = PartlyFrozenStack._unpack(*rbms._pack())
-    model.set_params(layers="ordinary", pretraining_epochs=0, fine_tuning_epochs=1)
+    model.set_params(layers="ordinary", pretraining=None, fine_tuning=FineTuning(epochs=1))
     recipe = model._rebuilt(torch.Generator().manual_seed(seed))
     units = CodeRows(model.preprocessing_.rows(X).batch(torch.arange(len(X))).x)
     pairs = zip(recipe.layers, _encoders(rbms.coder_), strict=True)

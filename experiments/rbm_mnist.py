@@ -65,7 +65,7 @@ class _Setup(Setup):
 FULL = _Setup(
     published=PUBLISHED, targets=TARGETS, data={"train": "mnist", "test": "mnist:test"},
     common={"code_size": 500, "batch_size": 100, "max_epochs": 30},
-    long_run={"max_epochs": 100, "weight_decay": 1e-4}, n_temperatures=10000,
+    long_run={"max_epochs": 100, "optimizer__weight_decay": 1e-4}, n_temperatures=10000,
 )  # fmt: skip
 
 QUICK = _Setup(
@@ -73,17 +73,18 @@ QUICK = _Setup(
     targets={"exact": Target(0.0, "within", "log Z summed over every state", 0.1)},
     data={"train": "digits:train", "test": "digits:test"},
     common={"code_size": 12, "batch_size": 50, "max_epochs": 15},
-    long_run={"max_epochs": 30, "weight_decay": 1e-4}, n_temperatures=500, exact=True,
+    long_run={"max_epochs": 30, "optimizer__weight_decay": 1e-4}, n_temperatures=500, exact=True,
 )  # fmt: skip
 
 
 def _cells(setup: _Setup) -> list[Cell]:
     common = {
-        "likelihood": "bernoulli", "learning_rate": 0.1, "weight_decay": 2e-5, "device": "cpu", **setup.common,
+        "likelihood": "bernoulli", "learning_rate": 0.1, "optimizer": "sgd", "optimizer__weight_decay": 2e-5,
+        "device": "cpu", **setup.common,
     }  # fmt: skip
     methods: dict[str, dict[str, Any]] = {
-        "cd-1": {"method": "cd", "n_steps": 1},
-        "cd-3": {"method": "cd", "n_steps": 3},
+        "cd-1": {"method": "cd", "method__n_steps": 1},
+        "cd-3": {"method": "cd", "method__n_steps": 3},
         "persistent": {"method": "pcd"},
         "persistent-long": {"method": "pcd", **setup.long_run},
     }

@@ -15,6 +15,7 @@ from torch import Tensor
 from experiments.drawing import curves
 from experiments.experiment import Cell, Experiment, Result, Results, Row, Settings, Setup, Target
 from experiments.learning import load_rows, squared_errors
+from isthmus import SGD
 from isthmus.estimators.recirculation import RecirculationAutoencoder
 from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.objectives import Reconstruction
@@ -43,7 +44,7 @@ RULES: dict[str, dict[str, Any]] = {
     "back-propagation": {},
     "regression 0": {"regression": 0.0},
     "regression .75": {"regression": 0.75},
-    "regression .75, decay": {"regression": 0.75, "weight_decay": 1e-3},
+    "regression .75, decay": {"regression": 0.75, "optimizer": SGD(weight_decay=1e-3)},
     "regression .99, tied": {"regression": 0.99, "tied": True},
     "back-propagation, tied": {"tied": True},
 }

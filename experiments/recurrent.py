@@ -57,22 +57,22 @@ FULL = _Setup(
     published=PUBLISHED, targets=TARGETS,
     data={"train": "mnist", "test": "mnist:test", "rows": 10000, "test_rows": 5000},
     parameters={
-        "hidden_sizes": [500, 250], "code_size": 100, "pretraining_epochs": 8, "fine_tuning_epochs": 20,
+        "hidden_sizes": [500, 250], "code_size": 100, "pretraining__epochs": 8, "fine_tuning__epochs": 20,
     },
     models=tuple(SWEEPS),
 )  # fmt: skip
 
 QUICK = _Setup(
     targets=TARGETS, data={"train": "digits:train", "test": "digits:test", "rows": 500, "test_rows": 200},
-    parameters={"hidden_sizes": [32], "code_size": 16, "pretraining_epochs": 1, "fine_tuning_epochs": 2},
+    parameters={"hidden_sizes": [32], "code_size": 16, "pretraining__epochs": 1, "fine_tuning__epochs": 2},
     models=("feed-forward", JUDGED),
 )  # fmt: skip
 
 
 def _cells(setup: _Setup) -> list[Cell]:
     parameters = {
-        **setup.parameters, "likelihood": "bernoulli", "scaling": "none", "corruption": "salt-and-pepper",
-        "corruption_rate": 0.4, "batch_size": 100, "precision": "fp32", "fine_tuning_learning_rate": 1e-2,
+        **setup.parameters, "likelihood": "bernoulli", "scaling": "none", "layers__corruption": "salt-and-pepper",
+        "layers__corruption__rate": 0.4, "batch_size": 100, "precision": "fp32", "fine_tuning__learning_rate": 1e-2,
     }  # fmt: skip
     return [
         Cell(_slug(name), {**setup.data, "seed": SEED, "kind": "recurrent", "model": name,
@@ -89,7 +89,7 @@ def _slug(name: str) -> str:
 def _own(name: str, shared: dict[str, Any]) -> dict[str, Any]:
     """Return the parameters that differ between the models."""
     longer = MORE_EPOCHS if "longer" in name else 1
-    return {"n_sweeps": SWEEPS[name], "fine_tuning_epochs": longer * shared["fine_tuning_epochs"]}
+    return {"n_sweeps": SWEEPS[name], "fine_tuning__epochs": longer * shared["fine_tuning__epochs"]}
 
 
 def images(source: str, n: int) -> Float[np.ndarray, "n pixels"]:
@@ -103,7 +103,7 @@ def _fit(settings: Settings, state: Path) -> Result:
     model = fit_model(settings, rows=images(settings["train"], settings["rows"]), state=state)
     clean = images(settings["test"], settings["test_rows"])
     coder: Any = model.coder_
-    trained_at, n_sweeps = settings["parameters"]["corruption_rate"], coder.encoder.n_sweeps
+    trained_at, n_sweeps = settings["parameters"]["layers__corruption__rate"], coder.encoder.n_sweeps
     x, noisy = torch.from_numpy(clean), corrupted(clean, trained_at)
     by_sweep = reconstructions_by_sweep(coder, noisy, EVALUATED_SWEEPS if n_sweeps else 0)
     return {

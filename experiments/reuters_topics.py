@@ -17,6 +17,7 @@ from sklearn.preprocessing import normalize
 from experiments.drawing import COLOURS, axes
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings, Setup, Target
 from experiments.learning import learning_seconds, load_dataset
+from isthmus import CD
 from isthmus.data import Documents
 from isthmus.data.texts import Vocabulary
 from isthmus.estimators.rbm import RestrictedBoltzmannMachine
@@ -158,8 +159,8 @@ def _rsm(settings: Settings, state: Path) -> Result:
     """Train a replicated softmax by one method and rate; held-out documents choose one of them."""
     fitted_on, _ = _split(settings["data"])
     model = RestrictedBoltzmannMachine(
-        code_size=settings["code_size"], likelihood="multinomial", scaling="none", method=settings["method"],
-        n_steps=(1, 5) if settings["method"] == "cd" else 1, learning_rate=settings["learning_rate"],
+        code_size=settings["code_size"], likelihood="multinomial", scaling="none",
+        method=CD(n_steps=(1, 5)) if settings["method"] == "cd" else "pcd", learning_rate=settings["learning_rate"],
         max_epochs=settings["max_epochs"], batch_size=settings["batch_size"], validation_fraction=0.0, verbose=1,
         random_state=settings["seed"],
     ).fit(Documents(fitted_on[0]))  # fmt: skip

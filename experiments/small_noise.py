@@ -50,10 +50,10 @@ QUICK = _Setup(published={"slope": PUBLISHED["slope"]}, hidden=32, epochs=6, row
 
 def _cells(setup: _Setup) -> list[Cell]:
     training = {
-        "likelihood": "gaussian-unit", "scaling": "none", "precision": "fp32", "activation": "tanh", "batch_size": 50,
-        "hidden_sizes": [setup.hidden], "learning_rate": 3e-3, "max_epochs": setup.epochs,
+        "likelihood": "gaussian-unit", "scaling": "none", "precision": "fp32", "network__hidden_sizes": [setup.hidden],
+        "network__activation": "tanh", "batch_size": 50, "learning_rate": 3e-3, "max_epochs": setup.epochs,
     }  # fmt: skip
-    noise = {"code_activation": "linear", "corruption": "gaussian", "corruption_scale": 0.1}
+    noise = {"code_activation": "linear", "corruption": "gaussian", "corruption__scale": 0.1}
     parameters: dict[str, tuple[str, dict[str, Any]]] = {
         "narrow": ("deep", {"code_size": 2}),
         "middle": ("deep", {"code_size": 8}),

@@ -17,6 +17,7 @@ from torch import Generator, Tensor, nn
 from experiments.drawing import COLOURS, axes
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings, Setup, Target
 from experiments.learning import fit_model, from_bytes, learning_seconds, load_rows, to_bytes
+from isthmus import L1
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.phases import Phase, run_phases
@@ -24,7 +25,6 @@ from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.coder import Coder
 from isthmus.parts.constraints import dictionary_weight
 from isthmus.parts.inference import EncoderMap
-from isthmus.parts.sparsity import sparse_parts
 
 _RANZATO = "Ranzato, Boureau & LeCun (2007): a sparse code limits the volume of well reconstructed inputs"
 _SHALLOW = "Deep Learning, section 14.3: a shallow encoder cannot enforce that the code be sparse"
@@ -71,7 +71,7 @@ def _cells(setup: _Setup) -> list[Cell]:
     settings = {**setup.data, "seed": SEED, "kind": "sparse", "n_rows": 20_000, "more_epochs": 10}
     parameters = {**setup.parameters, "sparsity": "l1", "likelihood": "gaussian", "precision": "fp32"}
     return [
-        Cell(f"weight-{w:g}", {**settings, "parameters": {**parameters, "sparsity_weight": w}}, _fit)
+        Cell(f"weight-{w:g}", {**settings, "parameters": {**parameters, "sparsity__weight": w}}, _fit)
         for w in setup.weights
     ]
 
@@ -94,13 +94,13 @@ def _fit(settings: Settings, state: Path) -> Result:
         zeros[kind] = float((model.transform(rows) == 0).mean())
         pictures[kind] = [to_bytes(rows[:SHOWN]), to_bytes(reconstruction[:SHOWN])]
     result = {"lost": lost, "zeros": zeros, "pictures": pictures, "learning_seconds": learning_seconds(model)}
-    weight = settings["parameters"]["sparsity_weight"]
+    weight = settings["parameters"]["sparsity__weight"]
     return result if weight == 0 else {**result, "codes": _codes(model, train, torch.from_numpy(digits), settings)}
 
 
 def _codes(model: BaseAutoencoder, train: np.ndarray, x: Tensor, settings: Settings) -> dict[str, dict[str, float]]:
     """Compare three codes of one dictionary: the one-layer encoder, one with a second layer, and the optimum."""
-    coder, weight = model.coder_, settings["parameters"]["sparsity_weight"]
+    coder, weight = model.coder_, settings["parameters"]["sparsity__weight"]
     two = with_second_layer(model, train, settings)
     codes = {"one": encoded(coder, x), "two": encoded(two, x), "optimal": optimal_code(coder, x, weight)}
     return {name: evaluate(coder, x, code, weight) for name, code in codes.items()}
@@ -166,7 +166,7 @@ def with_second_layer(model: BaseAutoencoder, train: np.ndarray, settings: Setti
     parameters, coder = settings["parameters"], copy.deepcopy(model.coder_)
     decoder = coder.decoder.requires_grad_(False)
     code_size, bias = parameters["code_size"], decoder.affine_maps[0].bias.clone()
-    parts = sparse_parts("l1", code_size=code_size, weight=parameters["sparsity_weight"], unit_columns=False)
+    parts = L1(parameters["sparsity__weight"], unit_columns=False).parts(code_size)
     inference = EncoderMap(SecondLayer(coder.encoder, code_size), parts.code_activation)
     two = Coder(inference, decoder, coder.likelihood)
     objective = Reconstruction(two, penalties=parts.penalties, centre=lambda rows: bias)

@@ -20,7 +20,7 @@ N_FILTERS = 12
 """Number of units of the first layer in the picture, evenly spaced."""
 
 Arguments = Mapping[str, Any]
-"""The arguments of an estimator, as plain data."""
+"""The arguments of an estimator, as plain data: the fields of a value are named NAME__FIELD."""
 
 
 def stack_error(
@@ -109,16 +109,16 @@ def _pretrained(part: Part, arguments: Arguments, seed: int) -> BaseAutoencoder:
         "random_state": seed, "verbose": 1,
     }  # fmt: skip
     if own.pop("kind", "stacked") == "dbn":
-        network = DeepBeliefNetwork(**own, **shared)
+        network = DeepBeliefNetwork(**shared).set_params(**own)
         raise_if_interrupted(network.fit(part.rows))
         return network.to_autoencoder()
-    stack = StackedAutoencoder(**own, fine_tuning_epochs=0, **shared)
+    stack = StackedAutoencoder(fine_tuning=None, **shared).set_params(**own)
     raise_if_interrupted(stack.fit(part.rows))
     return stack
 
 
 def _fine_tuned_after(data: VariationSet, stack: BaseAutoencoder, arguments: Arguments, seed: int) -> CodeClassifier:
-    classifier = CodeClassifier(encoder=stack, **arguments, precision="fp32", random_state=seed, verbose=1)
+    classifier = CodeClassifier(encoder=stack, precision="fp32", random_state=seed, verbose=1).set_params(**arguments)
     validation = data.validation.rows, data.validation.labels
     raise_if_interrupted(classifier.fit(data.train.rows, data.train.labels, validation=validation))
     return classifier

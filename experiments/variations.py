@@ -71,7 +71,7 @@ DROPOUT: dict[str, Any] = {"max_epochs": 30, "dropout": 0.5, "input_dropout": 0.
 
 MISSED = ("basic", "bg-rand")
 
-LONG_DROPOUT: dict[str, Any] = {**DROPOUT, "max_epochs": 80, "learning_rate": 4e-3, "averaging": 0.995}
+LONG_DROPOUT: dict[str, Any] = {**DROPOUT, "max_epochs": 80, "learning_rate": 4e-3, "optimizer__averaging": 0.995}
 """The additional classifier on bg-rand for stacks of more than one layer, which missed again."""
 
 ON_NOISE = {"sae": {"learning_rate": 1e-3, "max_epochs": 4}, "dae": {"learning_rate": 5e-3, "max_epochs": 50}}
@@ -165,12 +165,12 @@ def _trials(name: str, method: str, setup: _Setup) -> dict[str, list[dict[str, A
         "batch_size": training["batch_size"], "max_epochs": training["max_epochs"],
         **(ON_NOISE.get(kind, {}) if name == "bg-rand" else {}),
     }  # fmt: skip
-    up_down = {"kind": "dbn", "fine_tuning_epochs": training["up_down"]}
+    up_down = {"kind": "dbn", "fine_tuning": "auto", "fine_tuning__epochs": training["up_down"]}
     kinds: dict[str, list[dict[str, Any]]] = {
         "sae": [{"layers": "ordinary"}],
-        "dae": [{"layers": "denoising", "corruption_rate": MASKING[name]}],
-        "cae": [{"layers": "contractive", "contraction_weight": weight} for weight in (0.3, 1.0)],
-        "rbm": [{"layers": "rbm", "pretraining_learning_rate": rate} for rate in (1.0, 0.3)],
+        "dae": [{"layers": "denoising", "layers__corruption__rate": MASKING[name]}],
+        "cae": [{"layers": "contractive", "layers__contraction__weight": weight} for weight in (0.3, 1.0)],
+        "rbm": [{"layers": "rbm", "pretraining__learning_rate": rate} for rate in (1.0, 0.3)],
         "dbn": [{**up_down, "learning_rate": rate} for rate in (0.3, 0.1)],
     }
     if kind in ("rbm", "dbn"):
@@ -345,7 +345,8 @@ def _description(cell: Result) -> str:
     """Return the chosen settings in a few words."""
     stack, classifier = cell["chosen"]["stack"], cell["chosen"]["classifier"]
     words = {
-        "corruption_rate": "masking", "contraction_weight": "contraction", "pretraining_learning_rate": "rate",
+        "layers__corruption__rate": "masking", "layers__contraction__weight": "contraction",
+        "pretraining__learning_rate": "rate",
     } | ({"learning_rate": "rate"} if "kind" in stack else {})  # fmt: skip
     chosen = [f"{words[name]} {stack[name]:g}" for name in words if name in stack]
     chosen += [f"dropout {classifier['dropout']:g}"] if classifier.get("dropout") else []

@@ -9,16 +9,15 @@ from sklearn.datasets import load_digits
 
 from experiments import contraction
 from experiments import contraction_measures as measures
-from isthmus import ContractiveAutoencoder
+from isthmus import MLP, ContractiveAutoencoder
 
 X = load_digits().images / 16
 
 
 @pytest.fixture(scope="module", params=[(), (12,)], ids=["one layer", "two layers"])
 def model(request) -> ContractiveAutoencoder:
-    return ContractiveAutoencoder(
-        code_size=20, hidden_sizes=request.param, activation="sigmoid", tied=False, max_epochs=3, random_state=0
-    ).fit(X[:400])
+    network = MLP(request.param, activation="sigmoid", tied=False)
+    return ContractiveAutoencoder(code_size=20, network=network, max_epochs=3, random_state=0).fit(X[:400])
 
 
 def jacobians(model: ContractiveAutoencoder, rows: np.ndarray, of: str) -> torch.Tensor:

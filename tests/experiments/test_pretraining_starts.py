@@ -9,7 +9,7 @@ from experiments import variations
 from experiments.deep_ae_rbm import fine_tune
 from experiments.learning import balanced_rows
 from experiments.pretraining_gain import LAYERS, FrozenAffine, partly_pretrained
-from isthmus import CodeClassifier, StackedAutoencoder
+from isthmus import CodeClassifier, Pretraining, StackedAutoencoder
 
 DIGITS = load_digits()
 X, Y = DIGITS.data[:200] / 16, DIGITS.target[:200]
@@ -18,7 +18,12 @@ X, Y = DIGITS.data[:200] / 16, DIGITS.target[:200]
 @pytest.fixture(scope="module")
 def rbms():
     return StackedAutoencoder(
-        layers="rbm", hidden_sizes=(12, 10), code_size=8, pretraining_epochs=2, fine_tuning_epochs=0, random_state=0
+        layers="rbm",
+        hidden_sizes=(12, 10),
+        code_size=8,
+        pretraining=Pretraining(epochs=2),
+        fine_tuning=None,
+        random_state=0,
     ).fit(X)
 
 
@@ -57,7 +62,12 @@ def test_balanced_rows_have_equal_classes_and_depend_on_the_seed():
 
 def test_fine_tuning_starts_from_the_fitted_weights(rbms):
     model = StackedAutoencoder(
-        layers="rbm", hidden_sizes=(12,), code_size=8, pretraining_epochs=2, fine_tuning_epochs=0, random_state=0
+        layers="rbm",
+        hidden_sizes=(12,),
+        code_size=8,
+        pretraining=Pretraining(epochs=2),
+        fine_tuning=None,
+        random_state=0,
     ).fit(X)
     before = model.reconstruction_error(X).mean()
     fine_tune(model, X, epochs=5, learning_rate=1e-2)
