@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from isthmus.cli import options
 from isthmus.cli.sources import READ_OPTIONS
 from isthmus.cli.terminal import print_json, print_table
+
+if TYPE_CHECKING:
+    from isthmus.values.value import ValueArgument
 
 
 def info(model: options.Model, as_json: options.Json = False) -> None:
@@ -102,13 +107,21 @@ def _model_contents(path: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def kinds(as_json: options.Json = False) -> None:
-    """List the kinds of autoencoder for `isthmus fit --kind`; --json also prints their sources."""
+def kinds(
+    kind: Annotated[
+        str | None, typer.Argument(metavar="[KIND]", show_default=False, help="Kind whose arguments are printed.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the kinds of autoencoder for `isthmus fit --kind`, or the arguments of one KIND for `--set`."""
+    if kind is not None:
+        _print_arguments(kind, as_json)
+        return
     from isthmus.estimators.registry import KINDS
 
     contents = [
-        {"kind": name, "estimator": kind.__name__, **_docstring_summary(kind.__doc__ or "")}
-        for name, kind in KINDS.items()
+        {"kind": name, "estimator": estimator.__name__, **_docstring_summary(estimator.__doc__ or "")}
+        for name, estimator in KINDS.items()
     ]
     if as_json:
         print_json({"kinds": contents})
@@ -122,6 +135,41 @@ def kinds(as_json: options.Json = False) -> None:
     for row in contents:
         table.add_row(row["kind"], row["estimator"], row["summary"])
     print_table(table)
+
+
+def _print_arguments(kind: str, as_json: bool) -> None:
+    """Print every argument of a kind with its default, and the strings that stand for values with their fields."""
+    from isthmus.estimators.model_files import plain
+    from isthmus.estimators.registry import kind_named
+    from isthmus.values.value import ARGUMENTS
+
+    contents = {
+        name: {"default": default, "values": _values(ARGUMENTS[name]) if name in ARGUMENTS else {}}
+        for name, default in kind_named(kind)().get_params(deep=False).items()
+    }
+    if as_json:
+        print_json({"kind": kind, "arguments": plain("arguments", contents)})
+        return
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("--set", no_wrap=True, style="bold")
+    table.add_column("default", no_wrap=True)
+    table.add_column("values, and their arguments after a dot")
+    for name, entry in contents.items():
+        lines = [
+            f"{shorthand}: " + ", ".join(f"{field}={_shown(each)}" for field, each in fields.items())
+            if fields
+            else shorthand
+            for shorthand, fields in entry["values"].items()
+        ]
+        table.add_row(name, _shown(entry["default"]), "\n".join(lines))
+    print_table(table)
+
+
+def _values(argument: ValueArgument) -> dict[str, dict[str, Any]]:
+    """Return the fields of the value of each string."""
+    return {name: value.get_params(deep=False) for name, value in argument.values.items()}
 
 
 def _docstring_summary(docstring: str) -> dict[str, str]:

@@ -458,7 +458,7 @@ class BaseAutoencoder(
 
     @classmethod
     def _unpack(cls, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> Self:
-        model = cls(**model_files.arguments_of(header))
+        model = model_files.constructed(cls, header)
         model_files.set_fitted(model, header)
         model.preprocessing_ = Preprocessor.from_file(strip_prefix("preprocessing.", tensors), header["preprocessing"])
         model.baseline_ = PrincipalComponents.from_file(strip_prefix("baseline.", tensors), header["baseline"])

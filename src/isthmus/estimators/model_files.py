@@ -112,6 +112,8 @@ def unpack(tensors: dict[str, Tensor], header: dict[str, Any]) -> Any:
 
 Named = TypeVar("Named")
 
+Estimator = TypeVar("Estimator", bound=Any)
+
 
 def named(kinds: Mapping[str, Named], name: str) -> Named:
     """Return the entry of a kind.
@@ -133,7 +135,9 @@ def named(kinds: Mapping[str, Named], name: str) -> Named:
 def header_of(model: Any, fitted: tuple[str, ...], *, without: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return what every header holds: kind, version, constructor arguments, plain fitted attributes, column names.
 
-    The device is not held, so that a model trained on a GPU opens on a computer without one.
+    The arguments are held as they were given, and in addition their values without any shorthand, so that a file does
+    not depend on the defaults of values. The device is not held, so that a model trained on a GPU opens on a computer
+    without one.
 
     Args:
         model: a fitted estimator.
@@ -145,18 +149,33 @@ def header_of(model: Any, fitted: tuple[str, ...], *, without: tuple[str, ...] =
         "kind": model.kind,
         "version": version("isthmus"),
         "parameters": {k: plain(k, v) for k, v in arguments.items()},
+        "values": {k: plain(k, v) for k, v in model.resolved_values().items()},
         "fitted": {name: plain(name, getattr(model, name)) for name in fitted if hasattr(model, name)},
         "columns": list(map(str, model.feature_names_in_)) if hasattr(model, "feature_names_in_") else None,
     }
 
 
-def arguments_of(header: dict[str, Any]) -> dict[str, Any]:
-    """Return the constructor arguments of a header; JSON has lists where they have tuples.
+def constructed(cls: type[Estimator], header: dict[str, Any], **others: Any) -> Estimator:
+    """Return an unfitted estimator with the arguments of a header; JSON has lists where they have tuples.
+
+    Args:
+        cls: class of the estimator.
+        header: as `header_of` returns it.
+        others: arguments that the header does not hold.
 
     Raises:
-        InputError: a network or a penalty that is not registered.
+        InputError: a network or a penalty that is not registered; an argument that this version does not know.
     """
-    return {k: _argument(v) for k, v in header["parameters"].items()}
+    arguments = {k: _argument(v) for k, v in header["parameters"].items()}
+    unknown = sorted(set(arguments) - set(cls._get_param_names()))
+    if unknown:
+        raise InputError(
+            f"the file holds the argument {unknown[0]!r}, which kind {cls.kind!r} does not have in isthmus "
+            f"{version('isthmus')}; it was written by isthmus {header['version']}, so read it with that version"
+        )
+    model = cls(**others, **arguments)
+    model.take_values({k: _argument(v) for k, v in header.get("values", {}).items()})
+    return model
 
 
 def _argument(value: Any) -> Any:

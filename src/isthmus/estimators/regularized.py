@@ -39,6 +39,7 @@ from isthmus.values.corruptions import (
 from isthmus.values.networks import BuiltInNetwork, EncoderDecoder, Ends, own_network
 from isthmus.values.sparsities import NON_NEGATIVE, SPARSITY, Sparsity
 from isthmus.values.terms import penalties_of
+from isthmus.values.value import Value
 
 MAX_MEDIAN_ENTRIES = 2**22
 """Entries of the rows whose geometric median is taken: 32 MiB in float64."""
@@ -161,12 +162,24 @@ class NetworkArguments(ValueArguments):
         """The regularisation; by default only the penalties."""
         return Regularization(penalties=self.penalties)
 
+    def resolved_values(self) -> dict[str, Value]:
+        """Return the values of the arguments, the network with the defaults of the kind."""
+        values = super().resolved_values()
+        return values | {"network": self._network} if isinstance(values.get("network"), BuiltInNetwork) else values
+
+    def take_values(self, values: Mapping[str, Value]) -> None:
+        """Set the values that differ from what the arguments stand for; a network takes the place of its shorthand."""
+        before = self.network
+        super().take_values(values)
+        if self.network is not before and hasattr(self, "hidden_sizes"):
+            self.set_params(hidden_sizes=None)
+
     @property
     def _network(self) -> Any:
         """The network, with the defaults of the kind; an object of a user as it is.
 
         Raises:
-            InputError: `hidden_sizes` beside an explicit network.
+            InputError: `hidden_sizes` together with an explicit network.
         """
         network, sizes = self.value_of("network"), getattr(self, "hidden_sizes", None)
         if sizes is not None:

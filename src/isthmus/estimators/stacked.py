@@ -139,7 +139,7 @@ class StackedAutoencoder(BaseAutoencoder):
 
     @property
     def _method(self) -> str:
-        """How the layers are trained before the whole."""
+        """The method of pretraining; "greedy" without it."""
         return "greedy" if self._pretraining is None else self._pretraining.method
 
     @property

@@ -417,7 +417,7 @@ class CodePredictor(SavedEstimator, ValueArguments):
     def _unpack(cls, tensors: dict[str, Tensor], header: dict[str, Any]) -> Self:
         """Return the predictor; its argument `encoder` is an unfitted autoencoder of the same arguments."""
         encoder = model_files.unpack(strip_prefix("encoder.", tensors), header["encoder"])
-        model = cls(encoder=clone(encoder), **model_files.arguments_of(header))
+        model = model_files.constructed(cls, header, encoder=clone(encoder))
         model_files.set_fitted(model, header)
         for name, array in header["labels"].items():
             setattr(model, name, np.asarray(array["values"], dtype=array["dtype"]))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from sklearn.base import BaseEstimator
 
 from isthmus.errors import InputError
-from isthmus.values.value import ARGUMENTS, argument_named, nested_params, split_nested
+from isthmus.values.value import ARGUMENTS, Value, argument_named, fully_expanded, nested_params, split_nested
 
 _MOVED = {
     "optimizer=AdamW({}=...)": ("weight_decay", "clip_norm", "averaging"),
@@ -79,6 +79,19 @@ class ValueArguments(BaseEstimator):
             InputError: a string that stands for no value; an object that is none.
         """
         return argument_named(name).expanded(getattr(self, name))
+
+    def resolved_values(self) -> dict[str, Value]:
+        """Return the values of the arguments without any shorthand, as model files hold them."""
+        names = [name for name in self._get_param_names() if name in ARGUMENTS]
+        found = {name: fully_expanded(name, getattr(self, name)) for name in names}
+        return {name: value for name, value in found.items() if isinstance(value, Value)}
+
+    def take_values(self, values: Mapping[str, Value]) -> None:
+        """Set the values that differ from what the arguments stand for, as after a default has changed."""
+        now = self.resolved_values()
+        for name, value in values.items():
+            if now.get(name) != value:
+                setattr(self, name, value)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the arguments by name.

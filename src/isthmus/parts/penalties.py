@@ -282,8 +282,8 @@ class CustomPenalty(Penalty):
     Args:
         function: c. It receives the `ForwardPass` of a batch and the `Coder`, and returns nats that include their
             weight. A sum over rows is one number per row, so that rows count by their weights; a function of the whole
-            batch is () and counts them by `output.batch.weight`. It must change nothing, and read no number from a
-            tensor, for which a step would wait for the device.
+            batch is () and counts them by `output.batch.weight`. It must change nothing, and must not read a value
+            from a tensor, since a step would wait for the device.
 
     Attributes:
         title: the name of the function, for errors and `repr`.

@@ -166,7 +166,7 @@ class StudentT(Prior):
 
 @dataclass(frozen=True, repr=False)
 class LogPenalty(Prior):
-    r"""Logarithmic penalty on the code, Omega(h) = sum_j log(1 + h_j^2 / s^2); it is no log density.
+    r"""Logarithmic penalty on the code, Omega(h) = sum_j log(1 + h_j^2 / s^2), which is not a log density.
 
     Args:
         weight: relative to 1/2 ||x - r||^2, in model space; lambda / 2 for the lambda of the paper, which uses

@@ -59,6 +59,11 @@ class Value:
             plain[name] = argument_named(name, self.nested).changed(given, inner)
         return replace(self, **plain)  # type: ignore[type-var]
 
+    def expanded(self) -> Self:
+        """Return a copy in which the strings of nested arguments are replaced by the values that they stand for."""
+        inner = {name: fully_expanded(name, getattr(self, name)) for name in self.nested}
+        return replace(self, **inner) if inner else self  # type: ignore[type-var]
+
     def __sklearn_clone__(self) -> Self:
         return self
 
@@ -173,6 +178,12 @@ def argument_named(name: str, among: Collection[str] = ARGUMENTS) -> ValueArgume
     if name not in among:
         raise InputError(f"{name} takes no values, so it has no arguments of its own; set {name} itself")
     return ARGUMENTS[name]
+
+
+def fully_expanded(name: str, given: Any) -> Any:
+    """Return the value of an argument without any shorthand, at every depth; other objects as they are."""
+    value = ARGUMENTS[name].expanded(given)
+    return value.expanded() if isinstance(value, Value) else value
 
 
 def nested_params(params: Mapping[str, Any], among: Collection[str] = ARGUMENTS) -> dict[str, Any]:

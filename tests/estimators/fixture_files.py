@@ -1,0 +1,75 @@
+"""Model files of every kind that stay readable: what a user saved once opens in later versions.
+
+`python -m tests.estimators.fixture_files` writes the files that are missing for the schema of today. It changes no
+file that is there: a file that a later version cannot read is an error of that version.
+"""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+from sklearn import clone
+
+from isthmus import CodeClassifier, CodeRegressor, Convolutional, Convolutional1d, InputWarning, SparseAutoencoder, TopK
+from isthmus.files import SCHEMA
+
+from .kinds import KINDS, SMALL
+
+FOLDER = Path(__file__).parent.parent / "fixtures"
+X = np.round(np.random.default_rng(0).random((60, 12)) * np.linspace(0.2, 1.0, 12), 3)
+"""The rows on which every file was trained, in [0, 1]."""
+
+ROWS = {
+    **KINDS,
+    "sparse, prefixes": SparseAutoencoder(code_size=32, sparsity=TopK(k=4, prefixes=(8, 16)), **SMALL),
+    "conv, along series": clone(KINDS["conv"]).set_params(network=Convolutional1d((4,), dense_sizes=(8,))),
+    "conv, images": clone(KINDS["conv"]).set_params(network=Convolutional((4,), dense_sizes=(8,))),
+    "classifier": CodeClassifier(encoder=clone(KINDS["deep"]), hidden_sizes=(4,), **SMALL),
+    "regressor": CodeRegressor(encoder=clone(KINDS["rbm"]), frozen=True, **SMALL),
+}
+
+
+def rows_of(name):
+    """The rows of a file: images for one of them."""
+    return X.reshape(-1, 3, 4) if name == "conv, images" else X
+
+
+def path_of(name, schema=SCHEMA):
+    """The file of a row of the table."""
+    return FOLDER / f"schema-{schema}" / f"{name.replace(', ', '-').replace(' ', '-')}.isthmus"
+
+
+def outputs(name, model):
+    """What the model gives for the first rows: predictions, or codes, reconstructions and their scores."""
+    rows = rows_of(name)[:4]
+    if hasattr(model, "predict"):
+        found = {"predictions": model._outputs(rows)}
+    else:
+        found = {"codes": model.transform(rows), "reconstructions": model.reconstruct(rows), "nll": model.nll(rows)}
+    return {part: np.asarray(values, np.float64).ravel().round(6).tolist() for part, values in found.items()}
+
+
+def expected_path(schema=SCHEMA):
+    """The file of what every model gives."""
+    return FOLDER / f"schema-{schema}" / "outputs.json"
+
+
+def write_missing():
+    """Fit and save the rows of the table that have no file, and add what they give to `outputs.json`."""
+    expected_path().parent.mkdir(exist_ok=True)
+    expected = json.loads(expected_path().read_text()) if expected_path().exists() else {}
+    for name, estimator in ROWS.items():
+        if path_of(name).exists():
+            continue
+        y = np.arange(len(X)) % 3 if hasattr(estimator, "predict") else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InputWarning)
+            model = clone(estimator).fit(rows_of(name), y)
+        model.save(path_of(name))
+        expected[name] = outputs(name, model)
+    expected_path().write_text(json.dumps(expected, indent=None) + "\n")
+
+
+if __name__ == "__main__":
+    write_missing()
