@@ -37,7 +37,7 @@ from isthmus.values.corruptions import (
     entry_weights,
 )
 from isthmus.values.networks import BuiltInNetwork, EncoderDecoder, Ends, own_network
-from isthmus.values.sparsities import NON_NEGATIVE, SPARSITY, Sparsity
+from isthmus.values.sparsities import SPARSITY, Sparsity
 from isthmus.values.terms import penalties_of
 from isthmus.values.value import Value
 
@@ -105,7 +105,7 @@ class Regularization:
         given = [*([] if self.contraction is None else [self.contraction]), *self.penalties]
         return Reconstruction(
             Coder(inference, pair.decoder, likelihood), corruption=self._corruption(shape),
-            penalties=sparse.penalties | penalties_of(given, non_negative=activation in NON_NEGATIVE),
+            penalties=sparse.penalties | penalties_of(given, activation),
             constraints=sparse.constraints, centre=median_row if sparse.constraints else mean_row,
             corrupted_weight=corrupted_weight, clean_weight=clean_weight,
         )  # fmt: skip

@@ -77,7 +77,8 @@ class StackedAutoencoder(BaseAutoencoder):
 
     The other arguments are those of `BaseAutoencoder`. Time limit and patience are those of each phase, and
     `history_["pretraining"]` has the records of the phases before the last. RBMs are trained for all epochs, in fp32,
-    with momentum and a weight decay of 2e-4.
+    by SGD with momentum .5 and a weight decay of 2e-4; `optimizer` is that of fine-tuning, and its clipping and
+    averaging apply to RBMs too.
 
     Raises:
         InputError: at `fit`, for invalid arguments, rows or labels.

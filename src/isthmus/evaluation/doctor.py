@@ -295,7 +295,8 @@ def worse_than_pca(facts: FitFacts) -> Finding | None:
     minimises = LIKELIHOODS[facts.likelihood].has_least_squares and not facts.penalised
     advice = "train longer (max_epochs) or with a larger learning_rate"
     if facts.kind != "linear":
-        advice += ", try other hidden_sizes" if "hidden_sizes" in facts.arguments else ""
+        has_sizes = bool({"hidden_sizes", "network"} & set(facts.arguments))
+        advice += ", try other sizes of the hidden layers" if has_sizes else ""
         advice += ", or use PCA itself"
     much = excess > max(PCA_EXCESS_WARNING * facts.pca_error, PCA_WARNING_OF_VARIANCE * facts.columns.variance)
     rows = "training" if facts.validation_error is None else "validation"

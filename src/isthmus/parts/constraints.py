@@ -65,8 +65,8 @@ class UnitColumns(Constraint):
         """Check that the decoder is one affine map, whose columns are the atoms."""
         if dictionary_weight(coder.decoder) is None:
             raise InputError(
-                f"unit columns need a linear decoder; found: {describe(coder.decoder)}; leave "
-                "hidden_sizes and tied out, or give unit_columns=False in the sparsity"
+                f"unit columns need a linear decoder; found: {describe(coder.decoder)}; take "
+                "one layer with weights of its own, network=MLP((), tied=False), or leave unit_columns out"
             )
 
     def project_gradient(self, coder: Coder) -> None:

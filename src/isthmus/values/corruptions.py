@@ -106,7 +106,7 @@ class GaussianNoise(CorruptionValue):
     """Gaussian noise on every entry: x~ = x + scale e,   e ~ N(0, I).
 
     Args:
-        scale: standard deviation, in model space: of standardised columns relative to theirs.
+        scale: standard deviation in model space; a column that was standardised has standard deviation 1 there.
 
     Raises:
         InputError: the scale is negative or not finite.

@@ -159,8 +159,8 @@ class Convolutional(BuiltInNetwork):
     Args:
         channels: channels of each convolution, outermost first. None takes 16, 32, 64, ... channels, with as many
             layers as bring the longer side of the image to 8 pixels.
-        dense_sizes: units of the dense hidden layers between convolutions and code; None is (512, 128), () is none. A
-            narrow code needs them.
+        dense_sizes: units of the dense hidden layers between convolutions and code; None is (512, 128), at least as
+            wide as the code; () is none. A narrow code needs them.
         activation: activation of the hidden layers: "relu", "gelu", "silu", "tanh", "sigmoid", "softplus" or "linear".
         kernel_size: height and width of the kernels, odd.
         normalization: "batch" (by map or unit) or "layer" (over all maps or units of an image), or None.
@@ -229,7 +229,8 @@ class Convolutional1d(Convolutional):
     Args:
         channels: channels of each convolution, outermost first. None takes 16, 32, 64, ... channels, with as many
             layers as bring the series to 8 steps.
-        dense_sizes: units of the dense hidden layers between convolutions and code; None is (512, 128), () is none.
+        dense_sizes: units of the dense hidden layers between convolutions and code; None is (512, 128), at least as
+            wide as the code; () is none.
         activation: activation of the hidden layers, as in `Convolutional`.
         kernel_size: steps of a kernel, odd.
         normalization: "batch" or "layer", or None.
@@ -357,13 +358,13 @@ def check_tied_output(likelihood: Likelihood, n_inputs: int) -> None:
     if n_inputs != likelihood.n_columns:
         raise InputError(
             f"tied=True gives an output for each of the encoder's {n_inputs} inputs, which are the "
-            f"{likelihood.n_columns} columns and their mask (corruption='missing'); give tied=False"
+            f"{likelihood.n_columns} columns and their mask (corruption='missing'); give network=MLP(tied=False)"
         )
     if likelihood.n_parameters != n_inputs:
         raise InputError(
             f"tied=True gives {n_inputs} outputs, one for each input of the encoder, but likelihood "
             f"{likelihood.name!r} needs {likelihood.n_parameters} for {likelihood.n_columns} columns; "
-            "use tied=False, or likelihood='gaussian'"
+            "use network=MLP(tied=False), or likelihood='gaussian'"
         )
 
 

@@ -136,7 +136,7 @@ class StudentT(Prior):
         unit_columns: keep the atoms at norm 1; None does so for a linear decoder with weights of its own.
 
     Raises:
-        InputError: the weight is negative or not finite.
+        InputError: the weight is negative or not finite; degrees or scale are not above 0.
 
     Source: Goodfellow, Bengio & Courville, Deep Learning, section 14.2.1; Olshausen & Field (1996).
 
@@ -168,6 +168,8 @@ class StudentT(Prior):
 class LogPenalty(Prior):
     r"""Logarithmic penalty on the code, Omega(h) = sum_j log(1 + h_j^2 / s^2), which is not a log density.
 
+    Up to a constant it is `StudentT` with one degree of freedom.
+
     Args:
         weight: relative to 1/2 ||x - r||^2, in model space; lambda / 2 for the lambda of the paper, which uses
             ||x - r||^2.
@@ -175,7 +177,7 @@ class LogPenalty(Prior):
         unit_columns: keep the atoms at norm 1; None does so for a linear decoder with weights of its own.
 
     Raises:
-        InputError: the weight is negative or not finite.
+        InputError: the weight is negative or not finite; the scale is not above 0.
 
     Source: Olshausen & Field, Emergence of simple-cell receptive field properties (1996), S(x) = log(1 + x^2).
 
@@ -295,7 +297,7 @@ class LargestUnits(ActivationSparsity):
 
 @dataclass(frozen=True, repr=False)
 class TopK(LargestUnits):
-    """The k largest units of each row are active, the others are 0; no penalty shrinks them.
+    """The k largest units of each row are active if they are above 0, the others are 0; no penalty shrinks them.
 
     Args:
         k: active units per row; None takes `rate` of the code size.

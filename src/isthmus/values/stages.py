@@ -48,7 +48,8 @@ class Pretraining(Stage):
             time, each by its own criterion; "joint", all layers as one network with the regularisation of each;
             "supervised", each layer as the hidden layer of a classifier (it needs the labels `y` in `fit`).
         epochs: epochs of each layer (of all layers for "together" and "joint"); None takes `max_epochs`.
-        learning_rate: None takes `learning_rate`; for RBMs it is the rate of SGD with binary units, .1.
+        learning_rate: None takes `learning_rate`. For the RBMs of a stack it is the rate of SGD with binary units, None
+            is .1; RBMs with real units take a twentieth of it.
         reconstruction_weight: for "supervised", weight of a layer's reconstruction, added to the loss of the labels.
 
     Raises:
@@ -84,6 +85,8 @@ class Pretraining(Stage):
 @dataclass(frozen=True, repr=False)
 class FineTuning(Stage):
     """Training of the whole network after its layers.
+
+    The string "auto" of `StackedAutoencoder` fine-tunes after "greedy" and "together" alone; a value always does.
 
     Args:
         epochs: None takes `max_epochs`.

@@ -12,7 +12,7 @@ from isthmus.errors import InputError
 from isthmus.parts.own_penalties import penalty_named
 from isthmus.parts.penalties import CustomPenalty, Penalty
 from isthmus.values.contractions import Contraction
-from isthmus.values.sparsities import KLRate, Prior
+from isthmus.values.sparsities import NON_NEGATIVE, KLRate, Prior
 
 EXAMPLES = "a value such as L1(weight=0.1) or Contraction(), or a function (output, coder) -> (batch,)"
 
@@ -21,18 +21,18 @@ RESERVED = ("reconstruction", "divergence", "bound", "sparsity", "dead_units", "
 """Names of terms that no function of a user has."""
 
 
-def penalties_of(given: Sequence[Any], *, non_negative: bool) -> dict[str, Penalty]:
+def penalties_of(given: Sequence[Any], code_activation: str | nn.Module) -> dict[str, Penalty]:
     """Return the penalties of a list by the names of their terms; a name that occurs again gets a number.
 
     Args:
         given: values, functions, or names of registered functions.
-        non_negative: True if the units of the code are never below 0, which decides the constant of a prior.
+        code_activation: activation of the code, by name or as the module of a sparsity.
 
     Raises:
-        InputError: an entry that is none of these.
+        InputError: an entry that is none of these; a value that does not fit the code, or whose argument has no effect.
 
     Example:
-        >>> list(penalties_of([Contraction(), Contraction(of="reconstruction")], non_negative=True))
+        >>> list(penalties_of([Contraction(), Contraction(of="reconstruction")], "sigmoid"))
         ['contraction', 'contraction_2']
     """
     if isinstance(given, str) or not isinstance(given, Sequence):
@@ -40,19 +40,31 @@ def penalties_of(given: Sequence[Any], *, non_negative: bool) -> dict[str, Penal
     found: dict[str, Penalty] = {}
     counts = Counter(RESERVED)
     for entry in given:
-        term, penalty = _named_penalty(entry, non_negative)
+        term, penalty = _named_penalty(entry, code_activation)
         counts[term] += 1
         found[f"{term}_{counts[term]}" if counts[term] > 1 else term] = penalty
     return found
 
 
-def _named_penalty(entry: Any, non_negative: bool) -> tuple[str, Penalty]:
+def _named_penalty(entry: Any, code_activation: str | nn.Module) -> tuple[str, Penalty]:
     """Return the name of the term and the penalty of an entry of the list."""
     entry = penalty_named(entry) if isinstance(entry, str) else entry
     if isinstance(entry, Contraction | Prior | KLRate):
-        return entry.term, entry.penalty(non_negative)
+        _check_value(entry, code_activation)
+        return entry.term, entry.penalty(not isinstance(code_activation, str) or code_activation in NON_NEGATIVE)
     if not callable(entry) or isinstance(entry, type):
         raise InputError(f"penalties holds {entry!r}; give {EXAMPLES}")
     penalty = CustomPenalty(entry)
     title = penalty.title.replace(".", "_")
     return f"{title}_penalty" if hasattr(nn.ModuleDict, title) else title, penalty
+
+
+def _check_value(value: Contraction | Prior | KLRate, code_activation: str | nn.Module) -> None:
+    """Refuse a rate of units that are not in (0, 1), and columns of norm 1, which belong to `sparsity`."""
+    if isinstance(value, KLRate) and code_activation != "sigmoid":
+        raise InputError(
+            f"penalties holds {value!r}, which needs units in (0, 1), and code_activation is {code_activation!r}; give "
+            "code_activation='sigmoid'"
+        )
+    if isinstance(value, Prior) and value.unit_columns is not None:
+        raise InputError(f"penalties holds {value!r}: unit_columns has an effect in sparsity=... alone; leave it out")
