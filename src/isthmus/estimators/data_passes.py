@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -37,7 +37,8 @@ class SurveyedRows:
     for the column means of the first pass replace them, or for a sketch of wide data (`SketchSums`). In memory are
     these sums and one block of `BLOCK_ROWS` rows. In means and principal components rows count by their weights.
 
-    `suggested_code_size` and `baseline` make the passes; the other statistics are known afterwards.
+    `suggested_code_size` and `baseline` make the passes, `check` the first one alone; the other statistics are known
+    afterwards.
 
     Args:
         rows: in model space.
@@ -88,6 +89,15 @@ class SurveyedRows:
         self._components = None
         return components
 
+    def check(self) -> None:
+        """Check every row and accumulate the statistics of the columns, without those of the principal components.
+
+        Raises:
+            InputError: a value outside the domain of the likelihood.
+        """
+        for _ in self._first_pass():
+            pass
+
     @property
     def statistics(self) -> ColumnStatistics:
         """Mean, standard deviation, minimum and maximum of the observed entries of each column."""
@@ -109,11 +119,7 @@ class SurveyedRows:
             return self._components
         sums = self._components = component_sums(len(self), self.n_columns, code_size)
         is_masked = self.batch(torch.arange(1)).mask is not None
-        self._columns, self._n_decided, self._n_observed = ColumnSums(), 0, torch.zeros(self.n_columns).double()
-        self._total, self._has_missing_entries = torch.zeros(self.n_columns).double(), False
-        for batch in blocks(self.rows, BLOCK_ROWS):
-            self._likelihood.check(batch.x, self._names, batch.rows)
-            self._accumulate(batch)
+        for batch in self._first_pass():
             if sums.n_passes == 2 or not is_masked:
                 sums.add(imputed(batch), batch.weight)
         if sums.n_passes == 2:
@@ -123,6 +129,15 @@ class SurveyedRows:
             for batch in blocks(self.rows, BLOCK_ROWS):
                 sums.add(imputed(batch, mean), batch.weight)
         return sums
+
+    def _first_pass(self) -> Iterator[Batch]:
+        """Yield all rows in blocks that are checked and in the statistics of the columns."""
+        self._columns, self._n_decided, self._n_observed = ColumnSums(), 0, torch.zeros(self.n_columns).double()
+        self._total, self._has_missing_entries = torch.zeros(self.n_columns).double(), False
+        for batch in blocks(self.rows, BLOCK_ROWS):
+            self._likelihood.check(batch.x, self._names, batch.rows)
+            self._accumulate(batch)
+            yield batch
 
     def _accumulate(self, batch: Batch) -> None:
         """Add a block to the statistics of the columns, and keep one of its rows if it decides on the likelihood."""

@@ -63,6 +63,12 @@ class RBMLayers:
     unused_arguments: ClassVar[dict[str, str]] = {}
     """Arguments that these layers do not use, and what they apply to."""
 
+    no_partial_fit: ClassVar[str] = (
+        "layers='rbm' has no partial_fit: RBMs are trained one after the other, before they are unrolled; use fit with "
+        "warm_start=True, or layers='ordinary'"
+    )
+    """The reason why there is no `partial_fit`."""
+
     def __init__(self, model: StackArguments) -> None:
         self.model = model
 
@@ -139,6 +145,10 @@ class RBMLayers:
         objective = SimultaneousLayers(layers, [learning_rate_factor(layer) for layer in layers])
         return Phase("together", objective, self._rbm_config(training_config))
 
+    def further(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Phase]:
+        """Return the phases of RBMs that are trained already."""
+        return further_layers(phases, recipe.layers)
+
     def after_pretraining(self, whole: nn.Module) -> None:
         """Copy the weights of the trained RBMs to the decoder."""
         unroll(whole)
@@ -152,6 +162,20 @@ class RBMLayers:
             training_config, optimizer=optimizer, momentum=MOMENTUM, weight_decay=0.0, precision="fp32", patience=None,
             learning_rate=factor * (self.model.pretraining_learning_rate or LEARNING_RATE),
         )  # fmt: skip
+
+
+def further_layers(phases: Sequence[Phase], layers: Sequence[ContrastiveDivergence], *, kept: int = 0) -> list[Phase]:
+    """Return the phases of RBMs that are trained already: biases stay, and new chains start at the rows.
+
+    Args:
+        phases: the phases of the layers.
+        layers: the RBMs, lowest first.
+        kept: the number of top layers whose chains are a part of the fitted model; they go on.
+    """
+    for layer in layers:
+        layer.starts_biases = False
+    first_kept = len(phases) - kept
+    return [replace(phase, on_start=None, initialize=k < first_kept) for k, phase in enumerate(phases)]
 
 
 def learning_rate_factor(layer: ContrastiveDivergence) -> float:

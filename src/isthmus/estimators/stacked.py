@@ -320,6 +320,27 @@ class StackedAutoencoder(Regularization, BaseAutoencoder):
             for k, (layer, size) in enumerate(zip(layers, sizes, strict=True), 1)
         ]  # fmt: skip
 
+    def _further_phases(
+        self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator
+    ) -> list[Phase]:
+        """Return fine-tuning, or without it the phases of the layers again, from their weights."""
+        if self._fine_tuning_epochs(1):
+            return super()._further_phases(recipe, training_config, generator)
+        return self._layer_recipe.further(recipe, self._phases(recipe, training_config, generator))
+
+    def _whole_phase(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> Phase:
+        config = _stage_config(training_config, None, self.fine_tuning_learning_rate)
+        return Phase("whole", recipe.objective, config)
+
+    @property
+    def _no_partial_fit(self) -> str:
+        if self.uses_labels:
+            return (
+                "training='supervised' has no partial_fit: each layer learns from the labels, one after the other; use "
+                "fit with warm_start=True, or training='greedy'"
+            )
+        return self._layer_recipe.no_partial_fit
+
     def _fine_tuning_epochs(self, default_epochs: int) -> int:
         """Return the number of fine-tuning epochs; `default_epochs` if it is not given and training fine-tunes."""
         if self.fine_tuning_epochs is None:
@@ -371,6 +392,9 @@ class ReconstructingLayers:
     unused_arguments: ClassVar[dict[str, str]] = dict.fromkeys(("method", "n_steps", "n_chains"), "RBMs (layers='rbm')")
     """Arguments that these layers do not use, and what they apply to."""
 
+    no_partial_fit: ClassVar[str] = ""
+    """The reason why there is no `partial_fit`."""
+
     def __init__(self, model: StackedAutoencoder) -> None:
         self.model = model
 
@@ -394,6 +418,10 @@ class ReconstructingLayers:
     def together(self, layers: Sequence[Reconstruction], training_config: TrainingConfig) -> Phase:
         """Return the phase in which every layer is trained on the current codes of the layer below."""
         return Phase("together", SimultaneousLayers(layers), training_config)
+
+    def further(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Phase]:
+        """Return the phases of layers that are trained already."""
+        return [replace(phase, initialize=False) for phase in phases]
 
     def after_pretraining(self, whole: nn.Module) -> None:
         """Do nothing: the whole shares the weights of its layers."""

@@ -149,12 +149,10 @@ def continued(
         InputError: no time is left.
 
     Example:
-        >>> config = TrainingConfig(max_epochs=10, batch_size=8, time_limit=15.0)
-        >>> longer = continued(config, [Cost(100, 10, 0.1, 0.0)], 1.0, n_steps=40, phase_seconds=4.0)
+        >>> costs, config = [Cost(100, 10, 0.1, 0.0)], TrainingConfig(max_epochs=10, batch_size=8, time_limit=7.0)
+        >>> longer = continued(config, costs, 1.0, n_steps=40, phase_seconds=4.0)
         >>> longer.time_limit, longer.max_steps
-        (14.0, 100)
-        >>> continued(replace(config, time_limit=7.0), [Cost(100, 10, 0.1, 0.0)], 1.0, n_steps=40, phase_seconds=4.0).max_steps
-        59
+        (6.0, 59)
     """
     first, limit = replace(costs[0], steps=costs[0].steps - n_steps), training_config.time_limit or math.inf
     if first.steps <= 0:
@@ -162,7 +160,8 @@ def continued(
     left = limit - spent - phase_seconds
     if left <= 0:
         raise InputError(
-            f"time_limit={limit:g}: the earlier run took {spent + phase_seconds:.3g} s; give a longer time_limit, or None"
+            f"time_limit={limit:g}: the earlier run took {spent + phase_seconds:.3g} s of it; give a longer limit, or "
+            "none"
         )
     part = left * first.seconds / (first.seconds + sum(cost.seconds for cost in costs[1:]))
     n_more = first.steps_within(PLANNED_FRACTION * part)

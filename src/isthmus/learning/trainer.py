@@ -440,16 +440,12 @@ class Trainer:
         for name, value in moments.items():
             number, slot = name.split(".", 1)
             parameter = self.parameters[int(number)]
-            if value.shape == parameter.shape:  # files are contiguous; a fused step needs the strides of the parameter
-                value = torch.empty_like(parameter).copy_(value)
-            else:
-                value = value.clone()
-            slots.setdefault(int(number), {})[slot] = value
+            # Files are contiguous; a fused step needs the strides of the parameter.
+            copy = torch.empty_like(parameter if value.shape == parameter.shape else value)
+            slots.setdefault(int(number), {})[slot] = copy.copy_(value)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
 
-    def restore(
-        self, tensors: dict[str, Tensor], data: dict[str, Any], *, planned_steps: int | None = None
-    ) -> None:
+    def restore(self, tensors: dict[str, Tensor], data: dict[str, Any], *, planned_steps: int | None = None) -> None:
         """Restore the state of a `snapshot`; `planned_steps`, if given, replaces its plan."""
         self.objective.load_state_dict(strip_prefix("objective.", tensors))
         self.best_weights = strip_prefix("kept.", tensors)
