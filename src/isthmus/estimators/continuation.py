@@ -164,6 +164,10 @@ class ContinuationMixin:
         linear kind, are of the last call. The PCA baseline is that of the first one. A kind whose layers are pretrained
         trains all of them together by the criterion of the whole.
 
+        A constant rate leaves more noise in the weights than the decay of `fit`, so a smaller `learning_rate` than in
+        `fit` is often better, above all with "sgd" and for a model that was fitted before. `progress` stays 0: a pair
+        `n_steps=(1, 25)` of an energy stays at its first number.
+
         Args:
             X: at least two rows, as in `fit`.
             y: ignored.
