@@ -302,10 +302,9 @@ class BaseAutoencoder(
         Training that goes on keeps code size and likelihood, and checks the rows for the likelihood.
         """
         if goes_on:
-            likelihood = self._fitted_likelihood()
-            rows = SurveyedRows(train_rows, likelihood, self.preprocessing_.columns)
+            rows = self._further_rows(train_rows)
             self.baseline_ = rows.baseline(self.code_size_)
-            self._check_rows(validation_rows, likelihood)
+            self._check_rows(validation_rows, rows.likelihood)
             return rows, [GOES_ON_NOTE]
         rows = self._survey(train_rows)
         notes = self._choose_code_size(rows)
@@ -398,9 +397,12 @@ class BaseAutoencoder(
         for batch in blocks(rows, BLOCK_ROWS) if rows is not None else ():
             likelihood.check(batch.x, self.preprocessing_.columns, batch.rows)
 
-    def _fitted_likelihood(self) -> Likelihood:
-        """The likelihood of the fitted model, on the CPU."""
-        return likelihood_from(self.likelihood_, self.preprocessing_.n_columns)
+    def _further_rows(self, rows: Rows) -> SurveyedRows:
+        """Return rows with statistics, checked for the fitted likelihood; values of another scale give a warning."""
+        likelihood = likelihood_from(self.likelihood_, rows.n_columns)
+        surveyed = SurveyedRows(rows, likelihood, self.preprocessing_.columns)
+        surveyed.warns_far_outside = True
+        return surveyed
 
     def _shape(self) -> Shape:
         return Shape.of(self.preprocessing_, self.code_size_, self.likelihood_)

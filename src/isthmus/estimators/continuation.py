@@ -215,7 +215,7 @@ class ContinuationMixin:
         """Choose code size, likelihood and baseline at the first call; later ones only check the rows."""
         if not goes_on:
             return self._choose_model(train_rows, None, goes_on=False)
-        rows = SurveyedRows(train_rows, self._fitted_likelihood(), self.preprocessing_.columns)
+        rows = self._further_rows(train_rows)
         rows.check()
         return rows, []
 
