@@ -104,7 +104,7 @@ def available_unless(reason: Callable[[Any], str]) -> Callable[[Callable[..., An
 
 @dataclass(frozen=True)
 class OptimizerMemory:
-    """What `partial_fit` keeps from call to call besides the parts of the model; it is not in model files.
+    """State that `partial_fit` keeps from call to call besides the parts of the model; it is not in model files.
 
     Attributes:
         optimizer: the optimiser of the moments.

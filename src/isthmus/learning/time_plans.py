@@ -152,7 +152,7 @@ def continued(
         >>> costs, config = [Cost(100, 10, 0.1, 0.0)], TrainingConfig(max_epochs=10, batch_size=8, time_limit=7.0)
         >>> longer = continued(config, costs, 1.0, n_steps=40, phase_seconds=4.0)
         >>> longer.time_limit, longer.max_steps
-        (6.0, 59)
+        (6.0, 58)
     """
     first, limit = replace(costs[0], steps=costs[0].steps - n_steps), training_config.time_limit or math.inf
     if first.steps <= 0:

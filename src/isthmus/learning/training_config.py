@@ -66,7 +66,8 @@ def learning_rate_at(step: int, total_steps: int, training_config: TrainingConfi
         >>> training_config = TrainingConfig(max_epochs=1, batch_size=1, learning_rate=2.0, warmup=0.1)
         >>> [round(learning_rate_at(step, 100, training_config), 3) for step in (0, 9, 55, 99)]
         [0.2, 2.0, 1.0, 0.001]
-        >>> learning_rate_at(99, 100, replace(training_config, schedule="constant"))
+        >>> constant = TrainingConfig(max_epochs=1, batch_size=1, learning_rate=2.0, schedule="constant")
+        >>> learning_rate_at(99, 100, constant)
         2.0
     """
     if training_config.schedule == "constant":
