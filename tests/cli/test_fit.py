@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import isthmus
+from isthmus.learning.trainer import Trainer
 
 from .commands import SMALL, run
 
@@ -199,3 +200,18 @@ def test_the_column_of_weights_is_removed_from_the_rows(inputs, table, tmp_path,
     refused(array, "array: the rows have no named columns: --weights price; name a column of a table")
     (tmp_path / "weighted.csv").write_text(weighted.assign(importance=-1).to_csv(index=False))
     refused((*command, "importance", "-o", tmp_path / "n"), "sample_weight is -1 at row 0; weights must be finite")
+
+
+def test_a_run_that_its_time_limit_ended_continues_with_resume(tmp_path, succeed, refused, monkeypatch):
+    monkeypatch.setattr(Trainer, "measure", lambda trainer, seconds: (1.0, 0.0))  # each step takes less
+    model, state = tmp_path / "m", tmp_path / "m.checkpoint"
+    command = ("fit", "digits", "-o", model, *SMALL, "--epochs", 3)
+    result = succeed(*command, "--time-limit", "20s", "--checkpoint-every", "1m")
+    assert f"to continue the run from {state}, repeat the command with --resume and a longer" in result.stderr
+    (short,) = isthmus.load(model).n_steps_
+    refused((*command, "--time-limit", "1h"), "checkpoint of an unfinished run; continue it with --resume")
+    assert f"resuming from {state}" in succeed(*command, "--time-limit", "1h", "--resume").stderr
+    again = isthmus.load(model)
+    assert again.n_steps_ == again.planned_steps_ > (short,)
+    assert again.history_["stopped"] == "max_epochs"
+    assert not state.exists()

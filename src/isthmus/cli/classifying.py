@@ -95,7 +95,7 @@ def fit(
     model.save(destination)
     summary = _summary(model, destination)
     _log_summary(model, summary, log)
-    fitting.log_kept_checkpoint(checkpoint, summary["stopped"], log)
+    fitting.log_kept_checkpoint(checkpoint, model.history_, log)
     if as_json:
         print_json(summary)
     if summary["stopped"] == fitting.NAN:

@@ -45,7 +45,7 @@ def checkpoint_of(model: Path) -> Path:
 def check_model_output(path: str, *, force: bool, resume: bool) -> Path:
     """Check the output path of a model as `check_output_file` does, and refuse to discard a checkpoint.
 
-    With `resume` and a checkpoint, the model file that the interrupted run wrote may be overwritten.
+    With `resume` and a checkpoint, the model file that the unfinished run wrote may be overwritten.
 
     Raises:
         InputError: also if MODEL.checkpoint exists and neither `resume` nor `force` is set.
@@ -56,12 +56,11 @@ def check_model_output(path: str, *, force: bool, resume: bool) -> Path:
             f"{path}: the file exists and there is no checkpoint {checkpoint} to resume from; choose another name, or "
             "overwrite it with --force, which starts from the beginning"
         )
-    target = check_output_file(path, force=force or (resume and checkpoint.exists()))
     if checkpoint.exists() and not (force or resume):
         raise InputError(
             f"{checkpoint}: checkpoint of an unfinished run; continue it with --resume, or discard it with --force"
         )
-    return target
+    return check_output_file(path, force=force or (resume and checkpoint.exists()))
 
 
 def check_format(path: str, suffixes: Sequence[str], advice: str, *, force: bool = False) -> Path:

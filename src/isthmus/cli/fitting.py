@@ -129,7 +129,7 @@ def fit(
     model.save(destination)
     summary = _summary(model, destination)
     _log_summary(model, summary, log)
-    log_kept_checkpoint(checkpoint, summary["stopped"], log)
+    log_kept_checkpoint(checkpoint, model.history_, log)
     if as_json:
         print_json(summary)
     if summary["stopped"] == NAN:
@@ -201,12 +201,25 @@ def log_resume(destination: Path, resume: bool, log: Log) -> None:
         log.note(f"no checkpoint {checkpoint}; training starts from the beginning")
 
 
-def log_kept_checkpoint(checkpoint: dict[str, Any], stopped: str, log: Log) -> None:
-    """Log how to continue an interrupted run, if `checkpoint_arguments` made it write its state."""
-    if stopped != "interrupted" or not checkpoint:
+def log_kept_checkpoint(checkpoint: dict[str, Any], history: dict[str, Any], log: Log) -> None:
+    """Log how to continue a run that Ctrl-C or its time limit ended, if `checkpoint_arguments` made it write its state.
+
+    Args:
+        checkpoint: the arguments of `fit`.
+        history: of the model.
+        log: where to log it.
+    """
+    is_limited = history.get("resumable", False)
+    if not checkpoint or (history["stopped"] != "interrupted" and not is_limited):
         return
     path = destinations.checkpoint_of(checkpoint["checkpoint"])
-    if path.exists():
+    if not path.exists():
+        return
+    if is_limited:
+        log.note(
+            f"to continue the run from {path}, repeat the command with --resume and a longer --time-limit, or with none"
+        )
+    else:
         log.note(f"to continue the interrupted run from {path}, repeat the command with --resume")
 
 

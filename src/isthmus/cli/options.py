@@ -49,7 +49,8 @@ TimeLimit = Annotated[
     typer.Option(
         metavar="TIME",
         rich_help_panel=TRAINING,
-        help="Maximum training time, such as 90s, 5m or 1h; the schedule is planned for it. Default: none.",
+        help="Maximum training time, such as 90s, 5m or 1h; the schedule is planned for it. It counts the time of a "
+        "run that --resume continues. Default: none.",
     ),
 ]
 Seed = Annotated[

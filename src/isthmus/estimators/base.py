@@ -24,6 +24,7 @@ from isthmus.data.streams import BLOCK_SIZE, Subset, WeightedRows, blocks
 from isthmus.errors import InputError
 from isthmus.estimators import checkpoints, inputs, model_files
 from isthmus.estimators.checkpoints import DigestedRows, Run
+from isthmus.estimators.continuation import ContinuationMixin, check_same_parts, part_arguments
 from isthmus.estimators.data_passes import BLOCK_ROWS, RangeCheckedRows, SurveyedRows, padded
 from isthmus.estimators.diagnosis import diagnose_fit
 from isthmus.estimators.features import FeatureInspectionMixin
@@ -34,6 +35,7 @@ from isthmus.estimators.records import ModelOutput, Recipe, Shape, kept_parts
 from isthmus.estimators.training_config import step_counts, training_config_for, with_max_steps
 from isthmus.estimators.value_arguments import ValueArguments
 from isthmus.evaluation.baseline import PrincipalComponents
+from isthmus.files import content_digest
 from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.precision import resolve_device
 from isthmus.learning.rows import Rows
@@ -41,10 +43,12 @@ from isthmus.learning.trainer import strip_prefix
 from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.convolutions import has_convolutions
 from isthmus.parts.forward import Batch
-from isthmus.parts.likelihoods import likelihood_config, likelihood_from
+from isthmus.parts.likelihoods import Likelihood, likelihood_config, likelihood_from
 
 DENSE_LIMIT = 2**30
 """Bytes of the largest dense array that sparse rows are reconstructed into."""
+
+GOES_ON_NOTE = "training went on from the weights of an earlier fit, with its preprocessing (warm_start)"
 
 _FITTED = (
     "code_size_", "hidden_sizes_", "dense_sizes_", "seed_", "n_features_in_", "n_rows_", "likelihood_", "history_",
@@ -55,7 +59,12 @@ _FITTED = (
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class BaseAutoencoder(
-    FeatureInspectionMixin, SavedEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ValueArguments
+    ContinuationMixin,
+    FeatureInspectionMixin,
+    SavedEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    ValueArguments,
 ):
     """Base class of every kind of autoencoder; `docs/design.md`, section 3, states what all kinds guarantee.
 
@@ -89,6 +98,10 @@ class BaseAutoencoder(
         random_state: seed of every random number; None draws a seed and stores it in `seed_`.
         device: "auto", "cpu" or "cuda".
         precision: "auto" (bf16 on a GPU of compute capability 8.0 or higher, else fp32), "fp32", "bf16".
+        warm_start: True lets `fit` of a fitted estimator go on from its weights. Everything that its first fit took
+            from the data stays as it is: scaling, types of the columns, likelihood, code size and other sizes. Only
+            arguments of training may change. The optimiser and the schedule start anew. A kind that trains in several
+            phases goes on with the whole model.
         verbose: 1 shows a progress bar on a terminal; 0 is silent.
 
     Attributes:
@@ -112,6 +125,7 @@ class BaseAutoencoder(
     random_state: Any = None
     device: str = "auto"
     precision: str = "auto"
+    warm_start: bool = False
     verbose: int = 0
 
     kind: ClassVar[str]
@@ -132,6 +146,20 @@ class BaseAutoencoder(
         `generator` samples the initial weights of parts that belong to a phase alone.
         """
         return [Phase("learning", recipe.objective, training_config)]
+
+    def _further_phases(
+        self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator
+    ) -> list[Phase]:
+        """Return the phases that train a fitted model further; by default the last one, of the whole model.
+
+        Its hooks would hand over weights of phases that are not run.
+        """
+        last = self._phases(recipe, training_config, generator)[-1]
+        return [replace(last, initialize=False, on_start=None, on_end=None)]
+
+    def _whole_phase(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> Phase:
+        """Return the phase in which `partial_fit` trains the whole model; by default the last one."""
+        return self._phases(recipe, training_config, generator)[-1]
 
     @property
     def _epochs_argument(self) -> str:
@@ -179,9 +207,12 @@ class BaseAutoencoder(
                 categories of a table, the ranges of sparse columns and the vocabulary of texts are those of all rows.
             validation: validation rows in place of a fraction of `X`; they count equally.
             checkpoint: path of the model that will be saved; training writes its state to
-                `checkpoint` + ".checkpoint", and `save` removes it.
+                `checkpoint` + ".checkpoint", and `save` removes it, except after Ctrl-C and after a run that its time
+                limit ended.
             checkpoint_every: seconds between two writes of that state.
-            resume: continue from that state if there is one; refused if the arguments or the data differ.
+            resume: continue from that state if there is one; refused if the arguments or the data differ. A run that
+                its time limit ended continues with the first phase that the limit cut, up to the configured epochs or
+                to the new `time_limit`, which counts the time of the earlier run.
 
         Returns:
             The estimator itself.
@@ -194,21 +225,13 @@ class BaseAutoencoder(
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: Any, run: Run) -> BaseAutoencoder:
         """Train as `fit` does; the state of training is that of `run`."""
         self._check_parameters()
-        X = inputs.validate_input(self, X, reset=True)
-        inputs.check_enough_rows(n_rows_of(X))
-        weights = inputs.checked_weights(sample_weight, n_rows_of(X))
-        units = self.likelihood if isinstance(self.likelihood, dict) and input_type(X) == "table" else None
-        scaling = inputs.scaling_for(self.scaling, self.likelihood)
-        self.preprocessing_ = Preprocessor.from_data(
-            X, scaling=scaling, missing=self.missing, categories=self.categories, units=units, weights=weights
-        )
-        all_rows: Rows = self.preprocessing_.rows(X)
-        labels = self._encoded_labels(y, len(all_rows))
-        if weights is not None:
-            all_rows, labels = _weighted(all_rows, labels, weights)
+        goes_on = self.warm_start and self._is_fitted
+        if goes_on:
+            check_same_parts(self)
+        all_rows, labels, weights = self._read_training_rows(X, y, sample_weight, goes_on=goes_on)
         if run.is_written:
             all_rows = digested = DigestedRows(all_rows)
-        self.seed_ = run.start(seed_of(self.random_state))
+        self.seed_ = run.start(self._new_seed())
         generator = torch.Generator().manual_seed(self.seed_)
         train_rows, validation_rows = self._split_validation(all_rows, labels, validation, generator)
         if run.is_written and validation_rows is not None:
@@ -216,32 +239,92 @@ class BaseAutoencoder(
         else:
             digested_validation = None
         self.n_rows_ = len(train_rows)
-        rows = self._survey(train_rows)
-        notes = self._choose_code_size(rows)
-        self.baseline_ = rows.baseline(self.code_size_)
-        self.likelihood_ = self._choose_likelihood(rows, validation_rows)
+        rows, notes = self._choose_model(train_rows, validation_rows, goes_on=goes_on)
         if run.is_written:
             numbers = None if labels is None else labels.numbers
             run.identify(checkpoints.identity(self, digested, digested_validation, numbers, weights))
+            run.identify({"initial weights": content_digest(self._parts.state_dict(), {})[:16] if goes_on else "new"})
             notes += [checkpoints.SAMPLED_DIGEST_NOTE] if digested.is_sampled else []
-        recipe = self._recipe(self._shape(), generator)
-        self._keep(recipe)
-        self._n_features_out = self.code_size_
-        phases = self._phases(recipe, training_config_for(self, len(rows), run.every), generator)
+        recipe = self._parts_to_train(generator, goes_on=goes_on)
+        phases_of = self._further_phases if goes_on else self._phases
+        phases = phases_of(recipe, training_config_for(self, len(rows), run.every), generator)
         phases = with_max_steps(phases, self.max_steps)
         with ProgressBar(f"{self.kind} ({self.code_size_})", self.verbose) as bar:
             *before, last = run_phases(
                 recipe.whole, phases, rows, validation_rows, generator, on_progress=bar.on_progress,
-                save_state=run.save_state, resumed=run.resumed,
+                save_state=run.save_state, save_end=run.save_end, resumed=run.resumed,
             )  # fmt: skip
-        recipe.whole.eval()
-        self.__dict__.pop("score_kind_", None)  # of an earlier fit with another likelihood
-        self._after_training(rows)
+        self._complete(recipe, rows)
         self.planned_steps_, self.n_steps_ = step_counts([*before, last])
         self.history_: dict[str, Any] = {**last, "notes": [*notes, *self._notes(recipe)], "pretraining": before}
         self.history_["unreached"] = [phase.name for phase in phases[len(before) + 1 :]]
+        if run.has_end:
+            self.history_["resumable"] = True
         diagnose_fit(self, recipe.objective, rows, validation_rows)
         return self
+
+    @property
+    def _is_fitted(self) -> bool:
+        """True if there are weights to go on from."""
+        return hasattr(self, "coder_")
+
+    def _read_training_rows(
+        self, X: Any, y: Any, sample_weight: Any, *, goes_on: bool
+    ) -> tuple[Rows, ClassLabels | None, np.ndarray | None]:
+        """Return the rows in model space with their labels and weights; training that goes on reads them as before."""
+        X = inputs.validate_input(self, X, reset=not goes_on)
+        inputs.check_enough_rows(n_rows_of(X))
+        weights = inputs.checked_weights(sample_weight, n_rows_of(X))
+        if not goes_on:
+            self.preprocessing_ = self._learned_preprocessing(X, weights)
+        rows: Rows = self.preprocessing_.rows(X)
+        labels = self._encoded_labels(y, len(rows))
+        if weights is not None:
+            rows, labels = _weighted(rows, labels, weights)
+        return rows, labels, weights
+
+    def _learned_preprocessing(self, X: Any, weights: np.ndarray | None) -> Preprocessor:
+        units = self.likelihood if isinstance(self.likelihood, dict) and input_type(X) == "table" else None
+        scaling = inputs.scaling_for(self.scaling, self.likelihood)
+        return Preprocessor.from_data(
+            X, scaling=scaling, missing=self.missing, categories=self.categories, units=units, weights=weights
+        )
+
+    def _choose_model(
+        self, train_rows: Rows, validation_rows: Rows | None, *, goes_on: bool
+    ) -> tuple[SurveyedRows, list[str]]:
+        """Return the rows with their statistics, and notes on what was chosen: code size, likelihood, PCA baseline.
+
+        Training that goes on keeps code size and likelihood, and checks the rows for the likelihood.
+        """
+        if goes_on:
+            rows = self._further_rows(train_rows)
+            self.baseline_ = rows.baseline(self.code_size_)
+            self._check_rows(validation_rows, rows.likelihood)
+            return rows, [GOES_ON_NOTE]
+        rows = self._survey(train_rows)
+        notes = self._choose_code_size(rows)
+        self.baseline_ = rows.baseline(self.code_size_)
+        self.likelihood_ = self._choose_likelihood(rows, validation_rows)
+        return rows, notes
+
+    def _parts_to_train(self, generator: torch.Generator, *, goes_on: bool) -> Recipe:
+        """Keep new parts and return them; training that goes on gets copies of the fitted ones, without log Z."""
+        if goes_on:
+            recipe = self._with_criterion()
+            self._on_weights_changed()
+        else:
+            recipe = self._recipe(self._shape(), generator)
+            self._keep(recipe)
+        self._n_features_out = self.code_size_
+        self._forget_optimizer()
+        return recipe
+
+    def _complete(self, recipe: Recipe, rows: SurveyedRows) -> None:
+        """Compute what has a closed form after training."""
+        recipe.whole.eval()
+        self.__dict__.pop("score_kind_", None)  # of an earlier fit with another likelihood
+        self._after_training(rows)
 
     def _check_parameters(self) -> None:
         """Refuse invalid constructor arguments."""
@@ -303,17 +386,27 @@ class BaseAutoencoder(
             InputError: a value of the validation rows outside the domain of the likelihood.
         """
         config = likelihood_config(self._likelihood_name, rows.deciding_row, self.preprocessing_.groups)
-        likelihood = likelihood_from(config, rows.n_columns)
-        for batch in blocks(validation_rows, BLOCK_ROWS) if validation_rows is not None else ():
-            likelihood.check(batch.x, self.preprocessing_.columns, batch.rows)
+        self._check_rows(validation_rows, likelihood_from(config, rows.n_columns))
         return config
+
+    def _check_rows(self, rows: Rows | None, likelihood: Likelihood) -> None:
+        """Refuse rows with a value outside the domain of the likelihood."""
+        for batch in blocks(rows, BLOCK_ROWS) if rows is not None else ():
+            likelihood.check(batch.x, self.preprocessing_.columns, batch.rows)
+
+    def _further_rows(self, rows: Rows) -> SurveyedRows:
+        """Return rows with statistics, checked for the fitted likelihood; values of another scale give a warning."""
+        likelihood = likelihood_from(self.likelihood_, rows.n_columns)
+        surveyed = SurveyedRows(rows, likelihood, self.preprocessing_.columns)
+        surveyed.warns_far_outside = True
+        return surveyed
 
     def _shape(self) -> Shape:
         return Shape.of(self.preprocessing_, self.code_size_, self.likelihood_)
 
     def _keep(self, recipe: Recipe) -> None:
-        """Keep the parts that are read, and the sizes that were resolved."""
-        self.coder_ = recipe.coder
+        """Keep the parts that are read, the sizes that were resolved, and the arguments that the parts are built by."""
+        self.coder_, self._part_arguments = recipe.coder, part_arguments(self)
         kept = {"density_": recipe.density, "hidden_sizes_": recipe.hidden_sizes, "dense_sizes_": recipe.dense_sizes}
         for name, value in kept.items():
             if value is not None:
@@ -337,11 +430,18 @@ class BaseAutoencoder(
         return self._rebuilt(generator)
 
     def _with_criterion(self) -> Recipe:
-        """Build the criterion around the fitted parts anew, to train them further."""
-        recipe, state = self._rebuilt(torch.Generator().manual_seed(0)), self._parts.state_dict()
-        recipe.parts.load_state_dict(state)
+        """Build the criterion around copies of the fitted parts, to train them further."""
+        return self._with_fitted_weights(self._rebuilt(torch.Generator().manual_seed(0)))
+
+    def _with_fitted_weights(self, recipe: Recipe) -> Recipe:
+        """Copy the weights of the fitted parts to new ones, and keep these."""
+        recipe.parts.load_state_dict(self._parts.state_dict())
         self._keep(recipe)
         return recipe
+
+    def _new_seed(self) -> int:
+        """Return the seed that `random_state` gives."""
+        return seed_of(self.random_state)
 
     def _on_weights_changed(self) -> None:
         """Discard fitted quantities that depend on the weights, which changed; nothing by default."""

@@ -1,4 +1,7 @@
-"""Checkpoints: the state of a run, next to the model that it will save; written atomically, removed on success."""
+"""Checkpoints: the state of a run, next to the model that it will save; written atomically, removed on success.
+
+The state at the end of a run that its time limit ended is kept, so that a later run can continue it.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,9 @@ from isthmus.parts.forward import Batch
 from isthmus.parts.own_networks import Network, network_entry
 from isthmus.values.value import Value
 
-_RESUMABLE_ARGUMENTS = ("verbose", "time_limit", "device")
-"""Arguments that may differ when a run is resumed: they change how long and where it runs, not its result."""
+_RESUMABLE_ARGUMENTS = ("verbose", "time_limit", "device", "warm_start")
+"""Arguments that may differ when a run is resumed: they change how long and where it runs, not its result; the weights
+that a warm start goes on from are an entry of their own."""
 
 _KINDS = ("kind", "encoder")
 """Entries of an identity that are reported alone if they differ: other kinds have other arguments."""
@@ -176,7 +180,7 @@ def identity(
 def argument_entries(estimator: Any, *, without: tuple[str, ...] = ()) -> dict[str, str]:
     """Return the constructor arguments that the result depends on, as text by name; those in `without` are left out."""
     left_out = (*_RESUMABLE_ARGUMENTS, *without)
-    texts = {k: _argument(v) for k, v in estimator.get_params(deep=False).items() if k not in left_out}
+    texts = {k: argument_text(v) for k, v in estimator.get_params(deep=False).items() if k not in left_out}
     return texts | {"precision": resolve_precision(estimator.precision, resolve_device(estimator.device))}
 
 
@@ -196,21 +200,21 @@ def labels_digest(labels: Tensor, encoding: str = "") -> str:
     return hashlib.sha256(labels.numpy().tobytes() + encoding.encode()).hexdigest()[:16]
 
 
-def _argument(value: Any) -> str:
+def argument_text(value: Any) -> str:
     """Return a constructor argument as text that is the same in another process.
 
     Example:
-        >>> _argument([4, 2]) == _argument((4, 2)), _argument(np.random.RandomState(0)), _argument(len)
+        >>> argument_text([4, 2]) == argument_text((4, 2)), argument_text(np.random.RandomState(0)), argument_text(len)
         (True, 'RandomState', 'len')
     """
     entry = network_entry(value)
     if entry is not None:
         return repr(entry)
     if isinstance(value, list | tuple):
-        return f"({', '.join(map(_argument, value))})"
+        return f"({', '.join(map(argument_text, value))})"
     if isinstance(value, Value):
         fields = value.get_params(deep=False)
-        return f"{type(value).__name__}({', '.join(f'{k}={_argument(v)}' for k, v in fields.items())})"
+        return f"{type(value).__name__}({', '.join(f'{k}={argument_text(v)}' for k, v in fields.items())})"
     if callable(value) or isinstance(value, Network):
         return str(getattr(value, "__qualname__", type(value).__name__))
     if isinstance(value, np.random.RandomState | np.random.Generator):
@@ -265,6 +269,8 @@ class Run:
         seed: the seed of the random numbers.
         identity: what the result depends on, by name.
         kept: tensors and plain data that are a part of every state.
+        is_part: True for a fit within another one.
+        has_end: True if the file holds the state at the end of this run, which the time limit ended.
 
     Example:
         >>> import tempfile
@@ -284,6 +290,8 @@ class Run:
     seed: int = 0
     identity: dict[str, str] = field(default_factory=dict)
     kept: tuple[dict[str, Tensor], dict[str, Any]] = field(default_factory=lambda: ({}, {}))
+    is_part: bool = False
+    has_end: bool = False
 
     @classmethod
     def of(cls, model: str | os.PathLike[str] | None, every: float = 60.0, *, resume: bool = False) -> Run:
@@ -327,6 +335,19 @@ class Run:
         return lambda tensors, data: save(kept_tensors | tensors, kept_data | data)
 
     @property
+    def save_end(self) -> SaveState | None:
+        """The function that writes the state at the end of a run that the time limit ended; None for a part."""
+        save = None if self.is_part else self.save_state
+        if save is None:
+            return None
+
+        def save_end(tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
+            save(tensors, data)
+            self.has_end = True
+
+        return save_end
+
+    @property
     def resumed(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and plain data of the earlier state, or None."""
         return None if self.earlier is None else (self.earlier.tensors, self.earlier.data)
@@ -338,7 +359,7 @@ class Run:
 
         It continues the earlier state, which is that of the part alone; what follows the part starts anew.
         """
-        part, earlier, self.earlier = Run(self.every), self.earlier, None
+        part, earlier, self.earlier = Run(self.every, is_part=True), self.earlier, None
         if earlier is not None:
             found, tensors = earlier.data[name], strip_prefix(f"{name}.", earlier.tensors)
             part.earlier = Checkpoint(earlier.path, int(found["seed"]), found["checkpoint"], tensors, found["state"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
@@ -37,7 +38,8 @@ class SurveyedRows:
     for the column means of the first pass replace them, or for a sketch of wide data (`SketchSums`). In memory are
     these sums and one block of `BLOCK_ROWS` rows. In means and principal components rows count by their weights.
 
-    `suggested_code_size` and `baseline` make the passes; the other statistics are known afterwards.
+    `suggested_code_size` and `baseline` make the passes, `check` the first one alone; the other statistics are known
+    afterwards.
 
     Args:
         rows: in model space.
@@ -45,6 +47,7 @@ class SurveyedRows:
         names: of the columns.
 
     Attributes:
+        warns_far_outside: True to warn, in the first pass, of a value far outside the range of the likelihood.
         deciding_row: a row that determines which likelihood "auto" chooses for all rows, (1, columns): the first with a
             value outside [0, 1], else the first with a value inside (0, 1), else the first row.
     """
@@ -53,7 +56,7 @@ class SurveyedRows:
 
     def __init__(self, rows: Rows, likelihood: Likelihood, names: Sequence[str]) -> None:
         self.rows, self.n_columns = rows, rows.n_columns
-        self._likelihood, self._names = likelihood, names
+        self.likelihood, self._names, self.warns_far_outside = likelihood, names, False
         self._components: ComponentSums | None = None
 
     def __len__(self) -> int:
@@ -88,6 +91,15 @@ class SurveyedRows:
         self._components = None
         return components
 
+    def check(self) -> None:
+        """Check every row and accumulate the statistics of the columns, without those of the principal components.
+
+        Raises:
+            InputError: a value outside the domain of the likelihood.
+        """
+        for _ in self._first_pass():
+            pass
+
     @property
     def statistics(self) -> ColumnStatistics:
         """Mean, standard deviation, minimum and maximum of the observed entries of each column."""
@@ -109,11 +121,7 @@ class SurveyedRows:
             return self._components
         sums = self._components = component_sums(len(self), self.n_columns, code_size)
         is_masked = self.batch(torch.arange(1)).mask is not None
-        self._columns, self._n_decided, self._n_observed = ColumnSums(), 0, torch.zeros(self.n_columns).double()
-        self._total, self._has_missing_entries = torch.zeros(self.n_columns).double(), False
-        for batch in blocks(self.rows, BLOCK_ROWS):
-            self._likelihood.check(batch.x, self._names, batch.rows)
-            self._accumulate(batch)
+        for batch in self._first_pass():
             if sums.n_passes == 2 or not is_masked:
                 sums.add(imputed(batch), batch.weight)
         if sums.n_passes == 2:
@@ -123,6 +131,17 @@ class SurveyedRows:
             for batch in blocks(self.rows, BLOCK_ROWS):
                 sums.add(imputed(batch, mean), batch.weight)
         return sums
+
+    def _first_pass(self) -> Iterator[Batch]:
+        """Yield all rows in blocks that are checked and in the statistics of the columns."""
+        self._columns, self._n_decided, self._n_observed = ColumnSums(), 0, torch.zeros(self.n_columns).double()
+        self._total, self._has_missing_entries = torch.zeros(self.n_columns).double(), False
+        for batch in blocks(self.rows, BLOCK_ROWS):
+            self.likelihood.check(batch.x, self._names, batch.rows)
+            if self.warns_far_outside and warn_far_outside(batch, self.likelihood, self._names):
+                self.warns_far_outside = False
+            self._accumulate(batch)
+            yield batch
 
     def _accumulate(self, batch: Batch) -> None:
         """Add a block to the statistics of the columns, and keep one of its rows if it decides on the likelihood."""
@@ -187,13 +206,27 @@ class RangeCheckedRows:
     def batch(self, index: Int[Tensor, " batch"]) -> Batch:
         """The rows `index`."""
         batch = self.rows.batch(index)
-        if not self.has_warned and bool((far := self.likelihood.far_outside(batch.x)).any()):
-            self.has_warned = True
-            row, column = torch.nonzero(far)[0].tolist()
-            text = (
-                f"row {int(index[row])}, column {self.names[column]!r} is {float(batch.x[row, column]):.6g} in model "
-                f"space, far outside the domain of its likelihood ({self.likelihood.domain}); "
-                "give rows in the units of the training data"
-            )
-            warnings.warn(text, InputWarning, stacklevel=2)
+        if not self.has_warned:
+            self.has_warned = warn_far_outside(replace(batch, rows=index), self.likelihood, self.names)
         return batch
+
+
+def warn_far_outside(batch: Batch, likelihood: Likelihood, names: Sequence[str]) -> bool:
+    """Warn of the first value far outside the range of the likelihood; return whether there is one.
+
+    Args:
+        batch: the rows, in model space, with their numbers.
+        likelihood: the likelihood of the model, on the CPU.
+        names: of the columns.
+    """
+    far = likelihood.far_outside(batch.x)
+    if not bool(far.any()):
+        return False
+    row, column = torch.nonzero(far)[0].tolist()
+    number = row if batch.rows is None else int(batch.rows[row])
+    text = (
+        f"row {number}, column {names[column]!r} is {float(batch.x[row, column]):.6g} in model space, far outside the "
+        f"domain of its likelihood ({likelihood.domain}); give rows in the units of the training data"
+    )
+    warnings.warn(text, InputWarning, stacklevel=3)
+    return True

@@ -118,6 +118,12 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
             phases.append(Phase(f"layer {k} of {len(layers)}", layer, config, below.view(k - 1), on_start=on_start))
         return [*phases, Phase("all layers", recipe.objective, whole, on_start=join_layers if layers else None)]
 
+    def _further_phases(
+        self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator
+    ) -> list[Phase]:
+        cast(DBMObjective, recipe.objective).pretrained = True  # mean field from the first step
+        return super()._further_phases(recipe, training_config, generator)
+
     def _with_new_weights(self, generator: torch.Generator) -> Recipe:
         together = copy.copy(self)
         together.pretraining = None

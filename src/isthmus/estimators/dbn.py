@@ -18,6 +18,7 @@ from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
 from isthmus.estimators.contrastive import Contrastive
 from isthmus.estimators.deep import Autoencoder
+from isthmus.estimators.rbm_layers import further_layers
 from isthmus.estimators.records import Recipe, Shape
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
 from isthmus.learning.deep_densities import DBNDensity
@@ -124,6 +125,21 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
             last = fine_tuning.configured(replace(last, learning_rate=0.1 * last.learning_rate))
             phases.append(Phase("up-down", recipe.objective, last, below.view(0)))
         return phases
+
+    def _further_phases(
+        self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator
+    ) -> list[Phase]:
+        """Return the up-down algorithm, or without it the layers again, from their weights."""
+        if self.fine_tuning is not None:
+            return super()._further_phases(recipe, training_config, generator)
+        return further_layers(self._phases(recipe, training_config, generator), recipe.layers, kept=1)
+
+    @property
+    def _no_partial_fit(self) -> str:
+        return (
+            "a deep belief network has no partial_fit: its layers are trained one after the other; use "
+            "fit with warm_start=True, or a deep Boltzmann machine (kind 'dbm')"
+        )
 
     @property
     def _epochs_argument(self) -> str:

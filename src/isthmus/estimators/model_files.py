@@ -45,14 +45,15 @@ class SavedEstimator:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one file that `isthmus.load` reads: numbers and plain data, nothing to execute.
 
-        The checkpoint of a completed run (`path` + ".checkpoint") is removed.
+        The checkpoint of a completed run (`path` + ".checkpoint") is removed. It is kept after Ctrl-C, and after a run
+        with `checkpoint=` that the time limit ended (`history_["resumable"]`): `fit` can continue both.
 
         Raises:
             InputError: the folder cannot be written to; no partial file is left.
         """
         check_is_fitted(self)
         write_tensors(path, *self._pack())
-        if self.history_["stopped"] != "interrupted":
+        if self.history_["stopped"] != "interrupted" and not self.history_.get("resumable"):
             checkpoints.remove(path)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from torch import nn
@@ -56,6 +56,12 @@ class RBMLayers:
         model: the stacked autoencoder whose arguments apply.
         layer: the value of each layer.
     """
+
+    no_partial_fit: ClassVar[str] = (
+        "layers='rbm' has no partial_fit: RBMs are trained one after the other, before they are unrolled; use fit with "
+        "warm_start=True, or layers='ordinary'"
+    )
+    """The reason why there is no `partial_fit`."""
 
     def __init__(self, model: StackArguments, layer: RBMLayer) -> None:
         self.model, self.method = model, METHOD.expanded(layer.method)
@@ -120,6 +126,10 @@ class RBMLayers:
         objective = SimultaneousLayers(layers, [learning_rate_factor(layer) for layer in layers])
         return Phase("together", objective, self._rbm_config(training_config))
 
+    def further(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Phase]:
+        """Return the phases of RBMs that are trained already."""
+        return further_layers(phases, recipe.layers)
+
     def after_pretraining(self, whole: nn.Module) -> None:
         """Copy the weights of the trained RBMs to the decoder."""
         unroll(whole)
@@ -133,6 +143,20 @@ class RBMLayers:
             training_config, optimizer=optimizer, momentum=MOMENTUM, weight_decay=0.0, precision="fp32", patience=None,
             learning_rate=factor * (self._stage.learning_rate or LEARNING_RATE),
         )  # fmt: skip
+
+
+def further_layers(phases: Sequence[Phase], layers: Sequence[ContrastiveDivergence], *, kept: int = 0) -> list[Phase]:
+    """Return the phases of RBMs that are trained already: biases stay, and new chains start at the rows.
+
+    Args:
+        phases: the phases of the layers.
+        layers: the RBMs, lowest first.
+        kept: the number of top layers whose chains are a part of the fitted model; they go on.
+    """
+    for layer in layers:
+        layer.starts_biases = False
+    first_kept = len(phases) - kept
+    return [replace(phase, on_start=None, initialize=k < first_kept) for k, phase in enumerate(phases)]
 
 
 def learning_rate_factor(layer: ContrastiveDivergence) -> float:

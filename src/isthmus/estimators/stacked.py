@@ -259,6 +259,27 @@ class StackedAutoencoder(BaseAutoencoder):
             for k, (layer, size) in enumerate(zip(layers, sizes, strict=True), 1)
         ]  # fmt: skip
 
+    def _further_phases(
+        self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator
+    ) -> list[Phase]:
+        """Return fine-tuning, or without it the phases of the layers again, from their weights."""
+        if self._fine_tuning is not None:
+            return super()._further_phases(recipe, training_config, generator)
+        return self._layer_recipe.further(recipe, self._phases(recipe, training_config, generator))
+
+    def _whole_phase(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> Phase:
+        stage = self.value_of("fine_tuning")
+        return Phase("whole", recipe.objective, training_config if stage is None else stage.configured(training_config))
+
+    @property
+    def _no_partial_fit(self) -> str:
+        if self.uses_labels:
+            return (
+                "pretraining='supervised' has no partial_fit: each layer learns from the labels, one after the other; "
+                "use fit with warm_start=True, or pretraining='greedy'"
+            )
+        return self._layer_recipe.no_partial_fit
+
     @property
     def _epochs_argument(self) -> str:
         name = "pretraining" if self._fine_tuning is None else "fine_tuning"
@@ -295,6 +316,9 @@ class ReconstructingLayers:
         model: the stacked autoencoder whose arguments apply.
         layer: the value of each layer.
     """
+
+    no_partial_fit: ClassVar[str] = ""
+    """The reason why there is no `partial_fit`."""
 
     def __init__(self, model: StackedAutoencoder, layer: Layer) -> None:
         self.model, self.layer, self.regularization = model, layer, Regularization.of(layer)
@@ -339,6 +363,10 @@ class ReconstructingLayers:
     def together(self, layers: Sequence[Reconstruction], training_config: TrainingConfig) -> Phase:
         """Return the phase in which every layer is trained on the current codes of the layer below."""
         return Phase("together", SimultaneousLayers(layers), training_config)
+
+    def further(self, recipe: Recipe, phases: Sequence[Phase]) -> list[Phase]:
+        """Return the phases of layers that are trained already."""
+        return [replace(phase, initialize=False) for phase in phases]
 
     def after_pretraining(self, whole: nn.Module) -> None:
         """Do nothing: the whole shares the weights of its layers."""

@@ -163,7 +163,8 @@ class CodePredictor(SavedEstimator, ValueArguments):
                 targets and the initial class frequencies are unweighted.
             validation: validation set (X, y) in place of a fraction of the rows; its rows count equally.
             checkpoint: path of the model that will be saved; training writes its state, and that of the fit of an
-                unfitted encoder, to `checkpoint` + ".checkpoint", and `save` removes it.
+                unfitted encoder, to `checkpoint` + ".checkpoint", and `save` removes it, except after Ctrl-C and after
+                a run that its time limit ended.
             checkpoint_every: seconds between two writes of that state.
             resume: continue from that state if there is one; refused if the arguments, the weights of a fitted encoder
                 or the data differ.
@@ -211,13 +212,15 @@ class CodePredictor(SavedEstimator, ValueArguments):
             else:
                 *before, last = run_phases(
                     whole, phases, rows, validation_rows, generator, on_progress=bar.on_progress,
-                    save_state=run.save_state, resumed=run.resumed,
+                    save_state=run.save_state, save_end=run.save_end, resumed=run.resumed,
                 )  # fmt: skip
         whole.eval()
         if not self.frozen:
             self.encoder_._on_weights_changed()
         self.planned_steps_, self.n_steps_ = step_counts([*before, last])
         self.history_: dict[str, Any] = {**last, "notes": notes, "pretraining": before}
+        if run.has_end:
+            self.history_["resumable"] = True
         return self
 
     def _phases(self, objective: Supervision, training_config: TrainingConfig) -> list[Phase]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from isthmus.learning.objectives import Objective
 from isthmus.learning.rows import Rows
-from isthmus.learning.time_plans import MEASURED_FRACTION, Cost, SampledRows, Speeds, limited
+from isthmus.learning.time_plans import MEASURED_FRACTION, Cost, SampledRows, Speeds, continued, limited
 from isthmus.learning.trainer import Progress, Trainer, TrainerState, strip_prefix
 from isthmus.learning.training_config import TrainingConfig, steps_of
 
@@ -41,7 +41,8 @@ class Phase:
         training_config: the configuration of the trainer.
         view: function from the rows to the rows of this phase, such as the codes of the layers below; None means the
             rows themselves. It is called when the phase starts.
-        initialize: True to initialize the objective from the rows; False where an earlier phase trained its weights.
+        initialize: True to initialize the objective from the rows; False where an earlier phase or an earlier fit
+            trained its weights: then only what is not a part of the model is estimated from the rows.
         on_start: function of the whole model, called before the objective is initialized; None does nothing.
         on_end: function of the whole model, called after the phase; None does nothing.
     """
@@ -64,6 +65,7 @@ def run_phases(
     *,
     on_progress: Callable[[Progress], None] | None = None,
     save_state: SaveState | None = None,
+    save_end: SaveState | None = None,
     resumed: tuple[dict[str, Tensor], dict[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Train phase by phase and return a record of each phase.
@@ -81,12 +83,21 @@ def run_phases(
     Its steps are planned for this part (`isthmus.learning.time_plans`), and it ends when the part is over. A resumed
     run keeps the measured speeds and the planned steps of the phase it is in.
 
+    If the time limit ended a phase, `save_end` gets the state at the end of the first such phase, when all phases are
+    done. A run that continues from it plans the rest of the phase anew, as many steps as the configuration and the new
+    time limit allow, and trains the later phases again. The time limit counts the time of the earlier run up to that
+    state.
+
     Args:
         whole: the model that the phases are parts of; its state is part of the checkpoint, so that a resumed run has
             the weights of earlier phases.
         phases: the phases in order.
         rows, validation, generator, on_progress, save_state: as for `Trainer`.
-        resumed: the arguments of an earlier call of `save_state`, to continue that run.
+        save_end: as `save_state`; called once after a run that the time limit ended. None keeps no such state.
+        resumed: the arguments of an earlier call of `save_state` or `save_end`, to continue that run.
+
+    Raises:
+        InputError: the earlier run took the whole time limit.
 
     Returns:
         For each phase that was trained: name, epochs, stopped, best_epoch, nan_epoch, seconds, precision,
@@ -94,6 +105,7 @@ def run_phases(
     """
     records: list[dict[str, Any]] = []
     speeds: Speeds | None = None
+    end: tuple[dict[str, Tensor], dict[str, Any]] | None = None
     if resumed is not None:
         records = list(resumed[1]["records"])
         speeds = Speeds(**resumed[1]["speeds"]) if resumed[1]["speeds"] else None
@@ -110,14 +122,17 @@ def run_phases(
             train_view, validation_view = _view(phase, rows), None if validation is None else _view(phase, validation)
             if resumed_here is None:
                 _start(phase, whole, train_view)
+            earlier = resumed_here[1]["learning"] if resumed_here and resumed_here[1].get("is_end") else None
             trainer = Trainer(
                 phase.objective, train_view, validation_view,
-                _planned(phases[number:], records, speeds, n_rows, n_validation), generator,
+                _planned(phases[number:], records, speeds, n_rows, n_validation, earlier), generator,
                 on_progress=named,
                 save_state=None if save_state is None else _with_run_state(save_state, whole, phase, records, speeds),
+                keeps_end=save_end is not None and end is None,
             )  # fmt: skip
             if resumed_here is not None:
-                trainer.restore(resumed_here[0], resumed_here[1]["learning"])
+                planned = None if earlier is None else trainer.state.planned_steps
+                trainer.restore(resumed_here[0], resumed_here[1]["learning"], planned_steps=planned)
         except KeyboardInterrupt:
             if not records:
                 raise
@@ -125,12 +140,16 @@ def run_phases(
             phase.objective.to("cpu")
             break
         state = trainer.run()
-        _end(phase, whole)
         if state.stopped == "max_steps" and state.planned_steps < steps_of(phase.training_config, n_rows):
             state.stopped = "time_limit"
-        records.append(_record(phase, state, trainer.precision))
+        if state.stopped == "time_limit" and trainer.ended is not None:
+            end = _run_state(*trainer.ended, whole, phase, records, speeds)
+        _end(phase, whole)
+        records.append(record_of(phase, state, trainer.precision))
         if state.stopped in ("interrupted", "nan"):
             break
+    if save_end is not None and end is not None and records[-1]["stopped"] not in ("interrupted", "nan"):
+        save_end(end[0], {**end[1], "is_end": True})
     for phase in phases[len(records) :]:
         _start(phase, whole, rows if phase.view is None else None)
         _end(phase, whole)
@@ -138,11 +157,12 @@ def run_phases(
 
 
 def _start(phase: Phase, whole: nn.Module, rows: Rows | None) -> None:
-    """Call `on_start`, then initialize the objective from the rows of the phase, if there are any."""
+    """Call `on_start`, then prepare the objective with the rows of the phase, if there are any."""
     if phase.on_start is not None:
         phase.on_start(whole)
-    if phase.initialize and rows is not None:
-        phase.objective.prepare(rows)
+    if rows is not None:
+        prepare = phase.objective.prepare if phase.initialize else phase.objective.prepare_statistics
+        prepare(rows)
 
 
 def _end(phase: Phase, whole: nn.Module) -> None:
@@ -151,7 +171,7 @@ def _end(phase: Phase, whole: nn.Module) -> None:
         phase.on_end(whole)
 
 
-def _record(phase: Phase, state: TrainerState, precision: str) -> dict[str, Any]:
+def record_of(phase: Phase, state: TrainerState, precision: str) -> dict[str, Any]:
     """Return the history entry of a phase."""
     return {
         "name": phase.name, "epochs": state.epochs, "stopped": state.stopped, "best_epoch": state.best_epoch,
@@ -187,9 +207,22 @@ def measured_speeds(whole: nn.Module, phases: Sequence[Phase], rows: Rows) -> Sp
 
 
 def _planned(
-    phases: Sequence[Phase], records: Sequence[dict[str, Any]], speeds: Speeds | None, n_rows: int, n_validation: int
+    phases: Sequence[Phase],
+    records: Sequence[dict[str, Any]],
+    speeds: Speeds | None,
+    n_rows: int,
+    n_validation: int,
+    earlier: dict[str, Any] | None = None,
 ) -> TrainingConfig:
-    """Return the configuration of the first of the phases that are left, with its part of the time limit."""
+    """Return the configuration of the first of the phases that are left, with its part of the time limit.
+
+    Args:
+        phases: the phases that are left.
+        records: of the phases before.
+        speeds: of all phases; None without a time limit.
+        n_rows, n_validation: numbers of rows.
+        earlier: the state of the trainer at the end of an earlier run, if the first phase continues it.
+    """
     training_config = phases[0].training_config
     if training_config.time_limit is None or speeds is None:
         return training_config
@@ -198,7 +231,9 @@ def _planned(
         for phase, speed in zip(phases, speeds.of_phases[len(records) :], strict=True)
     ]
     spent = speeds.seconds + sum(record["seconds"] for record in records)
-    return limited(training_config, costs, max(training_config.time_limit - spent, 0.0))
+    if earlier is None:
+        return limited(training_config, costs, max(training_config.time_limit - spent, 0.0))
+    return continued(training_config, costs, spent, n_steps=earlier["step"], phase_seconds=earlier["seconds"])
 
 
 def _with_phase_name(on_progress: Callable[[Progress], None], name: str) -> Callable[[Progress], None]:
@@ -210,15 +245,36 @@ def _with_run_state(
     save_state: SaveState, whole: nn.Module, phase: Phase, records: list[dict[str, Any]], speeds: Speeds | None
 ) -> SaveState:
     """Return a `save_state` callback that adds the records, the speeds and the state of the rest of the model."""
-    measured = None if speeds is None else asdict(speeds)
+    return lambda tensors, data: save_state(*_run_state(tensors, data, whole, phase, records, speeds))
 
-    def save(tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
-        stored, tensors = {id(tensor) for tensor in phase.objective.state_dict(keep_vars=True).values()}, dict(tensors)
-        for name, value in whole.state_dict(keep_vars=True).items():
-            if id(value) not in stored:  # a tensor may have several names
-                stored.add(id(value))
-                tensors[f"{_WHOLE_PREFIX}{name}"] = value.detach().clone()
-        run = {"phase": len(records), "records": records, "speeds": measured}
-        save_state(tensors, run | {"learning": data})
 
-    return save
+def _run_state(
+    tensors: dict[str, Tensor],
+    data: dict[str, Any],
+    whole: nn.Module,
+    phase: Phase,
+    records: list[dict[str, Any]],
+    speeds: Speeds | None,
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the state of a trainer with the records, the speeds and the state of the rest of the model."""
+    tensors = dict(tensors)
+    for name, value in tensors_outside(phase.objective, whole).items():
+        tensors[f"{_WHOLE_PREFIX}{name}"] = value.detach().clone()
+    run = {"phase": len(records), "records": list(records), "speeds": None if speeds is None else asdict(speeds)}
+    return tensors, run | {"learning": data}
+
+
+def tensors_outside(inner: nn.Module, whole: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of the state of a module that are not in that of another one, each under one name.
+
+    Example:
+        >>> whole = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+        >>> sorted(tensors_outside(whole[0], whole))
+        ['1.bias', '1.weight']
+    """
+    seen, outside = {id(tensor) for tensor in inner.state_dict(keep_vars=True).values()}, {}
+    for name, value in whole.state_dict(keep_vars=True).items():
+        if id(value) not in seen:  # a tensor may have several names
+            seen.add(id(value))
+            outside[name] = value
+    return outside

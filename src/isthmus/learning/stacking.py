@@ -126,9 +126,19 @@ class LayeredObjective:
 
     def prepare(self, rows: Rows) -> None:
         """Initialize each layer from the rows as the layers below, with their initial weights, encode them."""
+        for layer, below in self._layer_rows(rows):
+            layer.prepare(below)
+
+    def prepare_statistics(self, rows: Rows) -> None:
+        """Estimate what each layer needs besides its weights, from the rows as the layers below encode them."""
+        for layer, below in self._layer_rows(rows):
+            layer.prepare_statistics(below)
+
+    def _layer_rows(self, rows: Rows) -> Iterator[tuple[Any, Rows]]:
+        """Yield each layer, and some rows as the layers below encode them when the layer is yielded."""
         below = rows
         for layer in self.layers:
-            layer.prepare(below)
+            yield layer, below
             with torch.no_grad():
                 encoded = [(layer.coder.encode(batch).code, batch.weight) for batch in sampled_batches(below)]
             weights = [weight for _, weight in encoded if weight is not None]
@@ -164,6 +174,10 @@ class Stack(LayeredObjective, Reconstruction):
         super().__init__(stacked_coder([layer.coder for layer in layers]) if coder is None else coder, **options)
         # nn.Module does not register modules inside a tuple, so that each parameter has one name; deepcopy copies them.
         self.layers = tuple(layers)
+
+    def prepare_statistics(self, rows: Rows) -> None:
+        """Estimate the statistics that the corruption needs; that of a layer is not a part of J."""
+        Reconstruction.prepare_statistics(self, rows)
 
 
 class JointStack(LayeredObjective, Reconstruction):
@@ -270,6 +284,10 @@ class SupervisedLayer(Supervision):
     def prepare(self, rows: Rows) -> None:
         """Initialize the layer from the rows, as without labels."""
         self.unsupervised.prepare(rows)
+
+    def prepare_statistics(self, rows: Rows) -> None:
+        """Estimate what the layer needs besides its weights."""
+        self.unsupervised.prepare_statistics(rows)
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Float[Tensor, "batch outputs"]:
         """Return the outputs of the classifier; the rows are corrupted where a generator is given."""

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from isthmus.errors import InputError
 from isthmus.learning.rows import Rows
 from isthmus.learning.trainer import MONITOR_ROWS
 from isthmus.learning.training_config import TrainingConfig, batch_bounds, steps_of
@@ -128,3 +129,40 @@ def limited(training_config: TrainingConfig, costs: Sequence[Cost], seconds: flo
     """
     part = seconds * costs[0].seconds / sum(cost.seconds for cost in costs)
     return replace(training_config, time_limit=part, max_steps=costs[0].steps_within(PLANNED_FRACTION * part))
+
+
+def continued(
+    training_config: TrainingConfig, costs: Sequence[Cost], spent: float, *, n_steps: int, phase_seconds: float
+) -> TrainingConfig:
+    """Return the configuration of the first of some phases that continues from the state at the end of an earlier run.
+
+    The time that is left is divided in proportion to the costs, of which the first is that of the steps that are left.
+    `max_steps` becomes the number of all steps of the phase, those of the earlier run included.
+
+    Args:
+        training_config: of the first phase; its time limit is for both runs together.
+        costs: of the first phase, from its first step, and of those after it.
+        spent: seconds before the first phase.
+        n_steps, phase_seconds: steps and seconds of the first phase in the earlier run.
+
+    Raises:
+        InputError: no time is left.
+
+    Example:
+        >>> costs, config = [Cost(100, 10, 0.1, 0.0)], TrainingConfig(max_epochs=10, batch_size=8, time_limit=7.0)
+        >>> longer = continued(config, costs, 1.0, n_steps=40, phase_seconds=4.0)
+        >>> longer.time_limit, longer.max_steps
+        (6.0, 58)
+    """
+    first, limit = replace(costs[0], steps=costs[0].steps - n_steps), training_config.time_limit or math.inf
+    if first.steps <= 0:
+        return replace(training_config, time_limit=None)
+    left = limit - spent - phase_seconds
+    if left <= 0:
+        raise InputError(
+            f"time_limit={limit:g}: the earlier run took {spent + phase_seconds:.3g} s of it; give a longer limit, or "
+            "none"
+        )
+    part = left * first.seconds / (first.seconds + sum(cost.seconds for cost in costs[1:]))
+    n_more = first.steps_within(PLANNED_FRACTION * part)
+    return replace(training_config, time_limit=phase_seconds + part, max_steps=n_steps + n_more)

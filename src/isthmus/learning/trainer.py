@@ -106,6 +106,7 @@ class Trainer:
         generator: the source of randomness, for the order of the rows and for the objective.
         on_progress: callback that receives the `Progress` a few times per second.
         save_state: callback that receives (tensors, plain data) every `checkpoint_every` seconds.
+        keeps_end: True to keep in `ended` the state after the last step, if the time or the planned steps end training.
     """
 
     def __init__(
@@ -118,12 +119,13 @@ class Trainer:
         *,
         on_progress: Callable[[Progress], None] | None = None,
         save_state: Callable[[dict[str, Tensor], dict[str, Any]], None] | None = None,
+        keeps_end: bool = False,
     ) -> None:
         from lightning_fabric import Fabric
 
         self.objective, self.rows, self.validation = objective, rows, validation
         self.training_config, self.generator = training_config, generator
-        self.on_progress, self.save_state = on_progress, save_state
+        self.on_progress, self.save_state, self.keeps_end = on_progress, save_state, keeps_end
         self.device = resolve_device(training_config.device)
         self.precision = resolve_precision(training_config.precision, self.device)
         accelerator = {"cuda": "gpu"}.get(self.device.type, self.device.type)
@@ -148,6 +150,7 @@ class Trainer:
         self.averaged_weights: dict[str, Tensor] = {}
         self.averaged_names = _averaged_names(objective)
         self.best_weights: dict[str, Tensor] = {}
+        self.ended: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self._started = self._emitted = self._saved = time.perf_counter()
 
     def run(self) -> TrainerState:
@@ -171,13 +174,29 @@ class Trainer:
         except KeyboardInterrupt:
             self.state.stopped = "interrupted"
             self._has_failed()
+        if self.keeps_end and self.state.stopped in ("time_limit", "max_steps"):
+            self.state.seconds = self._seconds()
+            self.ended = self._copied_snapshot()
         self._load_best_weights()
         return self.state
+
+    def _copied_snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return a `snapshot` that later changes of the model leave as it is, on the CPU."""
+        tensors, data = self.snapshot()
+        copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        return copies, {**data, "sums": dict(data["sums"]), "epochs": list(data["epochs"])}
 
     @property
     def _plan_has_all_epochs(self) -> bool:
         """True if the planned steps are those of all epochs."""
         return self.state.planned_steps >= steps_of(replace(self.training_config, max_steps=None), len(self.rows))
+
+    @property
+    def _progress(self) -> float:
+        """The finished fraction of the planned steps; 0 for a constant schedule, which has no planned end."""
+        if self.training_config.schedule == "constant":
+            return 0.0
+        return self.state.step / self.state.planned_steps
 
     def measure(self, seconds: float) -> tuple[float, float]:
         """Return the seconds of a step and those of the evaluation of a row, each a mean.
@@ -254,7 +273,7 @@ class Trainer:
         """
         state, max_norm = self.state, self.training_config.clip_norm
         with self.fabric.autocast():
-            terms, carried = self.module.terms(batch, state.step / state.planned_steps, self.draws)
+            terms, carried = self.module.terms(batch, self._progress, self.draws)
         weights = self.objective.row_weights(batch)
         means = [mean_over_rows(term, weights) for term in terms.values()]
         stacked = torch.stack(means) if len(means) > 1 else means[0]
@@ -402,8 +421,7 @@ class Trainer:
         tensors = {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
         tensors |= {f"kept.{name}": value for name, value in self.best_weights.items()}
         tensors |= {f"average.{name}": value for name, value in self.averaged_weights.items()}
-        for i, slots in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+        tensors |= {f"optimizer.{name}": value for name, value in self.moments().items()}
         tensors |= {"generator": self.generator.get_state(), "order": self.order}
         if self.draws is not self.generator:
             tensors["draws"] = self.draws.get_state()
@@ -411,30 +429,39 @@ class Trainer:
         fields = TrainerState.__dataclass_fields__
         return tensors, {_IN_FILES.get(name, name): getattr(self.state, name) for name in fields}
 
-    def restore(self, tensors: dict[str, Tensor], data: dict[str, Any]) -> None:
-        """Restore the state of a `snapshot`."""
+    def moments(self) -> dict[str, Tensor]:
+        """Return the state of the optimiser: each tensor under the number of its parameter and its name."""
+        by_parameter = self.optimizer.state_dict()["state"].items()
+        return {f"{i}.{slot}": torch.as_tensor(value) for i, slots in by_parameter for slot, value in slots.items()}
+
+    def restore_moments(self, moments: dict[str, Tensor]) -> None:
+        """Restore copies of the tensors that `moments` returned."""
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in moments.items():
+            number, slot = name.split(".", 1)
+            parameter = self.parameters[int(number)]
+            # Files are contiguous; a fused step needs the strides of the parameter.
+            copy = torch.empty_like(parameter if value.shape == parameter.shape else value)
+            slots.setdefault(int(number), {})[slot] = copy.copy_(value)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
+
+    def restore(self, tensors: dict[str, Tensor], data: dict[str, Any], *, planned_steps: int | None = None) -> None:
+        """Restore the state of a `snapshot`; `planned_steps`, if given, replaces its plan."""
         self.objective.load_state_dict(strip_prefix("objective.", tensors))
         self.best_weights = strip_prefix("kept.", tensors)
         # Each step updates the average from weights on the device.
         self.averaged_weights = {
             name: value.to(self.device) for name, value in strip_prefix("average.", tensors).items()
         }
-        slots: dict[int, dict[str, Tensor]] = {}
-        for name, value in strip_prefix("optimizer.", tensors).items():
-            number, slot = name.split(".", 1)
-            parameter = self.parameters[int(number)]
-            if value.shape == parameter.shape:  # files are contiguous; a fused step needs the strides of the parameter
-                value = torch.empty_like(parameter).copy_(value)
-            slots.setdefault(int(number), {})[slot] = value
-        current = self.optimizer.state_dict()
-        self.optimizer.load_state_dict({**current, "state": slots})
+        self.restore_moments(strip_prefix("optimizer.", tensors))
         self.generator.set_state(tensors["generator"])
         if self.draws is not self.generator and "draws" in tensors:
             self.draws.set_state(tensors["draws"])
         self.order = tensors["order"]
         names = {in_file: name for name, in_file in _IN_FILES.items()}
         state = {names.get(name, name): value for name, value in data.items()}
-        self.state = replace(TrainerState(**state), stopped="")
+        restored = TrainerState(**state)
+        self.state = replace(restored, stopped="", planned_steps=planned_steps or restored.planned_steps)
         self.sums = torch.tensor(list(self.state.sums.values()), device=self.device, dtype=torch.float64)
 
 

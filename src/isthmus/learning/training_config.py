@@ -13,6 +13,8 @@ from isthmus.parts.layers import check_choice
 
 OPTIMIZERS = ("adamw", "sgd")
 
+SCHEDULES = ("cosine", "constant")
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -25,6 +27,8 @@ class TrainingConfig:
         batch_size: largest number of rows per step; the rows are split into nearly equal batches.
         optimizer: "adamw", or "sgd", the plain gradient step of local rules and contrastive divergence.
         momentum: momentum of "sgd".
+        schedule: of the learning rate: "cosine", a linear warm-up and then cosine decay to zero; or "constant", for
+            training without a planned end, whose progress stays 0.
         learning_rate: the largest learning rate of the schedule.
         warmup: fraction of the steps over which the learning rate rises linearly to its largest value.
         weight_decay: decoupled weight decay of AdamW; for "sgd" the weight of 1/2 ||theta||^2.
@@ -42,6 +46,7 @@ class TrainingConfig:
     max_steps: int | None = None
     optimizer: str = "adamw"
     momentum: float = 0.0
+    schedule: str = "cosine"
     learning_rate: float = 1e-3
     warmup: float = 0.05
     weight_decay: float = 0.0
@@ -55,13 +60,18 @@ class TrainingConfig:
 
 
 def learning_rate_at(step: int, total_steps: int, training_config: TrainingConfig) -> float:
-    """Return the learning rate of a step: a linear warm-up, then cosine decay to zero.
+    """Return the learning rate of a step by the schedule: a linear warm-up, then cosine decay to zero; or constant.
 
     Example:
         >>> training_config = TrainingConfig(max_epochs=1, batch_size=1, learning_rate=2.0, warmup=0.1)
         >>> [round(learning_rate_at(step, 100, training_config), 3) for step in (0, 9, 55, 99)]
         [0.2, 2.0, 1.0, 0.001]
+        >>> constant = TrainingConfig(max_epochs=1, batch_size=1, learning_rate=2.0, schedule="constant")
+        >>> learning_rate_at(99, 100, constant)
+        2.0
     """
+    if training_config.schedule == "constant":
+        return training_config.learning_rate
     warmup_steps = max(1, round(training_config.warmup * total_steps))
     if step < warmup_steps:
         return training_config.learning_rate * (step + 1) / warmup_steps
@@ -102,8 +112,9 @@ def build_optimizer(
     """Return the optimiser of a configuration for the trainable parameters of an objective.
 
     Raises:
-        InputError: the name of the optimiser is unknown.
+        InputError: the name of the optimiser or of the schedule is unknown.
     """
+    check_choice("schedule", training_config.schedule, SCHEDULES)
     check_choice("optimizer", training_config.optimizer, OPTIMIZERS)
     parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     shared: dict[str, Any] = {
