@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from isthmus import InputError
+from isthmus import AdamW, Convolutional, InputError
 from isthmus.data.streams import DenseRows
 from isthmus.estimators import checkpoints
 from isthmus.estimators.convolutional import ConvolutionalAutoencoder
@@ -42,11 +42,16 @@ def test_resume_accepts_the_same_validation_rows(validation, fraction, tmp_path,
     np.testing.assert_array_equal(again.transform(X), uncut.transform(X))
 
 
-@pytest.mark.parametrize("kind", [Autoencoder, ConvolutionalAutoencoder])
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        (Autoencoder, {"hidden_sizes": (4,)}),
+        (ConvolutionalAutoencoder, {"network": Convolutional((4, 6))}),  # weights between two are not contiguous
+    ],
+)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_resumed_run_ends_with_equal_weights_in_every_precision(kind, precision, tmp_path, monkeypatch):
-    sizes = (4,) if kind is Autoencoder else (4, 6)  # weights between two convolutions are not contiguous
-    options = {**SMALL, "hidden_sizes": sizes, "precision": precision}
+def test_a_resumed_run_ends_with_equal_weights_in_every_precision(kind, sizes, precision, tmp_path, monkeypatch):
+    options = {"code_size": 2, "max_epochs": 3, "random_state": 0, "precision": precision, **sizes}
     killed(kind(**options), tmp_path / "m", monkeypatch)
     again = kind(**options).fit(X, checkpoint=tmp_path / "m", resume=True)
     np.testing.assert_array_equal(again.transform(X), kind(**options).fit(X).transform(X))
@@ -54,7 +59,7 @@ def test_a_resumed_run_ends_with_equal_weights_in_every_precision(kind, precisio
 
 def test_resume_refuses_other_validation_classes(tmp_path, monkeypatch):
     stack = StackedAutoencoder(
-        code_size=2, hidden_sizes=(4,), training="supervised", max_epochs=2, random_state=0, precision="fp32"
+        code_size=2, hidden_sizes=(4,), pretraining="supervised", max_epochs=2, random_state=0, precision="fp32"
     )
     y = np.arange(60) % 3
     killed(stack, tmp_path / "m", monkeypatch, y, validation=(HELD, y[:20]))
@@ -64,7 +69,7 @@ def test_resume_refuses_other_validation_classes(tmp_path, monkeypatch):
 
 def test_resume_refuses_other_labels(tmp_path, monkeypatch):
     stack = StackedAutoencoder(
-        code_size=2, hidden_sizes=(4,), training="supervised", max_epochs=2, random_state=0, precision="fp32"
+        code_size=2, hidden_sizes=(4,), pretraining="supervised", max_epochs=2, random_state=0, precision="fp32"
     )
     y = np.arange(60) % 3
     killed(stack, tmp_path / "m", monkeypatch, y)
@@ -123,12 +128,19 @@ def test_the_digest_is_taken_in_passes_that_are_made_anyway(tmp_path, monkeypatc
     [
         ({"random_state": np.random.RandomState(3)}, {"random_state": np.random.RandomState(3)}),
         ({"hidden_sizes": (4,)}, {"hidden_sizes": [4]}),
+        ({"optimizer": AdamW(clip_norm=1.0)}, {"optimizer": AdamW(clip_norm=1.0)}),
     ],
-    ids=["a generator", "a list of sizes"],
+    ids=["a generator", "a list of sizes", "a value"],
 )
 def test_equal_arguments_resume_whatever_their_type(then, now, tmp_path, monkeypatch):
     killed(Autoencoder(**{**SMALL, **then}), tmp_path / "m", monkeypatch)
     Autoencoder(**{**SMALL, **now}).fit(X, checkpoint=tmp_path / "m", resume=True)
+
+
+def test_resume_refuses_another_field_of_a_value(tmp_path, monkeypatch):
+    killed(Autoencoder(optimizer=AdamW(clip_norm=1.0), **SMALL), tmp_path / "m", monkeypatch)
+    with pytest.raises(InputError, match=r"with other arguments: optimizer \(AdamW\(.*clip_norm=1.0.* then, AdamW\("):
+        Autoencoder(optimizer=AdamW(clip_norm=2.0), **SMALL).fit(X, checkpoint=tmp_path / "m", resume=True)
 
 
 def test_resume_refuses_another_resolved_precision(tmp_path, monkeypatch):

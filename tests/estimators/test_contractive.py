@@ -8,8 +8,9 @@ import torch
 from sklearn.datasets import load_digits
 
 import isthmus
-from isthmus import ContractiveAutoencoder, InputError
-from isthmus.parts.jacobians import Contraction, code_jacobian, singular_values
+from isthmus import L1, MLP, Contraction, ContractiveAutoencoder, Convolutional, InputError, TopK
+from isthmus.parts import jacobians
+from isthmus.parts.jacobians import code_jacobian, singular_values
 
 from .fitted import criterion
 
@@ -18,6 +19,7 @@ TRAIN, TEST = X[:1400], X[1400:]
 QUICK = {
     "code_size": 64, "max_epochs": 30, "batch_size": 128, "learning_rate": 1e-2, "precision": "fp32", "random_state": 0,
 }  # fmt: skip
+UNTIED = MLP(tied=False)
 
 
 def fitted(**options) -> ContractiveAutoencoder:
@@ -26,12 +28,12 @@ def fitted(**options) -> ContractiveAutoencoder:
 
 @pytest.fixture(scope="module")
 def contractive() -> ContractiveAutoencoder:
-    return fitted(contraction_weight=0.1)
+    return fitted(contraction=Contraction(weight=0.1))
 
 
 @pytest.fixture(scope="module")
 def plain() -> ContractiveAutoencoder:
-    return fitted(contraction_weight=0.0)
+    return fitted(contraction=None)
 
 
 def at(images: np.ndarray) -> torch.Tensor:
@@ -84,7 +86,7 @@ def test_the_term_in_the_history_is_weight_times_the_mean_squared_norm():
 
 
 def test_the_second_order_lowers_the_curvature_of_the_code(contractive):
-    second = fitted(contraction_weight=0.1, contraction_order=2, hessian_weight=3.0, hessian_scale=0.3)
+    second = fitted(contraction=Contraction(order=2, hessian_weight=3.0, hessian_scale=0.3))
 
     def change(model):
         noise = 0.3 * torch.randn(at(TEST).shape, generator=torch.Generator().manual_seed(0))
@@ -99,7 +101,7 @@ def test_the_second_order_lowers_the_curvature_of_the_code(contractive):
 
 
 def test_an_untied_decoder_undoes_the_scale_of_the_code_and_the_note_says_so(contractive):
-    free = fitted(contraction_weight=0.1, tied=False)
+    free = fitted(network=UNTIED)
     assert squared_norms(free).mean() < 0.8 * squared_norms(contractive).mean()
 
     def norms(model):
@@ -107,20 +109,20 @@ def test_an_untied_decoder_undoes_the_scale_of_the_code_and_the_note_says_so(con
         return [float(part.affine_maps[0].weight.detach().norm()) for part in maps]
 
     encoder, decoder = norms(free)
-    unasked = norms(fitted(contraction_weight=1e-4, tied=False))
+    unasked = norms(fitted(contraction=Contraction(weight=1e-4), network=UNTIED))
     assert encoder / decoder < 0.8 * unasked[0] / unasked[1]
     (note,) = (note for note in free.history_["notes"] if "not tied" in note)
     assert f"(norms {encoder:.3g} and {decoder:.3g})" in note
-    assert "take tied=True, or contraction_of='reconstruction'" in note
+    assert "take network=MLP(tied=True), or contraction='reconstruction'" in note
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {},
-        {"tied": False, "contraction_of": "reconstruction"},
-        {"tied": False, "contraction_weight": 0.0},
-        {"tied": False, "sparsity": "l1", "unit_columns": True},
+        {"network": UNTIED, "contraction": "reconstruction"},
+        {"network": UNTIED, "contraction": None},
+        {"network": UNTIED, "sparsity": L1(unit_columns=True)},
     ],
 )
 def test_nothing_is_noted_where_scale_cannot_cheat(options):
@@ -129,7 +131,7 @@ def test_nothing_is_noted_where_scale_cannot_cheat(options):
 
 
 def test_a_deep_untied_pair_is_noted_without_norms():
-    model = fitted(max_epochs=1, tied=False, hidden_sizes=(8,))
+    model = fitted(max_epochs=1, network=MLP((8,), tied=False))
     assert any("ones of the decoder lower" in note for note in model.history_["notes"])
 
 
@@ -138,49 +140,66 @@ def test_a_deep_untied_pair_is_noted_without_norms():
 
 def test_it_composes_with_sparsity_corruption_and_convolutions():
     model = fitted(
-        max_epochs=2, code_size=20, sparsity="topk", k=4, corruption="masking", network="conv", tied=False,
-        hidden_sizes=(4,), dense_sizes=(12,),
+        max_epochs=2, code_size=20, sparsity=TopK(k=4), corruption="masking",
+        network=Convolutional((4,), dense_sizes=(12,), activation="silu"),
     )  # fmt: skip
     assert {"reconstruction", "contraction"} <= model.history_["epochs"][-1]["terms"].keys()
     assert ((model.transform(TEST) != 0).sum(1) <= 4).all()
 
 
 def test_a_mask_aware_encoder_is_contracted_with_respect_to_the_rows_only():
-    model = fitted(max_epochs=2, corruption="missing", tied=False)
+    model = fitted(max_epochs=2, corruption="missing", network=UNTIED)
     batch = model.preprocessing_.rows(TEST).batch(torch.arange(8))
     output = model.coder_(batch)
     W = model.coder_.encoder.affine_maps[0].weight[:, :64]
     s = output.code * (1 - output.code)
     expected = (s.square() * W.square().sum(1)).sum(1)
-    torch.testing.assert_close(Contraction()(output, model.coder_, None), expected)
+    torch.testing.assert_close(jacobians.Contraction()(output, model.coder_, None), expected)
 
 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
+        ({"hidden_sizes": (16,), "contraction": Contraction(method="closed")}, "but this encoder has 2; use 'auto'"),
+        ({"contraction": Contraction(of="reconstruction", method="closed")}, "includes the decoder; use 'auto'"),
+        ({"contraction": "decoder"}, "contraction='decoder' is unknown; did you mean 'encoder'?"),
         (
-            {"hidden_sizes": (16,), "contraction_method": "closed"},
-            "but this encoder has 2; use 'auto'",
+            {"contraction": 0.1},
+            "contraction=0.1: give one of 'encoder', 'reconstruction', a value such as Contraction()",
         ),
-        ({"contraction_of": "reconstruction", "contraction_method": "closed"}, "includes the decoder; use 'auto'"),
-        ({"contraction_order": 3}, "contraction_order=3: it must be 1, or 2"),
-        ({"contraction_weight": -0.1}, "contraction_weight: weight -0.1 is invalid"),
-        ({"contraction_of": "decoder"}, "choose one of: encoder, reconstruction"),
-        ({"likelihood": "gaussian-predicted"}, "use tied=False, or likelihood='gaussian'"),
-        ({"network": "conv"}, "network='conv' has no transposed weights to tie; give tied=False, or network='mlp'"),
-        ({"network": "conv", "corruption": "missing", "tied": False}, "network='conv' has no corruption='missing'"),
-        ({"corruption": "missing"}, "columns and their mask (corruption='missing'); give tied=False"),
-        ({"corruption": "missing", "likelihood": "gaussian-predicted"}, "(corruption='missing'); give tied=False"),
-        ({"contraction_method": "foo"}, "contraction_method 'foo' is unknown"),
-        ({"contraction_of": "foo"}, "contraction_of 'foo' is unknown"),
-        ({"n_probes": 0}, "n_probes=0: it must be a whole number of at least 1"),
-        ({"contraction_weight": 0.0, "n_probes": 0}, "n_probes=0: it must be a whole number of at least 1"),
-        ({"corruption_groups": [[0, 1]]}, "and corruption=None; take one of these, or leave the groups out"),
+        ({"likelihood": "gaussian-predicted"}, "use network=MLP(tied=False), or likelihood='gaussian'"),
+        ({"network": "conv", "corruption": "missing"}, "does not take the mask of missing entries as input; use net"),
+        ({"corruption": "missing"}, "columns and their mask (corruption='missing'); give network=MLP(tied=False)"),
+        (
+            {"corruption": "missing", "likelihood": "gaussian-predicted"},
+            "(corruption='missing'); give network=MLP(tied=False)",
+        ),
+        ({"contraction_weight": 0.1}, "has no argument 'contraction_weight'; give contraction=Contraction(weight=...)"),
+        ({"corruption_groups": [[0, 1]]}, "has no argument 'corruption_groups'; give corruption=GroupMasking(groups"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_one_line(options, text):
     with pytest.raises(InputError) as error:
         fitted(max_epochs=1, **options)
+    assert text in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"order": 3}, "Contraction: order=3: it must be 1, or 2"),
+        ({"weight": -0.1}, "Contraction: weight -0.1 is invalid"),
+        ({"of": "decoder"}, "choose one of: encoder, reconstruction"),
+        ({"method": "foo"}, "Contraction: method 'foo' is unknown"),
+        ({"of": "foo"}, "Contraction: of 'foo' is unknown"),
+        ({"n_probes": 0}, "n_probes=0: it must be a whole number of at least 1"),
+        ({"weight": 0.0, "n_probes": 0}, "n_probes=0: it must be a whole number of at least 1"),
+    ],
+)
+def test_a_contraction_refuses_invalid_fields_in_one_line(fields, text):
+    with pytest.raises(InputError) as error:
+        Contraction(**fields)
     assert text in str(error.value)
     assert "\n" not in str(error.value)
 

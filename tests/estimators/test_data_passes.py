@@ -9,6 +9,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import isthmus.estimators.base
 from isthmus import (
+    PCD,
     Autoencoder,
     ContractiveAutoencoder,
     DeepBeliefNetwork,
@@ -153,7 +154,7 @@ BY_KIND = {
     "recurrent": DeepRecurrentAutoencoder(hidden_sizes=(3,), **TWO),
     "rbm": RestrictedBoltzmannMachine(**TWO),
     "dbn": DeepBeliefNetwork(hidden_sizes=(3,), **TWO),
-    "dbm": DeepBoltzmannMachine(hidden_sizes=(3,), n_chains=20, **TWO),
+    "dbm": DeepBoltzmannMachine(hidden_sizes=(3,), method=PCD(n_chains=20), **TWO),
 }
 
 

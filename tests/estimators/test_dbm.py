@@ -9,7 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 
 import isthmus
-from isthmus import DeepBoltzmannMachine, InputError
+from isthmus import PCD, DeepBoltzmannMachine, InputError, Pretraining
 from isthmus.learning.deep_densities import DBMDensity
 from isthmus.learning.trainer import Trainer
 from isthmus.parts.mean_field import MeanField
@@ -28,16 +28,16 @@ def halves():
 
 def machine(**changes):
     options = {
-        "hidden_sizes": (6,), "code_size": 4, "max_epochs": 20, "pretraining_epochs": 5, "learning_rate": 0.1,
-        "batch_size": 30, "random_state": 0,
+        "hidden_sizes": (6,), "code_size": 4, "max_epochs": 20, "pretraining": Pretraining(epochs=5),
+        "learning_rate": 0.1, "batch_size": 30, "random_state": 0,
     }  # fmt: skip
     return DeepBoltzmannMachine(**options | changes)
 
 
-@pytest.mark.parametrize("pretraining_epochs", [5, 0])
-def test_the_bound_is_of_a_density_and_nearly_all_of_it(pretraining_epochs):
+@pytest.mark.parametrize("pretraining", [Pretraining(epochs=5), None])
+def test_the_bound_is_of_a_density_and_nearly_all_of_it(pretraining):
     how = {"learning_rate": 0.4, "max_epochs": 40, "validation_fraction": 0.0}
-    model = machine(pretraining_epochs=pretraining_epochs, **how).fit(halves())
+    model = machine(pretraining=pretraining, **how).fit(halves())
     assert model.score_kind_ == "bound"
     total = np.exp(model.score_samples(EVERY)).sum()
     assert 0.85 < total <= 1.0 + 1e-4  # fp32
@@ -46,7 +46,7 @@ def test_the_bound_is_of_a_density_and_nearly_all_of_it(pretraining_epochs):
 
 
 def test_log_z_is_estimated_where_it_is_not_summed_and_kept():
-    model = machine(max_epochs=2, hidden_sizes=(30,), code_size=25, n_chains=20).fit(X)
+    model = machine(max_epochs=2, hidden_sizes=(30,), code_size=25, method=PCD(n_chains=20)).fit(X)
     assert model.score_kind_ == "unnormalised"
     assert not hasattr(model, "log_partition_")
     before = model.score_samples(X[:5])
@@ -65,7 +65,7 @@ def test_codes_are_the_mean_field_rates_of_the_top_layer():
 @pytest.mark.parametrize(
     ("options", "spread"),
     [
-        ({"hidden_sizes": (40,), "code_size": 40, "pretraining_epochs": 0, "max_epochs": 30}, 0.05),
+        ({"hidden_sizes": (40,), "code_size": 40, "pretraining": None, "max_epochs": 30}, 0.05),
         ({"hidden_sizes": (300,), "code_size": 300, "max_epochs": 5}, 0.015),
     ],
     ids=["all at once", "wide layers"],
@@ -76,16 +76,21 @@ def test_the_top_layer_tells_rows_apart(options, spread):
 
 
 def test_learning_names_the_layers_and_then_the_whole():
-    history = machine(hidden_sizes=(8, 6), max_epochs=1, pretraining_epochs=2).fit(X).history_
+    history = machine(hidden_sizes=(8, 6), max_epochs=1, pretraining=Pretraining(epochs=2)).fit(X).history_
     assert [phase["name"] for phase in history["pretraining"]] == ["layer 1 of 3", "layer 2 of 3", "layer 3 of 3"]
     assert [len(phase["epochs"]) for phase in history["pretraining"]] == [2, 2, 2]
     assert (history["name"], len(history["epochs"])) == ("all layers", 1)
-    assert machine(max_epochs=1, pretraining_epochs=0).fit(X).history_["pretraining"] == []
+    assert machine(max_epochs=1, pretraining=None).fit(X).history_["pretraining"] == []
 
 
 @pytest.mark.parametrize("step", [35, 50])
 def test_a_run_cut_in_its_last_layer_or_after_ends_as_an_uncut_one(step, tmp_path, monkeypatch):
-    options = {"hidden_sizes": (8, 6), "max_epochs": 1, "pretraining_epochs": 1, "validation_fraction": 0.0}
+    options = {
+        "hidden_sizes": (8, 6),
+        "max_epochs": 1,
+        "pretraining": Pretraining(epochs=1),
+        "validation_fraction": 0.0,
+    }
     uncut = machine(**options).fit(X)
     kill(partial(machine(**options).fit, X, checkpoint=tmp_path / "m"), monkeypatch, after=step)
     again = machine(**options).fit(X, checkpoint=tmp_path / "m", resume=True)
@@ -95,7 +100,8 @@ def test_a_run_cut_in_its_last_layer_or_after_ends_as_an_uncut_one(step, tmp_pat
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian-learned"])
 def test_labels_reach_every_weight_of_the_pass_up_and_none_of_the_machine(likelihood, tmp_path):
-    model = machine(likelihood=likelihood, hidden_sizes=(40,), code_size=30, learning_rate=None, pretraining_epochs=10)
+    options = {"hidden_sizes": (40,), "code_size": 30, "learning_rate": None, "pretraining": Pretraining(epochs=10)}
+    model = machine(likelihood=likelihood, **options)
     model.fit(X).estimate_log_partition(n_chains=20, n_temperatures=100)
     classifier = model.to_classifier(max_epochs=20, learning_rate=1e-2, random_state=0).fit(X[:300], Y[:300])
     assert classifier.score(X[300:], Y[300:]) > 0.75
@@ -178,7 +184,12 @@ def test_ctrl_c_in_the_first_layer_keeps_its_biases_and_leaves_a_density(monkeyp
 
 
 def test_ctrl_c_while_layers_are_joined_averages_the_biases_once(monkeypatch):
-    options = {"hidden_sizes": (6, 5), "max_epochs": 1, "pretraining_epochs": 1, "validation_fraction": 0.0}
+    options = {
+        "hidden_sizes": (6, 5),
+        "max_epochs": 1,
+        "pretraining": Pretraining(epochs=1),
+        "validation_fraction": 0.0,
+    }
     initialize, joined, pressed = DBMDensity.initialize_chains, {}, []
 
     def record(density, rows):
@@ -204,7 +215,8 @@ def test_ctrl_c_while_layers_are_joined_averages_the_biases_once(monkeypatch):
 
 def test_real_columns_are_drawn_in_their_own_units():
     rows = 100 + 20 * np.random.default_rng(0).normal(size=(200, 3))
-    model = machine(likelihood="gaussian", learning_rate=0.01, pretraining_learning_rate=0.01, max_epochs=5).fit(rows)
+    stage = Pretraining(epochs=5, learning_rate=0.01)
+    model = machine(likelihood="gaussian", learning_rate=0.01, pretraining=stage, max_epochs=5).fit(rows)
     drawn = model.sample(300, random_state=0)
     assert drawn.shape == (300, 3)
     np.testing.assert_allclose(drawn.mean(), 100, atol=8)
@@ -215,12 +227,14 @@ def test_real_columns_are_drawn_in_their_own_units():
     ("changes", "text"),
     [
         ({"method": "cd"}, "method='cd': a deep Boltzmann machine is trained with persistent chains, method='pcd'"),
-        ({"n_chains": 0}, "n_chains=0: sampling needs at least one chain; give 1 or more"),
+        ({"n_chains": 10}, r"has no argument 'n_chains'; give method=PCD\(n_chains=...\)"),
         ({"hidden_sizes": ()}, "a deep Boltzmann machine has two hidden layers or more; found 1; give hidden_sizes"),
         ({"hidden_sizes": (0,)}, "0"),
         ({"n_iterations": 0}, "n_iterations=0: it must be a whole number of at least 1"),
-        ({"pretraining_epochs": -1}, "pretraining_epochs=-1: it must be a whole number, 0 or more"),
-        ({"pretraining_learning_rate": 0}, "pretraining_learning_rate=0: it must be a number above 0"),
+        (
+            {"pretraining": "joint"},
+            "pretraining='joint': the layers of a deep Boltzmann machine are trained one by one",
+        ),
         ({"likelihood": "multinomial", "scaling": "none"}, "a deep Boltzmann machine has no units for word counts"),
         ({"likelihood": "gaussian-unit"}, "likelihood='gaussian-unit' has no visible unit of an energy"),
     ],
@@ -230,7 +244,20 @@ def test_invalid_arguments_are_refused(changes, text):
         machine(**changes).fit(halves())
 
 
+@pytest.mark.parametrize(
+    ("build", "text"),
+    [
+        (lambda: PCD(n_chains=0), "n_chains=0: sampling needs at least one chain; give 1 or more"),
+        (lambda: Pretraining(epochs=-1), "Pretraining: epochs=-1: it must be a whole number of at least 1"),
+        (lambda: Pretraining(learning_rate=0), "Pretraining: learning_rate=0: it must be a finite number above 0"),
+    ],
+)
+def test_values_refuse_invalid_fields(build, text):
+    with pytest.raises(InputError, match=text):
+        build()
+
+
 def test_an_exact_log_z_of_a_large_machine_is_refused_with_what_to_do():
-    model = machine(hidden_sizes=(30,), code_size=25, max_epochs=1, pretraining_epochs=0).fit(X)
+    model = machine(hidden_sizes=(30,), code_size=25, max_epochs=1, pretraining=None).fit(X)
     with pytest.raises(InputError, match=r"2\^30 states, more than 2\^20; estimate it by annealed importance sampling"):
         model.density_.energy.log_partition()

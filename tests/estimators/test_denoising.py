@@ -9,7 +9,16 @@ import torch
 from sklearn.datasets import load_digits
 
 import isthmus
-from isthmus import Autoencoder, DenoisingAutoencoder, InputError
+from isthmus import (
+    Autoencoder,
+    DenoisingAutoencoder,
+    GaussianNoise,
+    GroupMasking,
+    InputError,
+    Masking,
+    MissingMask,
+    SaltAndPepper,
+)
 
 from .fitted import criterion
 
@@ -112,8 +121,9 @@ def test_emphasis_on_what_was_hidden_lowers_the_error_there_and_raises_it_elsewh
     rows, wanted = curve(800), curve(200, seed=1)
     corruption_mask = hidden(wanted)
     learned = {
-        weights: DenoisingAutoencoder(corrupted_weight=weights[0], clean_weight=weights[1], scaling="none", **FILLING)
-        .fit(rows).reconstruct(np.where(corruption_mask, 0.0, wanted))
+        weights: DenoisingAutoencoder(
+            corruption=Masking(corrupted_weight=weights[0], clean_weight=weights[1]), scaling="none", **FILLING
+        ).fit(rows).reconstruct(np.where(corruption_mask, 0.0, wanted))
         for weights in ((1.0, 0.0), (0.0, 1.0))
     }  # fmt: skip
     assert error(learned[1.0, 0.0], wanted, corruption_mask) < 0.7 * error(learned[0.0, 1.0], wanted, corruption_mask)
@@ -123,7 +133,7 @@ def test_emphasis_on_what_was_hidden_lowers_the_error_there_and_raises_it_elsewh
 def test_the_emphasised_criterion_is_the_weighted_sum_of_both_parts():
     kept = {"max_epochs": 1, "code_size": 16, "likelihood": "gaussian", "random_state": 0}
     models = [
-        DenoisingAutoencoder(corrupted_weight=a, clean_weight=b, **kept).fit(TRAIN)
+        DenoisingAutoencoder(corruption=Masking(corrupted_weight=a, clean_weight=b), **kept).fit(TRAIN)
         for a, b in ((1.0, 0.0), (0.0, 1.0), (2.0, 0.5))
     ]
     batch = models[0].preprocessing_.rows(TEST).batch(torch.arange(32))
@@ -154,23 +164,19 @@ def test_a_callable_corrupts_and_no_file_keeps_it(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"corruption": "maskin"}, "corruption 'maskin' is unknown; did you mean 'masking'"),
-        ({"corruption_rate": 1.5}, r"corruption.rate.*1\.5"),
-        ({"corruption": "gaussian", "corruption_scale": -1.0}, r"corruption.scale.*-1\.0"),
+        ({"corruption": "maskin"}, "corruption='maskin' is unknown; did you mean 'masking'"),
+        (
+            {"corruption": 0.25},
+            r"corruption=0.25: give one of 'masking', .*, or a function \(x, generator\) -> corrupt",
+        ),
+        ({"corruption": Masking}, r"corruption=Masking is a class; give corruption=Masking\(...\)"),
+        ({"corruption_rate": 0.5}, r"has no argument 'corruption_rate'; give corruption=Masking\(rate=...\)"),
         ({"corruption": lambda x, generator: x[:, :5]}, "corruption <lambda> returned shape .* return the same shape"),
         ({"corruption": lambda x, generator: x / 0}, "corruption <lambda> returned .* return finite numbers"),
-        ({"corruption": "groups", "corruption_groups": [[0, 99]]}, "contains column 99, but the rows have 64 columns"),
-        ({"corruption": "groups", "corruption_groups": [0, 1]}, "group 0 is 0, not a list; give lists of column"),
-        ({"corruption": "groups", "corruption_groups": [[0.5]]}, "group 0 has 0.5, not a column number; give lists"),
-        ({"corruption": "missing", "corruption_groups": 3}, "corruption_groups=3: it is not a list of groups; give"),
-        (
-            {"corruption": "salt-and-pepper", "corruption_groups": [[0, 1]]},
-            "corruption_groups is for corruption='groups' or 'missing', and corruption='salt-and",
-        ),
-        ({"corrupted_weight": "a"}, "corrupted_weight='a': it must be a finite number, 0 or more"),
-        ({"corrupted_weight": -1.0}, "corrupted_weight=-1.0: it must be a finite number, 0 or more"),
-        ({"clean_weight": float("nan")}, "clean_weight=nan: it must be a finite number, 0 or more"),
-        ({"corrupted_weight": 0.0, "clean_weight": 0}, "no entry has a weight; give one of them"),
+        ({"corruption": GroupMasking(groups=[[0, 99]])}, "contains column 99, but the rows have 64 columns"),
+        ({"corruption": GroupMasking(groups=[0, 1])}, "group 0 is 0, not a list; give lists of column"),
+        ({"corruption": GroupMasking(groups=[[0.5]])}, "group 0 has 0.5, not a column number; give lists"),
+        ({"corruption": MissingMask(groups=3)}, "groups=3: it is not a list of groups; give"),
     ],
 )
 def test_corruptions_that_cannot_be_meant_are_refused_in_one_line(changed, said):
@@ -179,8 +185,40 @@ def test_corruptions_that_cannot_be_meant_are_refused_in_one_line(changed, said)
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: Masking(rate=1.5), r"corruption.rate.*1\.5"),
+        (lambda: GaussianNoise(scale=-1.0), r"corruption.scale.*-1\.0"),
+        (lambda: Masking(corrupted_weight="a"), "corrupted_weight='a': it must be a finite number, 0 or more"),
+        (lambda: Masking(corrupted_weight=-1.0), "corrupted_weight=-1.0: it must be a finite number, 0 or more"),
+        (lambda: Masking(clean_weight=float("nan")), "clean_weight=nan: it must be a finite number, 0 or more"),
+        (lambda: Masking(corrupted_weight=0.0, clean_weight=0), "no entry has a weight; give one of them"),
+    ],
+)
+def test_a_corruption_refuses_invalid_fields_in_one_line(build, said):
+    with pytest.raises(InputError, match=said) as refusal:
+        build()
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "changes", "said"),
+    [
+        ("salt-and-pepper", {"groups": [[0, 1]]}, "set corruption='groups' or corruption='missing' with it"),
+        ("gaussian", {"corrupted_weight": 2.0}, "set corruption='masking' or corruption='salt-and-pepper' or"),
+    ],
+)
+def test_a_field_that_a_corruption_lacks_is_refused_with_those_that_have_it(value, changes, said):
+    model = DenoisingAutoencoder(corruption=value)
+    with pytest.raises(InputError, match=f"has no argument '{next(iter(changes))}'; {said}"):
+        model.set_params(**{f"corruption__{name}": given for name, given in changes.items()})
+
+
 def test_groups_of_plain_columns_have_to_be_named():
-    with pytest.raises(InputError, match="corruption 'groups' has no groups; give corruption_groups"):
+    with pytest.raises(
+        InputError, match=r"corruption=GroupMasking\(\) has no groups, and .*; give GroupMasking\(groups"
+    ):
         DenoisingAutoencoder(corruption="groups", code_size=4, max_epochs=1).fit(curve(50))
 
 
@@ -195,7 +233,7 @@ def test_the_code_is_wider_than_the_rows_unless_told_otherwise():
 
 
 def test_a_saved_model_corrupts_the_same_rows_as_before(tmp_path):
-    model = DenoisingAutoencoder(corruption="salt-and-pepper", code_size=8, max_epochs=2, random_state=0)
+    model = DenoisingAutoencoder(corruption=SaltAndPepper(rate=0.5), code_size=8, max_epochs=2, random_state=0)
     model.fit(curve(200)).save(tmp_path / "m")
     corrupted = []
     for each in (model, isthmus.load(tmp_path / "m")):
@@ -207,5 +245,5 @@ def test_a_saved_model_corrupts_the_same_rows_as_before(tmp_path):
 
 
 def test_an_emphasis_where_every_entry_is_hit_is_refused():
-    with pytest.raises(InputError, match="corruption='gaussian' changes every entry, so corrupted_weight and clean"):
-        DenoisingAutoencoder(corruption="gaussian", corrupted_weight=2.0).fit(np.zeros((20, 3)))
+    with pytest.raises(TypeError, match="corrupted_weight"):
+        GaussianNoise(corrupted_weight=2.0)

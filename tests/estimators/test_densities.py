@@ -11,11 +11,16 @@ from sklearn.datasets import load_digits
 
 import isthmus
 from isthmus import (
+    PCD,
+    SGD,
     Autoencoder,
     CodeClassifier,
     DeepBeliefNetwork,
     DeepBoltzmannMachine,
+    DenoisingScoreMatching,
+    FineTuning,
     InputError,
+    KLRate,
     RestrictedBoltzmannMachine,
     StackedAutoencoder,
 )
@@ -120,24 +125,37 @@ def test_tables_take_a_unit_for_each_column_and_counts_as_real():
             X + 0.5,
             "Multinomial likelihood requires counts, whole numbers from 0; found",
         ),
-        ({"n_chains": 0}, X, "n_chains=0: sampling needs at least one chain; give 1 or more"),
         (
             {"likelihood": "poisson"},
             X,
             "likelihood='poisson' has no visible unit of an energy; choose one of: bernoulli",
         ),
         ({"hidden_units": "relu"}, X, "hidden_units 'relu' is unknown"),
-        ({"optimizer": "adam"}, X, "optimizer 'adam' is unknown; did you mean 'adamw'"),
-        ({"momentum": 1.5}, X, "momentum=1.5: it must be a fraction, at least 0 and below 1"),
-        ({"momentum": -1}, X, "momentum=-1: it must be a fraction, at least 0 and below 1"),
-        ({"n_steps": 0}, X, "n_steps=0: it must be a whole number of at least 1"),
-        ({"method": "denoising-score", "noise_scale": None}, X, "noise_scale=None: it must be a number above 0"),
-        ({"target_rate": 2.0, "sparsity_weight": 1.0}, X, "target_rate 2.0 is not a rate between 0 and 1"),
+        ({"optimizer": "adam"}, X, "optimizer='adam' is unknown; did you mean 'adamw'"),
+        ({"momentum": 0.9}, X, r"has no argument 'momentum'; give optimizer=SGD\(momentum=...\)"),
+        ({"method__n_chains": 0}, X, "n_chains=0: sampling needs at least one chain; give 1 or more"),
+        ({"method__n_steps": 0}, X, "n_steps=0: it must be a whole number of at least 1"),
+        ({"sparsity": "l1"}, X, "sparsity='l1': the hidden units of an RBM are sparse by a target rate; take 'kl'"),
     ],
 )
 def test_what_a_machine_cannot_learn_from_is_refused(changes, rows, text):
     with pytest.raises(InputError, match=text):
         RestrictedBoltzmannMachine(code_size=3, **SMALL).set_params(**changes).fit(rows)
+
+
+@pytest.mark.parametrize(
+    ("build", "text"),
+    [
+        (lambda: PCD(n_chains=0), "n_chains=0: sampling needs at least one chain; give 1 or more"),
+        (lambda: SGD(momentum=1.5), "momentum=1.5: it must be a fraction, at least 0 and below 1"),
+        (lambda: SGD(momentum=-1), "momentum=-1: it must be a fraction, at least 0 and below 1"),
+        (lambda: DenoisingScoreMatching(noise_scale=None), "noise_scale=None: it must be a finite number above 0"),
+        (lambda: KLRate(rate=2.0), "KLRate: rate 2.0 is not a rate between 0 and 1"),
+    ],
+)
+def test_values_of_a_machine_refuse_invalid_fields(build, text):
+    with pytest.raises(InputError, match=text):
+        build()
 
 
 def test_draws_that_cannot_be_meant_are_refused():
@@ -153,7 +171,7 @@ def network(**changes):
 
 
 def test_a_network_of_small_machines_has_a_bound_and_draws(tmp_path):
-    model = network(fine_tuning_epochs=2)
+    model = network(fine_tuning=FineTuning(epochs=2))
     assert [record["name"] for record in model.history_["pretraining"]] == ["layer 1 of 2", "layer 2 of 2"]
     assert model.history_["name"] == "up-down"
     assert model.score_kind_ == "bound"
@@ -177,10 +195,10 @@ SAVED = {
     ),
     "dbm": (DeepBoltzmannMachine(hidden_sizes=(7, 6), code_size=5, **SMALL), X),
     "dbm, all layers together": (
-        DeepBoltzmannMachine(hidden_sizes=(7,), code_size=5, pretraining_epochs=0, likelihood="gaussian", **SMALL),
+        DeepBoltzmannMachine(hidden_sizes=(7,), code_size=5, pretraining=None, likelihood="gaussian", **SMALL),
         WORDS,
     ),
-    "dbn": (DeepBeliefNetwork(hidden_sizes=(7, 6), code_size=5, fine_tuning_epochs=1, **SMALL), X),
+    "dbn": (DeepBeliefNetwork(hidden_sizes=(7, 6), code_size=5, fine_tuning=FineTuning(epochs=1), **SMALL), X),
 }
 
 
@@ -212,7 +230,7 @@ def test_without_fine_tuning_generative_and_recognition_weights_are_equal():
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian-per-column"])
 def test_a_network_becomes_an_autoencoder_that_codes_and_decodes_as_it_does(likelihood, tmp_path):
-    model = network(likelihood=likelihood, hidden_sizes=(7, 6), fine_tuning_epochs=1)
+    model = network(likelihood=likelihood, hidden_sizes=(7, 6), fine_tuning=FineTuning(epochs=1))
     unrolled = model.to_autoencoder()
     np.testing.assert_allclose(unrolled.transform(X), model.transform(X), atol=1e-5)
     np.testing.assert_allclose(unrolled.reconstruct(X), model.reconstruct(X), atol=1e-5)
@@ -240,8 +258,8 @@ def test_a_network_that_imputes_rows_becomes_a_classifier_as_it_is():
     ("changes", "text"),
     [
         ({"hidden_sizes": ()}, "a deep belief network has two layers or more; found 1; give hidden_sizes"),
-        ({"fine_tuning_epochs": -1}, "fine_tuning_epochs=-1: it must be a whole number, 0 or more"),
-        ({"fine_tuning_learning_rate": 0.0}, "fine_tuning_learning_rate=0.0: it must be a number above 0"),
+        ({"fine_tuning": 2}, "fine_tuning=2: give one of 'auto', a value such as FineTuning"),
+        ({"fine_tuning_epochs": 2}, r"has no argument 'fine_tuning_epochs'; give fine_tuning=FineTuning\(epochs=...\)"),
         (
             {"likelihood": "multinomial"},
             "a deep belief network has no units for word counts; take an RBM",
@@ -255,7 +273,7 @@ def test_networks_that_cannot_be_meant_are_refused(changes, text):
 
 
 def test_ctrl_c_before_up_down_keeps_the_rbm_weights_as_generative_weights(monkeypatch):
-    options = {"hidden_sizes": (12,), "code_size": 6, "fine_tuning_epochs": 5, "batch_size": 30, **SMALL}
+    options = {"hidden_sizes": (12,), "code_size": 6, "fine_tuning": FineTuning(epochs=5), "batch_size": 30, **SMALL}
     press_ctrl_c(monkeypatch, at=28)
     model = DeepBeliefNetwork(**options).fit(X)
     assert (model.history_["stopped"], model.history_["name"]) == ("interrupted", "layer 2 of 2")
@@ -322,8 +340,8 @@ def test_log_z_is_forgotten_where_labels_have_moved_the_weights():
 
 
 def test_sparsity_is_refused_where_no_term_would_ask_for_it():
-    with pytest.raises(InputError, match="sparsity_weight=1.0: method='score' has no term for it"):
-        RestrictedBoltzmannMachine(method="score", likelihood="gaussian", sparsity_weight=1.0).fit(X)
+    with pytest.raises(InputError, match=r"sparsity=KLRate\(weight=1.0\): method='score' has no term for it"):
+        RestrictedBoltzmannMachine(method="score", likelihood="gaussian", sparsity=KLRate(weight=1.0)).fit(X)
 
 
 @pytest.mark.parametrize("kind", [DeepBeliefNetwork, StackedAutoencoder])

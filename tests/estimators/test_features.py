@@ -8,7 +8,7 @@ import torch
 from sklearn import clone
 from sklearn.datasets import load_digits
 
-from isthmus import Autoencoder, ConvolutionalAutoencoder, InputError, LinearAutoencoder
+from isthmus import Autoencoder, Convolutional, ConvolutionalAutoencoder, InputError, LinearAutoencoder
 from isthmus.evaluation.dictionaries import mean_max_cosine
 
 from .kinds import KINDS
@@ -120,7 +120,8 @@ def test_filters_of_images_are_images_and_those_of_convolutions_kernels(layout):
     expected = as_seen @ model.filters().reshape(4, -1).T
     np.testing.assert_allclose(model.coder_.encoder(x).detach() - model.coder_.encoder(x[:1]).detach(),
                                expected - expected[:1], atol=1e-3)  # fmt: skip
-    conv = ConvolutionalAutoencoder(code_size=2, hidden_sizes=(3,), dense_sizes=(), max_epochs=1).fit(images)
+    network = Convolutional((3,), dense_sizes=())
+    conv = ConvolutionalAutoencoder(code_size=2, network=network, max_epochs=1).fit(images)
     assert conv.filters().shape == (3, 3, 3, *colours)
 
 

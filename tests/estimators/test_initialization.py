@@ -7,11 +7,11 @@ import pytest
 import torch
 from sklearn import clone
 
-from isthmus import Autoencoder, CodeClassifier, DeepRecurrentAutoencoder, StackedAutoencoder
+from isthmus import Autoencoder, CodeClassifier, DeepRecurrentAutoencoder, Layer, Pretraining, StackedAutoencoder
 from isthmus.estimators import base, supervised
-from isthmus.estimators.networks import perceptrons
 from isthmus.parts.layers import initialise
 from isthmus.parts.likelihoods import likelihood_from
+from isthmus.values.networks import perceptrons
 
 from .fitted import X
 from .kinds import KINDS
@@ -20,7 +20,7 @@ from .test_stacked import Y
 MIN_ENTRIES = 30
 """Fewer entries say nothing about a correlation."""
 
-SUPERVISED = {"training": "supervised", "hidden_sizes": (16, 12), "code_size": 8, "random_state": 0}
+SUPERVISED = {"pretraining": "supervised", "hidden_sizes": (16, 12), "code_size": 8, "random_state": 0}
 UNTRAINED = Autoencoder(hidden_sizes=(16,), code_size=8, max_epochs=1, learning_rate=1e-20, random_state=0)
 """An encoder whose weights stay where they start."""
 
@@ -28,7 +28,8 @@ ESTIMATORS = KINDS | {
     "stacked, supervised": StackedAutoencoder(**SUPERVISED),
     "stacked, supervised, as many columns as classes": StackedAutoencoder(validation_fraction=0.0, **SUPERVISED),
     "stacked, supervised, with reconstruction, untied": StackedAutoencoder(
-        reconstruction_weight=0.5, tied=False, layers="denoising", **SUPERVISED
+        layers=Layer(corruption="masking", tied=False),
+        **SUPERVISED | {"pretraining": Pretraining("supervised", reconstruction_weight=0.5)},
     ),
     "recurrent, supervised": DeepRecurrentAutoencoder(**SUPERVISED),
     "classifier": CodeClassifier(encoder=UNTRAINED, random_state=0),

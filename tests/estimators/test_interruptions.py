@@ -14,11 +14,14 @@ from sklearn import clone
 
 import isthmus
 from isthmus import (
+    PCD,
     Autoencoder,
     CodeClassifier,
     DeepBeliefNetwork,
     DeepBoltzmannMachine,
     DeepRecurrentAutoencoder,
+    FineTuning,
+    RBMLayer,
     StackedAutoencoder,
 )
 from isthmus.learning.trainer import Trainer
@@ -38,24 +41,33 @@ def layers(n):
 
 KINDS = {
     "stacked, greedy": (StackedAutoencoder(**THREE), [*layers(3), "fine-tuning"]),
-    "stacked, together": (StackedAutoencoder(training="together", **TWO), ["together", "fine-tuning"]),
-    "stacked, joint": (StackedAutoencoder(training="joint", fine_tuning_epochs=2, **TWO), ["joint", "fine-tuning"]),
+    "stacked, together": (StackedAutoencoder(pretraining="together", **TWO), ["together", "fine-tuning"]),
+    "stacked, joint": (
+        StackedAutoencoder(pretraining="joint", fine_tuning=FineTuning(epochs=2), **TWO),
+        ["joint", "fine-tuning"],
+    ),
     "stacked, supervised": (
-        StackedAutoencoder(training="supervised", fine_tuning_epochs=2, **TWO),
+        StackedAutoencoder(pretraining="supervised", fine_tuning=FineTuning(epochs=2), **TWO),
         [*layers(2), "fine-tuning"],
     ),
     "stacked machines": (StackedAutoencoder(layers="rbm", **THREE), [*layers(3), "fine-tuning"]),
     "stacked machines, together": (
-        StackedAutoencoder(layers="rbm", training="together", method="pcd", n_chains=7, **TWO),
+        StackedAutoencoder(layers=RBMLayer(method=PCD(n_chains=7)), pretraining="together", **TWO),
         ["together", "fine-tuning"],
     ),
     "recurrent": (DeepRecurrentAutoencoder(**TWO), [*layers(2), "fine-tuning"]),
-    "dbn": (DeepBeliefNetwork(fine_tuning_epochs=2, n_chains=7, **THREE), [*layers(3), "up-down"]),
-    "dbm": (DeepBoltzmannMachine(n_chains=7, **THREE), [*layers(3), "all layers"]),
+    "dbn": (
+        DeepBeliefNetwork(fine_tuning=FineTuning(epochs=2), method=PCD(n_chains=7), **THREE),
+        [*layers(3), "up-down"],
+    ),
+    "dbm": (DeepBoltzmannMachine(method=PCD(n_chains=7), **THREE), [*layers(3), "all layers"]),
     "classifier": (CodeClassifier(encoder=Autoencoder(**TWO).fit(X), head_epochs=2, **HOW), ["head", "classification"]),
     "classifier on a machine": (
         CodeClassifier(
-            encoder=DeepBoltzmannMachine(n_chains=7, **TWO).fit(X), head_epochs=2, reconstruction_weight=0.1, **HOW
+            encoder=DeepBoltzmannMachine(method=PCD(n_chains=7), **TWO).fit(X),
+            head_epochs=2,
+            reconstruction_weight=0.1,
+            **HOW,
         ),
         ["head", "classification"],
     ),

@@ -21,7 +21,7 @@ FITS = {
     "rbm, word counts, chains from rows": (
         RestrictedBoltzmannMachine(code_size=4, likelihood="multinomial", method="cd", **SMALL), COUNTS, None,
     ),
-    "stacked, supervised": (StackedAutoencoder(code_size=3, training="supervised", **SMALL), X, CLASSES),
+    "stacked, supervised": (StackedAutoencoder(code_size=3, pretraining="supervised", **SMALL), X, CLASSES),
     "classifier": (CodeClassifier(encoder=KINDS["deep, averaged"], **HEAD), X, CLASSES),
     "regressor": (CodeRegressor(encoder=KINDS["rbm"], **HEAD), X, X[:, 20]),
 }  # fmt: skip

@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 import isthmus
-from isthmus import Autoencoder, ContractiveAutoencoder, DenoisingAutoencoder, InputError, SparseAutoencoder
+from isthmus import Autoencoder, ContractiveAutoencoder, DenoisingAutoencoder, InputError, SparseAutoencoder, TopK
 from isthmus.files import read_tensors
 from isthmus.parts.forward import Batch
 from tests.no_wait import NoWait
@@ -56,9 +56,9 @@ class Images:
 MODELS = {
     "deep": Autoencoder(network=NormalisedPair(), **SMALL),
     "deep, by name": Autoencoder(network="normalised-pair", **SMALL),
-    "sparse": SparseAutoencoder(network=NormalisedPair(8), sparsity="topk", k=2, **SMALL),
+    "sparse": SparseAutoencoder(network=NormalisedPair(8), sparsity=TopK(k=2), **SMALL),
     "denoising, missing": DenoisingAutoencoder(network=NormalisedPair(8), corruption="missing", **SMALL),
-    "contractive": ContractiveAutoencoder(network=NormalisedPair(8), tied=True, **SMALL),
+    "contractive": ContractiveAutoencoder(network=NormalisedPair(8), **SMALL),
 }
 
 
@@ -140,15 +140,15 @@ class Wrong:
     ("arguments", "message"),
     [
         ({"network": "resnet"}, "network 'resnet' is not registered"),
-        ({"network": 3}, "give 'mlp', 'conv', or an object with a method build"),
-        ({"network": NormalisedPair}, "give 'mlp', 'conv', or an object with a method build"),
+        ({"network": 3}, "give one of 'mlp', 'conv', 'conv1d', .*, or an object with a method build"),
+        ({"network": NormalisedPair}, "give one of 'mlp', 'conv', 'conv1d', .*, or an object with a method build"),
         ({"network": Wrong(nn.Linear(64, 4))}, "build must return an encoder and a decoder"),
         ({"network": Wrong(nn.Linear(64, 4), len)}, "build must return an encoder and a decoder"),
         ({"network": Wrong(nn.Linear(60, 4), nn.Linear(4, 64))}, r"the encoder does not take rows of shape \(2, 64\)"),
         ({"network": Wrong(nn.Linear(64, 5), nn.Linear(4, 64))}, r"the encoder returns \(2, 5\)"),
         ({"network": Wrong(nn.Linear(64, 4), nn.Linear(4, 63))}, r"the decoder returns \(2, 63\)"),
-        ({"network": NormalisedPair(), "hidden_sizes": (8,)}, r"hidden_sizes=\(8,\) is for the built-in networks"),
-        ({"network": NormalisedPair(), "dropout": 0.5}, "dropout=0.5 is for the built-in networks"),
+        ({"network": NormalisedPair(), "hidden_sizes": (8,)}, r"hidden_sizes=\(8,\) is the shorthand of network=MLP"),
+        ({"network": NormalisedPair(), "dropout": 0.5}, r"has no argument 'dropout'; give network=MLP\(dropout=...\)"),
     ],
 )  # fmt: skip
 def test_a_wrong_network_is_refused_in_one_line(arguments, message):
@@ -186,7 +186,7 @@ def test_the_command_line_imports_the_module_of_a_network(tmp_path):
 
     fit = ("fit", "x.npy", "-o", "m", "--epochs", "2", "--set", "network=pair-of-a-module", "--quiet")
     assert isthmus_command("--import", "mynets", *fit).returncode == 0
-    assert read_tensors(tmp_path / "m")[1]["parameters"]["network"] == "pair-of-a-module"
+    assert read_tensors(tmp_path / "m")[1]["parameters"]["network"]["registered"] == "pair-of-a-module"
     encode = ("encode", "m", "x.npy", "-o", "codes.npy")
     missing = isthmus_command(*encode)
     assert missing.returncode == 2

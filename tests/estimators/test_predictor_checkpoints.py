@@ -8,11 +8,15 @@ from sklearn import clone
 
 import isthmus
 from isthmus import (
+    MLP,
+    PCD,
+    AdamW,
     Autoencoder,
     CodeClassifier,
     CodeRegressor,
     DeepBoltzmannMachine,
     DenoisingAutoencoder,
+    FineTuning,
     InputError,
     StackedAutoencoder,
 )
@@ -33,14 +37,19 @@ SMALL = {"max_epochs": 2, "batch_size": 20, "precision": "fp32"}
 CODER = {"code_size": 2, "hidden_sizes": (4,), "validation_fraction": 0.0, **SMALL}
 HOW = {"random_state": 0, **SMALL}
 FITTED = Autoencoder(**CODER, random_state=1).fit(X)
-NOISY = DenoisingAutoencoder(**CODER, corruption="salt-and-pepper", tied=True, random_state=1).fit(X)
-MACHINE = DeepBoltzmannMachine(**CODER, n_chains=7, random_state=1).fit(X > 0)
-STACK = StackedAutoencoder(**CODER, training="supervised", fine_tuning_epochs=1)
+NOISY = DenoisingAutoencoder(
+    **CODER | {"hidden_sizes": None}, corruption="salt-and-pepper", network=MLP((4,), tied=True), random_state=1
+).fit(X)
+MACHINE = DeepBoltzmannMachine(**CODER, method=PCD(n_chains=7), random_state=1).fit(X > 0)
+STACK = StackedAutoencoder(**CODER, pretraining="supervised", fine_tuning=FineTuning(epochs=1))
 
 RUNS = {
     "frozen": (CodeClassifier(encoder=FITTED, frozen=True, **HOW), Y),
     "head, then fine-tuning": (CodeClassifier(encoder=FITTED, head_epochs=2, hidden_noise=0.1, dropout=0.1, **HOW), Y),
-    "averaged weights": (CodeClassifier(encoder=FITTED, head_epochs=1, averaging=0.9, clip_norm=1.0, **HOW), Y),
+    "averaged weights": (
+        CodeClassifier(encoder=FITTED, head_epochs=1, optimizer=AdamW(averaging=0.9, clip_norm=1.0), **HOW),
+        Y,
+    ),
     "semi-supervised": (
         CodeClassifier(encoder=NOISY, unlabeled=-1, reconstruction_weight=0.1, head_epochs=1, **HOW),
         FEW,
@@ -236,12 +245,12 @@ def test_large_rows_are_identified_by_a_sample(tmp_path, monkeypatch):
     assert sum(read) == 40
 
 
-@pytest.mark.parametrize("training", ["greedy", "supervised", "together", "joint"])
-def test_a_stack_killed_at_any_step_and_resumed_ends_with_equal_weights(training, tmp_path, monkeypatch):
-    stack = StackedAutoencoder(**CODER, training=training, fine_tuning_epochs=2, random_state=0)
+@pytest.mark.parametrize("pretraining", ["greedy", "supervised", "together", "joint"])
+def test_a_stack_killed_at_any_step_and_resumed_ends_with_equal_weights(pretraining, tmp_path, monkeypatch):
+    stack = StackedAutoencoder(**CODER, pretraining=pretraining, fine_tuning=FineTuning(epochs=2), random_state=0)
     uncut = clone(stack).fit(X, Y)
     n = n_states(clone(stack), X, Y, path=tmp_path / "m")
-    assert n == 2 * 2 * (3 if training in ("greedy", "supervised") else 2)
+    assert n == 2 * 2 * (3 if pretraining in ("greedy", "supervised") else 2)
     for after in range(1, 1 + n):
         kill(partial(clone(stack).fit, X, Y, checkpoint=tmp_path / "m"), monkeypatch, after=after)
         again = clone(stack).fit(X, Y, checkpoint=tmp_path / "m", resume=True)

@@ -141,7 +141,7 @@ def test_a_random_start_has_the_same_network_and_learns_no_code_first():
 
 
 def test_an_unfitted_stack_whose_layers_learn_from_labels_is_given_them():
-    stack = StackedAutoencoder(hidden_sizes=(12,), code_size=6, training="supervised", max_epochs=2, random_state=0)
+    stack = StackedAutoencoder(hidden_sizes=(12,), code_size=6, pretraining="supervised", max_epochs=2, random_state=0)
     found = CodeClassifier(encoder=stack, **QUICK).fit(X, Y)
     alone = CodeClassifier(encoder=clone(stack).fit(X, Y), **QUICK).fit(X, Y)
     np.testing.assert_array_equal(found.predict(X), alone.predict(X))
@@ -325,6 +325,8 @@ BROKEN = np.where(np.arange(300) == 7, np.nan, Y)
         ({"reconstruction_weight": "a"}, Y, "reconstruction_weight='a': it must be a number, 0 or more"),
         ({"input_dropout": 1.0}, Y, "input_dropout=1.0: it must be a fraction, at least 0 and below 1"),
         ({"hidden_sizes": (0,)}, Y, "hidden_sizes=.0,.: it must be a list of whole numbers"),
+        ({"optimizer": 0.1}, Y, "optimizer=0.1: give one of 'adamw', 'sgd', a value such as AdamW"),
+        ({"averaging": 0.9}, Y, r"has no argument 'averaging'; give optimizer=AdamW\(averaging=...\)"),
     ],
 )
 def test_what_cannot_be_learned_is_refused_in_one_line(changes, y, text):
@@ -384,7 +386,7 @@ def test_the_marker_of_unlabelled_rows_is_no_class_of_a_supervised_stack():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 5))
     y = np.where(np.arange(60) % 3 == 0, -1, X[:, 0] > 0)
-    stack = StackedAutoencoder(code_size=3, hidden_sizes=(4,), training="supervised", max_epochs=2)
+    stack = StackedAutoencoder(code_size=3, hidden_sizes=(4,), pretraining="supervised", max_epochs=2)
     classifier = CodeClassifier(encoder=stack, unlabeled=-1, max_epochs=2, random_state=0).fit(X, y)
     assert classifier.classes_.tolist() == [0, 1]
     assert classifier.encoder_._n_classes == 2
@@ -392,7 +394,7 @@ def test_the_marker_of_unlabelled_rows_is_no_class_of_a_supervised_stack():
 
 def test_a_regressor_refuses_an_encoder_that_learns_classes():
     X = np.random.default_rng(0).normal(size=(40, 5))
-    stack = StackedAutoencoder(code_size=3, hidden_sizes=(4,), training="supervised", max_epochs=2)
+    stack = StackedAutoencoder(code_size=3, hidden_sizes=(4,), pretraining="supervised", max_epochs=2)
     with pytest.raises(InputError, match="learns classes, and CodeRegressor has numbers as labels"):
         CodeRegressor(encoder=stack, max_epochs=2, random_state=0).fit(X, X[:, 0])
 

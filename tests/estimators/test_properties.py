@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import isthmus
-from isthmus import InputError, InputWarning
+from isthmus import PCD, Convolutional, InputError, InputWarning
 from isthmus.estimators.registry import KINDS as REGISTERED
 from isthmus.estimators.training_config import training_config_for
 from isthmus.parts.sparsity import DeadUnits
@@ -37,7 +37,7 @@ def quick(name):
 CHECKED = {
     "linear": {"max_epochs": 3},
     "deep": {"max_epochs": 3, "hidden_sizes": (4,)},
-    "conv": {"max_epochs": 3, "hidden_sizes": (2,), "dense_sizes": (4,)},
+    "conv": {"max_epochs": 3, "network": Convolutional((2,), dense_sizes=(4,))},
     "denoising": {"max_epochs": 3, "code_size": 4},
     "sparse": {"max_epochs": 3, "code_size": 4},
     "contractive": {"max_epochs": 3, "code_size": 4},
@@ -45,7 +45,7 @@ CHECKED = {
     "recirculation": {"max_epochs": 3, "code_size": 4},
     "recurrent": {"max_epochs": 2, "code_size": 3, "hidden_sizes": (4,)},
     "rbm": {"max_epochs": 3, "code_size": 4},
-    "dbm": {"max_epochs": 2, "code_size": 3, "hidden_sizes": (4,), "n_chains": 10, "n_iterations": 3},
+    "dbm": {"max_epochs": 2, "code_size": 3, "hidden_sizes": (4,), "method": PCD(n_chains=10), "n_iterations": 3},
     "dbn": {"max_epochs": 2, "code_size": 3, "hidden_sizes": (4,)},
 }
 """Small settings for scikit-learn's checks, which fit about 75 times."""
@@ -231,7 +231,7 @@ def test_sparse_rows_are_read_without_a_dense_whole(name):
 def test_convolutions_over_the_columns_of_a_table_are_noted(name):
     frame = pd.DataFrame(FEW[:, :8], columns=[f"col {i}" for i in range(8)])
     notes = quick(name).fit(frame).history_["notes"]
-    has_convolutions = KINDS[name].kind == "conv" or getattr(KINDS[name], "network", "") == "conv"
+    has_convolutions = KINDS[name].kind == "conv" or isinstance(getattr(KINDS[name], "network", None), Convolutional)
     assert any("columns of a table as a signal" in note for note in notes) == has_convolutions
 
 
@@ -274,7 +274,9 @@ def test_missing_values_are_handled_where_asked(name, missing):
 
 @every_kind
 def test_weights_that_turn_nan_stop_learning_and_the_last_good_ones_stay(name):
-    model = clone(KINDS[name]).set_params(learning_rate=1e30, clip_norm=None, max_epochs=5)
+    model = clone(KINDS[name]).set_params(learning_rate=1e30, max_epochs=5)
+    if model.optimizer is not None:
+        model.set_params(optimizer__clip_norm=None)
     with pytest.warns(InputWarning, match="the loss became NaN or infinite in epoch 1"):
         model.fit(FEW)
     assert model.history_["stopped"] == "nan"

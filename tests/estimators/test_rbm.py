@@ -10,7 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 
 import isthmus
-from isthmus import CodeClassifier, InputError, StackedAutoencoder
+from isthmus import CD, PCD, CodeClassifier, FineTuning, InputError, Pretraining, RBMLayer, StackedAutoencoder
 from isthmus.learning.contrastive_divergence import ContrastiveDivergence
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.stacking import SimultaneousLayers
@@ -23,7 +23,7 @@ from .interruptions import kill, press_ctrl_c
 
 DIGITS = load_digits()
 X, Y = DIGITS.data[:300] / 16, DIGITS.target[:300]
-SAME_TIME = {"training": "together"}
+SAME_TIME = {"pretraining": "together"}
 
 
 def stack(**changes):
@@ -105,7 +105,7 @@ def both_ways(model):
 @pytest.mark.parametrize("options", [{}, SAME_TIME])
 @pytest.mark.parametrize("code", ["sigmoid", "linear"])
 def test_without_fine_tuning_encoder_and_decoder_keep_the_rbm_weights(options, code):
-    model = stack(fine_tuning_epochs=0, code_activation=code, **options).fit(X)
+    model = stack(fine_tuning=None, code_activation=code, **options).fit(X)
     h = torch.from_numpy(X).float()
     for rbm, directed in both_ways(model):
         assert rbm.weight.std() > 0.02
@@ -118,9 +118,9 @@ def test_without_fine_tuning_encoder_and_decoder_keep_the_rbm_weights(options, c
     ("changes", "phases"),
     [
         ({}, [*GREEDY, "fine-tuning"]),
-        ({"fine_tuning_epochs": 0}, GREEDY),
+        ({"fine_tuning": None}, GREEDY),
         (SAME_TIME, ["together", "fine-tuning"]),
-        ({"fine_tuning_epochs": 0, **SAME_TIME}, ["together"]),
+        ({"fine_tuning": None, **SAME_TIME}, ["together"]),
         ({"layers": "ordinary", **SAME_TIME}, ["together", "fine-tuning"]),
     ],
 )
@@ -131,8 +131,8 @@ def test_the_phases_are_those_that_were_asked_for(changes, phases):
 
 
 def test_fine_tuning_goes_on_from_the_machines_and_parts_the_two_ways():
-    learned = stack(fine_tuning_epochs=0, patience=None).fit(X)
-    tuned = stack(fine_tuning_epochs=1, fine_tuning_learning_rate=1e-6, patience=None).fit(X)
+    learned = stack(fine_tuning=None, patience=None).fit(X)
+    tuned = stack(fine_tuning=FineTuning(epochs=1, learning_rate=1e-6), patience=None).fit(X)
     np.testing.assert_allclose(tuned.reconstruct(X), learned.reconstruct(X), atol=1e-3)
     (first, directed), *_ = both_ways(tuned)
     assert not torch.equal(first.weight.t(), directed.weight)
@@ -142,8 +142,8 @@ def test_fine_tuning_goes_on_from_the_machines_and_parts_the_two_ways():
 def test_machines_learn_to_reconstruct_and_fine_tuning_gains_more(code, hidden):
     options = {"hidden_sizes": hidden, "code_size": 12, "batch_size": 16, "code_activation": code, "max_epochs": 30}
     at_mean = ((X - X.mean(0)) ** 2).sum(1).mean()
-    learned = stack(fine_tuning_epochs=0, pretraining_learning_rate=0.5, **options).fit(X)
-    tuned = stack(fine_tuning_epochs=5, pretraining_learning_rate=0.5, **options).fit(X)
+    learned = stack(fine_tuning=None, pretraining=Pretraining(learning_rate=0.5), **options).fit(X)
+    tuned = stack(fine_tuning=FineTuning(epochs=5), pretraining=Pretraining(learning_rate=0.5), **options).fit(X)
     assert tuned.reconstruction_error(X).mean() < learned.reconstruction_error(X).mean() < 0.85 * at_mean
 
 
@@ -160,7 +160,8 @@ def test_fine_tuning_follows_the_gradient_of_the_whole_and_no_centred_step():
 
 
 def test_real_units_take_a_twentieth_of_the_steps():
-    model = stack(fine_tuning_epochs=0, likelihood="gaussian", pretraining_learning_rate=0.2).fit(DIGITS.data[:300])
+    options = {"fine_tuning": None, "pretraining": Pretraining(learning_rate=0.2)}
+    model = stack(likelihood="gaussian", **options).fit(DIGITS.data[:300])
     largest = [
         max(line["learning_rate"] for line in record["epochs"])
         for record in [*model.history_["pretraining"], model.history_]
@@ -194,7 +195,7 @@ def test_together_every_layer_follows_its_own_contrast_at_its_rate():
 
 
 def test_together_ordinary_layers_pass_no_gradient_to_each_other():
-    model = stack(layers="denoising", fine_tuning_epochs=0, **SAME_TIME).fit(X)
+    model = stack(layers="denoising", fine_tuning=None, **SAME_TIME).fit(X)
     layers = model._with_criterion().layers
     together = SimultaneousLayers(layers)
     together.zero_grad()
@@ -211,9 +212,10 @@ def test_together_ordinary_layers_pass_no_gradient_to_each_other():
 @pytest.mark.parametrize("method", ["cd", "pcd"])
 @pytest.mark.parametrize(("options", "step"), [({}, 15), ({}, 35), (SAME_TIME, 7), (SAME_TIME, 15)])
 def test_a_run_cut_in_any_phase_and_resumed_ends_with_equal_weights(options, step, method, tmp_path, monkeypatch):
-    uncut = stack(method=method, **options).fit(X)
-    kill(partial(stack(method=method, **options).fit, X, checkpoint=tmp_path / "m"), monkeypatch, after=step)
-    again = stack(method=method, **options).fit(X, checkpoint=tmp_path / "m", resume=True)
+    options = {"layers": RBMLayer(method=method), **options}
+    uncut = stack(**options).fit(X)
+    kill(partial(stack(**options).fit, X, checkpoint=tmp_path / "m"), monkeypatch, after=step)
+    again = stack(**options).fit(X, checkpoint=tmp_path / "m", resume=True)
     assert same(weights(again), weights(uncut))
     assert names(again) == names(uncut)
 
@@ -229,7 +231,7 @@ def test_ctrl_c_in_a_machine_keeps_a_model_whose_two_ways_agree(tmp_path, monkey
 
 
 def test_a_classifier_starts_from_the_machines():
-    model = stack(fine_tuning_epochs=0, max_epochs=20).fit(X)
+    model = stack(fine_tuning=None, max_epochs=20).fit(X)
     before = weights(model)
     how = {"max_epochs": 60, "learning_rate": 3e-2, "patience": None, "validation_fraction": 0.0, "random_state": 0}
     classifier = CodeClassifier(encoder=model, **how).fit(X, Y)
@@ -244,30 +246,25 @@ def test_the_command_line_fits_machines(tmp_path):
 
     np.save(tmp_path / "x.npy", X[:100])
     told = ["fit", str(tmp_path / "x.npy"), "-o", str(tmp_path / "m"), "--kind", "stacked", "--epochs", "2",
-            "--code-size", "3", "--set", "layers=rbm", "--set", "training=together"]  # fmt: skip
+            "--code-size", "3", "--set", "layers=rbm", "--set", "pretraining=together"]  # fmt: skip
     result = CliRunner().invoke(app, told)
     assert result.exit_code == 0, result.output
     assert isinstance(isthmus.load(tmp_path / "m").coder_.decoder, UnrolledDecoder)
 
 
 REFUSED = [
-    (
-        {"training": "joint"},
-        "training='joint' is for layers that reconstruct, and layers='rbm' are not trained so; take",
-    ),
-    ({"training": "supervised"}, "training='supervised' is for layers that reconstruct"),
-    ({"corruption": "masking"}, "corruption='masking' is for layers that reconstruct"),
-    ({"sparsity": "kl"}, "sparsity='kl' is for layers that reconstruct"),
-    ({"contraction_weight": 0.1}, "contraction_weight=0.1 is for layers that reconstruct"),
-    ({"tied": True}, "tied=True: RBMs are unrolled into an encoder and a decoder"),
-    ({"activation": "relu"}, "activation='relu': the hidden units of RBM layers are binary"),
+    ({"pretraining": "joint"}, "pretraining='joint' is for layers that reconstruct, and RBMs are not trained so; take"),
+    ({"pretraining": "supervised"}, "pretraining='supervised' is for layers that reconstruct"),
+    ({"corruption": "masking"}, r"has no argument 'corruption'; give layers=Layer\(corruption=...\)"),
+    ({"sparsity": "kl"}, r"has no argument 'sparsity'; give layers=Layer\(sparsity=...\)"),
+    ({"contraction_weight": 0.1}, r"has no argument 'contraction_weight'; give .*Contraction\(weight=...\)"),
+    ({"tied": True}, r"has no argument 'tied'; give layers=Layer\(tied=...\)"),
+    ({"activation": "relu"}, r"has no argument 'activation'; give layers=Layer\(activation=...\)"),
     ({"code_activation": "tanh"}, "code_activation 'tanh' is unknown"),
-    ({"pretraining_epochs": 0}, "pretraining_epochs=0 leaves RBMs at their small initial weights"),
+    ({"pretraining": None}, "pretraining=None leaves RBMs at their small initial weights"),
     ({"hidden_sizes": (24, 0)}, r"hidden_sizes=\(24, 0\): it must be a list of whole numbers of at least 1"),
     ({"likelihood": "gaussian-unit"}, "likelihood='gaussian-unit' has no visible unit of an energy"),
-    ({"method": "cdd"}, "method 'cdd' is unknown; did you mean 'cd'"),
-    ({"n_steps": 0}, "n_steps=0: it must be a whole number of at least 1"),
-    ({"n_chains": 0, "method": "pcd"}, "n_chains=0"),
+    ({"method": "pcd"}, "has no argument 'method'; give layers=RBMLayer"),
 ]
 
 
@@ -275,6 +272,26 @@ REFUSED = [
 def test_arguments_that_machines_have_no_use_for_are_refused_in_one_line(changes, text):
     with pytest.raises(InputError, match=text) as refused:
         stack(**changes).fit(X)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("build", "text"),
+    [
+        (lambda: RBMLayer(method="cdd"), "method='cdd' is unknown; did you mean 'cd'"),
+        (lambda: RBMLayer(method="score"), "method='score': the layers of a stack are trained by 'cd' or 'pcd'"),
+        (lambda: RBMLayer(method=CD(n_steps=0)), "n_steps=0: it must be a whole number of at least 1"),
+        (lambda: RBMLayer(method=PCD(n_chains=0)), "n_chains=0"),
+        (
+            lambda: stack().set_params(layers__tied=True),
+            "layers='rbm', that is RBMLayer.., has no argument 'tied'; set la",
+        ),
+        (lambda: stack().set_params(layers__sparsity="kl"), "has no argument 'sparsity'; set layers='ordinary' or"),
+    ],
+)
+def test_a_layer_of_a_machine_refuses_fields_in_one_line(build, text):
+    with pytest.raises(InputError, match=text) as refused:
+        build()
     assert "\n" not in str(refused.value)
 
 

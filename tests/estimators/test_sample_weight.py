@@ -136,7 +136,7 @@ def test_weights_follow_the_rows_into_training_and_validation_rows():
 def test_the_weights_reach_every_layer_of_a_supervised_stack():
     y = np.arange(300) % 2
     stack = StackedAutoencoder(
-        code_size=3, hidden_sizes=(8,), training="supervised", max_epochs=2, random_state=0, precision="fp32"
+        code_size=3, hidden_sizes=(8,), pretraining="supervised", max_epochs=2, random_state=0, precision="fp32"
     )
     kept = np.arange(300) < 150
     model = clone(stack).set_params(scaling="none").fit(X, y, sample_weight=kept)

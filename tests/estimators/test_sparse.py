@@ -7,7 +7,19 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from isthmus import InputError, SparseAutoencoder
+from isthmus import (
+    L1,
+    MLP,
+    BatchTopK,
+    Gated,
+    InputError,
+    JumpReLU,
+    KLRate,
+    LogPenalty,
+    SparseAutoencoder,
+    StudentT,
+    TopK,
+)
 from isthmus.estimators.regularized import median_row
 from isthmus.learning.rows import evenly_spaced
 from isthmus.parts.centred_encoder import CentredMLP, geometric_median
@@ -53,34 +65,34 @@ def zeros(model: SparseAutoencoder) -> float:
 # Zeros
 
 
-@pytest.mark.parametrize("sparsity", ["l1", "log", "student-t", "gated"])
+@pytest.mark.parametrize("sparsity", [L1, LogPenalty, StudentT, Gated])
 def test_the_share_of_exact_zeros_rises_with_the_weight(sparsity):
-    light, heavy = (fitted(sparsity=sparsity, sparsity_weight=weight) for weight in (0.01, 0.3))
+    light, heavy = (fitted(sparsity=sparsity(weight=weight)) for weight in (0.01, 0.3))
     assert zeros(light) < zeros(heavy) - 0.1
     assert light.reconstruction_error(TEST).mean() < heavy.reconstruction_error(TEST).mean()
 
 
 def test_the_count_of_open_gates_falls_with_its_weight():
-    light, heavy = (fitted(sparsity="jumprelu", sparsity_weight=weight, learning_rate=0.02) for weight in (0.0, 0.3))
+    light, heavy = (fitted(sparsity=JumpReLU(weight=weight), learning_rate=0.02) for weight in (0.0, 0.3))
     assert zeros(light) < zeros(heavy) - 0.1
 
 
 def test_topk_has_k_units_on_in_a_row_at_most_and_no_two_digits_need_the_same():
-    codes = fitted(sparsity="topk", k=6).transform(TEST)
+    codes = fitted(sparsity=TopK(k=6)).transform(TEST)
     assert (codes != 0).sum(1).max() == 6
     assert (codes != 0).any(0).sum() > 30
 
 
 def test_batch_topk_has_k_units_on_in_the_mean_when_it_is_read():
-    on = (fitted(sparsity="batch-topk", k=6).transform(TRAIN) != 0).sum(1)
+    on = (fitted(sparsity=BatchTopK(k=6)).transform(TRAIN) != 0).sum(1)
     assert on.mean() == pytest.approx(6, abs=1.5)
     assert on.min() < on.max()
 
 
 def test_units_asked_for_a_rate_take_it():
-    model = fitted(sparsity="kl", sparsity_weight=3.0, target_rate=0.1, max_epochs=20)
+    model = fitted(sparsity=KLRate(weight=3.0, rate=0.1), max_epochs=20)
     assert model.transform(TRAIN).mean() == pytest.approx(0.1, abs=0.03)
-    free = fitted(sparsity="kl", sparsity_weight=0.0, max_epochs=20)
+    free = fitted(sparsity=KLRate(weight=0.0), max_epochs=20)
     assert abs(free.transform(TRAIN).mean() - 0.1) > 0.1
 
 
@@ -88,7 +100,7 @@ def test_units_asked_for_a_rate_take_it():
 
 
 def test_the_atoms_have_norm_one_and_the_rows_are_seen_from_the_decoders_bias():
-    model = fitted(sparsity="l1", sparsity_weight=0.3)
+    model = fitted(sparsity=L1(weight=0.3))
     assert model.likelihood_["name"] == "gaussian"
     coder = model.coder_
     torch.testing.assert_close(dictionary_weight(coder.decoder).norm(dim=0), torch.ones(128))
@@ -98,11 +110,18 @@ def test_the_atoms_have_norm_one_and_the_rows_are_seen_from_the_decoders_bias():
     np.testing.assert_allclose(np.ravel(nothing), coder.encoder.origin.detach().numpy(), rtol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{"hidden_sizes": (32,)}, {"tied": True}, {"unit_columns": False}])
-def test_other_decoders_are_left_their_norms(options):
-    model = fitted(sparsity="l1", max_epochs=1, **options)
+@pytest.mark.parametrize(
+    ("options", "likelihood"),
+    [
+        ({"hidden_sizes": (32,)}, "gaussian-unit"),
+        ({"network": MLP(tied=True)}, "gaussian-unit"),
+        ({"sparsity": L1(unit_columns=False)}, "gaussian"),
+    ],
+)
+def test_other_decoders_are_left_their_norms(options, likelihood):
+    model = fitted(max_epochs=1, **options)
     assert criterion(model).constraints == ()
-    assert model.likelihood_["name"] == ("gaussian" if "unit_columns" in options else "gaussian-unit")
+    assert model.likelihood_["name"] == likelihood
 
 
 def test_an_explicit_likelihood_is_kept():
@@ -112,7 +131,7 @@ def test_an_explicit_likelihood_is_kept():
 def test_few_units_of_many_are_gathered_and_a_saved_model_gathers_too(tmp_path):
     import isthmus
 
-    model = fitted(sparsity="topk", k=4, max_epochs=2)
+    model = fitted(sparsity=TopK(k=4), max_epochs=2)
     assert isinstance(model.coder_.decoder.affine_maps[0], GatheredLinear)
     model.save(tmp_path / "m")
     again = isthmus.load(tmp_path / "m")
@@ -131,7 +150,7 @@ def test_the_dictionary_is_overcomplete_unless_told_and_says_so():
 def test_activity_matches_the_codes(monkeypatch):
     recipes, build = [], SparseAutoencoder._recipe
     monkeypatch.setattr(SparseAutoencoder, "_recipe", lambda *args: recipes.append(build(*args)) or recipes[-1])
-    model = SparseAutoencoder(**QUICK, sparsity="topk", k=6).fit(TRAIN)
+    model = SparseAutoencoder(**QUICK, sparsity=TopK(k=6)).fit(TRAIN)
     activity = recipes[0].objective.penalties["dead_units"].activity
     rates = (model.transform(TRAIN) != 0).mean(0)
     assert np.corrcoef(activity.rate.numpy(), rates)[0, 1] > 0.8
@@ -143,16 +162,23 @@ def test_activity_matches_the_codes(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"sparsity": "topk", "k": 200}, "k=200 active units do not fit a code of 128 units; give k from 1 to 128"),
-        ({"sparsity": "kl", "target_rate": 0.0}, "target_rate 0.0 is not a rate between 0 and 1"),
-        ({"sparsity": "sparse"}, "sparsity 'sparse' is unknown"),
-        ({"sparsity": "gated", "code_activation": "tanh"}, "sparsity 'gated' sets the activation of the code"),
-        ({"hidden_sizes": (32,), "unit_columns": True}, "unit columns need a linear decoder.*network of 2 affine maps"),
+        ({"sparsity": TopK(k=200)}, "k=200 active units do not fit a code of 128 units; give k from 1 to 128"),
+        ({"sparsity": "sparse"}, "sparsity='sparse' is unknown"),
+        ({"sparsity": "gated", "code_activation": "tanh"}, r"sparsity=Gated\(\) sets the activation of the code"),
+        (
+            {"hidden_sizes": (32,), "sparsity": L1(unit_columns=True)},
+            "unit columns need a linear decoder.*network of 2 affine maps",
+        ),
     ],
 )
 def test_invalid_options_are_refused(options, text):
     with pytest.raises(InputError, match=text):
         SparseAutoencoder(**{**QUICK, **options}).fit(TRAIN)
+
+
+def test_a_target_rate_outside_the_unit_interval_is_refused():
+    with pytest.raises(InputError, match="KLRate: rate 0.0 is not a rate between 0 and 1"):
+        KLRate(rate=0.0)
 
 
 @pytest.mark.parametrize(("n_columns", "n_rows"), [(10, 4096), (5000, 2**22 // 5000), (40_000, 256)])

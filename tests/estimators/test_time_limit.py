@@ -35,7 +35,7 @@ def one_step_a_second(monkeypatch):
     ("name", "n_phases"), [("deep", 1), ("stacked, jointly sparse and contractive", 2), ("dbn", 4)]
 )
 def test_planned_steps_are_kept_and_repeat_a_limited_fit(name, n_phases, one_step_a_second, tmp_path):
-    options = {**MANY_EPOCHS, **({"fine_tuning_epochs": 1000} if n_phases > 1 else {})}
+    options = {**MANY_EPOCHS, **({"fine_tuning__epochs": 1000} if n_phases > 1 else {})}
     limited = clone(KINDS[name]).set_params(time_limit=40, **options).fit(X)
     assert limited.n_steps_ == limited.planned_steps_
     assert limited.history_["stopped"] == "time_limit"

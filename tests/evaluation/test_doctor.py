@@ -53,7 +53,7 @@ HEALTHY = FitFacts(
     pca_error=13.0,
     shuffled_error=60.0,
     column_names=[f"x{i}" for i in range(50)],
-    arguments=frozenset({"hidden_sizes", "dropout"}),
+    arguments=frozenset({"hidden_sizes", "network", "network__dropout"}),
 )
 
 
@@ -182,8 +182,8 @@ def test_a_loss_that_decreases_to_the_end_is_found_with_its_amount() -> None:
     found = say("still-improving", falling)
     assert "from 50 to 10 nats per row in the last 4 epochs of 10, 44.4% of its total decrease" in found
     assert found.endswith("| train longer: max_epochs=20 (--epochs 20)")
-    tuned = say("still-improving", replace(falling, epochs_argument="fine_tuning_epochs"))
-    assert "train longer: fine_tuning_epochs=20 (--set fine_tuning_epochs=20)" in tuned
+    tuned = say("still-improving", replace(falling, epochs_argument="fine_tuning__epochs"))
+    assert "train longer: fine_tuning__epochs=20 (--set fine_tuning.epochs=20)" in tuned
 
 
 @pytest.mark.parametrize("peak", [10.5, 100.0, 1e6])
@@ -288,15 +288,15 @@ def test_a_model_worse_than_pca_is_found_with_the_excess() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_arguments_that_the_kind_takes_are_advised(kind: str) -> None:
-    taken = KINDS[kind]().get_params(deep=False)
+    taken = KINDS[kind]().get_params()
     facts = replace(HEALTHY, kind=kind, arguments=taken, validation_error=16.0, pca_error=6.0)
     memorised = replace(facts, n_rows=60, train_error=0.1, validation_error=65.0)
     advised = [
         say("worse-than-pca", facts), say("over-fitting", facts), say("memorised-rows", memorised),
         say("over-fitting", replace(facts, validation_error=None, epochs=epochs([20.0, 12.0, 10.0, 10.5, 11.0]))),
     ]  # fmt: skip
-    for argument in ("hidden_sizes", "dropout"):
-        assert any(argument in text for text in advised) == (argument in taken)
+    for argument, name in (("hidden_sizes", "hidden_sizes"), ("dropout", "network__dropout")):
+        assert any(argument in text for text in advised) == (name in taken)
 
 
 def test_a_penalised_code_worse_than_pca_only_gets_a_note() -> None:
@@ -310,14 +310,14 @@ def test_copies_input_is_silent_for_an_overcomplete_penalised_code() -> None:
     assert not silent("worse-than-pca", facts)
     assert silent("worse-than-pca", replace(facts, penalised=True))
     copy = replace(facts, train_error=0.01, validation_error=0.01, shuffled_error=0.05, penalised=True)
-    assert "increase sparsity_weight" in say("copies-input", copy)
+    assert "increase the weight of the sparsity" in say("copies-input", copy)
 
 
 def test_dead_units_of_a_sparse_code_get_their_own_advice() -> None:
     codes = torch.rand(500, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 1.0, 1.0, 0.0])
     facts = replace(HEALTHY, codes=codes, rectified=True)
     assert "code_activation='linear'" in say("dead-units", facts)
-    assert "weaken sparsity_weight" in say("dead-units", replace(facts, penalised=True))
+    assert "give the sparsity a smaller weight" in say("dead-units", replace(facts, penalised=True))
 
 
 def test_without_validation_rows_training_rows_are_compared_with_pca() -> None:

@@ -13,7 +13,7 @@ from isthmus.parts.forward import Batch
 from isthmus.parts.inference import EncoderMap
 from isthmus.parts.likelihoods import Gaussian
 from isthmus.parts.networks import MLP
-from isthmus.parts.sparsity import sparse_parts
+from isthmus.values.sparsities import BatchTopK
 
 
 def seeded(seed=0):
@@ -25,7 +25,7 @@ def layer(n_inputs=6, n_units=8, seed=0):
     generator = seeded(seed)
     encoder = MLP((n_inputs, 5, n_units), normalization="batch", dropout=0.2, generator=generator)
     decoder = MLP((n_units, 5, n_inputs), normalization="batch", generator=generator)
-    sparse = sparse_parts("batch-topk", code_size=n_units, k=2)
+    sparse = BatchTopK(k=2).parts(n_units)
     coder = Coder(EncoderMap(encoder, sparse.code_activation), decoder, Gaussian(n_inputs))
     return Reconstruction(coder, penalties=sparse.penalties)
 

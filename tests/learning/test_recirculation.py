@@ -115,9 +115,9 @@ def test_the_encoder_problem_is_solved_without_back_propagation():
     [
         ({"regression": 1.0}, "regression=1.0: it must be a number from 0 to below 1"),
         ({"regression": "a"}, "regression='a': it must be a number from 0 to below 1"),
-        ({"momentum": 1.5}, "momentum=1.5: it must be a fraction, at least 0 and below 1"),
+        ({"momentum": 0.9}, "has no argument 'momentum'; give optimizer=SGD"),
         ({"likelihood": "gaussian-learned"}, "likelihood='gaussian-learned' has more; use 'gaussian'"),
-        ({"optimizer": "sgdd"}, "optimizer 'sgdd' is unknown; did you mean 'sgd'"),
+        ({"optimizer": "sgdd"}, "optimizer='sgdd' is unknown; did you mean 'sgd'"),
     ],
 )
 def test_unsupported_recirculation_arguments_raise(changes, text):

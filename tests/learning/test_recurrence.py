@@ -11,7 +11,7 @@ from isthmus import DeepRecurrentAutoencoder, InputError
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.stacking import Stack, stacked_coder
 from isthmus.parts.coder import Coder
-from isthmus.parts.corruptions import Masking, build_corruption
+from isthmus.parts.corruptions import Masking
 from isthmus.parts.forward import Batch
 from isthmus.parts.inference import EncoderMap
 from isthmus.parts.likelihoods import likelihood_from
@@ -27,7 +27,7 @@ def layers(sizes=SIZES, *, tied=False, rate=None):
     for n, m in pairwise(sizes):
         encoder = MLP((n, m), generator=generator)
         decoder = TiedMLP(encoder) if tied else MLP((m, n), generator=generator)
-        corruption = None if rate is None or made else build_corruption("masking", rate=rate, scale=1.0, n_columns=n)
+        corruption = None if rate is None or made else Masking(rate)
         likelihood = likelihood_from({"name": "bernoulli"}, n)
         coder = Coder(EncoderMap(encoder, "sigmoid"), decoder, likelihood)
         made.append(Reconstruction(coder, corruption=corruption).double())
@@ -167,9 +167,10 @@ def test_invalid_recurrence_arguments_raise(changes, text):
         DeepRecurrentAutoencoder(code_size=2, max_epochs=1, **changes).fit(np.random.default_rng(0).random((9, 3)))
 
 
-@pytest.mark.parametrize("training", ["joint", "supervised"])
-def test_fine_tuning_follows_any_kind_of_pretraining(training):
+@pytest.mark.parametrize("pretraining", ["joint", "supervised"])
+def test_fine_tuning_follows_any_kind_of_pretraining(pretraining):
     X = np.random.default_rng(0).random((60, 6)).round()
-    model = DeepRecurrentAutoencoder(hidden_sizes=(5,), code_size=3, training=training, max_epochs=2, random_state=0)
-    model.fit(X, np.arange(len(X)) % 2 if training == "supervised" else None)
+    options = {"hidden_sizes": (5,), "code_size": 3, "max_epochs": 2, "random_state": 0}
+    model = DeepRecurrentAutoencoder(pretraining=pretraining, **options)
+    model.fit(X, np.arange(len(X)) % 2 if pretraining == "supervised" else None)
     assert model.history_["name"] == "fine-tuning"

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from isthmus import InputError, RestrictedBoltzmannMachine
+from isthmus import DenoisingScoreMatching, InputError, RestrictedBoltzmannMachine
 from isthmus.learning.score_matching import ScoreMatching
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
@@ -77,8 +77,8 @@ def test_the_exact_criterion_is_stationary_at_the_rbm_that_generated_the_rows():
 def test_the_estimator_is_trained_by_score_matching():
     v = torch.randn(300, 2, generator=torch.Generator().manual_seed(0)) @ torch.tensor([[2.0, 1, 0, 1], [0, 1, 2, 1]])
     options = {"code_size": 6, "max_epochs": 8, "optimizer": "adamw", "learning_rate": 0.02, "random_state": 0}
-    for changes in ({"method": "score"}, {"method": "denoising-score", "noise_scale": 0.3}):
-        model = RestrictedBoltzmannMachine(likelihood="gaussian-per-column", **options, **changes).fit(v.numpy())
+    for method in ("score", DenoisingScoreMatching(noise_scale=0.3)):
+        model = RestrictedBoltzmannMachine(likelihood="gaussian-per-column", method=method, **options).fit(v.numpy())
         epochs = model.history_["epochs"]
         assert epochs[-1]["terms"]["score"] < epochs[0]["terms"]["score"] - 0.2
         assert model.score_kind_ == "exact"

@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.supervision import UNLABELLED, CrossEntropy, SquaredError, Supervision
 from isthmus.parts.coder import Coder
-from isthmus.parts.corruptions import build_corruption
+from isthmus.parts.corruptions import Masking
 from isthmus.parts.forward import Batch
 from isthmus.parts.inference import EncoderMap
 from isthmus.parts.likelihoods import likelihood_from
@@ -24,12 +24,12 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def supervision(loss=None, hidden=(5,), outputs=3, normalization=None, corruption=None, code="sigmoid", **options):
+def supervision(loss=None, hidden=(5,), outputs=3, normalization=None, corrupted=False, code="sigmoid", **options):
     encoder = MLP((4, *hidden, 3), "tanh", normalization=normalization, generator=seeded(1))
     decoder = MLP((3, 4), generator=seeded(2))
     unsupervised = Reconstruction(
         Coder(EncoderMap(encoder, code), decoder, likelihood_from({"name": "gaussian"}, 4)),
-        corruption=corruption and build_corruption(corruption, rate=0.5, scale=0.3),
+        corruption=Masking(0.5) if corrupted else None,
     )
     head = MLP((3, outputs), generator=seeded(3))
     return Supervision(unsupervised, head, loss or CrossEntropy(), **options).double()
@@ -87,7 +87,7 @@ def test_monitor_is_the_error_plus_a_tenth_of_the_cross_entropy():
 
 
 def test_the_criterion_of_the_autoencoder_is_added_with_its_weight_and_corruption():
-    objective = supervision(corruption="masking", reconstruction_weight=0.25)
+    objective = supervision(corrupted=True, reconstruction_weight=0.25)
     terms, _ = objective.terms(batch(), 0.0, seeded())
     own, _ = objective.unsupervised.terms(batch(), 0.0, seeded())
     assert terms.keys() == {"classification", "reconstruction"}

@@ -64,5 +64,5 @@ def test_the_projected_gradient_is_that_of_the_loss_by_the_column_directions(gat
     ],
 )
 def test_a_decoder_without_a_dictionary_raises(decoder, found):
-    with pytest.raises(InputError, match=f"unit columns need a linear decoder; found: {found}; set hidden_sizes"):
+    with pytest.raises(InputError, match=f"unit columns need a linear decoder; found: {found}; take one layer"):
         UnitColumns().check(SimpleNamespace(decoder=decoder))

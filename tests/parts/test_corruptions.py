@@ -10,12 +10,22 @@ import torch
 
 from isthmus.errors import InputError
 from isthmus.parts.corruption_masks import group_of_columns, patch_groups, pixel_groups
-from isthmus.parts.corruptions import CORRUPTIONS, SaltAndPepper, build_corruption
+from isthmus.parts.corruptions import CustomCorruption, GaussianNoise, Masking, MissingEntries, SaltAndPepper
 
 GROUPS = [[0, 2, 5], [1, 3]]
 N_ROWS, N_COLUMNS = 4000, 7
+
+RATED = {
+    "masking": lambda rate, groups, n_columns: Masking(rate),
+    "salt-and-pepper": lambda rate, groups, n_columns: SaltAndPepper(rate, n_columns),
+    "groups": Masking,
+    "missing": MissingEntries,
+}
+"""Corruptions of random entries: (rate, groups, n_columns) -> the corruption."""
+
+CORRUPTIONS = ("gaussian", *RATED)
 by_name = pytest.mark.parametrize("name", CORRUPTIONS)
-by_rated = pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name != "gaussian"])
+by_rated = pytest.mark.parametrize("name", RATED)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -27,7 +37,7 @@ def rows(n_rows: int = N_ROWS, n_columns: int = N_COLUMNS) -> torch.Tensor:
 
 
 def named(name, *, rate=0.3, scale=0.5, groups=GROUPS, n_columns=N_COLUMNS):
-    return build_corruption(name, rate=rate, scale=scale, groups=groups, n_columns=n_columns)
+    return GaussianNoise(scale) if name == "gaussian" else RATED[name](rate, groups, n_columns)
 
 
 def within(share: torch.Tensor, rate: float, n: int) -> bool:
@@ -173,7 +183,7 @@ def test_a_callable_uses_the_generator_and_its_mask_marks_the_changes():
         return torch.where(torch.rand(x.shape, generator=generator) < 0.2, -x, x)
 
     x = rows()
-    corruption = named(flip_some)
+    corruption = CustomCorruption(flip_some)
     out = corruption(x, seeded())
     assert torch.equal(out.x, corruption(x, seeded()).x)
     assert torch.equal(out.corruption_mask, (out.x == -x).double())
@@ -183,7 +193,7 @@ def test_a_callable_uses_the_generator_and_its_mask_marks_the_changes():
 def test_a_callable_that_works_in_place_does_not_change_the_rows():
     x = rows()
     before = x.clone()
-    out = named(lambda x, generator: x.zero_())(x, seeded())
+    out = CustomCorruption(lambda x, generator: x.zero_())(x, seeded())
     assert torch.equal(x, before)
     assert out.corruption_mask.all()
 
@@ -210,24 +220,24 @@ def spoil(x, generator):
 )
 def test_invalid_output_of_a_callable_raises(function, message):
     with pytest.raises(InputError, match=message):
-        named(function)(rows(), seeded())
+        CustomCorruption(function)(rows(), seeded())
     with pytest.raises(InputError, match=message):
-        named(function).prepare([rows()])
+        CustomCorruption(function).prepare([rows()])
 
 
 def test_a_callable_that_returns_other_than_finite_numbers_raises_before_training():
-    named(lambda x, generator: x + torch.randn(x.shape, generator=generator)).prepare([rows(), rows()])
+    CustomCorruption(lambda x, generator: x + torch.randn(x.shape, generator=generator)).prepare([rows(), rows()])
     message = "corruption spoil returned nan at row 1 of the batch, column 2; return finite numbers"
     with pytest.raises(InputError, match=message):
-        named(spoil).prepare([rows()])
+        CustomCorruption(spoil).prepare([rows()])
     missing = rows()
     missing[1, 2] = math.nan
-    named(spoil).prepare([missing])
+    CustomCorruption(spoil).prepare([missing])
 
 
 def test_a_callable_that_returns_nan_raises_before_training():
     with pytest.raises(InputError, match="corruption spoil returned nan at row 1 of the batch, column 2; return"):
-        named(spoil).prepare([rows()])
+        CustomCorruption(spoil).prepare([rows()])
 
 
 # Invalid arguments
@@ -246,22 +256,16 @@ def test_invalid_scales_raise(scale):
         named("gaussian", scale=scale)
 
 
-def test_an_unknown_name_raises_with_the_nearest_name():
-    with pytest.raises(InputError, match="corruption 'mask' is unknown; did you mean 'masking'"):
-        named("mask")
-
-
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
-        (None, "corruption 'groups' has no groups; give corruption_groups"),
         ([[0, 9]], "group 0 contains column 9, but the rows have 7 columns; give columns from 0 to 6"),
         ([[0, 1], [1, 2]], "column 1 is in groups 0 and 1; leave it in one"),
-        ([0, 1], "corruption_groups: group 0 is 0, not a list; give lists of column numbers"),
-        ([[0], "12"], "corruption_groups: group 1 is '12', not a list"),
-        ([[0], []], "corruption_groups: group 1 is empty; give lists of column numbers"),
-        ([[0.5]], "corruption_groups: group 0 has 0.5, not a column number"),
-        ("01", "corruption_groups='01': it is not a list of groups"),
+        ([0, 1], "groups: group 0 is 0, not a list; give lists of column numbers"),
+        ([[0], "12"], "groups: group 1 is '12', not a list"),
+        ([[0], []], "groups: group 1 is empty; give lists of column numbers"),
+        ([[0.5]], "groups: group 0 has 0.5, not a column number"),
+        ("01", "groups='01': it is not a list of groups"),
     ],
 )
 def test_groups_that_do_not_fit_the_columns_raise(groups, message):
@@ -301,7 +305,7 @@ def test_patches_partition_the_columns_and_contain_every_channel(shape, patch_si
 def test_the_channels_of_a_pixel_are_a_group():
     x = torch.ones(100, 3 * 4 * 4)
     groups = pixel_groups((3, 4, 4))
-    out = build_corruption("groups", rate=0.5, scale=0, groups=groups, n_columns=48)(x, seeded())
+    out = Masking(0.5, groups, 48)(x, seeded())
     images = out.x.view(100, 3, 16)
     assert torch.equal(images[:, 0], images[:, 1])
     assert torch.equal(images[:, 0], images[:, 2])

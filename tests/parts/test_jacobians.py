@@ -370,10 +370,10 @@ def test_auto_selects_the_method_by_layers_and_sizes():
         (
             deep,
             {},
-            "contraction_method='closed' needs an encoder of one layer, but this encoder has 3; use 'auto'",
+            "contraction method 'closed' needs an encoder of one layer, but this encoder has 3; use 'auto'",
         ),
         (convolutional, {}, "but this encoder is a ConvolutionalEncoder; use 'auto'"),
-        (shallow, {"of": "reconstruction"}, "but contraction_of='reconstruction' includes the decoder; use 'auto'"),
+        (shallow, {"of": "reconstruction"}, "but of='reconstruction' includes the decoder; use 'auto'"),
         (
             lambda: Model(MLP((COLUMNS, UNITS), generator=seeded()), nn.Softmax(-1), COLUMNS),
             {},
@@ -393,15 +393,15 @@ def test_the_closed_form_raises_where_there_is_none(model, options, text):
     ("options", "text"),
     [
         ({"weight": -1.0}, "Contraction: weight -1.0 is invalid"),
-        ({"order": 3}, "contraction_order=3: it must be 1, or 2"),
-        ({"order": True}, "contraction_order=True: it must be 1, or 2"),
+        ({"order": 3}, "Contraction: order=3: it must be 1, or 2"),
+        ({"order": True}, "Contraction: order=True: it must be 1, or 2"),
         ({"hessian_weight": math.nan}, "^hessian_weight: weight nan is invalid"),
         ({"hessian_scale": 0.0}, "hessian_scale=0.0: it must be a finite number above 0"),
         ({"hessian_scale": "a"}, "hessian_scale='a': it must be a finite number above 0"),
         ({"n_corruptions": 0}, "n_corruptions=0: it must be a whole number of at least 1"),
         ({"n_probes": 1.5}, "n_probes=1.5: it must be a whole number of at least 1"),
-        ({"of": "code"}, "contraction_of 'code' is unknown; .*choose one of: encoder, reconstruction"),
-        ({"method": "hutchison"}, "contraction_method 'hutchison' is unknown; did you mean 'hutchinson'?"),
+        ({"of": "code"}, "Contraction: of 'code' is unknown; .*choose one of: encoder, reconstruction"),
+        ({"method": "hutchison"}, "Contraction: method 'hutchison' is unknown; did you mean 'hutchinson'?"),
     ],
 )
 def test_invalid_arguments_raise(options, text):

@@ -11,7 +11,7 @@ from torch import nn
 from isthmus.parts.carried import collected
 from isthmus.parts.coder import Coder
 from isthmus.parts.convolutions import ConvolutionalDecoder, ConvolutionalEncoder
-from isthmus.parts.corruptions import CORRUPTIONS, CustomCorruption, build_corruption
+from isthmus.parts.corruptions import CustomCorruption, GaussianNoise, Masking, MissingEntries, SaltAndPepper
 from isthmus.parts.deep_energies import DBMEnergy, DBMLayerRBM
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch, ForwardPass
@@ -324,13 +324,19 @@ def test_a_state_dict_restores_the_flag_of_the_last_refresh():
 # Corruptions
 
 
-@pytest.mark.parametrize("name", [*CORRUPTIONS, "callable"])
-def test_a_corruption_does_not_wait(name):
-    corruption = (
-        CustomCorruption(lambda x, generator: x / 2)
-        if name == "callable"
-        else build_corruption(name, rate=0.3, scale=0.1, groups=[[0, 1]], n_columns=N_COLUMNS)
-    )
+@pytest.mark.parametrize(
+    "corruption",
+    [
+        GaussianNoise(0.1),
+        Masking(0.3),
+        Masking(0.3, [[0, 1]], N_COLUMNS),
+        SaltAndPepper(0.3, N_COLUMNS),
+        MissingEntries(0.3, [[0, 1]], N_COLUMNS),
+        CustomCorruption(lambda x, generator: x / 2),
+    ],
+    ids=["gaussian", "masking", "groups", "salt-and-pepper", "missing", "callable"],
+)
+def test_a_corruption_does_not_wait(corruption):
     with NoWait():
         assert corruption(rows(), seeded()).x.shape == (N_ROWS, N_COLUMNS)
 

@@ -1,4 +1,4 @@
-"""Penalties of sparse activations, dead units, and the sparsity options by name."""
+"""Penalties of sparse activations, and dead units."""
 
 from __future__ import annotations
 
@@ -10,22 +10,12 @@ from torch import nn
 from isthmus.errors import InputError
 from isthmus.parts.centred_encoder import CentredMLP
 from isthmus.parts.coder import Coder
-from isthmus.parts.constraints import UnitColumns
 from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.inference import EncoderMap
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import MLP, TiedMLP
-from isthmus.parts.penalties import LaplacePrior, StudentTPrior
 from isthmus.parts.sparse_activations import Gated, JumpReLU
-from isthmus.parts.sparsity import (
-    SPARSITIES,
-    ActiveUnits,
-    DeadUnits,
-    GateL1,
-    GateReconstruction,
-    UnitActivity,
-    sparse_parts,
-)
+from isthmus.parts.sparsity import ActiveUnits, DeadUnits, GateL1, GateReconstruction, UnitActivity
 
 N_COLUMNS, CODE_SIZE = 5, 8
 
@@ -195,6 +185,11 @@ def test_a_unit_that_is_negative_on_every_row_is_revived_by_the_term_only(weight
     assert bool((model.encoder(x)[:, 2] > 0).any()) == (weight > 0)
 
 
+def test_a_term_without_dead_or_revived_units_raises():
+    with pytest.raises(InputError, match="DeadUnits: dead_after=0 and n_revived=3"):
+        DeadUnits(code_size=CODE_SIZE, dead_after=0, n_revived=3)
+
+
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("term", [DeadUnits(code_size=CODE_SIZE, dead_after=1, n_revived=2), GateReconstruction()])
 def test_auxiliary_terms_use_the_running_moments_without_update(term, tied):
@@ -268,82 +263,3 @@ def test_a_tied_decoder_and_its_variance_are_frozen(centred):
     weight, bias = encoder.affine_maps[0].weight.detach(), decoder.biases[0].detach()
     (0.5 * (x - a.relu() @ weight - bias).square()).sum().backward()
     torch.testing.assert_close(output.preactivation.grad, a.grad)
-
-
-# Sparsity options by name
-
-
-def parts_of(name: str, **changes):
-    return sparse_parts(name, **{"code_size": 64, **changes})
-
-
-@pytest.mark.parametrize("name", SPARSITIES)
-def test_every_sparsity_has_a_code_and_trainable_terms(name):
-    parts = parts_of(name)
-    generator = torch.Generator().manual_seed(0)
-    encoder, decoder = (MLP(sizes, generator=generator) for sizes in ((16, 64), (64, 16)))
-    inference = EncoderMap(encoder, parts.code_activation)
-    model = Coder(inference, decoder, likelihood_from({"name": "gaussian"}, 16))
-    output = model(Batch(torch.randn(20, 16, generator=generator)))
-    terms = {term: penalty(output, model, None) for term, penalty in parts.penalties.items()}
-    assert terms
-    assert all(term.shape in ((20,), ()) and torch.isfinite(term).all() for term in terms.values())
-    sum(term.mean() for term in terms.values()).add(output.parameters.square().mean()).backward()
-    assert model.encoder.affine_maps[0].weight.grad.abs().sum() > 0
-    assert all(p.grad.abs().sum() > 0 for p in model.code_activation.parameters())
-
-
-@pytest.mark.parametrize("name", ["topk", "batch-topk"])
-def test_k_comes_from_the_target_rate_where_it_is_not_given(name):
-    assert parts_of(name, target_rate=0.125).code_activation.k == 8
-    assert parts_of(name, target_rate=0.125, k=3).code_activation.k == 3
-
-
-def test_the_decoder_is_gathered_for_few_active_units_of_a_large_code():
-    assert parts_of("topk", k=2).gather
-    assert not parts_of("topk", k=3).gather
-    assert not parts_of("jumprelu").gather
-
-
-def test_priors_of_non_negative_codes_use_the_one_sided_density():
-    assert parts_of("l1").penalties["sparsity"].non_negative
-    linear = parts_of("student-t", code_activation="linear")
-    assert isinstance(linear.penalties["sparsity"], StudentTPrior)
-    assert not linear.penalties["sparsity"].non_negative
-    assert "dead_units" not in linear.penalties
-    assert isinstance(parts_of("l1").penalties["sparsity"], LaplacePrior)
-
-
-def test_columns_have_unit_norm_except_for_bounded_units():
-    assert isinstance(parts_of("l1").constraints[0], UnitColumns)
-    assert parts_of("l1", unit_columns=False).constraints == ()
-    assert parts_of("kl").constraints == ()
-
-
-def test_a_unit_is_dead_after_a_hundred_expected_intervals():
-    assert parts_of("topk", k=2).penalties["dead_units"].dead_after == 3200
-    assert parts_of("l1", target_rate=0.1).penalties["dead_units"].dead_after == 1000
-    assert parts_of("l1", dead_after=7).penalties["dead_units"].dead_after == 7
-
-
-@pytest.mark.parametrize(
-    ("name", "changes", "text"),
-    [
-        ("top-k", {}, "sparsity 'top-k' is unknown; did you mean 'topk'? choose one of: l1, student-t, kl, log, topk"),
-        ("topk", {"k": 65}, "k=65 active units do not fit a code of 64 units; give k from 1 to 64"),
-        ("kl", {"target_rate": 1.5}, "target_rate 1.5 is not a rate between 0 and 1; give e.g. 0.05"),
-        ("kl", {"code_activation": "relu"}, "sparsity 'kl' needs units in (0, 1), but code_activation is 'relu'"),
-        (
-            "topk",
-            {"code_activation": "relu"},
-            "sparsity 'topk' sets the activation of the code, but code_activation is 'relu'",
-        ),
-        ("l1", {"weight": -1.0}, "sparsity 'l1': weight -1.0 is invalid; give a finite number of at least 0"),
-        ("l1", {"dead_after": 0}, "DeadUnits: dead_after=0 and n_revived=3"),
-        ("l1", {"code_activation": "rleu"}, "code_activation 'rleu' is unknown; did you mean 'relu'?"),
-    ],
-)
-def test_invalid_options_raise(name, changes, text):
-    with pytest.raises(InputError) as refused:
-        parts_of(name, **changes)
-    assert str(refused.value).startswith(text)

@@ -7,7 +7,7 @@ import pandas as pd
 import scipy.sparse
 from sklearn.datasets import load_digits, load_wine
 
-from isthmus import Autoencoder, ConvolutionalAutoencoder, LinearAutoencoder
+from isthmus import Autoencoder, Convolutional, ConvolutionalAutoencoder, LinearAutoencoder
 from isthmus.data.dataset import Documents
 
 NASTY = "<img src=x onerror=body.id=1>&</script>"
@@ -36,7 +36,8 @@ def image_case():
 
 def colour_case():
     X = np.random.default_rng(0).uniform(size=(30, 6, 5, 3)).astype(np.float32)
-    return Case(_fitted(ConvolutionalAutoencoder, X, hidden_sizes=(4,)), X, np.linspace(0, 1, 30) ** 2)
+    model = _fitted(ConvolutionalAutoencoder, X, network=Convolutional((4,)))
+    return Case(model, X, np.linspace(0, 1, 30) ** 2)
 
 
 def table_case():

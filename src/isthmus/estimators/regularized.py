@@ -25,6 +25,7 @@ from isthmus.parts.coder import Coder
 from isthmus.parts.constraints import dictionary_weight
 from isthmus.parts.inference import EncoderMap
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
+from isthmus.parts.penalties import Penalty
 from isthmus.parts.sparse_activations import BatchTopK, TopK, with_gathered_weights
 from isthmus.parts.sparsity import SparseParts
 from isthmus.values.contractions import CONTRACTION, Contraction
@@ -101,11 +102,11 @@ class Regularization:
         ):
             pair = replace(pair, decoder=with_gathered_weights(pair.decoder, activation.k))
         corrupted_weight, clean_weight = entry_weights(self.corruption)
+        terms = sparse.penalties | self._contraction_term()
         inference = EncoderMap(pair.encoder, activation, sees_mask=self.mask_aware)
-        given = [*([] if self.contraction is None else [self.contraction]), *self.penalties]
         return Reconstruction(
             Coder(inference, pair.decoder, likelihood), corruption=self._corruption(shape),
-            penalties=sparse.penalties | penalties_of(given, activation),
+            penalties=terms | penalties_of(self.penalties, activation, terms),
             constraints=sparse.constraints, centre=median_row if sparse.constraints else mean_row,
             corrupted_weight=corrupted_weight, clean_weight=clean_weight,
         )  # fmt: skip
@@ -116,6 +117,10 @@ class Regularization:
             return SparseParts(self.init_activation(code_activation), {})
         linear = dictionary_weight(pair.decoder) is not None
         return self.sparsity.parts(shape.code_size, code_activation, linear=linear)
+
+    def _contraction_term(self) -> dict[str, Penalty]:
+        """Return the penalty on the Jacobian, if there is one."""
+        return {} if self.contraction is None else {"contraction": self.contraction.penalty()}
 
     def _corruption(self, shape: Shape) -> Any:
         """Return C(x~ | x); default groups are the columns of a category or the patches of an image."""

@@ -76,9 +76,12 @@ class ValueArguments(BaseEstimator):
         """Return the value of an argument; a string is expanded.
 
         Raises:
-            InputError: a string that stands for no value; an object that is none.
+            InputError: a string that stands for no value; an object that is none; None where a value is required.
         """
-        return argument_named(name).expanded(getattr(self, name))
+        argument, given = argument_named(name), getattr(self, name)
+        if given is None and argument.required and getattr(type(self), name) is not None:
+            raise argument.refusal(None)
+        return argument.expanded(given)
 
     def resolved_values(self) -> dict[str, Value]:
         """Return the values of the arguments without any shorthand, as model files hold them."""

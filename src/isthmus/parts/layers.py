@@ -93,6 +93,8 @@ def check_sizes(what: str, sizes: Sequence[int]) -> None:
     Raises:
         InputError: a size is not a whole number of at least 1.
     """
+    if isinstance(sizes, str) or not isinstance(sizes, Iterable):
+        raise InputError(f"{what}={sizes!r}: it must be a list of whole numbers of at least 1, such as (512, 256)")
     for position, size in enumerate(sizes):
         if not is_count(size):
             raise InputError(
@@ -136,7 +138,7 @@ def check_options(activation: str, normalization: str | None, dropout: float) ->
     check_choice("activation", activation, list(ACTIVATIONS))
     if normalization is not None:
         check_choice("normalization", normalization, NORMALIZATIONS)
-    if not 0.0 <= dropout < 1.0:
+    if isinstance(dropout, bool) or not isinstance(dropout, Real) or not 0.0 <= dropout < 1.0:
         raise InputError(f"dropout {dropout!r} is outside [0, 1); give a number from 0 (no dropout) to below 1")
 
 

@@ -150,5 +150,6 @@ class DenoisingScoreMatching(EnergyMethod):
 METHOD = value_argument(
     "method",
     {"pcd": PCD(), "cd": CD(), "score": ScoreMatching(), "denoising-score": DenoisingScoreMatching()},
+    required=True,
 )
 """The argument `method`."""

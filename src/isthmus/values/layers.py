@@ -11,7 +11,7 @@ from isthmus.values.contractions import CONTRACTION
 from isthmus.values.corruptions import CORRUPTION
 from isthmus.values.energy_methods import METHOD, ChainMethod
 from isthmus.values.sparsities import SPARSITY
-from isthmus.values.value import Value, value_argument
+from isthmus.values.value import Value, check_flag, value_argument
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,6 +52,7 @@ class Layer(Value):
         corruption = CORRUPTION.expanded(self.corruption)
         SPARSITY.expanded(self.sparsity)
         CONTRACTION.expanded(self.contraction)
+        check_flag("tied", self.tied)
         if self.activation is not None:
             check_choice("activation", self.activation, tuple(ACTIVATIONS))
         if getattr(corruption, "of_columns", False):
@@ -95,5 +96,6 @@ LAYERS = value_argument(
         "ordinary": Layer(), "denoising": Layer(corruption="masking"), "sparse": Layer(sparsity="l1"),
         "contractive": Layer(contraction="encoder"), "rbm": RBMLayer(),
     },
+    required=True,
 )  # fmt: skip
 """The argument `layers`."""

@@ -17,7 +17,7 @@ from isthmus.parts.layers import INIT_SCHEMES, Normalization, check_options, che
 from isthmus.parts.likelihoods import Likelihood
 from isthmus.parts.networks import ConvolutionalDecoder, ConvolutionalEncoder, TiedMLP, default_hidden_sizes
 from isthmus.parts.own_networks import Network, build_pair, network_named
-from isthmus.values.value import ARGUMENTS, Value, ValueArgument
+from isthmus.values.value import ARGUMENTS, Value, ValueArgument, check_flag
 
 SINGLE_LAYER_INIT_SCALE = {"sigmoid": 0.5}
 """Scale of the initial weights of a layer that is trained alone, relative to those of a layer among many.
@@ -132,6 +132,7 @@ class MLP(BuiltInNetwork):
     def check(self) -> None:
         """Refuse a size below 1, an unknown name, and a rate outside [0, 1)."""
         super().check()
+        check_flag("tied", self.tied)
         if self.hidden_sizes is not None:
             check_sizes("hidden_sizes", self.hidden_sizes)
 
@@ -388,6 +389,7 @@ NETWORK = NetworkArgument(
     accepts=lambda given: isinstance(given, Network) and not isinstance(given, type),
     others="an object with a method build(n_inputs, code_size, n_outputs, image_shape, generator) that returns an "
     "encoder and a decoder",
+    required=True,
 )
 """The argument `network`."""
 ARGUMENTS["network"] = NETWORK

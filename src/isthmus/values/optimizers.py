@@ -129,5 +129,5 @@ def check_fraction(name: str, value: Any) -> None:
         raise InputError(f"{name}={value!r}: it must be a fraction, at least 0 and below 1")
 
 
-OPTIMIZER = value_argument("optimizer", {"adamw": AdamW(), "sgd": SGD()})
+OPTIMIZER = value_argument("optimizer", {"adamw": AdamW(), "sgd": SGD()}, required=True)
 """The argument `optimizer`."""

@@ -19,7 +19,7 @@ from isthmus.parts.penalties import Penalty, check_rate, check_weight
 from isthmus.parts.prefixes import PrefixReconstruction, check_prefixes
 from isthmus.parts.sparse_activations import check_k
 from isthmus.parts.sparsity import ActiveUnits, DeadUnits, GateL1, GateReconstruction, SparseParts
-from isthmus.values.value import Value, value_argument
+from isthmus.values.value import Value, check_flag, value_argument
 
 NON_NEGATIVE = ("relu", "sigmoid", "softplus")
 """Names of activations whose codes are never negative."""
@@ -40,6 +40,10 @@ class Sparsity(Value):
     """
 
     unit_columns: bool | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_flag("unit_columns", self.unit_columns)
 
     @abstractmethod
     def unconstrained_parts(self, code_size: int, code_activation: str | None) -> SparseParts:

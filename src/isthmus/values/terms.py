@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import count
 from typing import Any
 
 from torch import nn
@@ -17,16 +17,19 @@ from isthmus.values.sparsities import NON_NEGATIVE, KLRate, Prior
 EXAMPLES = "a value such as L1(weight=0.1) or Contraction(), or a function (output, coder) -> (batch,)"
 
 
-RESERVED = ("reconstruction", "divergence", "bound", "sparsity", "dead_units", "gate_reconstruction")
+RESERVED = ("reconstruction", "divergence", "bound", "sparsity", "dead_units", "gate_reconstruction", "prefixes")
 """Names of terms that no function of a user has."""
 
 
-def penalties_of(given: Sequence[Any], code_activation: str | nn.Module) -> dict[str, Penalty]:
+def penalties_of(
+    given: Sequence[Any], code_activation: str | nn.Module, taken: Collection[str] = ()
+) -> dict[str, Penalty]:
     """Return the penalties of a list by the names of their terms; a name that occurs again gets a number.
 
     Args:
         given: values, functions, or names of registered functions.
         code_activation: activation of the code, by name or as the module of a sparsity.
+        taken: names of other terms.
 
     Raises:
         InputError: an entry that is none of these; a value that does not fit the code, or whose argument has no effect.
@@ -38,11 +41,12 @@ def penalties_of(given: Sequence[Any], code_activation: str | nn.Module) -> dict
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise InputError(f"penalties={given!r}: give a list, of {EXAMPLES}")
     found: dict[str, Penalty] = {}
-    counts = Counter(RESERVED)
     for entry in given:
         term, penalty = _named_penalty(entry, code_activation)
-        counts[term] += 1
-        found[f"{term}_{counts[term]}" if counts[term] > 1 else term] = penalty
+        names = (f"{term}_{number}" for number in count(2))
+        while term in (*RESERVED, *taken, *found):
+            term = next(names)
+        found[term] = penalty
     return found
 
 

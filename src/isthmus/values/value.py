@@ -104,12 +104,14 @@ class ValueArgument:
         values: the value that each string stands for.
         accepts: predicate of other objects that the argument takes, such as callables; None takes no others.
         others: these objects in words, for messages.
+        required: True if None is refused, except for kinds where it is the default.
     """
 
     name: str
     values: Mapping[str, Value]
     accepts: Callable[[Any], bool] | None = None
     others: str = ""
+    required: bool = False
 
     def expanded(self, given: Any) -> Any:
         """Return the value that a string stands for; values, None and other accepted objects as they are.
@@ -120,16 +122,22 @@ class ValueArgument:
         if isinstance(given, str) and given in self.values:
             return self.values[given]
         kinds = tuple({type(value) for value in self.values.values()})
-        if given is None or isinstance(given, kinds) or (self.accepts is not None and self.accepts(given)):
+        if given is None or isinstance(given, kinds):
+            return given
+        if self.accepts is not None and not isinstance(given, Value) and self.accepts(given):
             return given
         if isinstance(given, str):
             raise InputError(f"{self.name}={given!r} is unknown; {nearest(given, self.values)}")
         if isinstance(given, type) and issubclass(given, Value):
             raise InputError(f"{self.name}={given.__name__} is a class; give {self.name}={given.__name__}(...)")
+        raise self.refusal(given)
+
+    def refusal(self, given: Any) -> InputError:
+        """Return the error of an object that the argument does not take."""
         names = ", ".join(map(repr, self.values))
         example = repr(next(iter(self.values.values())))
         others = f", or {self.others}" if self.others else ""
-        raise InputError(f"{self.name}={given!r}: give one of {names}, a value such as {example}{others}")
+        return InputError(f"{self.name}={given!r}: give one of {names}, a value such as {example}{others}")
 
     def names_with(self, field: str) -> list[str]:
         """Return the strings whose values have a field."""
@@ -158,10 +166,15 @@ ARGUMENTS: dict[str, ValueArgument] = {}
 
 
 def value_argument(
-    name: str, values: Mapping[str, Value], *, accepts: Callable[[Any], bool] | None = None, others: str = ""
+    name: str,
+    values: Mapping[str, Value],
+    *,
+    accepts: Callable[[Any], bool] | None = None,
+    others: str = "",
+    required: bool = False,
 ) -> ValueArgument:
     """Define an argument that takes values; its attributes are those of `ValueArgument`."""
-    ARGUMENTS[name] = ValueArgument(name, values, accepts, others)
+    ARGUMENTS[name] = ValueArgument(name, values, accepts, others, required)
     return ARGUMENTS[name]
 
 
@@ -214,6 +227,16 @@ def split_nested(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, d
         else:
             plain[key] = value
     return plain, nested
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Check that a value is True, False or None.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not isinstance(value, bool | None):
+        raise InputError(f"{name}={value!r}: it must be True, False or None")
 
 
 def _as_tuples(value: Any) -> Any:
