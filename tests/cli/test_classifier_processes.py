@@ -79,8 +79,8 @@ def test_ctrl_c_keeps_classifier_and_checkpoint_and_says_how_to_continue(fit, tm
     again = run(*fit, "--resume", "--time-limit", "1s")
     assert again.exit_code == 0, again.stderr
     assert "resuming from" in again.stderr
-    assert isthmus.load(model).history_["stopped"] != "interrupted"
-    assert names(tmp_path) == ["clf"]
+    assert isthmus.load(model).history_["stopped"] == "time_limit"
+    assert names(tmp_path) == ["clf", "clf.checkpoint"], "a run that its time limit ended can go on"
 
 
 def test_ctrl_c_without_a_checkpoint_keeps_the_classifier_alone(fit, tmp_path):

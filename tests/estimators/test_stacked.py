@@ -166,7 +166,7 @@ def test_a_stack_is_copied_with_its_layers():
 
 REFUSED = [
     ({"layers": "denoisy"}, "layers='denoisy' is unknown; did you mean 'denoising'"),
-    ({"layers": None}, "layers=None: give the kind of the layers, such as 'ordinary' or"),
+    ({"layers": None}, "layers=None: give one of 'ordinary', 'denoising', 'sparse', 'contractive', 'rbm', a val"),
     (
         {"layers": Masking()},
         r"layers=Masking\(\): give one of 'ordinary', 'denoising', 'sparse', 'contractive', 'rbm', a",
