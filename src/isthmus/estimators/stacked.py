@@ -151,8 +151,6 @@ class StackedAutoencoder(BaseAutoencoder):
 
     def _check(self) -> None:
         """Refuse arguments that a stack does not use."""
-        if self.layers is None:
-            raise InputError("layers=None: give the kind of the layers, such as 'ordinary' or Layer(sparsity='l1')")
         if self.code_activation is not None:
             check_choice("code_activation", self.code_activation, tuple(ACTIVATIONS))
         self._layer_recipe.check()
