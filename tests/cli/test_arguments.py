@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from isthmus import L1, MLP, CodeClassifier, Layer, Masking, TopK
+from isthmus import CodeClassifier, Layer, TopK
 from isthmus.cli import arguments
 from isthmus.cli.terminal import one_line, print_json
 from isthmus.errors import InputError
@@ -126,17 +126,22 @@ def test_every_field_of_every_value_can_be_set():
                     f"{argument.name}={shorthand}",
                     f"{argument.name}.{path.replace('__', '.')}={json.dumps(field)}",
                 ]
-                found = arguments.settings(typed, kinds[0].kind, kinds[0])[argument.name]
-                assert path in found.get_params()
+                found = arguments.settings(typed, kinds[0].kind, kinds[0])
+                name = path.rpartition("__")[2]
+                expected = ARGUMENTS[name].expanded(field) if name in default.nested else field
+                assert found == {argument.name: default, f"{argument.name}__{path}": expected}
 
 
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        (["sparsity=topk", "sparsity.k=16"], {"sparsity": TopK(k=16)}),
-        (["sparsity.k=16", "sparsity=topk"], {"sparsity": TopK(k=16)}),
-        (["sparsity.weight=2"], {"sparsity": L1(weight=2.0)}),
-        (["network.hidden-sizes=8,6", "network.activation=tanh"], {"network": MLP((8, 6), activation="tanh")}),
+        (["sparsity=topk", "sparsity.k=16"], {"sparsity": TopK(), "sparsity__k": 16}),
+        (["sparsity.k=16", "sparsity=topk"], {"sparsity": TopK(), "sparsity__k": 16}),
+        (["sparsity.weight=2"], {"sparsity__weight": 2.0}),
+        (
+            ["network.hidden-sizes=8,6", "network.activation=tanh"],
+            {"network__hidden_sizes": (8, 6), "network__activation": "tanh"},
+        ),
         (["sparsity=none"], {"sparsity": None}),
     ],
 )
@@ -147,7 +152,7 @@ def test_a_field_of_a_value_is_set_after_the_value(typed, expected):
 def test_fields_of_a_value_within_a_value_can_be_set():
     typed = ["layers=denoising", "layers.corruption.rate=0.4"]
     found = arguments.settings(typed, "stacked", KINDS["stacked"])
-    assert found == {"layers": Layer(corruption=Masking(rate=0.4))}
+    assert found == {"layers": Layer(corruption="masking"), "layers__corruption__rate": 0.4}
 
 
 @pytest.mark.parametrize(

@@ -353,9 +353,10 @@ def test_defaults_of_a_predictor_are_plain(kind):
 
 @pytest.mark.parametrize("name", SUCCESSORS)
 def test_a_removed_argument_names_its_successor(name):
-    kinds = [kind for kind in CONSTRUCTORS if name not in inspect.signature(kind).parameters]
-    assert any(kind.successor_of(name) == SUCCESSORS[name] for kind in kinds)
+    kinds = [kind for kind in CONSTRUCTORS if kind.successor_of(name) is not None]
+    assert any(SUCCESSORS[name] in kind.successor_of(name) for kind in kinds)
     for kind in kinds:
+        assert kind.successor_of(name).partition("=")[0] in inspect.signature(kind).parameters
         text = f"{kind.__name__} has no argument '{name}'; give {kind.successor_of(name)}"
         for refused in (lambda kind=kind: kind(**{name: 1}), lambda kind=kind: kind().set_params(**{name: 1})):
             with pytest.raises(InputError, match=f"^{re.escape(text)}$"):
@@ -425,3 +426,14 @@ def test_an_argument_that_cannot_be_left_out_is_refused_as_none(name):
         with pytest.raises(InputError, match=f"{name}=None") as error:
             kind(code_size=2, **{name: None}, **QUICK).fit(X)
         assert in_one_line(error)
+
+
+def test_a_shorthand_of_the_sizes_is_expanded_before_the_network_is_changed():
+    model = Autoencoder(hidden_sizes=(9, 5)).set_params(network__activation="tanh")
+    assert (model.hidden_sizes, model.network) == (None, MLP((9, 5), activation="tanh"))
+    model = Autoencoder().set_params(hidden_sizes=(9,), network__dropout=0.1)
+    assert (model.hidden_sizes, model.network) == (None, MLP((9,), dropout=0.1))
+    search = GridSearchCV(Autoencoder(code_size=2, hidden_sizes=(4,), **QUICK), {"network__activation": ["tanh"]}, cv=2)
+    assert search.fit(X).best_estimator_.hidden_sizes_ == (4,)
+    with pytest.raises(InputError, match="give the sizes in the network"):
+        Autoencoder(code_size=2, hidden_sizes=(4,), network=MLP((3,)), **QUICK).fit(X)

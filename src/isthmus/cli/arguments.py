@@ -98,7 +98,7 @@ def settings(assignments: Sequence[str], kind: str, constructor: type) -> dict[s
         constructor: class of the kind; its annotated fields are the arguments.
 
     Returns:
-        The arguments by name; those with a changed field as values.
+        The arguments by name, and the fields of values as NAME__FIELD, as `set_params` takes them.
 
     Raises:
         InputError: if '=' is missing, a name is unknown or repeated, or a value has the wrong type.
@@ -106,7 +106,7 @@ def settings(assignments: Sequence[str], kind: str, constructor: type) -> dict[s
     Example:
         >>> from isthmus import SparseAutoencoder
         >>> settings(["sparsity.k=16", "sparsity=topk", "hidden_sizes=512,256"], "sparse", SparseAutoencoder)
-        {'sparsity': TopK(k=16), 'hidden_sizes': (512, 256)}
+        {'sparsity': TopK(), 'hidden_sizes': (512, 256), 'sparsity__k': 16}
     """
     from isthmus.values.value import ARGUMENTS
 
@@ -115,19 +115,20 @@ def settings(assignments: Sequence[str], kind: str, constructor: type) -> dict[s
     hints = {name: types[name] for name in parameters if name in types}
     split = [_split_assignment(assignment) for assignment in assignments]
     found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for assignment, path, text in sorted(split, key=lambda each: len(each[1])):
         name = path[0]
         if name not in hints:
-            raise InputError(
-                f"--set {assignment}: kind {kind!r} has no setting {name!r}; {_advice(constructor, name, hints)}"
-            )
+            advice = _advice(constructor, name, hints)
+            raise InputError(f"--set {assignment}: kind {kind!r} has no setting {name!r}; {advice}")
         if sum(path == other for _, other, _ in split) > 1:
             raise InputError(f"--set {assignment}: {'.'.join(path)} is set twice; set it once")
         try:
             if len(path) == 1 and name not in ARGUMENTS:
                 found[name] = _parse_value(name, text, hints[name])
-            else:
-                found[name] = _changed(path, 0, found.get(name, parameters[name].default), text)
+                continue
+            values[name], set_to = _changed(path, 0, values.get(name, parameters[name].default), text)
+            found["__".join(path)] = set_to
         except InputError as error:
             raise InputError(f"--set {assignment}: {error}") from None
     return found
@@ -152,8 +153,10 @@ def _advice(constructor: Any, name: str, hints: Mapping[str, Any]) -> str:
     return f"it is {successor} in Python, here --set {dotted}=..."
 
 
-def _changed(path: Sequence[str], depth: int, given: Any, text: str) -> Any:
-    """Return the value of an argument with one field set; without a field the value that the text stands for.
+def _changed(path: Sequence[str], depth: int, given: Any, text: str) -> tuple[Any, Any]:
+    """Return the value of an argument with one field set, and what the field is set to.
+
+    Without a field both are the value that the text stands for.
 
     Args:
         path: names that lead to what is set, such as ["layers", "corruption", "rate"].
@@ -168,7 +171,8 @@ def _changed(path: Sequence[str], depth: int, given: Any, text: str) -> Any:
 
     name, argument = path[depth], argument_named(path[depth])
     if depth == len(path) - 1:
-        return None if text.lower() == "none" else argument.expanded(value(text))
+        found = None if text.lower() == "none" else argument.expanded(value(text))
+        return found, found
     current, field = argument.expanded(given), path[depth + 1]
     if not isinstance(current, Value) or field not in current.get_params(deep=False):
         names = [f"{'.'.join(path[: depth + 1])}={each}" for each in argument.names_with(field)]
@@ -176,10 +180,10 @@ def _changed(path: Sequence[str], depth: int, given: Any, text: str) -> Any:
             raise InputError(f"{name} is {given!r}, which has no {field}; add --set {', or '.join(names)}")
         argument.changed(given, {field: None})
     if field in current.nested:
-        new = _changed(path, depth + 1, getattr(current, field), text)
+        new, set_to = _changed(path, depth + 1, getattr(current, field), text)
     else:
-        new = _parse_value(field, text, get_type_hints(type(current))[field])
-    return argument.changed(current, {field: new})
+        new = set_to = _parse_value(field, text, get_type_hints(type(current))[field])
+    return argument.changed(current, {field: new}), set_to
 
 
 def _parse_value(name: str, text: str, annotation: Any) -> Any:

@@ -135,7 +135,7 @@ def _classifier(coder: Any, assignments: list[str], given: dict[str, Any], quiet
     twice = [name for name in settings if name in chosen]
     if twice:
         raise InputError(f"{twice[0]} is set by an option and by --set {twice[0]}=...; set it once")
-    return CodeClassifier(**{"verbose": 0 if quiet else 1, **chosen, **settings})
+    return CodeClassifier(verbose=0 if quiet else 1).set_params(**chosen, **settings)
 
 
 def _summary(model: CodeClassifier, destination: Path) -> dict[str, Any]:

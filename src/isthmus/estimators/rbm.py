@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -88,6 +89,10 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
     sparsity: Any = None
 
     kind: ClassVar[str] = "rbm"
+    successors: ClassVar[Mapping[str, str]] = {
+        "sparsity_weight": "sparsity=KLRate(weight=...)",
+        "target_rate": "sparsity=KLRate(rate=...)",
+    }
     overcomplete: ClassVar[bool] = True
 
     # -- construction -------------------------------------------------------------------------------

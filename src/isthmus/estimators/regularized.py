@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -171,6 +171,17 @@ class NetworkArguments(ValueArguments):
         """Return the values of the arguments, the network with the defaults of the kind."""
         values = super().resolved_values()
         return values | {"network": self._network} if isinstance(values.get("network"), BuiltInNetwork) else values
+
+    def set_params(self, **params: Any) -> Self:
+        """Set arguments, as `ValueArguments.set_params`; for NAME network__FIELD, `hidden_sizes` is expanded too."""
+        own = {name: value for name, value in params.items() if name.partition("__")[0] != "network"}
+        super().set_params(**own)
+        if len(own) < len(params):
+            sizes = getattr(self, "hidden_sizes", None)
+            if sizes is not None and "network" not in params and self.network == "mlp":
+                super().set_params(hidden_sizes=None, network__hidden_sizes=sizes)
+            super().set_params(**{name: value for name, value in params.items() if name not in own})
+        return self
 
     def take_values(self, values: Mapping[str, Value]) -> None:
         """Set the values that differ from what the arguments stand for; a network takes the place of its shorthand."""

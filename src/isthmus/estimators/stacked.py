@@ -21,6 +21,7 @@ from isthmus.estimators.labels import ClassLabels, refuse_missing, validate_labe
 from isthmus.estimators.rbm_layers import RBMLayers
 from isthmus.estimators.records import Recipe, Shape
 from isthmus.estimators.regularized import Regularization
+from isthmus.estimators.value_arguments import SUCCESSORS
 from isthmus.learning.objectives import Objective, Reconstruction
 from isthmus.learning.phases import Phase
 from isthmus.learning.precision import resolve_device
@@ -35,6 +36,9 @@ from isthmus.parts.networks import MLP, default_hidden_sizes
 from isthmus.values.layers import Layer, RBMLayer
 from isthmus.values.networks import perceptrons
 from isthmus.values.stages import FineTuning, Pretraining
+
+LAYER_ARGUMENTS = ("corruption", "sparsity", "contraction")
+"""Arguments of the regularised kinds that are those of a layer."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -110,9 +114,11 @@ class StackedAutoencoder(BaseAutoencoder):
     kind: ClassVar[str] = "stacked"
     successors: ClassVar[Mapping[str, str]] = {
         **{
-            name: f"layers=Layer({name}=...)"
-            for name in ("corruption", "sparsity", "contraction", "activation", "tied")
+            name: f"layers=Layer({successor})"
+            for name, successor in SUCCESSORS.items()
+            if successor.partition("=")[0] in LAYER_ARGUMENTS
         },
+        **{name: f"layers=Layer({name}=...)" for name in (*LAYER_ARGUMENTS, "activation", "tied")},
         **dict.fromkeys(("method", "n_steps", "n_chains"), "layers=RBMLayer(method=CD(n_steps=...))"),
     }
 

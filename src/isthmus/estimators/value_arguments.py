@@ -13,7 +13,7 @@ from isthmus.values.value import ARGUMENTS, Value, argument_named, fully_expande
 _MOVED = {
     "optimizer=AdamW({}=...)": ("weight_decay", "clip_norm", "averaging"),
     "optimizer=SGD({}=...)": ("momentum",),
-    "network=MLP({}=...)": ("activation", "tied", "normalization", "dropout", "hidden_sizes"),
+    "network=MLP({}=...)": ("activation", "tied", "normalization", "dropout"),
     "network=Convolutional({}=...)": ("dense_sizes", "kernel_size"),
     "corruption=Masking({}=...)": ("corrupted_weight", "clean_weight"),
     "sparsity=L1({}=...)": ("unit_columns",),
@@ -59,10 +59,11 @@ class ValueArguments(BaseEstimator):
 
     @classmethod
     def successor_of(cls, name: str) -> str | None:
-        """Return how a removed argument is written now; None for any other name."""
-        if name in cls._get_param_names():
+        """Return how a removed argument is written now; None for any other name, or if the kind has no such part."""
+        own, successor = cls._get_param_names(), {**SUCCESSORS, **cls.successors}.get(name)
+        if name in own or successor is None or successor.partition("=")[0] not in own:
             return None
-        return {**SUCCESSORS, **cls.successors}.get(name)
+        return successor
 
     @classmethod
     def _check_removed(cls, names: Iterable[str]) -> None:

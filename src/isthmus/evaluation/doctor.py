@@ -351,7 +351,7 @@ def diverged(facts: FitFacts) -> Finding | None:
         causes.append(f"the input is not scaled (values up to {facts.columns.largest.max():.4g}): use scaling='auto'")
     rate = max((float(e["learning_rate"]) for e in facts.epochs), default=0.0)
     if rate > LARGE_RATE or not causes:
-        causes.append("the learning rate is too large: divide it by ten, or use clip_norm=1")
+        causes.append("the learning rate is too large: divide it by ten, or use optimizer=AdamW(clip_norm=1)")
     if LIKELIHOODS[facts.likelihood].has_log_probability:
         causes.append("the logarithm of zero: check for values at the limits of the likelihood's range")
     return Finding(

@@ -30,7 +30,7 @@ class Optimizer(Value):
     def check(self) -> None:
         """Refuse a negative decay, a norm that is not above 0, and an averaging outside [0, 1)."""
         if self.weight_decay is not None:
-            check_weight(f"{type(self).__name__}: weight_decay,", self.weight_decay)
+            check_weight(f"{type(self).__name__}: weight_decay", self.weight_decay)
         if self.clip_norm is not None:
             check_positive("clip_norm", self.clip_norm)
         if self.averaging is not None:

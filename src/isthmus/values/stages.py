@@ -74,7 +74,7 @@ class Pretraining(Stage):
         """Refuse invalid fields."""
         super().check()
         check_choice("Pretraining: method", self.method, METHODS)
-        check_weight("Pretraining: reconstruction_weight,", self.reconstruction_weight)
+        check_weight("Pretraining: reconstruction_weight", self.reconstruction_weight)
         if self.reconstruction_weight and self.method != "supervised":
             raise InputError(
                 f"Pretraining: reconstruction_weight={self.reconstruction_weight!r} applies only to "

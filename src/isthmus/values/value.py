@@ -240,7 +240,9 @@ def check_flag(name: str, value: Any) -> None:
 
 
 def _as_tuples(value: Any) -> Any:
-    """Return lists and arrays as tuples, at every depth, and numpy's numbers as Python's."""
-    if isinstance(value, list | tuple | np.ndarray):
-        return tuple(_as_tuples(entry) for entry in value)
-    return value.item() if isinstance(value, np.generic) else value
+    """Return lists, sets and arrays as tuples, at every depth, and numpy's numbers as Python's."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return value.item()
+    if isinstance(value, set | frozenset):
+        value = sorted(value)
+    return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple | np.ndarray) else value
