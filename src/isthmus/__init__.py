@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.regressor import CodeRegressor
     from isthmus.estimators.sparse import SparseAutoencoder
     from isthmus.estimators.stacked import StackedAutoencoder
+    from isthmus.estimators.variational import VariationalAutoencoder
     from isthmus.parts.own_networks import register_network
     from isthmus.parts.own_penalties import register_penalty
     from isthmus.values.contractions import Contraction
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from isthmus.values.layers import Layer, RBMLayer
     from isthmus.values.networks import MLP, Convolutional, Convolutional1d
     from isthmus.values.optimizers import SGD, AdamW
+    from isthmus.values.priors import KL, FlowPrior, MixturePrior, NormalPrior, VampPrior
     from isthmus.values.sparsities import L1, BatchTopK, Gated, JumpReLU, KLRate, LogPenalty, StudentT, TopK
     from isthmus.values.stages import FineTuning, Pretraining
 
@@ -44,7 +46,7 @@ _MODULES = {
         "Autoencoder", "CodeClassifier", "CodeRegressor", "ContractiveAutoencoder", "ConvolutionalAutoencoder",
         "DeepBeliefNetwork", "DeepBoltzmannMachine", "DeepRecurrentAutoencoder", "DenoisingAutoencoder",
         "LinearAutoencoder", "RecirculationAutoencoder", "RestrictedBoltzmannMachine", "SparseAutoencoder",
-        "StackedAutoencoder", "load",
+        "StackedAutoencoder", "VariationalAutoencoder", "load",
     ),
     "parts.own_networks": ("register_network",),
     "parts.own_penalties": ("register_penalty",),
@@ -54,6 +56,7 @@ _MODULES = {
     "values.layers": ("Layer", "RBMLayer"),
     "values.networks": ("MLP", "Convolutional", "Convolutional1d"),
     "values.optimizers": ("SGD", "AdamW"),
+    "values.priors": ("KL", "FlowPrior", "MixturePrior", "NormalPrior", "VampPrior"),
     "values.sparsities": ("L1", "BatchTopK", "Gated", "JumpReLU", "KLRate", "LogPenalty", "StudentT", "TopK"),
     "values.stages": ("FineTuning", "Pretraining"),
 }  # fmt: skip
@@ -63,6 +66,7 @@ _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "CD",
+    "KL",
     "L1",
     "MLP",
     "PCD",
@@ -83,6 +87,7 @@ __all__ = [
     "DenoisingAutoencoder",
     "DenoisingScoreMatching",
     "FineTuning",
+    "FlowPrior",
     "Gated",
     "GaussianNoise",
     "GroupMasking",
@@ -95,6 +100,8 @@ __all__ = [
     "LogPenalty",
     "Masking",
     "MissingMask",
+    "MixturePrior",
+    "NormalPrior",
     "Pretraining",
     "RBMLayer",
     "RecirculationAutoencoder",
@@ -105,6 +112,8 @@ __all__ = [
     "StackedAutoencoder",
     "StudentT",
     "TopK",
+    "VampPrior",
+    "VariationalAutoencoder",
     "__version__",
     "load",
     "register_network",

@@ -2,6 +2,8 @@
 
 from isthmus import (
     CD,
+    KL,
+    L1,
     MLP,
     PCD,
     AdamW,
@@ -18,11 +20,14 @@ from isthmus import (
     Layer,
     LinearAutoencoder,
     MissingMask,
+    MixturePrior,
     RecirculationAutoencoder,
     RestrictedBoltzmannMachine,
     SparseAutoencoder,
     StackedAutoencoder,
     TopK,
+    VampPrior,
+    VariationalAutoencoder,
 )
 
 SMALL = {"max_epochs": 3, "random_state": 0}
@@ -60,6 +65,22 @@ KINDS = {
     ),
     "sparse, denoising, convolutional": SparseAutoencoder(
         code_size=20, sparsity="batch-topk", network=SMALL_CONVOLUTIONS, corruption="gaussian", **SMALL
+    ),
+    "variational": VariationalAutoencoder(code_size=3, hidden_sizes=(16,), **SMALL),
+    "variational, importance weighted, mixture prior": VariationalAutoencoder(
+        code_size=3, hidden_sizes=(16,), importance_samples=3, prior=MixturePrior(k=4), **SMALL
+    ),
+    "variational, pseudo-inputs, penalised, convolutional": VariationalAutoencoder(
+        code_size=3,
+        network=SMALL_CONVOLUTIONS,
+        prior=VampPrior(k=5),
+        kl=KL(beta=2.0),
+        penalties=(L1(weight=0.01),),
+        likelihood="gaussian",
+        **SMALL,
+    ),
+    "variational, free bits": VariationalAutoencoder(
+        code_size=3, hidden_sizes=(16,), kl=KL(free_bits=0.2, warmup=0.5), **SMALL
     ),
     "contractive": ContractiveAutoencoder(code_size=80, **SMALL),
     "contractive, second order, deep": ContractiveAutoencoder(

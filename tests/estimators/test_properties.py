@@ -41,6 +41,7 @@ CHECKED = {
     "denoising": {"max_epochs": 3, "code_size": 4},
     "sparse": {"max_epochs": 3, "code_size": 4},
     "contractive": {"max_epochs": 3, "code_size": 4},
+    "vae": {"max_epochs": 3, "hidden_sizes": (4,)},
     "stacked": {"max_epochs": 2, "hidden_sizes": (4,)},
     "recirculation": {"max_epochs": 3, "code_size": 4},
     "recurrent": {"max_epochs": 2, "code_size": 3, "hidden_sizes": (4,)},

@@ -33,6 +33,10 @@ OTHER_STEPS = {
     "sparse, denoising, convolutional": "the k largest activations of the batch",
     "contractive, second order, deep": "the neighbours of rows, whose random numbers depend on the number of rows",
     "contractive, denoising, probed convolutions": "the probes of rows, which are random numbers as well",
+    **dict.fromkeys(
+        (name for name in KINDS if name.startswith("variational")),
+        "the samples of the codes, whose random numbers depend on the number of rows",
+    ),
     "dbn": "the samples of the wake phase, whose random numbers depend on the number of rows",
 }
 """Kinds whose step depends on more than the means of terms over rows, and why."""

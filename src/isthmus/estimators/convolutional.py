@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from isthmus.estimators.base import BaseAutoencoder
-from isthmus.estimators.regularized import NetworkArguments
+from isthmus.estimators.regularized import MapArguments
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class ConvolutionalAutoencoder(NetworkArguments, BaseAutoencoder):
+class ConvolutionalAutoencoder(MapArguments, BaseAutoencoder):
     r"""Convolutional autoencoder, for images of any size and any number of channels.
 
         h = W m(s(K_L * ... s(K_1 * x))) + b,   x (channels, height, width),   J = E_x [ -log p_dec(x | g(h)) ]

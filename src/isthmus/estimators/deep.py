@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from isthmus.estimators.base import BaseAutoencoder
-from isthmus.estimators.regularized import NetworkArguments
+from isthmus.estimators.regularized import MapArguments
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Autoencoder(NetworkArguments, BaseAutoencoder):
+class Autoencoder(MapArguments, BaseAutoencoder):
     r"""Deep autoencoder: an encoder and a mirrored decoder with hidden layers around a narrow code.
 
         h = f(x) = s(W_L ... s(W_1 x + b_1) ... + b_L),   J = E_x [ -log p_dec(x | g(h)) ]

@@ -19,6 +19,7 @@ from isthmus.estimators.regressor import CodeRegressor
 from isthmus.estimators.sparse import SparseAutoencoder
 from isthmus.estimators.stacked import StackedAutoencoder
 from isthmus.estimators.supervised import CodePredictor
+from isthmus.estimators.variational import VariationalAutoencoder
 
 __all__ = ["KINDS", "PREDICTORS", "kind_named", "load"]
 
@@ -31,6 +32,7 @@ KINDS: dict[str, type[BaseAutoencoder]] = {
         SparseAutoencoder,
         DenoisingAutoencoder,
         ContractiveAutoencoder,
+        VariationalAutoencoder,
         StackedAutoencoder,
         DeepRecurrentAutoencoder,
         RecirculationAutoencoder,

@@ -129,13 +129,12 @@ class Regularization:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class NetworkArguments(ValueArguments):
-    """The arguments of kinds that are an encoder and a decoder, trained by one criterion.
+    """The arguments of kinds that are an encoder and a decoder.
 
     Args:
         network: "mlp" on flat rows; "conv", convolutions on images; "conv1d", along series; a value such as
             `MLP((500, 250), activation="tanh")`; or a network of your own: an object with the method `build` of
             `isthmus.parts.own_networks.Network`, or its name in `isthmus.register_network`.
-        code_activation: activation of the code.
         penalties: further terms of the criterion, in a list: values such as `Contraction()` or `L1(weight=0.1)`,
             functions (output, coder) -> (batch,) in nats, or their names in `isthmus.register_penalty`.
     """
@@ -144,28 +143,14 @@ class NetworkArguments(ValueArguments):
     """Fields of a network that are None, and what they are in this kind."""
 
     network: Any = "mlp"
-    code_activation: str | None = None
     penalties: Sequence[Any] = ()
 
-    def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
-        """Build every part that the arguments name, around one encoder and decoder."""
-        likelihood, regularization = likelihood_from(shape.likelihood, shape.n_columns), self._regularization
-        ends = Ends(
-            shape.n_columns, shape.code_size, likelihood, shape.image_shape,
-            regularization.init_activation(self.code_activation), regularization.mask_aware,
-        )  # fmt: skip
+    def _pair(self, ends: Ends, shape: Shape, generator: torch.Generator) -> EncoderDecoder:
+        """Build encoder and decoder, in the sizes that an earlier fit resolved."""
         network = self._network
         if isinstance(network, BuiltInNetwork):
-            pair = network.with_sizes(shape.hidden_sizes, shape.dense_sizes).build(ends, generator)
-        else:
-            pair = own_network(network, ends, generator)
-        objective = regularization.objective(pair, likelihood, shape, self.code_activation)
-        return Recipe(objective.coder, objective, hidden_sizes=pair.hidden_sizes, dense_sizes=pair.dense_sizes)
-
-    @property
-    def _regularization(self) -> Regularization:
-        """The regularisation; by default only the penalties."""
-        return Regularization(penalties=self.penalties)
+            return network.with_sizes(shape.hidden_sizes, shape.dense_sizes).build(ends, generator)
+        return own_network(network, ends, generator)
 
     def resolved_values(self) -> dict[str, Value]:
         """Return the values of the arguments, the network with the defaults of the kind."""
@@ -209,7 +194,35 @@ class NetworkArguments(ValueArguments):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Regularized(NetworkArguments):
+class MapArguments(NetworkArguments):
+    """The arguments of kinds whose encoder is a map: the network, and the activation of the code.
+
+    Args:
+        code_activation: activation of the code.
+        network, penalties: as in `NetworkArguments`.
+    """
+
+    code_activation: str | None = None
+
+    def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
+        """Build every part that the arguments name, around one encoder and decoder."""
+        likelihood, regularization = likelihood_from(shape.likelihood, shape.n_columns), self._regularization
+        ends = Ends(
+            shape.n_columns, shape.code_size, likelihood, shape.image_shape,
+            regularization.init_activation(self.code_activation), regularization.mask_aware,
+        )  # fmt: skip
+        pair = self._pair(ends, shape, generator)
+        objective = regularization.objective(pair, likelihood, shape, self.code_activation)
+        return Recipe(objective.coder, objective, hidden_sizes=pair.hidden_sizes, dense_sizes=pair.dense_sizes)
+
+    @property
+    def _regularization(self) -> Regularization:
+        """The regularisation; by default only the penalties."""
+        return Regularization(penalties=self.penalties)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Regularized(MapArguments):
     """The arguments of the regularised kinds, which keep a capable encoder from copying.
 
     Args:

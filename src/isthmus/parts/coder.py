@@ -78,7 +78,7 @@ class Coder(nn.Module):
         parameters = self.decode(inferred.code, generator)
         return ForwardPass(
             batch, batch, inferred.preactivation, inferred.code, parameters,
-            log_q=inferred.log_q, log_prior=inferred.log_prior, progress=progress,
+            log_q=inferred.log_q, log_prior=inferred.log_prior, kl=inferred.kl, progress=progress,
         )  # fmt: skip
 
     def nll(

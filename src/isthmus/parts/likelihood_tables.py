@@ -14,7 +14,7 @@ from isthmus.errors import InputError
 from isthmus.parts.likelihood_base import ColumnBlocks, Likelihood, register
 from isthmus.parts.likelihood_binary import Bernoulli
 from isthmus.parts.likelihood_counts import Categorical, Poisson
-from isthmus.parts.likelihood_gaussians import Gaussian
+from isthmus.parts.likelihood_gaussians import Gaussian, GaussianPerColumn
 
 Group = Mapping[str, Any]
 
@@ -26,7 +26,8 @@ class Mixed(Likelihood):
         -log p(x | .) = sum_g -log p_g(x_g | parameters_g)
 
     The unit of a group is "real" (Gaussian of unit variance), "binary" (Bernoulli), "categorical" (softmax over the
-    one-hot columns of the group) or "count" (Poisson, with one scale per column).
+    one-hot columns of the group) or "count" (Poisson, with one scale per column). With `learned_variance` each real
+    column has a variance, which is learned with the weights as in `GaussianPerColumn`.
 
     Shapes:
         parameters (*draws, batch, n_columns), one per column; x and weight (batch, n_columns); nll (*draws, batch).
@@ -35,6 +36,7 @@ class Mixed(Likelihood):
         n_columns: the width of x and of the decoder's output.
         groups: mappings with "unit", "columns" (numbers from 0) and, for counts, "scale"; each column is in exactly one
             group.
+        learned_variance: learn the variance of each real column.
 
     Raises:
         InputError: a unit is unknown, a column is in no group or in two, or the number of scales is wrong.
@@ -54,8 +56,10 @@ class Mixed(Likelihood):
     advice = "give the column another unit"
     has_log_probability = True
 
-    def __init__(self, n_columns: int, groups: Sequence[Group]) -> None:
+    def __init__(self, n_columns: int, groups: Sequence[Group], learned_variance: bool = False) -> None:
         super().__init__(n_columns, n_columns)
+        self.learned_variance = bool(learned_variance)
+        units = UNITS | ({"real": _with_variances} if self.learned_variance else {})
         self.groups = [_normal_form(group) for group in groups]
         # Groups of equal unit share one likelihood: 40 real columns need one Gaussian, not 40.
         present = [unit for unit in UNITS if any(group["unit"] == unit for group in self.groups)]
@@ -63,13 +67,14 @@ class Mixed(Likelihood):
         self.blocks = ColumnBlocks([_columns(groups) for groups in of_unit], n_columns)
         self.units = nn.ModuleList()
         for unit, its_groups in zip(present, of_unit, strict=True):
-            likelihood = UNITS[unit](its_groups)
+            likelihood = units[unit](its_groups)
             likelihood.advice = "correct the value, or give the column another unit"
             self.units.append(likelihood)
 
     def config(self) -> dict[str, Any]:
-        """Return the name and the groups."""
-        return {"name": self.name, "groups": self.groups}
+        """Return the name and the groups, and that variances are learned if they are."""
+        options = {"learned_variance": True} if self.learned_variance else {}
+        return {"name": self.name, "groups": self.groups, **options}
 
     def _by_unit(self, *tensors: Tensor) -> Iterable[tuple[Any, ...]]:
         """Return each unit with its columns of every tensor."""
@@ -154,6 +159,10 @@ def _choices(groups: Sequence[Group]) -> Categorical:
     """Return one likelihood for all categorical groups."""
     numbers = iter(range(len(_columns(groups))))
     return Categorical(len(_columns(groups)), [[next(numbers) for _ in group["columns"]] for group in groups])
+
+
+def _with_variances(groups: Sequence[Group]) -> GaussianPerColumn:
+    return GaussianPerColumn(len(_columns(groups)))
 
 
 def _counts(groups: Sequence[Group]) -> Poisson:

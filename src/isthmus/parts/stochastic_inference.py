@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
@@ -10,8 +12,9 @@ from isthmus.parts.forward import Batch
 from isthmus.parts.inference import Code, Decoder, EncoderMap, Inference
 from isthmus.parts.layers import check_count, check_positive
 from isthmus.parts.likelihood_base import soft_clip
-from isthmus.parts.likelihood_gaussians import LOG_2_PI, LOG_VARIANCE_BOUND
+from isthmus.parts.likelihood_gaussians import LOG_VARIANCE_BOUND
 from isthmus.parts.penalties import at_least_fp32
+from isthmus.parts.priors import CodePrior, GaussianMoments, gaussian_log_prob
 from isthmus.parts.sampling import randn_like
 
 
@@ -68,11 +71,12 @@ class GrowingNoise(EncoderMap):
 
 
 class DiagonalGaussian(Inference):
-    r"""Gaussian q(h | x) with a diagonal covariance, sampled by reparameterisation, and the prior N(0, I).
+    r"""Gaussian q(h | x) with a diagonal covariance, sampled by reparameterisation, and a prior p(h).
 
         [mu, a] = encoder(x),   v = 10 tanh(a / 10),   s = exp(v / 2)
         h_i = mu + s e_i,   e_i ~ N(0, I),   i = 1..k
-        log q(h_i | x) = -1/2 sum_j ( e_ij^2 + v_j + log 2 pi ),   log p(h_i) = -1/2 sum_j ( h_ij^2 + log 2 pi )
+        log q(h_i | x) = log N(h_i; mu, diag(s^2)),   log p(h_i) of the prior, N(0, I) by default
+        KL_j = 1/2 ( mu_j^2 + s_j^2 - v_j - 1 )   for the prior N(0, I)
 
     The soft bound on the log-variance v keeps s between 0.0067 and 148. In a `Reconstruction` the mean over samples
     estimates the evidence lower bound, and reduction="logmeanexp" gives the importance-weighted bound.
@@ -84,43 +88,89 @@ class DiagonalGaussian(Inference):
         encoder: x -> [mu, a].
         n_draws: k, the number of samples per row.
         sees_mask: as for `EncoderMap`.
+        prior: p(h); None is the standard normal distribution.
+        path_derivative: compute log q with constant mu and s, so that its gradient is that along h alone. The omitted
+            term has expectation 0 for one draw; for several draws the objective has to weight the gradient
+            (`isthmus.learning.variational`).
 
     Raises:
         InputError: n_draws is not a whole number of at least 1.
 
     Source: Goodfellow, Bengio & Courville, Deep Learning, section 20.10.3; Kingma & Welling, Auto-encoding variational
-    Bayes (2014), section 2.4 and appendix B; Burda, Grosse & Salakhutdinov, Importance weighted autoencoders (2016).
+    Bayes (2014), section 2.4 and appendix B; Burda, Grosse & Salakhutdinov, Importance weighted autoencoders (2016);
+    Roeder, Wu & Duvenaud, Sticking the landing (2017), for the path derivative.
 
     Example:
         >>> from isthmus.parts.networks import MLP
         >>> generator, batch = torch.Generator().manual_seed(0), Batch(torch.zeros(2, 4))
         >>> inference = DiagonalGaussian(MLP((4, 6), generator=generator), n_draws=5)
         >>> code = inference(batch, None, generator)
-        >>> code.code.shape, code.log_q.shape, code.log_prior.shape
-        (torch.Size([5, 2, 3]), torch.Size([5, 2]), torch.Size([5, 2]))
+        >>> code.code.shape, code.log_q.shape, code.log_prior.shape, code.kl.shape
+        (torch.Size([5, 2, 3]), torch.Size([5, 2]), torch.Size([5, 2]), torch.Size([2, 3]))
         >>> inference(batch, None).code.shape
         torch.Size([2, 3])
     """
 
-    def __init__(self, encoder: nn.Module, *, n_draws: int = 1, sees_mask: bool = False) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        n_draws: int = 1,
+        sees_mask: bool = False,
+        prior: CodePrior | None = None,
+        path_derivative: bool = False,
+    ) -> None:
         super().__init__()
         check_count("n_draws", n_draws)
         self.encoder, self.n_draws, self.sees_mask = encoder, int(n_draws), sees_mask
+        self.prior, self.path_derivative = prior, path_derivative
 
     def forward(
         self, batch: Batch, decoder: Decoder, generator: Generator | None = None, progress: float = 1.0
     ) -> Code:
         """Return n_draws samples of the code of each row; without a generator, its mean."""
         preactivation = self.preactivation(self.visible(batch), batch.mask, generator)
-        mean, free_log_variance = at_least_fp32(preactivation).chunk(2, -1)
+        mean, log_variance = self.moments(preactivation)
+        kl = None if self.prior is not None else standard_normal_kl(mean, log_variance)
         if generator is None:
-            return Code(mean, preactivation)
-        log_variance = soft_clip(free_log_variance, LOG_VARIANCE_BOUND)
-        e = randn_like(mean.expand(self.n_draws, *mean.shape), generator)
+            return Code(mean, preactivation, kl=kl)
+        code = self.draw(preactivation, randn_like(mean.expand(self.n_draws, *mean.shape), generator))
+        return replace(code, kl=kl)
+
+    def draw(
+        self,
+        preactivation: Float[Tensor, "batch parameters"],
+        e: Float[
+            Tensor,
+            (
+                draws  # batch code_size
+            ),
+        ],
+    ) -> Code:
+        """Return the codes mu + s e of given standard normal numbers; one number for all rows is broadcast."""
+        mean, log_variance = moments = self.moments(preactivation)
         code = mean + torch.exp(0.5 * log_variance) * e
-        return Code(code, preactivation, _log_density(e.square() + log_variance), _log_density(code.square()))
+        constant = tuple(part.detach() for part in moments) if self.path_derivative else moments
+        log_prior = gaussian_log_prob(code) if self.prior is None else self.prior.log_prob(code)
+        return Code(code, preactivation, gaussian_log_prob(code, *constant), log_prior)
+
+    def moments(self, preactivation: Float[Tensor, "batch parameters"]) -> GaussianMoments:
+        """Return mu and v of q(h | x), in fp32 or better."""
+        mean, free_log_variance = at_least_fp32(preactivation).chunk(2, -1)
+        return mean, soft_clip(free_log_variance, LOG_VARIANCE_BOUND)
+
+    def posterior(self, x: Float[Tensor, "batch columns"]) -> GaussianMoments:
+        """Return mu and v of q(h | x) of complete rows."""
+        return self.moments(self.preactivation(x, None))
 
 
-def _log_density(squares: Float[Tensor, "*draws batch code_size"]) -> Float[Tensor, "*draws batch"]:
-    """Return -1/2 sum_j ( t_j + log 2 pi )."""
-    return -0.5 * (squares + LOG_2_PI).sum(-1)
+def standard_normal_kl(
+    mean: Float[Tensor, "batch code_size"], log_variance: Float[Tensor, "batch code_size"]
+) -> Float[Tensor, "batch code_size"]:
+    """Return KL(N(m, exp v) || N(0, 1)) = 1/2 ( m^2 + exp v - v - 1 ) of each unit, nats.
+
+    Example:
+        >>> standard_normal_kl(torch.tensor([[1.0]]), torch.zeros(1, 1))
+        tensor([[0.5000]])
+    """
+    return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1.0)

@@ -1,6 +1,16 @@
 """Values of arguments, and the arguments that take them; `isthmus.values.value` explains them."""
 
-from isthmus.values import contractions, corruptions, energy_methods, layers, networks, optimizers, sparsities, stages
+from isthmus.values import (
+    contractions,
+    corruptions,
+    energy_methods,
+    layers,
+    networks,
+    optimizers,
+    priors,
+    sparsities,
+    stages,
+)
 
 __all__ = [
     "contractions",
@@ -9,6 +19,7 @@ __all__ = [
     "layers",
     "networks",
     "optimizers",
+    "priors",
     "sparsities",
     "stages",
 ]

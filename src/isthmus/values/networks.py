@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from torch import Generator, nn
 
@@ -70,8 +70,10 @@ class BuiltInNetwork(Value):
         activation: activation of the hidden layers.
         normalization: "batch" or "layer" in the hidden layers, or None.
         dropout: dropout rate of hidden units in training.
+        takes_mask: True if the mask of the visible entries can be an input of the encoder.
     """
 
+    takes_mask: ClassVar[bool] = True
     activation: str
     normalization: Normalization | None
     dropout: float
@@ -186,6 +188,8 @@ class Convolutional(BuiltInNetwork):
     kernel_size: int = 3
     normalization: Normalization | None = None
     dropout: float = 0.0
+
+    takes_mask: ClassVar[bool] = False
 
     def check(self) -> None:
         """Refuse a size below 1, an even kernel, an unknown name, and a rate outside [0, 1)."""
