@@ -361,7 +361,9 @@ def test_a_nan_loss_reports_epoch_and_likely_cause() -> None:
     lost = replace(HEALTHY, stopped="nan", nan_epoch=2, epochs=epochs([700.0, 600.0]))
     found = say("nan", lost)
     assert found.startswith("the loss became NaN or infinite in epoch 3;")
-    assert found.endswith("likely causes: the learning rate is too large: divide it by ten, or use clip_norm=1")
+    assert found.endswith(
+        "likely causes: the learning rate is too large: divide it by ten, or use optimizer=AdamW(clip_norm=1)"
+    )
     unscaled = say("nan", replace(lost, columns=scales([1.0], reach=5e4)))
     assert unscaled.endswith("likely causes: the input is not scaled (values up to 5e+04): use scaling='auto'")
     assert "the logarithm of zero" in say("nan", replace(lost, likelihood="bernoulli"))

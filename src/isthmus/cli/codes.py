@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,7 +83,7 @@ def sample(
     mean: Annotated[
         bool,
         typer.Option(
-            "--mean", help="Write the means of the last Gibbs step instead of samples (Boltzmann machines only)."
+            "--mean", help="Write means of the rows given their code instead of samples (vae and Boltzmann machines)."
         ),
     ] = False,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Random seed.")] = None,
@@ -90,18 +91,20 @@ def sample(
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Draw samples from MODEL (rbm, dbn, dbm, or linear with likelihood=gaussian) in the units of the training data."""
+    """Draw samples from MODEL (vae, rbm, dbn, dbm, or linear with likelihood=gaussian) in the units of the data."""
     destination, log, fitted = _opened(model, output, device, force, quiet)
     draw = getattr(fitted, "sample", None)
     if draw is None:
         raise InputError(
             f"{model}: this model (kind {fitted.kind}, likelihood {fitted.likelihood_['name']}) defines no density to "
-            "sample from; only rbm, dbn, dbm, and linear with likelihood=gaussian do"
+            "sample from; only vae, rbm, dbn, dbm, and linear with likelihood=gaussian do"
         )
-    chain = {**({} if steps is None else {"n_steps": steps}), **({"mean": True} if mean else {})}
-    if chain and not fitted.samples_by_chain:
-        raise InputError(f"{model}: kind {fitted.kind} is sampled without a Markov chain; omit --steps and --mean")
-    rows = draw(n, random_state=seed, **chain)
+    given = {**({} if steps is None else {"n_steps": steps}), **({"mean": True} if mean else {})}
+    unused = [name for name in given if name not in inspect.signature(draw).parameters]
+    if unused:
+        option = {"n_steps": "--steps", "mean": "--mean"}[unused[0]]
+        raise InputError(f"{model}: kind {fitted.kind} is sampled without {option}; omit it")
+    rows = draw(n, random_state=seed, **given)
     _write(fitted, rows, output, destination, force, log, None, _black_and_white(rows))
 
 

@@ -14,6 +14,7 @@ from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.evaluation.doctor import diagnose
 from isthmus.evaluation.facts import FitFacts, shuffled_columns
 from isthmus.evaluation.residuals import squared_residuals
+from isthmus.evaluation.variational import variational_facts
 from isthmus.learning.objectives import Objective
 from isthmus.learning.rows import Rows, evenly_spaced
 from isthmus.learning.trainer import mean_over_rows
@@ -61,6 +62,7 @@ def diagnose_fit(model: Any, objective: Objective, rows: SurveyedRows, validatio
         images=model.preprocessing_.image_shape is not None,
         epochs_argument=model._epochs_argument,
         unreached=history["unreached"],
+        variational=variational_facts(coder, some),
         cut=history["stopped"] == "time_limit" and history["n_steps"] < history["planned_steps"],
     )
     history["squared_error"] = {

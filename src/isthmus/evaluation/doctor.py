@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.errors import pluralize
+from isthmus.evaluation import variational
 from isthmus.evaluation.facts import ColumnStatistics, Finding, FitFacts, column_statistics, shuffled_columns
 from isthmus.evaluation.residuals import is_zero_error
 from isthmus.parts.likelihoods import LIKELIHOODS
@@ -401,6 +402,7 @@ RULES: dict[str, Callable[[FitFacts], Finding | None]] = {
     "unscaled-input": unscaled_input,
     "collapsed-code": collapsed_code,
     "dead-units": dead_units,
+    **variational.RULES,
     "memorised-rows": memorised_rows,
     "copies-input": copies_input,
     "worse-than-pca": worse_than_pca,
@@ -412,13 +414,17 @@ RULES: dict[str, Callable[[FitFacts], Finding | None]] = {
 }
 """The rules by the names of their findings."""
 
-SUPPRESSED_BY = {"memorised-rows": ("over-fitting",), "nan": ("memorised-rows", "worse-than-pca", "over-fitting")}
+SUPPRESSED_BY = {
+    "posterior-collapse": ("collapsed-code",),
+    "memorised-rows": ("over-fitting",),
+    "nan": ("memorised-rows", "worse-than-pca", "over-fitting"),
+}
 """The findings that another finding makes redundant, by the name of the latter."""
 
 
 OF_A_WHOLE_TRAINING = (
-    "collapsed-code", "dead-units", "memorised-rows", "copies-input", "worse-than-pca", "over-fitting",
-    "still-improving",
+    "collapsed-code", "dead-units", *variational.RULES, "memorised-rows", "copies-input", "worse-than-pca",
+    "over-fitting", "still-improving",
 )  # fmt: skip
 """The findings that say nothing of a model some phases of which were not trained."""
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from isthmus.errors import InputError
@@ -58,6 +58,24 @@ class ColumnStatistics:
 
 
 @dataclass(frozen=True)
+class VariationalFacts:
+    """Properties of a variational autoencoder on some rows.
+
+    Attributes:
+        kl: KL(q(h_j | x) || N(0, 1)) of each unit, nats, averaged over rows; None for another prior.
+        gain: nats a row by which the row's own code explains it better than the code of another row.
+        at_floor: columns whose learned variance is at its lower bound.
+        uncovered: fraction of the samples of the prior that lie in no posterior's 99% region; None for codes of more
+            than three units.
+    """
+
+    kl: Float[np.ndarray, " code_size"] | None
+    gain: float
+    at_floor: Int[np.ndarray, " columns"]
+    uncovered: float | None
+
+
+@dataclass(frozen=True)
 class FitFacts:
     """The properties of a fitted model that the rules of the doctor use.
 
@@ -88,6 +106,7 @@ class FitFacts:
         epochs_argument: the argument that sets the number of epochs of the last phase.
         unreached: names of the phases that training ended before.
         cut: True if the time limit ended the last phase before its last planned step.
+        variational: facts of a variational autoencoder; None for other kinds.
     """
 
     epochs: Sequence[Mapping[str, Any]]
@@ -116,6 +135,7 @@ class FitFacts:
     epochs_argument: str = "max_epochs"
     unreached: Sequence[str] = ()
     cut: bool = False
+    variational: VariationalFacts | None = None
 
     @property
     def monitored_loss(self) -> list[float]:

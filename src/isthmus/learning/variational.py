@@ -26,7 +26,7 @@ class VariationalBound(Reconstruction):
         reduction "logmeanexp":          J = -log 1/k sum_i p(x | h_i) (p(h_i) / q(h_i | x))^w
         w = beta min(1, progress / warmup)
 
-    The divergence has a closed form for the standard normal prior; for others it is estimated by the draws. With
+    The divergence has a closed form for the standard normal prior; for others it is estimated by the samples. With
     `free_bits` the divergence of each unit, averaged over the batch, costs nothing below that many nats, so that units
     do not collapse to the prior early in training:
 

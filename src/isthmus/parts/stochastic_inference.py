@@ -140,12 +140,7 @@ class DiagonalGaussian(Inference):
     def draw(
         self,
         preactivation: Float[Tensor, "batch parameters"],
-        e: Float[
-            Tensor,
-            (
-                draws  # batch code_size
-            ),
-        ],
+        e: Float[Tensor, "n _ code_size"],
     ) -> Code:
         """Return the codes mu + s e of given standard normal numbers; one number for all rows is broadcast."""
         mean, log_variance = moments = self.moments(preactivation)

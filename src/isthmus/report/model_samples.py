@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,9 +37,9 @@ def model_samples(model: BaseAutoencoder, X: Any, n_rows: int, random_state: int
     preprocessing = model.preprocessing_
     pictured, sparse = preprocessing.image_shape is not None, preprocessing.source in ("sparse", "text")
     picked = sample(n_rows, PICTURES if pictured else ROWS, random_state)
-    options = {"mean": True} if model.samples_by_chain and pictured else {}
-    samples = model.sample(len(picked), random_state=random_state, **options)
-    explanation = _explanation(model.samples_by_chain, pictured)
+    means = pictured and "mean" in inspect.signature(model.sample).parameters
+    samples = model.sample(len(picked), random_state=random_state, **({"mean": True} if means else {}))
+    explanation = _explanation(model.samples_by_chain, means)
     if pictured:
         return ModelSamples(explanation, pictures=_pictured(model, X, picked, samples))
     columns = user_columns(preprocessing)
@@ -58,14 +59,14 @@ def model_samples(model: BaseAutoencoder, X: Any, n_rows: int, random_state: int
     )  # fmt: skip
 
 
-def _explanation(chained: bool, pictured: bool) -> str:
+def _explanation(chained: bool, means: bool) -> str:
     first = "Random rows of the data and samples of the model"
+    means_note = " The pictures of samples show the mean of each pixel given the code." if means else ""
     if not chained:
-        return f"{first}, drawn independently of each other."
-    means = " The pictures of samples show the mean of each pixel given the last code." if pictured else ""
+        return f"{first}, drawn independently of each other.{means_note}"
     return (
-        f"{first}. Each sample is the end of a Markov chain of 200 Gibbs steps.{means} Samples that are all alike or "
-        "look like noise show that the model has not learned the distribution of the data."
+        f"{first}. Each sample is the end of a Markov chain of 200 Gibbs steps.{means_note} Samples that are all "
+        "alike or look like noise show that the model has not learned the distribution of the data."
     )
 
 
