@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from isthmus.values.layers import Layer, RBMLayer
     from isthmus.values.networks import MLP, Convolutional, Convolutional1d
     from isthmus.values.optimizers import SGD, AdamW
-    from isthmus.values.priors import KL, FlowPrior, MixturePrior, NormalPrior, VampPrior
+    from isthmus.values.priors import KL, FlowPrior, GaussianPrior, MixturePrior, NormalPrior, VampPrior
     from isthmus.values.sparsities import L1, BatchTopK, Gated, JumpReLU, KLRate, LogPenalty, StudentT, TopK
     from isthmus.values.stages import FineTuning, Pretraining
 
@@ -56,7 +56,7 @@ _MODULES = {
     "values.layers": ("Layer", "RBMLayer"),
     "values.networks": ("MLP", "Convolutional", "Convolutional1d"),
     "values.optimizers": ("SGD", "AdamW"),
-    "values.priors": ("KL", "FlowPrior", "MixturePrior", "NormalPrior", "VampPrior"),
+    "values.priors": ("KL", "FlowPrior", "GaussianPrior", "MixturePrior", "NormalPrior", "VampPrior"),
     "values.sparsities": ("L1", "BatchTopK", "Gated", "JumpReLU", "KLRate", "LogPenalty", "StudentT", "TopK"),
     "values.stages": ("FineTuning", "Pretraining"),
 }  # fmt: skip
@@ -90,6 +90,7 @@ __all__ = [
     "FlowPrior",
     "Gated",
     "GaussianNoise",
+    "GaussianPrior",
     "GroupMasking",
     "InputError",
     "InputWarning",

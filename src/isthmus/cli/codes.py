@@ -91,13 +91,14 @@ def sample(
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Draw samples from MODEL (vae, rbm, dbn, dbm, or linear with likelihood=gaussian) in the units of the data."""
+    """Draw samples from MODEL (vae, rbm, dbn, dbm, linear, or fitted with fit_prior) in the units of the data."""
     destination, log, fitted = _opened(model, output, device, force, quiet)
     draw = getattr(fitted, "sample", None)
     if draw is None:
         raise InputError(
             f"{model}: this model (kind {fitted.kind}, likelihood {fitted.likelihood_['name']}) defines no density to "
-            "sample from; only vae, rbm, dbn, dbm, and linear with likelihood=gaussian do"
+            "sample from; vae, rbm, dbn, dbm, and linear with likelihood=gaussian do, and models fitted with --set "
+            "fit_prior=gaussian"
         )
     given = {**({} if steps is None else {"n_steps": steps}), **({"mean": True} if mean else {})}
     unused = [name for name in given if name not in inspect.signature(draw).parameters]

@@ -25,6 +25,8 @@ class ConvolutionalAutoencoder(MapArguments, BaseAutoencoder):
     Args:
         network: "conv", or a value such as `Convolutional((8, 16), kernel_size=5)` or `Convolutional1d()`.
         code_activation: activation of the code; "linear" leaves it unbounded.
+        fit_prior: None, "gaussian", or a value such as `MixturePrior(k=10)`: the distribution of codes that is fitted
+            after training, so that `sample` draws rows.
         penalties: further terms of the criterion, in a list; see `Autoencoder`.
 
     The other arguments are those of `BaseAutoencoder`.

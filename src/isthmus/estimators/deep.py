@@ -27,6 +27,8 @@ class Autoencoder(MapArguments, BaseAutoencoder):
         hidden_sizes: shorthand of `MLP(hidden_sizes=...)`: units of the encoder's hidden layers, outermost first; the
             decoder mirrors them. None takes two layers by the width of the data.
         code_activation: activation of the code; "linear" leaves it unbounded.
+        fit_prior: None, "gaussian", or a value such as `MixturePrior(k=10)`: the distribution of codes that is fitted
+            after training, so that `sample` draws rows.
         penalties: further terms of the criterion, in a list: values such as `Contraction()` or `L1(weight=0.1)`,
             functions (output, coder) -> (batch,) in nats, or their names in `isthmus.register_penalty`.
 

@@ -15,6 +15,8 @@ from jaxtyping import Float
 
 from isthmus.data.streams import BLOCK_SIZE
 from isthmus.errors import InputError
+from isthmus.estimators.code_sampling import FittedPriorMixin
+from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.estimators.records import Recipe, Shape
 from isthmus.estimators.value_arguments import ValueArguments
 from isthmus.learning.objectives import Reconstruction
@@ -194,15 +196,18 @@ class NetworkArguments(ValueArguments):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class MapArguments(NetworkArguments):
+class MapArguments(FittedPriorMixin, NetworkArguments):
     """The arguments of kinds whose encoder is a map: the network, and the activation of the code.
 
     Args:
         code_activation: activation of the code.
+        fit_prior: None, "gaussian", or a value such as `MixturePrior(k=10)`: the distribution of codes that is fitted
+            after training, so that `sample` draws rows.
         network, penalties: as in `NetworkArguments`.
     """
 
     code_activation: str | None = None
+    fit_prior: Any = None
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
         """Build every part that the arguments name, around one encoder and decoder."""
@@ -213,7 +218,13 @@ class MapArguments(NetworkArguments):
         )  # fmt: skip
         pair = self._pair(ends, shape, generator)
         objective = regularization.objective(pair, likelihood, shape, self.code_activation)
-        return Recipe(objective.coder, objective, hidden_sizes=pair.hidden_sizes, dense_sizes=pair.dense_sizes)
+        return Recipe(
+            objective.coder, objective, density=self._new_prior(shape.code_size), hidden_sizes=pair.hidden_sizes,
+            dense_sizes=pair.dense_sizes,
+        )  # fmt: skip
+
+    def _after_training(self, rows: SurveyedRows) -> None:
+        self._fit_prior(rows)
 
     @property
     def _regularization(self) -> Regularization:
@@ -236,6 +247,7 @@ class Regularized(MapArguments):
         network, hidden_sizes: the networks; `hidden_sizes` is the shorthand of `MLP(hidden_sizes=...)`, by default one
             layer from the input to the code.
         code_activation: activation of the code; None takes the one of the sparsity, "sigmoid" without one.
+        fit_prior: distribution of codes that is fitted after training, for `sample`; see `MapArguments`.
         penalties: further terms of the criterion, as in `NetworkArguments`.
     """
 

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from sklearn.utils.validation import check_is_fitted
 
-from isthmus.data.streams import BLOCK_SIZE
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder, seed_of
+from isthmus.estimators.code_sampling import CodeSamplingMixin
 from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.estimators.records import Recipe, Shape
 from isthmus.estimators.regularized import NetworkArguments
@@ -24,7 +24,7 @@ from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch
 from isthmus.parts.layers import check_count
 from isthmus.parts.likelihoods import likelihood_from
-from isthmus.parts.priors import CodePrior
+from isthmus.parts.priors import CodePrior, StandardNormal
 from isthmus.parts.stochastic_inference import DiagonalGaussian
 from isthmus.values.networks import EncoderDecoder, Ends
 from isthmus.values.priors import KL, NormalPrior, PriorValue
@@ -38,7 +38,7 @@ LEARNED_VARIANCE = {"gaussian": "gaussian-per-column", "gaussian-unit": "gaussia
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class VariationalAutoencoder(NetworkArguments, BaseAutoencoder):
+class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencoder):
     r"""Variational autoencoder: a code that is a distribution, a prior of codes, and a density of rows.
 
         h ~ p(h),   x ~ p_dec(x | h),   q(h | x) = N(mu(x), diag(s(x)^2))
@@ -165,44 +165,10 @@ class VariationalAutoencoder(NetworkArguments, BaseAutoencoder):
     def _inference(self) -> DiagonalGaussian:
         return cast(DiagonalGaussian, self.coder_.inference)
 
-    def sample(self, n: int, random_state: Any = None, *, mean: bool = False) -> Any:
-        """Return n samples of the model, in the units of X: codes of the prior, decoded, and rows drawn from them.
-
-        Args:
-            n: number of samples.
-            random_state: seed of the samples.
-            mean: return the mean of p(x | h) of each code, without the noise of the likelihood.
-
-        Raises:
-            InputError: fewer than one sample.
-
-        Example:
-            >>> import numpy as np
-            >>> from isthmus import VariationalAutoencoder
-            >>> X = np.random.default_rng(0).normal(size=(60, 4))
-            >>> model = VariationalAutoencoder(code_size=2, max_epochs=2, random_state=0).fit(X)
-            >>> bool((model.sample(3, random_state=1) == model.sample(3, random_state=1)).all())
-            True
-        """
-        check_is_fitted(self)
-        check_count("n", n)
-        generator = torch.Generator().manual_seed(seed_of(random_state))
-        coder = self.coder_.to("cpu").eval()
-        codes = self._prior_codes(n, generator)
-        rows = np.empty((n, self.preprocessing_.n_columns), np.float32)
-        with torch.no_grad():
-            for start in range(0, n, BLOCK_SIZE):
-                parameters = coder.decode(codes[start : start + BLOCK_SIZE])
-                drawn = coder.likelihood.mean(parameters) if mean else coder.likelihood.sample(parameters, generator)
-                rows[start : start + BLOCK_SIZE] = drawn.numpy()
-        return self.preprocessing_.inverse_transform(rows)
-
-    def _prior_codes(self, n: int, generator: torch.Generator) -> Float[torch.Tensor, "n code_size"]:
-        """Return samples of the prior."""
+    @property
+    def _code_prior(self) -> CodePrior:
         prior = self._inference.prior
-        if prior is None:
-            return torch.randn(n, self.code_size_, generator=generator)
-        return prior.sample(n, generator)
+        return StandardNormal(self.code_size_) if prior is None else prior
 
     def score_samples(self, X: Any, *, n_draws: int = 100, random_state: Any = 0) -> Float[np.ndarray, " n"]:
         r"""Return a lower bound on log p(x) of each row, nats, in model space, by importance sampling.

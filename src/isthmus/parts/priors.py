@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from isthmus.errors import InputError
@@ -96,8 +96,7 @@ class MixtureOfGaussians(CodePrior):
     def sample(self, n: int, generator: Generator) -> Float[Tensor, "n code_size"]:
         """Return samples: a component by its weight, then a code of its Gaussian."""
         log_pi, (mean, log_variance) = self.components()
-        u = rand_like(log_pi.new_empty(n, 1), generator)
-        chosen = (u >= log_pi.exp().cumsum(-1)).sum(-1).clamp(max=len(log_pi) - 1)
+        chosen = component_samples(log_pi, n, generator)
         scale = torch.exp(0.5 * log_variance[chosen])
         return mean[chosen] + scale * randn_like(scale, generator)
 
@@ -217,3 +216,67 @@ def _zuko() -> Any:
     except ImportError:
         raise InputError("FlowPrior needs the package zuko; install it with pip install 'isthmus[flows]'") from None
     return zuko
+
+
+class FittedMixture(CodePrior):
+    r"""Mixture of Gaussians with full covariances, fitted to codes after training.
+
+        p(h) = sum_c pi_c N(h; m_c, L_c L_c')
+
+    Args:
+        code_size: units of the code.
+        k: number of components; 1 is a Gaussian distribution.
+
+    Raises:
+        InputError: k below 1.
+
+    Source: Bishop, Pattern recognition and machine learning (2006), section 9.2.2, for the EM algorithm.
+
+    Example:
+        >>> prior = FittedMixture(2, 1)
+        >>> prior.fit(torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]]), seed=0)
+        >>> prior.means, prior.log_prob(torch.ones(1, 2)).shape
+        (tensor([[1., 1.]]), torch.Size([1]))
+    """
+
+    log_weights: Tensor
+    means: Tensor
+    scale_trils: Tensor
+
+    def __init__(self, code_size: int, k: int) -> None:
+        super().__init__(code_size)
+        check_count("k", k)
+        self.register_buffer("log_weights", torch.full((k,), -math.log(k)))
+        self.register_buffer("means", torch.zeros(k, code_size))
+        self.register_buffer("scale_trils", torch.eye(code_size).repeat(k, 1, 1))
+
+    def fit(self, codes: Float[Tensor, "rows code_size"], *, seed: int) -> None:
+        """Fit the mixture to codes by the EM algorithm; fewer codes than components repeat the first components."""
+        from sklearn.mixture import GaussianMixture as Mixture
+
+        k = min(len(self.means), len(codes))
+        mixture = Mixture(k, covariance_type="full", random_state=seed, reg_covar=1e-6).fit(codes.double().numpy())
+        chosen = torch.arange(len(self.means)) % k
+        weights = torch.from_numpy(mixture.weights_)[chosen]
+        self.log_weights.copy_((weights / weights.sum()).log())
+        self.means.copy_(torch.from_numpy(mixture.means_)[chosen])
+        self.scale_trils.copy_(torch.linalg.cholesky(torch.from_numpy(mixture.covariances_))[chosen])
+
+    def log_prob(self, code: Float[Tensor, "*draws batch code_size"]) -> Float[Tensor, "*draws batch"]:
+        """Return the log density of the mixture."""
+        components = torch.distributions.MultivariateNormal(self.means, scale_tril=self.scale_trils)
+        found: Tensor = components.log_prob(code.unsqueeze(-2))
+        return torch.logsumexp(self.log_weights + found, -1)
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: Generator) -> Float[Tensor, "n code_size"]:
+        """Return samples: a component by its weight, then a code of its Gaussian."""
+        chosen = component_samples(self.log_weights, n, generator)
+        e = randn_like(self.means[chosen], generator)
+        return self.means[chosen] + (self.scale_trils[chosen] @ e.unsqueeze(-1)).squeeze(-1)
+
+
+def component_samples(log_weights: Float[Tensor, " k"], n: int, generator: Generator) -> Int[Tensor, " n"]:
+    """Return n numbers of components, sampled by their weights with the inverse distribution function."""
+    u = rand_like(log_weights.new_empty(n, 1), generator)
+    return (u >= log_weights.exp().cumsum(-1)).sum(-1).clamp(max=len(log_weights) - 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Generator
@@ -44,8 +45,24 @@ class NormalPrior(PriorValue):
 
 
 @dataclass(frozen=True, repr=False)
+class GaussianPrior(Value):
+    """Gaussian distribution with a full covariance, fitted to the codes after training (`fit_prior`).
+
+    Example:
+        >>> from isthmus import GaussianPrior
+        >>> GaussianPrior()
+        GaussianPrior()
+    """
+
+    k: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, repr=False)
 class MixturePrior(PriorValue):
-    """Mixture of diagonal Gaussians, whose weights, means and variances are learned with the model.
+    """Mixture of Gaussians.
+
+    As `prior` of a variational autoencoder the components have diagonal covariances and are learned with the model; as
+    `fit_prior` of other kinds they have full covariances and are fitted to the codes after training.
 
     Args:
         k: number of components.
@@ -180,5 +197,7 @@ PRIOR = value_argument(
     required=True,
 )
 """The argument `prior`."""
+FIT_PRIOR = value_argument("fit_prior", {"gaussian": GaussianPrior(), "mixture": MixturePrior()})
+"""The argument `fit_prior`."""
 KL_WEIGHT = value_argument("kl", {"elbo": KL()}, required=True)
 """The argument `kl`."""

@@ -1,0 +1,117 @@
+"""Samples of models whose codes have a distribution: codes are drawn, decoded, and rows drawn from the likelihood."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from isthmus.data.preprocessing import Preprocessor
+from isthmus.data.streams import BLOCK_SIZE
+from isthmus.estimators.base import seed_of
+from isthmus.estimators.continuation import available_unless
+from isthmus.estimators.data_passes import SurveyedRows
+from isthmus.learning.rows import evenly_spaced
+from isthmus.parts.layers import check_count
+from isthmus.parts.priors import CodePrior, FittedMixture
+
+MAX_PRIOR_ROWS = 20_000
+"""Rows to whose codes a prior is fitted after training, evenly spaced."""
+
+
+class CodeSamplingMixin:
+    """Mixin of `BaseAutoencoder` with `sample`, for models whose codes have a distribution."""
+
+    coder_: Any
+    preprocessing_: Preprocessor
+
+    @property
+    def _no_samples(self) -> str:
+        """The reason why there is no `sample`, and what to do; empty if there is one."""
+        return ""
+
+    @property
+    def _code_prior(self) -> CodePrior:
+        """The distribution of codes."""
+        raise NotImplementedError
+
+    @available_unless(lambda estimator: estimator._no_samples)
+    def sample(self, n: int, random_state: Any = None, *, mean: bool = False) -> Any:
+        """Return n samples of the model, in the units of X: codes of the prior, decoded, and rows drawn from them.
+
+        Args:
+            n: number of samples.
+            random_state: seed of the samples.
+            mean: return the mean of p(x | h) of each code, without the noise of the likelihood.
+
+        Raises:
+            InputError: fewer than one sample.
+
+        Example:
+            >>> import numpy as np
+            >>> from isthmus import VariationalAutoencoder
+            >>> X = np.random.default_rng(0).normal(size=(60, 4))
+            >>> model = VariationalAutoencoder(code_size=2, max_epochs=2, random_state=0).fit(X)
+            >>> bool((model.sample(3, random_state=1) == model.sample(3, random_state=1)).all())
+            True
+        """
+        check_is_fitted(self)
+        check_count("n", n)
+        generator = torch.Generator().manual_seed(seed_of(random_state))
+        coder, prior = self.coder_.to("cpu").eval(), self._code_prior.to("cpu")
+        codes = prior.sample(n, generator)
+        rows = np.empty((n, self.preprocessing_.n_columns), np.float32)
+        with torch.no_grad():
+            for start in range(0, n, BLOCK_SIZE):
+                parameters = coder.decode(codes[start : start + BLOCK_SIZE])
+                drawn = coder.likelihood.mean(parameters) if mean else coder.likelihood.sample(parameters, generator)
+                rows[start : start + BLOCK_SIZE] = drawn.numpy()
+        samples = self.preprocessing_.inverse_transform(rows)
+        return samples if mean else _with_whole_counts(samples, self.preprocessing_)
+
+
+def _with_whole_counts(samples: Any, preprocessing: Preprocessor) -> Any:
+    """Return samples of a table with counts as whole numbers, which scaling made inexact."""
+    if not isinstance(samples, pd.DataFrame):
+        return samples
+    counts = [column.name for column in preprocessing.table if column.unit == "count"]
+    return samples.assign(**{name: samples[name].round() for name in counts}) if counts else samples
+
+
+class FittedPriorMixin(CodeSamplingMixin):
+    """Mixin of kinds whose codes get a distribution after training, with the argument `fit_prior`."""
+
+    fit_prior: Any
+    density_: Any
+    seed_: int
+
+    @property
+    def _no_samples(self) -> str:
+        if self.fit_prior is not None:
+            return ""
+        return (
+            f"{type(self).__name__} has no distribution of codes to sample from; fit it with fit_prior='gaussian' or "
+            "fit_prior=MixturePrior(10), or use VariationalAutoencoder"
+        )
+
+    @property
+    def _code_prior(self) -> CodePrior:
+        return cast(CodePrior, self.density_)
+
+    def _new_prior(self: Any, code_size: int) -> FittedMixture | None:
+        """Return a prior that is fitted after training; None without one."""
+        value = self.value_of("fit_prior")
+        return None if value is None else FittedMixture(code_size, value.k)
+
+    @torch.no_grad()
+    def _fit_prior(self: Any, rows: SurveyedRows) -> None:
+        """Fit the prior to the codes of some training rows."""
+        if self.fit_prior is None:
+            return
+        index = evenly_spaced(len(rows), MAX_PRIOR_ROWS)
+        coder = self.coder_.to("cpu").eval()
+        codes = [coder.encode(rows.batch(part)).code for part in index.split(BLOCK_SIZE)]
+        self.density_.to("cpu").fit(torch.cat(codes), seed=self.seed_)
