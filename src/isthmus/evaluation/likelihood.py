@@ -321,10 +321,11 @@ def has_densities(coder: Any) -> bool:
     """Return True if the inference of a coder gives log q and log p of samples of the code, tested on a row of zeros.
 
     Example:
-        >>> from torch import nn
         >>> from isthmus.parts.inference import EncoderMap
         >>> from isthmus.parts.likelihoods import Gaussian
-        >>> has_densities(Coder(EncoderMap(nn.Identity()), nn.Identity(), Gaussian(2)))
+        >>> from isthmus.parts.networks import MLP
+        >>> network = MLP((2, 2), generator=Generator().manual_seed(0))
+        >>> has_densities(Coder(EncoderMap(network), network, Gaussian(2)))
         False
     """
     if not isinstance(coder, Coder):

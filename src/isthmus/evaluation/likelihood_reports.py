@@ -105,8 +105,10 @@ class LikelihoodReport:
         return self.mean - STANDARD_ERRORS * self.standard_error, self.mean + STANDARD_ERRORS * self.standard_error
 
     @property
-    def bits_per_dim(self) -> float:
-        """-mean / (n_columns log 2), see `isthmus.evaluation.likelihood.bits_per_dim`."""
+    def bits_per_dim(self) -> float | None:
+        """-mean / (n_columns log 2); None where the mean is not that of log p(x), or no entry was observed."""
+        if self.kind in ("unnormalised", "reconstruction") or self.n_columns < 1:
+            return None
         return bits_per_dim(self.mean, self.n_columns)
 
     @property
