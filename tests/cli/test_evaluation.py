@@ -147,6 +147,8 @@ def test_evaluate_prints_the_samples_of_a_distribution(monkeypatch, tmp_path, su
         assert f"its effective sample size │ {expected.mean_effective_sample_size:.4g} of {draws}" in words
         assert f"smallest of a row: {expected.smallest_effective_sample_size:.3g}" in words
         assert "its bias, estimated (nats)" in words
+        few = expected.smallest_effective_sample_size < evaluation.FEW_SAMPLES
+        assert ("the bias of such rows is underestimated" in words) == few
         assert "it is a lower bound, so compare it with bounds by the same number of samples" in words
     one = succeed(*command, "--draws", 1).stdout
     assert "1 sample per row" in one

@@ -87,6 +87,9 @@ _DENSITIES = {
 }
 """Name and remark of the log density for each `score_kind_`."""
 
+FEW_SAMPLES = 5
+"""Effective sample size of a row below which the estimate of its bias may be far too small."""
+
 
 def _print_results(results: dict[str, Any]) -> None:
     """Print each quantity next to its baseline."""
@@ -138,7 +141,10 @@ def _precision(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     if math.isfinite(low):
         yield "its 95% interval, over rows", f"{low:.4g} to {high:.4g}", "", ""
     if found["mean_effective_sample_size"] is not None:
-        smallest = f"smallest of a row: {found['smallest_effective_sample_size']:.3g}" if found["bias"] else ""
+        least = found["smallest_effective_sample_size"]
+        smallest = "" if found["bias"] is None else f"smallest of a row: {least:.3g}"
+        if found["bias"] and least < FEW_SAMPLES:
+            smallest += "; the bias of such rows is underestimated"
         size = f"{found['mean_effective_sample_size']:.4g} of {found['n_draws']:,}"
         yield "its effective sample size", size, "", smallest
     if found["bias"] is not None and math.isfinite(found["bias"]):

@@ -84,7 +84,7 @@ class LikelihoodEstimate(RowEstimates):
     """Estimates of log p(x) from importance weights w; the expectation of each lies below log p(x).
 
     If the effective sample size of a row is near 1, one weight dominates its sum, larger ones may not have been sampled
-    yet, and the standard error and the bias are underestimated.
+    yet, and the standard error and the bias are underestimated: they are at most 1 and 1/2 nat for any weights.
 
     Attributes:
         effective_sample_size: (sum w)^2 / sum w^2 of each row, (rows,), between 1 and n_draws.
