@@ -5,8 +5,13 @@ import pytest
 import torch
 
 from isthmus import Autoencoder, CodeClassifier
+from isthmus.evaluation.likelihood import elbo, has_densities, importance_log_prob
 from isthmus.files import content_digest
+from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch
+from isthmus.parts.likelihoods import Bernoulli
+from isthmus.parts.networks import MLP
+from isthmus.parts.stochastic_inference import DiagonalGaussian
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -33,3 +38,15 @@ def test_a_classifier_of_an_encoder_on_a_gpu_writes_checkpoints(tmp_path):
     assert next(encoder.coder_.parameters()).is_cuda
     classifier = CodeClassifier(encoder=encoder, max_epochs=1, random_state=0).fit(X, y, checkpoint=tmp_path / "model")
     assert classifier.predict(X).shape == (60,)
+
+
+@pytest.mark.parametrize("function", [importance_log_prob, elbo])
+def test_samples_for_a_likelihood_are_those_of_the_cpu(function):
+    generator = torch.Generator().manual_seed(0)
+    encoder, decoder = MLP((20, 30, 8), generator=generator), MLP((4, 30, 20), generator=generator)
+    coder = Coder(DiagonalGaussian(encoder), decoder, Bernoulli(20))
+    batch = Batch((torch.rand(40, 20, generator=generator) < 0.3).float())
+    expected = function(coder, batch, 300)
+    found = function(coder.cuda(), batch.to(torch.device("cuda:0")), 300)
+    assert has_densities(coder)
+    torch.testing.assert_close(found.log_prob, expected.log_prob, rtol=0, atol=1e-3)

@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 
 import isthmus
+from isthmus.cli import evaluation
+from isthmus.estimators import model_files
+from isthmus.evaluation.likelihood_reports import ANNEALING, LikelihoodReport, likelihood_of
+from tests.estimators.test_inferences import GaussianAutoencoder
 
 PROMISED = {"rows", "code_size", "squared_error_per_row", "r2", "pca_squared_error_per_row", "nll_per_row"}
 WITH_LABELS = {"linear_probe_accuracy", "knn_accuracy"}
@@ -106,6 +110,68 @@ def test_evaluate_prints_the_log_density_and_its_kind(tmp_path, succeed):
         expected = isthmus.load(tmp_path / kind).score_samples(rows).mean()
         assert (facts["score_kind"], facts["log_p_per_row"]) == (score_kind, pytest.approx(expected))
         assert words in succeed("evaluate", tmp_path / kind, tmp_path / "x.npy").stdout
+
+
+def test_evaluate_prints_the_precision_of_the_log_density_and_its_comparison(tmp_path, succeed):
+    rows = (np.random.default_rng(0).random((40, 6)) < 0.3).astype(float)
+    np.save(tmp_path / "x.npy", rows)
+    succeed("fit", tmp_path / "x.npy", "-o", tmp_path / "m", "--kind", "rbm", "--code-size", 3, "--epochs", 1)
+    command = ("evaluate", tmp_path / "m", tmp_path / "x.npy")
+    found = json.loads(succeed(*command, "--json").stdout)["log_likelihood"]
+    assert (found["kind"], found["n_draws"], found["n_rows"]) == ("exact", None, 40)
+    result = succeed(*command, "--draws", 7)
+    low, high = found["interval"]
+    assert f"its 95% interval, over rows │ {low:.4g} to {high:.4g}" in " ".join(result.stdout.split())
+    assert f"log p(x): {found['comparable']}" in result.stdout
+    assert "effective sample size" not in result.stdout
+    assert "note: --draws has no effect on kind rbm, whose inference is not a distribution" in result.stderr
+
+
+def test_evaluate_prints_the_samples_of_a_distribution(monkeypatch, tmp_path, succeed, refused):
+    monkeypatch.setitem(model_files._REGISTERED, GaussianAutoencoder.kind, GaussianAutoencoder)
+    rows = (np.random.default_rng(0).random((40, 6)) < 0.3).astype(float)
+    np.save(tmp_path / "x.npy", rows)
+    model = GaussianAutoencoder(code_size=2, likelihood="bernoulli", max_epochs=1, random_state=0).fit(rows)
+    model.save(tmp_path / "m")
+    command = ("evaluate", tmp_path / "m", tmp_path / "x.npy")
+    for draws in (100, 30):
+        option = ("--draws", draws) if draws != 100 else ()
+        facts = json.loads(succeed(*command, *option, "--json").stdout)
+        found = facts["log_likelihood"]
+        expected = likelihood_of(model, rows, draws)
+        assert (found["n_draws"], facts["score_kind"]) == (draws, "bound")
+        assert facts["log_p_per_row"] == pytest.approx(expected.mean, rel=1e-6)
+        words = " ".join(succeed(*command, *option).stdout.split())
+        assert f"log p(x) per row (nats), lower bound │ {expected.mean:.4g}" in words
+        assert f"importance sampling, {draws} samples per row" in words
+        assert f"its effective sample size │ {expected.mean_effective_sample_size:.4g} of {draws}" in words
+        assert f"smallest of a row: {expected.smallest_effective_sample_size:.3g}" in words
+        assert "its bias, estimated (nats)" in words
+        few = expected.smallest_effective_sample_size < evaluation.FEW_SAMPLES
+        assert ("the bias of such rows is underestimated" in words) == few
+        assert "it is a lower bound, so compare it with bounds by the same number of samples" in words
+    one = succeed(*command, "--draws", 1).stdout
+    assert "1 sample per row" in one
+    assert "its bias" not in one
+    nothing = succeed(*command, "--draws", 0)
+    assert "log p(x)" not in nothing.stdout
+    assert nothing.stderr == ""
+    refused((*command, "--draws", -1), "--draws")
+
+
+def test_evaluate_prints_chains_for_log_z(capsys):
+    report = LikelihoodReport(
+        "estimate", ANNEALING, -80.0, 0.5, 1000, 784.0, "bernoulli", True, 100, 0.1, 92.5, 92.5
+    )  # fmt: skip
+    facts = {
+        "model": "m", "data": "x", "rows": 1000, "kind": "rbm", "code_size": 5, "zero_share": 0.0, "dead_units": 0,
+        "log_p_per_row": -80.0, "score_kind": "estimate", "log_likelihood": report.as_dict(),
+    }  # fmt: skip
+    evaluation._print_results(facts)
+    words = " ".join(capsys.readouterr().out.split())
+    assert "annealed importance sampling, 100 chains" in words
+    assert "its effective sample size │ 92.5 of 100 │ │ │" in words
+    assert "log p(x): Compare it with log p(x) of other models for the same rows, binarised in the same way" in words
 
 
 def test_exact_zeros_and_dead_units_are_printed_if_there_are_any(inputs, tmp_path, succeed):

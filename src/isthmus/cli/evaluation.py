@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,17 +21,31 @@ def evaluate(
     model: options.Model,
     data: options.Data,
     labels: options.Labels = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Samples of the code per row for the log-likelihood of a model whose inference is a distribution; "
+            "0 computes none. Default: 100.",
+        ),
+    ] = None,
     device: options.ReadingDevice = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Evaluate MODEL on DATA: errors compared with PCA; with labels, the accuracy of classifiers on the codes."""
     import isthmus.evaluation.reconstruction
+    from isthmus.evaluation.likelihood import has_densities
+    from isthmus.evaluation.likelihood_reports import DEFAULT_DRAWS
 
     log = Log(quiet)
     fitted = sources.load_autoencoder(model, device)
     rows = sources.open_for_model(fitted, data, log, labels=labels)
-    compute = isthmus.evaluation.reconstruction.evaluate
+    if draws and not has_densities(fitted.coder_):
+        log.note(f"--draws has no effect on kind {fitted.kind}, whose inference is not a distribution")
+    n_draws = DEFAULT_DRAWS if draws is None else draws
+    compute = functools.partial(isthmus.evaluation.reconstruction.evaluate, n_draws=n_draws)
     try:
         _refuse_lists(rows)
         results = compute(fitted, rows.X, rows.labels)
@@ -70,6 +87,9 @@ _DENSITIES = {
 }
 """Name and remark of the log density for each `score_kind_`."""
 
+FEW_SAMPLES = 5
+"""Effective sample size of a row below which the estimate of its bias may be far too small."""
+
 
 def _print_results(results: dict[str, Any]) -> None:
     """Print each quantity next to its baseline."""
@@ -90,7 +110,10 @@ def _print_results(results: dict[str, Any]) -> None:
         table.add_row(name, f"{results[own]:.4g}", baseline, remark)
     if "score_kind" in results:
         name, remark = _DENSITIES[results["score_kind"]]
-        table.add_row(name, f"{results['log_p_per_row']:.4g}", "", remark)
+        found = results["log_likelihood"]
+        table.add_row(name, f"{results['log_p_per_row']:.4g}", "", _method(found) or remark)
+        for row in _precision(found):
+            table.add_row(*row)
     if results["zero_share"] > 0:
         table.add_row("exact zeros in the codes", f"{results['zero_share']:.1%}", "", "")
     if results["dead_units"]:
@@ -98,6 +121,34 @@ def _print_results(results: dict[str, Any]) -> None:
             "dead units (zero in every row)", f"{results['dead_units']:,} of {results['code_size']:,}", "", ""
         )
     print_table(table)
+    if "log_likelihood" in results:
+        print(f"log p(x): {results['log_likelihood']['comparable']}")
+
+
+def _method(found: Mapping[str, Any]) -> str:
+    """Return how a log-likelihood was estimated; empty if it was not sampled."""
+    return "" if found["n_draws"] is None else f"{found['method']}, {_samples(found)}"
+
+
+def _samples(found: Mapping[str, Any]) -> str:
+    n = found["n_draws"]
+    return pluralize(n, "chain") if found["bias"] is None else f"{pluralize(n, 'sample')} per row"
+
+
+def _precision(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield the rows of the table about the precision of a log-likelihood: interval, sample sizes, bias."""
+    low, high = found["interval"]
+    if math.isfinite(low):
+        yield "its 95% interval, over rows", f"{low:.4g} to {high:.4g}", "", ""
+    if found["mean_effective_sample_size"] is not None:
+        least = found["smallest_effective_sample_size"]
+        smallest = "" if found["bias"] is None else f"smallest of a row: {least:.3g}"
+        if found["bias"] and least < FEW_SAMPLES:
+            smallest += "; the bias of such rows is underestimated"
+        size = f"{found['mean_effective_sample_size']:.4g} of {found['n_draws']:,}"
+        yield "its effective sample size", size, "", smallest
+    if found["bias"] is not None and math.isfinite(found["bias"]):
+        yield "its bias, estimated (nats)", f"{found['bias']:.2g}", "", "more samples raise the bound"
 
 
 def report(

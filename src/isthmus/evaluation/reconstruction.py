@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,7 +15,10 @@ from torch import Tensor
 from isthmus.errors import InputError
 from isthmus.evaluation.baseline import PrincipalComponents
 from isthmus.evaluation.codes import Labels, knn_accuracy, label_array, linear_probe_accuracy, probe_rows, rare_classes
+from isthmus.evaluation.likelihood import has_densities
+from isthmus.evaluation.likelihood_reports import DEFAULT_DRAWS, Density, likelihood_of
 from isthmus.evaluation.residuals import count_observed, is_zero_error, squared_residuals
+from isthmus.parts.layers import is_count
 
 
 class ModelOutput(Protocol):
@@ -55,16 +58,6 @@ class Model(Protocol):
 
     def read(self, X: Any) -> Iterable[ModelOutput]:
         """Yield the outputs for the rows of `X`, block by block."""
-
-
-@runtime_checkable
-class Density(Protocol):
-    """The interface of a fitted estimator that is a density."""
-
-    score_kind_: str
-
-    def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
-        """Compute log p(x) of each row; `score_kind_` names the kind of the score."""
 
 
 def _zero() -> Tensor:
@@ -131,8 +124,10 @@ class _RunningSums:
         return 1 - self.squared_error / self.squares_about_mean
 
 
-def evaluate(model: Model, X: Any, labels: Labels | None = None, random_state: int = 0) -> dict[str, Any]:
-    r"""Evaluate a fitted model on the rows `X`, in one pass.
+def evaluate(
+    model: Model, X: Any, labels: Labels | None = None, random_state: int = 0, n_draws: int = DEFAULT_DRAWS
+) -> dict[str, Any]:
+    r"""Evaluate a fitted model on the rows `X`, in one pass, and its density in further ones.
 
         squared_error_per_row = 1/n sum ||x - r||^2        r2 = 1 - sum ||x - r||^2 / sum ||x - m||^2
 
@@ -146,22 +141,28 @@ def evaluate(model: Model, X: Any, labels: Labels | None = None, random_state: i
         labels: the class of each row. With labels, simple classifiers are fitted to the codes and, for comparison, to
             the columns of model space ("raw"); see `linear_probe_accuracy`.
         random_state: seed of the folds and of the sample of rows for the classifiers.
+        n_draws: number of samples of the code per row for the log-likelihood of a model whose inference is a
+            distribution; 0 computes none. Other densities do not need it.
 
     Returns:
         A JSON-serialisable dictionary: rows, columns (of model space), kind, likelihood, code_size,
         squared_error_per_row, r2, nll_per_row (nats), pca_squared_error_per_row (of a PCA of the training rows with
         code_size components), below_pca (see `compare_with_pca`), zero_share (the fraction of the entries of all codes
         that are exactly zero), dead_units (the number of units that are zero in every row), seconds, notes (a list of
-        sentences). A density adds log_p_per_row (nats) and score_kind: "exact", "estimate", "bound" or "unnormalised".
+        sentences). A density adds log_p_per_row (nats), score_kind ("exact", "estimate", "bound" or "unnormalised") and
+        log_likelihood, the values of its `LikelihoodReport`.
         Labels add classes, probe_rows, linear_probe_accuracy, linear_probe_accuracy_raw, knn_accuracy and
         knn_accuracy_raw.
 
     Raises:
-        InputError: there are no rows; labels have another length, are missing or cannot be cross-validated.
+        InputError: there are no rows; labels have another length, are missing or cannot be cross-validated; n_draws is
+            not a whole number of at least 0.
 
     Source: Deep Learning, section 14.4 (the nll) and 14.1 (principal components as the linear case).
     """
     began = time.perf_counter()
+    if not is_count(n_draws, 0):
+        raise InputError(f"n_draws={n_draws!r}: it must be a whole number of at least 0; 0 computes no log-likelihood")
     sums, probed = _read(model, X, labels, random_state)
     results = _errors(model, sums) | {
         "columns": len(sums.by_column),
@@ -173,8 +174,9 @@ def evaluate(model: Model, X: Any, labels: Labels | None = None, random_state: i
         "dead_units": int((sums.active == 0).sum()),
         "notes": [],
     }
-    if isinstance(model, Density):
-        results |= {"log_p_per_row": float(model.score_samples(X).mean()), "score_kind": model.score_kind_}
+    if n_draws > 0 if has_densities(model.coder_) else isinstance(model, Density):
+        report = likelihood_of(model, X, max(n_draws, 1))
+        results |= {"log_p_per_row": report.mean, "score_kind": report.kind, "log_likelihood": report.as_dict()}
     if labels is not None:
         results |= _probes(torch.cat(sums.codes), torch.cat(sums.raw), label_array(labels)[probed], random_state)
     return results | {"seconds": time.perf_counter() - began}

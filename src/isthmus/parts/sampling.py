@@ -2,10 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 from torch import Generator, Tensor
+
+from isthmus.errors import InputError
+
+
+class RowGenerators(Generator):
+    """A generator for each row of a batch, for random numbers of a row that do not depend on the other rows.
+
+    `rand_like` and `randn_like` sample the numbers of row i from generator i. The axis before the last one is that of
+    the rows. Torch's own functions take it as one more generator, which is unrelated to the rows.
+
+    Args:
+        generators: the generator of each row, on the CPU.
+
+    Example:
+        >>> def row(seed):
+        ...     return torch.Generator().manual_seed(seed)
+        >>> both = randn_like(torch.zeros(5, 2, 3), RowGenerators([row(1), row(2)]))
+        >>> torch.equal(both[:, 1], torch.randn(5, 3, generator=row(2)))
+        True
+    """
+
+    def __new__(cls, generators: Sequence[Generator]) -> Self:
+        """Create the generator that torch's own functions use."""
+        return super().__new__(cls)
+
+    def __init__(self, generators: Sequence[Generator]) -> None:
+        super().__init__()
+        self.generators = tuple(generators)
+
+    def sample(self, function: Callable[..., Tensor], like: Tensor, dtype: torch.dtype) -> Tensor:
+        """Sample by `torch.rand` or `torch.randn` in the shape of `like`, (..., rows, n), on the CPU.
+
+        Raises:
+            InputError: `like` has another number of rows.
+        """
+        n_rows = like.shape[-2] if like.ndim > 1 else None
+        if n_rows != len(self.generators):
+            raise InputError(
+                f"{len(self.generators)} generators of rows cannot sample numbers of shape {tuple(like.shape)}: the "
+                "axis before the last one must be that of the rows"
+            )
+        shape = (*like.shape[:-2], like.shape[-1])
+        return torch.stack([function(shape, generator=row, dtype=dtype) for row in self.generators], -2)
 
 
 def derived_generator(generator: Generator, device: str | torch.device = "cpu") -> Generator:
@@ -26,11 +70,15 @@ def rand_like(like: Tensor, generator: Generator) -> Tensor:
     numbers, so that an event of probability 1/1000 would occur with probability 1/256.
     """
     dtype = torch.promote_types(like.dtype, torch.float32)
+    if isinstance(generator, RowGenerators):
+        return generator.sample(torch.rand, like, dtype).to(like.device)
     return torch.rand(like.shape, generator=generator, dtype=dtype, device=generator.device).to(like.device)
 
 
 def randn_like(like: Tensor, generator: Generator) -> Tensor:
     """Sample standard normal numbers in the shape and dtype of `like`, on the generator's device, and move them."""
+    if isinstance(generator, RowGenerators):
+        return generator.sample(torch.randn, like, like.dtype).to(like.device)
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=generator.device).to(like.device)
 
 
