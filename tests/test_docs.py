@@ -69,8 +69,9 @@ def test_an_entry_has_the_fields_and_defaults_of_its_value(name):
 
 @pytest.mark.parametrize("argument", SECTIONS)
 def test_a_section_has_the_strings_of_its_argument_and_the_kinds_with_their_defaults(argument):
+    entries = {name: text for section in ENTRIES.values() for name, text in section.items()}
     for string, value in (ARGUMENTS[argument].values if argument in ARGUMENTS else {}).items():
-        assert f'`{argument}="{string}"`' in ENTRIES[argument][type(value).__name__]
+        assert f'`{argument}="{string}"`' in entries[type(value).__name__]
     kinds = {name: estimator for name, estimator in ESTIMATORS.items() if argument in estimator._get_param_names()}
     defaults = {name: getattr(estimator(), argument) for name, estimator in kinds.items()}
     assert {name: ast.literal_eval(text) for name, text in kinds_of(SECTIONS[argument]).items()} == defaults

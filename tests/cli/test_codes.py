@@ -215,7 +215,7 @@ def test_the_number_of_steps_changes_the_samples(densities, succeed):
 
 def test_invalid_sample_commands_are_refused(inputs, densities, refused):
     refused(
-        ("sample", inputs / "array.isthmus", "-o", densities / "x.npy"), "kind deep", "only rbm, dbn, dbm, and linear"
+        ("sample", inputs / "array.isthmus", "-o", densities / "x.npy"), "kind deep", "vae, rbm, dbn, dbm, and linear"
     )
     refused(("sample", densities / "linear.isthmus", "-o", densities / "x.npy", "--steps", "3"), "--steps", "linear")
     refused(("sample", densities / "rbm.isthmus", "-o", densities / "x.csv"), "images cannot be written to this file")
