@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -22,6 +20,7 @@ from isthmus.geometry.paths import (
     unit_path,
     unit_range,
 )
+from isthmus.parts.likelihoods import Gaussian
 
 RNG = np.random.default_rng(0)
 START, END = RNG.normal(size=(2, 5, 3)).astype(np.float32)
@@ -126,6 +125,14 @@ def test_shifts_and_differences_of_means_are_those_of_numpy():
     np.testing.assert_allclose(moved[:, 1], START - 2 * expected, rtol=1e-5)
 
 
+def test_probabilities_of_words_are_not_compared_with_counts():
+    counts = np.random.default_rng(0).poisson(3, size=(60, 5)).astype(float)
+    model = LinearAutoencoder(code_size=2, likelihood="multinomial", max_epochs=1, random_state=0).fit(counts)
+    with pytest.raises(InputError, match="codes of word counts decode to probabilities, .*; give rows, of='rows'"):
+        completeness(model, model.transform(counts), counts)
+    assert completeness(model, counts[:9], counts, of="rows") == 1
+
+
 class Known:
     """A model whose encoder is the identity and whose decoder is given."""
 
@@ -140,7 +147,7 @@ class Known:
     def __init__(self, function, code_size):
         self.code_size_ = code_size
         self.coder_ = self.Decoder(function)
-        self.coder_.likelihood = SimpleNamespace(mean=lambda parameters: parameters)
+        self.coder_.likelihood = Gaussian(code_size)
 
     def read(self, X):
         x = torch.as_tensor(X, dtype=torch.float32)

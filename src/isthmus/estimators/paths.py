@@ -22,9 +22,10 @@ FEWER_ROWS = "take fewer rows or steps at a time"
 class CodePathsMixin:
     """Mixin of the methods that change codes and decode them; units are numbered as the columns of `transform(X)`.
 
-    Decoded rows are those of `inverse_transform`: means of p_dec(x | h) in the units and the shape of X. Rows on a path
-    are ordered row by row (or pair by pair), and within a row by step. A path between codes need not stay among the
-    codes of rows, so not every decoding resembles a row: `isthmus.geometry.paths` measures this.
+    Decoded rows are those of `inverse_transform`: means of p_dec(x | h) in the units and the shape of X; word counts
+    (likelihood multinomial) decode to probabilities, because the number of words is not a part of the code. Rows on a
+    path are ordered row by row (or pair by pair), and within a row by step. A path between codes need not stay among
+    the codes of rows, so not every decoding resembles a row: `isthmus.geometry.paths` measures this.
     """
 
     code_size_: int

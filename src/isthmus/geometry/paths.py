@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from isthmus.errors import InputError, pluralize
+from isthmus.parts.likelihood_base import Likelihood
 
 MOVED_RANGE = (0.01, 0.99)
 """Quantiles of a unit over the rows between which it moves by default."""
@@ -288,8 +289,9 @@ def completeness(model: Any, samples: Any, X: Any, *, of: str = "codes") -> floa
 
     Distances are Euclidean, in model space. The definition is ours, of the completeness of a code as lectures describe
     it: a code that is sampled decodes to something like a row. It does not show if the samples cover the rows: copies
-    of one row have the completeness 1. It is not high for decodings of codes far from those of the rows, and with few
-    rows or many columns even new rows of the same source can be below 0.95; compare with `of="rows"` on such rows.
+    of one row have the completeness 1. Decodings are means, and so smoother than rows and often nearer to them than
+    new rows of the same source, which `of="rows"` measures for comparison. With few rows and many columns nearest
+    distances are nearly equal, and the fraction depends on small differences.
 
     Args:
         model: a fitted autoencoder.
@@ -298,7 +300,8 @@ def completeness(model: Any, samples: Any, X: Any, *, of: str = "codes") -> floa
         of: "codes" or "rows": the type of the samples.
 
     Raises:
-        InputError: samples of another width, that are not finite, or none; fewer than two rows; an unknown type.
+        InputError: samples of another width, that are not finite, or none; fewer than two rows; an unknown type;
+            codes of a multinomial likelihood, which decode to probabilities of words.
 
     Example:
         >>> from isthmus import LinearAutoencoder
@@ -310,6 +313,10 @@ def completeness(model: Any, samples: Any, X: Any, *, of: str = "codes") -> floa
     """
     if of not in ("codes", "rows"):
         raise InputError(f"of={of!r} is not one of codes, rows")
+    if of == "codes" and type(model.coder_.likelihood).mean_given is not Likelihood.mean_given:
+        raise InputError(
+            "codes of word counts decode to probabilities, which cannot be compared with counts; give rows, of='rows'"
+        )
     x, _ = _rows_and_codes(model, X)
     if len(x) < 2:
         raise InputError(f"{pluralize(len(x), 'row')}: distances between rows need at least two")
