@@ -46,6 +46,12 @@ def test_an_invalid_image_size_is_refused(typed):
         arguments.size(typed)
 
 
+@pytest.mark.parametrize("typed", ["", "a", "1,", "-1", "1.0", "1;2", "0-3"])
+def test_invalid_row_numbers_are_refused(typed):
+    with pytest.raises(InputError, match="write numbers from 0, separated by commas, such as 0,1,2"):
+        arguments.numbers("--rows", typed, 9, "rows")
+
+
 @pytest.mark.parametrize("typed", ["1", "1.5", "-0.1", "nan", "inf"])
 def test_a_number_that_is_not_a_fraction_raises(typed):
     with pytest.raises(InputError, match="the fraction must be at least 0 and less than 1"):

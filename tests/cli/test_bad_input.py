@@ -197,6 +197,8 @@ def test_a_damaged_model_is_refused_by_every_command(damage, message, inputs, tm
         ("decode", model, rows, "-o", tmp_path / "rows.npy"),
         ("reconstruct", model, rows, "-o", tmp_path / "rows.npy"),
         ("sample", model, "-o", tmp_path / "rows.npy"),
+        ("traverse", model, rows, "-o", tmp_path / "rows.npy"),
+        ("interpolate", model, rows, "-o", tmp_path / "rows.npy"),
         ("evaluate", model, rows, "--json"),
         ("report", model, rows, "-o", tmp_path / "r.html"),
     ):
@@ -242,6 +244,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(inputs):
             ("fit", "mnist-sample", "-o", folder / "m.isthmus"),
             ("encode", inputs / "array.isthmus", inputs / "array.npy", "-o", folder / "codes.npy"),
             ("reconstruct", inputs / "images.isthmus", inputs / "images", "-o", folder / "pictures"),
+            ("traverse", inputs / "images.isthmus", inputs / "images", "-o", folder / "units.png"),
             ("report", inputs / "array.isthmus", inputs / "array.npy", "-o", folder / "r.html"),
             ("demo", "--folder", folder / "demo"),
         ):
@@ -272,9 +275,11 @@ def full_disk(limit: int) -> Iterator[None]:
         (("encode", "{inputs}/array.isthmus", "{inputs}/array.npy"), "codes.csv"),
         (("encode", "{inputs}/array.isthmus", "{inputs}/array.npy"), "codes.parquet"),
         (("reconstruct", "{inputs}/images.isthmus", "{inputs}/images"), "pictures"),
+        (("traverse", "{inputs}/images.isthmus", "{inputs}/images"), "units.png"),
+        (("interpolate", "{inputs}/table.isthmus", "{inputs}/table.csv"), "path.csv"),
         (("report", "{inputs}/array.isthmus", "{inputs}/array.npy"), "report.html"),
     ],
-    ids=["fit", "checkpoint", "npy", "csv", "parquet", "pictures", "report"],
+    ids=["fit", "checkpoint", "npy", "csv", "parquet", "pictures", "grid", "path", "report"],
 )
 def test_a_full_disk_gives_one_line_and_leaves_no_file(command, output, inputs, tmp_path, refused):
     arguments = (*(part.format(inputs=inputs) for part in command), "-o", tmp_path / output)

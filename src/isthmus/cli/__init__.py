@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from isthmus.cli import classifying, codes, demo, evaluation, fitting, inspection
+from isthmus.cli import classifying, codes, demo, evaluation, fitting, inspection, paths
 from isthmus.cli.terminal import run_command
 from isthmus.errors import InputError
 
@@ -90,6 +90,8 @@ for _command in (
     codes.decode,
     codes.reconstruct,
     codes.sample,
+    paths.traverse,
+    paths.interpolate,
     evaluation.evaluate,
     evaluation.report,
     inspection.info,

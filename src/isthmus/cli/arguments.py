@@ -1,4 +1,4 @@
-"""Parse command-line text: times, image sizes, fractions and settings of a kind."""
+"""Parse command-line text: times, image sizes, fractions, row numbers and settings of a kind."""
 
 from __future__ import annotations
 
@@ -70,6 +70,33 @@ def fraction(text: str) -> float | None:
             f"--validation {text}: the fraction must be at least 0 and less than 1, such as 0.1; or name a data source"
         )
     return number
+
+
+def numbers(option: str, text: str, n: int, counted: str) -> list[int]:
+    """Parse numbers of rows or units, separated by commas and counted from 0.
+
+    Args:
+        option: name of the option, for errors.
+        text: such as 0,1,2.
+        n: how many there are.
+        counted: their description after n, for errors, such as "rows in DATA".
+
+    Raises:
+        InputError: if `text` has another form, or a number is not below n.
+
+    Example:
+        >>> numbers("--rows", "0,7", 10, "rows in DATA")
+        [0, 7]
+    """
+    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", text):
+        raise InputError(f"{option} {text}: write numbers from 0, separated by commas, such as 0,1,2")
+    found = [int(part) for part in text.split(",")]
+    beyond = [number for number in found if number >= n]
+    if beyond:
+        raise InputError(
+            f"{option} {text}: {beyond[0]} is not one of the {n:,} {counted}; give numbers from 0 to {n - 1}"
+        )
+    return found
 
 
 def value(text: str) -> Any:

@@ -52,7 +52,7 @@ def decode(
     """Decode CODES to rows in the units of the training data."""
     destination, log, fitted = _opened(model, output, device, force, quiet)
     rows = fitted.inverse_transform(sources.open_codes(fitted, codes, log))
-    _write(fitted, rows, output, destination, force, log, None, _black_and_white(rows))
+    _write(fitted, rows, output, destination, force, log, None, black_and_white(rows))
 
 
 def reconstruct(
@@ -70,7 +70,7 @@ def reconstruct(
     destination, log, fitted = _opened(model, output, device, force, quiet)
     rows = sources.open_for_model(fitted, data, log)
     reconstructions = fitted.reconstruct(rows.X)
-    _write(fitted, reconstructions, output, destination, force, log, rows.row_names, _black_and_white(rows.X))
+    _write(fitted, reconstructions, output, destination, force, log, rows.row_names, black_and_white(rows.X))
 
 
 def sample(
@@ -106,7 +106,7 @@ def sample(
         option = {"n_steps": "--steps", "mean": "--mean"}[unused[0]]
         raise InputError(f"{model}: kind {fitted.kind} is sampled without {option}; omit it")
     rows = draw(n, random_state=seed, **given)
-    _write(fitted, rows, output, destination, force, log, None, _black_and_white(rows))
+    _write(fitted, rows, output, destination, force, log, None, black_and_white(rows))
 
 
 def _opened(model: str, output: str, device: str, force: bool, quiet: bool) -> tuple[Path, Log, BaseAutoencoder]:
@@ -132,7 +132,7 @@ def _refuse_wrong_form(model: BaseAutoencoder, output: str) -> None:
         )
 
 
-def _black_and_white(rows: Any) -> tuple[float, float]:
+def black_and_white(rows: Any) -> tuple[float, float]:
     """Return the values of black and white: 0 and 255 for bytes, 0 and 1 within [0, 1], else minimum and maximum."""
     if getattr(rows, "dtype", None) is None or rows.dtype == "uint8":
         return 0.0, 255.0

@@ -93,6 +93,16 @@ def check_rows_output(path: str, *, force: bool = False) -> Path:
     return check_format(path, ARRAY_SUFFIXES, advice, force=force)
 
 
+def check_path_output(path: str, *, force: bool = False) -> Path:
+    """Check the output path of rows on a path through the code: a file, one picture, or a folder of images."""
+    from isthmus.data.writers import ARRAY_SUFFIXES
+
+    if is_folder_name(path):
+        return check_folder_output(path, force=force)
+    advice = f"rows are written as {', '.join(ARRAY_SUFFIXES)}; images as one .png, to a folder or as .npy"
+    return check_format(path, (*ARRAY_SUFFIXES, ".png"), advice, force=force)
+
+
 def is_folder_name(path: str) -> bool:
     """Return whether a path names a folder: it ends in a slash, is an existing folder, or has no suffix.
 

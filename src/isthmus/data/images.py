@@ -276,7 +276,7 @@ def write_images(
     from PIL import Image
 
     folder = Path(folder).resolve()
-    pixels = _bytes(np.asarray(images), value_range)
+    pixels = as_bytes(np.asarray(images), value_range)
     files = _file_names(names, len(pixels))
     check_overwrite_folder(folder, force)
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
@@ -329,8 +329,16 @@ def _move_into_place(temporary: Path, folder: Path) -> None:
     shutil.rmtree(backup, ignore_errors=True)
 
 
-def _bytes(images: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
-    """Convert images to bytes, (n, h, w) or (n, h, w, 3)."""
+def as_bytes(images: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
+    """Convert images to bytes, (n, h, w) or (n, h, w, 3).
+
+    Args:
+        images: (n, h, w), (n, h, w, 1 or 3) or (n, 1 or 3, h, w).
+        value_range: values of black and white.
+
+    Raises:
+        InputError: the array is not images, the range is empty, or a pixel is not finite.
+    """
     shape = images.shape
     if images.ndim == 4 and shape[3] not in (1, 3) and shape[1] in (1, 3):
         images = np.moveaxis(images, 1, -1)

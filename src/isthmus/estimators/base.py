@@ -30,6 +30,7 @@ from isthmus.estimators.diagnosis import diagnose_fit
 from isthmus.estimators.features import FeatureInspectionMixin
 from isthmus.estimators.labels import ClassLabels
 from isthmus.estimators.model_files import Packed, SavedEstimator
+from isthmus.estimators.paths import CodePathsMixin
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.records import ModelOutput, Recipe, Shape, kept_parts
 from isthmus.estimators.training_config import step_counts, training_config_for, with_max_steps
@@ -45,9 +46,6 @@ from isthmus.parts.convolutions import has_convolutions
 from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import Likelihood, likelihood_config, likelihood_from
 
-DENSE_LIMIT = 2**30
-"""Bytes of the largest dense array that sparse rows are reconstructed into."""
-
 GOES_ON_NOTE = "training went on from the weights of an earlier fit, with its preprocessing (warm_start)"
 
 _FITTED = (
@@ -61,6 +59,7 @@ _FITTED = (
 class BaseAutoencoder(
     ContinuationMixin,
     FeatureInspectionMixin,
+    CodePathsMixin,
     SavedEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -501,15 +500,11 @@ class BaseAutoencoder(
         """Encode and decode `X`; return the reconstruction in the units and the shape of X.
 
         Raises:
-            InputError: sparse rows whose dense whole would be larger than `DENSE_LIMIT` bytes.
+            InputError: sparse rows whose dense reconstruction would be larger than 1 GiB (`inputs.DENSE_LIMIT`).
         """
         check_is_fitted(self)
-        needed = 4 * n_rows_of(X) * self.preprocessing_.n_columns
-        if self.preprocessing_.source in ("sparse", "text") and needed > DENSE_LIMIT:
-            raise InputError(
-                f"the reconstruction of {n_rows_of(X)} sparse rows would take {needed / 2**30:.1f} GiB dense; "
-                "reconstruct fewer rows at a time, or use read(X), which goes block by block"
-            )
+        advice = "reconstruct fewer rows at a time, or use read(X), which goes block by block"
+        inputs.check_dense_size(self.preprocessing_, n_rows_of(X), advice)
         mean = [output.reconstruction.numpy() for output in self.read(X)]
         return self.preprocessing_.inverse_transform(np.concatenate(mean))
 

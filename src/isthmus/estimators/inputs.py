@@ -15,9 +15,12 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 
-from isthmus.data.preprocessing import input_type
+from isthmus.data.preprocessing import Preprocessor, input_type
 from isthmus.errors import InputError
 from isthmus.parts.likelihoods import LIKELIHOODS
+
+DENSE_LIMIT = 2**30
+"""Bytes of the largest dense array that sparse rows are decoded to."""
 
 Fit = TypeVar("Fit", bound=Callable[..., Any])
 
@@ -189,6 +192,19 @@ def codes(H: ArrayLike, code_size: int) -> np.ndarray:
         row, column = np.argwhere(~np.isfinite(array))[0]
         raise InputError(f"the codes hold {array[row, column]} at row {row}, unit {column}; codes must be finite")
     return array
+
+
+def check_dense_size(preprocessing: Preprocessor, n_rows: int, advice: str) -> None:
+    """Refuse decodings of sparse rows or texts that are larger than `DENSE_LIMIT` bytes.
+
+    Raises:
+        InputError: the message ends with `advice`.
+    """
+    needed = 4 * n_rows * preprocessing.n_columns
+    if preprocessing.source in ("sparse", "text") and needed > DENSE_LIMIT:
+        raise InputError(
+            f"the reconstruction of {n_rows} sparse rows would take {needed / 2**30:.1f} GiB dense; {advice}"
+        )
 
 
 def check_parameters(estimator: Any) -> None:

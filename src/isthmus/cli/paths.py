@@ -1,0 +1,262 @@
+"""`isthmus traverse` and `interpolate`: decode codes on a path, from the codes of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from isthmus.cli import arguments, destinations, options, sources
+from isthmus.cli.codes import black_and_white
+from isthmus.cli.terminal import Log
+from isthmus.errors import InputError, pluralize
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from isthmus.data import Dataset
+    from isthmus.estimators.base import BaseAutoencoder
+
+DEFAULT_UNITS = 8
+"""Largest number of units that `traverse` chooses."""
+
+MAX_STEPS = 1000
+"""Largest number of steps of a path."""
+
+Output = Annotated[
+    str,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="OUTPUT",
+        show_default=False,
+        help="Output. For images: a .png file (one picture: a line for each path, a column for each step), a folder "
+        "(single images) or a .npy file (paths, steps, ...). For other rows: a .csv, .parquet or .npy file.",
+    ),
+]
+Steps = Annotated[
+    int, typer.Option("--steps", metavar="N", min=2, max=MAX_STEPS, help="Number of steps, the two ends included.")
+]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A model, the rows of DATA and their codes, and the checked output.
+
+    Attributes:
+        model: the fitted autoencoder.
+        data: the rows.
+        codes: (rows, code_size).
+        output, destination: the output as typed, and its path.
+        force: overwrite existing output.
+        log: log of the command.
+    """
+
+    model: BaseAutoencoder
+    data: Dataset
+    codes: np.ndarray
+    output: str
+    destination: Path
+    force: bool
+    log: Log
+
+    @classmethod
+    def of(cls, model: str, data: str, output: str, device: str, force: bool, quiet: bool) -> _Opened:
+        """Check the output path, load the model, and encode DATA."""
+        import numpy as np
+
+        destination, log = destinations.check_path_output(output, force=force), Log(quiet)
+        fitted = sources.load_autoencoder(model, device)
+        _refuse_wrong_form(fitted, output)
+        rows = sources.open_for_model(fitted, data, log)
+        return cls(fitted, rows, np.asarray(fitted.transform(rows.X)), output, destination, force, log)
+
+    def row_numbers(self, option: str, text: str) -> list[int]:
+        """Return the rows that an option names."""
+        return arguments.numbers(option, text, len(self.codes), f"rows of {self.data.name}")
+
+
+def traverse(
+    model: options.Model,
+    data: options.Data,
+    output: Output,
+    unit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="N",
+            show_default=False,
+            help="Unit of the code, from 0; several as 0,5,7 or by repeating the option. Default: the units with the "
+            f"largest variance over DATA, at most {DEFAULT_UNITS}.",
+        ),
+    ] = None,
+    rows: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Rows of DATA whose codes are changed, from 0, such as 0,1,2.")
+    ] = "0",
+    steps: Steps = 10,
+    low: Annotated[
+        float | None, typer.Option(metavar="VALUE", help="First value. Default: the 1% quantile of the unit over DATA.")
+    ] = None,
+    high: Annotated[
+        float | None, typer.Option(metavar="VALUE", help="Last value. Default: the 99% quantile of the unit over DATA.")
+    ] = None,
+    device: options.ReadingDevice = "auto",
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Change one unit of the code at a time, and write the decoded rows.
+
+    Each unit takes equally spaced values; the other units keep their values of the row.
+
+    Tables have the columns row, unit, step and value (of the unit), then the decoded columns in their units.
+    """
+    opened = _Opened.of(model, data, output, device, force, quiet)
+    import numpy as np
+
+    from isthmus.geometry.paths import unit_path, unit_range
+
+    numbers, units = opened.row_numbers("--rows", rows), _units(opened, unit)
+    codes = opened.codes
+    values = {each: np.linspace(*unit_range(codes[:, each], each, low, high), steps) for each in units}
+    lines = [(row, each) for row in numbers for each in units]
+    _check_size(opened, len(lines), steps)
+    paths = np.concatenate([unit_path(codes[[row]], each, values[each]) for row, each in lines])
+    opened.log.info(f"{pluralize(len(units), 'unit')}: {', '.join(map(str, units))}")
+    columns = {
+        "row": np.repeat([row for row, _ in lines], steps),
+        "unit": np.repeat([each for _, each in lines], steps),
+        "step": np.tile(np.arange(steps), len(lines)),
+        "value": np.concatenate([values[each] for _, each in lines]),
+    }
+    _write(opened, paths, columns, [f"row-{row}-unit-{each}" for row, each in lines])
+
+
+def interpolate(
+    model: options.Model,
+    data: options.Data,
+    output: Output,
+    start: Annotated[
+        str,
+        typer.Option("--from", metavar="ROW", help="Row of DATA at the start, from 0; several as 0,5,7: one per path."),
+    ] = "0",
+    end: Annotated[
+        str, typer.Option("--to", metavar="ROW", help="Row of DATA at the end; as many as for --from.")
+    ] = "1",
+    steps: Steps = 10,
+    spherical: Annotated[
+        bool,
+        typer.Option("--spherical", help="Move directions on a great circle and lengths linearly. Default: lines."),
+    ] = False,
+    device: options.ReadingDevice = "auto",
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Go from the code of one row of DATA to that of another in equal steps, and write the decoded rows.
+
+    Tables have the columns from, to (row numbers) and step, then the decoded columns in their units.
+    """
+    opened = _Opened.of(model, data, output, device, force, quiet)
+    import numpy as np
+
+    from isthmus.geometry.paths import path_between
+
+    starts, ends = opened.row_numbers("--from", start), opened.row_numbers("--to", end)
+    if len(starts) != len(ends):
+        found = f"{pluralize(len(starts), 'row')}, and --to {end} {len(ends)}"
+        raise InputError(f"--from {start} names {found}; name one each, or equally many")
+    _check_size(opened, len(starts), steps)
+    paths = path_between(opened.codes[starts], opened.codes[ends], steps, "spherical" if spherical else "linear")
+    columns = {
+        "from": np.repeat(starts, steps),
+        "to": np.repeat(ends, steps),
+        "step": np.tile(np.arange(steps), len(starts)),
+    }
+    _write(opened, paths, columns, [f"from-{a}-to-{b}" for a, b in zip(starts, ends, strict=True)])
+
+
+def _units(opened: _Opened, typed: Sequence[str] | None) -> list[int]:
+    """Return the units that are named, or those of the largest variance, the largest first.
+
+    Raises:
+        InputError: a unit that the code does not have, or no unit varies.
+    """
+    if typed:
+        size = opened.codes.shape[1]
+        return [each for text in typed for each in arguments.numbers("--unit", text, size, "units of the code")]
+    variance = opened.codes.var(0, dtype=float)
+    largest = (-variance).argsort(kind="stable")[:DEFAULT_UNITS]
+    units = [int(each) for each in largest if variance[each] > 0]
+    if not units:
+        found = pluralize(len(opened.codes), "row")
+        raise InputError(
+            f"{opened.data.name}: no unit of the code varies over {found}; give more rows, or --unit, --low and --high"
+        )
+    return units
+
+
+def _refuse_wrong_form(model: BaseAutoencoder, output: str) -> None:
+    """Raise if the output cannot hold the rows: images need a picture, a folder or .npy, other rows a file."""
+    images = model.preprocessing_.image_shape is not None
+    pictured = destinations.is_folder_name(output) or output.lower().endswith(".png")
+    if pictured and not images:
+        raise InputError(
+            f"{output}: only images are written as pictures, and the rows of this model are not images; name a .csv, "
+            ".parquet or .npy file"
+        )
+    if images and not pictured and not output.lower().endswith(".npy"):
+        raise InputError(
+            f"{output}: images cannot be written to this file; name a .png file, a folder for PNG files, or a .npy file"
+        )
+
+
+def _check_size(opened: _Opened, n_lines: int, steps: int) -> None:
+    """Raise if the decoded rows, or the picture of them, would be too large."""
+    from isthmus.data.image_grids import check_grid_size
+    from isthmus.estimators.inputs import check_dense_size
+    from isthmus.estimators.paths import FEWER_ROWS
+
+    preprocessing = opened.model.preprocessing_
+    check_dense_size(preprocessing, n_lines * steps, FEWER_ROWS)
+    if preprocessing.image_shape is not None and opened.output.lower().endswith(".png"):
+        _, height, width = preprocessing.image_shape
+        check_grid_size(opened.output, n_lines * steps, steps, (height, width))
+
+
+def _write(opened: _Opened, paths: np.ndarray, columns: Mapping[str, Any], lines: Sequence[str]) -> None:
+    """Decode the paths, (paths, steps, code_size), and write them in the form that the output names."""
+    from isthmus.data import write_array, write_images
+    from isthmus.data.image_grids import write_grid
+
+    n_lines, steps, code_size = paths.shape
+    decoded = opened.model.inverse_transform(paths.reshape(-1, code_size))
+    destination, force = opened.destination, opened.force
+    if opened.model.preprocessing_.image_shape is None:
+        write_array(destination, _table(opened.model, decoded, columns), force=force)
+    elif destinations.is_folder_name(opened.output):
+        names = [f"{line:0{len(str(n_lines - 1))}d}-{name}-step-{step:0{len(str(steps - 1))}d}"
+                 for line, name in enumerate(lines) for step in range(steps)]  # fmt: skip
+        write_images(destination, decoded, names, value_range=black_and_white(opened.data.X), force=force)
+    elif opened.output.lower().endswith(".png"):
+        write_grid(destination, decoded, steps, value_range=black_and_white(opened.data.X), force=force)
+    else:
+        write_array(destination, decoded.reshape(n_lines, steps, *decoded.shape[1:]), force=force)
+    form = "rows" if opened.model.preprocessing_.image_shape is None else "images"
+    opened.log.info(f"{pluralize(n_lines, 'path')} of {steps} {form} written to {opened.output}")
+
+
+def _table(model: BaseAutoencoder, decoded: Any, columns: Mapping[str, Any]) -> Any:
+    """Return the decoded rows as a data frame, after columns that say where each of them is.
+
+    A column whose name the data has gets an underscore.
+    """
+    import pandas as pd
+
+    table = decoded if hasattr(decoded, "columns") else pd.DataFrame(decoded, columns=model.preprocessing_.columns)
+    renamed = {}
+    for name, values in columns.items():
+        while name in table.columns:
+            name += "_"
+        renamed[name] = values
+    return pd.concat([pd.DataFrame(renamed), table.reset_index(drop=True)], axis=1)
