@@ -21,15 +21,18 @@ from isthmus import (
     DenoisingAutoencoder,
     InputError,
     LinearAutoencoder,
+    RecirculationAutoencoder,
     RestrictedBoltzmannMachine,
     SparseAutoencoder,
     StackedAutoencoder,
     TopK,
 )
+from isthmus.parts.layers import ACTIVATIONS
+from isthmus.parts.likelihoods import LIKELIHOODS, likelihood_from
 from isthmus.parts.networks import TiedMLP
 from isthmus.report import write
 from isthmus.report.code_maps import map_codes
-from isthmus.report.decoder import decoder_record, dequantised, quantise
+from isthmus.report.decoder import decoder_record, dequantised, mean_record, quantise
 from isthmus.report.decoder_section import unit_ranges
 
 from .cases import CASES
@@ -85,11 +88,16 @@ FITS = {
     "continuous-bernoulli": lambda: fitted(Autoencoder, SHARES, likelihood="continuous-bernoulli"),
     "mixture": lambda: fitted(Autoencoder, REAL, likelihood={"name": "mixture-density", "n_components": 3}),
     "stacked": lambda: fitted(StackedAutoencoder, REAL),
+    "stacked rbm": lambda: fitted(StackedAutoencoder, SHARES, layers="rbm"),
+    "recirculation": lambda: fitted(RecirculationAutoencoder, SHARES),
     "recurrent": lambda: fitted(DeepRecurrentAutoencoder, REAL),
     "rbm": lambda: fitted(RestrictedBoltzmannMachine, SHARES),
     "dbn": lambda: fitted(DeepBeliefNetwork, SHARES),
     "dbm": lambda: fitted(DeepBoltzmannMachine, SHARES),
 }
+ENERGIES_AND_STACKS = {"stacked", "stacked rbm", "recurrent", "rbm", "dbn", "dbm"}
+"""Their layers have parameters outside of the modules of the decoder."""
+
 FITTED: dict = {}
 
 
@@ -132,7 +140,7 @@ def with_rounded_weights(model):
     return coder.double()
 
 
-@pytest.mark.parametrize("name", [name for name in FITS if name not in ("stacked", "recurrent", "rbm", "dbn", "dbm")])
+@pytest.mark.parametrize("name", [name for name in FITS if name not in ENERGIES_AND_STACKS])
 def test_the_record_equals_the_decoder_with_rounded_weights(name):
     model = model_of(name)
     coder, codes = with_rounded_weights(model), codes_of(model)
@@ -153,6 +161,15 @@ def test_a_record_has_json_types_and_needs_about_a_byte_for_each_weight(model):
     assert json.loads(json.dumps(record)) == record
     for layer in record["layers"]:
         assert len(layer["weights"]) <= 4 * -(-layer["inputs"] * layer["outputs"] // 3)
+
+
+def test_every_likelihood_and_every_activation_of_the_package_is_exported():
+    groups = [{"unit": "real", "columns": [0, 1]}, {"unit": "binary", "columns": [2]}]
+    for name in LIKELIHOODS:
+        options = {"groups": groups} if name == "mixed" else {}
+        functions = {part["function"] for part in mean_record(likelihood_from({"name": name, **options}, 3))[0]}
+        assert functions <= {*isthmus.report.decoder._MEAN_FUNCTIONS, "mixture"}
+    assert isthmus.report.decoder._ACTIVATION_FUNCTIONS.keys() == ACTIVATIONS.keys()
 
 
 def test_outputs_that_the_mean_does_not_use_are_not_exported():

@@ -23,6 +23,7 @@ from isthmus.data.preprocessing import Preprocessor
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.learning.stacking import StackedDecoder
+from isthmus.learning.unrolling import UnrolledDecoder, UntiedRBMDecoder
 from isthmus.parts.belief_networks import GenerativeNetwork
 from isthmus.parts.convolutions import ConvolutionalDecoder
 from isthmus.parts.energies import RBMDecoder
@@ -169,7 +170,9 @@ def dense_layers(decoder: Any) -> list[DenseLayer]:
         return _of_belief_network(decoder)
     if type(decoder) is DBMDecoder:
         return _of_dbm(decoder)
-    if type(decoder) is StackedDecoder:
+    if type(decoder) is UntiedRBMDecoder:
+        return [DenseLayer.affine(decoder.weight, decoder.rbm.visible_bias)]
+    if type(decoder) in (StackedDecoder, UnrolledDecoder):
         return _of_stack(decoder)
     if isinstance(decoder, ConvolutionalDecoder):
         raise InputError("its decoder is convolutional")

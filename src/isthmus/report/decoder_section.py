@@ -21,7 +21,7 @@ from isthmus.report.pictures import BrightnessScale
 from isthmus.report.report_data import ReportData, read_rows, user_columns
 
 MAX_SLIDERS = 32
-"""Largest number of sliders; of wider codes, the units in which the chosen row differs most from the median."""
+"""Largest number of sliders; of wider codes, the units in which the code differs most from the median."""
 
 MAX_TABLE_COLUMNS = 40
 """Largest number of columns of an array that are shown as a table; more are shown as a line."""
@@ -229,8 +229,8 @@ def _slider_explanation(code_size: int) -> str:
     if code_size <= MAX_SLIDERS:
         return ends
     return (
-        f"{ends} The page shows {MAX_SLIDERS} of {code_size:,} units: those in which the chosen row differs most from "
-        "the median, relative to the range, the largest difference first."
+        f"{ends} The page shows {MAX_SLIDERS} of {code_size:,} units: those in which the code of the row or of the "
+        "point differs most from the median, relative to the range, the largest difference first."
     )
 
 

@@ -115,8 +115,9 @@ const isthmusDecoder = (() => {
   const exampleCodes = float32(examples.codes);
   const exampleCode = (i) => Float64Array.from(exampleCodes.subarray(i * size, (i + 1) * size));
 
-  // The state: the chosen row, its code and what the decoder returns for it, and the current code.
-  let example = 0, startCode, startRow, code, point = null;
+  // The state: the chosen row and what the decoder returns for its code; the code of that row or of the last point of the
+  // map, from which sliders move the current code; and the point of the current code, if it has one.
+  let example = 0, startRow, base, code, point = null;
 
   // -- the map ---------------------------------------------------------------------------------------
   const all = traces[traces.length - 1];
@@ -220,11 +221,11 @@ const isthmusDecoder = (() => {
   // -- the sliders -----------------------------------------------------------------------------------
   const STEPS = 200;
   let sliders = [];
-  const range = (j) => [Math.min(units.low[j], startCode[j]), Math.max(units.high[j], startCode[j])];
+  const range = (j) => [Math.min(units.low[j], base[j]), Math.max(units.high[j], base[j])];
   const chosenUnits = () => {
     const varying = [...Array(size).keys()].filter((j) => units.high[j] > units.low[j]);
     if (varying.length <= units.most) return varying;
-    const unusual = (j) => Math.abs(startCode[j] - units.median[j]) / (units.high[j] - units.low[j]);
+    const unusual = (j) => Math.abs(base[j] - units.median[j]) / (units.high[j] - units.low[j]);
     return varying.sort((a, b) => unusual(b) - unusual(a) || a - b).slice(0, units.most);
   };
   const makeSliders = () => {
@@ -381,20 +382,23 @@ const isthmusDecoder = (() => {
     setSliders(moved);
     drawMark();
   };
+  const start = (state) => {
+    code = base.slice();
+    makeSliders();
+    show(state);
+  };
   const choose = (i) => {
     example = i;
-    startCode = exampleCode(i);
-    startRow = decoder.decode(startCode);
-    code = startCode.slice();
+    base = exampleCode(i);
+    startRow = decoder.decode(base);
     const position = examples.points[i];
-    point = position === null ? inverse.point(code, null) : points[position];
-    makeSliders();
-    show(`the code of ${examples.names[i]}`);
+    point = position === null ? inverse.point(base, null) : points[position];
+    start(`the code of ${examples.names[i]}`);
   };
   const moveTo = (target) => {
     point = target;
-    code = inverse.code(target);
-    show("a point of the map");
+    base = inverse.code(target);
+    start("a point of the map");
   };
   const pointed = (event) => {
     const box = canvas.getBoundingClientRect();
