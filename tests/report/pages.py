@@ -1,7 +1,11 @@
-"""A parser for pages of the report."""
+"""A parser for pages of the report, and the browser that runs their scripts."""
 
 import json
+import shutil
+import subprocess
 from html.parser import HTMLParser
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 LOADING = {"src", "href", "action", "poster", "data", "srcset", "xlink:href", "formaction", "background", "manifest"}
 """Attributes that make a browser send a request."""
@@ -32,9 +36,16 @@ class Page(HTMLParser):
         self._inside = ""
 
     def handle_data(self, data):
-        if self._inside in ("charts", "points"):
+        if self._inside in ("charts", "points", "decoder-data", "results"):
             self.data[self._inside] = json.loads(data)
         elif self._inside == "style":
             self.styles += data
         elif self._inside != "script":
             self.text += f" {data}"
+
+
+def run_in_browser(path, folder):
+    """The page at a path after its scripts have run; `folder` holds the profile of the browser."""
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+    command = [CHROMIUM, *options, "--virtual-time-budget=20000", "--dump-dom", path.as_uri()]
+    return Page(source=subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout)

@@ -88,10 +88,15 @@ class RowInfo:
         return self.rows[row], self.labels.text[row] if self.labels else "", number(float(self.error[row]))
 
 
+def example_rows(model: BaseAutoencoder, error: Float[np.ndarray, " rows"]) -> dict[str, Int[np.ndarray, " picked"]]:
+    """Return the indices of the rows that are shown as examples: best, typical and worst."""
+    return best_typical_worst(error) if model.preprocessing_.image_shape else best_typical_worst(error, TABLE_ROWS)
+
+
 def example_groups(model: BaseAutoencoder, X: Any, names: RowInfo) -> list[Group]:
     """Return the best, typical and worst rows with their reconstructions."""
     pictured = model.preprocessing_.image_shape is not None
-    picked = best_typical_worst(names.error) if pictured else best_typical_worst(names.error, TABLE_ROWS)
+    picked = example_rows(model, names.error)
     every = np.concatenate(list(picked.values()))
     examples = (_pictured if pictured else _tabled)(model, X, every, names)
     groups, start = [], 0

@@ -20,6 +20,7 @@ from isthmus.evaluation.reconstruction import evaluate
 from isthmus.report import charts
 from isthmus.report.code_maps import MAX_MAP_ROWS, map_codes
 from isthmus.report.configuration import STOPPED, configuration, phases
+from isthmus.report.decoder_section import DecoderSection, decoder_section
 from isthmus.report.examples import RowInfo, example_groups, hover_pictures, hover_values
 from isthmus.report.features import feature_report
 from isthmus.report.formatting import Labels, number, percent, read_labels, read_row_names
@@ -53,8 +54,8 @@ def write(
     """Write a report on a model and the rows `X` to one self-contained HTML file, which needs no network.
 
     Sections: findings of the doctor, loss by epoch, reconstructions, samples of a generative model, a map of the codes,
-    spectrum and histograms of the codes, units with their top-activating rows, weights of the first layer, error by
-    column or pixel, comparison with PCA, and configuration.
+    the decoder with a slider for each unit of the code, spectrum and histograms of the codes, units with their
+    top-activating rows, weights of the first layer, error by column or pixel, comparison with PCA, and configuration.
 
     Args:
         model: a fitted estimator.
@@ -120,6 +121,7 @@ def render(
     filters = first_layer(model, spread)
     code_map, map_chart, points = map_of_codes(model, X, report_data, names, random_state)
     groups = example_groups(model, X, names)
+    section = decoder_section(model, X, report_data, names, code_map, np.asarray(points["row"]))
     all_charts = {**measured_charts(model, report_data), "map": map_chart}
     if filters is not None and filters.chart is not None:
         all_charts["filters"] = filters.chart
@@ -137,6 +139,7 @@ def render(
         model_samples=model_samples(model, X, report_data.n_rows, random_state),
         features=feature_report(model, X, report_data, names, spread),
         filters=filters,
+        **decoder_values(section),
         drawn=set(all_charts),
         charts=json_for_script(all_charts),
         points=json_for_script(points),
@@ -166,6 +169,18 @@ def template_values(model: BaseAutoencoder, report_data: ReportData, scores: dic
         "comparison": comparison_rows(report_data, scores["below_pca"] is None),
         "better_share": percent(float(np.mean(report_data.squared_error < report_data.pca_squared_error))),
         "configuration": configuration(model, report_data.n_rows),
+    }
+
+
+def decoder_values(section: DecoderSection | str) -> dict[str, Any]:
+    """Return the values of the decoder section by their names in the template."""
+    if isinstance(section, str):
+        return {"decoder": None, "no_decoder": section}
+    return {
+        "decoder": section,
+        "no_decoder": "",
+        "decoder_data": json_for_script(section.data),
+        "decoder_script": _file("decoder.js"),
     }
 
 
