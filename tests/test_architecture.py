@@ -23,6 +23,7 @@ LAYERS = [
     "estimators",
     "report",
     "cli",
+    "__main__",
 ]
 """From the bottom: a module imports from the layers before its own and from its own."""
 

@@ -196,3 +196,36 @@ def test_the_command_line_imports_the_module_of_a_network(tmp_path):
     absent = isthmus_command("--import", "no_such_module", *encode)
     assert absent.returncode == 2
     assert "--import no_such_module" in absent.stderr
+
+
+def test_a_registered_class_with_attributes_is_saved_only_as_a_dataclass(tmp_path):
+    @isthmus.register_network("test-plain-attributes")
+    class Plain:
+        def __init__(self, n_hidden=4):
+            self.n_hidden = n_hidden
+
+        def build(self, n_inputs, code_size, n_outputs, image_shape, generator):
+            return nn.Linear(n_inputs, code_size), nn.Linear(code_size, n_outputs)
+
+    model = isthmus.Autoencoder(network=Plain(3), code_size=2, max_epochs=1, random_state=0).fit(X[:40])
+    with pytest.raises(
+        InputError, match=r"Plain is not a dataclass, so a file cannot hold its attributes \(n_hidden\)"
+    ):
+        model.save(tmp_path / "m")
+
+
+def test_a_network_that_returns_the_same_modules_is_copied():
+    class Same:
+        def __init__(self):
+            self.pair = nn.Linear(X.shape[1], 2), nn.Linear(2, X.shape[1])
+
+        def build(self, *sizes):
+            return self.pair
+
+    network = Same()
+    before = network.pair[0].weight.detach().clone()
+    first = isthmus.Autoencoder(network=network, code_size=2, max_epochs=2, random_state=0).fit(X[:60])
+    codes = first.transform(X)
+    isthmus.Autoencoder(network=network, code_size=2, max_epochs=2, random_state=1).fit(X[:60])
+    np.testing.assert_array_equal(first.transform(X), codes)
+    torch.testing.assert_close(network.pair[0].weight, before, rtol=0, atol=0)

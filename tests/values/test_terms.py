@@ -153,7 +153,7 @@ def number(output, coder):
     [
         ([columns], r"penalty columns returned shape \((\d+), 4\) for codes of shape \(\1, 4\); return shape \(\1,\)"),
         ([number], "penalty number returned float; return a torch tensor of shape"),
-        (["l1"], "penalty 'l1' is not registered"),
+        (["l2"], "penalty 'l2' is not registered"),
         (["test-spred"], "penalty 'test-spred' is not registered .*known: .*test-spread"),
         ([L1], "penalties holds <class .*L1'>; give a value such as L1.weight=0.1. or Contraction.., or a function"),
         ([TopK(k=2)], r"penalties holds TopK\(k=2\); give a value such as"),

@@ -61,6 +61,9 @@ def _import_modules(names: list[str] | None) -> None:
     """Import modules of the user, which may register networks; the current folder is searched first."""
     sys.path.insert(0, "")
     for name in names or ():
+        if "/" in name or name.endswith(".py"):
+            stem = name.rpartition("/")[2].removesuffix(".py")
+            raise InputError(f"--import {name}: this is a path; name the module, --import {stem}, in its folder")
         try:
             import_module(name)
         except ImportError as error:

@@ -216,6 +216,9 @@ def _changed(path: Sequence[str], depth: int, given: Any, text: str) -> tuple[An
 def _parse_value(name: str, text: str, annotation: Any) -> Any:
     """Convert the value to the first annotated type that accepts it."""
     typed = value(text)
+    origins = [get_origin(member) or member for member in _members(annotation)]
+    if text.lower() in ("", "none") and type(None) not in origins and Sequence in origins:
+        return ()
     for member in _members(annotation):
         fits, converted = _convert(member, typed, text)
         if fits:

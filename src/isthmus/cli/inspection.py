@@ -143,10 +143,12 @@ def _print_arguments(kind: str, as_json: bool) -> None:
     from isthmus.estimators.registry import kind_named
     from isthmus.values.value import ARGUMENTS
 
-    contents = {
-        name: {"default": default, "values": _values(ARGUMENTS[name]) if name in ARGUMENTS else {}}
-        for name, default in kind_named(kind)().get_params(deep=False).items()
-    }
+    estimator = kind_named(kind)
+    contents: dict[str, dict[str, Any]] = {}
+    for name, default in estimator().get_params(deep=False).items():
+        values = _values(ARGUMENTS[name]) if name in ARGUMENTS else {}
+        accepted = estimator.accepted_strings.get(name, tuple(values))
+        contents[name] = {"default": default, "values": {each: values[each] for each in accepted}}
     if as_json:
         print_json({"kind": kind, "arguments": plain("arguments", contents)})
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -84,6 +84,10 @@ class DeepBoltzmannMachine(Contrastive, BaseAutoencoder):
     n_iterations: int = 10
 
     kind: ClassVar[str] = "dbm"
+    accepted_strings: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "method": ("pcd",),
+        "pretraining": ("greedy",),
+    }
     overcomplete: ClassVar[bool] = True
 
     # -- construction -------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -85,6 +85,7 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
     n_draws: int = 20
 
     kind: ClassVar[str] = "dbn"
+    accepted_strings: ClassVar[Mapping[str, tuple[str, ...]]] = {"method": ("pcd", "cd")}
     overcomplete: ClassVar[bool] = True
 
     # -- construction -------------------------------------------------------------------------------

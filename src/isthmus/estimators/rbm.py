@@ -89,6 +89,7 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
     sparsity: Any = None
 
     kind: ClassVar[str] = "rbm"
+    accepted_strings: ClassVar[Mapping[str, tuple[str, ...]]] = {"sparsity": ("kl",)}
     successors: ClassVar[Mapping[str, str]] = {
         "sparsity_weight": "sparsity=KLRate(weight=...)",
         "target_rate": "sparsity=KLRate(rate=...)",

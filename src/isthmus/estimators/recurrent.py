@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -61,6 +61,9 @@ class DeepRecurrentAutoencoder(StackedAutoencoder):
     n_sweeps: int = 3
 
     kind: ClassVar[str] = "recurrent"
+    accepted_strings: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "layers": ("ordinary", "denoising", "sparse", "contractive")
+    }
 
     def _stack(self, layers: list[Reconstruction]) -> Stack:
         coders, lowest = [layer.coder for layer in layers], layers[0]

@@ -50,6 +50,8 @@ class ValueArguments(BaseEstimator):
     NAME__FIELD, and replace the value, which is frozen.
     """
 
+    accepted_strings: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Strings of arguments that stand for values which the kind takes, where it does not take all."""
     successors: ClassVar[Mapping[str, str]] = {}
     """Successors of arguments that differ from those of `SUCCESSORS`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
@@ -53,8 +54,8 @@ Registered = TypeVar("Registered", bound=Callable[..., Any])
 def register_network(name: str) -> Callable[[Registered], Registered]:
     """Register a network class under a name, with which it is stored in model files; usable as a decorator.
 
-    The class has a method `build`, see `Network`. Its arguments are stored if it is a dataclass of plain data; any
-    other class is constructed without arguments.
+    The class has a method `build`, see `Network`. Its arguments are stored if it is a dataclass of plain data; a class
+    without attributes is constructed without arguments, and a file holds no other class.
 
     Args:
         name: the name; it may not be one of the package.
@@ -89,12 +90,23 @@ def network_named(name: str, arguments: dict[str, Any] | None = None) -> Network
 
 
 def network_entry(network: Any) -> dict[str, Any] | None:
-    """Return the name and the arguments of a registered network, as files hold them; None for any other object."""
+    """Return the name and the arguments of a registered network, as files hold them; None for any other object.
+
+    Raises:
+        InputError: a class that is not a dataclass has attributes, which a file could not hold.
+    """
     name = _NETWORKS.name_of(type(network))
     if name is None:
         return None
-    own = {field.name: getattr(network, field.name) for field in fields(network)} if is_dataclass(network) else {}
-    return {"registered": name, "arguments": own}
+    if is_dataclass(network):
+        own = {field.name: getattr(network, field.name) for field in fields(network)}
+        return {"registered": name, "arguments": own}
+    if getattr(network, "__dict__", None):
+        raise InputError(
+            f"network {name!r}: {type(network).__name__} is not a dataclass, so a file cannot hold its attributes "
+            f"({', '.join(vars(network))}); decorate the class with @dataclass"
+        )
+    return {"registered": name, "arguments": {}}
 
 
 class OwnModule(nn.Module):
@@ -176,7 +188,7 @@ def build_pair(
     is_pair = isinstance(built, tuple | list) and len(built) == 2
     if not is_pair or not all(isinstance(part, nn.Module) for part in built):
         raise InputError(f"network {title}: build must return an encoder and a decoder, two torch modules")
-    encoder, decoder = built
+    encoder, decoder = copy.deepcopy(tuple(built))  # a network may return the same modules at every call
     for what, module, n_in, n_out in (
         ("encoder", encoder, n_inputs, code_size), ("decoder", decoder, code_size, n_outputs),
     ):  # fmt: skip

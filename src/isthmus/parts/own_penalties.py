@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 from isthmus.parts.penalties import PenaltyFunction
 from isthmus.parts.registered import Registry
 
-_PENALTIES = Registry("penalty", "isthmus.register_penalty")
+_PENALTIES = Registry("penalty", "isthmus.register_penalty", built_in=("l1", "student-t", "log", "kl", "contraction"))
 
 Function = TypeVar("Function", bound=PenaltyFunction)
 

@@ -21,12 +21,12 @@ from isthmus.parts.penalties import Penalty
 from isthmus.parts.sparse_activations import with_training_codes
 
 
-def check_prefixes(prefixes: Sequence[int], code_size: int) -> tuple[int, ...]:
+def check_prefixes(prefixes: Sequence[int], code_size: int | None = None) -> tuple[int, ...]:
     """Return the sizes of prefixes as integers, after checking them.
 
     Args:
         prefixes: number of units of each prefix, increasing.
-        code_size: units of the code.
+        code_size: units of the code; None if it is not known yet.
 
     Raises:
         InputError: there are none; one is not a whole number from 1 to code_size - 1; they do not increase strictly.
@@ -41,8 +41,12 @@ def check_prefixes(prefixes: Sequence[int], code_size: int) -> tuple[int, ...]:
     """
     if isinstance(prefixes, str) or not hasattr(prefixes, "__iter__") or not len(prefixes):
         raise InputError(f"prefixes={prefixes!r}: give a list of at least one number of units, such as [1]")
-    wrong: list[Any] = [size for size in prefixes if not is_count(size) or int(size) >= code_size]
-    if wrong:
+    wrong: list[Any] = [size for size in prefixes if not is_count(size)]
+    if wrong and code_size is None:
+        raise InputError(f"prefixes={prefixes!r}: {wrong[0]!r} is not a whole number of at least 1")
+    if code_size is not None:
+        wrong += [size for size in prefixes if is_count(size) and int(size) >= code_size]
+    if wrong and code_size is not None:
         raise InputError(
             f"prefixes={prefixes!r}: {wrong[0]!r} is not a whole number from 1 to {code_size - 1}; a prefix has fewer "
             f"units than the code, which has {code_size}"

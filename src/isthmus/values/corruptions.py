@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from isthmus.errors import InputError
 from isthmus.learning.objectives import check_entry_weights
 from isthmus.parts import corruptions
-from isthmus.parts.corruption_masks import check_rate, patch_groups
+from isthmus.parts.corruption_masks import check_rate, group_lists, patch_groups
 from isthmus.parts.corruptions import Corruption, CustomCorruption, check_scale
 from isthmus.values.value import Value, value_argument
 
@@ -67,6 +67,17 @@ class RandomEntries(CorruptionValue):
         """Refuse a rate outside [0, 1], and weights that are negative or both 0."""
         check_rate(self.rate)
         check_entry_weights(self.corrupted_weight, self.clean_weight)
+
+
+class RandomGroups(RandomEntries):
+    """Base class of corruptions of random groups of entries."""
+
+    groups: Groups | None
+
+    def check(self) -> None:
+        """Refuse what `RandomEntries` refuses, and groups that are not lists of columns."""
+        super().check()
+        group_lists(self.groups)
 
 
 @dataclass(frozen=True, repr=False)
@@ -165,7 +176,7 @@ class SaltAndPepper(RandomEntries):
 
 
 @dataclass(frozen=True, repr=False)
-class GroupMasking(RandomEntries):
+class GroupMasking(RandomGroups):
     """Masking noise on groups of columns, which become 0 together.
 
     The neighbours of a single entry (other columns of a category, pixels around a pixel) often determine it; where its
@@ -210,7 +221,7 @@ class GroupMasking(RandomEntries):
 
 
 @dataclass(frozen=True, repr=False)
-class MissingMask(RandomEntries):
+class MissingMask(RandomGroups):
     """Simulated missing entries: they become 0, and the encoder gets the mask of the others too.
 
     The encoder distinguishes an observed zero from a missing entry. The model therefore accepts rows with missing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, Self
 
 from torch import Generator, nn
@@ -385,6 +385,18 @@ class NetworkArgument(ValueArgument):
         if isinstance(given, str) and given not in self.values:
             return network_named(given)
         return super().expanded(given)
+
+    def changed(self, given: Any, changes: Mapping[str, Any]) -> Any:
+        """Return the network with other fields; a network of a user may be a dataclass.
+
+        Raises:
+            InputError: there is no such field.
+        """
+        network = self.expanded(given)
+        is_own = not isinstance(network, Value) and is_dataclass(network) and not isinstance(network, type)
+        if is_own and set(changes) <= {field.name for field in fields(network)}:
+            return replace(network, **changes)
+        return super().changed(given, changes)
 
 
 NETWORK = NetworkArgument(

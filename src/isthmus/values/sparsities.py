@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -282,7 +281,7 @@ class LargestUnits(ActivationSparsity):
             check_count("k", self.k)
         check_rate(f"{type(self).__name__}: rate", self.rate)
         if self.prefixes is not None:
-            check_prefixes(self.prefixes, sys.maxsize)
+            check_prefixes(self.prefixes)
 
     @abstractmethod
     def activation(self, k: int, code_size: int) -> nn.Module:

@@ -12,10 +12,15 @@ from isthmus.errors import InputError
 from isthmus.parts.own_penalties import penalty_named
 from isthmus.parts.penalties import CustomPenalty, Penalty
 from isthmus.values.contractions import Contraction
-from isthmus.values.sparsities import NON_NEGATIVE, KLRate, Prior
+from isthmus.values.sparsities import L1, NON_NEGATIVE, KLRate, LogPenalty, Prior, StudentT
 
 EXAMPLES = "a value such as L1(weight=0.1) or Contraction(), or a function (output, coder) -> (batch,)"
 
+
+STRINGS: dict[str, Contraction | Prior | KLRate] = {
+    "l1": L1(), "student-t": StudentT(), "log": LogPenalty(), "kl": KLRate(), "contraction": Contraction(),
+}  # fmt: skip
+"""Strings that stand for values in the list."""
 
 RESERVED = ("reconstruction", "divergence", "bound", "sparsity", "dead_units", "gate_reconstruction", "prefixes")
 """Names of terms that no function of a user has."""
@@ -27,7 +32,7 @@ def penalties_of(
     """Return the penalties of a list by the names of their terms; a name that occurs again gets a number.
 
     Args:
-        given: values, functions, or names of registered functions.
+        given: values, their strings in `STRINGS`, functions, or names of registered functions.
         code_activation: activation of the code, by name or as the module of a sparsity.
         taken: names of other terms.
 
@@ -52,7 +57,8 @@ def penalties_of(
 
 def _named_penalty(entry: Any, code_activation: str | nn.Module) -> tuple[str, Penalty]:
     """Return the name of the term and the penalty of an entry of the list."""
-    entry = penalty_named(entry) if isinstance(entry, str) else entry
+    if isinstance(entry, str):
+        entry = STRINGS[entry] if entry in STRINGS else penalty_named(entry)
     if isinstance(entry, Contraction | Prior | KLRate):
         _check_value(entry, code_activation)
         return entry.term, entry.penalty(not isinstance(code_activation, str) or code_activation in NON_NEGATIVE)

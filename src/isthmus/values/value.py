@@ -127,7 +127,7 @@ class ValueArgument:
         if self.accepts is not None and not isinstance(given, Value) and self.accepts(given):
             return given
         if isinstance(given, str):
-            raise InputError(f"{self.name}={given!r} is unknown; {nearest(given, self.values)}")
+            raise InputError(f"{self.name}={given!r} is unknown; {nearest(given.lower(), self.values)}")
         if isinstance(given, type) and issubclass(given, Value):
             raise InputError(f"{self.name}={given.__name__} is a class; give {self.name}={given.__name__}(...)")
         raise self.refusal(given)
@@ -243,6 +243,6 @@ def _as_tuples(value: Any) -> Any:
     """Return lists, sets and arrays as tuples, at every depth, and numpy's numbers as Python's."""
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         return value.item()
-    if isinstance(value, set | frozenset):
+    if isinstance(value, set | frozenset | range):
         value = sorted(value)
     return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple | np.ndarray) else value
