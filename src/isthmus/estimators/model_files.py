@@ -19,7 +19,7 @@ from isthmus.estimators import checkpoints
 from isthmus.files import read_tensors, write_tensors
 from isthmus.learning.precision import resolve_device
 from isthmus.parts.likelihoods import nearest
-from isthmus.parts.own_networks import Network, network_entry, network_named
+from isthmus.parts.own_networks import Network, check_storable, network_entry, network_named
 from isthmus.parts.own_penalties import penalty_name, penalty_named
 from isthmus.values.value import Value, value_class
 
@@ -218,6 +218,7 @@ def plain(name: str, value: Any) -> Any:
         return {"value": type(value).__name__, "arguments": {k: plain(f"{name}__{k}", v) for k, v in arguments.items()}}
     entry = network_entry(value)
     if entry is not None:
+        check_storable(value)
         return plain(name, entry)
     if penalty_name(value) is not None:
         return {"penalty": penalty_name(value)}

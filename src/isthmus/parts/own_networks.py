@@ -90,23 +90,25 @@ def network_named(name: str, arguments: dict[str, Any] | None = None) -> Network
 
 
 def network_entry(network: Any) -> dict[str, Any] | None:
-    """Return the name and the arguments of a registered network, as files hold them; None for any other object.
-
-    Raises:
-        InputError: a class that is not a dataclass has attributes, which a file could not hold.
-    """
+    """Return the name and the arguments of a registered network, as files hold them; None for any other object."""
     name = _NETWORKS.name_of(type(network))
     if name is None:
         return None
-    if is_dataclass(network):
-        own = {field.name: getattr(network, field.name) for field in fields(network)}
-        return {"registered": name, "arguments": own}
-    if getattr(network, "__dict__", None):
+    own = {field.name: getattr(network, field.name) for field in fields(network)} if is_dataclass(network) else {}
+    return {"registered": name, "arguments": own}
+
+
+def check_storable(network: Any) -> None:
+    """Refuse a registered network whose attributes no file could hold.
+
+    Raises:
+        InputError: the class is not a dataclass and the object has attributes.
+    """
+    if not is_dataclass(network) and getattr(network, "__dict__", None):
         raise InputError(
-            f"network {name!r}: {type(network).__name__} is not a dataclass, so a file cannot hold its attributes "
-            f"({', '.join(vars(network))}); decorate the class with @dataclass"
+            f"network {_NETWORKS.name_of(type(network))!r}: {type(network).__name__} is not a dataclass, so a file "
+            f"cannot hold its attributes ({', '.join(vars(network))}); decorate the class with @dataclass"
         )
-    return {"registered": name, "arguments": {}}
 
 
 class OwnModule(nn.Module):
