@@ -7,16 +7,23 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float, Int
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from isthmus.data.preprocessing import Preprocessor
 from isthmus.data.streams import BLOCK_SIZE
+from isthmus.errors import InputError
 from isthmus.estimators.base import seed_of
 from isthmus.estimators.continuation import available_unless
 from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.learning.rows import evenly_spaced
 from isthmus.parts.layers import check_count
+from isthmus.parts.likelihoods import Gaussian, Likelihood, Mixed
 from isthmus.parts.priors import CodePrior, FittedMixture
+
+LEARNED_VARIANCE = {"gaussian": "gaussian-per-column", "gaussian-unit": "gaussian-learned"}
+"""Likelihoods with learned variances in place of those that "auto" chooses."""
 
 MAX_PRIOR_ROWS = 20_000
 """Rows to whose codes a prior is fitted after training, evenly spaced."""
@@ -37,6 +44,11 @@ class CodeSamplingMixin:
     def _code_prior(self) -> CodePrior:
         """The distribution of codes."""
         raise NotImplementedError
+
+    def _draw(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
+        """Return rows in model space, drawn from the likelihood with these parameters."""
+        drawn: Tensor = self.coder_.likelihood.sample(parameters, generator)
+        return drawn
 
     @available_unless(lambda estimator: estimator._no_samples)
     def sample(self, n: int, random_state: Any = None, *, mean: bool = False) -> Any:
@@ -67,7 +79,7 @@ class CodeSamplingMixin:
         with torch.no_grad():
             for start in range(0, n, BLOCK_SIZE):
                 parameters = coder.decode(codes[start : start + BLOCK_SIZE])
-                drawn = coder.likelihood.mean(parameters) if mean else coder.likelihood.sample(parameters, generator)
+                drawn = coder.likelihood.mean(parameters) if mean else self._draw(parameters, generator)
                 rows[start : start + BLOCK_SIZE] = drawn.numpy()
         samples = self.preprocessing_.inverse_transform(rows)
         return samples if mean else _with_whole_counts(samples, self.preprocessing_)
@@ -78,7 +90,7 @@ def _with_whole_counts(samples: Any, preprocessing: Preprocessor) -> Any:
     if not isinstance(samples, pd.DataFrame):
         return samples
     counts = [column.name for column in preprocessing.table if column.unit == "count"]
-    return samples.assign(**{name: samples[name].round() for name in counts}) if counts else samples
+    return samples.assign(**{name: samples[name].round().astype("int64") for name in counts}) if counts else samples
 
 
 class FittedPriorMixin(CodeSamplingMixin):
@@ -99,7 +111,12 @@ class FittedPriorMixin(CodeSamplingMixin):
 
     @property
     def _code_prior(self) -> CodePrior:
+        if not hasattr(self, "density_"):
+            raise InputError(f"fit_prior={self.fit_prior!r} was set after the fit; fit the model again")
         return cast(CodePrior, self.density_)
+
+    def _draw(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
+        return sample_without_unit_noise(self.coder_.likelihood, parameters, generator)
 
     def _new_prior(self: Any, code_size: int) -> FittedMixture | None:
         """Return a prior that is fitted after training; None without one."""
@@ -111,7 +128,59 @@ class FittedPriorMixin(CodeSamplingMixin):
         """Fit the prior to the codes of some training rows."""
         if self.fit_prior is None:
             return
-        index = evenly_spaced(len(rows), MAX_PRIOR_ROWS)
         coder = self.coder_.to("cpu").eval()
-        codes = [coder.encode(rows.batch(part)).code for part in index.split(BLOCK_SIZE)]
-        self.density_.to("cpu").fit(torch.cat(codes), seed=self.seed_)
+        batches = [rows.batch(part) for part in evenly_spaced(len(rows), MAX_PRIOR_ROWS).split(BLOCK_SIZE)]
+        codes = torch.cat([coder.encode(batch).code for batch in batches])
+        weights = [batch.weight for batch in batches if batch.weight is not None]
+        if weights:
+            codes = codes[systematic_sample(torch.cat(weights), MAX_PRIOR_ROWS)]
+        self.density_.to("cpu").fit(codes, seed=self.seed_)
+
+
+def sample_without_unit_noise(likelihood: Likelihood, parameters: Tensor, generator: torch.Generator) -> Tensor:
+    """Return samples of a likelihood; those of real columns with a fixed unit variance are their means.
+
+    The fixed variance of a Gaussian weights its squared error. It is not the variance of the column, and noise of it
+    would be larger than the differences of rows.
+
+    Example:
+        >>> from isthmus.parts.likelihoods import Gaussian
+        >>> sample_without_unit_noise(Gaussian(2), torch.ones(1, 2), torch.Generator())
+        tensor([[1., 1.]])
+    """
+    if isinstance(likelihood, Gaussian):
+        return likelihood.mean(parameters)
+    if isinstance(likelihood, Mixed):
+        units = zip(likelihood.units, likelihood.blocks.split(parameters), strict=True)
+        return likelihood.blocks.join([sample_without_unit_noise(cast(Any, unit), p, generator) for unit, p in units])
+    return likelihood.sample(parameters, generator)
+
+
+def systematic_sample(weights: Float[Tensor, " rows"], n: int) -> Int[Tensor, " n"]:
+    """Return n row numbers, each about in proportion to its weight.
+
+    Example:
+        >>> systematic_sample(torch.tensor([1.0, 3.0]), 4).tolist()
+        [0, 1, 1, 1]
+    """
+    cumulative = weights.double().cumsum(0)
+    levels = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    return torch.searchsorted(cumulative / cumulative[-1], levels).clamp(max=len(weights) - 1)
+
+
+def with_learned_variances(config: dict[str, Any], *, images: bool) -> dict[str, Any]:
+    """Return a likelihood with learned variances in place of one that "auto" chose with a fixed variance.
+
+    Args:
+        config: the configuration of the likelihood.
+        images: True if rows are images, whose pixels share one variance.
+
+    Example:
+        >>> with_learned_variances({"name": "gaussian"}, images=False)
+        {'name': 'gaussian-per-column'}
+    """
+    if config["name"] == "mixed":
+        return {**config, "learned_variance": True}
+    if config["name"] not in LEARNED_VARIANCE:
+        return config
+    return {"name": "gaussian-learned" if images else LEARNED_VARIANCE[config["name"]]}

@@ -14,11 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder, seed_of
-from isthmus.estimators.code_sampling import CodeSamplingMixin
+from isthmus.estimators.code_sampling import CodeSamplingMixin, with_learned_variances
 from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.estimators.records import Recipe, Shape
 from isthmus.estimators.regularized import NetworkArguments
+from isthmus.learning.phases import Phase
 from isthmus.learning.rows import Rows
+from isthmus.learning.training_config import TrainingConfig
 from isthmus.learning.variational import VariationalBound
 from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch
@@ -32,9 +34,6 @@ from isthmus.values.terms import penalties_of
 
 DRAWS_AT_ONCE = 10
 """Samples of the code that are decoded at once by `score_samples`."""
-
-LEARNED_VARIANCE = {"gaussian": "gaussian-per-column", "gaussian-unit": "gaussian-learned"}
-"""Likelihoods with learned variances in place of those that "auto" chooses for other kinds."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -143,6 +142,7 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
             raise InputError(
                 f"kl={kl!r}: with importance_samples={self.importance_samples} the bound has no weight; give beta=1"
             )
+        penalties_of(self.penalties, "linear")
         if self.importance_samples > 1 and len(self.penalties):
             raise InputError("penalties need importance_samples=1: the gradient of the bound weights the samples")
 
@@ -151,10 +151,18 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
         config = super()._choose_likelihood(rows, validation_rows)
         if self.likelihood != "auto" and not isinstance(self.likelihood, dict):
             return config
-        if config["name"] == "mixed":
-            return {**config, "learned_variance": True}
-        name = "gaussian-learned" if self.preprocessing_.image_shape else LEARNED_VARIANCE.get(config["name"])
-        return {"name": name} if config["name"] in LEARNED_VARIANCE and name else config
+        return with_learned_variances(config, images=self.preprocessing_.image_shape is not None)
+
+    def _further_phases(
+        self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator
+    ) -> list[Phase]:
+        """Return the phase of the whole, with the full weight of the divergence from the first step."""
+        cast(VariationalBound, recipe.objective).warmup = 0.0
+        return super()._further_phases(recipe, training_config, generator)
+
+    def _whole_phase(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> Phase:
+        cast(VariationalBound, recipe.objective).warmup = 0.0
+        return super()._whole_phase(recipe, training_config, generator)
 
     def _after_training(self, rows: SurveyedRows) -> None:
         self.score_kind_ = "bound"

@@ -46,7 +46,8 @@ def variational_facts(coder: Coder, batch: Batch) -> VariationalFacts | None:
     generator = Generator().manual_seed(0)
     mean, log_variance = inference.moments(inference(batch, coder.decoder).preactivation)
     codes = mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=generator).to(mean)
-    own, other = (_mean_nll(coder, part, batch) for part in (codes, codes.roll(1, 0)))
+    order = torch.randperm(len(codes), generator=generator).to(codes.device)
+    own, other = (_mean_nll(coder, part, batch) for part in (codes, codes[order]))
     kl = standard_normal_kl(mean, log_variance).mean(0).cpu().numpy() if inference.prior is None else None
     return VariationalFacts(kl, other - own, _at_floor(coder), _uncovered(inference, mean, log_variance, generator))
 
@@ -88,13 +89,14 @@ def posterior_collapse(facts: FitFacts) -> Finding | None:
         return None
     left = len(found.kl) - len(collapsed)
     many = f"{len(collapsed)} of {pluralize(len(found.kl), 'unit')} of the code"
+    hold, are = ("holds" if len(collapsed) == 1 else "hold"), ("is" if left == 1 else "are")
     return Finding(
         "posterior-collapse",
-        f"{many} hold nothing of the rows: their divergence from the prior is below {COLLAPSED_NATS} nats",
+        f"{many} {hold} nothing of the rows: the divergence from the prior is below {COLLAPSED_NATS} nats",
         "give free bits or a longer warm-up (kl=KL(free_bits=0.1, warmup=0.3)), a likelihood with learned variances, "
         "or less weight (kl=KL(beta=0.5))"
         if left == 0
-        else f"nothing is wrong if {pluralize(left, 'unit')} are enough; else give kl=KL(free_bits=0.1, warmup=0.3)",
+        else f"nothing is wrong if {pluralize(left, 'unit')} {are} enough; else give kl=KL(free_bits=0.1, warmup=0.3)",
         "warning" if left == 0 else "note",
     )
 

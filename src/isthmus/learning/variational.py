@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from isthmus.errors import InputError
 from isthmus.learning.objectives import MONITOR_SEED, Reconstruction, reduce_draws
-from isthmus.learning.rows import Rows, sampled_batches
+from isthmus.learning.rows import Rows, mean_row, sampled_batches
 from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.penalties import Penalty
@@ -33,8 +34,12 @@ class VariationalBound(Reconstruction):
         w sum_j max( free_bits, mean over rows of KL_j )
 
     The gradient of the importance-weighted bound is doubly reparameterised: with normalised weights w_i = softmax(log
-    of the i-th term), the decoder and the prior get sum_i w_i d log(term_i), and the encoder sum_i w_i^2
-    d log(term_i) / dh_i dh_i, with constant parameters of log q. Its signal does not vanish as k grows.
+    of the i-th term), the decoder and the prior get sum_i w_i d log(term_i), and the encoder
+    sum_i ((1 - w) w_i + w w_i^2) d log(term_i) / dh_i dh_i, with constant parameters of log q. Its signal does not
+    vanish as k grows.
+
+    Raises:
+        InputError: penalties with "logmeanexp".
 
     Args:
         coder: with an inference of distributions, such as `DiagonalGaussian`; for "logmeanexp" with `path_derivative`.
@@ -53,6 +58,8 @@ class VariationalBound(Reconstruction):
         self, coder: Coder, *, beta: float = 1.0, warmup: float = 0.0, free_bits: float = 0.0, **options: Any
     ) -> None:
         super().__init__(coder, **options)
+        if self.reduction == "logmeanexp" and len(self.penalties):
+            raise InputError("the importance-weighted bound weights the gradient of the code; leave the penalties out")
         self.beta, self.warmup, self.free_bits = float(beta), float(warmup), float(free_bits)
 
     @torch.no_grad()
@@ -60,9 +67,10 @@ class VariationalBound(Reconstruction):
         """Initialize biases from the rows, and a learned prior from some of them."""
         super().prepare(rows)
         prior = getattr(self.coder.inference, "prior", None)
-        if prior is not None:
-            some = [batch.x for batch in sampled_batches(rows, min(len(rows), MAX_STARTING_ROWS))]
-            prior.start_at(torch.cat(some).nan_to_num())
+        if prior is not None and prior.starts_at_rows:
+            mean = mean_row(rows)
+            batches = sampled_batches(rows, min(len(rows), MAX_STARTING_ROWS))
+            prior.start_at(torch.cat([b.x if b.mask is None else torch.where(b.mask > 0, b.x, mean) for b in batches]))
 
     def weight_at(self, progress: float) -> float:
         """Return w, the weight of the divergence.
@@ -107,7 +115,8 @@ class VariationalBound(Reconstruction):
         log_w = weight * ratio - self.nll(output)
         bound = math.log(len(log_w)) - torch.logsumexp(log_w, 0)
         normalised = log_w.detach().softmax(0)
+        factor = (1.0 - weight + weight * normalised).unsqueeze(-1)
         if output.code.requires_grad:
-            output.code.register_hook(lambda gradient: gradient * normalised.unsqueeze(-1))
+            output.code.register_hook(lambda gradient: gradient * factor)
         surrogate = -(normalised * log_w).sum(0)
         return bound.detach() + surrogate - surrogate.detach()

@@ -185,7 +185,7 @@ def build_pair(
     seed = int(torch.randint(2**31, (), generator=generator))
     title = type(network).__name__
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs too
         built = network.build(n_inputs, code_size, n_outputs, image_shape, torch.Generator().manual_seed(seed))
     is_pair = isinstance(built, tuple | list) and len(built) == 2
     if not is_pair or not all(isinstance(part, nn.Module) for part in built):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -42,6 +42,9 @@ class CodePrior(nn.Module, ABC):
     Args:
         code_size: units of the code.
     """
+
+    starts_at_rows: ClassVar[bool] = False
+    """True if `start_at` uses rows."""
 
     def __init__(self, code_size: int) -> None:
         super().__init__()
@@ -149,6 +152,8 @@ class PosteriorMixture(MixtureOfGaussians):
     Source: Tomczak & Welling, VAE with a VampPrior (2018).
     """
 
+    starts_at_rows: ClassVar[bool] = True
+
     def __init__(self, code_size: int, k: int, n_columns: int, posterior: Callable[[Tensor], GaussianMoments]) -> None:
         super().__init__(code_size)
         check_count("VampPrior: k", k)
@@ -188,20 +193,20 @@ class FlowPrior(CodePrior):
         super().__init__(code_size)
         zuko = _zuko()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs too
             self.flow = zuko.flows.NSF(code_size, transforms=n_transforms, hidden_features=hidden_sizes)
 
     def log_prob(self, code: Float[Tensor, "*draws batch code_size"]) -> Float[Tensor, "*draws batch"]:
-        """Return the log density by the change of variables."""
-        found: Tensor = self.flow().log_prob(code)
-        return found
+        """Return the log density by the change of variables, in the precision of the code."""
+        with torch.autocast(code.device.type, enabled=False):
+            base, log_determinant = self.flow.transform().call_and_ladj(code)
+            return gaussian_log_prob(base) + log_determinant
 
     @torch.no_grad()
     def sample(self, n: int, generator: Generator) -> Float[Tensor, "n code_size"]:
         """Return standard normal codes, mapped by the flow."""
-        device = next(self.parameters()).device
-        base = randn_like(torch.empty(n, self.code_size, device=device), generator)
-        mapped: Tensor = self.flow().transform.inv(base)
+        base = randn_like(next(self.parameters()).new_empty(n, self.code_size), generator)
+        mapped: Tensor = self.flow.transform().inv(base)
         return mapped
 
 
@@ -211,10 +216,13 @@ def _zuko() -> Any:
     Raises:
         InputError: it is not installed.
     """
+    distribution = torch.distributions.Distribution
+    validated = distribution._validate_args
     try:
         import zuko
     except ImportError:
         raise InputError("FlowPrior needs the package zuko; install it with pip install 'isthmus[flows]'") from None
+    distribution.set_default_validate_args(validated)  # zuko turns the validation of all distributions off
     return zuko
 
 
@@ -255,10 +263,9 @@ class FittedMixture(CodePrior):
         from sklearn.mixture import GaussianMixture as Mixture
 
         k = min(len(self.means), len(codes))
-        mixture = Mixture(k, covariance_type="full", random_state=seed, reg_covar=1e-6).fit(codes.double().numpy())
+        mixture = Mixture(k, covariance_type="full", random_state=seed % 2**32).fit(codes.double().numpy())
         chosen = torch.arange(len(self.means)) % k
-        weights = torch.from_numpy(mixture.weights_)[chosen]
-        self.log_weights.copy_((weights / weights.sum()).log())
+        self.log_weights.copy_((torch.from_numpy(mixture.weights_) / chosen.bincount())[chosen].log())
         self.means.copy_(torch.from_numpy(mixture.means_)[chosen])
         self.scale_trils.copy_(torch.linalg.cholesky(torch.from_numpy(mixture.covariances_))[chosen])
 

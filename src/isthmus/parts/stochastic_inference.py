@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from isthmus.parts.carried import collected
 from isthmus.parts.forward import Batch
 from isthmus.parts.inference import Code, Decoder, EncoderMap, Inference
 from isthmus.parts.layers import check_count, check_positive
@@ -155,8 +156,9 @@ class DiagonalGaussian(Inference):
         return mean, soft_clip(free_log_variance, LOG_VARIANCE_BOUND)
 
     def posterior(self, x: Float[Tensor, "batch columns"]) -> GaussianMoments:
-        """Return mu and v of q(h | x) of complete rows."""
-        return self.moments(self.preactivation(x, None))
+        """Return mu and v of q(h | x) of complete rows; running moments of normalisation stay as they are."""
+        with collected():
+            return self.moments(self.preactivation(x, None))
 
 
 def standard_normal_kl(
