@@ -578,3 +578,8 @@ def test_batch_normalisation_with_pseudo_inputs_reconstructs_in_evaluation_as_in
         for prior in ("normal", VampPrior(k=2))
     ]  # fmt: skip
     assert errors[1] < 1.5 * errors[0]
+
+
+def test_tied_weights_are_refused():
+    with pytest.raises(InputError, match="leave tied out"):
+        VariationalAutoencoder(network=MLP(tied=True), code_size=2).fit(np.zeros((30, 3)))

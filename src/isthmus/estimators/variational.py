@@ -142,6 +142,11 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
             raise InputError(
                 f"kl={kl!r}: with importance_samples={self.importance_samples} the bound has no weight; give beta=1"
             )
+        if getattr(self._network, "tied", False):
+            raise InputError(
+                f"network={self.network!r}: the encoder has two outputs for each unit, so the decoder cannot use its "
+                "weights; leave tied out"
+            )
         penalties_of(self.penalties, "linear")
         if self.importance_samples > 1 and len(self.penalties):
             raise InputError("penalties need importance_samples=1: the gradient of the bound weights the samples")
