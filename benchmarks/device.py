@@ -53,6 +53,7 @@ from isthmus import (
     JumpReLU,
     MissingMask,
     TopK,
+    VampPrior,
 )
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
@@ -101,6 +102,9 @@ CASES = {
     "sparse, batch-topk": small("sparse", code_size=80, sparsity="batch-topk"),
     "sparse, jumprelu": small("sparse", code_size=80, sparsity="jumprelu"),
     "sparse, gated": small("sparse", code_size=80, sparsity="gated"),
+    "vae": small("vae"),
+    "vae, importance weighted, mixture prior": small("vae", importance_samples=5, prior="mixture"),
+    "vae, pseudo-inputs": small("vae", prior=VampPrior(k=20)),
     "contractive": small("contractive", code_size=80),
     "contractive, second order": small(
         "contractive", network=MLP((16,), normalization="layer"), contraction=Contraction(order=2)

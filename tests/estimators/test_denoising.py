@@ -16,7 +16,6 @@ from isthmus import (
     GroupMasking,
     InputError,
     Masking,
-    MissingMask,
     SaltAndPepper,
 )
 
@@ -174,9 +173,6 @@ def test_a_callable_corrupts_and_no_file_keeps_it(tmp_path):
         ({"corruption": lambda x, generator: x[:, :5]}, "corruption <lambda> returned shape .* return the same shape"),
         ({"corruption": lambda x, generator: x / 0}, "corruption <lambda> returned .* return finite numbers"),
         ({"corruption": GroupMasking(groups=[[0, 99]])}, "contains column 99, but the rows have 64 columns"),
-        ({"corruption": GroupMasking(groups=[0, 1])}, "group 0 is 0, not a list; give lists of column"),
-        ({"corruption": GroupMasking(groups=[[0.5]])}, "group 0 has 0.5, not a column number; give lists"),
-        ({"corruption": MissingMask(groups=3)}, "groups=3: it is not a list of groups; give"),
     ],
 )
 def test_corruptions_that_cannot_be_meant_are_refused_in_one_line(changed, said):

@@ -136,3 +136,18 @@ def test_an_invalid_scale_raises():
 def test_groups_that_do_not_fit_the_rows_raise(groups, message):
     with pytest.raises(InputError, match=message):
         build_corruption(GroupMasking(groups=groups), ROW)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ([0, 1], "group 0 is 0, not a list; give lists of column"),
+        ([[0.5]], "group 0 has 0.5, not a column number; give lists"),
+        (3, "groups=3: it is not a list of groups; give"),
+        ([[]], "group 0 is empty"),
+    ],
+)
+def test_groups_that_are_not_lists_of_columns_are_refused_at_once(groups, message):
+    for kind in (GroupMasking, MissingMask):
+        with pytest.raises(InputError, match=message):
+            kind(groups=groups)
