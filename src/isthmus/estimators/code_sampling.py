@@ -22,9 +22,6 @@ from isthmus.parts.layers import check_count
 from isthmus.parts.likelihoods import Gaussian, Likelihood, Mixed
 from isthmus.parts.priors import CodePrior, FittedMixture
 
-LEARNED_VARIANCE = {"gaussian": "gaussian-per-column", "gaussian-unit": "gaussian-learned"}
-"""Likelihoods with learned variances in place of those that "auto" chooses."""
-
 MAX_PRIOR_ROWS = 20_000
 """Rows to whose codes a prior is fitted after training, evenly spaced."""
 
@@ -129,9 +126,13 @@ class FittedPriorMixin(CodeSamplingMixin):
         if self.fit_prior is None:
             return
         coder = self.coder_.to("cpu").eval()
-        batches = [rows.batch(part) for part in evenly_spaced(len(rows), MAX_PRIOR_ROWS).split(BLOCK_SIZE)]
-        codes = torch.cat([coder.encode(batch).code for batch in batches])
-        weights = [batch.weight for batch in batches if batch.weight is not None]
+        parts: list[Tensor] = []
+        weights: list[Tensor] = []
+        for index in evenly_spaced(len(rows), MAX_PRIOR_ROWS).split(BLOCK_SIZE):
+            batch = rows.batch(index)
+            parts.append(coder.encode(batch).code)
+            weights += [] if batch.weight is None else [batch.weight]
+        codes = torch.cat(parts)
         if weights:
             codes = codes[systematic_sample(torch.cat(weights), MAX_PRIOR_ROWS)]
         self.density_.to("cpu").fit(codes, seed=self.seed_)
@@ -166,21 +167,3 @@ def systematic_sample(weights: Float[Tensor, " rows"], n: int) -> Int[Tensor, " 
     cumulative = weights.double().cumsum(0)
     levels = (torch.arange(n, dtype=torch.float64) + 0.5) / n
     return torch.searchsorted(cumulative / cumulative[-1], levels).clamp(max=len(weights) - 1)
-
-
-def with_learned_variances(config: dict[str, Any], *, images: bool) -> dict[str, Any]:
-    """Return a likelihood with learned variances in place of one that "auto" chose with a fixed variance.
-
-    Args:
-        config: the configuration of the likelihood.
-        images: True if rows are images, whose pixels share one variance.
-
-    Example:
-        >>> with_learned_variances({"name": "gaussian"}, images=False)
-        {'name': 'gaussian-per-column'}
-    """
-    if config["name"] == "mixed":
-        return {**config, "learned_variance": True}
-    if config["name"] not in LEARNED_VARIANCE:
-        return config
-    return {"name": "gaussian-learned" if images else LEARNED_VARIANCE[config["name"]]}

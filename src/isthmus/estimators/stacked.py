@@ -37,9 +37,6 @@ from isthmus.values.layers import Layer, RBMLayer
 from isthmus.values.networks import perceptrons
 from isthmus.values.stages import FineTuning, Pretraining
 
-LAYER_ARGUMENTS = ("corruption", "sparsity", "contraction")
-"""Arguments of the regularised kinds that are those of a layer."""
-
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class StackedAutoencoder(BaseAutoencoder):
@@ -116,9 +113,9 @@ class StackedAutoencoder(BaseAutoencoder):
         **{
             name: f"layers=Layer({successor})"
             for name, successor in SUCCESSORS.items()
-            if successor.partition("=")[0] in LAYER_ARGUMENTS
+            if successor.partition("=")[0] in Layer.nested
         },
-        **{name: f"layers=Layer({name}=...)" for name in (*LAYER_ARGUMENTS, "activation", "tied")},
+        **{name: f"layers=Layer({name}=...)" for name in (*Layer.nested, "activation", "tied")},
         **dict.fromkeys(("method", "n_steps", "n_chains"), "layers=RBMLayer(method=CD(n_steps=...))"),
     }
 

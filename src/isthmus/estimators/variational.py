@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder, seed_of
-from isthmus.estimators.code_sampling import CodeSamplingMixin, with_learned_variances
+from isthmus.estimators.code_sampling import CodeSamplingMixin
 from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.estimators.records import Recipe, Shape
 from isthmus.estimators.regularized import NetworkArguments
@@ -29,11 +29,14 @@ from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.priors import CodePrior, StandardNormal
 from isthmus.parts.stochastic_inference import DiagonalGaussian
 from isthmus.values.networks import EncoderDecoder, Ends
-from isthmus.values.priors import KL, NormalPrior, PriorValue
+from isthmus.values.priors import KL, NormalPrior
 from isthmus.values.terms import penalties_of
 
 DRAWS_AT_ONCE = 10
 """Samples of the code that are decoded at once by `score_samples`."""
+
+LEARNED_VARIANCE = {"gaussian": "gaussian-per-column", "gaussian-unit": "gaussian-learned"}
+"""Likelihoods with learned variances in place of those that "auto" chooses."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -107,7 +110,7 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
         inference = DiagonalGaussian(
             pair.encoder, n_draws=self.importance_samples, sees_mask=sees_mask, path_derivative=several
         )
-        inference.prior = self._prior(inference, shape, generator)
+        inference.prior = self.value_of("prior").build(inference, shape.code_size, shape.n_columns, generator)
         kl: KL = self.value_of("kl")
         objective = VariationalBound(
             Coder(inference, pair.decoder, likelihood), beta=kl.beta, warmup=kl.warmup, free_bits=kl.free_bits,
@@ -121,13 +124,6 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
         sizes = replace(shape, hidden_sizes=pair.hidden_sizes, dense_sizes=pair.dense_sizes)
         wide = self._pair(replace(ends, code_size=2 * ends.code_size), sizes, generator)
         return replace(pair, encoder=wide.encoder)
-
-    def _prior(self, inference: DiagonalGaussian, shape: Shape, generator: torch.Generator) -> CodePrior | None:
-        """Build the prior; None is the standard normal one, whose divergence has a closed form."""
-        value: PriorValue = self.value_of("prior")
-        if isinstance(value, NormalPrior):
-            return None
-        return value.build(inference, shape.code_size, shape.n_columns, generator)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -220,3 +216,21 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
             nll = coder.likelihood.nll(coder.decode(code.code), batch.desired_output, batch.mask)
             log_w.append(cast(torch.Tensor, code.log_prior) - cast(torch.Tensor, code.log_q) - nll)
         return torch.cat(log_w).logsumexp(0) - math.log(len(noise))
+
+
+def with_learned_variances(config: dict[str, Any], *, images: bool) -> dict[str, Any]:
+    """Return a likelihood with learned variances in place of one that "auto" chose with a fixed variance.
+
+    Args:
+        config: the configuration of the likelihood.
+        images: True if rows are images, whose pixels share one variance.
+
+    Example:
+        >>> with_learned_variances({"name": "gaussian"}, images=False)
+        {'name': 'gaussian-per-column'}
+    """
+    if config["name"] == "mixed":
+        return {**config, "learned_variance": True}
+    if config["name"] not in LEARNED_VARIANCE:
+        return config
+    return {"name": "gaussian-learned" if images else LEARNED_VARIANCE[config["name"]]}

@@ -79,7 +79,8 @@ class VariationalFacts:
 class FitFacts:
     """The properties of a fitted model that the rules of the doctor use.
 
-    Errors are squared errors per row, summed over columns, in model space.
+    Errors are squared errors per row, summed over columns, in model space. The record is flat, since each rule reads a
+    few of the facts, and `diagnose_fit` alone constructs it.
 
     Attributes:
         epochs: the epochs of the history, each with "train", "held_out" (or None), "terms", "learning_rate".

@@ -38,15 +38,15 @@ class VariationalBound(Reconstruction):
     sum_i ((1 - w) w_i + w w_i^2) d log(term_i) / dh_i dh_i, with constant parameters of log q. Its signal does not
     vanish as k grows.
 
-    Raises:
-        InputError: penalties with "logmeanexp".
-
     Args:
         coder: with an inference of distributions, such as `DiagonalGaussian`; for "logmeanexp" with `path_derivative`.
         beta: weight of the divergence at the end of the warm-up; 1 is the bound itself.
         warmup: fraction of the training in which the weight rises linearly from 0; 0 starts at beta.
         free_bits: nats of each unit that cost nothing; it needs the closed form.
         options: other arguments of `Reconstruction`.
+
+    Raises:
+        InputError: penalties with "logmeanexp".
 
     Source: Kingma & Welling, Auto-encoding variational Bayes (2014); Higgins et al., beta-VAE (2017); Sonderby et al.,
     Ladder variational autoencoders (2016), for the warm-up; Kingma et al., Improved variational inference with inverse

@@ -23,8 +23,10 @@ class PriorValue(Value):
     """Base class of the values of `prior`."""
 
     @abstractmethod
-    def build(self, inference: DiagonalGaussian, code_size: int, n_columns: int, generator: Generator) -> CodePrior:
-        """Return the prior of codes of an inference."""
+    def build(
+        self, inference: DiagonalGaussian, code_size: int, n_columns: int, generator: Generator
+    ) -> CodePrior | None:
+        """Return the prior of codes of an inference; None is the standard normal one."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,9 +41,8 @@ class NormalPrior(PriorValue):
         NormalPrior()
     """
 
-    def build(self, inference: DiagonalGaussian, code_size: int, n_columns: int, generator: Generator) -> CodePrior:
-        """Return the prior."""
-        return priors.StandardNormal(code_size)
+    def build(self, inference: DiagonalGaussian, code_size: int, n_columns: int, generator: Generator) -> None:
+        """Return None: the inference computes the closed form."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -268,12 +268,20 @@ class ActivationSparsity(Sparsity):
         return self.activation_parts(code_size)
 
 
+@dataclass(frozen=True, repr=False)
 class LargestUnits(ActivationSparsity):
-    """Base class of codes of the largest units: a number of active units, and no sparsity penalty."""
+    """Base class of codes of the largest units: a number of active units, and no sparsity penalty.
 
-    k: int | None
-    rate: float
-    prefixes: Sequence[int] | None
+    Attributes:
+        activation: class of the activation of the code, constructed with k and the code size.
+    """
+
+    k: int | None = None
+    rate: float = 0.05
+    prefixes: Sequence[int] | None = None
+    unit_columns: bool | None = None
+
+    activation: ClassVar[Callable[[int, int], nn.Module]]
 
     def check(self) -> None:
         """Refuse k below 1, a rate outside (0, 1), and prefixes that do not increase."""
@@ -283,10 +291,6 @@ class LargestUnits(ActivationSparsity):
         if self.prefixes is not None:
             check_prefixes(self.prefixes)
 
-    @abstractmethod
-    def activation(self, k: int, code_size: int) -> nn.Module:
-        """Return the activation of the code."""
-
     def activation_parts(self, code_size: int) -> SparseParts:
         """Return the activation and the term of dead units, and a decoder that reads the active units alone."""
         k = check_k(max(1, round(self.rate * code_size)) if self.k is None else self.k, code_size)
@@ -295,7 +299,7 @@ class LargestUnits(ActivationSparsity):
             {"prefixes": PrefixReconstruction(prefixes=self.prefixes, code_size=code_size)} if self.prefixes else {}
         )
         gather = code_size >= GATHER_MIN_RATIO * k
-        return SparseParts(self.activation(k, code_size), nested | revival, gather=gather)
+        return SparseParts(type(self).activation(k, code_size), nested | revival, gather=gather)
 
 
 @dataclass(frozen=True, repr=False)
@@ -322,14 +326,7 @@ class TopK(LargestUnits):
         TopK(k=32)
     """
 
-    k: int | None = None
-    rate: float = 0.05
-    prefixes: Sequence[int] | None = None
-    unit_columns: bool | None = None
-
-    def activation(self, k: int, code_size: int) -> nn.Module:
-        """Return the activation of the code."""
-        return sparse_activations.TopK(k, code_size)
+    activation: ClassVar[Callable[[int, int], nn.Module]] = sparse_activations.TopK
 
 
 @dataclass(frozen=True, repr=False)
@@ -355,14 +352,7 @@ class BatchTopK(LargestUnits):
         BatchTopK(rate=0.01)
     """
 
-    k: int | None = None
-    rate: float = 0.05
-    prefixes: Sequence[int] | None = None
-    unit_columns: bool | None = None
-
-    def activation(self, k: int, code_size: int) -> nn.Module:
-        """Return the activation of the code."""
-        return sparse_activations.BatchTopK(k, code_size)
+    activation: ClassVar[Callable[[int, int], nn.Module]] = sparse_activations.BatchTopK
 
 
 @dataclass(frozen=True, repr=False)

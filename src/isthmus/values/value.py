@@ -1,7 +1,7 @@
 """Values: frozen records of a part's arguments, and the arguments of estimators that take them.
 
-A value is to an autoencoder what a kernel is to a Gaussian process of scikit-learn: `TopK(k=32)` is compared, printed,
-stored in a file and searched over, and it builds the part when a model is fitted.
+A value such as `TopK(k=32)` can be compared, printed, stored in a file and searched over, as the kernels of
+scikit-learn's Gaussian processes. It builds the part when a model is fitted.
 """
 
 from __future__ import annotations
