@@ -147,7 +147,7 @@ def test_existing_output_is_overwritten_only_with_force(
 @pytest.mark.parametrize(
     ("model", "data", "output", "message"),
     [
-        ("array", "array.npy", "rows", "only images are written to a folder"),
+        ("array", "array.npy", "rows", "only images are written as pictures"),
         (
             "array",
             "array.npy",
@@ -226,3 +226,47 @@ def test_texts_as_codes_are_refused(inputs, tmp_path, refused):
     texts = tmp_path / "texts.jsonl"
     texts.write_text('{"text": "red wine"}\n{"text": "apple pie"}\n')
     refused(("decode", inputs / "array.isthmus", texts, "-o", tmp_path / "rows.npy"), "contains texts; name a .npy")
+
+
+def test_a_conditional_model_samples_and_decodes_given_conditions(inputs, tmp_path, succeed, refused):
+    model, data = tmp_path / "model.isthmus", inputs / "table.csv"
+    succeed("fit", data, "--kind", "vae", "--condition", "city", *SMALL, "-o", model)
+    succeed("sample", model, "-n", 3, "--condition", "city=Lima", "--seed", 0, "-o", tmp_path / "samples.csv")
+    assert pd.read_csv(tmp_path / "samples.csv")["city"].tolist() == ["Lima"] * 3
+    succeed("encode", model, data, "-o", tmp_path / "codes.csv")
+    succeed("decode", model, tmp_path / "codes.csv", "--condition", "city=Oslo", "-o", tmp_path / "decoded.csv")
+    assert set(pd.read_csv(tmp_path / "decoded.csv")["city"]) == {"Oslo"}
+    succeed("traverse", model, data, "--rows", "0,1", "--steps", 3, "--unit", 0, "-o", tmp_path / "path.csv")
+    path, rows = pd.read_csv(tmp_path / "path.csv"), pd.read_csv(data)
+    assert path["city"].tolist() == np.repeat(rows["city"][:2], 3).tolist()
+    succeed("interpolate", model, data, "--from", 0, "--to", 1, "--steps", 2, "-o", tmp_path / "between.csv")
+    assert pd.read_csv(tmp_path / "between.csv")["city"].tolist() == rows["city"][:2].tolist()
+    succeed("evaluate", model, data)
+    succeed("report", model, data, "-o", tmp_path / "report.html")
+    for arguments, message in (
+        (("decode", model, tmp_path / "codes.csv"), "--condition city=..."),
+        (("sample", model, "--condition", "city=Rome"), "city=Rome: it was one of Berlin, Lima, Oslo"),
+        (("sample", model, "--condition", "town=Lima"), "'town' is no condition"),
+        (("sample", model, "--condition", "Lima"), "give NAME=VALUE"),
+        (
+            ("decode", inputs / "table.isthmus", data, "--condition", "city=Lima"),
+            "the model takes none",
+        ),
+        (("fit", data, "--kind", "deep", "--condition", "city"), "kind deep takes no condition"),
+        (("fit", data, "--kind", "vae", "--condition", "town"), "'town': the table has no such column"),
+    ):
+        refused((*arguments, "-o", tmp_path / "refused.csv"), message)
+
+
+def test_the_labels_of_images_are_their_condition(tmp_path, succeed, refused):
+    model = tmp_path / "model.isthmus"
+    succeed("fit", "digits", "--kind", "vae", "--condition", "digit", *SMALL, "-o", model)
+    succeed("sample", model, "-n", 6, "--condition", "digit=3", "--mean", "-o", tmp_path / "samples.png")
+    with Image.open(tmp_path / "samples.png") as picture:
+        assert picture.size[0] > picture.size[1]  # two lines of three images
+    succeed("traverse", model, "digits:test", "--unit", 1, "-o", tmp_path / "path.png")
+    np.save(tmp_path / "rows.npy", np.zeros((3, 8, 8), np.float32))
+    encoding = ("encode", model, tmp_path / "rows.npy", "-o", tmp_path / "codes.npy")
+    refused(encoding, "has no labels to take as the condition 'digit'")
+    two = ("--condition", "a", "--condition", "b")
+    refused(("fit", "digits", "--kind", "vae", *two, "-o", tmp_path / "two.isthmus"), "the model takes 2 (a, b)")

@@ -26,6 +26,7 @@ from isthmus import (
     SparseAutoencoder,
     StackedAutoencoder,
     TopK,
+    VariationalAutoencoder,
 )
 from isthmus.parts.layers import ACTIVATIONS
 from isthmus.parts.likelihoods import LIKELIHOODS, likelihood_from
@@ -442,3 +443,31 @@ def test_the_terms_of_texts_and_the_text_of_users_are_shown(name, tmp_path):
     largest = np.argsort(-np.abs(row), kind="stable")[:15]
     assert [line[0] for line in lines] == [case.model.preprocessing_.columns[j] for j in largest]
     assert float(lines[0][2].replace("−", "-")) == pytest.approx(row[largest[0]], rel=1e-3)
+
+
+@needs_chromium
+def test_the_page_decodes_given_the_chosen_condition(tmp_path):
+    table = mixed_table()
+    model = VariationalAutoencoder(
+        code_size=2, condition=["colour"], hidden_sizes=(16,), max_epochs=30, random_state=0
+    ).fit(table)
+    path = write(model, table, tmp_path / "report.html")
+    script = """
+    const cell = () => at("output").querySelectorAll("td")[1].textContent;
+    const results = [[at("condition").value, cell()]];
+    at("condition").selectedIndex = 2;
+    at("condition").dispatchEvent(new Event("change"));
+    results.push([at("condition").value, cell()]);
+    at("reset").click();
+    results.push([at("condition").value, cell()]);
+    store(results);
+    """
+    page = run_in_browser(with_script(path, MOVES + script), tmp_path)
+    data, results = page.data["decoder-data"], page.data["results"]
+    assert data["conditions"]["names"] == ["colour blue", "colour green", "colour grey", "colour red"]
+    row = example(data, 0)
+    code, own = model.transform(table)[[row]], table["colour"][row]
+    expected = [model.inverse_transform(code, {"colour": colour})["height"][0] for colour in (own, "grey", own)]
+    assert [float(text) for _, text in results] == pytest.approx(expected, abs=0.05)
+    assert results[1][0] == "2"
+    assert results[2] == results[0]

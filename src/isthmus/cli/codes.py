@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 
 from isthmus.cli import destinations, options, sources
 from isthmus.cli.terminal import Log
-from isthmus.errors import InputError
+from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
     from isthmus.estimators.base import BaseAutoencoder
@@ -45,13 +46,15 @@ def decode(
         str, typer.Argument(metavar="CODES", show_default=False, help="File of codes: .npy, .csv, .parquet.")
     ],
     output: options.Rows,
+    condition: options.Condition = None,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Decode CODES to rows in the units of the training data."""
     destination, log, fitted = _opened(model, output, device, force, quiet)
-    rows = fitted.inverse_transform(sources.open_codes(fitted, codes, log))
+    given = sources.given_conditions(fitted, condition)
+    rows = fitted.inverse_transform(sources.open_codes(fitted, codes, log), given)
     _write(fitted, rows, output, destination, force, log, None, black_and_white(rows))
 
 
@@ -75,7 +78,7 @@ def reconstruct(
 
 def sample(
     model: options.Model,
-    output: options.Rows,
+    output: options.Samples,
     n: Annotated[int, typer.Option("-n", "--number", metavar="N", min=1, help="Number of samples.")] = 16,
     steps: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Gibbs steps (Boltzmann machines only). Default: 200.")
@@ -86,13 +89,16 @@ def sample(
             "--mean", help="Write means of the rows given their code instead of samples (vae and Boltzmann machines)."
         ),
     ] = False,
+    condition: options.Condition = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Random seed.")] = None,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Draw samples from MODEL (vae, rbm, dbn, dbm, linear, or fitted with fit_prior) in the units of the data."""
-    destination, log, fitted = _opened(model, output, device, force, quiet)
+    destination, log = destinations.check_path_output(output, force=force), Log(quiet)
+    fitted = sources.load_autoencoder(model, device)
+    destinations.refuse_wrong_form(fitted.preprocessing_.image_shape is not None, output, pictures=True)
     draw = getattr(fitted, "sample", None)
     if draw is None:
         raise InputError(
@@ -100,36 +106,36 @@ def sample(
             "sample from; vae, rbm, dbn, dbm, and linear with likelihood=gaussian do, and models fitted with --set "
             "fit_prior=gaussian"
         )
-    given = {**({} if steps is None else {"n_steps": steps}), **({"mean": True} if mean else {})}
+    given: dict[str, Any] = {**({} if steps is None else {"n_steps": steps}), **({"mean": True} if mean else {})}
+    conditions = sources.given_conditions(fitted, condition)
     unused = [name for name in given if name not in inspect.signature(draw).parameters]
     if unused:
         option = {"n_steps": "--steps", "mean": "--mean"}[unused[0]]
         raise InputError(f"{model}: kind {fitted.kind} is sampled without {option}; omit it")
-    rows = draw(n, random_state=seed, **given)
-    _write(fitted, rows, output, destination, force, log, None, black_and_white(rows))
+    rows = draw(n, random_state=seed, **given, **({} if conditions is None else {"condition": conditions}))
+    if output.lower().endswith(".png"):
+        _write_picture(fitted, rows, output, destination, force, log)
+    else:
+        _write(fitted, rows, output, destination, force, log, None, black_and_white(rows))
+
+
+def _write_picture(model: BaseAutoencoder, rows: Any, output: str, destination: Path, force: bool, log: Log) -> None:
+    """Write images to one picture, in about as many lines as columns."""
+    from isthmus.data.image_grids import check_grid_size, write_grid
+
+    columns = math.isqrt(len(rows) - 1) + 1
+    _, height, width = model.preprocessing_.image_shape or (1, 1, 1)
+    check_grid_size(output, len(rows), columns, (height, width))
+    write_grid(destination, rows, columns, value_range=black_and_white(rows), force=force)
+    log.info(f"{pluralize(len(rows), 'image')} written to {output}")
 
 
 def _opened(model: str, output: str, device: str, force: bool, quiet: bool) -> tuple[Path, Log, BaseAutoencoder]:
     """Check the output path, open the log and load the model."""
     destination, log = destinations.check_rows_output(output, force=force), Log(quiet)
     fitted = sources.load_autoencoder(model, device)
-    _refuse_wrong_form(fitted, output)
+    destinations.refuse_wrong_form(fitted.preprocessing_.image_shape is not None, output, pictures=False)
     return destination, log, fitted
-
-
-def _refuse_wrong_form(model: BaseAutoencoder, output: str) -> None:
-    """Raise if the output cannot hold the rows: images need a folder or .npy, other rows a file."""
-    images = model.preprocessing_.image_shape is not None
-    if destinations.is_folder_name(output):
-        if not images:
-            raise InputError(
-                f"{output}: only images are written to a folder, and the rows of this model are not images; "
-                "name a .csv, .parquet or .npy file"
-            )
-    elif images and not output.lower().endswith(".npy"):
-        raise InputError(
-            f"{output}: images cannot be written to this file; name a folder for PNG files, or a .npy file"
-        )
 
 
 def black_and_white(rows: Any) -> tuple[float, float]:

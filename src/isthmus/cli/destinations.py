@@ -103,6 +103,30 @@ def check_path_output(path: str, *, force: bool = False) -> Path:
     return check_format(path, (*ARRAY_SUFFIXES, ".png"), advice, force=force)
 
 
+def refuse_wrong_form(images: bool, path: str, *, pictures: bool) -> None:
+    """Raise if an output cannot hold the rows: images need a folder, .npy or a picture, other rows a file.
+
+    Args:
+        images: True if the rows are images.
+        path: the output.
+        pictures: True if several images can be one .png file.
+
+    Raises:
+        InputError: the output cannot hold the rows.
+    """
+    pictured = is_folder_name(path) or (pictures and path.lower().endswith(".png"))
+    if pictured and not images:
+        raise InputError(
+            f"{path}: only images are written as pictures, and the rows of this model are not images; name a .csv, "
+            ".parquet or .npy file"
+        )
+    if images and not pictured and not path.lower().endswith(".npy"):
+        one = "a .png file, " if pictures else ""
+        raise InputError(
+            f"{path}: images cannot be written to this file; name {one}a folder for PNG files, or a .npy file"
+        )
+
+
 def is_folder_name(path: str) -> bool:
     """Return whether a path names a folder: it ends in a slash, is an existing folder, or has no suffix.
 

@@ -70,6 +70,15 @@ def fit(
             "entries out of the loss. Default: refuse.",
         ),
     ] = None,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            rich_help_panel=_DATA,
+            help="Column that conditions the model (kind vae): it is an input of encoder and decoder and is not "
+            "reconstructed. Of rows that are not a table, a name for their labels. Repeatable.",
+        ),
+    ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -106,14 +115,18 @@ def fit(
         "code_size": code_size, "max_epochs": epochs, "random_state": seed, "scaling": scaling, "missing": missing,
         "time_limit": arguments.seconds(time_limit) if time_limit is not None else None,
         "validation_fraction": arguments.fraction(validation) if validation is not None else None,
-        "device": device, "precision": precision,
+        "device": device, "precision": precision, "condition": condition or None,
     }  # fmt: skip
     checkpoint = checkpoint_arguments(destination, checkpoint_every, resume)
     shape = arguments.size(resize) if resize is not None else None
     model = _estimator(kind, set_ or [], given, quiet)
+    if labels in model._condition_names:
+        labels = None  # the column stays among the rows, as a condition
     rows, held_out = _open(data, validation, log, labels=labels, exclude=exclude or [], resize=shape)
     if model.uses_labels:
         sources.require_labels(rows)
+    rows = sources.with_conditions(rows, model._condition_names)
+    held_out = None if held_out is None else sources.with_conditions(held_out, model._condition_names)
     sample_weight = None
     if weights is not None:
         rows, sample_weight = sources.take_weights(rows, weights)
@@ -147,6 +160,8 @@ def _estimator(kind: str, assignments: list[str], given: dict[str, Any], quiet: 
     constructor = kind_named(kind)
     settings = arguments.settings(assignments, kind, constructor)
     chosen = {name: value for name, value in given.items() if value is not None}
+    if "condition" in chosen and "condition" not in constructor().get_params():
+        raise InputError(f"--condition {chosen['condition'][0]}: kind {kind} takes no condition; use --kind vae")
     twice = [name for name in settings if name in chosen]
     if twice:
         raise InputError(f"{twice[0]} is set by an option and by --set {twice[0]}=...; set it once")

@@ -29,6 +29,16 @@ Rows = Annotated[
         help="Output: a .npy, .csv or .parquet file; for images a folder or a .npy file.",
     ),
 ]
+Samples = Annotated[
+    str,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="ROWS",
+        show_default=False,
+        help="Output: a .npy, .csv or .parquet file; for images a .png file (one picture), a folder or a .npy file.",
+    ),
+]
 Labels = Annotated[
     str | None,
     typer.Option(
@@ -59,6 +69,14 @@ Seed = Annotated[
         metavar="N",
         rich_help_panel=TRAINING,
         help="Random seed; the same seed gives the same weights. Default: random.",
+    ),
+]
+Condition = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        show_default=False,
+        help="Condition of a model that was fitted with --condition, such as digit=3. Repeatable.",
     ),
 ]
 Device = Annotated[

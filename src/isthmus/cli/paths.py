@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from isthmus.data import Dataset
     from isthmus.estimators.base import BaseAutoencoder
+    from isthmus.estimators.conditions import Conditions
 
 DEFAULT_UNITS = 8
 """Largest number of units that `traverse` chooses."""
@@ -50,6 +51,7 @@ class _Opened:
         model: the fitted autoencoder.
         data: the rows.
         codes: (rows, code_size).
+        conditions: those of the rows of a conditional model, in model space.
         output, destination: the output as typed, and its path.
         force: overwrite existing output.
         log: log of the command.
@@ -58,6 +60,7 @@ class _Opened:
     model: BaseAutoencoder
     data: Dataset
     codes: np.ndarray
+    conditions: Conditions
     output: str
     destination: Path
     force: bool
@@ -70,9 +73,10 @@ class _Opened:
 
         destination, log = destinations.check_path_output(output, force=force), Log(quiet)
         fitted = sources.load_autoencoder(model, device)
-        _refuse_wrong_form(fitted, output)
+        destinations.refuse_wrong_form(fitted.preprocessing_.image_shape is not None, output, pictures=True)
         rows = sources.open_for_model(fitted, data, log)
-        return cls(fitted, rows, np.asarray(fitted.transform(rows.X)), output, destination, force, log)
+        codes = np.asarray(fitted.transform(rows.X))
+        return cls(fitted, rows, codes, fitted._conditions(rows.X), output, destination, force, log)
 
     def row_numbers(self, option: str, text: str) -> list[int]:
         """Return the rows that an option names."""
@@ -115,6 +119,7 @@ def traverse(
     opened = _Opened.of(model, data, output, device, force, quiet)
     import numpy as np
 
+    from isthmus.estimators.conditions import conditions_between
     from isthmus.geometry.paths import unit_path, unit_range
 
     numbers, units = opened.row_numbers("--rows", rows), _units(opened, unit)
@@ -130,7 +135,9 @@ def traverse(
         "step": np.tile(np.arange(steps), len(lines)),
         "value": np.concatenate([values[each] for _, each in lines]),
     }
-    _write(opened, paths, columns, [f"row-{row}-unit-{each}" for row, each in lines])
+    conditions = None if opened.conditions is None else opened.conditions[[row for row, _ in lines]]
+    names = [f"row-{row}-unit-{each}" for row, each in lines]
+    _write(opened, paths, conditions_between(conditions, conditions, steps), columns, names)
 
 
 def interpolate(
@@ -160,6 +167,7 @@ def interpolate(
     opened = _Opened.of(model, data, output, device, force, quiet)
     import numpy as np
 
+    from isthmus.estimators.conditions import conditions_between
     from isthmus.geometry.paths import path_between
 
     starts, ends = opened.row_numbers("--from", start), opened.row_numbers("--to", end)
@@ -173,7 +181,9 @@ def interpolate(
         "to": np.repeat(ends, steps),
         "step": np.tile(np.arange(steps), len(starts)),
     }
-    _write(opened, paths, columns, [f"from-{a}-to-{b}" for a, b in zip(starts, ends, strict=True)])
+    first, last = (None if opened.conditions is None else opened.conditions[rows] for rows in (starts, ends))
+    names = [f"from-{a}-to-{b}" for a, b in zip(starts, ends, strict=True)]
+    _write(opened, paths, conditions_between(first, last, steps), columns, names)
 
 
 def _units(opened: _Opened, typed: Sequence[str] | None) -> list[int]:
@@ -196,21 +206,6 @@ def _units(opened: _Opened, typed: Sequence[str] | None) -> list[int]:
     return units
 
 
-def _refuse_wrong_form(model: BaseAutoencoder, output: str) -> None:
-    """Raise if the output cannot hold the rows: images need a picture, a folder or .npy, other rows a file."""
-    images = model.preprocessing_.image_shape is not None
-    pictured = destinations.is_folder_name(output) or output.lower().endswith(".png")
-    if pictured and not images:
-        raise InputError(
-            f"{output}: only images are written as pictures, and the rows of this model are not images; name a .csv, "
-            ".parquet or .npy file"
-        )
-    if images and not pictured and not output.lower().endswith(".npy"):
-        raise InputError(
-            f"{output}: images cannot be written to this file; name a .png file, a folder for PNG files, or a .npy file"
-        )
-
-
 def _check_size(opened: _Opened, n_lines: int, steps: int) -> None:
     """Raise if the decoded rows, or the picture of them, would be too large."""
     from isthmus.data.image_grids import check_grid_size
@@ -224,13 +219,17 @@ def _check_size(opened: _Opened, n_lines: int, steps: int) -> None:
         check_grid_size(opened.output, n_lines * steps, steps, (height, width))
 
 
-def _write(opened: _Opened, paths: np.ndarray, columns: Mapping[str, Any], lines: Sequence[str]) -> None:
+def _write(
+    opened: _Opened, paths: np.ndarray, conditions: Conditions, columns: Mapping[str, Any], lines: Sequence[str]
+) -> None:
     """Decode the paths, (paths, steps, code_size), and write them in the form that the output names."""
+    import numpy as np
+
     from isthmus.data import write_array, write_images
     from isthmus.data.image_grids import write_grid
 
     n_lines, steps, code_size = paths.shape
-    decoded = opened.model.inverse_transform(paths.reshape(-1, code_size))
+    decoded = opened.model._decoded(np.asarray(paths.reshape(-1, code_size), np.float32), conditions)
     destination, force = opened.destination, opened.force
     if opened.model.preprocessing_.image_shape is None:
         write_array(destination, _table(opened.model, decoded, columns), force=force)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,10 +64,55 @@ def open_for_model(model: BaseAutoencoder, source: str, log: Log, *, labels: str
     if is_input and hasattr(data.X, "columns") and labels in data.X.columns:
         log.note(f"the model was fitted on the label column {labels!r}; its codes contain the labels")
         data = replace(data, labels=data.X[labels].to_numpy())
+    condition = model._condition_names
     if hasattr(data.X, "columns"):
         dropped = [name for name in data.X.columns if str(name) in read_options["exclude"]]
         data = replace(data, X=data.X.drop(columns=dropped))
-    return replace(data, X=_match_columns(model, data))
+    return with_conditions(replace(data, X=_match_columns(model, data)), condition)
+
+
+def with_conditions(rows: Dataset, names: Sequence[str]) -> Dataset:
+    """Return rows that are not a table with their labels as the condition that a model takes; others as they are.
+
+    Raises:
+        InputError: rows without labels, or several conditions.
+    """
+    from isthmus.data import Conditioned
+
+    if not names or hasattr(rows.X, "columns"):
+        return rows
+    if len(names) > 1:
+        raise InputError(
+            f"{rows.name}: the rows are not a table, whose labels are one condition, and the model takes "
+            f"{len(names)} ({', '.join(names)}); name one, or give a table"
+        )
+    if rows.labels is None:
+        raise InputError(
+            f"{rows.name}: has no labels to take as the condition {names[0]!r}; name a .npy file with --labels"
+        )
+    return replace(rows, X=Conditioned(rows.X, {names[0]: rows.labels}))
+
+
+def given_conditions(model: BaseAutoencoder, typed: Sequence[str] | None) -> dict[str, Any] | None:
+    """Return the conditions of the options --condition NAME=VALUE; None without any.
+
+    Raises:
+        InputError: text without =, a name twice, or conditions that the model does not take.
+    """
+    from isthmus.data.conditions import ConditionalPreprocessor
+
+    if not typed:
+        return None
+    texts: dict[str, str] = {}
+    for text in typed:
+        name, sign, value = text.partition("=")
+        if not sign or name in texts:
+            raise InputError(f"--condition {text}: give NAME=VALUE, each name once")
+        texts[name] = value
+    preprocessing = model.preprocessing_
+    if not isinstance(preprocessing, ConditionalPreprocessor):
+        raise InputError(f"--condition {typed[0]}: the model takes none; fit it with --condition NAME")
+    return preprocessing.parsed(texts)
 
 
 def open_labelled(source: str, labels: str | None, **read_options: Any) -> Dataset:

@@ -1,12 +1,13 @@
-"""`Dataset`, the result of a reader, and `Documents`, rows of text."""
+"""`Dataset`, the result of a reader, `Documents`, rows of text, and `Conditioned`, rows with conditions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
 import numpy as np
+import pandas as pd
 
 from isthmus.errors import InputError
 
@@ -70,6 +71,58 @@ class Documents(Sequence[str]):
 
     def __repr__(self) -> str:
         return f"Documents({len(self)} texts)"
+
+
+class Conditioned:
+    """Rows that are not a table, with their conditions, for a model with `condition`.
+
+    The conditions of a table are columns of it. An index of several rows returns `Conditioned`.
+
+    Args:
+        rows: an array (n, d), images, a scipy sparse matrix, or `Documents`.
+        conditions: {name: values, (n,)}, or a data frame with n rows.
+
+    Raises:
+        InputError: rows of a table; another number of conditions than of rows.
+
+    Example:
+        >>> images, digits = np.zeros((3, 8, 8)), [5, 0, 4]
+        >>> X = Conditioned(images, {"digit": digits})
+        >>> len(X), X[:2].conditions["digit"].tolist(), np.asarray(X).shape
+        (3, [5, 0], (3, 8, 8))
+    """
+
+    __slots__ = ("conditions", "rows")
+
+    def __init__(self, rows: Any, conditions: Mapping[str, Any] | pd.DataFrame) -> None:
+        if hasattr(rows, "columns") and hasattr(rows, "dtypes"):
+            raise InputError("Conditioned: the rows are a table, whose conditions are columns of it; give the table")
+        try:
+            table = pd.DataFrame({str(name): np.asarray(values) for name, values in dict(conditions).items()})
+        except (ValueError, TypeError) as error:
+            raise InputError(f"Conditioned: {' '.join(str(error).split())}; give {{name: values}}") from None
+        self.rows, self.conditions = rows, table
+        if len(self.conditions) != len(self):
+            raise InputError(f"Conditioned: {len(self.conditions)} conditions for {len(self)} rows; give one per row")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the rows."""
+        return tuple(self.rows.shape) if hasattr(self.rows, "shape") else (len(self.rows),)
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, rows: Any) -> Conditioned:
+        if isinstance(rows, tuple):  # X[rows, ...]
+            rows = rows[0]
+        return Conditioned(self.rows[rows], self.conditions.iloc[rows])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.rows, dtype=dtype, copy=copy)
+
+    def __repr__(self) -> str:
+        return f"Conditioned({len(self)} rows, {', '.join(map(str, self.conditions.columns))})"
 
 
 @dataclass(frozen=True, eq=False)

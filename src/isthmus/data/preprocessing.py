@@ -19,6 +19,7 @@ from torch import Tensor
 
 from isthmus.data import tables
 from isthmus.data.columns import flat_chunks, medians, moments, refuse_missing, refuse_missing_values
+from isthmus.data.dataset import Conditioned
 from isthmus.data.streams import Affine, DenseRows, SparseRows
 from isthmus.data.texts import Vocabulary
 from isthmus.errors import InputError
@@ -87,6 +88,8 @@ class Preprocessor:
         _check_choice("scaling", scaling, SCALINGS)
         _check_choice("missing", missing, MISSING)
         kind = input_type(X)
+        if kind == "conditioned":
+            raise InputError(_UNWANTED_CONDITIONS)
         if n_rows_of(X) == 0:
             raise InputError("the data contain no rows; at least 1 is required")
         if kind == "text":
@@ -110,6 +113,11 @@ class Preprocessor:
     def n_columns(self) -> int:
         """The number of columns of model space."""
         return len(self.offset)
+
+    @property
+    def n_conditions(self) -> int:
+        """The number of inputs of encoder and decoder that are no columns of the rows."""
+        return 0
 
     @property
     def columns(self) -> list[str]:
@@ -140,6 +148,8 @@ class Preprocessor:
             InputError: if columns or shape differ from the training data, or missing values are refused.
         """
         kind = input_type(X)
+        if kind == "conditioned":
+            raise InputError(_UNWANTED_CONDITIONS)
         if kind == "table" and self.source != "table":
             X, kind = X.to_numpy(), "array"
         if kind != self.source and not {kind, self.source} <= {"array", "sparse"}:
@@ -158,6 +168,15 @@ class Preprocessor:
         if self.fill is None:
             self.refuse_missing(array)
         return DenseRows(array, affine, channels_last=self.channels_last, fill=self.fill, masked=self.masked)
+
+    @property
+    def of_rows(self) -> Preprocessor:
+        """The preprocessing of rows without conditions."""
+        return self
+
+    def without_conditions(self, X: Any) -> Any:
+        """Return rows of the user without their conditions."""
+        return X
 
     def refuse_missing(self, array: np.ndarray) -> None:
         """Raise an `InputError` for the first missing entry. For a table it names the user's column."""
@@ -216,6 +235,9 @@ class Preprocessor:
 
 
 _EMPTY = np.empty(0)
+_UNWANTED_CONDITIONS = (
+    "the rows have conditions, and the model takes none; give X.rows, or fit VariationalAutoencoder(condition=[...])"
+)
 _SOURCES = {"array": "an array", "table": "a table", "sparse": "a sparse matrix", "text": "texts"}
 
 
@@ -225,7 +247,9 @@ def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
 
 
 def input_type(X: Any) -> str:
-    """Return the type of `X`: "table", "sparse", "text" or "array"."""
+    """Return the type of `X`: "table", "sparse", "text", "array" or "conditioned"."""
+    if isinstance(X, Conditioned):
+        return "conditioned"
     if hasattr(X, "columns") and hasattr(X, "dtypes"):
         return "table"
     if hasattr(X, "tocsr"):

@@ -194,7 +194,7 @@ def _encode(column: TableColumn, values: pd.Series) -> np.ndarray:
     if unknown.any():
         row = int(np.flatnonzero(unknown)[0])
         raise InputError(
-            f"column {column.name!r} contains {values.iloc[row]!r} at row {row}, which is not one of the "
+            f"column {column.name!r} contains {_plain(values.iloc[row])!r} at row {row}, which is not one of the "
             f"{len(column.levels)} values that it had when the model was fitted"
         )
     if column.unit == "binary":

@@ -19,11 +19,13 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, check_random_state
 from torch import nn
 
+from isthmus.data.conditions import ConditionedRows, learn_preprocessing, preprocessor_from_file
 from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
 from isthmus.data.streams import BLOCK_SIZE, Subset, WeightedRows, blocks
 from isthmus.errors import InputError
 from isthmus.estimators import checkpoints, inputs, model_files
 from isthmus.estimators.checkpoints import DigestedRows, Run
+from isthmus.estimators.conditions import Conditions, given_conditions, with_condition_columns
 from isthmus.estimators.continuation import ContinuationMixin, check_same_parts, part_arguments
 from isthmus.estimators.data_passes import BLOCK_ROWS, RangeCheckedRows, SurveyedRows, padded
 from isthmus.estimators.diagnosis import diagnose_fit
@@ -285,9 +287,15 @@ class BaseAutoencoder(
     def _learned_preprocessing(self, X: Any, weights: np.ndarray | None) -> Preprocessor:
         units = self.likelihood if isinstance(self.likelihood, dict) and input_type(X) == "table" else None
         scaling = inputs.scaling_for(self.scaling, self.likelihood)
-        return Preprocessor.from_data(
-            X, scaling=scaling, missing=self.missing, categories=self.categories, units=units, weights=weights
-        )
+        return learn_preprocessing(
+            X, self._condition_names, scaling=scaling, missing=self.missing, categories=self.categories, units=units,
+            weights=weights,
+        )  # fmt: skip
+
+    @property
+    def _condition_names(self) -> tuple[str, ...]:
+        """Names of the columns that condition the model; by default none."""
+        return ()
 
     def _choose_model(
         self, train_rows: Rows, validation_rows: Rows | None, *, goes_on: bool
@@ -470,30 +478,38 @@ class BaseAutoencoder(
             start += n
         return codes
 
-    def inverse_transform(self, H: ArrayLike) -> Any:
+    def inverse_transform(self, H: ArrayLike, condition: Any = None) -> Any:
         """Decode codes to the mean of p_dec(x | h), in the units of X.
 
         Args:
             H: codes, (n, code_size).
+            condition: the conditions of a conditional model: {name: one value, or n values}, or a data frame.
 
         Returns:
             The type that was fitted: a data frame, images in their own shape and range, or an array (n, d).
+
+        Raises:
+            InputError: codes of another width; a conditional model without its conditions.
         """
         check_is_fitted(self)
         codes = inputs.codes(H, self.code_size_)
+        return self._decoded(codes, given_conditions(self.preprocessing_, condition, len(codes)))
+
+    def _decoded(self, codes: np.ndarray, conditions: Conditions) -> Any:
+        """Decode codes to rows in the units of X, given conditions in model space."""
         mean = np.empty((len(codes), self.preprocessing_.n_columns), np.float32)
         for start in range(0, len(codes), BLOCK_SIZE):
-            part = codes[start : start + BLOCK_SIZE]
-            mean[start : start + len(part)] = self._decode(part)
-        return self.preprocessing_.inverse_transform(mean)
+            part = slice(start, start + BLOCK_SIZE)
+            mean[part] = self._decode(codes[part], None if conditions is None else conditions[part])
+        return with_condition_columns(self.preprocessing_, self.preprocessing_.inverse_transform(mean), conditions)
 
     @torch.no_grad()
-    def _decode(self, codes: np.ndarray) -> np.ndarray:
+    def _decode(self, codes: np.ndarray, conditions: Conditions = None) -> np.ndarray:
         """Decode one block of codes to model space."""
-        padded = torch.zeros(BLOCK_SIZE, self.code_size_)
-        padded[: len(codes)] = torch.from_numpy(codes)
-        self.coder_.to(resolve_device(self.device)).eval()
-        parameters = self.coder_.decode(padded.to(resolve_device(self.device)))
+        device = resolve_device(self.device)
+        block = padded(Batch(torch.from_numpy(codes), condition=conditions)).to(device)
+        self.coder_.to(device).eval()
+        parameters = self.coder_.decode(block.x, condition=block.condition)
         return self.coder_.likelihood.mean(parameters)[: len(codes)].cpu().numpy()
 
     def reconstruct(self, X: Any) -> Any:
@@ -505,8 +521,16 @@ class BaseAutoencoder(
         check_is_fitted(self)
         advice = "reconstruct fewer rows at a time, or use read(X), which goes block by block"
         inputs.check_dense_size(self.preprocessing_, n_rows_of(X), advice)
-        mean = [output.reconstruction.numpy() for output in self.read(X)]
-        return self.preprocessing_.inverse_transform(np.concatenate(mean))
+        mean = np.concatenate([output.reconstruction.numpy() for output in self.read(X)])
+        rows = self.preprocessing_.inverse_transform(mean)
+        return with_condition_columns(self.preprocessing_, rows, self._conditions(X))
+
+    def _conditions(self, X: Any) -> Conditions:
+        """Return the conditions of rows in model space; None for a model without conditions."""
+        if not self.preprocessing_.n_conditions:
+            return None
+        rows = self.preprocessing_.rows(inputs.validate_input(self, X, reset=False))
+        return rows.conditions if isinstance(rows, ConditionedRows) else None
 
     def reconstruction_error(self, X: Any) -> Float[np.ndarray, " n"]:
         """Return ||x - r||^2 of each row, summed over its observed columns, in model space (see `scaling`)."""
@@ -555,7 +579,7 @@ class BaseAutoencoder(
     def _unpack(cls, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> Self:
         model = model_files.constructed(cls, header)
         model_files.set_fitted(model, header)
-        model.preprocessing_ = Preprocessor.from_file(strip_prefix("preprocessing.", tensors), header["preprocessing"])
+        model.preprocessing_ = preprocessor_from_file(strip_prefix("preprocessing.", tensors), header["preprocessing"])
         model.baseline_ = PrincipalComponents.from_file(strip_prefix("baseline.", tensors), header["baseline"])
         model._n_features_out = model.code_size_
         recipe = model._rebuilt(torch.Generator().manual_seed(0))

@@ -15,6 +15,7 @@ from isthmus.data.preprocessing import Preprocessor
 from isthmus.data.streams import BLOCK_SIZE
 from isthmus.errors import InputError
 from isthmus.estimators.base import seed_of
+from isthmus.estimators.conditions import drawn_conditions, with_condition_columns
 from isthmus.estimators.continuation import available_unless
 from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.learning.rows import evenly_spaced
@@ -48,16 +49,18 @@ class CodeSamplingMixin:
         return drawn
 
     @available_unless(lambda estimator: estimator._no_samples)
-    def sample(self, n: int, random_state: Any = None, *, mean: bool = False) -> Any:
+    def sample(self, n: int, random_state: Any = None, *, mean: bool = False, condition: Any = None) -> Any:
         """Return n samples of the model, in the units of X: codes of the prior, decoded, and rows drawn from them.
 
         Args:
             n: number of samples.
             random_state: seed of the samples.
             mean: return the mean of p(x | h) of each code, without the noise of the likelihood.
+            condition: the conditions of a conditional model: {name: one value, or n values}, or a data frame. None
+                takes those of random training rows.
 
         Raises:
-            InputError: fewer than one sample.
+            InputError: fewer than one sample; conditions of another model.
 
         Example:
             >>> import numpy as np
@@ -71,15 +74,18 @@ class CodeSamplingMixin:
         check_count("n", n)
         generator = torch.Generator().manual_seed(seed_of(random_state))
         coder, prior = self.coder_.to("cpu").eval(), self._code_prior.to("cpu")
+        conditions = drawn_conditions(self.preprocessing_, condition, n, generator)
         codes = prior.sample(n, generator)
         rows = np.empty((n, self.preprocessing_.n_columns), np.float32)
         with torch.no_grad():
             for start in range(0, n, BLOCK_SIZE):
-                parameters = coder.decode(codes[start : start + BLOCK_SIZE])
+                part = slice(start, start + BLOCK_SIZE)
+                parameters = coder.decode(codes[part], condition=None if conditions is None else conditions[part])
                 drawn = coder.likelihood.mean(parameters) if mean else self._draw(parameters, generator)
-                rows[start : start + BLOCK_SIZE] = drawn.numpy()
+                rows[part] = drawn.numpy()
         samples = self.preprocessing_.inverse_transform(rows)
-        return samples if mean else _with_whole_counts(samples, self.preprocessing_)
+        samples = samples if mean else _with_whole_counts(samples, self.preprocessing_)
+        return with_condition_columns(self.preprocessing_, samples, conditions)
 
 
 def _with_whole_counts(samples: Any, preprocessing: Preprocessor) -> Any:

@@ -181,7 +181,7 @@ def padded(batch: Batch) -> Batch:
 
     x = fill(batch.x)
     assert x is not None
-    return Batch(x, mask=fill(batch.mask))
+    return Batch(x, mask=fill(batch.mask), condition=fill(batch.condition))
 
 
 class RangeCheckedRows:

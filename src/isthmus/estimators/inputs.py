@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 
+from isthmus.data.dataset import Conditioned
 from isthmus.data.preprocessing import Preprocessor, input_type
 from isthmus.errors import InputError
 from isthmus.parts.likelihoods import LIKELIHOODS
@@ -52,6 +53,8 @@ def validate_input(estimator: Any, X: Any, *, reset: bool) -> Any:
     if hasattr(X, "to_pandas") and not hasattr(X, "iloc"):
         X = X.to_pandas()
     source = input_type(X)
+    if source == "conditioned":
+        return Conditioned(validate_input(estimator, X.rows, reset=reset), X.conditions)
     if source == "text":
         return X
     if source == "table":

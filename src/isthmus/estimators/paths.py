@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from isthmus.data.preprocessing import n_rows_of
 from isthmus.errors import InputError
+from isthmus.estimators.conditions import Conditions, conditions_between
 from isthmus.estimators.inputs import check_dense_size
 from isthmus.estimators.labels import refuse_missing, validate_labels
 from isthmus.geometry.paths import check_steps, mean_difference, path_between, shifted, unit_path, unit_range
@@ -22,6 +24,7 @@ FEWER_ROWS = "take fewer rows or steps at a time"
 class CodePathsMixin:
     """Mixin of the methods that change codes and decode them; units are numbered as the columns of `transform(X)`.
 
+    Of a conditional model, each row keeps its condition, and that of an interpolation changes linearly from row to row.
     Decoded rows are those of `inverse_transform`: means of p_dec(x | h) in the units and the shape of X; word counts
     (likelihood multinomial) decode to probabilities, because the number of words is not a part of the code. Rows on a
     path are ordered row by row (or pair by pair), and within a row by step. A path between codes need not stay among
@@ -30,6 +33,7 @@ class CodePathsMixin:
 
     code_size_: int
     preprocessing_: Any
+    _conditions: Callable[[Any], Conditions]
 
     def interpolate(
         self, A: Any, B: Any, n: int = 10, *, method: str = "linear", return_codes: bool = False
@@ -69,7 +73,7 @@ class CodePathsMixin:
         check_is_fitted(self)
         check_steps(n)
         codes = path_between(self._all_codes(A), self._all_codes(B), n, method).reshape(-1, self.code_size_)
-        decoded = self._rows_of_codes(codes)
+        decoded = self._rows_of_codes(codes, conditions_between(self._conditions(A), self._conditions(B), n))
         return (decoded, codes) if return_codes else decoded
 
     def traverse(self, X: Any, unit: int, n: int = 10, *, low: float | None = None, high: float | None = None) -> Any:
@@ -103,7 +107,7 @@ class CodePathsMixin:
         check_steps(n)
         codes = self._all_codes(X)
         values = np.linspace(*unit_range(codes[:, unit], int(unit), low, high), int(n))
-        return self._rows_of_codes(unit_path(codes, int(unit), values))
+        return self._rows_of_codes(unit_path(codes, int(unit), values), self._conditions(X))
 
     def attribute_direction(self, X: Any, y: ArrayLike) -> Float[np.ndarray, " code_size"]:
         """Return the direction of an attribute: the mean code of rows that have it minus that of the others.
@@ -171,7 +175,7 @@ class CodePathsMixin:
                 f"direction has {len(vector)} entries; the code has {self.code_size_} units; give one for each"
             )
         amounts = _finite_vector("amount", np.atleast_1d(np.asarray(amount)))
-        return self._rows_of_codes(shifted(self._all_codes(X), vector, amounts))
+        return self._rows_of_codes(shifted(self._all_codes(X), vector, amounts), self._conditions(X))
 
     def _all_codes(self, X: Any) -> Float[np.ndarray, "rows code_size"]:
         """Return the codes of all rows; `transform` may return a data frame instead."""
@@ -180,11 +184,16 @@ class CodePathsMixin:
             raise InputError("there are no rows; give at least one")
         return np.concatenate(blocks)
 
-    def _rows_of_codes(self, codes: Float[np.ndarray, "*shape code_size"]) -> Any:
-        """Decode codes to rows in the units of X; sparse rows and texts only up to the size of `reconstruct`."""
-        flat = codes.reshape(-1, self.code_size_)
+    def _rows_of_codes(self, codes: Float[np.ndarray, "*shape code_size"], conditions: Conditions) -> Any:
+        """Decode codes to rows in the units of X; sparse rows and texts only up to the size of `reconstruct`.
+
+        Several codes in a row share a condition if there are fewer conditions than codes.
+        """
+        flat = np.ascontiguousarray(codes.reshape(-1, self.code_size_), np.float32)
         check_dense_size(self.preprocessing_, len(flat), FEWER_ROWS)
-        return self.inverse_transform(flat)  # type: ignore[attr-defined]
+        if conditions is not None:
+            conditions = conditions.repeat_interleave(len(flat) // len(conditions), 0)
+        return self._decoded(flat, conditions)  # type: ignore[attr-defined]
 
 
 def _rows_of(X: Any) -> Any:

@@ -59,6 +59,7 @@ class Shape:
         image_shape: (channels, height, width) of images, None for other rows.
         likelihood: the configuration of p_dec.
         groups: columns of model space that stand for one column of the user's table.
+        n_conditions: the width of the conditions in model space.
         hidden_sizes, dense_sizes: sizes that an earlier fit resolved; None where they are resolved now.
     """
 
@@ -67,6 +68,7 @@ class Shape:
     image_shape: tuple[int, int, int] | None
     likelihood: dict[str, Any]
     groups: tuple[tuple[int, ...], ...] = ()
+    n_conditions: int = 0
     hidden_sizes: tuple[int, ...] | None = None
     dense_sizes: tuple[int, ...] | None = None
 
@@ -85,7 +87,10 @@ class Shape:
     def of(cls, preprocessing: Preprocessor, code_size: int, likelihood: dict[str, Any]) -> Shape:
         """Return the shape of data with this preprocessing."""
         groups = tuple(tuple(group["columns"]) for group in preprocessing.groups or ())
-        return cls(preprocessing.n_columns, code_size, preprocessing.image_shape, likelihood, groups)
+        return cls(
+            preprocessing.n_columns, code_size, preprocessing.image_shape, likelihood, groups,
+            n_conditions=preprocessing.n_conditions,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from isthmus.learning.rows import Rows
 from isthmus.learning.training_config import TrainingConfig
 from isthmus.learning.variational import VariationalBound
 from isthmus.parts.coder import Coder
+from isthmus.parts.conditioned_encoder import ShiftedEncoder
 from isthmus.parts.forward import Batch
 from isthmus.parts.layers import check_count
 from isthmus.parts.likelihoods import likelihood_from
@@ -62,6 +63,9 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
         prior: "normal", "mixture", "vamp", "flow", or a value such as `MixturePrior(k=20)`, `VampPrior(k=500)`,
             `FlowPrior()`.
         importance_samples: k, samples of the code per row; 1 trains the evidence lower bound.
+        condition: names of columns of a table that encoder and decoder get as inputs and that are not reconstructed:
+            q(h | x, c) and p_dec(x | h, c). Then `sample(condition={name: value})` draws rows of a given class. Other
+            rows carry their conditions as `isthmus.data.Conditioned(X, {name: values})`. None conditions on nothing.
         network, hidden_sizes: the networks; `hidden_sizes` is the shorthand of `MLP(hidden_sizes=...)`, by default two
             layers by the width of the data. The encoder has two outputs for each unit of the code.
         penalties: further terms of the criterion, in a list; see `Autoencoder`.
@@ -95,6 +99,7 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
     kl: Any = "elbo"
     prior: Any = "normal"
     importance_samples: int = 1
+    condition: str | Sequence[str] | None = None
     hidden_sizes: Sequence[int] | None = None
 
     kind: ClassVar[str] = "vae"
@@ -108,9 +113,11 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
         pair = self._distribution_pair(ends, shape, generator)
         several = self.importance_samples > 1
         inference = DiagonalGaussian(
-            pair.encoder, n_draws=self.importance_samples, sees_mask=sees_mask, path_derivative=several
-        )
-        inference.prior = self.value_of("prior").build(inference, shape.code_size, shape.n_columns, generator)
+            pair.encoder, n_draws=self.importance_samples, sees_mask=sees_mask, path_derivative=several,
+            n_conditions=shape.n_conditions,
+        )  # fmt: skip
+        n_inputs = shape.n_columns + shape.n_conditions
+        inference.prior = self.value_of("prior").build(inference, shape.code_size, n_inputs, generator)
         kl: KL = self.value_of("kl")
         objective = VariationalBound(
             Coder(inference, pair.decoder, likelihood), beta=kl.beta, warmup=kl.warmup, free_bits=kl.free_bits,
@@ -119,14 +126,31 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
         return Recipe(objective.coder, objective, hidden_sizes=pair.hidden_sizes, dense_sizes=pair.dense_sizes)
 
     def _distribution_pair(self, ends: Ends, shape: Shape, generator: torch.Generator) -> EncoderDecoder:
-        """Build a decoder of the code, and an encoder with mean and log-variance of each unit."""
-        pair = self._pair(ends, shape, generator)
+        """Build a decoder of the code, and an encoder with mean and log-variance of each unit.
+
+        The decoder has the conditions as further inputs, and so has an encoder that takes them; the output of another
+        one is shifted by them.
+        """
+        n = shape.n_conditions
+        pair = self._pair(replace(ends, code_size=ends.code_size + n), shape, generator)
         sizes = replace(shape, hidden_sizes=pair.hidden_sizes, dense_sizes=pair.dense_sizes)
-        wide = self._pair(replace(ends, code_size=2 * ends.code_size), sizes, generator)
-        return replace(pair, encoder=wide.encoder)
+        takes_conditions = getattr(self._network, "takes_mask", False)
+        n_units = 2 * ends.code_size
+        wide = replace(ends, code_size=n_units, n_conditions=n if takes_conditions else 0)
+        encoder = self._pair(wide, sizes, generator).encoder
+        if n and not takes_conditions:
+            encoder = ShiftedEncoder(encoder, n, n_units, generator=generator)
+        return replace(pair, encoder=encoder)
+
+    @property
+    def _condition_names(self) -> tuple[str, ...]:
+        names = (self.condition,) if isinstance(self.condition, str) else self.condition or ()
+        return tuple(str(name) for name in names)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
+        if len(set(self._condition_names)) < len(self._condition_names):
+            raise InputError(f"condition={self.condition!r} names a column twice")
         check_count("importance_samples", self.importance_samples)
         kl, normal = self.value_of("kl"), isinstance(self.value_of("prior"), NormalPrior)
         if kl.free_bits and not (normal and self.importance_samples == 1):
@@ -213,7 +237,8 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
         log_w: list[torch.Tensor] = []
         for e in noise.to(batch.x.device).split(DRAWS_AT_ONCE):
             code = inference.draw(preactivation, e)
-            nll = coder.likelihood.nll(coder.decode(code.code), batch.desired_output, batch.mask)
+            parameters = coder.decode(code.code, condition=batch.condition)
+            nll = coder.likelihood.nll(parameters, batch.desired_output, batch.mask)
             log_w.append(cast(torch.Tensor, code.log_prior) - cast(torch.Tensor, code.log_q) - nll)
         return torch.cat(log_w).logsumexp(0) - math.log(len(noise))
 

@@ -311,7 +311,8 @@ def log_weights(
             group, end = LogWeights(len(numbers[start : start + n_rows]), batch.x.device), start + n_rows
             part = _part(batch, start, end)
             for code, log_ratio in _blocks(_calls(coder, part, seed, numbers[start:end]), n_draws, draws_at_once):
-                nll = coder.likelihood.nll(coder.decode(code), part.desired_output, part.mask)
+                parameters = coder.decode(code, condition=part.condition)
+                nll = coder.likelihood.nll(parameters, part.desired_output, part.mask)
                 group.add(log_ratio - nll.double())
             found.append(group)
     return LogWeights.joined(found)

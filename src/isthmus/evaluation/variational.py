@@ -53,7 +53,8 @@ def variational_facts(coder: Coder, batch: Batch) -> VariationalFacts | None:
 
 
 def _mean_nll(coder: Coder, codes: Tensor, batch: Batch) -> float:
-    return float(coder.likelihood.nll(coder.decode(codes), batch.desired_output, batch.mask).mean())
+    parameters = coder.decode(codes, condition=batch.condition)
+    return float(coder.likelihood.nll(parameters, batch.desired_output, batch.mask).mean())
 
 
 def _at_floor(coder: Coder) -> Int[np.ndarray, " columns"]:

@@ -70,7 +70,7 @@ class VariationalBound(Reconstruction):
         if prior is not None and prior.starts_at_rows:
             mean = mean_row(rows)
             batches = sampled_batches(rows, min(len(rows), MAX_STARTING_ROWS))
-            prior.start_at(torch.cat([b.x if b.mask is None else torch.where(b.mask > 0, b.x, mean) for b in batches]))
+            prior.start_at(torch.cat([_complete(batch, mean) for batch in batches]))
 
     def weight_at(self, progress: float) -> float:
         """Return w, the weight of the divergence.
@@ -120,3 +120,9 @@ class VariationalBound(Reconstruction):
             output.code.register_hook(lambda gradient: gradient * factor)
         surrogate = -(normalised * log_w).sum(0)
         return bound.detach() + surrogate - surrogate.detach()
+
+
+def _complete(batch: Batch, mean: Float[Tensor, " columns"]) -> Float[Tensor, "batch inputs"]:
+    """Return rows with the mean of the column at missing entries, each followed by its condition."""
+    x = batch.x if batch.mask is None else torch.where(batch.mask > 0, batch.x, mean)
+    return x if batch.condition is None else torch.cat([x, batch.condition], -1)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from isthmus.parts.forward import Batch, ForwardPass
-from isthmus.parts.inference import Code, Decoder, Inference
+from isthmus.parts.inference import Code, Decoder, Inference, with_condition
 from isthmus.parts.likelihood_base import Likelihood
 
 
@@ -67,15 +67,18 @@ class Coder(nn.Module):
         return cast(Code, self.inference(batch, self.decoder))
 
     def decode(
-        self, code: Float[Tensor, "*draws batch code_size"], generator: Generator | None = None
+        self,
+        code: Float[Tensor, "*draws batch code_size"],
+        generator: Generator | None = None,
+        condition: Float[Tensor, "batch conditions"] | None = None,
     ) -> Float[Tensor, "*draws batch parameters"]:
-        """Return the parameters of p_dec."""
-        return self.decoder(code, generator)
+        """Return the parameters of p_dec, of a conditional model given the condition of each row."""
+        return self.decoder(with_condition(code, condition, self.inference.n_conditions), generator)
 
     def forward(self, batch: Batch, generator: Generator | None = None, progress: float = 1.0) -> ForwardPass:
         """Encode and decode a batch; without a generator, without random numbers."""
         inferred: Code = self.inference(batch, self.decoder, generator, progress)
-        parameters = self.decode(inferred.code, generator)
+        parameters = self.decode(inferred.code, generator, batch.condition)
         return ForwardPass(
             batch, batch, inferred.preactivation, inferred.code, parameters,
             log_q=inferred.log_q, log_prior=inferred.log_prior, kl=inferred.kl, progress=progress,

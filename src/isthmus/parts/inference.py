@@ -77,6 +77,9 @@ class Inference(nn.Module, ABC):
     sees_mask: bool = False
     """True if the mask m of the visible entries is an input of the encoder: a = encoder([x * m, m])."""
 
+    n_conditions: int = 0
+    """Width of the condition c, the last inputs of encoder and decoder: a = encoder([x, c]), r = decoder([h, c])."""
+
     @abstractmethod
     def forward(
         self, batch: Batch, decoder: Decoder, generator: Generator | None = None, progress: float = 1.0
@@ -96,21 +99,26 @@ class Inference(nn.Module, ABC):
         return batch.x if batch.mask is None or not self.sees_mask else batch.x * batch.mask
 
     def encoder_input(
-        self, visible: Float[Tensor, "*draws batch columns"], mask: Float[Tensor, "batch columns"] | None
+        self,
+        visible: Float[Tensor, "*draws batch columns"],
+        mask: Float[Tensor, "batch columns"] | None,
+        condition: Float[Tensor, "batch conditions"] | None = None,
     ) -> Float[Tensor, "*draws batch inputs"]:
-        """Return the rows, with `sees_mask` followed by their mask."""
-        if not self.sees_mask:
-            return visible
-        return torch.cat([visible, torch.ones_like(visible) if mask is None else mask.expand_as(visible)], -1)
+        """Return the rows, with `sees_mask` followed by their mask, and by their condition if there is one."""
+        if self.sees_mask:
+            mask = torch.ones_like(visible) if mask is None else mask.expand_as(visible)
+            visible = torch.cat([visible, mask], -1)
+        return with_condition(visible, condition, self.n_conditions)
 
     def preactivation(
         self,
         visible: Float[Tensor, "*draws batch columns"],
         mask: Float[Tensor, "batch columns"] | None,
         generator: Generator | None = None,
+        condition: Float[Tensor, "batch conditions"] | None = None,
     ) -> Float[Tensor, "*draws batch units"]:
         """Return a of rows as the encoder sees them."""
-        encoder_input = self.encoder_input(visible, mask)
+        encoder_input = self.encoder_input(visible, mask, condition)
         return cast(
             Tensor, self.encoder(encoder_input) if generator is None else self.encoder(encoder_input, generator)
         )
@@ -161,7 +169,7 @@ class EncoderMap(Inference):
         self, batch: Batch, decoder: Decoder, generator: Generator | None = None, progress: float = 1.0
     ) -> Code:
         """Return the code of a batch."""
-        preactivation = self.preactivation(self.visible(batch), batch.mask, generator)
+        preactivation = self.preactivation(self.visible(batch), batch.mask, generator, batch.condition)
         return Code(self.activate(preactivation, generator, progress), preactivation)
 
 
@@ -192,3 +200,20 @@ class ImputingMap(EncoderMap):
     def visible(self, batch: Batch) -> Float[Tensor, "batch columns"]:
         """Return the rows with missing entries imputed."""
         return self._imputer[0].impute(batch.x, batch.mask)
+
+
+def with_condition(
+    inputs: Float[Tensor, "*draws batch inputs"], condition: Float[Tensor, "batch conditions"] | None, n_conditions: int
+) -> Float[Tensor, "*draws batch all_inputs"]:
+    """Return inputs of a network followed by the condition of each row; zeros where none is given.
+
+    Example:
+        >>> with_condition(torch.ones(3, 1, 2), torch.tensor([[5.0]]), 1)[0]
+        tensor([[1., 1., 5.]])
+        >>> with_condition(torch.ones(1, 2), None, 1)
+        tensor([[1., 1., 0.]])
+    """
+    if n_conditions == 0:
+        return inputs
+    condition = inputs.new_zeros(n_conditions) if condition is None else condition
+    return torch.cat([inputs, condition.expand(*inputs.shape[:-1], n_conditions)], -1)

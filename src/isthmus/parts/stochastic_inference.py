@@ -93,6 +93,7 @@ class DiagonalGaussian(Inference):
         path_derivative: compute log q with constant mu and s, so that its gradient is that along h alone. The omitted
             term has expectation 0 for one draw; for several draws the objective has to weight the gradient
             (`isthmus.learning.variational`).
+        n_conditions: width of the condition, the last inputs of encoder and decoder.
 
     Raises:
         InputError: n_draws is not a whole number of at least 1.
@@ -120,9 +121,11 @@ class DiagonalGaussian(Inference):
         sees_mask: bool = False,
         prior: CodePrior | None = None,
         path_derivative: bool = False,
+        n_conditions: int = 0,
     ) -> None:
         super().__init__()
         check_count("n_draws", n_draws)
+        self.n_conditions = n_conditions
         self.encoder, self.n_draws, self.sees_mask = encoder, int(n_draws), sees_mask
         self.prior, self.path_derivative = prior, path_derivative
 
@@ -130,7 +133,7 @@ class DiagonalGaussian(Inference):
         self, batch: Batch, decoder: Decoder, generator: Generator | None = None, progress: float = 1.0
     ) -> Code:
         """Return n_draws samples of the code of each row; without a generator, its mean."""
-        preactivation = self.preactivation(self.visible(batch), batch.mask, generator)
+        preactivation = self.preactivation(self.visible(batch), batch.mask, generator, batch.condition)
         mean, log_variance = self.moments(preactivation)
         kl = None if self.prior is not None else standard_normal_kl(mean, log_variance)
         if generator is None:
@@ -155,10 +158,15 @@ class DiagonalGaussian(Inference):
         mean, free_log_variance = at_least_fp32(preactivation).chunk(2, -1)
         return mean, soft_clip(free_log_variance, LOG_VARIANCE_BOUND)
 
-    def posterior(self, x: Float[Tensor, "batch columns"]) -> GaussianMoments:
-        """Return mu and v of q(h | x) of complete rows; running moments of normalisation stay as they are."""
+    def posterior(self, rows: Float[Tensor, "batch inputs"]) -> GaussianMoments:
+        """Return mu and v of q(h | x) of complete rows, each followed by its condition.
+
+        Running moments of normalisation stay as they are.
+        """
+        n_columns = rows.shape[-1] - self.n_conditions
+        x, condition = rows[..., :n_columns], rows[..., n_columns:]
         with collected():
-            return self.moments(self.preactivation(x, None))
+            return self.moments(self.preactivation(x, None, condition=condition))
 
 
 def standard_normal_kl(

@@ -360,16 +360,14 @@ def decode(text: str, dtype: str) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), np.dtype(dtype)).astype(np.float64)
 
 
-def dequantised(
-    record: dict[str, Any], codes: Float[np.ndarray, "rows code_size"]
-) -> Float[np.ndarray, "rows n_columns"]:
+def dequantised(record: dict[str, Any], codes: Float[np.ndarray, "rows inputs"]) -> Float[np.ndarray, "rows n_columns"]:
     """Evaluate a record: decode codes to the mean of p_dec(x | h), in model space.
 
     The computation is in float64 and is that of the page.
 
     Args:
         record: the result of `decoder_record`.
-        codes: (rows, code_size).
+        codes: (rows, code_size), of a conditional model each followed by its condition.
 
     Returns:
         The means, (rows, n_columns), float64.

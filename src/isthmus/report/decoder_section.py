@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from isthmus.data import tables
+from isthmus.data.conditions import ConditionalPreprocessor
 from isthmus.data.preprocessing import Preprocessor
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
+from isthmus.estimators.conditions import Conditions
 from isthmus.report.charts import numbers
 from isthmus.report.code_maps import CodeMap
 from isthmus.report.decoder import decoder_record, dequantised, encode, quantise
 from isthmus.report.examples import RowInfo, example_rows
 from isthmus.report.formatting import value_text
 from isthmus.report.pictures import BrightnessScale
-from isthmus.report.report_data import ReportData, read_rows, user_columns
+from isthmus.report.report_data import ReportData, read_rows, take, user_columns
 
 MAX_SLIDERS = 32
 """Largest number of sliders; of wider codes, the units in which the code differs most from the median."""
@@ -31,6 +33,9 @@ NEIGHBOURS = 5
 
 MAX_CODE_VALUES = 1_000_000
 """Largest number of entries of the codes in the page, one byte each; fewer rows of wide codes are taken."""
+
+MAX_CONDITIONS = 50
+"""Largest number of conditions in the list of the page, unless the rows in its list have more."""
 
 _MAP_EXPLANATIONS = {
     "codes": "The axes of the map are the two units, so each point of the map is a code.",
@@ -53,6 +58,7 @@ class DecoderSection:
         groups: the names of the rows in the list by group: their position in the list, and their text.
         axes: the names of the axes of the map; empty if they have no meaning.
         pictured: whether the rows are images.
+        conditions: the names of the conditions to choose from, of a conditional model.
     """
 
     data: dict[str, Any]
@@ -60,6 +66,7 @@ class DecoderSection:
     groups: dict[str, list[tuple[int, str]]]
     axes: tuple[str, str]
     pictured: bool
+    conditions: list[str] = field(default_factory=list)
 
 
 def decoder_section(
@@ -93,8 +100,11 @@ def decoder_section(
     rows = np.concatenate(list(groups.values()))
     codes = report_data.codes[rows]
     view = _view(model, X, report_data, rows, record)
+    conditions = model._conditions(take(X, rows))
+    listed = None if conditions is None else _conditions(model.preprocessing_, conditions.numpy())
     data = {
         "record": record,
+        "conditions": listed,
         "view": view,
         "units": {"most": MAX_SLIDERS, **unit_ranges(report_data.codes)},
         "examples": _examples(codes, rows, names, map_rows),
@@ -102,11 +112,12 @@ def decoder_section(
     }
     explanations = [
         _MAP_EXPLANATIONS[code_map.method], _slider_explanation(report_data.codes.shape[1]),
-        _view_explanation(view), _precision(model, record, codes),
+        _view_explanation(view), _precision(model, record, codes, conditions),
     ]  # fmt: skip
     return DecoderSection(
-        data, [text for text in explanations if text], _listed(groups, names), code_map.axes, view["kind"] == "image"
-    )
+        data, [text for text in explanations if text], _listed(groups, names), code_map.axes, view["kind"] == "image",
+        list(listed["names"]) if listed else [],
+    )  # fmt: skip
 
 
 def unit_ranges(codes: Float[np.ndarray, "rows code_size"]) -> dict[str, list[float | None]]:
@@ -243,9 +254,37 @@ def _view_explanation(view: dict[str, Any]) -> str:
     return "The largest values are shown." if view["kind"] == "terms" else ""
 
 
-def _precision(model: BaseAutoencoder, record: dict[str, Any], codes: Float[np.ndarray, "picked code_size"]) -> str:
+def _conditions(preprocessing: Preprocessor, rows: Float[np.ndarray, "picked n_conditions"]) -> dict[str, Any]:
+    """Return the conditions to choose from, with their names, and the position of that of each row in the list.
+
+    These are the conditions of the rows, and some of those of training rows.
+    """
+    assert isinstance(preprocessing, ConditionalPreprocessor)
+    own, of_rows = np.unique(rows, axis=0, return_inverse=True)
+    others = np.unique(preprocessing.examples, axis=0)
+    known = {each.tobytes() for each in own}
+    others = others[[each.tobytes() not in known for each in others]][: max(0, MAX_CONDITIONS - len(own))]
+    values = np.concatenate([own, others])
+    raw = preprocessing.condition.inverse_transform(values)
+    names = [", ".join(f"{name} {value_text(value)}" for name, value in row.items()) for _, row in raw.iterrows()]
+    order = np.argsort(names)
+    place = np.empty(len(order), int)
+    place[order] = np.arange(len(order))
+    return {
+        "names": [names[i] for i in order], "values": encode(values[order], "<f4"), "rows": place[of_rows].tolist(),
+        "size": values.shape[1],
+    }  # fmt: skip
+
+
+def _precision(
+    model: BaseAutoencoder,
+    record: dict[str, Any],
+    codes: Float[np.ndarray, "picked code_size"],
+    conditions: Conditions,
+) -> str:
     """State how far the rounding of the weights changes what is decoded from the codes."""
-    change = np.abs(dequantised(record, codes) - model._decode(np.asarray(codes, np.float32)))
+    inputs = codes if conditions is None else np.concatenate([codes, conditions.numpy()], 1)
+    change = np.abs(dequantised(record, inputs) - model._decode(np.asarray(codes, np.float32), conditions))
     return (
         "The weights in this page are rounded to 8-bit integers, with one scale for each unit. For the rows in the "
         f"list, this changes the result by {change.mean():.2g} on average and by at most "

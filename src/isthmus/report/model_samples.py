@@ -43,16 +43,17 @@ def model_samples(model: BaseAutoencoder, X: Any, n_rows: int, random_state: int
     if pictured:
         return ModelSamples(explanation, pictures=_pictured(model, X, picked, samples))
     columns = user_columns(preprocessing)
+    names = [str(name) for name in getattr(samples, "columns", [column.name for column in columns])]
     rows = preprocessing.inverse_transform(_read(model, X, picked)) if sparse else take(X, picked)
     both = {"data": matrix(rows), "sample": matrix(samples)}
     if sparse:
         return ModelSamples(
             explanation, terms={name: [_terms(row, columns) for row in rows] for name, rows in both.items()}
         )
-    if len(columns) > SHOWN_COLUMNS:
-        explanation += f" The first {SHOWN_COLUMNS} of {len(columns)} columns are shown."
+    if len(names) > SHOWN_COLUMNS:
+        explanation += f" The first {SHOWN_COLUMNS} of {len(names)} columns are shown."
     return ModelSamples(
-        explanation, columns=[column.name for column in columns[:SHOWN_COLUMNS]],
+        explanation, columns=names[:SHOWN_COLUMNS],
         values={
             name: [[value_text(value) for value in row[:SHOWN_COLUMNS]] for row in rows] for name, rows in both.items()
         },
@@ -72,7 +73,8 @@ def _explanation(chained: bool, means: bool) -> str:
 
 def _pictured(model: BaseAutoencoder, X: Any, picked: np.ndarray, samples: Any) -> list[tuple[str, str]]:
     read = _read(model, X, picked)
-    samples_x = model.preprocessing_.rows(samples).batch(torch.arange(len(samples))).x.numpy()
+    own = model.preprocessing_.of_rows
+    samples_x = own.rows(samples).batch(torch.arange(len(samples))).x.numpy()
     brightness = BrightnessScale.of(model.preprocessing_, read)
     row_pixels, sample_pixels = (downsample(brightness.show(x), MAX_IMAGE_SIDE) for x in (read, samples_x))
     return [(png_uri(one), png_uri(other)) for one, other in zip(row_pixels, sample_pixels, strict=True)]

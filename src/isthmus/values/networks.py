@@ -48,6 +48,7 @@ class Ends:
         image_shape: (channels, height, width) of images, None for other rows.
         code_activation: activation of the code, for which the encoder's last layer is initialised.
         sees_mask: True if the mask of the visible entries is an input of the encoder, too.
+        n_conditions: further inputs of the encoder.
     """
 
     n_columns: int
@@ -56,11 +57,12 @@ class Ends:
     image_shape: tuple[int, int, int] | None = None
     code_activation: str = "linear"
     sees_mask: bool = False
+    n_conditions: int = 0
 
     @property
     def n_inputs(self) -> int:
         """Inputs of the encoder."""
-        return self.n_columns * (2 if self.sees_mask else 1)
+        return self.n_columns * (2 if self.sees_mask else 1) + self.n_conditions
 
 
 class BuiltInNetwork(Value):
@@ -70,7 +72,7 @@ class BuiltInNetwork(Value):
         activation: activation of the hidden layers.
         normalization: "batch" or "layer" in the hidden layers, or None.
         dropout: dropout rate of hidden units in training.
-        takes_mask: True if the mask of the visible entries can be an input of the encoder.
+        takes_mask: True if the mask of the visible entries, and conditions, can be inputs of the encoder.
     """
 
     takes_mask: ClassVar[bool] = True

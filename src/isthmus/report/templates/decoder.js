@@ -94,7 +94,7 @@ const isthmusDecoder = (() => {
 (() => {
   const source = document.getElementById("decoder-data");
   if (!source) return;
-  const { record, view, units, examples, map } = JSON.parse(source.textContent);
+  const { record, conditions, view, units, examples, map } = JSON.parse(source.textContent);
   const { data: traces, layout: { annotations } } = JSON.parse(document.getElementById("charts").textContent).map;
   const { build, int8, float32, float64 } = isthmusDecoder;
   const decoder = build(record), size = record.code_size;
@@ -115,9 +115,17 @@ const isthmusDecoder = (() => {
   const exampleCodes = float32(examples.codes);
   const exampleCode = (i) => Float64Array.from(exampleCodes.subarray(i * size, (i + 1) * size));
 
+  const conditionValues = conditions && float32(conditions.values);
+  const decoded = (h) => {
+    if (!conditions) return decoder.decode(h);
+    const n = conditions.size;
+    return decoder.decode([...h, ...conditionValues.subarray(condition * n, (condition + 1) * n)]);
+  };
+
   // The state: the chosen row and what the decoder returns for its code; the code of that row or of the last point of the
   // map, from which sliders move the current code; and the point of the current code, if it has one.
-  let example = 0, startRow, base, code, point = null;
+  // The condition is a position in the list.
+  let example = 0, startRow, base, code, point = null, condition = 0;
 
   // -- the map ---------------------------------------------------------------------------------------
   const all = traces[traces.length - 1];
@@ -374,7 +382,7 @@ const isthmusDecoder = (() => {
 
   // -- changes of the code ---------------------------------------------------------------------------
   const show = (state, moved) => {
-    const now = decoder.decode(code), top = output.firstChild ? output.firstChild.scrollTop : 0;
+    const now = decoded(code), top = output.firstChild ? output.firstChild.scrollTop : 0;
     output.replaceChildren();
     draw[view.kind](startRow, now);
     output.firstChild.scrollTop = top;
@@ -390,7 +398,11 @@ const isthmusDecoder = (() => {
   const choose = (i) => {
     example = i;
     base = exampleCode(i);
-    startRow = decoder.decode(base);
+    if (conditions) {
+      condition = conditions.rows[i];
+      place("condition").selectedIndex = condition;
+    }
+    startRow = decoded(base);
     const position = examples.points[i];
     point = position === null ? inverse.point(base, null) : points[position];
     start(`the code of ${examples.names[i]}`);
@@ -424,6 +436,12 @@ const isthmusDecoder = (() => {
       Math.max(frame.low[i], value + share * step[i] * frame.span[i]))));
   });
   place("row").addEventListener("change", (event) => choose(Number(event.target.value)));
+  if (conditions) {
+    place("condition").addEventListener("change", (event) => {
+      condition = Number(event.target.value);
+      show(`the condition ${conditions.names[condition]}`);
+    });
+  }
   place("reset").addEventListener("click", () => choose(example));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawPoints);
   new ResizeObserver(drawPoints).observe(canvas);
