@@ -270,3 +270,21 @@ def test_the_labels_of_images_are_their_condition(tmp_path, succeed, refused):
     refused(encoding, "has no labels to take as the condition 'digit'")
     two = ("--condition", "a", "--condition", "b")
     refused(("fit", "digits", "--kind", "vae", *two, "-o", tmp_path / "two.isthmus"), "the model takes 2 (a, b)")
+
+
+def test_a_target_is_decoded_in_place_of_the_rows(tmp_path, succeed, refused):
+    rows = np.random.default_rng(0).normal(size=(60, 4))
+    np.save(tmp_path / "rows.npy", rows)
+    np.save(tmp_path / "target.npy", rows[:, :2] @ np.ones((2, 3)))
+    np.save(tmp_path / "few.npy", rows[:3])
+    data, target, model = tmp_path / "rows.npy", tmp_path / "target.npy", tmp_path / "model.isthmus"
+    succeed("fit", data, "--target", target, *SMALL, "-o", model)
+    succeed("reconstruct", model, data, "-o", tmp_path / "decoded.npy")
+    assert np.load(tmp_path / "decoded.npy").shape == (60, 3)
+    succeed("evaluate", model, data, "--target", target)
+    succeed("report", model, data, "--target", target, "-o", tmp_path / "report.html")
+    refused(("evaluate", model, data), "--target DATA")
+    output = ("-o", tmp_path / "other.isthmus")
+    refused(("fit", data, "--target", tmp_path / "few.npy", *output), "3 rows, and rows has 60")
+    refused(("fit", data, "--target", target, "--kind", "linear", *output), "kind linear decodes its inputs alone")
+    refused(("fit", data, "--target", target, "--validation", data, *output), "--validation DATA has no targets")

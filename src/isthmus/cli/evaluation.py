@@ -21,6 +21,7 @@ def evaluate(
     model: options.Model,
     data: options.Data,
     labels: options.Labels = None,
+    target: options.Target = None,
     draws: Annotated[
         int | None,
         typer.Option(
@@ -41,7 +42,7 @@ def evaluate(
 
     log = Log(quiet)
     fitted = sources.load_autoencoder(model, device)
-    rows = sources.open_for_model(fitted, data, log, labels=labels)
+    rows = sources.with_target(sources.open_for_model(fitted, data, log, labels=labels), target, log)
     if draws and not has_densities(fitted.coder_):
         log.note(f"--draws has no effect on kind {fitted.kind}, whose inference is not a distribution")
     n_draws = DEFAULT_DRAWS if draws is None else draws
@@ -159,6 +160,7 @@ def report(
         typer.Option("-o", "--output", metavar="FILE.html", show_default=False, help="HTML file to write."),
     ],
     labels: options.Labels = None,
+    target: options.Target = None,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
@@ -170,7 +172,7 @@ def report(
 
     log = Log(quiet)
     fitted = sources.load_autoencoder(model, device)
-    rows = sources.open_for_model(fitted, data, log, labels=labels)
+    rows = sources.with_target(sources.open_for_model(fitted, data, log, labels=labels), target, log)
     isthmus.report.write(
         fitted, rows.X, destination, labels=rows.labels, row_names=rows.row_names, title=_title(rows), force=force
     )

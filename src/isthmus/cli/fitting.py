@@ -100,6 +100,7 @@ def fit(
         str | None,
         typer.Option(metavar="HxW", rich_help_panel=_DATA, help="Image height and width in pixels, such as 28x28."),
     ] = None,
+    target: options.Target = None,
     device: options.Device = None,
     precision: options.Precision = None,
     checkpoint_every: options.CheckpointEvery = None,
@@ -125,7 +126,9 @@ def fit(
     rows, held_out = _open(data, validation, log, labels=labels, exclude=exclude or [], resize=shape)
     if model.uses_labels:
         sources.require_labels(rows)
-    rows = sources.with_conditions(rows, model._condition_names)
+    rows = sources.with_target(sources.with_conditions(rows, model._condition_names), target, log)
+    if target is not None and held_out is not None:
+        raise InputError("--validation DATA has no targets; give a fraction of the rows with --target")
     held_out = None if held_out is None else sources.with_conditions(held_out, model._condition_names)
     sample_weight = None
     if weights is not None:

@@ -71,6 +71,14 @@ Seed = Annotated[
         help="Random seed; the same seed gives the same weights. Default: random.",
     ),
 ]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATA",
+        show_default=False,
+        help="Rows that the model decodes in place of DATA, one for each row, such as colour images of grey ones.",
+    ),
+]
 Condition = Annotated[
     list[str] | None,
     typer.Option(

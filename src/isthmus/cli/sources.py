@@ -93,6 +93,27 @@ def with_conditions(rows: Dataset, names: Sequence[str]) -> Dataset:
     return replace(rows, X=Conditioned(rows.X, {names[0]: rows.labels}))
 
 
+def with_target(rows: Dataset, target: str | None, log: Log) -> Dataset:
+    """Return rows with the rows of another data source as their target; without one as they are.
+
+    Raises:
+        InputError: the target cannot be read, or has another number of rows.
+    """
+    import isthmus.data
+
+    if target is None:
+        return rows
+    targets = isthmus.data.open(target)
+    for note in targets.notes:
+        log.note(note)
+    if targets.n_rows != rows.n_rows:
+        raise InputError(
+            f"--target {target}: {pluralize(targets.n_rows, 'row')}, and {rows.name} has {rows.n_rows:,}; give one "
+            "target for each row"
+        )
+    return replace(rows, X=isthmus.data.Paired(rows.X, targets.X))
+
+
 def given_conditions(model: BaseAutoencoder, typed: Sequence[str] | None) -> dict[str, Any] | None:
     """Return the conditions of the options --condition NAME=VALUE; None without any.
 
@@ -193,12 +214,12 @@ def _match_columns(model: BaseAutoencoder, data: Dataset) -> Any:
             problems += [f"unknown {_listed(unknown)}"] if unknown else []
             raise InputError(f"{data.name}: {' and '.join(problems)}; use the columns that the model was fitted on")
         return X.set_axis(found, axis=1)[known]
-    if hasattr(X, "shape") and model.preprocessing_.source == "table":
+    if hasattr(X, "shape") and model.preprocessing_.inputs.source == "table":
         raise InputError(
             f"{data.name}: the model was fitted on a table with named columns; use a .csv or .parquet file"
         )
-    if hasattr(X, "shape") and model.preprocessing_.source != "text":
-        shape, expected = tuple(X.shape[1:]), tuple(model.preprocessing_.row_shape)
+    if hasattr(X, "shape") and model.preprocessing_.inputs.source != "text":
+        shape, expected = tuple(X.shape[1:]), tuple(model.preprocessing_.inputs.row_shape)
         if shape != expected:
             resize = ", or fit the model with --resize" if len(expected) > 1 and len(shape) > 1 else ""
             raise InputError(

@@ -3,10 +3,10 @@
 `open` converts a path, the name of a data set or data in memory to a `Dataset`.
 """
 
-from isthmus.data.dataset import Conditioned, Dataset, Documents
+from isthmus.data.dataset import Conditioned, Dataset, Documents, Paired
 from isthmus.data.images import write_images
 from isthmus.data.named import named_sets
 from isthmus.data.readers import open
 from isthmus.data.writers import write_array
 
-__all__ = ["Conditioned", "Dataset", "Documents", "named_sets", "open", "write_array", "write_images"]
+__all__ = ["Conditioned", "Dataset", "Documents", "Paired", "named_sets", "open", "write_array", "write_images"]

@@ -51,11 +51,6 @@ class ConditionalPreprocessor(Preprocessor):
         """The names of the conditions."""
         return [column.name for column in self.condition.table]
 
-    @property
-    def of_rows(self) -> Preprocessor:
-        """The preprocessing of rows without conditions."""
-        return Preprocessor(**{f.name: getattr(self, f.name) for f in fields(Preprocessor)})
-
     def rows(self, X: Any) -> Rows:
         """Return the rows of `X` with their conditions, in model space, converted batch by batch.
 
@@ -65,7 +60,7 @@ class ConditionalPreprocessor(Preprocessor):
         rows, conditions = split_conditions(X, self.condition_names)
         return ConditionedRows(super().rows(rows), torch.from_numpy(self.encode(conditions)))
 
-    def without_conditions(self, X: Any) -> Any:
+    def compared(self, X: Any) -> Any:
         """Return rows of the user without their conditions; rows that carry none are returned as they are."""
         carries = isinstance(X, Conditioned) or hasattr(X, "columns")
         return split_conditions(X, self.condition_names)[0] if carries else X

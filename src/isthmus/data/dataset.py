@@ -1,4 +1,4 @@
-"""`Dataset`, the result of a reader, `Documents`, rows of text, and `Conditioned`, rows with conditions."""
+"""`Dataset`, the result of a reader, `Documents`, rows of text, `Conditioned` and `Paired` rows."""
 
 from __future__ import annotations
 
@@ -123,6 +123,64 @@ class Conditioned:
 
     def __repr__(self) -> str:
         return f"Conditioned({len(self)} rows, {', '.join(map(str, self.conditions.columns))})"
+
+
+class Paired:
+    """Rows with targets, which a model fitted by `fit(X, target=T)` decodes in place of the rows.
+
+    An index of several rows returns `Paired`.
+
+    Args:
+        rows: inputs in any form.
+        target: as many rows in any form: an array, images, a table, a sparse matrix.
+
+    Raises:
+        InputError: another number of targets than of rows.
+
+    Example:
+        >>> grey, colour = np.zeros((3, 8, 8)), np.zeros((3, 8, 8, 3))
+        >>> X = Paired(grey, colour)
+        >>> len(X), X[:2].target.shape
+        (3, (2, 8, 8, 3))
+    """
+
+    __slots__ = ("rows", "target")
+
+    def __init__(self, rows: Any, target: Any) -> None:
+        self.rows, self.target = _indexable(rows), _indexable(target)
+        if len(self) != _n_rows(self.target):
+            raise InputError(f"target: {_n_rows(self.target)} rows for {len(self)} rows of X; give one per row")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the rows."""
+        return tuple(self.rows.shape) if hasattr(self.rows, "shape") else (len(self.rows),)
+
+    def __len__(self) -> int:
+        return _n_rows(self.rows)
+
+    def __getitem__(self, rows: Any) -> Paired:
+        if isinstance(rows, tuple):  # X[rows, ...]
+            rows = rows[0]
+        return Paired(*(part.iloc[rows] if hasattr(part, "iloc") else part[rows] for part in (self.rows, self.target)))
+
+    def __repr__(self) -> str:
+        return f"Paired({len(self)} rows)"
+
+
+def _indexable(rows: Any) -> Any:
+    """Return rows as an array unless they are a table, sparse, texts or a memory map; a data set is its X."""
+    if hasattr(rows, "X") and hasattr(rows, "row_names"):
+        rows = rows.X
+    if hasattr(rows, "to_pandas") and not hasattr(rows, "iloc"):
+        return rows.to_pandas()
+    if hasattr(rows, "tocsr"):
+        return rows.tocsr()
+    return np.asarray(rows) if isinstance(rows, list | tuple) else rows
+
+
+def _n_rows(rows: Any) -> int:
+    return int(rows.shape[0]) if hasattr(rows, "shape") else len(rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ order; a categorical column has one column per level; texts become counts or tf-
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import accumulate
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from isthmus.data import tables
 from isthmus.data.columns import flat_chunks, medians, moments, refuse_missing, refuse_missing_values
-from isthmus.data.dataset import Conditioned
+from isthmus.data.dataset import Conditioned, Paired
 from isthmus.data.streams import Affine, DenseRows, SparseRows
 from isthmus.data.texts import Vocabulary
 from isthmus.errors import InputError
@@ -88,8 +88,8 @@ class Preprocessor:
         _check_choice("scaling", scaling, SCALINGS)
         _check_choice("missing", missing, MISSING)
         kind = input_type(X)
-        if kind == "conditioned":
-            raise InputError(_UNWANTED_CONDITIONS)
+        if kind in _UNWANTED:
+            raise InputError(_UNWANTED[kind])
         if n_rows_of(X) == 0:
             raise InputError("the data contain no rows; at least 1 is required")
         if kind == "text":
@@ -148,8 +148,8 @@ class Preprocessor:
             InputError: if columns or shape differ from the training data, or missing values are refused.
         """
         kind = input_type(X)
-        if kind == "conditioned":
-            raise InputError(_UNWANTED_CONDITIONS)
+        if kind in _UNWANTED:
+            raise InputError(_UNWANTED[kind])
         if kind == "table" and self.source != "table":
             X, kind = X.to_numpy(), "array"
         if kind != self.source and not {kind, self.source} <= {"array", "sparse"}:
@@ -170,12 +170,17 @@ class Preprocessor:
         return DenseRows(array, affine, channels_last=self.channels_last, fill=self.fill, masked=self.masked)
 
     @property
-    def of_rows(self) -> Preprocessor:
-        """The preprocessing of rows without conditions."""
+    def inputs(self) -> Preprocessor:
+        """The preprocessing of the rows that are encoded: this one, unless the model decodes a target."""
         return self
 
-    def without_conditions(self, X: Any) -> Any:
-        """Return rows of the user without their conditions."""
+    @property
+    def of_rows(self) -> Preprocessor:
+        """The preprocessing of what is decoded, without conditions or inputs."""
+        return Preprocessor(**{f.name: getattr(self, f.name) for f in fields(Preprocessor)})
+
+    def compared(self, X: Any) -> Any:
+        """Return the part of the user's rows that decoded rows are compared with; the rows themselves by default."""
         return X
 
     def refuse_missing(self, array: np.ndarray) -> None:
@@ -235,9 +240,11 @@ class Preprocessor:
 
 
 _EMPTY = np.empty(0)
-_UNWANTED_CONDITIONS = (
-    "the rows have conditions, and the model takes none; give X.rows, or fit VariationalAutoencoder(condition=[...])"
-)
+_UNWANTED = {
+    "conditioned": "the rows have conditions, and the model takes none; give X.rows, or fit "
+    "VariationalAutoencoder(condition=[...])",
+    "paired": "the rows have targets, and the model was fitted without; give X.rows, or fit(X, target=...)",
+}
 _SOURCES = {"array": "an array", "table": "a table", "sparse": "a sparse matrix", "text": "texts"}
 
 
@@ -247,9 +254,9 @@ def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
 
 
 def input_type(X: Any) -> str:
-    """Return the type of `X`: "table", "sparse", "text", "array" or "conditioned"."""
-    if isinstance(X, Conditioned):
-        return "conditioned"
+    """Return the type of `X`: "table", "sparse", "text", "array", "conditioned" or "paired"."""
+    if isinstance(X, Conditioned | Paired):
+        return "paired" if isinstance(X, Paired) else "conditioned"
     if hasattr(X, "columns") and hasattr(X, "dtypes"):
         return "table"
     if hasattr(X, "tocsr"):

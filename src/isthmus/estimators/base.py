@@ -20,8 +20,17 @@ from sklearn.utils.validation import check_is_fitted, check_random_state
 from torch import nn
 
 from isthmus.data.conditions import ConditionedRows, learn_preprocessing, preprocessor_from_file
+from isthmus.data.dataset import Paired
 from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
 from isthmus.data.streams import BLOCK_SIZE, Subset, WeightedRows, blocks
+from isthmus.data.targets import (
+    DecodedRows,
+    TargetPreprocessor,
+    check_paired,
+    learn_target_preprocessing,
+    paired,
+    target_preprocessor_from_file,
+)
 from isthmus.errors import InputError
 from isthmus.estimators import checkpoints, inputs, model_files
 from isthmus.estimators.checkpoints import DigestedRows, Run
@@ -132,6 +141,8 @@ class BaseAutoencoder(
     kind: ClassVar[str]
     overcomplete: ClassVar[bool] = False
     """True for kinds that are meant to have more units than columns."""
+    takes_target: ClassVar[bool] = False
+    """True for kinds that can decode a target in place of their inputs, as those of `NetworkArguments`."""
     samples_by_chain: ClassVar[bool] = False
     """True if `sample` runs Gibbs steps and can return the means of the last one."""
 
@@ -175,8 +186,10 @@ class BaseAutoencoder(
         return rows.suggested_code_size(), "principal components of 90% of the variance"
 
     def _notes(self, recipe: Recipe) -> list[str]:
-        """Return notes for the user on the fitted model; by default one on convolutions over the columns of a table."""
-        if self.preprocessing_.source != "table" or not has_convolutions(recipe.coder):
+        """Return notes for the user on the fitted model: on a target, on convolutions over the columns of a table."""
+        if isinstance(self.preprocessing_, TargetPreprocessor):
+            return ["the model decodes a target; the error of PCA is that of principal components of the target itself"]
+        if self.preprocessing_.inputs.source != "table" or not has_convolutions(recipe.coder):
             return []
         return [
             "convolutions read the columns of a table as a signal, in which neighbouring columns are related; use kind "
@@ -191,6 +204,7 @@ class BaseAutoencoder(
         X: Any,
         y: Any = None,
         *,
+        target: Any = None,
         sample_weight: ArrayLike | None = None,
         validation: Any = None,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -203,10 +217,13 @@ class BaseAutoencoder(
             X: rows: an array (n, d), images (n, h, w), (n, h, w, c) or (n, c, h, w), a data frame,
                 scipy sparse rows, `isthmus.data.Documents`, or a data set of `isthmus.data.open`.
             y: ignored by kinds that do not use labels (`uses_labels`); present for scikit-learn's pipelines.
+            target: rows that the model decodes in place of `X`, of any type: colour images of grey ones, clean rows of
+                noisy ones. Kinds with `takes_target`. `reconstruct` and `inverse_transform` then return targets;
+                methods that compare with the target take `isthmus.data.Paired(X, target)`.
             sample_weight: weight of each row, (n,): a row of weight 2 counts as two rows, a row of weight 0 is left
                 out. None is 1 for every row. Scaling, imputation and the PCA baseline are weighted too; the types and
                 categories of a table, the ranges of sparse columns and the vocabulary of texts are those of all rows.
-            validation: validation rows in place of a fraction of `X`; they count equally.
+            validation: validation rows in place of a fraction of `X`, or (rows, target); they count equally.
             checkpoint: path of the model that will be saved; training writes its state to
                 `checkpoint` + ".checkpoint", and `save` removes it, except after Ctrl-C and after a run that its time
                 limit ended.
@@ -221,6 +238,7 @@ class BaseAutoencoder(
         Raises:
             InputError: invalid rows or arguments, in one line.
         """
+        X, validation = paired(X, target, validation)
         return self._fit(X, y, sample_weight, validation, Run.of(checkpoint, checkpoint_every, resume=resume))
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: Any, run: Run) -> BaseAutoencoder:
@@ -285,12 +303,22 @@ class BaseAutoencoder(
         return rows, labels, weights
 
     def _learned_preprocessing(self, X: Any, weights: np.ndarray | None) -> Preprocessor:
-        units = self.likelihood if isinstance(self.likelihood, dict) and input_type(X) == "table" else None
-        scaling = inputs.scaling_for(self.scaling, self.likelihood)
-        return learn_preprocessing(
-            X, self._condition_names, scaling=scaling, missing=self.missing, categories=self.categories, units=units,
-            weights=weights,
-        )  # fmt: skip
+        decoded = X.target if isinstance(X, Paired) else X
+        units = self.likelihood if isinstance(self.likelihood, dict) and input_type(decoded) == "table" else None
+        options: dict[str, Any] = {
+            "scaling": inputs.scaling_for(self.scaling, self.likelihood), "missing": self.missing,
+            "categories": self.categories, "units": units, "weights": weights,
+        }  # fmt: skip
+        if not isinstance(X, Paired):
+            return learn_preprocessing(X, self._condition_names, **options)
+        if not self.takes_target:
+            raise InputError(
+                f"kind {self.kind} decodes its inputs alone; kinds that decode a target are deep, conv, denoising, "
+                "contractive and vae"
+            )
+        if self._condition_names:
+            raise InputError("condition and target exclude each other; give one of them")
+        return learn_target_preprocessing(X, **options)
 
     @property
     def _condition_names(self) -> tuple[str, ...]:
@@ -375,11 +403,17 @@ class BaseAutoencoder(
         "auto" chooses a likelihood for columns without units whose domain contains the training rows, if they are
         finite.
         """
-        empty, groups = torch.empty(0, rows.n_columns), self.preprocessing_.groups
+        n_columns = self.preprocessing_.n_columns
+        empty, groups = torch.empty(0, n_columns), self.preprocessing_.groups
         is_mixed = groups is not None and any(group["unit"] != "real" for group in groups)
         name = "gaussian" if self._likelihood_name == "auto" and not is_mixed else self._likelihood_name
-        likelihood = likelihood_from(likelihood_config(name, empty, groups), rows.n_columns)
-        return SurveyedRows(rows, likelihood, self.preprocessing_.columns)
+        likelihood = likelihood_from(likelihood_config(name, empty, groups), n_columns)
+        return SurveyedRows(rows, likelihood, self.preprocessing_.columns, self._decoded_part(rows))
+
+    def _decoded_part(self, rows: Rows) -> Rows:
+        """Return the rows, or a view of them with the target as x."""
+        has_target = isinstance(self.preprocessing_, TargetPreprocessor)
+        return DecodedRows(rows, self.preprocessing_.n_columns) if has_target else rows
 
     @property
     def _likelihood_name(self) -> str | dict[str, str]:
@@ -398,13 +432,13 @@ class BaseAutoencoder(
 
     def _check_rows(self, rows: Rows | None, likelihood: Likelihood) -> None:
         """Refuse rows with a value outside the domain of the likelihood."""
-        for batch in blocks(rows, BLOCK_ROWS) if rows is not None else ():
+        for batch in blocks(self._decoded_part(rows), BLOCK_ROWS) if rows is not None else ():
             likelihood.check(batch.x, self.preprocessing_.columns, batch.rows)
 
     def _further_rows(self, rows: Rows) -> SurveyedRows:
         """Return rows with statistics, checked for the fitted likelihood; values of another scale give a warning."""
-        likelihood = likelihood_from(self.likelihood_, rows.n_columns)
-        surveyed = SurveyedRows(rows, likelihood, self.preprocessing_.columns)
+        likelihood = likelihood_from(self.likelihood_, self.preprocessing_.n_columns)
+        surveyed = SurveyedRows(rows, likelihood, self.preprocessing_.columns, self._decoded_part(rows))
         surveyed.warns_far_outside = True
         return surveyed
 
@@ -456,16 +490,21 @@ class BaseAutoencoder(
     # -- reading ------------------------------------------------------------------------------------
 
     def read(self, X: Any) -> Iterator[ModelOutput]:
-        """Yield the rows of `X` with codes, parameters and reconstructions, block by block, in model space."""
+        """Yield the rows of `X` with codes, parameters and reconstructions, block by block, in model space.
+
+        Of a model with a target, x is the target of `Paired` rows.
+        """
         rows = self._rows(X)
 
         def output_of(batch: Batch) -> ModelOutput:
-            output = self.coder_(batch)
-            mean = self.coder_.likelihood.mean_given(output.parameters, batch.x)
+            output, x = self.coder_(batch), batch.desired_output
+            mean = self.coder_.likelihood.mean_given(output.parameters, x)
             nll = self.coder_.nll(output)
-            return ModelOutput(batch.x, output.preactivation, output.code, output.parameters, mean, nll, batch.mask)
+            return ModelOutput(x, output.preactivation, output.code, output.parameters, mean, nll, batch.observed)
 
         for batch, n in self._padded(rows):
+            if isinstance(self.preprocessing_, TargetPreprocessor):
+                check_paired(batch)
             yield output_of(batch).first(n)
 
     def transform(self, X: Any) -> Float[np.ndarray, "n code_size"]:
@@ -513,7 +552,7 @@ class BaseAutoencoder(
         return self.coder_.likelihood.mean(parameters)[: len(codes)].cpu().numpy()
 
     def reconstruct(self, X: Any) -> Any:
-        """Encode and decode `X`; return the reconstruction in the units and the shape of X.
+        """Encode and decode `X`; return the reconstruction in the units and the shape of X, or of the target.
 
         Raises:
             InputError: sparse rows whose dense reconstruction would be larger than 1 GiB (`inputs.DENSE_LIMIT`).
@@ -521,6 +560,8 @@ class BaseAutoencoder(
         check_is_fitted(self)
         advice = "reconstruct fewer rows at a time, or use read(X), which goes block by block"
         inputs.check_dense_size(self.preprocessing_, n_rows_of(X), advice)
+        if isinstance(self.preprocessing_, TargetPreprocessor):
+            return self._decoded(np.concatenate([code.numpy() for code in self._codes(X)]), None)
         mean = np.concatenate([output.reconstruction.numpy() for output in self.read(X)])
         rows = self.preprocessing_.inverse_transform(mean)
         return with_condition_columns(self.preprocessing_, rows, self._conditions(X))
@@ -551,6 +592,8 @@ class BaseAutoencoder(
         """Return `X` in model space; values of another scale give a warning."""
         check_is_fitted(self)
         rows = self.preprocessing_.rows(inputs.validate_input(self, X, reset=False))
+        if isinstance(self.preprocessing_, TargetPreprocessor):
+            return rows
         return RangeCheckedRows(rows, self.coder_.likelihood, self.preprocessing_.columns)
 
     def _padded(self, rows: Rows) -> Iterator[tuple[Batch, int]]:
@@ -579,7 +622,10 @@ class BaseAutoencoder(
     def _unpack(cls, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> Self:
         model = model_files.constructed(cls, header)
         model_files.set_fitted(model, header)
-        model.preprocessing_ = preprocessor_from_file(strip_prefix("preprocessing.", tensors), header["preprocessing"])
+        of_preprocessing, config = strip_prefix("preprocessing.", tensors), header["preprocessing"]
+        has_target = "inputs" in config
+        from_file = target_preprocessor_from_file if has_target else preprocessor_from_file
+        model.preprocessing_ = from_file(of_preprocessing, config)
         model.baseline_ = PrincipalComponents.from_file(strip_prefix("baseline.", tensors), header["baseline"])
         model._n_features_out = model.code_size_
         recipe = model._rebuilt(torch.Generator().manual_seed(0))

@@ -48,7 +48,7 @@ SAMPLED_DIGEST_NOTE = (
 class DigestedRows:
     """Rows that are hashed when they are first read, so that passes over the rows also give their digest.
 
-    The digest covers the entries in model space, the mask, the conditions and the labels, and depends on the order of
+    The digest covers the entries in model space, the mask, conditions, targets and labels, and depends on the order of
     the rows, not on the order in which they are read. Above `MAX_DIGEST_BYTES` it covers 256 evenly spaced rows, and
     the size and time of change of the file that the rows are mapped from. In memory are 9 bytes for each row.
 
@@ -96,7 +96,7 @@ class DigestedRows:
 
 
 def row_hashes(batch: Batch) -> UInt64[np.ndarray, " batch"]:
-    """Return a hash of the entries, the mask, the condition and the label of each row.
+    """Return a hash of the entries, the mask, the condition, the label and the target of each row.
 
         h = sum_j w_j u_j mod 2^64,   u_j the words of 32 bits of a row,   w_j fixed odd random numbers
 
@@ -105,7 +105,8 @@ def row_hashes(batch: Batch) -> UInt64[np.ndarray, " batch"]:
 
     Source: Lemire & Kaser, Strongly universal string hashing is fast (2014), on multilinear hashing.
     """
-    parts = [part.numpy() for part in (batch.x, batch.mask, batch.condition, batch.label) if part is not None]
+    found = (batch.x, batch.mask, batch.condition, batch.label, batch.target, batch.target_mask)
+    parts = [part.numpy() for part in found if part is not None]
     words = np.hstack([np.ascontiguousarray(part).reshape(len(part), -1).view(np.uint32) for part in parts])
     weights = np.random.PCG64(0).random_raw(words.shape[1]) | np.uint64(1)
     hashes: np.ndarray = words.astype(np.uint64) @ weights

@@ -45,6 +45,7 @@ class SurveyedRows:
         rows: in model space.
         likelihood: the likelihood whose domain every row is checked for.
         names: of the columns.
+        decoded: view of the rows with what is decoded as x, which the statistics are those of; None is the rows.
 
     Attributes:
         warns_far_outside: True to warn, in the first pass, of a value far outside the range of the likelihood.
@@ -54,8 +55,9 @@ class SurveyedRows:
 
     deciding_row: Float[Tensor, "1 columns"]
 
-    def __init__(self, rows: Rows, likelihood: Likelihood, names: Sequence[str]) -> None:
-        self.rows, self.n_columns = rows, rows.n_columns
+    def __init__(self, rows: Rows, likelihood: Likelihood, names: Sequence[str], decoded: Rows | None = None) -> None:
+        self.rows, self.decoded = rows, rows if decoded is None else decoded
+        self.n_columns = self.decoded.n_columns
         self.likelihood, self._names, self.warns_far_outside = likelihood, names, False
         self._components: ComponentSums | None = None
 
@@ -75,7 +77,7 @@ class SurveyedRows:
             InputError: a value outside the domain of the likelihood.
         """
         if needs_sketch(len(self), self.n_columns):
-            return suggested_code_size(lambda: map(imputed, blocks(self.rows, BLOCK_ROWS)), self.n_columns)
+            return suggested_code_size(lambda: map(imputed, blocks(self.decoded, BLOCK_ROWS)), self.n_columns)
         return self._read(MAX_SUGGESTED_SIZE).components(MAX_SUGGESTED_SIZE).size_for(SUGGESTED_SHARE)
 
     def baseline(self, code_size: int) -> PrincipalComponents:
@@ -120,7 +122,7 @@ class SurveyedRows:
         if self._components is not None:
             return self._components
         sums = self._components = component_sums(len(self), self.n_columns, code_size)
-        is_masked = self.batch(torch.arange(1)).mask is not None
+        is_masked = self.decoded.batch(torch.arange(1)).mask is not None
         for batch in self._first_pass():
             if sums.n_passes == 2 or not is_masked:
                 sums.add(imputed(batch), batch.weight)
@@ -128,7 +130,7 @@ class SurveyedRows:
             sums.start_second_pass()
         if sums.n_passes == 2 or is_masked:
             mean = self.mean.float()
-            for batch in blocks(self.rows, BLOCK_ROWS):
+            for batch in blocks(self.decoded, BLOCK_ROWS):
                 sums.add(imputed(batch, mean), batch.weight)
         return sums
 
@@ -136,7 +138,7 @@ class SurveyedRows:
         """Yield all rows in blocks that are checked and in the statistics of the columns."""
         self._columns, self._n_decided, self._n_observed = ColumnSums(), 0, torch.zeros(self.n_columns).double()
         self._total, self._has_missing_entries = torch.zeros(self.n_columns).double(), False
-        for batch in blocks(self.rows, BLOCK_ROWS):
+        for batch in blocks(self.decoded, BLOCK_ROWS):
             self.likelihood.check(batch.x, self._names, batch.rows)
             if self.warns_far_outside and warn_far_outside(batch, self.likelihood, self._names):
                 self.warns_far_outside = False
@@ -181,7 +183,10 @@ def padded(batch: Batch) -> Batch:
 
     x = fill(batch.x)
     assert x is not None
-    return Batch(x, mask=fill(batch.mask), condition=fill(batch.condition))
+    return Batch(
+        x, mask=fill(batch.mask), condition=fill(batch.condition), target=fill(batch.target),
+        target_mask=fill(batch.target_mask),
+    )  # fmt: skip
 
 
 class RangeCheckedRows:

@@ -36,6 +36,9 @@ def diagnose_fit(model: Any, objective: Objective, rows: SurveyedRows, validatio
         if validation_rows is None
         else validation_rows.batch(evenly_spaced(len(validation_rows), MAX_DIAGNOSIS_ROWS))
     )
+    pca_error = float(
+        mean_over_rows(model.baseline_.squared_error(others.desired_output, others.observed), others.weight)
+    )
     facts = FitFacts(
         epochs=history["epochs"],
         stopped=history["stopped"],
@@ -53,8 +56,8 @@ def diagnose_fit(model: Any, objective: Objective, rows: SurveyedRows, validatio
         codes=coder(some).code,
         train_error=_error(coder, some),
         validation_error=None if validation_rows is None else _error(coder, others),
-        pca_error=float(mean_over_rows(model.baseline_.squared_error(others.x, others.mask), others.weight)),
-        shuffled_error=_error(coder, _shuffled(some)),
+        pca_error=None if some.target is not None else pca_error,
+        shuffled_error=None if some.target is not None else _error(coder, _shuffled(some)),
         column_names=model.preprocessing_.columns,
         user_columns=_user_columns(model.preprocessing_),
         kind=model.kind,
@@ -69,7 +72,7 @@ def diagnose_fit(model: Any, objective: Objective, rows: SurveyedRows, validatio
         "rows": "training" if validation_rows is None else "validation",
         "n_rows": len(others.x),
         "model": facts.train_error if facts.validation_error is None else facts.validation_error,
-        "pca": facts.pca_error,
+        "pca": pca_error,
         "training": facts.train_error,
     }
     findings = diagnose(facts)
@@ -93,9 +96,9 @@ def _user_columns(preprocessing: Preprocessor) -> dict[str, list[int]] | None:
 
 
 def _error(coder: Coder, batch: Batch) -> float:
-    """Compute the mean over rows, by their weights, of ||x - r||^2, summed over observed columns."""
-    r = coder.likelihood.mean_given(coder(batch).parameters, batch.x)
-    return float(mean_over_rows(squared_residuals(batch.x, r, batch.mask).sum(1), batch.weight))
+    """Compute the mean over rows, by their weights, of ||t - r||^2, summed over observed columns; t = x by default."""
+    r = coder.likelihood.mean_given(coder(batch).parameters, batch.desired_output)
+    return float(mean_over_rows(squared_residuals(batch.desired_output, r, batch.observed).sum(1), batch.weight))
 
 
 def _shuffled(batch: Batch) -> Batch:
@@ -105,4 +108,4 @@ def _shuffled(batch: Batch) -> Batch:
         for part in (batch.x, batch.mask)
     )
     assert x is not None
-    return Batch(x, mask=mask, weight=batch.weight)
+    return Batch(x, mask=mask, weight=batch.weight, condition=batch.condition)

@@ -82,7 +82,8 @@ class FeatureInspectionMixin:
         weight, is_kernel = found
         if is_kernel:
             return weight[:, 0] if weight.shape[1] == 1 else np.moveaxis(weight, 1, -1)
-        return as_images(weight[:, : self.preprocessing_.n_columns], self.preprocessing_.image_shape)
+        inputs = self.preprocessing_.inputs
+        return as_images(weight[:, : inputs.n_columns], inputs.image_shape)
 
     @available_if(_has_dictionary)
     def dictionary(self) -> Float[np.ndarray, "code_size columns"]:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 
-from isthmus.data.dataset import Conditioned
+from isthmus.data.dataset import Conditioned, Paired
 from isthmus.data.preprocessing import Preprocessor, input_type
 from isthmus.errors import InputError
 from isthmus.parts.likelihoods import LIKELIHOODS
@@ -55,6 +55,8 @@ def validate_input(estimator: Any, X: Any, *, reset: bool) -> Any:
     source = input_type(X)
     if source == "conditioned":
         return Conditioned(validate_input(estimator, X.rows, reset=reset), X.conditions)
+    if source == "paired":
+        return Paired(validate_input(estimator, X.rows, reset=reset), X.target)
     if source == "text":
         return X
     if source == "table":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from isthmus.data.preprocessing import Preprocessor
 from isthmus.evaluation.residuals import squared_residuals
 from isthmus.learning.objectives import Objective
 from isthmus.parts.coder import Coder
+from isthmus.parts.likelihoods import Likelihood, likelihood_from
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,13 @@ class Shape:
     """The properties of the data from which a kind builds its parts.
 
     Attributes:
-        n_columns: the width of model space.
+        n_columns: the width of the rows that are encoded, in model space.
         code_size: units of the code.
         image_shape: (channels, height, width) of images, None for other rows.
         likelihood: the configuration of p_dec.
         groups: columns of model space that stand for one column of the user's table.
         n_conditions: the width of the conditions in model space.
+        n_outputs, output_shape: width and image shape of the target that is decoded; None is that of the rows.
         hidden_sizes, dense_sizes: sizes that an earlier fit resolved; None where they are resolved now.
     """
 
@@ -69,6 +71,8 @@ class Shape:
     likelihood: dict[str, Any]
     groups: tuple[tuple[int, ...], ...] = ()
     n_conditions: int = 0
+    n_outputs: int | None = None
+    output_shape: tuple[int, int, int] | None = None
     hidden_sizes: tuple[int, ...] | None = None
     dense_sizes: tuple[int, ...] | None = None
 
@@ -86,11 +90,25 @@ class Shape:
     @classmethod
     def of(cls, preprocessing: Preprocessor, code_size: int, likelihood: dict[str, Any]) -> Shape:
         """Return the shape of data with this preprocessing."""
-        groups = tuple(tuple(group["columns"]) for group in preprocessing.groups or ())
-        return cls(
-            preprocessing.n_columns, code_size, preprocessing.image_shape, likelihood, groups,
+        inputs = preprocessing.inputs
+        groups = tuple(tuple(group["columns"]) for group in inputs.groups or ())
+        shape = cls(
+            inputs.n_columns, code_size, inputs.image_shape, likelihood, groups,
             n_conditions=preprocessing.n_conditions,
         )  # fmt: skip
+        if inputs is preprocessing:
+            return shape
+        return replace(shape, n_outputs=preprocessing.n_columns, output_shape=preprocessing.image_shape)
+
+    @property
+    def decodes_target(self) -> bool:
+        """True if the model decodes a target, and not its inputs."""
+        return self.n_outputs is not None
+
+    @property
+    def built_likelihood(self) -> Likelihood:
+        """The likelihood of what is decoded, with new parameters."""
+        return likelihood_from(self.likelihood, self.n_columns if self.n_outputs is None else self.n_outputs)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from isthmus.parts.centred_encoder import CentredMLP, geometric_median, initiali
 from isthmus.parts.coder import Coder
 from isthmus.parts.constraints import dictionary_weight
 from isthmus.parts.inference import EncoderMap
-from isthmus.parts.likelihoods import Likelihood, likelihood_from
+from isthmus.parts.likelihoods import Likelihood
 from isthmus.parts.penalties import Penalty
 from isthmus.parts.sparse_activations import BatchTopK, TopK, with_gathered_weights
 from isthmus.parts.sparsity import SparseParts
@@ -92,6 +92,8 @@ class Regularization:
             shape: of the rows and the code.
             code_activation: None takes that of the sparsity, "sigmoid" without one.
         """
+        if shape.decodes_target:
+            self._refuse_for_targets()
         sparse = self._sparse(shape, pair, code_activation)
         if sparse.constraints:
             pair = make_dictionary(pair, likelihood, mask_aware=self.mask_aware)
@@ -112,6 +114,19 @@ class Regularization:
             constraints=sparse.constraints, centre=median_row if sparse.constraints else mean_row,
             corrupted_weight=corrupted_weight, clean_weight=clean_weight,
         )  # fmt: skip
+
+    def _refuse_for_targets(self) -> None:
+        """Refuse what compares the output with the input, or makes the encoder the transpose of the decoder."""
+        if self.sparsity is not None:
+            raise InputError(
+                f"sparsity={self.sparsity!r} starts the encoder as the transpose of the decoder, which decodes a "
+                "target; leave sparsity out, or fit without target"
+            )
+        if entry_weights(self.corruption) != (1.0, 1.0):
+            raise InputError(
+                f"corruption={self.corruption!r} weights corrupted entries, which the target does not have; give "
+                "corrupted_weight=1 and clean_weight=1"
+            )
 
     def _sparse(self, shape: Shape, pair: EncoderDecoder, code_activation: str | None) -> SparseParts:
         """Return the activation of the code and its sparsity penalties and constraints."""
@@ -143,6 +158,8 @@ class NetworkArguments(ValueArguments):
 
     network_defaults: ClassVar[Mapping[str, Any]] = {}
     """Fields of a network that are None, and what they are in this kind."""
+    takes_target: ClassVar[bool] = True
+    """True for kinds that can decode a target in place of their inputs."""
 
     network: Any = "mlp"
     penalties: Sequence[Any] = ()
@@ -211,10 +228,11 @@ class MapArguments(FittedPriorMixin, NetworkArguments):
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
         """Build every part that the arguments name, around one encoder and decoder."""
-        likelihood, regularization = likelihood_from(shape.likelihood, shape.n_columns), self._regularization
+        likelihood, regularization = shape.built_likelihood, self._regularization
         ends = Ends(
             shape.n_columns, shape.code_size, likelihood, shape.image_shape,
             regularization.init_activation(self.code_activation), regularization.mask_aware,
+            output_shape=shape.output_shape if shape.decodes_target else shape.image_shape,
         )  # fmt: skip
         pair = self._pair(ends, shape, generator)
         objective = regularization.objective(pair, likelihood, shape, self.code_activation)

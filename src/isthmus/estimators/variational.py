@@ -26,7 +26,6 @@ from isthmus.parts.coder import Coder
 from isthmus.parts.conditioned_encoder import ShiftedEncoder
 from isthmus.parts.forward import Batch
 from isthmus.parts.layers import check_count
-from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.priors import CodePrior, StandardNormal
 from isthmus.parts.stochastic_inference import DiagonalGaussian
 from isthmus.values.networks import EncoderDecoder, Ends
@@ -107,9 +106,12 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
     # -- construction -------------------------------------------------------------------------------
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
-        likelihood = likelihood_from(shape.likelihood, shape.n_columns)
+        likelihood = shape.built_likelihood
         sees_mask = self.missing == "mask" and getattr(self._network, "takes_mask", True)
-        ends = Ends(shape.n_columns, shape.code_size, likelihood, shape.image_shape, sees_mask=sees_mask)
+        ends = Ends(
+            shape.n_columns, shape.code_size, likelihood, shape.image_shape, sees_mask=sees_mask,
+            output_shape=shape.output_shape if shape.decodes_target else shape.image_shape,
+        )  # fmt: skip
         pair = self._distribution_pair(ends, shape, generator)
         several = self.importance_samples > 1
         inference = DiagonalGaussian(
@@ -238,7 +240,7 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
         for e in noise.to(batch.x.device).split(DRAWS_AT_ONCE):
             code = inference.draw(preactivation, e)
             parameters = coder.decode(code.code, condition=batch.condition)
-            nll = coder.likelihood.nll(parameters, batch.desired_output, batch.mask)
+            nll = coder.likelihood.nll(parameters, batch.desired_output, batch.observed)
             log_w.append(cast(torch.Tensor, code.log_prior) - cast(torch.Tensor, code.log_q) - nll)
         return torch.cat(log_w).logsumexp(0) - math.log(len(noise))
 

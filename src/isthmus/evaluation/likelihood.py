@@ -15,7 +15,6 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from isthmus.errors import InputError
-from isthmus.parts.carried import collected
 from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch
 from isthmus.parts.inference import Code, Inference
@@ -312,14 +311,14 @@ def log_weights(
             part = _part(batch, start, end)
             for code, log_ratio in _blocks(_calls(coder, part, seed, numbers[start:end]), n_draws, draws_at_once):
                 parameters = coder.decode(code, condition=part.condition)
-                nll = coder.likelihood.nll(parameters, part.desired_output, part.mask)
+                nll = coder.likelihood.nll(parameters, part.desired_output, part.observed)
                 group.add(log_ratio - nll.double())
             found.append(group)
     return LogWeights.joined(found)
 
 
 def has_densities(coder: Any) -> bool:
-    """Return True if the inference of a coder gives log q and log p of samples of the code, tested on a row of zeros.
+    """Return True if the inference of a coder gives log q and log p of samples of the code.
 
     Example:
         >>> from isthmus.parts.inference import EncoderMap
@@ -329,15 +328,7 @@ def has_densities(coder: Any) -> bool:
         >>> has_densities(Coder(EncoderMap(network), network, Gaussian(2)))
         False
     """
-    if not isinstance(coder, Coder):
-        return False
-    parameter = next(coder.parameters(), None)
-    device, dtype = (None, None) if parameter is None else (parameter.device, parameter.dtype)
-    x = torch.zeros(1, coder.likelihood.n_columns, device=device, dtype=dtype)
-    # What an inference carries in training is discarded.
-    with torch.no_grad(), _evaluation_mode(coder), collected():
-        found: Code = coder.inference(Batch(x), coder.decoder, Generator().manual_seed(0))
-    return found.log_q is not None and found.log_prior is not None
+    return isinstance(coder, Coder) and coder.inference.is_distribution
 
 
 def _row_numbers(batch: Batch, rows: Int[Tensor, " batch"] | None) -> list[int]:

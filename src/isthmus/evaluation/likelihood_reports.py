@@ -210,7 +210,8 @@ class _Survey:
     def add(self, batch: Batch) -> None:
         """Add the rows of a batch."""
         x = batch.desired_output
-        observed = torch.ones_like(x, dtype=torch.bool) if batch.mask is None else batch.mask != 0
+        mask = batch.observed
+        observed = torch.ones_like(x, dtype=torch.bool) if mask is None else mask != 0
         self.n_rows, self.n_observed = self.n_rows + len(x), self.n_observed + int(observed.sum())
         self.is_binary = self.is_binary and bool(((x == 0) | (x == 1) | ~observed).all())
 

@@ -54,7 +54,7 @@ def variational_facts(coder: Coder, batch: Batch) -> VariationalFacts | None:
 
 def _mean_nll(coder: Coder, codes: Tensor, batch: Batch) -> float:
     parameters = coder.decode(codes, condition=batch.condition)
-    return float(coder.likelihood.nll(parameters, batch.desired_output, batch.mask).mean())
+    return float(coder.likelihood.nll(parameters, batch.desired_output, batch.observed).mean())
 
 
 def _at_floor(coder: Coder) -> Int[np.ndarray, " columns"]:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.learning.rows import Rows, mean_row, sampled_batches
+from isthmus.learning.rows import Rows, mean_row, mean_target, sampled_batches
 from isthmus.parts.carried import Carried, collected
 from isthmus.parts.coder import Coder
 from isthmus.parts.constraints import Constraint
@@ -152,7 +152,7 @@ class Reconstruction(Objective):
 
     def prepare(self, rows: Rows) -> None:
         """Initialize the decoder's output and the encoder's origin from the rows, and check the constraints."""
-        self.start_at(self.centre(rows))
+        self.start_at(self.centre(rows), mean_target(rows))
         self.prepare_statistics(rows)
         for constraint in self.constraints:
             constraint.check(self.coder)
@@ -164,15 +164,19 @@ class Reconstruction(Objective):
             self.corruption.prepare(batch.x for batch in sampled_batches(rows))
 
     @torch.no_grad()
-    def start_at(self, centre: Float[Tensor, " columns"]) -> None:
-        """Set the initial biases: the decoder outputs `centre`, and the encoder's input is centred there.
+    def start_at(
+        self, centre: Float[Tensor, " columns"], output_centre: Float[Tensor, " targets"] | None = None
+    ) -> None:
+        """Set the initial biases: the encoder's input is centred at `centre`, and the decoder outputs `output_centre`.
+
+        Without target the decoder outputs `centre`.
 
         Sigmoid codes of one layer are about 1/2 at the centre. With the weights that sigmoid units start from, this
         shifts each output by some nats, which the first epochs would have to undo; so the decoder's bias is set such
         that r(centre) = centre. A dictionary's codes are zero at the centre.
         """
         coder, inference = self.coder, self.coder.inference
-        desired_output = coder.likelihood.starting_parameters(centre)
+        desired_output = coder.likelihood.starting_parameters(centre if output_centre is None else output_centre)
         coder.decoder.start_at(desired_output)
         encoder = getattr(inference, "encoder", None)
         if not isinstance(encoder, MLP):
@@ -197,7 +201,7 @@ class Reconstruction(Objective):
 
     def nll(self, output: ForwardPass) -> Float[Tensor, "*draws batch"]:
         """Return -log p_dec(x | h) per row, over the observed entries, each with its weight."""
-        mask = output.batch.mask
+        mask = output.batch.observed
         if output.corruption_mask is None or self.corrupted_weight == self.clean_weight == 1.0:
             return self.coder.nll(output)
         entry_weights = self.clean_weight + (self.corrupted_weight - self.clean_weight) * output.corruption_mask

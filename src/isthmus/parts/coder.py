@@ -94,5 +94,5 @@ class Coder(nn.Module):
             entry_weights: the weight of each entry in the sum over columns; None is the mask of the observed ones.
         """
         batch = output.batch
-        weights = batch.mask if entry_weights is None else entry_weights
+        weights = batch.observed if entry_weights is None else entry_weights
         return self.likelihood.nll(output.parameters, batch.desired_output, weights)

@@ -18,6 +18,7 @@ class Batch:
         x: the rows, (batch, columns), float32 after preprocessing.
         rows: row numbers in the data set, for parts that keep a state for each row.
         target: the reconstruction target where it is not `x` itself.
+        target_mask: 1 where an entry of the target was observed, 0 where it was missing.
         condition: an additional input of encoder and decoder.
         mask: 1 where an entry was observed, 0 where it was missing.
         weight: the weight of each row in the criterion.
@@ -31,6 +32,7 @@ class Batch:
     mask: Float[Tensor, "batch columns"] | None = None
     weight: Float[Tensor, " batch"] | None = None
     label: Tensor | None = None
+    target_mask: Float[Tensor, "batch targets"] | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`; the same object if it is there already.
@@ -53,6 +55,11 @@ class Batch:
     def desired_output(self) -> Float[Tensor, "batch targets"]:
         """The reconstruction target: `target` where it is given, else `x`."""
         return self.x if self.target is None else self.target
+
+    @property
+    def observed(self) -> Float[Tensor, "batch targets"] | None:
+        """The mask of the reconstruction target; None where all entries were observed."""
+        return self.mask if self.target is None else self.target_mask
 
 
 @dataclass(frozen=True)

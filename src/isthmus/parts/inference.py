@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from typing import ClassVar, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -76,6 +76,9 @@ class Inference(nn.Module, ABC):
 
     sees_mask: bool = False
     """True if the mask m of the visible entries is an input of the encoder: a = encoder([x * m, m])."""
+
+    is_distribution: ClassVar[bool] = False
+    """True if samples of the code have `log_q` and `log_prior`, and `n_draws` is their number."""
 
     n_conditions: int = 0
     """Width of the condition c, the last inputs of encoder and decoder: a = encoder([x, c]), r = decoder([h, c])."""

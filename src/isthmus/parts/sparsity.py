@@ -152,7 +152,7 @@ class DeadUnits(Penalty):
         with eval_mode(coder.encoder, coder.decoder), with_training_codes(coder.decoder):
             auxiliary_code = self.auxiliary_code(output, coder, self.dead)
             offset = coder.decoder(auxiliary_code) - coder.decoder(torch.zeros_like(auxiliary_code[..., :1, :]))
-        given, x, mask = output.parameters.detach(), output.batch.desired_output, output.batch.mask
+        given, x, mask = output.parameters.detach(), output.batch.desired_output, output.batch.observed
 
         def nll(parameters: Tensor) -> Tensor:
             return coder.likelihood.nll(parameters, x, mask)
@@ -251,7 +251,7 @@ class GateReconstruction(Penalty):
         """Return Omega of each row."""
 
         def nll(gates: Tensor) -> Tensor:
-            return coder.likelihood.nll(coder.decoder(gates), output.batch.desired_output, output.batch.mask)
+            return coder.likelihood.nll(coder.decoder(gates), output.batch.desired_output, output.batch.observed)
 
         with eval_mode(coder.decoder):
             return frozen(nll, output.preactivation.relu(), of=[coder.encoder, coder.decoder, coder.likelihood])

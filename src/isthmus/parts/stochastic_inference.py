@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -112,6 +113,8 @@ class DiagonalGaussian(Inference):
         >>> inference(batch, None).code.shape
         torch.Size([2, 3])
     """
+
+    is_distribution: ClassVar[bool] = True
 
     def __init__(
         self,

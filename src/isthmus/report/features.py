@@ -149,7 +149,7 @@ def _row_descriptions(
     if model.preprocessing_.image_shape is not None:
         descriptions = _thumbnails(model, X, rows)
     elif model.preprocessing_.source == "text":
-        descriptions = [_excerpt(text) for text in model.preprocessing_.without_conditions(take(X, rows))]
+        descriptions = [_excerpt(text) for text in model.preprocessing_.compared(take(X, rows))]
     else:
         values = hover_values(model, X, rows, report_data.column_mean, report_data.column_variance)
         descriptions = [" · ".join(f"{column} {value}" for column, value, _ in row[:VALUES_PER_ROW]) for row in values]

@@ -49,16 +49,17 @@ def first_layer(model: BaseAutoencoder, spread: Float[np.ndarray, " columns"] | 
     if found is None:
         return None
     weight, is_kernel = found
-    weight = weight if is_kernel else weight[:, : model.preprocessing_.n_columns]
+    inputs = model.preprocessing_.inputs
+    weight = weight if is_kernel else weight[:, : inputs.n_columns]
     what = "weights"
-    if spread is not None and not is_kernel:
+    if spread is not None and not is_kernel and inputs is model.preprocessing_:  # not of a model that decodes a target
         weight, what = weight * spread, "weights (times the standard deviation of each column)"
     strongest = np.argsort(-np.linalg.norm(weight.reshape(len(weight), -1), axis=1), kind="stable")
-    image_shape = weight.shape[1:] if is_kernel else model.preprocessing_.image_shape
+    image_shape = weight.shape[1:] if is_kernel else inputs.image_shape
     if image_shape is not None:
         seen = "kernels" if is_kernel else "units"
         return _pictured(weight.reshape(len(weight), *image_shape), strongest[:MAX_FILTERS], f"{what} of", seen)
-    return _by_column(weight, strongest, what, model.preprocessing_.columns)
+    return _by_column(weight, strongest, what, inputs.columns)
 
 
 def _pictured(
@@ -106,10 +107,12 @@ def layer_sizes(model: BaseAutoencoder) -> str:
 
     Example:
         >>> from types import SimpleNamespace
-        >>> model = SimpleNamespace(preprocessing_=SimpleNamespace(n_columns=784), hidden_sizes_=(64, 32), code_size_=2)
+        >>> preprocessing = SimpleNamespace(n_columns=3, inputs=SimpleNamespace(n_columns=784))
+        >>> model = SimpleNamespace(preprocessing_=preprocessing, hidden_sizes_=(64, 32), code_size_=2)
         >>> layer_sizes(model)
-        '784 → 64 → 32 → 2 → 32 → 64 → 784'
+        '784 → 64 → 32 → 2 → 32 → 64 → 3'
     """
     hidden: Any = getattr(model, "hidden_sizes_", None) or ()
-    columns, code = model.preprocessing_.n_columns, model.code_size_
-    return " → ".join(map(str, (columns, *hidden, code, *reversed(hidden), columns)))
+    preprocessing, code = model.preprocessing_, model.code_size_
+    sizes = (preprocessing.inputs.n_columns, *hidden, code, *reversed(hidden), preprocessing.n_columns)
+    return " → ".join(map(str, sizes))

@@ -231,7 +231,7 @@ def map_of_codes(
     else:
         points["values"] = hover_values(model, X, rows, report_data.column_mean, report_data.column_variance)
     if model.preprocessing_.source == "text":
-        texts = model.preprocessing_.without_conditions(take(X, rows))
+        texts = model.preprocessing_.compared(take(X, rows))
         points["text"] = [" ".join(text.split())[:160] for text in texts]
     return found, charts.map_chart(found, labels, error), points
 

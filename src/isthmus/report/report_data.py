@@ -119,13 +119,13 @@ def take(X: object, rows: Int[np.ndarray, " picked"]) -> object:
 def read_rows(
     model: BaseAutoencoder, X: object, rows: Int[np.ndarray, " picked"]
 ) -> Iterator[tuple[object, ModelOutput]]:
-    """Yield blocks of the picked rows, without their conditions, together with the outputs of the model."""
+    """Yield blocks of the picked rows, or of their targets, together with the outputs of the model."""
     for start in range(0, len(rows), ROWS_AT_ONCE):
         raw = take(X, rows[start : start + ROWS_AT_ONCE])
         done = 0
         for output in model.read(raw):
             n = len(output.x)
-            yield model.preprocessing_.without_conditions(take(raw, np.arange(done, done + n))), output
+            yield model.preprocessing_.compared(take(raw, np.arange(done, done + n))), output
             done += n
 
 

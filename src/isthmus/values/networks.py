@@ -49,6 +49,7 @@ class Ends:
         code_activation: activation of the code, for which the encoder's last layer is initialised.
         sees_mask: True if the mask of the visible entries is an input of the encoder, too.
         n_conditions: further inputs of the encoder.
+        output_shape: (channels, height, width) of the images that are decoded, None for other rows.
     """
 
     n_columns: int
@@ -58,6 +59,7 @@ class Ends:
     code_activation: str = "linear"
     sees_mask: bool = False
     n_conditions: int = 0
+    output_shape: tuple[int, int, int] | None = None
 
     @property
     def n_inputs(self) -> int:
@@ -217,8 +219,11 @@ class Convolutional(BuiltInNetwork):
                 f"network={self!r} does not take the mask of missing entries as input; use network='mlp' with "
                 "corruption='missing'"
             )
+        inputs = self.image_shape(ends)
+        is_decoded = ends.image_shape is None and ends.likelihood.n_columns == ends.n_columns
+        outputs = inputs if is_decoded else ends.output_shape or (1, 1, ends.likelihood.n_columns)
         return convolutions(
-            self.image_shape(ends), ends.code_size, ends.likelihood, channels=self.channels,
+            inputs, outputs, ends.code_size, ends.likelihood, channels=self.channels,
             dense_sizes=self.dense_sizes, kernel_size=self.kernel_size, generator=generator, **self.layer_options,
         )  # fmt: skip
 
@@ -315,6 +320,7 @@ def perceptrons(
 
 def convolutions(
     image_shape: tuple[int, int, int],
+    output_shape: tuple[int, int, int],
     code_size: int,
     likelihood: Likelihood,
     *,
@@ -325,7 +331,8 @@ def convolutions(
     """Return a convolutional encoder and its mirror.
 
     Args:
-        image_shape: (channels, height, width).
+        image_shape: (channels, height, width) of the encoder's input.
+        output_shape: (channels, height, width) of the decoder's output.
         code_size: units of the code.
         likelihood: the likelihood whose parameters the decoder returns.
         channels: channels of each convolution; None chooses.
@@ -344,7 +351,7 @@ def convolutions(
         )
     options |= {"channels": maps, "dense_sizes": dense}
     encoder = ConvolutionalEncoder(image_shape, code_size, **options)
-    decoder = ConvolutionalDecoder(image_shape, code_size, per_pixel, **options)
+    decoder = ConvolutionalDecoder(output_shape, code_size, per_pixel, **options)
     return EncoderDecoder(encoder, decoder, maps, dense)
 
 
@@ -364,8 +371,9 @@ def check_tied_output(likelihood: Likelihood, n_inputs: int) -> None:
     """Refuse a likelihood that has not exactly one parameter for each input of the encoder."""
     if n_inputs != likelihood.n_columns:
         raise InputError(
-            f"tied=True gives an output for each of the encoder's {n_inputs} inputs, which are the "
-            f"{likelihood.n_columns} columns and their mask (corruption='missing'); give network=MLP(tied=False)"
+            f"tied=True gives an output for each of the encoder's {n_inputs} inputs, and {likelihood.n_columns} "
+            "columns are decoded: the mask is an input (corruption='missing'), or a target is decoded; give "
+            "network=MLP(tied=False)"
         )
     if likelihood.n_parameters != n_inputs:
         raise InputError(
