@@ -70,11 +70,17 @@ class CodeSamplingMixin:
         check_is_fitted(self)
         check_count("n", n)
         generator = torch.Generator().manual_seed(seed_of(random_state))
-        coder, prior = self.coder_.to("cpu").eval(), self._code_prior.to("cpu")
-        codes = prior.sample(n, generator)
-        rows = np.empty((n, self.preprocessing_.n_columns), np.float32)
+        self.coder_.to("cpu").eval()
+        return self._rows_drawn(self._code_prior.to("cpu").sample(n, generator), generator, mean=mean)
+
+    def _rows_drawn(
+        self, codes: Float[Tensor, "n code_size"], generator: torch.Generator, *, mean: bool = False
+    ) -> Any:
+        """Return rows of the likelihood of each code, or their means, in the units of X."""
+        coder = self.coder_.to("cpu").eval()
+        rows = np.empty((len(codes), self.preprocessing_.n_columns), np.float32)
         with torch.no_grad():
-            for start in range(0, n, BLOCK_SIZE):
+            for start in range(0, len(codes), BLOCK_SIZE):
                 parameters = coder.decode(codes[start : start + BLOCK_SIZE])
                 drawn = coder.likelihood.mean(parameters) if mean else self._draw(parameters, generator)
                 rows[start : start + BLOCK_SIZE] = drawn.numpy()
