@@ -12,11 +12,12 @@ from isthmus.evaluation.likelihood import elbo, importance_log_prob
 from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.variational import VariationalBound
 from isthmus.parts.coder import Coder
-from isthmus.parts.discrete_inference import BernoulliInference, CategoricalInference, DiscreteInference
+from isthmus.parts.discrete_inference import Annealing, BernoulliInference, CategoricalInference
 from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import Bernoulli
 from isthmus.parts.networks import MLP
 from isthmus.parts.sampling import enumerate_states
+from isthmus.parts.stochastic_inference import DistributionInference
 
 N_COLUMNS, CODE_SIZE = 5, 4
 
@@ -41,7 +42,7 @@ def coder(build, **options) -> Coder:
     return Coder(build(**options), MLP((CODE_SIZE, 8, N_COLUMNS), generator=seeded(2)), Bernoulli(N_COLUMNS))
 
 
-def states(inference: DiscreteInference) -> torch.Tensor:
+def states(inference: DistributionInference) -> torch.Tensor:
     """Every code that the prior has."""
     codes = enumerate_states([2] * CODE_SIZE, 0, 2**CODE_SIZE).float()
     if isinstance(inference, CategoricalInference):
@@ -80,10 +81,10 @@ def test_samples_are_relaxed_in_training_and_states_in_evaluation(build):
 
 @every_inference
 def test_the_temperature_follows_progress_and_stays_the_last_one_without_annealing(build):
-    inference = build(temperature=2.0, final_temperature=0.5)
-    assert [inference.relaxation(p).temperature for p in (0.0, 0.5, 1.0)] == [2.0, 1.0, 0.5]
+    inference = build(annealing=Annealing(temperature=2.0, final_temperature=0.5))
+    assert [inference.annealing.at(p).temperature for p in (0.0, 0.5, 1.0)] == [2.0, 1.0, 0.5]
     inference.without_annealing()
-    assert inference.relaxation(0.0).temperature == 0.5
+    assert inference.annealing.at(0.0).temperature == 0.5
     codes = [inference(BATCH, None, seeded(1), progress).code for progress in (0.0, 1.0)]
     assert torch.equal(*codes)
 
@@ -97,6 +98,7 @@ def test_importance_sampling_rises_from_the_evidence_lower_bound_to_the_sum_over
         values = [importance_log_prob(model, BATCH, n).log_prob.mean() for n in (1, 20, 20_000)]
     assert lower.mean < values[-1]
     assert abs(values[-1] - exact.mean()) < 0.01
+    with torch.no_grad():
         log_q = model.inference.p_enc(BATCH).log_prob(states(model.inference)[:, None])
         expected = (log_q.exp() * (log_joint(model, BATCH.x) - log_q)).sum(0)
     assert ((lower.log_prob - expected).abs() < 5 * lower.standard_error + 1e-6).all()
@@ -106,7 +108,7 @@ def test_importance_sampling_rises_from_the_evidence_lower_bound_to_the_sum_over
 @every_inference
 @pytest.mark.parametrize("criterion", [VariationalBound, Reconstruction])
 def test_the_criterion_of_straight_through_samples_is_the_bound_in_expectation(build, criterion):
-    model = coder(build, n_draws=20_000, straight_through=True)
+    model = coder(build, n_draws=20_000, annealing=Annealing(straight_through=True))
     terms, _ = criterion(model).terms(BATCH, 1.0, seeded(1))
     found = -torch.stack(list(terms.values())).sum(0).detach()
     expected = elbo(model, BATCH, 20_000)
@@ -122,10 +124,9 @@ def test_the_divergence_of_relaxed_samples_is_in_the_criterion(build):
 
 
 @pytest.mark.parametrize("options", [{"temperature": 0.0}, {"final_temperature": -1.0}, {"temperature": math.inf}])
-@every_inference
-def test_temperatures_that_are_not_positive_are_refused(build, options):
+def test_temperatures_that_are_not_positive_are_refused(options):
     with pytest.raises(InputError, match="temperature=.*must be a finite number above 0"):
-        build(**options)
+        Annealing(**options)
 
 
 @pytest.mark.parametrize("n_levels", [1, 0, 2.5, True])

@@ -18,7 +18,7 @@ from isthmus.learning.stacking import StackedDecoder
 from isthmus.learning.trainer import Trainer
 from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.coder import Coder
-from isthmus.parts.discrete_inference import BernoulliInference, CategoricalInference
+from isthmus.parts.discrete_inference import Annealing, BernoulliInference, CategoricalInference
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
 from isthmus.parts.inference import EncoderMap, ImputingMap, Inference
@@ -29,6 +29,7 @@ from isthmus.parts.stochastic_inference import DiagonalGaussian, FullGaussian, G
 from tests.no_wait import NoWait
 
 N_COLUMNS, CODE_SIZE = 6, 3
+STRAIGHT = Annealing(straight_through=True)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -103,14 +104,14 @@ TABLE = {
     ),
     "relaxed units": Row(with_mlp(BernoulliInference), BernoulliInference, draws=(1,), is_random=True),
     "straight-through units with 4 draws and mask": Row(
-        with_mlp(lambda f: BernoulliInference(f, n_draws=4, straight_through=True, sees_mask=True), 2 * N_COLUMNS),
+        with_mlp(lambda f: BernoulliInference(f, n_draws=4, annealing=STRAIGHT, sees_mask=True), 2 * N_COLUMNS),
         BernoulliInference, draws=(4,), is_random=True, has_density=True, hides=True,
     ),
     "relaxed variable": Row(
         with_mlp(lambda f: CategoricalInference(f, n_levels=3)), CategoricalInference, draws=(1,), is_random=True
     ),
     "straight-through variable with 4 draws": Row(
-        with_mlp(lambda f: CategoricalInference(f, n_levels=3, n_draws=4, straight_through=True)),
+        with_mlp(lambda f: CategoricalInference(f, n_levels=3, n_draws=4, annealing=STRAIGHT)),
         CategoricalInference, draws=(4,), is_random=True, has_density=True,
     ),
 }  # fmt: skip

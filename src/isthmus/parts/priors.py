@@ -15,7 +15,7 @@ from isthmus.errors import InputError
 from isthmus.parts.layers import check_count
 from isthmus.parts.likelihood_base import soft_clip
 from isthmus.parts.likelihood_gaussians import LOG_2_PI, LOG_VARIANCE_BOUND
-from isthmus.parts.sampling import bernoulli, rand_like, randn_like
+from isthmus.parts.sampling import rand_like, randn_like
 
 GaussianMoments = tuple[Float[Tensor, "*batch code_size"], Float[Tensor, "*batch code_size"]]
 """Means and log-variances of diagonal Gaussians."""
@@ -81,54 +81,6 @@ class StandardNormal(CodePrior):
     def sample(self, n: int, generator: Generator) -> Float[Tensor, "n code_size"]:
         """Return standard normal codes."""
         return randn_like(torch.empty(n, self.code_size), generator)
-
-
-class FairBernoulli(CodePrior):
-    """Uniform prior of Bernoulli units: each is 1 with probability 1/2.
-
-    Example:
-        >>> FairBernoulli(2).log_prob(torch.ones(1, 2))
-        tensor([-1.3863])
-    """
-
-    def log_prob(self, code: Float[Tensor, "*draws batch code_size"]) -> Float[Tensor, "*draws batch"]:
-        """Return -code_size log 2."""
-        return code.new_full(code.shape[:-1], -self.code_size * math.log(2))
-
-    @torch.no_grad()
-    def sample(self, n: int, generator: Generator) -> Float[Tensor, "n code_size"]:
-        """Return codes of 0 and 1."""
-        return bernoulli(torch.full((n, self.code_size), 0.5), generator)
-
-
-class UniformCategorical(CodePrior):
-    """Uniform prior of categorical variables, each a block of units of which one is 1.
-
-    Args:
-        code_size: units of the code, variables * levels.
-        n_levels: levels of each variable.
-
-    Example:
-        >>> prior = UniformCategorical(6, 3)
-        >>> prior.sample(2, torch.Generator().manual_seed(0)).unflatten(-1, (-1, 3)).sum(-1)
-        tensor([[1., 1.],
-                [1., 1.]])
-    """
-
-    def __init__(self, code_size: int, n_levels: int) -> None:
-        super().__init__(code_size)
-        self.n_levels = n_levels
-
-    def log_prob(self, code: Float[Tensor, "*draws batch code_size"]) -> Float[Tensor, "*draws batch"]:
-        """Return -variables log(levels)."""
-        return code.new_full(code.shape[:-1], -(self.code_size // self.n_levels) * math.log(self.n_levels))
-
-    @torch.no_grad()
-    def sample(self, n: int, generator: Generator) -> Float[Tensor, "n code_size"]:
-        """Return codes with one unit of each block equal to 1."""
-        u = rand_like(torch.empty(n, self.code_size // self.n_levels), generator)
-        level = (u * self.n_levels).long().clamp(max=self.n_levels - 1)
-        return nn.functional.one_hot(level, self.n_levels).flatten(-2).to(u.dtype)
 
 
 class MixtureOfGaussians(CodePrior):

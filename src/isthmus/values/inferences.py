@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from isthmus.errors import InputError
-from isthmus.parts.discrete_inference import BernoulliInference, CategoricalInference
+from isthmus.parts.discrete_inference import Annealing, BernoulliInference, CategoricalInference
 from isthmus.parts.layers import check_positive, is_count
 from isthmus.parts.stochastic_inference import DiagonalGaussian, DistributionInference, FullGaussian
 from isthmus.values.value import Value, value_argument
@@ -116,9 +116,8 @@ class DiscretePosterior(PosteriorValue):
         return code_size
 
     @property
-    def _options(self) -> dict[str, Any]:
-        names = ("temperature", "final_temperature", "straight_through")
-        return {name: getattr(self, name) for name in names}
+    def _annealing(self) -> Annealing:
+        return Annealing(self.temperature, self.final_temperature, self.straight_through)
 
 
 @dataclass(frozen=True, repr=False)
@@ -148,7 +147,7 @@ class BernoulliPosterior(DiscretePosterior):
 
     def build(self, encoder: nn.Module, **options: Any) -> DistributionInference:
         """Return the inference."""
-        return BernoulliInference(encoder, **self._options, **options)
+        return BernoulliInference(encoder, annealing=self._annealing, **options)
 
 
 @dataclass(frozen=True, repr=False)
@@ -187,7 +186,7 @@ class CategoricalPosterior(DiscretePosterior):
 
     def build(self, encoder: nn.Module, **options: Any) -> DistributionInference:
         """Return the inference."""
-        return CategoricalInference(encoder, n_levels=self.n_levels, **self._options, **options)
+        return CategoricalInference(encoder, n_levels=self.n_levels, annealing=self._annealing, **options)
 
     def check_code_size(self, code_size: int) -> None:
         """Refuse a size that is not a multiple of the levels."""
