@@ -88,8 +88,8 @@ KINDS = {
         code_size=6, inference="bernoulli", hidden_sizes=(16,), kl=KL(free_bits=0.1), **SMALL
     ),
     "variational, categorical, straight-through": VariationalAutoencoder(
-        code_size=8,
-        inference=CategoricalPosterior(n_levels=4, straight_through=True),
+        code_size=6,
+        inference=CategoricalPosterior(n_levels=3, straight_through=True),
         hidden_sizes=(16,),
         **SMALL,
     ),
