@@ -46,6 +46,7 @@ from isthmus import (
     PCD,
     AdamW,
     BatchTopK,
+    CategoricalPosterior,
     Contraction,
     Convolutional,
     FineTuning,
@@ -104,6 +105,11 @@ CASES = {
     "sparse, gated": small("sparse", code_size=80, sparsity="gated"),
     "vae": small("vae"),
     "vae, importance weighted, mixture prior": small("vae", importance_samples=5, prior="mixture"),
+    "vae, full covariance": small("vae", inference="full"),
+    "vae, binary": small("vae", inference="bernoulli"),
+    "vae, categorical, straight-through": small(
+        "vae", code_size=8, inference=CategoricalPosterior(n_levels=4, straight_through=True)
+    ),
     "vae, pseudo-inputs": small("vae", prior=VampPrior(k=20)),
     "contractive": small("contractive", code_size=80),
     "contractive, second order": small(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from isthmus.values.contractions import Contraction
     from isthmus.values.corruptions import GaussianNoise, GroupMasking, Masking, MissingMask, SaltAndPepper
     from isthmus.values.energy_methods import CD, PCD, DenoisingScoreMatching, ScoreMatching
+    from isthmus.values.inferences import BernoulliPosterior, CategoricalPosterior, DiagonalPosterior, FullPosterior
     from isthmus.values.layers import Layer, RBMLayer
     from isthmus.values.networks import MLP, Convolutional, Convolutional1d
     from isthmus.values.optimizers import SGD, AdamW
@@ -53,6 +54,7 @@ _MODULES = {
     "values.contractions": ("Contraction",),
     "values.corruptions": ("GaussianNoise", "GroupMasking", "Masking", "MissingMask", "SaltAndPepper"),
     "values.energy_methods": ("CD", "PCD", "DenoisingScoreMatching", "ScoreMatching"),
+    "values.inferences": ("BernoulliPosterior", "CategoricalPosterior", "DiagonalPosterior", "FullPosterior"),
     "values.layers": ("Layer", "RBMLayer"),
     "values.networks": ("MLP", "Convolutional", "Convolutional1d"),
     "values.optimizers": ("SGD", "AdamW"),
@@ -74,6 +76,8 @@ __all__ = [
     "AdamW",
     "Autoencoder",
     "BatchTopK",
+    "BernoulliPosterior",
+    "CategoricalPosterior",
     "CodeClassifier",
     "CodeRegressor",
     "Contraction",
@@ -86,8 +90,10 @@ __all__ = [
     "DeepRecurrentAutoencoder",
     "DenoisingAutoencoder",
     "DenoisingScoreMatching",
+    "DiagonalPosterior",
     "FineTuning",
     "FlowPrior",
+    "FullPosterior",
     "Gated",
     "GaussianNoise",
     "GaussianPrior",

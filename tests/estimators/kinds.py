@@ -8,6 +8,7 @@ from isthmus import (
     PCD,
     AdamW,
     Autoencoder,
+    CategoricalPosterior,
     Contraction,
     ContractiveAutoencoder,
     Convolutional,
@@ -81,6 +82,16 @@ KINDS = {
     ),
     "variational, free bits": VariationalAutoencoder(
         code_size=3, hidden_sizes=(16,), kl=KL(free_bits=0.2, warmup=0.5), **SMALL
+    ),
+    "variational, full covariance": VariationalAutoencoder(code_size=3, inference="full", hidden_sizes=(16,), **SMALL),
+    "variational, binary, free bits": VariationalAutoencoder(
+        code_size=6, inference="bernoulli", hidden_sizes=(16,), kl=KL(free_bits=0.1), **SMALL
+    ),
+    "variational, categorical, straight-through": VariationalAutoencoder(
+        code_size=6,
+        inference=CategoricalPosterior(n_levels=3, straight_through=True),
+        hidden_sizes=(16,),
+        **SMALL,
     ),
     "contractive": ContractiveAutoencoder(code_size=80, **SMALL),
     "contractive, second order, deep": ContractiveAutoencoder(

@@ -236,3 +236,22 @@ def test_wrong_conditions_are_refused_in_one_line(attempt, message, table_model)
     with pytest.raises((InputError, ValueError), match=message) as error:
         attempt(table_model)
     assert "\n" not in str(error.value).strip()
+
+
+def test_the_distributions_of_codes_and_rows_are_given_the_condition(table_model):
+    rows, given = TABLE[:7], TABLE[["group", "age"]][:7]
+    codes = table_model.p_enc(rows).sample(3, random_state=0)
+    of_rows = table_model.p_dec(codes, condition=given)
+    assert of_rows.log_prob(rows).shape == (3, 7)
+    single = [table_model.p_dec(code, condition=given).log_prob(rows) for code in codes]
+    np.testing.assert_allclose(of_rows.log_prob(rows), single, rtol=1e-5)
+    assert of_rows.mean["group"].tolist() == given["group"].tolist() * 3
+    assert of_rows.sample(random_state=0)["group"].tolist() == given["group"].tolist() * 3
+    with pytest.raises(InputError, match="given group, age"):
+        table_model.p_dec(codes)
+
+
+def test_discrete_codes_with_conditions():
+    model = vae(code_size=6, condition="group", inference="bernoulli").fit(TABLE)
+    assert model.sample(4, random_state=0, condition={"group": "c"})["group"].tolist() == ["c"] * 4
+    assert np.isfinite(model.score_samples(TABLE[:5], n_draws=3)).all()

@@ -67,7 +67,7 @@ def test_a_second_fit_ends_with_a_lower_loss_than_the_first(name):
 
 @every_kind
 def test_an_argument_of_the_model_that_was_changed_is_refused_by_name(name):
-    model = warm(name, code_size=2 if fitted(name).code_size != 2 else 7)
+    model = warm(name, code_size=9 if fitted(name).code_size != 9 else 3)
     with pytest.raises(
         InputError, match=r"code_size=\d: the weights to go on from were trained with code_size=\d+; set"
     ):

@@ -18,13 +18,14 @@ from isthmus.learning.objectives import MONITOR_SEED, Reconstruction
 from isthmus.learning.trainer import mean_over_rows
 from isthmus.learning.variational import VariationalBound
 from isthmus.parts.carried import collected
+from isthmus.parts.code_distributions import standard_normal_kl
 from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch
 from isthmus.parts.likelihoods import Gaussian, GaussianPerColumn
 from isthmus.parts.networks import MLP
 from isthmus.parts.penalties import Penalty
 from isthmus.parts.priors import CodePrior, FlowPrior, GaussianMixture, PosteriorMixture, StandardNormal
-from isthmus.parts.stochastic_inference import DiagonalGaussian, standard_normal_kl
+from isthmus.parts.stochastic_inference import DiagonalGaussian
 from tests.no_wait import NoWait
 
 N_COLUMNS, CODE_SIZE = 4, 2
@@ -199,7 +200,7 @@ def test_the_loss_of_weighted_rows_is_that_of_repeated_rows(k):
 
     def loss(batch, e):
         inference = objective.coder.inference
-        original, inference.draw = inference.draw, lambda a, _: DiagonalGaussian.draw(inference, a, e)
+        original, inference.draw = inference.draw, lambda a, *_: DiagonalGaussian.draw(inference, a, e)
         try:
             return total(objective, batch=batch)
         finally:

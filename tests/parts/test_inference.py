@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,16 +18,18 @@ from isthmus.learning.stacking import StackedDecoder
 from isthmus.learning.trainer import Trainer
 from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.coder import Coder
+from isthmus.parts.discrete_inference import Annealing, BernoulliInference, CategoricalInference
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
 from isthmus.parts.inference import EncoderMap, ImputingMap, Inference
 from isthmus.parts.likelihoods import Bernoulli
 from isthmus.parts.networks import MLP
 from isthmus.parts.recurrence import Recurrence
-from isthmus.parts.stochastic_inference import DiagonalGaussian, GrowingNoise
+from isthmus.parts.stochastic_inference import DiagonalGaussian, FullGaussian, GrowingNoise
 from tests.no_wait import NoWait
 
 N_COLUMNS, CODE_SIZE = 6, 3
+STRAIGHT = Annealing(straight_through=True)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -95,6 +98,22 @@ TABLE = {
         with_mlp(lambda f: DiagonalGaussian(f, n_draws=5, sees_mask=True), 2 * N_COLUMNS, 2 * CODE_SIZE),
         DiagonalGaussian, draws=(5,), is_random=True, has_density=True, hides=True,
     ),
+    "full covariance with 2 draws": Row(
+        with_mlp(lambda f: FullGaussian(f, n_draws=2), n_outputs=FullGaussian.n_outputs(CODE_SIZE)),
+        FullGaussian, draws=(2,), is_random=True, has_density=True,
+    ),
+    "relaxed units": Row(with_mlp(BernoulliInference), BernoulliInference, draws=(1,), is_random=True),
+    "straight-through units with 4 draws and mask": Row(
+        with_mlp(lambda f: BernoulliInference(f, n_draws=4, annealing=STRAIGHT, sees_mask=True), 2 * N_COLUMNS),
+        BernoulliInference, draws=(4,), is_random=True, has_density=True, hides=True,
+    ),
+    "relaxed variable": Row(
+        with_mlp(lambda f: CategoricalInference(f, n_levels=3)), CategoricalInference, draws=(1,), is_random=True
+    ),
+    "straight-through variable with 4 draws": Row(
+        with_mlp(lambda f: CategoricalInference(f, n_levels=3, n_draws=4, annealing=STRAIGHT)),
+        CategoricalInference, draws=(4,), is_random=True, has_density=True,
+    ),
 }  # fmt: skip
 """One row for each inference, or for each of its modes."""
 
@@ -126,7 +145,7 @@ def test_the_table_has_every_inference_of_the_package():
     found, pending = set(), [Inference]
     while pending:
         pending += (classes := pending.pop().__subclasses__())
-        found |= {inference for inference in classes if inference.__module__.startswith("isthmus.")}
+        found |= {c for c in classes if c.__module__.startswith("isthmus.") and not inspect.isabstract(c)}
     assert found == {row.type for row in TABLE.values()}
 
 

@@ -15,7 +15,7 @@ from isthmus.data.preprocessing import Preprocessor
 from isthmus.data.streams import BLOCK_SIZE
 from isthmus.errors import InputError
 from isthmus.estimators.base import seed_of
-from isthmus.estimators.conditions import drawn_conditions, with_condition_columns
+from isthmus.estimators.conditions import Conditions, drawn_conditions, with_condition_columns
 from isthmus.estimators.continuation import available_unless
 from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.learning.rows import evenly_spaced
@@ -73,12 +73,24 @@ class CodeSamplingMixin:
         check_is_fitted(self)
         check_count("n", n)
         generator = torch.Generator().manual_seed(seed_of(random_state))
-        coder, prior = self.coder_.to("cpu").eval(), self._code_prior.to("cpu")
+        self.coder_.to("cpu").eval()
         conditions = drawn_conditions(self.preprocessing_, condition, n, generator)
-        codes = prior.sample(n, generator)
-        rows = np.empty((n, self.preprocessing_.n_columns), np.float32)
+        codes = self._code_prior.to("cpu").sample(n, generator)
+        return self._rows_drawn(codes, conditions, generator, mean=mean)
+
+    def _rows_drawn(
+        self,
+        codes: Float[Tensor, "n code_size"],
+        conditions: Conditions,
+        generator: torch.Generator,
+        *,
+        mean: bool = False,
+    ) -> Any:
+        """Return rows of the likelihood of each code, or their means, in the units of X."""
+        coder = self.coder_.to("cpu").eval()
+        rows = np.empty((len(codes), self.preprocessing_.n_columns), np.float32)
         with torch.no_grad():
-            for start in range(0, n, BLOCK_SIZE):
+            for start in range(0, len(codes), BLOCK_SIZE):
                 part = slice(start, start + BLOCK_SIZE)
                 parameters = coder.decode(codes[part], condition=None if conditions is None else conditions[part])
                 drawn = coder.likelihood.mean(parameters) if mean else self._draw(parameters, generator)

@@ -62,17 +62,20 @@ class VariationalFacts:
     """Properties of a variational autoencoder on some rows.
 
     Attributes:
-        kl: KL(q(h_j | x) || N(0, 1)) of each unit, nats, averaged over rows; None for another prior.
+        kl: KL(q(h | x) || p(h)) of each part of the code, nats, averaged over rows, for the standard prior of the
+            inference; None for another prior. A unit of a full covariance counts given the units before it.
         gain: nats a row by which the row's own code explains it better than the code of another row.
         at_floor: columns whose learned variance is at its lower bound.
         uncovered: fraction of the samples of the prior that lie in no posterior's 99% region; None for codes of more
-            than three units.
+            than three units, and for discrete codes.
+        part: name of the parts of the code, "unit" or "variable".
     """
 
-    kl: Float[np.ndarray, " code_size"] | None
+    kl: Float[np.ndarray, " parts"] | None
     gain: float
     at_floor: Int[np.ndarray, " columns"]
     uncovered: float | None
+    part: str = "unit"
 
 
 @dataclass(frozen=True)

@@ -389,7 +389,7 @@ def _blocks(calls: Iterator[tuple[Tensor, Tensor]], n_draws: int, size: int) -> 
 def _not_a_distribution(inference: Inference) -> str:
     return (
         f"{type(inference).__name__} is not a distribution with a prior: importance sampling needs log q and log p of "
-        "n_draws samples of the code, as DiagonalGaussian gives them"
+        "n_draws samples of the code, as subclasses of DistributionInference give them"
     )
 
 

@@ -11,10 +11,11 @@ from torch import Generator, Tensor
 
 from isthmus.errors import pluralize
 from isthmus.evaluation.facts import Finding, FitFacts, VariationalFacts
+from isthmus.parts.code_distributions import CodeDistribution
 from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch
 from isthmus.parts.likelihood_gaussians import LOG_VARIANCE_BOUND, GaussianLearned
-from isthmus.parts.stochastic_inference import DiagonalGaussian, standard_normal_kl
+from isthmus.parts.stochastic_inference import DistributionInference
 
 COLLAPSED_NATS = 0.01
 """Divergence of a unit, nats averaged over rows, below which its posterior is the prior."""
@@ -39,17 +40,18 @@ REGION_99 = (6.635, 9.210, 11.345)
 
 @torch.no_grad()
 def variational_facts(coder: Coder, batch: Batch) -> VariationalFacts | None:
-    """Return the facts of a coder on some rows; None if its inference is not a Gaussian distribution."""
+    """Return the facts of a coder in evaluation mode on some rows; None if its inference is not a distribution."""
     inference = coder.inference
-    if not isinstance(inference, DiagonalGaussian) or len(batch.x) < 2:
+    if not isinstance(inference, DistributionInference) or len(batch.x) < 2:
         return None
     generator = Generator().manual_seed(0)
-    mean, log_variance = inference.moments(inference(batch, coder.decoder).preactivation)
-    codes = mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=generator).to(mean)
+    q = inference.p_enc(batch)
+    codes = q.sample(1, generator)[0]
     order = torch.randperm(len(codes), generator=generator).to(codes.device)
     own, other = (_mean_nll(coder, part, batch) for part in (codes, codes[order]))
-    kl = standard_normal_kl(mean, log_variance).mean(0).cpu().numpy() if inference.prior is None else None
-    return VariationalFacts(kl, other - own, _at_floor(coder), _uncovered(inference, mean, log_variance, generator))
+    kl = q.divergence().mean(0).cpu().numpy() if inference.prior is None else None
+    uncovered = _uncovered(inference, q, codes.shape[-1], generator)
+    return VariationalFacts(kl, other - own, _at_floor(coder), uncovered, inference.parts_name)
 
 
 def _mean_nll(coder: Coder, codes: Tensor, batch: Batch) -> float:
@@ -67,17 +69,13 @@ def _at_floor(coder: Coder) -> Int[np.ndarray, " columns"]:
     return np.concatenate(found) if found else np.empty(0, int)
 
 
-def _uncovered(inference: DiagonalGaussian, mean: Tensor, log_variance: Tensor, generator: Generator) -> float | None:
-    """Return the fraction of the samples of the prior outside the 99% regions of all posteriors."""
-    size = mean.shape[-1]
+def _uncovered(inference: DistributionInference, q: CodeDistribution, size: int, generator: Generator) -> float | None:
+    """Return the fraction of the samples of the prior outside the 99% regions of all posteriors, if these have them."""
     if size > MAX_UNCOVERED_SIZE:
         return None
-    if inference.prior is None:
-        samples = torch.randn(N_PRIOR_SAMPLES, size, generator=generator).to(mean)
-    else:
-        samples = inference.prior.sample(N_PRIOR_SAMPLES, generator).to(mean)
-    squares = ((samples[:, None] - mean).square() * torch.exp(-log_variance)).sum(-1)
-    return float((squares.amin(1) > REGION_99[size - 1]).float().mean())
+    samples = inference.code_prior(size).sample(N_PRIOR_SAMPLES, generator).to(q.mean)
+    squares = q.squared_distance(samples[:, None])
+    return None if squares is None else float((squares.amin(1) > REGION_99[size - 1]).float().mean())
 
 
 def posterior_collapse(facts: FitFacts) -> Finding | None:
@@ -89,7 +87,8 @@ def posterior_collapse(facts: FitFacts) -> Finding | None:
     if not len(collapsed):
         return None
     left = len(found.kl) - len(collapsed)
-    many = f"{len(collapsed)} of {pluralize(len(found.kl), 'unit')} of the code"
+    others = pluralize(left, found.part)
+    many = f"{len(collapsed)} of {pluralize(len(found.kl), found.part)} of the code"
     hold, are = ("holds" if len(collapsed) == 1 else "hold"), ("is" if left == 1 else "are")
     return Finding(
         "posterior-collapse",
@@ -97,7 +96,7 @@ def posterior_collapse(facts: FitFacts) -> Finding | None:
         "give free bits or a longer warm-up (kl=KL(free_bits=0.1, warmup=0.3)), a likelihood with learned variances, "
         "or less weight (kl=KL(beta=0.5))"
         if left == 0
-        else f"nothing is wrong if {pluralize(left, 'unit')} {are} enough; else give kl=KL(free_bits=0.1, warmup=0.3)",
+        else f"nothing is wrong if {others} {are} enough; else give kl=KL(free_bits=0.1, warmup=0.3)",
         "warning" if left == 0 else "note",
     )
 

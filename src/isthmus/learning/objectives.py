@@ -213,6 +213,8 @@ class Reconstruction(Objective):
         inner = {"reconstruction": self.nll(output)}
         if output.log_q is not None and output.log_prior is not None:
             inner["divergence"] = output.log_q - output.log_prior
+        elif output.kl is not None:  # relaxed draws of a discrete code have no log q
+            inner["divergence"] = output.kl.sum(-1)
         outer: dict[str, Tensor] = {}
         for name, module in self.penalties.items():
             penalty = cast(Penalty, module)

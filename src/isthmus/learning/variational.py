@@ -15,6 +15,7 @@ from isthmus.learning.rows import Rows, mean_row, sampled_batches
 from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.penalties import Penalty
+from isthmus.parts.stochastic_inference import DistributionInference
 
 MAX_STARTING_ROWS = 4096
 """Largest number of rows at which a prior starts."""
@@ -27,9 +28,9 @@ class VariationalBound(Reconstruction):
         reduction "logmeanexp":          J = -log 1/k sum_i p(x | h_i) (p(h_i) / q(h_i | x))^w
         w = beta min(1, progress / warmup)
 
-    The divergence has a closed form for the standard normal prior; for others it is estimated by the samples. With
-    `free_bits` the divergence of each unit, averaged over the batch, costs nothing below that many nats, so that units
-    do not collapse to the prior early in training:
+    The divergence has a closed form for the standard prior of an inference; for others it is estimated by the samples.
+    With `free_bits` the divergence of each unit (each part of `Code.kl`), averaged over the batch, costs nothing below
+    that many nats, so that units do not collapse to the prior early in training:
 
         w sum_j max( free_bits, mean over rows of KL_j )
 
@@ -39,7 +40,7 @@ class VariationalBound(Reconstruction):
     vanish as k grows.
 
     Args:
-        coder: with an inference of distributions, such as `DiagonalGaussian`; for "logmeanexp" with `path_derivative`.
+        coder: with a `DistributionInference`; for "logmeanexp" a Gaussian one, with `path_derivative`.
         beta: weight of the divergence at the end of the warm-up; 1 is the bound itself.
         warmup: fraction of the training in which the weight rises linearly from 0; 0 starts at beta.
         free_bits: nats of each unit that cost nothing; it needs the closed form.
@@ -71,6 +72,11 @@ class VariationalBound(Reconstruction):
             mean = mean_row(rows)
             batches = sampled_batches(rows, min(len(rows), MAX_STARTING_ROWS))
             prior.start_at(torch.cat([_complete(batch, mean) for batch in batches]))
+
+    def without_warmup(self) -> None:
+        """Keep weight and temperatures of the end of training from the first step on."""
+        self.warmup = 0.0
+        cast(DistributionInference, self.coder.inference).without_annealing()
 
     def weight_at(self, progress: float) -> float:
         """Return w, the weight of the divergence.

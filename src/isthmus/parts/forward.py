@@ -74,7 +74,7 @@ class ForwardPass:
         parameters: the decoder's output, (*draws, batch, n_parameters).
         log_q: log p_enc(h | x~) of each draw, where the inference is a distribution.
         log_prior: log p(h) of each draw, where the inference is a distribution.
-        kl: KL(p_enc(h_j | x~) || p(h_j)) of each unit, where it has a closed form.
+        kl: KL(p_enc(h | x~) || p(h)) as parts whose sum it is, such as units, where it has a closed form.
         corruption_mask: 1 where the corruption was applied to an entry; None where it was applied to all, or to none.
         progress: training progress of this phase, in [0, 1].
     """
@@ -86,6 +86,6 @@ class ForwardPass:
     parameters: Float[Tensor, "*draws batch parameters"]
     log_q: Float[Tensor, "*draws batch"] | None = None
     log_prior: Float[Tensor, "*draws batch"] | None = None
-    kl: Float[Tensor, "batch code_size"] | None = None
+    kl: Float[Tensor, "batch parts"] | None = None
     corruption_mask: Float[Tensor, "batch columns"] | None = None
     progress: float = 1.0

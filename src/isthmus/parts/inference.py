@@ -52,16 +52,17 @@ class Code:
     Attributes:
         code: h; draws are leading axes, and a map has none.
         preactivation: a, the values from which the code is computed.
-        log_q: log p_enc(h | x) of each draw, nats; None for a map.
-        log_prior: log p(h) of each draw, nats; None for a map.
-        kl: KL(p_enc(h_j | x) || p(h_j)) of each unit in closed form, nats; None where there is no such form.
+        log_q: log p_enc(h | x) of each draw, nats; None for a map, and for relaxed draws of a discrete code.
+        log_prior: log p(h) of each draw, nats; None where log_q is None.
+        kl: KL(p_enc(h | x) || p(h)) in closed form, nats, as parts whose sum it is: one for each unit, given the units
+            before it, or for each variable of a categorical code; None where there is no such form.
     """
 
     code: Float[Tensor, "*draws batch code_size"]
     preactivation: Float[Tensor, "*draws batch units"]
     log_q: Float[Tensor, "*draws batch"] | None = None
     log_prior: Float[Tensor, "*draws batch"] | None = None
-    kl: Float[Tensor, "batch code_size"] | None = None
+    kl: Float[Tensor, "batch parts"] | None = None
 
 
 class Inference(nn.Module, ABC):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Generator
@@ -15,7 +15,7 @@ from isthmus.parts import priors
 from isthmus.parts.layers import check_count, check_sizes
 from isthmus.parts.penalties import check_weight
 from isthmus.parts.priors import CodePrior
-from isthmus.parts.stochastic_inference import DiagonalGaussian
+from isthmus.parts.stochastic_inference import DiagonalGaussian, DistributionInference
 from isthmus.values.value import Value, value_argument
 
 
@@ -24,14 +24,14 @@ class PriorValue(Value):
 
     @abstractmethod
     def build(
-        self, inference: DiagonalGaussian, code_size: int, n_columns: int, generator: Generator
+        self, inference: DistributionInference, code_size: int, n_columns: int, generator: Generator
     ) -> CodePrior | None:
-        """Return the prior of codes of an inference; None is the standard normal one."""
+        """Return the prior of codes of an inference; None is its standard prior."""
 
 
 @dataclass(frozen=True, repr=False)
 class NormalPrior(PriorValue):
-    """Standard normal prior, p(h) = N(0, I): its divergence has a closed form.
+    """Standard normal prior, p(h) = N(0, I): its divergence has a closed form. Discrete codes have the uniform prior.
 
     Source: Kingma & Welling, Auto-encoding variational Bayes (2014).
 
@@ -41,7 +41,7 @@ class NormalPrior(PriorValue):
         NormalPrior()
     """
 
-    def build(self, inference: DiagonalGaussian, code_size: int, n_columns: int, generator: Generator) -> None:
+    def build(self, inference: DistributionInference, code_size: int, n_columns: int, generator: Generator) -> None:
         """Return None: the inference computes the closed form."""
 
 
@@ -85,7 +85,9 @@ class MixturePrior(PriorValue):
         """Refuse k below 1."""
         check_count("MixturePrior: k", self.k)
 
-    def build(self, inference: DiagonalGaussian, code_size: int, n_columns: int, generator: Generator) -> CodePrior:
+    def build(
+        self, inference: DistributionInference, code_size: int, n_columns: int, generator: Generator
+    ) -> CodePrior:
         """Return the prior."""
         return priors.GaussianMixture(code_size, self.k, generator=generator)
 
@@ -114,9 +116,11 @@ class VampPrior(PriorValue):
         """Refuse k below 1."""
         check_count("VampPrior: k", self.k)
 
-    def build(self, inference: DiagonalGaussian, code_size: int, n_columns: int, generator: Generator) -> CodePrior:
+    def build(
+        self, inference: DistributionInference, code_size: int, n_columns: int, generator: Generator
+    ) -> CodePrior:
         """Return the prior."""
-        return priors.PosteriorMixture(code_size, self.k, n_columns, inference.posterior)
+        return priors.PosteriorMixture(code_size, self.k, n_columns, cast(DiagonalGaussian, inference).posterior)
 
 
 @dataclass(frozen=True, repr=False)
@@ -148,7 +152,9 @@ class FlowPrior(PriorValue):
         check_count("FlowPrior: n_transforms", self.n_transforms)
         check_sizes("FlowPrior: hidden_sizes", self.hidden_sizes)
 
-    def build(self, inference: DiagonalGaussian, code_size: int, n_columns: int, generator: Generator) -> CodePrior:
+    def build(
+        self, inference: DistributionInference, code_size: int, n_columns: int, generator: Generator
+    ) -> CodePrior:
         """Return the prior."""
         seed = int(torch.randint(2**31, (), generator=generator))
         return priors.FlowPrior(
