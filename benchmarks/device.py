@@ -43,6 +43,7 @@ from benchmarks.quality import positive
 from benchmarks.training import digits
 from isthmus import (
     MLP,
+    MMD,
     PCD,
     AdamW,
     BatchTopK,
@@ -53,6 +54,7 @@ from isthmus import (
     JumpReLU,
     MissingMask,
     TopK,
+    TotalCorrelation,
     VampPrior,
 )
 from isthmus.errors import InputError
@@ -90,6 +92,7 @@ CASES = {
         f"deep, {likelihood}": small("deep", likelihood=likelihood, scaling="minmax") for likelihood in IN_UNIT_INTERVAL
     },
     **{f"deep, {likelihood}": small("deep", likelihood=likelihood, scaling="none") for likelihood in UNBOUNDED},
+    "deep, discrepancy": small("deep", penalties=[MMD()]),
     "conv": small("conv", network=Convolutional((4, 6), dense_sizes=(8,))),
     "denoising": small("denoising", code_size=80),
     TABLE: small("denoising", corruption="groups"),
@@ -105,6 +108,8 @@ CASES = {
     "vae": small("vae"),
     "vae, importance weighted, mixture prior": small("vae", importance_samples=5, prior="mixture"),
     "vae, pseudo-inputs": small("vae", prior=VampPrior(k=20)),
+    "vae, total correlation": small("vae", penalties=[TotalCorrelation()]),
+    "vae, discrepancy, mixture prior": small("vae", prior="mixture", penalties=[MMD(kernel="gaussian")]),
     "contractive": small("contractive", code_size=80),
     "contractive, second order": small(
         "contractive", network=MLP((16,), normalization="layer"), contraction=Contraction(order=2)

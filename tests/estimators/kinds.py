@@ -5,6 +5,7 @@ from isthmus import (
     KL,
     L1,
     MLP,
+    MMD,
     PCD,
     AdamW,
     Autoencoder,
@@ -26,6 +27,7 @@ from isthmus import (
     SparseAutoencoder,
     StackedAutoencoder,
     TopK,
+    TotalCorrelation,
     VampPrior,
     VariationalAutoencoder,
 )
@@ -43,6 +45,7 @@ KINDS = {
         code_size=3, hidden_sizes=(16,), optimizer=AdamW(averaging=0.9, clip_norm=1.0), **SMALL
     ),
     "deep, learned variance": Autoencoder(code_size=2, likelihood="gaussian-per-column", **SMALL),
+    "deep, codes close to a prior": Autoencoder(code_size=3, hidden_sizes=(16,), penalties=(MMD(),), **SMALL),
     "conv": ConvolutionalAutoencoder(code_size=3, network=Convolutional((4, 6), dense_sizes=(8,)), **SMALL),
     "denoising": DenoisingAutoencoder(code_size=80, **SMALL),
     "denoising, missing, emphasised": DenoisingAutoencoder(
@@ -81,6 +84,17 @@ KINDS = {
     ),
     "variational, free bits": VariationalAutoencoder(
         code_size=3, hidden_sizes=(16,), kl=KL(free_bits=0.2, warmup=0.5), **SMALL
+    ),
+    "variational, independent units": VariationalAutoencoder(
+        code_size=3, hidden_sizes=(16,), penalties=(TotalCorrelation(weight=2.0),), **SMALL
+    ),
+    "variational, discrepancy, mixture prior": VariationalAutoencoder(
+        code_size=3,
+        hidden_sizes=(16,),
+        prior=MixturePrior(k=4),
+        kl=KL(beta=0.5),
+        penalties=(MMD(kernel="gaussian"),),
+        **SMALL,
     ),
     "contractive": ContractiveAutoencoder(code_size=80, **SMALL),
     "contractive, second order, deep": ContractiveAutoencoder(
