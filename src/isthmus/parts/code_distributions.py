@@ -48,7 +48,7 @@ class MMD(Penalty):
 
     It is the unbiased estimate of the squared discrepancy: its expectation is 0 if q(h) = p(h), and single values can
     be negative. With weights w_i of the rows, which sum to 1, the mean over pairs of codes is
-    sum over i != j of w_i w_j k(h_i, h_j) / (1 - sum_i w_i^2).
+    sum over i != j of w_i w_j k(h_i, h_j) / (1 - sum_i w_i^2), without pairs of a row with itself.
 
     The prior is that of the inference; for maps and without one it is N(0, I). A learned prior gets no gradient of
     this penalty. C is the expected squared distance of two samples of N(0, I). Each draw of the code has samples of its
