@@ -43,6 +43,7 @@ from benchmarks.quality import positive
 from benchmarks.training import digits
 from isthmus import (
     MLP,
+    MMD,
     PCD,
     AdamW,
     BatchTopK,
@@ -54,6 +55,7 @@ from isthmus import (
     JumpReLU,
     MissingMask,
     TopK,
+    TotalCorrelation,
     VampPrior,
 )
 from isthmus.errors import InputError
@@ -91,6 +93,7 @@ CASES = {
         f"deep, {likelihood}": small("deep", likelihood=likelihood, scaling="minmax") for likelihood in IN_UNIT_INTERVAL
     },
     **{f"deep, {likelihood}": small("deep", likelihood=likelihood, scaling="none") for likelihood in UNBOUNDED},
+    "deep, discrepancy": small("deep", penalties=[MMD()]),
     "conv": small("conv", network=Convolutional((4, 6), dense_sizes=(8,))),
     "denoising": small("denoising", code_size=80),
     TABLE: small("denoising", corruption="groups"),
@@ -111,6 +114,8 @@ CASES = {
         "vae", code_size=8, inference=CategoricalPosterior(n_levels=4, straight_through=True)
     ),
     "vae, pseudo-inputs": small("vae", prior=VampPrior(k=20)),
+    "vae, total correlation": small("vae", penalties=[TotalCorrelation()]),
+    "vae, discrepancy, mixture prior": small("vae", prior="mixture", penalties=[MMD(kernel="gaussian")]),
     "contractive": small("contractive", code_size=80),
     "contractive, second order": small(
         "contractive", network=MLP((16,), normalization="layer"), contraction=Contraction(order=2)

@@ -26,10 +26,12 @@ from experiments import (
     dictionary_recovery,
     few_labels,
     identity_crossing,
+    latent_space,
     layerwise_or_joint,
     linear_is_pca,
     online,
     pretraining_gain,
+    random_codes,
     rbm_mnist,
     recirculation,
     recurrent,
@@ -78,6 +80,8 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
         recurrent.EXPERIMENT,
         reuters_topics.EXPERIMENT,
         variations.EXPERIMENT,
+        random_codes.EXPERIMENT,
+        latent_space.EXPERIMENT,
     )
 }
 """The experiments by name."""

@@ -45,6 +45,28 @@ def signed_lines(
     return figure
 
 
+def image_lines(
+    lines: Mapping[str, Float[np.ndarray, "images pixels"]], image_shape: Sequence[int], *, title: str
+) -> Figure:
+    """Return lines of images of pixels in [0, 1] by name, each of equally many.
+
+    Example:
+        >>> len(image_lines({"a": np.eye(4), "b": np.eye(4)}, (2, 2), title="two lines").axes)
+        8
+    """
+    height, width = image_shape
+    across = max(len(images) for images in lines.values())
+    figure = Figure(figsize=(TILE * across + 2.6, TILE * len(lines) * height / width + 0.4), layout="constrained")
+    axs = figure.subplots(len(lines), across, squeeze=False)
+    for line, (name, images) in zip(axs, lines.items(), strict=True):
+        for ax, image in zip(line, np.asarray(images).reshape(-1, height, width), strict=True):
+            ax.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            _bare(ax)
+        _name(line[0], name)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
 def _bare(ax: Axes) -> None:
     ax.set_xticks([])
     ax.set_yticks([])

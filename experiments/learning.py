@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Float
 
 import isthmus.data
 from experiments.experiment import Settings
@@ -25,6 +27,26 @@ def load_dataset(source: str) -> Dataset:
 def load_rows(source: str, n_rows: int | None = None) -> np.ndarray:
     """Return the rows of a named data set, or the first `n_rows` of them."""
     return np.asarray(load_dataset(source).X)[:n_rows]
+
+
+def unit_images(source: str, n_rows: int | None = None) -> Float[np.ndarray, "rows height width"]:
+    """Return the images of a named data set, or the first `n_rows` of them, with pixels in [0, 1]."""
+    X = load_rows(source, n_rows)
+    return (X / np.float32(255)) if X.dtype == np.uint8 else X
+
+
+def nearest_distances(
+    queries: Float[np.ndarray, "queries columns"], rows: Float[np.ndarray, "rows columns"], at_once: int = 256
+) -> Float[np.ndarray, " queries"]:
+    """Return the Euclidean distance of each query to its nearest row.
+
+    Example:
+        >>> nearest_distances(np.array([[0.0, 1.0]]), np.array([[3.0, 5.0], [0.0, 3.0]])).tolist()
+        [2.0]
+    """
+    at = torch.from_numpy(np.ascontiguousarray(rows, np.float32))
+    blocks = torch.from_numpy(np.ascontiguousarray(queries, np.float32)).split(at_once)
+    return np.concatenate([torch.cdist(block, at).amin(1).numpy() for block in blocks])
 
 
 def fit_model(

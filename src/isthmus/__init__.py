@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.variational import VariationalAutoencoder
     from isthmus.parts.own_networks import register_network
     from isthmus.parts.own_penalties import register_penalty
+    from isthmus.values.code_penalties import MMD, TotalCorrelation
     from isthmus.values.contractions import Contraction
     from isthmus.values.corruptions import GaussianNoise, GroupMasking, Masking, MissingMask, SaltAndPepper
     from isthmus.values.energy_methods import CD, PCD, DenoisingScoreMatching, ScoreMatching
@@ -51,6 +52,7 @@ _MODULES = {
     ),
     "parts.own_networks": ("register_network",),
     "parts.own_penalties": ("register_penalty",),
+    "values.code_penalties": ("MMD", "TotalCorrelation"),
     "values.contractions": ("Contraction",),
     "values.corruptions": ("GaussianNoise", "GroupMasking", "Masking", "MissingMask", "SaltAndPepper"),
     "values.energy_methods": ("CD", "PCD", "DenoisingScoreMatching", "ScoreMatching"),
@@ -71,6 +73,7 @@ __all__ = [
     "KL",
     "L1",
     "MLP",
+    "MMD",
     "PCD",
     "SGD",
     "AdamW",
@@ -119,6 +122,7 @@ __all__ = [
     "StackedAutoencoder",
     "StudentT",
     "TopK",
+    "TotalCorrelation",
     "VampPrior",
     "VariationalAutoencoder",
     "__version__",

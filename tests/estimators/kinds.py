@@ -5,6 +5,7 @@ from isthmus import (
     KL,
     L1,
     MLP,
+    MMD,
     PCD,
     AdamW,
     Autoencoder,
@@ -27,6 +28,7 @@ from isthmus import (
     SparseAutoencoder,
     StackedAutoencoder,
     TopK,
+    TotalCorrelation,
     VampPrior,
     VariationalAutoencoder,
 )
@@ -44,6 +46,7 @@ KINDS = {
         code_size=3, hidden_sizes=(16,), optimizer=AdamW(averaging=0.9, clip_norm=1.0), **SMALL
     ),
     "deep, learned variance": Autoencoder(code_size=2, likelihood="gaussian-per-column", **SMALL),
+    "deep, codes close to a prior": Autoencoder(code_size=3, hidden_sizes=(16,), penalties=(MMD(),), **SMALL),
     "conv": ConvolutionalAutoencoder(code_size=3, network=Convolutional((4, 6), dense_sizes=(8,)), **SMALL),
     "denoising": DenoisingAutoencoder(code_size=80, **SMALL),
     "denoising, missing, emphasised": DenoisingAutoencoder(
@@ -91,6 +94,17 @@ KINDS = {
         code_size=6,
         inference=CategoricalPosterior(n_levels=3, straight_through=True),
         hidden_sizes=(16,),
+        **SMALL,
+    ),
+    "variational, independent units": VariationalAutoencoder(
+        code_size=3, hidden_sizes=(16,), penalties=(TotalCorrelation(weight=2.0),), **SMALL
+    ),
+    "variational, discrepancy, mixture prior": VariationalAutoencoder(
+        code_size=3,
+        hidden_sizes=(16,),
+        prior=MixturePrior(k=4),
+        kl=KL(beta=0.5),
+        penalties=(MMD(kernel="gaussian"),),
         **SMALL,
     ),
     "contractive": ContractiveAutoencoder(code_size=80, **SMALL),

@@ -28,6 +28,7 @@ LINEAR = LinearAutoencoder(code_size=2, validation_fraction=0.0, random_state=0)
 SMALL = Autoencoder(code_size=2, hidden_sizes=(4,), max_epochs=2, random_state=0, precision="fp32")
 
 OTHER_STEPS = {
+    "deep, codes close to a prior": "the samples of the prior, whose random numbers depend on the number of rows",
     "deep, tied, noisy, normalised": "the moments of batch normalisation",
     "sparse, k on average": "the k largest activations of the batch",
     "sparse, denoising, convolutional": "the k largest activations of the batch",

@@ -56,6 +56,7 @@ from isthmus.estimators.model_files import _argument, plain
 from isthmus.estimators.registry import KINDS as REGISTERED
 from isthmus.estimators.registry import PREDICTORS
 from isthmus.estimators.value_arguments import SUCCESSORS
+from isthmus.values.terms import STRINGS
 from isthmus.values.value import ARGUMENTS, Value, fully_expanded, value_class
 from tests.estimators.kinds import KINDS
 
@@ -109,7 +110,8 @@ def in_one_line(error):
 
 
 def test_every_class_of_values_is_public_and_has_a_shorthand():
-    of_strings = {type(value) for argument in ARGUMENTS.values() for value in argument.values.values()}
+    strings = [*STRINGS.values(), *(value for argument in ARGUMENTS.values() for value in argument.values.values())]
+    of_strings = set(map(type, strings))
     assert of_strings == set(CLASSES)
     assert all(value_class(kind.__name__) is kind for kind in CLASSES)
 

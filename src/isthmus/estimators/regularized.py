@@ -152,7 +152,7 @@ class NetworkArguments(ValueArguments):
         network: "mlp" on flat rows; "conv", convolutions on images; "conv1d", along series; a value such as
             `MLP((500, 250), activation="tanh")`; or a network of your own: an object with the method `build` of
             `isthmus.parts.own_networks.Network`, or its name in `isthmus.register_network`.
-        penalties: further terms of the criterion, in a list: values such as `Contraction()` or `L1(weight=0.1)`,
+        penalties: further terms of the criterion, in a list: values such as `MMD()` or `L1(weight=0.1)`,
             functions (output, coder) -> (batch,) in nats, or their names in `isthmus.register_penalty`.
     """
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.learning.rows import Rows, mean_row, mean_target, sampled_batches
+from isthmus.learning.rows import Rows, mean_row, mean_target, sampled_batches, weighted_size
 from isthmus.parts.carried import Carried, collected
 from isthmus.parts.coder import Coder
 from isthmus.parts.constraints import Constraint
@@ -159,9 +159,13 @@ class Reconstruction(Objective):
         self.project()
 
     def prepare_statistics(self, rows: Rows) -> None:
-        """Estimate the statistics that the corruption needs."""
+        """Estimate the statistics that the corruption and the penalties need."""
         if self.corruption is not None:
             self.corruption.prepare(batch.x for batch in sampled_batches(rows))
+        for module in self.penalties.values():
+            penalty = cast(Penalty, module)
+            if penalty.counts_rows:
+                penalty.prepare(weighted_size(rows))
 
     @torch.no_grad()
     def start_at(

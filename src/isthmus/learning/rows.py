@@ -66,6 +66,12 @@ def mean_target(rows: Rows) -> Float[Tensor, " targets"] | None:
     return mean_of_sums(total, n_observed)
 
 
+def weighted_size(rows: Rows) -> float:
+    """Return the number of rows by their weights: the number times the mean weight of `MAX_SAMPLED_ROWS` of them."""
+    weights = [batch.weight for batch in sampled_batches(rows) if batch.weight is not None]
+    return len(rows) * (float(torch.cat(weights).mean()) if weights else 1.0)
+
+
 def observed_sums(batch: Batch, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
     """Return, for each column, the sum and the number of the observed entries; rows count by their weights.
 

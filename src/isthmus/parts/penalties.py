@@ -1,8 +1,8 @@
 """Penalties Omega(h, x) on the code that are added to the reconstruction term, and those that make codes sparse.
 
-The penalties on the encoder's Jacobian are in `isthmus.parts.jacobians`; those that belong to a sparse activation
-(for dead units and for thresholds) are in `isthmus.parts.sparsity`. The names of functions of users are in
-`isthmus.parts.own_penalties`.
+The penalties on the encoder's Jacobian are in `isthmus.parts.jacobians`, those on the distribution of the codes of
+all rows in `isthmus.parts.code_penalties`; those that belong to a sparse activation (for dead units and for
+thresholds) are in `isthmus.parts.sparsity`. The names of functions of users are in `isthmus.parts.own_penalties`.
 """
 
 from __future__ import annotations
@@ -37,16 +37,22 @@ class Penalty(nn.Module, ABC):
     Attributes:
         inner: True if the term stands inside the bound, so that it is reduced over draws together with the likelihood.
             The mean over draws of other terms is added to the bound.
+        counts_rows: True if `prepare` needs the number of training rows.
 
     Raises:
         InputError: the weight is negative or not a finite number.
     """
 
     inner: ClassVar[bool] = False
+    counts_rows: ClassVar[bool] = False
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
         self.weight = check_weight(type(self).__name__, weight)
+
+    def prepare(self, n_rows: float) -> None:
+        """Take the number of training rows, by their weights, before training; does nothing by default."""
+        return
 
     @abstractmethod
     def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Tensor:

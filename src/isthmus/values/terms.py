@@ -11,14 +11,19 @@ from torch import nn
 from isthmus.errors import InputError
 from isthmus.parts.own_penalties import penalty_named
 from isthmus.parts.penalties import CustomPenalty, Penalty
+from isthmus.values.code_penalties import MMD, TotalCorrelation
 from isthmus.values.contractions import Contraction
 from isthmus.values.sparsities import L1, NON_NEGATIVE, KLRate, LogPenalty, Prior, StudentT
 
 EXAMPLES = "a value such as L1(weight=0.1) or Contraction(), or a function (output, coder) -> (batch,)"
 
 
-STRINGS: dict[str, Contraction | Prior | KLRate] = {
+PenaltyValue = Contraction | Prior | KLRate | MMD | TotalCorrelation
+"""Values that the list takes."""
+
+STRINGS: dict[str, PenaltyValue] = {
     "l1": L1(), "student-t": StudentT(), "log": LogPenalty(), "kl": KLRate(), "contraction": Contraction(),
+    "mmd": MMD(), "total-correlation": TotalCorrelation(),
 }  # fmt: skip
 """Strings that stand for values in the list."""
 
@@ -59,7 +64,7 @@ def _named_penalty(entry: Any, code_activation: str | nn.Module) -> tuple[str, P
     """Return the name of the term and the penalty of an entry of the list."""
     if isinstance(entry, str):
         entry = STRINGS[entry] if entry in STRINGS else penalty_named(entry)
-    if isinstance(entry, Contraction | Prior | KLRate):
+    if isinstance(entry, PenaltyValue):
         _check_value(entry, code_activation)
         return entry.term, entry.penalty(not isinstance(code_activation, str) or code_activation in NON_NEGATIVE)
     if not callable(entry) or isinstance(entry, type):
@@ -69,8 +74,14 @@ def _named_penalty(entry: Any, code_activation: str | nn.Module) -> tuple[str, P
     return f"{title}_penalty" if hasattr(nn.ModuleDict, title) else title, penalty
 
 
-def _check_value(value: Contraction | Prior | KLRate, code_activation: str | nn.Module) -> None:
-    """Refuse a rate of units that are not in (0, 1), and columns of norm 1, which belong to `sparsity`."""
+def _check_value(value: PenaltyValue, code_activation: str | nn.Module) -> None:
+    """Refuse a value that does not fit the code, and columns of norm 1, which belong to `sparsity`."""
+    if isinstance(value, MMD) and code_activation != "linear":
+        name = code_activation if isinstance(code_activation, str) else type(code_activation).__name__
+        raise InputError(
+            f"penalties holds {value!r}, which needs codes of any sign and size, and code_activation is {name!r}; give "
+            "code_activation='linear' without a sparsity"
+        )
     if isinstance(value, KLRate) and code_activation != "sigmoid":
         raise InputError(
             f"penalties holds {value!r}, which needs units in (0, 1), and code_activation is {code_activation!r}; give "
