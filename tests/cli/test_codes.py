@@ -246,7 +246,7 @@ def test_a_conditional_model_samples_and_decodes_given_conditions(inputs, tmp_pa
     for arguments, message in (
         (("decode", model, tmp_path / "codes.csv"), "--condition city=..."),
         (("sample", model, "--condition", "city=Rome"), "city=Rome: it was one of Berlin, Lima, Oslo"),
-        (("sample", model, "--condition", "town=Lima"), "'town' is no condition"),
+        (("sample", model, "--condition", "town=Lima"), "'town' is not a condition"),
         (("sample", model, "--condition", "Lima"), "give NAME=VALUE"),
         (
             ("decode", inputs / "table.isthmus", data, "--condition", "city=Lima"),

@@ -96,7 +96,7 @@ class ConditionalPreprocessor(Preprocessor):
         """Return values that are given as text, such as {"digit": "3"}, in the types of the training data.
 
         Raises:
-            InputError: a name that is no condition, an unknown level, text that is no number.
+            InputError: another name than that of a condition, an unknown level, text that is not a number.
         """
         _check_names(texts, self.condition_names)
         return {column.name: _parsed(column, texts[column.name]) for column in self.condition.table}
@@ -254,14 +254,14 @@ def _check_names(found: Iterable[Any], expected: Sequence[str]) -> None:
         >>> _check_names(["digits"], ["digit"])
         Traceback (most recent call last):
         ...
-        isthmus.errors.InputError: condition: no value for 'digit', and 'digits' is no condition; give digit
+        isthmus.errors.InputError: condition: no value for 'digit', and 'digits' is not a condition; give digit
     """
     names = [str(name) for name in found]
     missing = [name for name in expected if name not in names]
     unknown = [name for name in names if name not in expected]
     if missing or unknown:
         parts = [f"no value for {', '.join(map(repr, missing))}"] if missing else []
-        parts += [f"{', '.join(map(repr, unknown))} is no condition"] if unknown else []
+        parts += [f"{', '.join(map(repr, unknown))} is not a condition"] if unknown else []
         raise InputError(f"condition: {', and '.join(parts)}; give {', '.join(expected)}")
 
 
