@@ -133,7 +133,7 @@ class Fidelity:
         """One sentence on each part: marginals, associations, copying and detection."""
         low, high = self.auc_interval
         worst = self.worst_columns[0]
-        rows = "held-out rows" if self.has_holdout else "each row to the other rows"
+        others = "held-out rows are to a row" if self.has_holdout else "rows are to another one"
         return {
             "marginals": (
                 f"The mean distance of a column is {self.marginal_distance:.3f}; as many new rows would have about "
@@ -144,9 +144,9 @@ class Fidelity:
                 f"about {self.expected_association_difference:.3f}.{self._worst_pair}"
             ),
             "copying": (
-                f"{self.close_rate:.1%} of the samples are nearer to a row than the 5% quantile of the distances of "
-                f"{rows}; much more than 5% means copying. {self.n_copies:,} of {self.n_compared:,} samples equal a "
-                f"row; of as many rows about {self.expected_copies:,.0f} equal another one."
+                f"{self.close_rate:.1%} of the samples are nearer to a row than the nearest 5% of {others}: many more "
+                f"than 5% are a sign of copying. {self.n_copies:,} of {self.n_compared:,} samples equal a row; of as "
+                f"many new rows, about {self.expected_copies:,.0f} would."
             ),
             "detection": (
                 f"A gradient-boosted classifier separates samples from rows with an AUC of {self.auc:.3f} "
@@ -292,15 +292,24 @@ def fidelity_of(model: Any, X: Any, *, random_state: int = 0) -> Fidelity:
         >>> fidelity_of(model, X).n_compared
         60
     """
+    rows, samples, columns = rows_and_samples(model, X, random_state=random_state)
+    return fidelity(rows, samples, columns=columns, random_state=random_state)
+
+
+def rows_and_samples(model: Any, X: Any, *, random_state: int) -> tuple[Any, Any, list[TableColumn] | None]:
+    """Return the rows `X` and samples of the model in one form, and the columns if the model knows them.
+
+    Raises:
+        InputError: the samples of the model cannot be compared with rows; see `no_fidelity`.
+    """
     reason = no_fidelity(model)
     if reason:
         raise InputError(reason)
     preprocessing = model.preprocessing_
     is_table = preprocessing.source == "table"
     rows = as_frame("the rows", X) if is_table else np.asarray(X)
-    samples = model.sample(min(len(rows), MAX_ROWS), random_state=random_state)
-    columns = preprocessing.table if is_table else None
-    return fidelity(rows, samples, columns=columns, random_state=random_state)
+    samples = model.sample(min(max(len(rows), 1), MAX_ROWS), random_state=random_state)
+    return rows, samples, preprocessing.table if is_table else None
 
 
 def _marginals(
