@@ -36,6 +36,7 @@ from experiments import (
     reuters_topics,
     small_noise,
     sparsity_limits,
+    synthetic_tables,
     variations,
 )
 from experiments.experiment import Cell, Experiment, Published, Row, Setup, Target
@@ -78,6 +79,7 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
         recurrent.EXPERIMENT,
         reuters_topics.EXPERIMENT,
         variations.EXPERIMENT,
+        synthetic_tables.EXPERIMENT,
     )
 }
 """The experiments by name."""
