@@ -38,6 +38,7 @@ from experiments import (
     reuters_topics,
     small_noise,
     sparsity_limits,
+    synthetic_tables,
     variations,
 )
 from experiments.experiment import Cell, Experiment, Published, Row, Setup, Target
@@ -82,6 +83,7 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
         variations.EXPERIMENT,
         random_codes.EXPERIMENT,
         latent_space.EXPERIMENT,
+        synthetic_tables.EXPERIMENT,
     )
 }
 """The experiments by name."""

@@ -1,13 +1,16 @@
 """`isthmus evaluate`, `report`, `info` and `kinds`."""
 
 import json
+import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import isthmus
 from isthmus.cli import evaluation
 from isthmus.estimators import model_files
+from isthmus.evaluation.fidelity import fidelity_of
 from isthmus.evaluation.likelihood_reports import ANNEALING, LikelihoodReport, likelihood_of
 from tests.estimators.test_inferences import GaussianAutoencoder
 
@@ -80,6 +83,20 @@ def test_evaluate_prints_a_table_with_baselines(inputs, succeed):
     ):
         assert message in result.stdout
     assert result.stderr == ""
+
+
+def test_fidelity_compares_samples_with_the_rows(inputs, tmp_path, succeed, refused):
+    model = tmp_path / "vae.isthmus"
+    succeed("fit", inputs / "table.csv", "-o", model, "--kind", "vae", "--epochs", 2, "--seed", 0, "--quiet")
+    command = ("evaluate", model, inputs / "table.csv")
+    assert "samples:" not in succeed(*command).stdout
+    result = succeed(*command, "--fidelity")
+    for message in ("distance of marginals", "difference of associations", "close to a row", "AUC of a classifier"):
+        assert f"samples: {message}" in re.sub(r"mean (d)", r"\1", result.stdout)
+    facts = json.loads(succeed(*command, "--fidelity", "--json").stdout)["fidelity"]
+    found = fidelity_of(isthmus.load(model), pd.read_csv(inputs / "table.csv")).to_dict()
+    assert facts == json.loads(json.dumps(found))
+    refused(("evaluate", inputs / "table.isthmus", inputs / "table.csv", "--fidelity"), "--fidelity: ", "no samples")
 
 
 def test_rows_outside_the_range_of_the_training_data_give_one_warning(tmp_path, succeed):

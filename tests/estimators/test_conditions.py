@@ -17,6 +17,7 @@ import isthmus
 from isthmus import KL, MLP, Autoencoder, CodeClassifier, Convolutional, InputError, VariationalAutoencoder
 from isthmus.data import Conditioned, Documents
 from isthmus.data.conditions import learn_preprocessing
+from isthmus.evaluation.fidelity import fidelity_of
 
 RNG = np.random.default_rng(0)
 N = 300
@@ -255,3 +256,12 @@ def test_discrete_codes_with_conditions():
     model = vae(code_size=6, condition="group", inference="bernoulli").fit(TABLE)
     assert model.sample(4, random_state=0, condition={"group": "c"})["group"].tolist() == ["c"] * 4
     assert np.isfinite(model.score_samples(TABLE[:5], n_draws=3)).all()
+
+
+def test_the_fidelity_of_samples_includes_their_conditions(table_model):
+    found = fidelity_of(table_model, TABLE)
+    assert {column.name for column in found.columns} == set(TABLE.columns)
+    assert found.marginal_distance < 0.2
+    bare = VariationalAutoencoder(code_size=4, condition="k", network=MLP((8,)), max_epochs=2, random_state=0)
+    rows = Conditioned(RNG.normal(size=(100, 3)), {"k": np.arange(100) % 2})
+    assert len(fidelity_of(bare.fit(rows), rows).columns) == 3

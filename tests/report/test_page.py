@@ -12,6 +12,7 @@ from scipy import sparse
 import isthmus.report.page
 from isthmus import Autoencoder, InputError, LinearAutoencoder, RestrictedBoltzmannMachine, StackedAutoencoder
 from isthmus.data.dataset import Dataset
+from isthmus.evaluation.fidelity import fidelity_of
 from isthmus.report import write
 
 from .cases import CASES, NASTY, QUOTED, narrow_model
@@ -159,6 +160,24 @@ def test_samples_of_a_table_are_shown_in_its_units(tmp_path):
     assert section.count(" sample ") >= 4
     for value in model.sample(4, random_state=0)["ash"]:
         assert f"{value:.5g}" in section
+
+
+def test_samples_of_a_table_are_compared_with_its_rows(tmp_path):
+    table = CASES["table"]().X.dropna()
+    model, page = rbm_page(table, tmp_path)
+    found = fidelity_of(model, table)
+    for sentence in found.sentences.values():
+        assert sentence in page.text
+    section = page.text.partition("Marginals the largest distance first")[2]
+    order = [section.index(f"{column.name} distance {column.distance:.3f}") for column in found.worst_columns]
+    assert order == sorted(order)
+    pair = found.pairs[0]
+    shown = f"{' and '.join(pair.columns)} {pair.measure} {pair.in_rows:.2f} {pair.in_samples:.2f}"
+    assert shown in section
+    (tmp_path / "few").mkdir()
+    few = rbm_page(table.iloc[:19], tmp_path / "few")[1]
+    assert "Random rows of the data and samples" in few.text
+    assert "Samples compared with rows" not in few.text
 
 
 def test_samples_of_counts_are_shown_as_terms(tmp_path):

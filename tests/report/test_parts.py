@@ -12,6 +12,7 @@ from sklearn.decomposition import PCA
 from torch.nn.functional import mse_loss
 
 from isthmus import DeepBoltzmannMachine, DenoisingAutoencoder, InputError, LinearAutoencoder
+from isthmus.data.tables import TableColumn
 from isthmus.evaluation import reconstruction
 from isthmus.evaluation.codes import unit_statistics
 from isthmus.evaluation.features import first_layer_weights
@@ -19,6 +20,7 @@ from isthmus.report import figures
 from isthmus.report.charts import column_chart, map_chart, pixel_chart
 from isthmus.report.code_maps import map_codes, standardised
 from isthmus.report.examples import hover_values
+from isthmus.report.fidelity_section import BINS, SHOWN_LEVELS, _marginal
 from isthmus.report.formatting import MAX_GROUPS, OTHER_LABELS, read_labels, value_text
 from isthmus.report.layers import first_layer
 from isthmus.report.page import _pixel_map
@@ -333,3 +335,36 @@ def test_figures_refuse_invalid_arguments_in_one_line(tmp_path):
     figures.save(figures.spectrum(x), tmp_path / "a.png", dpi=30)
     with pytest.raises(InputError, match="exists; pass force=True"):
         figures.save(figures.spectrum(x), tmp_path / "a.png")
+
+
+def test_bars_of_a_marginal_are_the_relative_frequencies():
+    levels = [f"level {i}" for i in range(30)]
+    rows, samples = np.repeat(np.arange(30.0), np.arange(30, 0, -1)), np.zeros(50)
+    marginal = _marginal(TableColumn("town", "categorical", levels), 0.5, rows, samples)
+    assert len(marginal.bars) == SHOWN_LEVELS
+    assert [bar.samples for bar in marginal.bars] == [100] + [0] * (SHOWN_LEVELS - 1)
+    heights = np.array([*range(30, 21, -1), sum(range(22))]) / len(rows) * 100
+    np.testing.assert_allclose([bar.rows for bar in marginal.bars], heights)
+    assert marginal.ends == ["level 0", "others"]
+    assert marginal.bars[0].text == f"level 0: {30 / len(rows):.0%} of rows, 100% of samples"
+
+
+def test_bins_of_a_marginal_hold_all_values_and_ignore_a_few_outliers():
+    rng = np.random.default_rng(0)
+    rows, samples = np.append(rng.normal(size=999), 1e6), rng.normal(2, 1, size=500)
+    marginal = _marginal(TableColumn("x", "real"), 0.5, rows, np.append(samples, np.nan))
+    assert len(marginal.bars) == BINS
+    assert sum(bar.rows for bar in marginal.bars) == pytest.approx(sum(bar.samples for bar in marginal.bars))
+    assert max(bar.rows for bar in marginal.bars) > 50, "one outlier would leave all others in one bar"
+    assert float(marginal.ends[1]) < 6
+    assert marginal.remark == "distance 0.500; missing 0% and 0.2%"
+    counts = _marginal(TableColumn("n", "count"), 0.0, np.array([0.0, 1, 1, 3]), np.array([1.0, 2, 2, 2]))
+    assert [bar.rows for bar in counts.bars] == pytest.approx([100 / 3, 200 / 3, 0, 100 / 3])
+    assert counts.ends == ["0", "3"]
+
+
+def test_a_marginal_without_values_or_with_one_value_has_a_picture():
+    nothing = _marginal(TableColumn("x", "real"), 0.0, np.full(3, np.nan), np.full(2, np.nan))
+    assert nothing.bars == []
+    constant = _marginal(TableColumn("x", "real"), 0.0, np.full(3, 0.5), np.full(2, 0.5))
+    assert max(bar.rows for bar in constant.bars) == 100

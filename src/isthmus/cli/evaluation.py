@@ -31,17 +31,28 @@ def evaluate(
             "0 computes none. Default: 100.",
         ),
     ] = None,
+    with_fidelity: Annotated[
+        bool,
+        typer.Option(
+            "--fidelity",
+            help="Compare samples of the model with the rows of a table: marginals, associations, copies, and the AUC "
+            "of a classifier that separates them. Takes seconds.",
+        ),
+    ] = False,
     device: options.ReadingDevice = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Evaluate MODEL on DATA: errors compared with PCA; with labels, the accuracy of classifiers on the codes."""
     import isthmus.evaluation.reconstruction
+    from isthmus.evaluation.fidelity import fidelity_of, no_fidelity
     from isthmus.evaluation.likelihood import has_densities
     from isthmus.evaluation.likelihood_reports import DEFAULT_DRAWS
 
     log = Log(quiet)
     fitted = sources.load_autoencoder(model, device)
+    if with_fidelity and (reason := no_fidelity(fitted)):
+        raise InputError(f"--fidelity: {reason}")
     rows = sources.with_target(sources.open_for_model(fitted, data, log, labels=labels), target, log)
     if draws and not has_densities(fitted.coder_):
         log.note(f"--draws has no effect on kind {fitted.kind}, whose inference is not a distribution")
@@ -58,6 +69,8 @@ def evaluate(
         results = compute(fitted, rows.X, None)
     for note in results["notes"]:
         log.note(note)
+    if with_fidelity:
+        results["fidelity"] = fidelity_of(fitted, rows.X).to_dict()
     results = {"model": model, "data": rows.name, **results}
     if as_json:
         print_json(results)
@@ -121,6 +134,8 @@ def _print_results(results: dict[str, Any]) -> None:
         table.add_row(
             "dead units (zero in every row)", f"{results['dead_units']:,} of {results['code_size']:,}", "", ""
         )
+    for row in _fidelity(results.get("fidelity")):
+        table.add_row(*row)
     print_table(table)
     if "log_likelihood" in results:
         print(f"log p(x): {results['log_likelihood']['comparable']}")
@@ -150,6 +165,29 @@ def _precision(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
         yield "its effective sample size", size, "", smallest
     if found["bias"] is not None and math.isfinite(found["bias"]):
         yield "its bias, estimated (nats)", f"{found['bias']:.2g}", "", "more samples raise the bound"
+
+
+def _fidelity(found: Mapping[str, Any] | None) -> Iterator[tuple[str, str, str, str]]:
+    """Yield the rows of the table about samples: marginals, associations, copies, and the classifier."""
+    if found is None:
+        return
+    worst = max(found["columns"], key=lambda column: column["distance"])
+    expected = f"{found['expected_marginal_distance']:.3f}"
+    largest = f"largest: {worst['name']}, {worst['distance']:.3f}"
+    yield "samples: mean distance of marginals", f"{found['marginal_distance']:.3f}", expected, largest
+    if found["pairs"]:
+        pair = found["pairs"][0]
+        remark = f"largest: {pair['measure']} of {' and '.join(pair['columns'])}, "
+        remark += f"{pair['in_rows']:.2f} in rows, {pair['in_samples']:.2f} in samples"
+        expected = f"{found['expected_association_difference']:.3f}"
+        yield "samples: mean difference of associations", f"{found['association_difference']:.3f}", expected, remark
+    remark = "of these rows: pass the training rows to find copies of those"
+    yield "samples: close to a row", f"{found['close_rate']:.1%}", "5.0%", remark
+    compared = f"{found['n_copies']:,} of {found['n_compared']:,}"
+    yield "samples: equal to a row", compared, f"{found['expected_copies']:,.0f}", ""
+    low, high = found["auc_interval"]
+    remark = f"{low:.3f} to {high:.3f}; 0.5: cannot be separated from rows, 1: always"
+    yield "samples: AUC of a classifier", f"{found['auc']:.3f}", "0.500", remark
 
 
 def report(

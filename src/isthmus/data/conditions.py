@@ -65,6 +65,16 @@ class ConditionalPreprocessor(Preprocessor):
         carries = isinstance(X, Conditioned) or hasattr(X, "columns")
         return split_conditions(X, self.condition_names)[0] if carries else X
 
+    def compared_columns(self, X: Any) -> Any:
+        """Return the rows of the user; of `Conditioned` rows those without their conditions."""
+        return X.rows if isinstance(X, Conditioned) else X
+
+    @property
+    def user_table(self) -> list[tables.TableColumn]:
+        """The columns of the user's table, conditions included, in its order."""
+        known = {column.name: column for column in (*self.table, *self.condition.table)}
+        return [known[name] for name in self.order]
+
     def encode(self, conditions: pd.DataFrame) -> Float[np.ndarray, "n n_conditions"]:
         """Return the conditions in model space.
 

@@ -183,6 +183,15 @@ class Preprocessor:
         """Return the part of the user's rows that decoded rows are compared with; the rows themselves by default."""
         return X
 
+    def compared_columns(self, X: Any) -> Any:
+        """Return the rows of the user that samples are compared with: with their conditions, or the target."""
+        return self.compared(X)
+
+    @property
+    def user_table(self) -> list[tables.TableColumn]:
+        """The columns of the user's table that samples have."""
+        return self.table
+
     def refuse_missing(self, array: np.ndarray) -> None:
         """Raise an `InputError` for the first missing entry. For a table it names the user's column."""
         if self.table:

@@ -11,6 +11,7 @@ import torch
 
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.report.examples import SHOWN_COLUMNS, matrix
+from isthmus.report.fidelity_section import FidelitySection, fidelity_section
 from isthmus.report.formatting import value_text
 from isthmus.report.pictures import MAX_IMAGE_SIDE, BrightnessScale, downsample, png_uri
 from isthmus.report.report_data import Column, read_rows, sample, take, user_columns
@@ -28,6 +29,7 @@ class ModelSamples:
     columns: list[str] = field(default_factory=list)
     values: dict[str, list[list[str]]] = field(default_factory=dict)
     terms: dict[str, list[str]] = field(default_factory=dict)
+    fidelity: FidelitySection | None = None
 
 
 def model_samples(model: BaseAutoencoder, X: Any, n_rows: int, random_state: int) -> ModelSamples | None:
@@ -57,6 +59,7 @@ def model_samples(model: BaseAutoencoder, X: Any, n_rows: int, random_state: int
         values={
             name: [[value_text(value) for value in row[:SHOWN_COLUMNS]] for row in rows] for name, rows in both.items()
         },
+        fidelity=fidelity_section(model, X, n_rows, random_state),
     )  # fmt: skip
 
 

@@ -53,9 +53,10 @@ def write(
 ) -> Path:
     """Write a report on a model and the rows `X` to one self-contained HTML file, which needs no network.
 
-    Sections: findings of the doctor, loss by epoch, reconstructions, samples of a generative model, a map of the codes,
-    the decoder with a slider for each unit of the code, spectrum and histograms of the codes, units with their
-    top-activating rows, weights of the first layer, error by column or pixel, comparison with PCA, and configuration.
+    Sections: findings of the doctor, loss by epoch, reconstructions, samples of a generative model (those of a table
+    compared with the rows), a map of the codes, the decoder with a slider for each unit of the code, spectrum and
+    histograms of the codes, units with their top-activating rows, weights of the first layer, error by column or pixel,
+    comparison with PCA, and configuration.
 
     Args:
         model: a fitted estimator.
