@@ -212,8 +212,8 @@ def _grids(results: Results) -> Figure:
 
 EXPERIMENT = Experiment(
     name="latent-space",
-    claim="Without the divergence a variational autoencoder makes its noise small; with it the codes are continuous "
-    "and complete.",
+    claim="Without the divergence a variational autoencoder makes its noise narrow, so that its code is that of an "
+    "autoencoder.",
     source="Deep Learning, section 20.10.3; Kingma & Welling, Auto-encoding variational Bayes (2014), which state no "
     "figures",
     protocol=(
