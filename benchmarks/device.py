@@ -58,6 +58,7 @@ from isthmus import (
     TotalCorrelation,
     VampPrior,
 )
+from isthmus.data import Conditioned, Paired
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.registry import KINDS
@@ -80,7 +81,7 @@ def small(kind: str, **arguments: Any) -> BaseAutoencoder:
 CONVOLUTIONS = Convolutional((4,), dense_sizes=(8,), activation="silu")
 IN_UNIT_INTERVAL = ("bernoulli", "continuous-bernoulli", "gaussian-unit")
 UNBOUNDED = ("multinomial", "poisson", "gaussian-learned", "gaussian-predicted", "mixture-density")
-TABLE = "denoising, groups of a table"
+TABLE, CONDITION, TARGET = "denoising, groups of a table", "vae, condition", "deep, target"
 CASES = {
     "linear": small("linear"),
     "deep": small("deep", hidden_sizes=(16, 8)),
@@ -113,6 +114,8 @@ CASES = {
     "vae, categorical, straight-through": small(
         "vae", code_size=8, inference=CategoricalPosterior(n_levels=4, straight_through=True)
     ),
+    CONDITION: small("vae", condition="row"),
+    TARGET: small("deep", hidden_sizes=(16,)),
     "vae, pseudo-inputs": small("vae", prior=VampPrior(k=20)),
     "vae, total correlation": small("vae", penalties=[TotalCorrelation()]),
     "vae, discrepancy, mixture prior": small("vae", prior="mixture", penalties=[MMD(kernel="gaussian")]),
@@ -141,7 +144,14 @@ CASES = {
 
 
 def rows_for(name: str, x: np.ndarray) -> Any:
-    """Return the digits as the rows of a case: a table of numbers, counts and categories, or the array."""
+    """Return the digits as the rows of a case: a table of numbers, counts and categories, or the array.
+
+    The array has a condition or a target in the cases of these names.
+    """
+    if name == CONDITION:
+        return Conditioned(x, {"row": np.arange(len(x)) % 3})
+    if name == TARGET:
+        return Paired(x, x[:, :32])
     if name != TABLE:
         return x
     return pd.DataFrame(
