@@ -36,6 +36,7 @@ from experiments import (
     reuters_topics,
     small_noise,
     sparsity_limits,
+    vae_mnist,
     variations,
 )
 from experiments.experiment import Cell, Experiment, Published, Row, Setup, Target
@@ -69,6 +70,7 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
         rbm_mnist.EXPERIMENT,
         dbn_mnist.EXPERIMENT,
         dbm_mnist.EXPERIMENT,
+        vae_mnist.EXPERIMENT,
         deep_ae_rbm.EXPERIMENT,
         pretraining_gain.EXPERIMENT,
         few_labels.EXPERIMENT,
