@@ -35,7 +35,7 @@ UNDER_OTHER_CONDITIONS = {
 
 TARGETS = {
     "long": Target(90.0, "at most", "chosen here for six minutes of training"),
-    "minutes": Target(6.0, "at most", "chosen here"),
+    "minutes": Target(12.0, "at most", "six minutes on two cores, chosen here"),
     "independent": Target(0.0, "at least", "a density of digits beats independent pixels"),
 }
 
@@ -79,9 +79,7 @@ FULL = _Setup(
     common={
         "code_size": 50, "network__hidden_sizes": [200, 200], "network__activation": "tanh",
     },
-    long_run={
-        "batch_size": 128, "learning_rate": 2e-3, "max_epochs": 2000, "time_limit": 360.0,
-    },
+    long_run={"batch_size": 256, "learning_rate": 6e-3, "max_epochs": 120},
     short_run={"batch_size": 100, "learning_rate": 4e-3, "max_epochs": 20},
     vamp={"prior": "vamp", "prior__k": 200}, flow={"prior": "flow"},
     n_rows=10_000, n_test=1000, n_draws={"long": 5000, "short": 1000},
@@ -177,7 +175,7 @@ def _rows(results: Results, setup: _Setup) -> list[Row]:
     long_run, plain = results["long"], results["k-1"]
     rows = [
         nats("long"),
-        setup.row("all digits: minutes of training", long_run["minutes"], "minutes"),
+        setup.row("all digits: core-minutes of training", long_run["core_minutes"], "minutes"),
         Row("all digits: minus the evidence lower bound of a test digit, nats", long_run["bound"]),
         Row("all digits: minus the evidence lower bound of a training digit, nats", long_run["train_bound"]),
         setup.row("independent pixels minus all digits, nats", long_run["independent"] - long_run["test"],
@@ -232,7 +230,7 @@ EXPERIMENT = Experiment(
     "Welling, VAE with a VampPrior (2018)",
     protocol=f"Binary MNIST. {BINARIZATION} An encoder of 784, 200 and 200 tanh units with 50 Gaussian units, the "
     "decoder in reverse, KL weight rising during the first tenth of the steps, learning rate falling to 0 by a cosine. "
-    "The long run: all 60,000 training digits, six minutes on two cores. The short runs: the first 10,000 training "
+    "The long run: all 60,000 training digits, 120 epochs in batches of 256, learning rate 6e-3. The short runs: the first 10,000 training "
     "digits, 20 epochs in batches of 100, learning rate 4e-3. -log p by importance sampling on the first 1,000 test "
     "digits, 5,000 draws for the long run and 1,000 for the others.",
     minutes=30,
