@@ -34,13 +34,14 @@ def test_a_first_line_of_numbers_is_read_as_a_row(tmp_path):
     read = data.open(written(tmp_path, "1,2.5,nan\n3,4,\n"))
     assert list(read.X.columns) == ["x0", "x1", "x2"]
     np.testing.assert_array_equal(read.X, [[1, 2.5, np.nan], [3, 4, np.nan]])
-    assert "line 1 contains only numbers and was read as a row; the columns are named x0, x1, ..." in read.notes[0]
+    assert "line 1 was read as a row; the columns are named x0, x1, ... (--header if it holds names)" in read.notes[0]
 
 
-def test_numbers_as_column_names_are_read_as_a_row_with_a_note(tmp_path):
+def test_evenly_spaced_numbers_are_column_names_with_a_note(tmp_path):
     read = data.open(written(tmp_path, "0,1,2\n.5,.5,.5\n"))
-    assert len(read.X) == 2
-    assert "if line 1 contains column names 0, 1, 2, ..., change them" in read.notes[1]
+    assert list(read.X.columns) == ["0", "1", "2"]
+    assert "line 1 was read as column names (--no-header if it is a row)" in read.notes[0]
+    assert len(data.open(written(tmp_path, "0,1,2\n.5,.5,.5\n"), header=False).X) == 2
 
 
 def test_an_index_written_by_pandas_becomes_row_names(tmp_path):
@@ -110,8 +111,8 @@ def test_a_quote_within_an_unquoted_text_is_text(tmp_path):
         (b"a,b\n", "contains column names but no rows"),
         (b"a,b,a\n1,2,3\n", "two columns have the name 'a'"),
         (b"a,,c\n1,2,3\n", "column 2 of 3 has no name in line 1"),
-        (b"a,b\n1,x\n2,caf\xe9\n", "line 3 is not UTF-8 text (byte 0xe9); save the file as UTF-8"),
-        ("a,b\n1,2\n".encode("utf-16"), "line 1 is not UTF-8 text (byte 0xff); save the file as UTF-8"),
+        (b"a,b\n1,x\n2,caf\xe9\n", "line 3 is not UTF-8 text (byte 0xe9); give its encoding"),
+        ("a,b\n1,2\n".encode("utf-16"), "line 1 is not UTF-8 text (byte 0xff); give its encoding"),
     ],
 )
 def test_invalid_csv_files_are_refused(tmp_path, refused, text, words):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli import arguments, destinations, fitting, options, sources
+from isthmus.cli.reading import with_read_options
 from isthmus.cli.terminal import JobFailed, Log, print_json
 from isthmus.errors import InputError
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 
 
 @app.command()
+@with_read_options
 def fit(
     data: options.Data,
     encoder: Annotated[
@@ -70,13 +72,15 @@ def fit(
     force: options.Force = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
+    *,
+    reading: Any = None,
 ) -> None:
     """Train a classifier on the labels of DATA, starting from the encoder of a model, and write it to one file."""
     log = Log(quiet)
     destination = destinations.check_model_output(output, force=force, resume=resume)
     checkpoint = fitting.checkpoint_arguments(destination, checkpoint_every, resume)
     coder = sources.load_autoencoder(encoder)
-    rows = sources.require_labels(sources.open_for_model(coder, data, log, labels=labels))
+    rows = sources.require_labels(sources.open_for_model(coder, data, log, labels=labels, reading=reading))
     log.info(f"data: {sources.describe(rows)}")
     given = {
         "frozen": frozen or None, "max_epochs": epochs, "random_state": seed, "device": device, "precision": precision,
@@ -87,7 +91,9 @@ def fit(
     model = _classifier(coder, set_ or [], given, quiet)
     held_out = None
     if validation is not None and arguments.fraction(validation) is None:
-        validation_dataset = sources.require_labels(sources.open_for_model(coder, validation, log, labels=labels))
+        validation_dataset = sources.require_labels(
+            sources.open_for_model(coder, validation, log, labels=labels, reading=reading)
+        )
         log.info(f"validation: {sources.describe(validation_dataset)}")
         held_out = (validation_dataset.X, validation_dataset.labels)
     fitting.log_resume(destination, resume, log)
@@ -168,6 +174,7 @@ def _log_summary(model: CodeClassifier, summary: dict[str, Any], log: Log) -> No
 
 
 @app.command()
+@with_read_options
 def predict(
     classifier: Annotated[
         str,
@@ -183,6 +190,8 @@ def predict(
     force: options.Force = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
+    *,
+    reading: Any = None,
 ) -> None:
     """Write the predicted class and the class probabilities of each row of DATA; with labels, print the accuracy."""
     advice = f"predictions are written as {', '.join(SUFFIXES)}"
@@ -196,7 +205,7 @@ def predict(
             f"{classifier}: contains a model of kind {model.kind!r}, not a classifier; "
             "train one with isthmus classify fit"
         )
-    rows = sources.open_for_model(model.encoder_, data, log, labels=labels)
+    rows = sources.open_for_model(model.encoder_, data, log, labels=labels, reading=reading)
     probabilities = model.predict_proba(rows.X)
     classes = model.classes_[probabilities.argmax(1)]
     summary: dict[str, Any] = {

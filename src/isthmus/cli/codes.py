@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli import destinations, options, sources
+from isthmus.cli.reading import with_read_options
 from isthmus.cli.terminal import Log
 from isthmus.errors import InputError, pluralize
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.base import BaseAutoencoder
 
 
+@with_read_options
 def encode(
     model: options.Model,
     data: options.Data,
@@ -27,6 +29,8 @@ def encode(
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
+    *,
+    reading: Any = None,
 ) -> None:
     """Write the codes of DATA: output row i encodes input row i."""
     destination = destinations.check_codes_output(output, force=force)
@@ -34,7 +38,7 @@ def encode(
 
     log = Log(quiet)
     fitted = sources.load_autoencoder(model, device)
-    rows = sources.open_for_model(fitted, data, log)
+    rows = sources.open_for_model(fitted, data, log, reading=reading)
     codes = fitted.transform(rows.X)
     write_array(destination, codes, list(fitted.get_feature_names_out()), force=force)
     log.info(f"{len(codes):,} codes of size {codes.shape[1]} written to {output}")
@@ -58,6 +62,7 @@ def decode(
     _write(fitted, rows, output, destination, force, log, None, black_and_white(rows))
 
 
+@with_read_options
 def reconstruct(
     model: options.Model,
     data: options.Data,
@@ -65,13 +70,15 @@ def reconstruct(
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
+    *,
+    reading: Any = None,
 ) -> None:
     """Encode and decode DATA, and write the reconstructions in the units of DATA.
 
     Every cell is reconstructed, observed ones too. Output row i reconstructs input row i.
     """
     destination, log, fitted = _opened(model, output, device, force, quiet)
-    rows = sources.open_for_model(fitted, data, log)
+    rows = sources.open_for_model(fitted, data, log, reading=reading)
     reconstructions = fitted.reconstruct(rows.X)
     _write(fitted, reconstructions, output, destination, force, log, rows.row_names, black_and_white(rows.X))
 

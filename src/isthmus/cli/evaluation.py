@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli import destinations, options, sources
+from isthmus.cli.reading import with_read_options
 from isthmus.cli.terminal import Log, print_json, print_table
 from isthmus.errors import InputError, pluralize
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from isthmus.data import Dataset
 
 
+@with_read_options
 def evaluate(
     model: options.Model,
     data: options.Data,
@@ -42,6 +44,8 @@ def evaluate(
     device: options.ReadingDevice = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    *,
+    reading: Any = None,
 ) -> None:
     """Evaluate MODEL on DATA: errors compared with PCA; with labels, the accuracy of classifiers on the codes."""
     import isthmus.evaluation.reconstruction
@@ -53,7 +57,7 @@ def evaluate(
     fitted = sources.load_autoencoder(model, device)
     if with_fidelity and (reason := no_fidelity(fitted)):
         raise InputError(f"--fidelity: {reason}")
-    rows = sources.with_target(sources.open_for_model(fitted, data, log, labels=labels), target, log)
+    rows = sources.with_target(sources.open_for_model(fitted, data, log, labels=labels, reading=reading), target, log)
     if draws and not has_densities(fitted.coder_):
         log.note(f"--draws has no effect on kind {fitted.kind}, whose inference is not a distribution")
     n_draws = DEFAULT_DRAWS if draws is None else draws
@@ -190,6 +194,7 @@ def _fidelity(found: Mapping[str, Any] | None) -> Iterator[tuple[str, str, str, 
     yield "samples: AUC of a classifier", f"{found['auc']:.3f}", "0.500", remark
 
 
+@with_read_options
 def report(
     model: options.Model,
     data: options.Data,
@@ -202,6 +207,8 @@ def report(
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
+    *,
+    reading: Any = None,
 ) -> None:
     """Write a report on MODEL and DATA as one HTML file, which opens without an internet connection."""
     advice = "the report is HTML; write it to a .html file"
@@ -210,7 +217,7 @@ def report(
 
     log = Log(quiet)
     fitted = sources.load_autoencoder(model, device)
-    rows = sources.with_target(sources.open_for_model(fitted, data, log, labels=labels), target, log)
+    rows = sources.with_target(sources.open_for_model(fitted, data, log, labels=labels, reading=reading), target, log)
     isthmus.report.write(
         fitted, rows.X, destination, labels=rows.labels, row_names=rows.row_names, title=_title(rows), force=force
     )

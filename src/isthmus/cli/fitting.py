@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli import arguments, destinations, options, sources
+from isthmus.cli.reading import with_read_options
 from isthmus.cli.terminal import JobFailed, Log, print_json
 from isthmus.errors import InputError, InputWarning, pluralize
 
 if TYPE_CHECKING:
     from isthmus.data import Dataset
+    from isthmus.data.read_options import ReadOptions
     from isthmus.estimators.base import BaseAutoencoder
 
 NAN = "nan"
@@ -23,6 +25,7 @@ _DATA = "Data"
 """Panel of the options on data in the help of `isthmus fit`."""
 
 
+@with_read_options
 def fit(
     data: options.Data,
     output: Annotated[
@@ -108,6 +111,8 @@ def fit(
     force: options.Force = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
+    *,
+    reading: Any = None,
 ) -> None:
     """Train an autoencoder on DATA and write it to one model file."""
     log = Log(quiet)
@@ -121,9 +126,12 @@ def fit(
     checkpoint = checkpoint_arguments(destination, checkpoint_every, resume)
     shape = arguments.size(resize) if resize is not None else None
     model = _estimator(kind, set_ or [], given, quiet)
+    _declare(model, reading)
     if labels in model._condition_names:
         labels = None  # the column stays among the rows, as a condition
-    rows, held_out = _open(data, validation, log, labels=labels, exclude=exclude or [], resize=shape)
+    rows, held_out = _open(
+        data, validation, log, labels=labels, exclude=exclude or [], resize=shape, **reading.arguments
+    )
     if model.uses_labels:
         sources.require_labels(rows)
     rows = sources.with_target(sources.with_conditions(rows, model._condition_names), target, log)
@@ -141,7 +149,7 @@ def fit(
         model.fit(rows.X, rows.labels, sample_weight=sample_weight, validation=held_out_data, **checkpoint)
     columns = [None if sources.is_file(labels) else labels, weights]
     removed = [*(exclude or []), *(name for name in columns if name is not None)]
-    sources.record_read_options(model, removed, shape)
+    sources.record_read_options(model, [*removed, *reading.ignored], shape, rows.reading or reading)
     model.save(destination)
     summary = _summary(model, destination)
     _log_summary(model, summary, log)
@@ -169,6 +177,20 @@ def _estimator(kind: str, assignments: list[str], given: dict[str, Any], quiet: 
     if twice:
         raise InputError(f"{twice[0]} is set by an option and by --set {twice[0]}=...; set it once")
     return constructor(verbose=0 if quiet else 1).set_params(**chosen, **settings)
+
+
+def _declare(model: BaseAutoencoder, reading: ReadOptions) -> None:
+    """Give the estimator the declared types of columns.
+
+    Raises:
+        InputError: the likelihood is declared too.
+    """
+    if not reading.units:
+        return
+    given = model.get_params(deep=False)["likelihood"]
+    if given != "auto":
+        raise InputError(f"--dtype and --set likelihood={given} both declare the columns; give one of them")
+    model.set_params(likelihood=reading.units)
 
 
 def _open(

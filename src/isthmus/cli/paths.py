@@ -11,6 +11,7 @@ import typer
 
 from isthmus.cli import arguments, destinations, options, sources
 from isthmus.cli.codes import black_and_white
+from isthmus.cli.reading import with_read_options
 from isthmus.cli.terminal import Log
 from isthmus.errors import InputError, pluralize
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from isthmus.data import Dataset
+    from isthmus.data.read_options import ReadOptions
     from isthmus.estimators.base import BaseAutoencoder
     from isthmus.estimators.conditions import Conditions
 
@@ -67,14 +69,16 @@ class _Opened:
     log: Log
 
     @classmethod
-    def of(cls, model: str, data: str, output: str, device: str, force: bool, quiet: bool) -> _Opened:
+    def of(
+        cls, model: str, data: str, output: str, device: str, force: bool, quiet: bool, reading: ReadOptions
+    ) -> _Opened:
         """Check the output path, load the model, and encode DATA."""
         import numpy as np
 
         destination, log = destinations.check_path_output(output, force=force), Log(quiet)
         fitted = sources.load_autoencoder(model, device)
         destinations.refuse_wrong_form(fitted.preprocessing_.image_shape is not None, output, pictures=True)
-        rows = sources.open_for_model(fitted, data, log)
+        rows = sources.open_for_model(fitted, data, log, reading=reading)
         codes = np.asarray(fitted.transform(rows.X))
         return cls(fitted, rows, codes, fitted._conditions(rows.X), output, destination, force, log)
 
@@ -83,6 +87,7 @@ class _Opened:
         return arguments.numbers(option, text, len(self.codes), f"rows of {self.data.name}")
 
 
+@with_read_options
 def traverse(
     model: options.Model,
     data: options.Data,
@@ -109,6 +114,8 @@ def traverse(
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
+    *,
+    reading: Any = None,
 ) -> None:
     """Change one unit of the code at a time, and write the decoded rows.
 
@@ -116,7 +123,7 @@ def traverse(
 
     Tables have the columns row, unit, step and value (of the unit), then the decoded columns in their units.
     """
-    opened = _Opened.of(model, data, output, device, force, quiet)
+    opened = _Opened.of(model, data, output, device, force, quiet, reading)
     import numpy as np
 
     from isthmus.estimators.conditions import conditions_between
@@ -140,6 +147,7 @@ def traverse(
     _write(opened, paths, conditions_between(conditions, conditions, steps), columns, names)
 
 
+@with_read_options
 def interpolate(
     model: options.Model,
     data: options.Data,
@@ -159,12 +167,14 @@ def interpolate(
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
+    *,
+    reading: Any = None,
 ) -> None:
     """Go from the code of one row of DATA to that of another in equal steps, and write the decoded rows.
 
     Tables have the columns from, to (row numbers) and step, then the decoded columns in their units.
     """
-    opened = _Opened.of(model, data, output, device, force, quiet)
+    opened = _Opened.of(model, data, output, device, force, quiet, reading)
     import numpy as np
 
     from isthmus.estimators.conditions import conditions_between

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from isthmus.data import Dataset
+    from isthmus.data.read_options import ReadOptions
     from isthmus.estimators.base import BaseAutoencoder
 
 
@@ -35,20 +36,27 @@ def load_autoencoder(path: str, device: str = "auto") -> BaseAutoencoder:
     return model
 
 
-def record_read_options(model: BaseAutoencoder, exclude: list[str], resize: tuple[int, int] | None) -> None:
+def record_read_options(
+    model: BaseAutoencoder, exclude: list[str], resize: tuple[int, int] | None, reading: ReadOptions
+) -> None:
     """Store the read options in the model, so that later commands read their data in the same way."""
     history: dict[str, Any] = model.history_
-    history[READ_OPTIONS] = {"exclude": exclude, "resize": list(resize) if resize else None}
+    history[READ_OPTIONS] = {"exclude": exclude, "resize": list(resize) if resize else None} | (
+        {"text": reading.to_dict()} if reading.is_given else {}
+    )
 
 
-def open_for_model(model: BaseAutoencoder, source: str, log: Log, *, labels: str | None = None) -> Dataset:
-    """Read rows for a fitted model: drop the columns excluded in training and resize images.
+def open_for_model(
+    model: BaseAutoencoder, source: str, log: Log, *, labels: str | None = None, reading: ReadOptions | None = None
+) -> Dataset:
+    """Read rows for a fitted model, as the training rows were read: drop excluded columns, resize images.
 
     Args:
         model: a fitted autoencoder.
         source: a source of `isthmus.data.open`.
         log: log for the notes of the reader.
         labels: a column of the data or a .npy file with the labels.
+        reading: options that differ from those of the training rows.
 
     Raises:
         InputError: if the data cannot be read, or their columns or shape differ from the training data.
@@ -58,7 +66,7 @@ def open_for_model(model: BaseAutoencoder, source: str, log: Log, *, labels: str
     names = set(getattr(model, "feature_names_in_", ()))
     is_input = labels in names
     size = tuple(read_options["resize"]) if read_options["resize"] else None
-    data = open_labelled(source, None if is_input else labels, resize=size)
+    data = open_labelled(source, None if is_input else labels, resize=size, **_arguments(read_options, reading, source))
     for note in data.notes:
         log.note(note)
     if is_input and hasattr(data.X, "columns") and labels in data.X.columns:
@@ -69,6 +77,20 @@ def open_for_model(model: BaseAutoencoder, source: str, log: Log, *, labels: str
         dropped = [name for name in data.X.columns if str(name) in read_options["exclude"]]
         data = replace(data, X=data.X.drop(columns=dropped))
     return with_conditions(replace(data, X=_match_columns(model, data)), condition)
+
+
+def _arguments(stored: Mapping[str, Any], given: ReadOptions | None, source: str) -> dict[str, Any]:
+    """Return arguments of `isthmus.data.open`: options of the training rows, changed by those that are given.
+
+    Options of text files that were stored do not apply to other files.
+    """
+    from isthmus.data.read_options import ReadOptions
+
+    options = ReadOptions.from_dict(stored.get("text", {}))
+    if not source.partition(":")[0].lower().endswith(".csv"):
+        options = ReadOptions(dtypes=options.dtypes)
+    options = options if given is None else options.changed_by(given)
+    return options.arguments if options.is_given else {}
 
 
 def with_conditions(rows: Dataset, names: Sequence[str]) -> Dataset:

@@ -13,6 +13,8 @@ from isthmus.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from isthmus.data.read_options import ReadOptions
+
 
 class Documents(Sequence[str]):
     """Immutable sequence of texts, one per row.
@@ -198,6 +200,7 @@ class Dataset:
         name: short name for titles: the stem of the file, the name of the folder, or NAME:SPLIT.
         row_names: names of the rows: paths of images within their folder, or the index of a table.
         notes: decisions of the reader that concern the user, one sentence each.
+        reading: how a text table was read, with what was guessed; None of other data. A later file is read by it.
 
     Example:
         >>> Dataset(np.zeros((3, 2)), name="zeros").n_rows
@@ -209,6 +212,7 @@ class Dataset:
     name: str = "data"
     row_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    reading: ReadOptions | None = None
 
     @property
     def n_rows(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from isthmus.data.images import IMAGE_SUFFIXES, check_size, read_image_folder, r
 from isthmus.data.json_lines import read_json_lines
 from isthmus.data.messages import hint, one_line
 from isthmus.data.named import is_named, named_sets, read_named
-from isthmus.data.table_files import read_csv, read_parquet, select_columns
+from isthmus.data.read_options import ReadOptions
+from isthmus.data.table_files import read_csv, read_parquet, select_columns, with_dtypes
 from isthmus.errors import InputError
 
 KNOWN_SUFFIXES = (".npy", ".npz", ".csv", ".parquet", ".jsonl", ".ndjson", ".jsonl.gz", ".idx", "-idx3-ubyte.gz")
@@ -24,7 +25,6 @@ KNOWN_SUFFIXES = (".npy", ".npz", ".csv", ".parquet", ".jsonl", ".ndjson", ".jso
 _JSON_LINES = re.compile(r"\.(jsonl|ndjson)(\.gz)?$", re.IGNORECASE)
 _WITHOUT_SPLITS: dict[str, Callable[[Path], Dataset]] = {
     ".npy": read_npy,
-    ".csv": read_csv,
     ".parquet": read_parquet,
 }
 
@@ -36,6 +36,13 @@ def open(
     resize: tuple[int, int] | None = None,
     exclude: Sequence[str] = (),
     label_column: str | None = None,
+    sep: str | None = None,
+    decimal: str | None = None,
+    thousands: str | None = None,
+    encoding: str | None = None,
+    header: bool | None = None,
+    na: str | Sequence[str] = (),
+    dtypes: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Read rows from a file, a folder of images, a named data set, or data in memory.
 
@@ -54,6 +61,10 @@ def open(
         resize: height and width to which images of bytes are resized.
         exclude: columns of a table to leave out.
         label_column: column of a table, or field of texts, that becomes `labels` instead of a part of X.
+        sep, decimal, thousands, encoding, header, na: how a .csv file is read: the separator of columns, the decimal
+            sign, the separator of thousands, the encoding, True if the first line holds column names, and further texts
+            that are missing values. None guesses, and notes say what was guessed.
+        dtypes: {column: "real", "count", "binary", "category" or "ignore"} of columns of a table.
 
     Raises:
         InputError: if the source cannot be read, with the file, the line or column, and what to do.
@@ -63,25 +74,37 @@ def open(
         >>> data.X.shape, data.X.dtype, data.labels[:3], data.name
         ((1000, 28, 28), dtype('uint8'), array([7, 0, 5]), 'mnist-sample:test')
     """
+    options = ReadOptions(
+        sep, decimal, thousands, encoding, header, (na,) if isinstance(na, str) else tuple(na), dict(dtypes or {})
+    )
     exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
     size = None if resize is None else check_size(resize)
     from_file = isinstance(source, str | Path)
+    if options.reads_text and not (from_file and str(source).lower().endswith(".csv")):
+        raise InputError(f"{', '.join(options.reads_text)}: options of .csv files, and {_title(source)} is none")
     if isinstance(source, Dataset):
         data = source
         refuse_split(source.name, split)
     elif from_file:
-        data = _read(source, split, size, label_column)
+        data = _read(source, split, size, label_column, options)
     else:
         data = _take(source)
         refuse_split("data in memory", split)
     if hasattr(data.X, "columns"):
         data = select_columns(data, exclude, label_column)
+        data = replace(data, X=with_dtypes(data.X, options, data.name))
     else:
+        if options.dtypes:
+            raise InputError(f"{data.name}: dtypes are those of columns of a table, and the rows are not a table")
         # the reader of texts in a file has already checked and read the label field
         _refuse_columns(data, exclude, None if isinstance(data.X, Documents) and from_file else label_column)
     if size is not None and getattr(data.X, "shape", ())[1:3] != size:
         data = replace(data, X=resize_images(data.X, size, data.name))
     return data
+
+
+def _title(source: Any) -> str:
+    return str(source) if isinstance(source, str | Path) else "data in memory"
 
 
 def _refuse_columns(data: Dataset, exclude: tuple[str, ...], label_column: str | None) -> None:
@@ -96,7 +119,13 @@ def _refuse_columns(data: Dataset, exclude: tuple[str, ...], label_column: str |
         )
 
 
-def _read(source: str | Path, split: str | None, resize: tuple[int, int] | None, label_column: str | None) -> Dataset:
+def _read(
+    source: str | Path,
+    split: str | None,
+    resize: tuple[int, int] | None,
+    label_column: str | None,
+    options: ReadOptions,
+) -> Dataset:
     """Read a named data set, a folder or a file."""
     if isinstance(source, str) and is_named(source) and not (source.startswith("adbench/") and Path(source).exists()):
         if label_column is not None:
@@ -113,7 +142,7 @@ def _read(source: str | Path, split: str | None, resize: tuple[int, int] | None,
     if path.is_dir():
         return _read_folder(path, split, resize)
     _refuse_unreadable(path)
-    return _read_file(path, split, label_column)
+    return _read_file(path, split, label_column, options)
 
 
 def _split_off(source: str, split: str | None) -> tuple[Path, str | None]:
@@ -163,9 +192,12 @@ def _read_folder(path: Path, split: str | None, resize: tuple[int, int] | None) 
     return replace(read_image_folder(path / str(split), resize), name=f"{path.resolve().name}:{split}")
 
 
-def _read_file(path: Path, split: str | None, label_column: str | None) -> Dataset:
+def _read_file(path: Path, split: str | None, label_column: str | None, options: ReadOptions) -> Dataset:
     """Read a file in the format of its suffix."""
     suffix = path.suffix.lower()
+    if suffix == ".csv":
+        refuse_split(path, split)
+        return read_csv(path, options)
     if suffix in _WITHOUT_SPLITS or is_idx(path):
         refuse_split(path, split)
         return (read_idx if is_idx(path) else _WITHOUT_SPLITS[suffix])(path)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
-from collections.abc import Sequence
+import shlex
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from isthmus.data.dataset import Dataset
+from isthmus.data.headers import SAMPLE_LINES, is_header, is_number
 from isthmus.data.messages import exclude_advice, hint, one_line
+from isthmus.data.read_options import ReadOptions
+from isthmus.data.text_numbers import FORMATS, MOSTLY, NumberFormat, exceptions, number_format
 from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
@@ -21,78 +28,202 @@ _BLOCK_BYTES = 16 * 2**20
 """Block size of pyarrow. A row must fit into one block."""
 
 
-def read_csv(path: Path) -> Dataset:
+def read_csv(path: Path, options: ReadOptions | None = None) -> Dataset:
     """Read a .csv file as a DataFrame with pyarrow.
 
-    The delimiter is a comma or, if the first line has no comma, a semicolon or tab. If the first line contains
-    only numbers, it is a row, and the columns are named x0, x1, ... A first column without a name, such as an
-    index written by pandas, contains the row names. Empty fields and NA, NaN, null are missing values.
+    Options that are not given are guessed from the first lines. The delimiter is a comma or, if the first line has no
+    comma, a semicolon or tab. `isthmus.data.headers` decides whether the first line is a header; without one the
+    columns are named x0, x1, ... A first column without a name, such as an index written by pandas, contains the row
+    names. Empty fields and NA, NaN, null are missing values. Text that is a number in every row, with a decimal comma,
+    a separator of thousands or a percent sign, becomes numbers, and a note says so. Whole numbers with leading zeros
+    stay text.
 
     Raises:
         InputError: if rows differ in length (with line number), column names are missing or duplicate, there
-            are no rows, or the file is not UTF-8.
+            are no rows, the file is not in its encoding, or a column of a declared type holds something else.
     """
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    first, delimiter = _first_line(path)
-    header = not _all_numbers(first)
+    options = options or ReadOptions()
+    lines, delimiter = _first_lines(path, options)
+    first, body = lines[0], lines[1:]
+    header = is_header(first, body) if options.header is None else options.header
     names = _column_names(path, first) if header else [f"x{i}" for i in range(len(first))]
     quotes = _count_quotes(
         path
     )  # without quotes no field contains a line break, and pyarrow may read blocks in parallel
+    codes = [name for j, name in enumerate(names) if _has_leading_zeros(j, lines, header=header)]
+    categories = [name for name in names if options.dtypes.get(name) == "category"]
     try:
         table = arrow_csv.read_csv(
             path,
-            arrow_csv.ReadOptions(block_size=_BLOCK_BYTES, autogenerate_column_names=not header),
+            arrow_csv.ReadOptions(
+                block_size=_BLOCK_BYTES, column_names=names, skip_rows=_blank_lines(path, options) + int(header),
+                encoding=options.encoding or "utf8",
+            ),
             arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=quotes > 0),
-            arrow_csv.ConvertOptions(strings_can_be_null=True),
-        )
+            arrow_csv.ConvertOptions(
+                strings_can_be_null=True, decimal_point=options.decimal or ".",
+                null_values=[*arrow_csv.ConvertOptions().null_values, *options.na],
+                column_types=dict.fromkeys([*codes, *categories], pa.string()),
+            ),
+        )  # fmt: skip
     except pa.ArrowException as error:
-        _refuse_ragged(path, delimiter)
+        _refuse_ragged(path, delimiter, options)
         raise InputError(f"{path}: not a readable CSV file ({one_line(error)})") from None
     if any(pa.types.is_binary(kind) for kind in table.schema.types):
-        _refuse_encoding(path)
+        _refuse_encoding(path, options)
     if quotes % 2:
-        _refuse_open_quote(path, delimiter)
-    frame = cast("pd.DataFrame", _plain_numbers(table.rename_columns(names)).to_pandas(date_as_object=False))
-    return finish_table(path, frame, _csv_notes(path, first, header, delimiter))
+        _refuse_open_quote(path, delimiter, options)
+    frame = cast("pd.DataFrame", _plain_numbers(table).to_pandas(date_as_object=False))
+    frame, notes, forms = with_numbers(frame, options, delimiter, codes)
+    guessed = _csv_notes(path, first, header, delimiter, options)
+    read = finish_table(path, frame, (*guessed, *(f"{path.name}: {note}" for note in notes)))
+    return replace(read, reading=_resolved(options, delimiter, header, forms, codes))
 
 
-def _first_line(path: Path) -> tuple[list[str], str]:
-    """Return the fields of the first line that is not blank, and the delimiter."""
+def _first_lines(path: Path, options: ReadOptions) -> tuple[list[list[str]], str]:
+    """Return the fields of the first lines that are not blank, and the delimiter."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding=_encoding(options), newline="") as file:
             line = next((line for line in file if line.strip()), "")
-            delimiter = "," if "," in line else ";" if ";" in line else "\t" if "\t" in line else ","
+            guess = "," if "," in line else ";" if ";" in line else "\t" if "\t" in line else ","
+            delimiter = options.sep or guess
             file.seek(0)
-            fields = next((fields for fields in csv.reader(file, delimiter=delimiter) if fields), [])
+            rows = (fields for fields in csv.reader(file, delimiter=delimiter) if fields)
+            lines = [[field.strip() for field in fields] for fields in islice(rows, SAMPLE_LINES + 1)]
     except UnicodeDecodeError:
-        _refuse_encoding(path)
+        _refuse_encoding(path, options)
         raise
-    except csv.Error as error:
-        raise InputError(f"{path}: not a readable CSV file ({error})") from None
-    if not any(field.strip() for field in fields):
+    except (csv.Error, UnicodeError) as error:
+        raise InputError(f"{path}: not a readable CSV file ({one_line(error)})") from None
+    if not lines or not any(lines[0]):
         raise InputError(f"{path}: line 1 is blank in every column; a CSV file must start with column names or a row")
-    return [field.strip() for field in fields], delimiter
+    return lines, delimiter
 
 
-def _all_numbers(fields: Sequence[str]) -> bool:
-    """Return whether all fields are numbers or empty, so that the line is a row and not a header.
+def _encoding(options: ReadOptions) -> str:
+    """Return the encoding for `open`; of UTF-8 without its mark at the start."""
+    name = codecs.lookup(options.encoding or "utf-8").name
+    return "utf-8-sig" if name == "utf-8" else name
 
-    ",0,1,2" counts as a header: pandas writes it for an index and unnamed columns.
+
+def _blank_lines(path: Path, options: ReadOptions) -> int:
+    """Return the number of blank lines at the start."""
+    with path.open(encoding=_encoding(options), newline="") as file:
+        return sum(1 for _ in takewhile(lambda line: not line.strip(), file))
+
+
+def _has_leading_zeros(j: int, lines: Sequence[Sequence[str]], *, header: bool) -> bool:
+    """Return whether a column holds digits with leading zeros, such as postal codes, which are not numbers."""
+    fields = [line[j] for line in lines[int(header) :] if len(line) > j]
+    return any(len(field) > 1 and field[0] == "0" and field.isdigit() for field in fields)
+
+
+def with_numbers(
+    frame: pd.DataFrame, options: ReadOptions, delimiter: str, codes: Sequence[str]
+) -> tuple[pd.DataFrame, list[str], set[NumberFormat]]:
+    """Return a table whose text columns of numbers are numbers, without further missing markers, notes, and the forms.
+
+    Args:
+        frame: as the file was read.
+        options: how to read it.
+        delimiter: of the file, which decides what a comma before three digits is.
+        codes: columns of digits that stay text.
+
+    Raises:
+        InputError: a column that is declared as a number holds something else.
+
+    Example:
+        >>> import pandas as pd
+        >>> found, notes, _ = with_numbers(pd.DataFrame({"a": ["1,5", "20,25"]}), ReadOptions(), ";", ())
+        >>> found["a"].tolist(), notes
+        ([1.5, 20.25], ["column 'a' was read as numbers with ',' as decimal sign"])
     """
-    if not fields[0] and list(fields[1:]) == [str(i) for i in range(len(fields) - 1)]:
-        return False
-    return all(_is_number(field) for field in fields if field)
+    notes, changed, forms = [], {}, set()
+    markers = [float(text) for text in options.na if is_number(text)]
+    formats = _formats(options)
+    for name in frame.columns:
+        values, declared = frame[name], options.dtypes.get(str(name))
+        if values.dtype.kind in "iuf" and markers:
+            changed[name] = values.mask(values.isin(markers))
+        if not _is_text(values) or (name in codes and declared not in NUMBERS) or declared == "category":
+            continue
+        form, share = number_format(values, formats)
+        if share == 1.0 or declared in NUMBERS:
+            form = _unambiguous(values, form, delimiter, options)
+            changed[name] = form.parsed(values)
+            _refuse_text(str(name), values, changed[name], declared)
+            forms.add(form)
+            if str(form) != "numbers" and not (options.decimal or options.thousands):
+                notes.append(f"column {name!r} was read as {form}")
+        elif share >= MOSTLY:
+            odd = exceptions(values, form)
+            notes.append(
+                f"column {name!r}: {share:.0%} of its values are {form}, and {', '.join(map(repr, odd[:3]))} "
+                f"{'is' if len(odd) == 1 else 'are'} not, so it is text; if that stands for missing values, give "
+                f"na={odd[0]!r} (--na {shlex.quote(odd[0])})"
+            )
+    notes += [
+        f"column {name!r} has leading zeros and stays text; to read it as numbers, give dtypes={{{name!r}: 'real'}} "
+        f"(--dtype {shlex.quote(f'{name}=real')})"
+        for name in codes
+        if options.dtypes.get(name) is None
+    ]
+    return (frame.assign(**changed) if changed else frame), notes, forms
 
 
-def _is_number(field: str) -> bool:
-    try:
-        float(field)
-    except ValueError:
-        return field in ("NA", "N/A", "null", "NULL")
-    return "_" not in field
+def _resolved(
+    options: ReadOptions, delimiter: str, header: bool, forms: Collection[NumberFormat], codes: Sequence[str]
+) -> ReadOptions:
+    """Return the options with what was guessed, by which a later file is read; columns may differ in their signs."""
+    found: dict[str, Any] = {"sep": delimiter, "header": header}
+    if options.decimal is None and options.thousands is None:
+        signs = {(form.decimal, form.thousands) for form in forms} - {(".", "")}
+        if len(signs) == 1:
+            decimal, thousands = signs.pop()
+            found |= {"decimal": decimal, "thousands": thousands or None}
+    text = {name: "category" for name in codes if name not in options.dtypes}
+    return replace(options, **found, dtypes={**options.dtypes, **text})
+
+
+NUMBERS = ("real", "count")
+"""Declared types of columns that hold numbers."""
+
+
+def _formats(options: ReadOptions) -> tuple[NumberFormat, ...]:
+    """Return the forms of numbers that are tried: those of the options, if some are given."""
+    if options.decimal is None and options.thousands is None:
+        return FORMATS
+    form = NumberFormat(options.decimal or ".", options.thousands or "")
+    return form, replace(form, percent=True)
+
+
+def _unambiguous(values: pd.Series, form: NumberFormat, delimiter: str, options: ReadOptions) -> NumberFormat:
+    """Return the form of the numbers; of "1,234" alone, thousands in a file with commas, a decimal comma in others."""
+    thousands = NumberFormat(".", ",")
+    if options.decimal or form != NumberFormat(",") or delimiter != ",":
+        return form
+    return thousands if number_format(values, (thousands,))[1] == 1.0 else form
+
+
+def _is_text(values: pd.Series) -> bool:
+    """Return whether a column holds texts."""
+    import pandas as pd
+
+    return pd.api.types.is_string_dtype(values) and not isinstance(values.dtype, pd.CategoricalDtype)
+
+
+def _refuse_text(name: str, values: pd.Series, numbers: pd.Series, declared: str | None) -> None:
+    """Raise for the first text that is not a number."""
+    wrong = np.flatnonzero((numbers.isna() & values.notna()).to_numpy())
+    if len(wrong):
+        text = str(values.iloc[wrong[0]])
+        raise InputError(
+            f"column {name!r} holds {text!r} at row {wrong[0]}, which is not a number as dtype {declared!r} says; if "
+            f"it stands for a missing value, give na={text!r} (--na {shlex.quote(text)})"
+        )
 
 
 def _column_names(path: Path, fields: Sequence[str]) -> list[str]:
@@ -113,24 +244,24 @@ def _refuse_twice(where: Path | str, names: Sequence[str]) -> None:
         raise InputError(f"{where}: two columns have the name {duplicates[0]!r}; give each column a unique name")
 
 
-def _csv_notes(path: Path, first: list[str], header: bool, delimiter: str) -> tuple[str, ...]:
+def _csv_notes(path: Path, first: list[str], header: bool, delimiter: str, options: ReadOptions) -> tuple[str, ...]:
     notes = []
-    if not header:
+    if options.header is None and not header:
         notes.append(
-            f"{path.name}: line 1 contains only numbers and was read as a row; the columns are named x0, x1, ..."
+            f"{path.name}: line 1 was read as a row; the columns are named x0, x1, ... (--header if it holds names)"
         )
-        if len(first) > 2 and first == [str(i) for i in range(len(first))]:
-            notes.append(f"{path.name}: if line 1 contains column names 0, 1, 2, ..., change them to words")
-    if delimiter != ",":
+    elif options.header is None and first[0] and any(map(is_number, first)):
+        notes.append(f"{path.name}: line 1 was read as column names (--no-header if it is a row)")
+    if options.sep is None and delimiter != ",":
         notes.append(f"{path.name}: columns are separated by {'tabs' if delimiter == chr(9) else 'semicolons'}")
     return tuple(notes)
 
 
-def _refuse_ragged(path: Path, delimiter: str) -> None:
+def _refuse_ragged(path: Path, delimiter: str, options: ReadOptions) -> None:
     """Raise for the first row that has another number of fields than the first line, if there is one."""
     offenders: list[tuple[int, int]] = []
     expected, line = 0, 1
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with path.open(encoding=_encoding(options), errors="replace", newline="") as file:
         rows = csv.reader(file, delimiter=delimiter)
         try:
             for fields in rows:
@@ -154,9 +285,9 @@ def _count_quotes(path: Path) -> int:
         return sum(block.count(b'"') for block in iter(lambda: file.read(2**20), b""))
 
 
-def _refuse_open_quote(path: Path, delimiter: str) -> None:
+def _refuse_open_quote(path: Path, delimiter: str, options: ReadOptions) -> None:
     """Raise for a quote without a closing quote: the rows after it would become part of the field."""
-    with path.open(encoding="utf-8-sig", newline="") as text:
+    with path.open(encoding=_encoding(options), newline="") as text:
         rows = csv.reader(text, delimiter=delimiter, strict=True)
         line = 1
         try:
@@ -167,15 +298,18 @@ def _refuse_open_quote(path: Path, delimiter: str) -> None:
                 raise InputError(f"{path}: line {line} has an opening quote without a closing quote; add it") from None
 
 
-def _refuse_encoding(path: Path) -> None:
-    """Raise an `InputError` with the first line that is not UTF-8."""
+def _refuse_encoding(path: Path, options: ReadOptions) -> None:
+    """Raise an `InputError` with the first line that is not in the encoding, which is UTF-8 if none is given."""
+    if options.encoding is not None:
+        raise InputError(f"{path}: the text is not in {options.encoding}; give its encoding (--encoding)")
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
                 raise InputError(
-                    f"{path}: line {number} is not UTF-8 text (byte 0x{line[error.start]:02x}); save the file as UTF-8"
+                    f"{path}: line {number} is not UTF-8 text (byte 0x{line[error.start]:02x}); give its encoding, "
+                    "such as encoding='latin-1' (--encoding latin-1), or save the file as UTF-8"
                 ) from None
 
 
@@ -252,7 +386,31 @@ def select_columns(dataset: Dataset, exclude: Sequence[str], label_column: str |
     for i, dtype in enumerate(frame.dtypes):
         if str(dtype) == "object":
             _refuse_nested(dataset.name, str(frame.columns[i]), frame.iloc[:, i])
-    return Dataset(frame, labels, dataset.name, dataset.row_names, dataset.notes)
+    return replace(dataset, X=frame, labels=labels)
+
+
+def with_dtypes(frame: pd.DataFrame, options: ReadOptions, where: str) -> pd.DataFrame:
+    """Return a table with the declared types of its columns; those that are to be ignored are left out.
+
+    Raises:
+        InputError: an unknown column, or a column that does not have its declared type.
+    """
+    names = [str(name) for name in frame.columns]
+    changed: dict[Any, Any] = {}
+    for name, dtype in options.dtypes.items():
+        refuse_unknown(name, names, where)
+        values = frame.iloc[:, names.index(name)]
+        if dtype == "category":
+            changed[name] = (
+                values.astype("string").astype("category") if values.dtype.kind == "f" else values.astype("category")
+            )
+        elif dtype in NUMBERS and _is_text(values):
+            changed[name] = NumberFormat().parsed(values)
+            _refuse_text(name, values, changed[name], dtype)
+    frame = frame.set_axis(names, axis=1).assign(**changed) if changed else frame
+    if len(options.ignored) == len(names):
+        raise InputError(f"{where}: no columns remain; ignore fewer")
+    return frame.drop(columns=options.ignored) if options.ignored else frame
 
 
 def _refuse_nested(name: str, column: str, values: pd.Series) -> None:

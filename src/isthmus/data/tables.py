@@ -189,6 +189,8 @@ def _encode(column: TableColumn, values: pd.Series) -> np.ndarray:
             raise InputError(
                 f"column {column.name!r} was numeric when the model was fitted; found {values.iloc[row]!r} at row {row}"
             ) from None
+    if all(isinstance(level, str) for level in column.levels):
+        values = _as_text(values)
     codes = pd.Index(column.levels, dtype=object).get_indexer_for(values.astype(object))
     unknown = (codes < 0) & values.notna().to_numpy()
     if unknown.any():
@@ -203,6 +205,19 @@ def _encode(column: TableColumn, values: pd.Series) -> np.ndarray:
     hot[np.arange(len(values)), np.maximum(codes, 0)] = 1.0
     hot[codes < 0] = np.nan
     return hot
+
+
+def _as_text(values: pd.Series) -> pd.Series:
+    """Return numbers as the text that a file has for them, to compare them with levels that are text.
+
+    Example:
+        >>> _as_text(pd.Series([1.0, 2.5, None])).tolist()
+        ['1', '2.5', nan]
+    """
+    if values.dtype.kind not in "iuf":
+        return values
+    texts = values.map(lambda value: str(int(value)) if float(value).is_integer() else str(value), na_action="ignore")
+    return texts.astype(object)
 
 
 def decode_table(columns: Sequence[TableColumn], numbers: np.ndarray) -> pd.DataFrame:

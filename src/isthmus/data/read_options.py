@@ -1,0 +1,121 @@
+"""Options of reading text tables: separator, decimal sign, encoding, header, missing values, units of columns."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from isthmus.errors import InputError
+
+DTYPES = ("real", "count", "binary", "category", "ignore")
+"""Types of a column that a user declares."""
+
+UNITS = {"real": "real", "count": "count", "binary": "binary", "category": "categorical"}
+"""Units of `isthmus.data.tables` by the declared type."""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Options of reading a text table; what is None is guessed from the file.
+
+    Attributes:
+        sep: separator of columns, one character.
+        decimal: decimal sign, "." or ",".
+        thousands: separator of thousands in numbers.
+        encoding: encoding of the text, such as "latin-1"; None is UTF-8.
+        header: True if the first line holds column names, False if it is a row.
+        na: further texts, or numbers as text, that are missing values.
+        dtypes: declared types of columns, in `DTYPES`.
+
+    Raises:
+        InputError: an unknown encoding or type, a sign of another length, equal signs of decimals and thousands.
+
+    Example:
+        >>> ReadOptions(sep=";", decimal=",").to_dict()
+        {'sep': ';', 'decimal': ','}
+    """
+
+    sep: str | None = None
+    decimal: str | None = None
+    thousands: str | None = None
+    encoding: str | None = None
+    header: bool | None = None
+    na: tuple[str, ...] = ()
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sep = {"tab": "\t", "\\t": "\t"}.get(self.sep or "", self.sep)
+        object.__setattr__(self, "sep", sep)
+        object.__setattr__(self, "na", (self.na,) if isinstance(self.na, str) else tuple(map(str, self.na)))
+        for name, sign in (("sep", self.sep), ("decimal", self.decimal), ("thousands", self.thousands)):
+            if sign is not None and len(sign) != 1:
+                raise InputError(f"{name}={sign!r}: it must be one character (--{name})")
+        if self.decimal not in (None, ".", ","):
+            raise InputError(f"decimal={self.decimal!r}: it must be '.' or ',' (--decimal)")
+        if self.thousands is not None and self.thousands == (self.decimal or "."):
+            raise InputError(f"thousands={self.thousands!r}: the decimal sign is the same character (--decimal)")
+        self._check_encoding()
+        for column, dtype in self.dtypes.items():
+            if dtype not in DTYPES:
+                raise InputError(f"column {column!r}: dtype {dtype!r} is not one of {', '.join(DTYPES)} (--dtype)")
+
+    def _check_encoding(self) -> None:
+        if self.encoding is None:
+            return
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            raise InputError(
+                f"encoding={self.encoding!r} is unknown; give one such as utf-8, latin-1, cp1252 or utf-16 (--encoding)"
+            ) from None
+
+    @property
+    def is_given(self) -> bool:
+        """True if an option differs from its default."""
+        return self != ReadOptions()
+
+    @property
+    def reads_text(self) -> list[str]:
+        """The names of the given options of text files."""
+        return [name for name in self.to_dict() if name != "dtypes"]
+
+    @property
+    def units(self) -> dict[str, str]:
+        """The units of the columns with a declared type, as preprocessing takes them."""
+        return {column: UNITS[dtype] for column, dtype in self.dtypes.items() if dtype in UNITS}
+
+    @property
+    def ignored(self) -> list[str]:
+        """The columns that are left out."""
+        return [column for column, dtype in self.dtypes.items() if dtype == "ignore"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults, as JSON types."""
+        defaults = asdict(ReadOptions())
+        found = {name: value for name, value in asdict(self).items() if value != defaults[name]}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+
+    def changed_by(self, given: ReadOptions) -> ReadOptions:
+        """Return these options with those of `given` that differ from their defaults in their place.
+
+        Missing values and types of columns are added.
+
+        Example:
+            >>> ReadOptions(sep=";", na=("?",)).changed_by(ReadOptions(na=("-",))).to_dict()
+            {'sep': ';', 'na': ['?', '-']}
+        """
+        own, other = self.to_dict(), given.to_dict()
+        added = {"na": [*self.na, *given.na], "dtypes": {**self.dtypes, **given.dtypes}}
+        return ReadOptions.from_dict(own | other | added)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The options as arguments of `isthmus.data.open`."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any]) -> ReadOptions:
+        """Return the options of `to_dict`."""
+        return cls(**{**config, "na": tuple(config.get("na", ()))})

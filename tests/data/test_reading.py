@@ -1,0 +1,159 @@
+"""Text tables as users have them: decimal commas, percent signs, missing markers, headers of numbers, encodings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isthmus import data
+from isthmus.data.headers import is_header
+from isthmus.data.read_options import ReadOptions
+from isthmus.data.text_numbers import NumberFormat, number_format
+from isthmus.errors import InputError
+
+
+def written(folder, text, name="rows.csv", encoding="utf-8"):
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
+    return path
+
+
+def test_decimal_commas_are_numbers_and_noted(tmp_path):
+    read = data.open(written(tmp_path, "temp;valve\n20,5;1,0\n21,25;0,5\n"))
+    assert read.X.to_dict("list") == {"temp": [20.5, 21.25], "valve": [1.0, 0.5]}
+    assert "column 'temp' was read as numbers with ',' as decimal sign" in read.notes[1]
+    assert (read.reading.sep, read.reading.decimal, read.reading.header) == (";", ",", True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (["12%", "5.5 %"], [12.0, 5.5]),
+        (["1.234,5", "12"], [1234.5, 12.0]),
+        (["1,234.5", "999"], [1234.5, 999.0]),
+        (["1 234,5", "7,25"], [1234.5, 7.25]),
+        (["-3,5e2", "+1,5"], [-350.0, 1.5]),
+    ],
+)
+def test_forms_of_numbers(tmp_path, fields, expected):
+    rows = "".join(f'{field};"x"\n' for field in fields)
+    assert data.open(written(tmp_path, f"a;b\n{rows}")).X["a"].tolist() == expected
+
+
+@pytest.mark.parametrize(("separator", "expected"), [(",", [1234.0, 5678.0]), (";", [1.234, 5.678])])
+def test_a_comma_before_three_digits_follows_the_separator(tmp_path, separator, expected):
+    text = separator.join("ab") + "\n" + "".join(f'"{n}"{separator}x\n' for n in ("1,234", "5,678"))
+    assert data.open(written(tmp_path, text)).X["a"].tolist() == expected
+
+
+def test_the_options_decide_what_is_not_clear(tmp_path):
+    path = written(tmp_path, 'a,b\n"1,234",x\n"5,678",y\n')
+    assert data.open(path, decimal=",").X["a"].tolist() == [1.234, 5.678]
+    assert data.open(path, thousands=",").X["a"].tolist() == [1234.0, 5678.0]
+    assert data.open(path, dtypes={"a": "category"}).X["a"].tolist() == ["1,234", "5,678"]
+
+
+def test_a_column_that_is_mostly_numbers_is_text_with_advice(tmp_path):
+    path = written(tmp_path, "a,b\n" + "".join(f"{i},{i}\n" for i in range(20)) + "20,?\n")
+    read = data.open(path)
+    assert read.X["b"].tolist()[-1] == "?"
+    assert "give na='?' (--na '?')" in read.notes[-1]
+    assert np.isnan(data.open(path, na="?").X["b"].iloc[-1])
+    with pytest.raises(InputError, match=r"column 'b' holds '\?' at row 20, which is not a number .*--na '\?'"):
+        data.open(path, dtypes={"b": "real"})
+
+
+def test_numbers_that_stand_for_missing_values(tmp_path):
+    read = data.open(written(tmp_path, "a,b\n-9999,x\n1,y\n-9999.0,z\n"), na=["-9999"])
+    assert read.X["a"].isna().tolist() == [True, False, True]
+
+
+def test_digits_with_leading_zeros_stay_text(tmp_path):
+    path = written(tmp_path, "zip,x\n01234,1\n50667,2\n")
+    read = data.open(path)
+    assert read.X["zip"].tolist() == ["01234", "50667"]
+    assert "--dtype zip=real" in read.notes[-1]
+    assert data.open(path, dtypes={"zip": "real"}).X["zip"].tolist() == [1234, 50667]
+    later = written(tmp_path, "zip,x\n50667,2\n", "later.csv")
+    assert data.open(later, **read.reading.arguments).X["zip"].tolist() == ["50667"]
+
+
+@pytest.mark.parametrize(
+    ("first", "body", "expected"),
+    [
+        (["a", "b"], [["1", "2"]], True),
+        (["1", "2"], [["3", "4"]], False),
+        (["5.1", "3.5", "setosa"], [["4.9", "3.0", "setosa"], ["5", "3", "other"]], False),
+        (["country", "2000", "2001", "2002"], [["Chile", "1.5", "1.7", "1.6"]], True),
+        (["400.0", "402.5", "405.0"], [["0.11", "0.19", "0.12"]], True),
+        (["1", "2", "3"], [["4", "5", "6"], ["7", "8", "9"]], False),
+        (["", "0", "1"], [["p", "1", "2"]], True),
+        (["1", "NA", ""], [["2", "3", "4"]], False),
+        (["id", "7"], [["a", "b"]], True),
+    ],
+)
+def test_the_first_line_is_a_header_or_a_row(first, body, expected):
+    assert is_header(first, body) is expected
+
+
+def test_header_and_no_header(tmp_path):
+    path = written(tmp_path, "5.1,3.5,setosa\n4.9,3.0,setosa\n")
+    assert len(data.open(path).X) == 2
+    assert list(data.open(path, header=True).X.columns) == ["5.1", "3.5", "setosa"]
+    names = written(tmp_path, "a,b\nc,d\n")
+    assert data.open(names, header=False).X["x0"].tolist() == ["a", "c"]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16"])
+def test_other_encodings(tmp_path, encoding):
+    path = written(tmp_path, "name,x\nGröße,1\ncafé,2\n", encoding=encoding)
+    assert data.open(path, encoding=encoding).X["name"].tolist() == ["Größe", "café"]
+    if encoding != "utf-16":
+        with pytest.raises(InputError, match="--encoding latin-1"):
+            data.open(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sep": ";;"}, "one character"),
+        ({"decimal": "x"}, "'.' or ','"),
+        ({"thousands": "."}, "same character"),
+        ({"encoding": "utf-99"}, "is unknown"),
+        ({"dtypes": {"a": "number"}}, "is not one of real"),
+        ({"dtypes": {"c": "real"}}, "no column 'c'"),
+        ({"dtypes": {"a": "ignore", "b": "ignore"}}, "no columns remain"),
+    ],
+)
+def test_wrong_options_are_refused(tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        data.open(written(tmp_path, "a,b\n1,2\n"), **options)
+
+
+def test_options_of_text_tables_are_refused_for_other_data(tmp_path):
+    np.save(tmp_path / "x.npy", np.eye(3))
+    with pytest.raises(InputError, match="sep: options of .csv files"):
+        data.open(tmp_path / "x.npy", sep=";")
+    with pytest.raises(InputError, match="the rows are not a table"):
+        data.open(tmp_path / "x.npy", dtypes={"a": "real"})
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(-1e9, 1e9, allow_nan=False), min_size=1, max_size=20),
+    st.sampled_from([(".", ""), (",", ""), (".", ","), (",", "."), (",", " ")]),
+)
+def test_numbers_written_in_a_form_are_read_in_it(numbers, signs):
+    decimal, thousands = signs
+    texts = [f"{number:,.3f}".translate({ord(","): thousands or None, ord("."): decimal}) for number in numbers]
+    form = NumberFormat(decimal, thousands)
+    np.testing.assert_allclose(form.parsed(pd.Series(texts)), [round(number, 3) for number in numbers], rtol=1e-12)
+    assert number_format(pd.Series(texts), (form,))[1] == 1.0
+
+
+@given(st.builds(ReadOptions, sep=st.sampled_from([None, ";", "tab"]), decimal=st.sampled_from([None, ".", ","])))
+def test_options_survive_their_file_form(options):
+    assert ReadOptions.from_dict(options.to_dict()) == options
