@@ -130,7 +130,7 @@ def _read_array(file: IO[bytes], header: _Header) -> np.ndarray:
 
 def _fill(file: IO[bytes], flat: np.ndarray) -> None:
     """Fill a flat array with the bytes of a file."""
-    view, at = memoryview(flat.view(np.uint8)), 0
+    view, at = memoryview(cast(Any, flat.view(np.uint8))), 0
     while at < len(view):
         block = file.read(min(BLOCK_BYTES, len(view) - at))
         if not block:

@@ -34,6 +34,17 @@ _MAX_DIRECTORY = 2**20
 """Maximum size in bytes of the directory of a zip file: 10,000 to 20,000 members."""
 
 _MIXED_ENDS = r"\.({})(\.(gz|zst))?$"
+_PACKED_TABLES = re.compile(r"\.(csv|tsv|jsonl|ndjson)\.(gz|zst)$", re.IGNORECASE)
+
+
+def stem(path: Path) -> str:
+    """Return the name of a table without its suffixes.
+
+    Example:
+        >>> stem(Path("sales.csv.gz")), stem(Path("v1.2.csv"))
+        ('sales', 'v1.2')
+    """
+    return _PACKED_TABLES.sub("", path.name) if _PACKED_TABLES.search(path.name) else path.stem
 
 
 def pattern(*suffixes: str) -> re.Pattern[str]:
@@ -141,7 +152,7 @@ def count_bytes(stream: IO[bytes], limit: int) -> int:
 
 
 def lines(path: Path, file: IO[Any]) -> Iterator[Any]:
-    """Yield the lines of a file, text or bytes.
+    """Yield the lines of a file, which is text or bytes.
 
     Raises:
         InputError: if a line is longer than `MAX_LINE`.

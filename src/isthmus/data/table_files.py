@@ -1,56 +1,72 @@
-"""Read tables from .csv and .parquet files, with the names and types of their columns."""
+"""Read tables from .csv, .tsv, .parquet and Arrow files, with the names and types of their columns."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from isthmus.data.dataset import Dataset
-from isthmus.data.messages import exclude_advice, hint, one_line
+from isthmus.data.messages import exclude_advice, hint, one_line, refusing
+from isthmus.data.packed import MAX_LINE, check_content, is_packed, lines, open_packed, pattern, refuse_bomb, stem
 from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+CSV, TSV = pattern("csv", "tsv"), pattern("tsv")
+"""Names of delimited files, and of those whose delimiter is a tab."""
+
+MAX_COLUMNS = 250_000
+"""Maximum number of fields in a row of a delimited file."""
+
 _BLOCK_BYTES = 16 * 2**20
 """Block size of pyarrow. A row must fit into one block."""
 
 
 def read_csv(path: Path) -> Dataset:
-    """Read a .csv file as a DataFrame with pyarrow.
+    """Read a .csv or .tsv file, compressed or not, as a DataFrame with pyarrow.
 
-    The delimiter is a comma or, if the first line has no comma, a semicolon or tab. If the first line contains
-    only numbers, it is a row, and the columns are named x0, x1, ... A first column without a name, such as an
-    index written by pandas, contains the row names. Empty fields and NA, NaN, null are missing values.
+    The delimiter of .tsv is a tab. That of .csv is a comma or, if the first line has no comma, a semicolon or tab.
+    If the first line contains only numbers, it is a row, and the columns are named x0, x1, ... A first column
+    without a name, such as an index written by pandas, contains the row names. Empty fields and NA, NaN, null are
+    missing values.
 
     Raises:
         InputError: if rows differ in length (with line number), column names are missing or duplicate, there
-            are no rows, or the file is not UTF-8.
+            are no rows, or the file is not UTF-8, damaged, or holds far more than its compressed size.
     """
+    refuse_bomb(path)
+    with refusing(path, "not a readable CSV file", "save it again"):
+        return _read_csv(path, "\t" if TSV.search(path.name) else None)
+
+
+def _read_csv(path: Path, delimiter: str | None) -> Dataset:
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    first, delimiter = _first_line(path)
+    first, delimiter = _first_line(path, delimiter)
     header = not _all_numbers(first)
-    names = _column_names(path, first) if header else [f"x{i}" for i in range(len(first))]
+    names = column_names(path, first) if header else [f"x{i}" for i in range(len(first))]
     quotes = _count_quotes(
         path
     )  # without quotes no field contains a line break, and pyarrow may read blocks in parallel
     try:
-        table = arrow_csv.read_csv(
-            path,
-            arrow_csv.ReadOptions(block_size=_BLOCK_BYTES, autogenerate_column_names=not header),
-            arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=quotes > 0),
-            arrow_csv.ConvertOptions(strings_can_be_null=True),
-        )
+        with open_packed(path) as file:
+            table = arrow_csv.read_csv(
+                path if not is_packed(path) else file,
+                arrow_csv.ReadOptions(block_size=_BLOCK_BYTES, autogenerate_column_names=not header),
+                arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=quotes > 0),
+                arrow_csv.ConvertOptions(strings_can_be_null=True),
+            )
     except pa.ArrowException as error:
         _refuse_ragged(path, delimiter)
-        raise InputError(f"{path}: not a readable CSV file ({one_line(error)})") from None
+        raise InputError(f"{path}: not a readable CSV file ({one_line(error)}); save it again") from None
     if any(pa.types.is_binary(kind) for kind in table.schema.types):
         _refuse_encoding(path)
     if quotes % 2:
@@ -59,19 +75,51 @@ def read_csv(path: Path) -> Dataset:
     return finish_table(path, frame, _csv_notes(path, first, header, delimiter))
 
 
-def _first_line(path: Path) -> tuple[list[str], str]:
+def _open_text(path: Path, errors: str = "strict") -> io.TextIOWrapper:
+    return io.TextIOWrapper(open_packed(path), encoding="utf-8-sig", errors=errors, newline="")
+
+
+def _rows(path: Path, file: IO[str], delimiter: str, strict: bool = False) -> Iterator[tuple[int, list[str], int]]:
+    """Yield the line number and the fields of each row, and the line number of the next.
+
+    Raises:
+        InputError: if a row is longer than `MAX_LINE` or has more than `MAX_COLUMNS` fields.
+        csv.Error: if a row is not CSV.
+    """
+    length = n_fields = 0
+
+    def checked() -> Iterator[str]:
+        nonlocal length, n_fields
+        for line in lines(path, file):
+            length, n_fields = length + len(line), n_fields + line.count(delimiter)
+            if length > MAX_LINE or n_fields > MAX_COLUMNS:
+                raise InputError(
+                    f"{path}: line {number} starts a row of more than {MAX_LINE // 2**20} MiB or {MAX_COLUMNS:,} "
+                    "fields; check its quotes, and save fewer columns"
+                )
+            yield line
+
+    rows, number = csv.reader(checked(), delimiter=delimiter, strict=strict), 1
+    for fields in rows:
+        yield number, fields, rows.line_num + 1
+        number = rows.line_num + 1
+        length = n_fields = 0
+
+
+def _first_line(path: Path, delimiter: str | None) -> tuple[list[str], str]:
     """Return the fields of the first line that is not blank, and the delimiter."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            line = next((line for line in file if line.strip()), "")
+        if delimiter is None:
+            with _open_text(path) as file:
+                line = next((line for line in lines(path, file) if line.strip()), "")
             delimiter = "," if "," in line else ";" if ";" in line else "\t" if "\t" in line else ","
-            file.seek(0)
-            fields = next((fields for fields in csv.reader(file, delimiter=delimiter) if fields), [])
+        with _open_text(path) as file:
+            fields = next((fields for _, fields, _ in _rows(path, file, delimiter) if fields), [])
     except UnicodeDecodeError:
         _refuse_encoding(path)
         raise
     except csv.Error as error:
-        raise InputError(f"{path}: not a readable CSV file ({error})") from None
+        raise InputError(f"{path}: not a readable CSV file ({error}); save it again") from None
     if not any(field.strip() for field in fields):
         raise InputError(f"{path}: line 1 is blank in every column; a CSV file must start with column names or a row")
     return [field.strip() for field in fields], delimiter
@@ -95,8 +143,15 @@ def _is_number(field: str) -> bool:
     return "_" not in field
 
 
-def _column_names(path: Path, fields: Sequence[str]) -> list[str]:
-    """Return the names in the first line. Only the first name may be empty: its column contains row names."""
+def column_names(path: Path, fields: Sequence[str], width: int = 0) -> list[str]:
+    """Return the names in the first line. Only the first name may be empty: its column contains row names.
+
+    Args:
+        path: file, for the message.
+        fields: the first line.
+        width: the number of columns, if it may be larger.
+    """
+    fields = [*fields, *[""] * (width - len(fields))]
     for i, name in enumerate(fields):
         if not name and i:
             raise InputError(
@@ -121,7 +176,7 @@ def _csv_notes(path: Path, first: list[str], header: bool, delimiter: str) -> tu
         )
         if len(first) > 2 and first == [str(i) for i in range(len(first))]:
             notes.append(f"{path.name}: if line 1 contains column names 0, 1, 2, ..., change them to words")
-    if delimiter != ",":
+    if delimiter != "," and not TSV.search(path.name):
         notes.append(f"{path.name}: columns are separated by {'tabs' if delimiter == chr(9) else 'semicolons'}")
     return tuple(notes)
 
@@ -129,15 +184,13 @@ def _csv_notes(path: Path, first: list[str], header: bool, delimiter: str) -> tu
 def _refuse_ragged(path: Path, delimiter: str) -> None:
     """Raise for the first row that has another number of fields than the first line, if there is one."""
     offenders: list[tuple[int, int]] = []
-    expected, line = 0, 1
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = csv.reader(file, delimiter=delimiter)
+    expected = 0
+    with _open_text(path, errors="replace") as file:
         try:
-            for fields in rows:
+            for line, fields, _ in _rows(path, file, delimiter):
                 expected = expected or len(fields)
                 if fields and len(fields) != expected:
                     offenders.append((line, len(fields)))
-                line = rows.line_num + 1
         except csv.Error:
             return  # the caller raises with the message of pyarrow
     if offenders:
@@ -150,18 +203,17 @@ def _refuse_ragged(path: Path, delimiter: str) -> None:
 
 
 def _count_quotes(path: Path) -> int:
-    with path.open("rb") as file:
+    with open_packed(path) as file:
         return sum(block.count(b'"') for block in iter(lambda: file.read(2**20), b""))
 
 
 def _refuse_open_quote(path: Path, delimiter: str) -> None:
     """Raise for a quote without a closing quote: the rows after it would become part of the field."""
-    with path.open(encoding="utf-8-sig", newline="") as text:
-        rows = csv.reader(text, delimiter=delimiter, strict=True)
-        line = 1
+    line = 1
+    with _open_text(path) as file:
         try:
-            for _ in rows:
-                line = rows.line_num + 1
+            for _, _, line in _rows(path, file, delimiter, strict=True):
+                pass
         except csv.Error as error:
             if "end of data" in str(error):
                 raise InputError(f"{path}: line {line} has an opening quote without a closing quote; add it") from None
@@ -169,8 +221,8 @@ def _refuse_open_quote(path: Path, delimiter: str) -> None:
 
 def _refuse_encoding(path: Path) -> None:
     """Raise an `InputError` with the first line that is not UTF-8."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+    with open_packed(path) as file:
+        for number, line in enumerate(lines(path, file), 1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
@@ -183,16 +235,53 @@ def read_parquet(path: Path) -> Dataset:
     """Read a .parquet file as a DataFrame. Decimal numbers become float64.
 
     Raises:
-        InputError: if the file is not a complete Parquet file or has no rows.
+        InputError: if the file is not a complete Parquet file, has no rows, or promises far more than its size.
     """
-    import pyarrow as pa
     from pyarrow import parquet
 
+    with refusing(path, "not a complete Parquet file", "copy or save it again"):
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            _check_promise(path, file.metadata.num_rows, file.metadata.num_columns)
+            table = file.read()
+        table.validate(full=True)
+        return _from_arrow(path, table)
+
+
+def read_arrow(path: Path) -> Dataset:
+    """Read an Arrow IPC file, such as .feather or .arrow, as a DataFrame. Decimal numbers become float64.
+
+    Raises:
+        InputError: if the file is not a complete Arrow file, has no rows, or promises far more than its size.
+    """
+    import pyarrow as pa
+
+    with refusing(path, "not a complete Arrow file", "copy or save it again"):
+        with path.open("rb") as head:
+            is_file = head.read(6) == b"ARROW1"
+        with pa.OSFile(str(path)) as file, (pa.ipc.open_file if is_file else pa.ipc.open_stream)(file) as reader:
+            table = reader.read_all()
+        _check_promise(path, table.num_rows, table.num_columns)
+        table.validate(full=True)
+        return _from_arrow(path, table)
+
+
+def _check_promise(path: Path, n_rows: int, n_columns: int) -> None:
+    """Raise if a columnar file promises more values, of 8 bytes, than its compressed bytes can hold."""
+    check_content(path, 8 * n_rows * n_columns, path.stat().st_size)
+
+
+def _from_arrow(path: Path, table: pa.Table) -> Dataset:
+    """Return an Arrow table as a data set. Damaged metadata of pandas are ignored."""
+    table = _plain_numbers(table)
     try:
-        table = parquet.ParquetFile(path).read()
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: not a complete Parquet file ({one_line(error)}); copy or save it again") from None
-    return finish_table(path, _plain_numbers(table).to_pandas(date_as_object=False), ())
+        return finish_table(path, table.to_pandas(date_as_object=False), ())
+    except InputError:
+        raise
+    except Exception as error:
+        if b"pandas" not in (table.schema.metadata or {}):
+            raise
+        frame = table.replace_schema_metadata().to_pandas(date_as_object=False)
+        return finish_table(path, frame, (f"{path.name}: damaged metadata of pandas were ignored ({one_line(error)})",))
 
 
 def _plain_numbers(table: pa.Table) -> pa.Table:
@@ -221,7 +310,7 @@ def finish_table(path: Path, frame: pd.DataFrame, notes: tuple[str, ...]) -> Dat
         frame = frame.reset_index(drop=True)
     if not len(frame):
         raise InputError(f"{path}: contains column names but no rows; add rows")
-    return Dataset(frame, name=path.stem, row_names=row_names, notes=notes)
+    return Dataset(frame, name=stem(path), row_names=row_names, notes=notes)
 
 
 def as_labels(values: Sequence[Any]) -> np.ndarray:
