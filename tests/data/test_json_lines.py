@@ -74,7 +74,7 @@ def test_an_unknown_label_field_of_texts_suggests_the_nearest(tmp_path, refused)
 def test_truncated_and_non_utf8_files_are_refused(tmp_path, refused):
     path = written(tmp_path, [{"text": str(i)} for i in range(500)], "d.jsonl.gz")
     path.write_bytes(path.read_bytes()[:-200])
-    with refused(f"{path}: truncated or damaged after line", "copy it again"):
+    with refused(f"{path}: truncated or damaged after", "copy it again"):
         data.open(path)
     (tmp_path / "e.jsonl").write_bytes(b'{"text": "caf\xe9"}\n')
     with refused("e.jsonl: not UTF-8 text after line 0; save the file as UTF-8"):

@@ -91,7 +91,7 @@ def test_an_empty_file_is_refused_whatever_its_format(tmp_path, refused, name):
         data.open(tmp_path / name)
 
 
-@pytest.mark.parametrize(("name", "what"), [("a.xlsx", " .xlsx"), ("a", ", the name has no suffix")])
+@pytest.mark.parametrize(("name", "what"), [("a.ods", " .ods"), ("a", ", the name has no suffix")])
 def test_an_unknown_suffix_is_refused_with_a_list_of_known_ones(tmp_path, refused, name, what):
     (tmp_path / name).write_text("?")
     with refused(

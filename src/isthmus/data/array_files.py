@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import gzip
+import math
 import re
 import struct
+import warnings
 import zipfile
-import zlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import IO, Any, Literal, cast
 
 import numpy as np
 
 from isthmus.data.dataset import Dataset
-from isthmus.data.messages import one_line
+from isthmus.data.messages import printable, refusing
+from isthmus.data.packed import BLOCK_BYTES, CHECK_ABOVE, check_content, check_member, count_bytes, open_zip
 from isthmus.errors import InputError
 
 MAP_ABOVE = 256 * 2**20
 """Size in bytes above which a .npy file is memory-mapped instead of read."""
-
-_BROKEN = (ValueError, EOFError, OSError, KeyError, struct.error, zipfile.BadZipFile, zlib.error)
-"""Exceptions of numpy, zipfile and gzip for a truncated file or another format."""
 
 _NAMES = (("X", "y"), ("x", "y"), ("images", "labels"))
 _IDX = re.compile(r"[.-]idx\d?(-ubyte)?(\.gz)?$", re.IGNORECASE)
@@ -54,37 +54,167 @@ def is_idx(path: Path) -> bool:
     return _IDX.search(path.name) is not None
 
 
+@dataclass(frozen=True)
+class _Header:
+    """Header of an array in .npy format, read and checked before the array is allocated."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+    start: int
+
+    @property
+    def n_bytes(self) -> int:
+        """The size of the array in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def _npy_header(where: str, file: IO[bytes]) -> _Header:
+    """Read the header of an array.
+
+    Raises:
+        InputError: if it is not one, or if the array contains Python objects.
+    """
+    with refusing(where, "not a complete .npy file", "save it again"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # headers written by Python 2
+        version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0), (3, 0)):
+            raise ValueError(f"unknown version {version[0]}.{version[1]} of the format")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+        if any(size < 0 for size in shape):
+            raise ValueError(f"negative size in the shape {shape}")
+        header = _Header(tuple(int(size) for size in shape), fortran, dtype, file.tell())
+    if dtype.hasobject:
+        raise InputError(f"{where}: contains pickled Python objects, which are never loaded; save an array of numbers")
+    return header
+
+
 def read_npy(path: Path) -> Dataset:
     """Read the array of a .npy file, or memory-map it above `MAP_ABOVE` bytes.
 
     Raises:
         InputError: if the file is not a .npy file, is truncated, or contains Python objects.
     """
-    try:
-        with path.open("rb") as file:
-            shape, dtype = _npy_header(file)
-            start = file.tell()
-    except _BROKEN as error:
-        raise InputError(f"{path}: not a complete .npy file ({one_line(error)}); save it again") from None
-    if dtype.hasobject:
-        raise InputError(f"{path}: contains pickled Python objects, which are never loaded; save an array of numbers")
-    expected, found = int(np.prod(shape, dtype=object)) * dtype.itemsize, path.stat().st_size - start
-    if found < expected:
-        raise InputError(
-            f"{path}: truncated: an array {shape} of {dtype} has {expected:,} bytes, and the file contains {found:,}; "
-            "copy or save it again"
-        )
-    mapped = expected > MAP_ABOVE
-    array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    with path.open("rb") as file:
+        header = _npy_header(str(path), file)
+        check_rows(header, str(path))
+        expected, found = header.n_bytes, path.stat().st_size - header.start
+        if found < expected:
+            raise InputError(
+                f"{path}: truncated: an array {header.shape} of {header.dtype} has {expected:,} bytes, and the file "
+                f"contains {found:,}; copy or save it again"
+            )
+        mapped = expected > MAP_ABOVE
+        if mapped:
+            order: Literal["F", "C"] = "F" if header.fortran else "C"
+            array: np.ndarray = np.memmap(path, header.dtype, "r", header.start, header.shape, order)
+        else:
+            array = _read_array(file, header)
     notes = (f"{expected / 2**20:,.0f} MiB are read from disk in batches",) if mapped else ()
-    return Dataset(check_rows(array, str(path)), name=path.stem, notes=notes)
+    return Dataset(array, name=path.stem, notes=notes)
 
 
-def _npy_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
-    return shape, dtype
+def _read_array(file: IO[bytes], header: _Header) -> np.ndarray:
+    """Read the array after its header, in the byte order of the computer.
+
+    Raises:
+        EOFError: if the file ends within the array.
+    """
+    flat = np.empty(math.prod(header.shape), header.dtype)
+    if header.n_bytes:
+        _fill(file, flat)
+    array = flat.reshape(header.shape[::-1]).T if header.fortran else flat.reshape(header.shape)
+    return native(array)
+
+
+def _fill(file: IO[bytes], flat: np.ndarray) -> None:
+    """Fill a flat array with the bytes of a file."""
+    view, at = memoryview(cast(Any, flat.view(np.uint8))), 0
+    while at < len(view):
+        block = file.read(min(BLOCK_BYTES, len(view) - at))
+        if not block:
+            raise EOFError(f"{len(view):,} bytes are promised, and {at:,} are there")
+        view[at : at + len(block)] = block
+        at += len(block)
+
+
+def native(array: np.ndarray) -> np.ndarray:
+    """Return an array in the byte order of the computer; a memory map is not read.
+
+    Example:
+        >>> native(np.array([1.5], ">f4")).dtype.isnative
+        True
+    """
+    if array.dtype.isnative or isinstance(array, np.memmap):
+        return array
+    return array.astype(array.dtype.newbyteorder("="))
+
+
+class _Members:
+    """The arrays of an .npz file. A header is checked against the zip directory before its array is read."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+        self.path, self._archive = path, archive
+        self._infos = {printable(info.filename.removesuffix(".npy")): info for info in archive.infolist()}
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the arrays."""
+        return list(self._infos)
+
+    def where(self, name: str) -> str:
+        """Return file and array, for messages."""
+        return f"{self.path}, array {name}"
+
+    def header(self, name: str) -> _Header:
+        """Return the header of an array.
+
+        Raises:
+            InputError: if the array has another size than the zip directory promises for its member.
+        """
+        info = self._infos[name]
+        check_member(self.path, info)
+        with self._archive.open(info) as member:
+            header = _npy_header(self.where(name), member)
+        if header.n_bytes != info.file_size - header.start:
+            raise InputError(
+                f"{self.where(name)}: damaged: an array {header.shape} of {header.dtype} has {header.n_bytes:,} bytes, "
+                f"and the file promises {info.file_size - header.start:,}; copy or save it again"
+            )
+        return header
+
+    def rows(self, name: str) -> np.ndarray:
+        """Return an array of rows.
+
+        Raises:
+            InputError: as `check_rows`.
+        """
+        check_rows(self.header(name), self.where(name))
+        return self.read(name)
+
+    def labels(self, name: str, n_rows: int) -> np.ndarray:
+        """Return an array of labels.
+
+        Raises:
+            InputError: as `check_labels`.
+        """
+        header = self.header(name)
+        if header.shape not in ((n_rows,), (n_rows, 1)):
+            raise _wrong_labels(self.where(name), header.shape, n_rows)
+        return check_labels(self.read(name), n_rows, self.where(name))
+
+    def read(self, name: str) -> np.ndarray:
+        """Return an array. A large one is decompressed twice: the first time to count and check its bytes."""
+        info, header = self._infos[name], self.header(name)
+        if header.n_bytes > CHECK_ABOVE:
+            with self._archive.open(info) as member:
+                count_bytes(member, info.file_size)
+        with self._archive.open(info) as member:
+            member.read(header.start)
+            array = _read_array(member, header)
+            member.read(1)  # at the end zipfile compares the checksum
+        return array
 
 
 def read_npz(path: Path, split: str | None) -> Dataset:
@@ -98,30 +228,139 @@ def read_npz(path: Path, split: str | None) -> Dataset:
     """
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path}: not a complete .npz file (no zip directory at its end); copy or save it again")
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            if {"format", "indptr", "indices", "data", "shape"} <= set(stored.files):
-                return _read_sparse(path, split)
-            return _pick(path, cast("np.lib.npyio.NpzFile[Any]", stored), split)
-    except InputError:
-        raise
-    except _BROKEN as error:
-        if "allow_pickle" in str(error):
-            raise InputError(
-                f"{path}: contains pickled Python objects, which are never loaded; save arrays of numbers"
-            ) from None
-        raise InputError(f"{path}: not a complete .npz file ({one_line(error)}); copy or save it again") from None
+    with refusing(path, "not a complete .npz file", "copy or save it again"), open_zip(path) as archive:
+        stored = _Members(path, archive)
+        if {"format", "data", "shape"} <= set(stored.names):
+            return _read_sparse(path, stored, split)
+        return _pick(path, stored, split)
 
 
-def _read_sparse(path: Path, split: str | None) -> Dataset:
+_SPARSE_PARTS = {
+    "csr": ("indices", "indptr"),
+    "csc": ("indices", "indptr"),
+    "bsr": ("indices", "indptr"),
+    "coo": ("row", "col"),
+    "dia": ("offsets",),
+}
+"""Arrays of a sparse matrix in a file of `scipy.sparse.save_npz`, besides format, shape and data."""
+
+
+def _read_sparse(path: Path, stored: _Members, split: str | None) -> Dataset:
+    """Read a sparse matrix of scipy. scipy uses stored indices without a check, so that they are checked here."""
     from scipy import sparse
 
     refuse_split(path, split)
-    return Dataset(check_rows(sparse.load_npz(path).tocsr(), str(path)), name=path.stem)
+    kind, shape = _sparse_format(stored), _sparse_shape(stored)
+    values = stored.header("data")
+    check_rows(_Header(shape, False, values.dtype, 0), str(path))
+    if len(values.shape) != {"bsr": 3, "dia": 2}.get(kind, 1):
+        raise InputError(f"{path}: a sparse matrix of format {kind} with data of shape {values.shape}; save it again")
+    missing = [name for name in _SPARSE_PARTS[kind] if name not in stored.names]
+    if missing:
+        raise InputError(f"{path}: a sparse matrix of format {kind} without the array {missing[0]}; save it again")
+    parts = [_integers(stored, name) for name in _SPARSE_PARTS[kind]]
+    _check_sparse(path, kind, shape, values.shape, parts)
+    data = stored.read("data")
+    data = data.astype(np.float32 if data.dtype.itemsize == 2 else np.float64) if _unusual(data) else data
+    if kind == "coo":
+        matrix = sparse.coo_matrix((data, (parts[0], parts[1])), shape)
+    elif kind == "dia":
+        matrix = sparse.dia_matrix((data, parts[0]), shape)
+    else:
+        build = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix, "bsr": sparse.bsr_matrix}[kind]
+        matrix = build((data, parts[0], parts[1]), shape)
+    return Dataset(matrix.tocsr(), name=path.stem)
 
 
-def _pick(path: Path, stored: Any, split: str | None) -> Dataset:
-    names = list(stored.files)
+def _unusual(data: np.ndarray) -> bool:
+    """Return whether scipy cannot compute with the floats: half and extended precision."""
+    return data.dtype.kind == "f" and data.dtype.itemsize not in (4, 8)
+
+
+def _sparse_format(stored: _Members) -> str:
+    header = stored.header("format")
+    kind = str(stored.read("format").astype(str)) if header.n_bytes <= 64 and header.dtype.kind in "SU" else ""
+    if header.shape or kind not in _SPARSE_PARTS:
+        raise InputError(
+            f"{stored.path}: a sparse matrix of unknown format; known are {', '.join(_SPARSE_PARTS)}; "
+            "save it with scipy.sparse.save_npz"
+        )
+    return kind
+
+
+def _sparse_shape(stored: _Members) -> tuple[int, int]:
+    header = stored.header("shape")
+    shape = stored.read("shape").tolist() if header.shape == (2,) and header.dtype.kind in "iu" else []
+    if len(shape) != 2 or not all(0 <= size < 2**63 for size in shape):
+        raise InputError(
+            f"{stored.path}: a sparse matrix of shape {shape or header.shape}; it must be two numbers; save it again"
+        )
+    return shape[0], shape[1]
+
+
+def _integers(stored: _Members, name: str) -> np.ndarray:
+    """Return a flat array of integers."""
+    header = stored.header(name)
+    if header.dtype.kind not in "iu" or len(header.shape) != 1:
+        raise InputError(
+            f"{stored.where(name)}: {header.dtype} of shape {header.shape}; the indices of a sparse matrix are "
+            "integers in one dimension; save it again"
+        )
+    return stored.read(name)
+
+
+def _check_sparse(
+    path: Path, kind: str, shape: tuple[int, int], stored: tuple[int, ...], parts: list[np.ndarray]
+) -> None:
+    """Raise unless the indices of a sparse matrix lie within its shape.
+
+    Args:
+        path: file, for the message.
+        kind: format of scipy.
+        shape: rows and columns.
+        stored: shape of the stored values.
+        parts: the arrays of `_SPARSE_PARTS`.
+    """
+    n, d = shape
+    if n + 1 > max(2_000_000, 100 * (math.prod(stored) + len(parts[-1]))):
+        raise InputError(f"{path}: a sparse matrix of {n:,} rows with {math.prod(stored):,} values; save it again")
+    if kind == "dia":
+        offsets = {int(offset) for offset in parts[0]} & set(range(-n, d + 1))
+        problem = "" if len(offsets) == len(parts[0]) == stored[0] else "one offset per diagonal, within the matrix"
+    elif kind == "coo":
+        problem = next(filter(None, (_outside(parts[0], n, stored[0]), _outside(parts[1], d, stored[0]))), "")
+    else:
+        size = stored[1:] if kind == "bsr" else (1, 1)
+        if 0 in size or n % size[0] or d % size[1]:
+            raise InputError(f"{path}: blocks of shape {size} in a sparse matrix of shape {shape}; save it again")
+        blocks = (n // size[0], d // size[1])
+        major, minor = blocks[::-1] if kind == "csc" else blocks
+        problem = _outside(parts[0], minor, stored[0]) or _not_pointers(parts[1], major, stored[0])
+    if problem:
+        raise InputError(f"{path}: damaged: a sparse matrix of shape {shape} needs {problem}; save it again")
+
+
+def _outside(indices: np.ndarray, size: int, n_values: int) -> str:
+    """Return the condition that indices violate, or an empty string."""
+    if len(indices) != n_values:
+        return f"one index per value, and the file has {len(indices):,} indices for {n_values:,} values"
+    if n_values and not 0 <= int(indices.min()) <= int(indices.max()) < size:
+        wrong = int(indices.min()) if int(indices.min()) < 0 else int(indices.max())
+        return f"indices from 0 to {size - 1:,}, and the file has {wrong:,}"
+    return ""
+
+
+def _not_pointers(pointers: np.ndarray, size: int, n_values: int) -> str:
+    """Return the condition that index pointers violate, or an empty string."""
+    if len(pointers) != size + 1:
+        return f"{size + 1:,} index pointers, and the file has {len(pointers):,}"
+    if pointers[0] != 0 or int(pointers[-1]) != n_values or (pointers[1:] < pointers[:-1]).any():
+        return f"index pointers that rise from 0 to {n_values:,}"
+    return ""
+
+
+def _pick(path: Path, stored: _Members, split: str | None) -> Dataset:
+    names = stored.names
     splits = [name[2:] for name in names if name[:2] in ("x_", "X_")]
     if splits:
         return _pick_split(path, stored, splits, split)
@@ -134,19 +373,19 @@ def _pick(path: Path, stored: Any, split: str | None) -> Dataset:
             f"{path}: contains the arrays {', '.join(names) or '(none)'}; name the rows X and the labels y, "
             "or images and labels, or x_train, y_train, x_test and y_test"
         )
-    X = check_rows(stored[pair[0]], f"{path}, array {pair[0]}")
-    labels = check_labels(stored[pair[1]], len(X), f"{path}, array {pair[1]}") if pair[1] in names else None
+    X = stored.rows(pair[0])
+    labels = stored.labels(pair[1], len(X)) if pair[1] in names else None
     ignored = [name for name in names if name not in pair]
     notes = (f"{path.name}: arrays ignored: {', '.join(ignored)}",) if ignored else ()
     return Dataset(X, labels, path.stem, notes=notes)
 
 
-def _pick_split(path: Path, stored: Any, splits: list[str], split: str | None) -> Dataset:
+def _pick_split(path: Path, stored: _Members, splits: list[str], split: str | None) -> Dataset:
     split = split or ("train" if "train" in splits else splits[0])
     chosen = splits if split == "all" else [split]
     if split not in (*splits, "all"):
         raise InputError(f"{path}: no split {split!r}; choose one of {', '.join(splits)}, all")
-    parts = [_split(path, stored, name) for name in chosen]
+    parts = [_split(stored, name) for name in chosen]
     rows = [part[0] for part in parts]
     labels = [part[1] for part in parts if part[1] is not None]
     try:
@@ -160,11 +399,10 @@ def _pick_split(path: Path, stored: Any, splits: list[str], split: str | None) -
     return Dataset(X, y, f"{path.stem}:{split}")
 
 
-def _split(path: Path, stored: Any, split: str) -> tuple[np.ndarray, np.ndarray | None]:
-    name = f"x_{split}" if f"x_{split}" in stored.files else f"X_{split}"
-    X = check_rows(stored[name], f"{path}, array {name}")
+def _split(stored: _Members, split: str) -> tuple[np.ndarray, np.ndarray | None]:
+    X = stored.rows(f"x_{split}" if f"x_{split}" in stored.names else f"X_{split}")
     y = f"y_{split}"
-    return X, check_labels(stored[y], len(X), f"{path}, array {y}") if y in stored.files else None
+    return X, stored.labels(y, len(X)) if y in stored.names else None
 
 
 def check_labels(labels: np.ndarray, n_rows: int, where: str) -> np.ndarray:
@@ -176,8 +414,12 @@ def check_labels(labels: np.ndarray, n_rows: int, where: str) -> np.ndarray:
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.shape != (n_rows,):
-        raise InputError(f"{where}: labels of shape {labels.shape} for {n_rows} rows; one label per row is needed")
-    return labels.astype(np.int64) if labels.dtype.kind in "iu" else labels
+        raise _wrong_labels(where, labels.shape, n_rows)
+    return labels.astype(np.int64) if labels.dtype.kind in "iu" else native(labels)
+
+
+def _wrong_labels(where: str, shape: tuple[int, ...], n_rows: int) -> InputError:
+    return InputError(f"{where}: labels of shape {shape} for {n_rows} rows; one label per row is needed")
 
 
 def read_idx(path: Path) -> Dataset:
@@ -205,31 +447,60 @@ def read_idx(path: Path) -> Dataset:
 
 
 def read_idx_array(path: Path) -> np.ndarray:
-    """Read an IDX file: two zero bytes, type, number of dimensions, sizes, then the numbers (big-endian)."""
-    try:
-        with path.open("rb") as file:
-            zipped = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if zipped else path.open("rb") as file:
-            content = file.read()
-    except _BROKEN as error:
-        raise InputError(f"{path}: truncated or damaged ({one_line(error)}); copy or download it again") from None
+    """Read an IDX file: two zero bytes, type, number of dimensions, sizes, then the numbers (big-endian).
+
+    Raises:
+        InputError: if the file has another format, or does not hold exactly the numbers that its header promises.
+    """
+    with refusing(path, "truncated or damaged", "copy or download it again"):
+        with _open_idx(path) as file:
+            header = _idx_header(path, file)
+            _check_idx(path, file, header)
+        with _open_idx(path) as file:
+            file.read(header.start)
+            array = _read_array(file, header)
+            file.read(1)  # at the end gzip compares the checksum
+    return array
+
+
+def _open_idx(path: Path) -> IO[bytes]:
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    return cast("IO[bytes]", gzip.open(path)) if zipped else path.open("rb")
+
+
+def _idx_header(path: Path, file: IO[bytes]) -> _Header:
+    content = file.read(4)
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_TYPES:
         raise InputError(
-            f"{path}: not an IDX file: it starts with the bytes {content[:4].hex(' ')} instead of 00 00, a type and "
+            f"{path}: not an IDX file: it starts with the bytes {content.hex(' ')} instead of 00 00, a type and "
             "the number of dimensions; copy or download it again"
         )
-    dtype, n_dimensions = np.dtype(_IDX_TYPES[content[2]]), content[3]
-    start = 4 + 4 * n_dimensions
-    shape = struct.unpack(f">{n_dimensions}I", content[4:start]) if len(content) >= start else None
-    if shape is None:
+    n_dimensions = content[3]
+    sizes = file.read(4 * n_dimensions)
+    if len(sizes) < 4 * n_dimensions:
         raise InputError(f"{path}: truncated within the IDX header; copy or download it again")
-    expected = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if len(content) - start != expected:
+    if n_dimensions > 32:
+        raise InputError(f"{path}: an IDX header with {n_dimensions} dimensions; copy or download it again")
+    dtype = np.dtype(_IDX_TYPES[content[2]])
+    return _Header(struct.unpack(f">{n_dimensions}I", sizes), False, dtype, 4 + 4 * n_dimensions)
+
+
+def _check_idx(path: Path, file: IO[bytes], header: _Header) -> None:
+    """Raise unless the rest of the file has the size that its header promises."""
+    expected = header.n_bytes
+    if isinstance(file, gzip.GzipFile):
+        check_content(path, expected, path.stat().st_size)
+        found = count_bytes(file, expected)
+        more = "more" if found > expected else f"{found:,}"
+    else:
+        found = path.stat().st_size - header.start
+        more = f"{found:,}"
+    if found != expected:
         raise InputError(
-            f"{path}: an IDX array {shape} has {expected:,} bytes, and the file contains {len(content) - start:,}; "
+            f"{path}: an IDX array {header.shape} has {expected:,} bytes, and the file contains {more}; "
             "copy or download it again"
         )
-    return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
 
 
 def refuse_split(path: Path | str, split: str | None) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import shutil
-import struct
 import warnings
-import zlib
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -18,13 +17,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from isthmus.data.dataset import Dataset
+from isthmus.data.image_limits import check_pixels, too_large
 from isthmus.data.messages import one_line
+from isthmus.data.packed import refuse_above_memory
 from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
     from PIL import Image
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
+"""Formats of `IMAGE_SUFFIXES`. Pillow finds the format in the content; other formats are not tried."""
 
 _GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N")
 _WIDE_MODES = ("I", "F")
@@ -70,7 +74,9 @@ def read_image_folder(folder: Path, resize: tuple[int, int] | None = None) -> Da
     colour = any(header.mode not in _GREY_MODES for header in headers)
     width, height = headers[0].size
     height, width = resize or (height, width)
-    X = np.empty((len(headers), height, width, 3) if colour else (len(headers), height, width), np.uint8)
+    shape = (len(headers), height, width, 3) if colour else (len(headers), height, width)
+    refuse_above_memory(folder, math.prod(shape), "resize the images (--resize HEIGHTxWIDTH), or read fewer")
+    X = np.empty(shape, np.uint8)
     for row, header in enumerate(headers):
         X[row] = _read_pixels(header, "RGB" if colour else "L", (width, height))
     names = tuple(header.name for header in headers)
@@ -105,35 +111,44 @@ def _damaged(name: str, path: Path, error: BaseException) -> InputError:
     return InputError(f"{path}: not a readable image ({cause}); replace it, or remove it from the folder")
 
 
-def _image_errors() -> tuple[type[BaseException], ...]:
-    """Return the exceptions that Pillow and its decoders raise for a damaged file."""
-    from PIL import Image
-
-    return (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, KeyError, TypeError,
-            OverflowError, Image.DecompressionBombError, Image.DecompressionBombWarning)  # fmt: skip
-
-
-def _read_header(path: Path, name: str) -> _Header:
+@contextmanager
+def _opened(path: Path, name: str) -> Iterator[Image.Image]:
+    """Open an image after checking the size in its header. Exceptions of the decoders become an `InputError`."""
     from PIL import Image
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # warnings about unused metadata
-            with Image.open(path) as image:
-                mode = _palette_mode(image) if image.mode in ("P", "PA") else image.mode
-                turned = image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
-                size = (image.height, image.width) if turned else (image.width, image.height)
-                frames = int(getattr(image, "n_frames", 1))
-                transparent = image.mode in _ALPHA_MODES or "transparency" in image.info
-                return _Header(path, name, mode, size, frames, transparent)
-    except _image_errors() as error:
+            warnings.simplefilter("ignore")  # warnings about unused metadata, and about sizes that are checked here
+            if not path.is_file():
+                raise OSError("no regular file")
+            with Image.open(path, formats=_FORMATS) as image:
+                check_pixels(path, image)
+                yield image
+    except InputError:
+        raise
+    except Image.DecompressionBombError:
+        raise InputError(f"{path}: an image of more than {too_large()}") from None
+    except Exception as error:  # decoders raise exceptions of many types for damaged files
         raise _damaged(name, path, error) from None
+
+
+def _read_header(path: Path, name: str) -> _Header:
+    with _opened(path, name) as image:
+        mode = _palette_mode(image) if image.mode in ("P", "PA") else image.mode
+        turned = image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+        size = (image.height, image.width) if turned else (image.width, image.height)
+        frames = int(getattr(image, "n_frames", 1))
+        transparent = image.mode in _ALPHA_MODES or "transparency" in image.info
+        return _Header(path, name, mode, size, frames, transparent)
 
 
 def _palette_mode(image: Image.Image) -> str:
     """Return "L" if the palette image contains only greys, else "RGB"."""
-    red, green, blue = (np.asarray(channel) for channel in image.convert("RGBA").split()[:3])
-    return "L" if np.array_equal(red, green) and np.array_equal(green, blue) else "RGB"
+    used = np.flatnonzero(image.histogram()[:256])
+    colours = np.zeros((256, 3), int)
+    palette = np.reshape(image.getpalette("RGB") or [], (-1, 3))[:256]
+    colours[: len(palette)] = palette
+    return "L" if (colours[used] == colours[used, :1]).all() else "RGB"
 
 
 def _refuse_wide(folder: Path, headers: list[_Header]) -> None:
@@ -164,24 +179,19 @@ def _read_pixels(header: _Header, mode: str, size: tuple[int, int]) -> np.ndarra
     """Read the pixels as bytes: (h, w) for mode "L", (h, w, 3) for "RGB"."""
     from PIL import Image, ImageOps
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(header.path) as image:
-                image.load()
-                upright = ImageOps.exif_transpose(image)
-                if upright.mode.startswith("I;16"):
-                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-                if header.transparent:
-                    cover = upright.convert("RGBA")
-                    upright = Image.alpha_composite(Image.new("RGBA", cover.size, "white"), cover)
-                if header.mode in _GREY_MODES and upright.mode != "L":
-                    upright = upright.convert("RGB").getchannel(0)  # luma weights would change greys by rounding
-                flat = upright if upright.mode == mode else upright.convert(mode)
-                resized = flat if flat.size == size else flat.resize(size, Image.Resampling.BILINEAR)
-                return np.asarray(resized)
-    except _image_errors() as error:
-        raise _damaged(header.name, header.path, error) from None
+    with _opened(header.path, header.name) as image:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I;16"):
+            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+        if header.transparent:
+            cover = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", cover.size, "white"), cover)
+        if header.mode in _GREY_MODES and upright.mode != "L":
+            upright = upright.convert("RGB").getchannel(0)  # luma weights would change greys by rounding
+        flat = upright if upright.mode == mode else upright.convert(mode)
+        resized = flat if flat.size == size else flat.resize(size, Image.Resampling.BILINEAR)
+        return np.asarray(resized)
 
 
 def _labels(names: Sequence[str]) -> np.ndarray | None:

@@ -1,21 +1,24 @@
-"""Read JSON Lines files, gzipped or not: one object per line."""
+"""Read JSON Lines files, compressed or not: one object per line."""
 
 from __future__ import annotations
 
-import gzip
+import io
 import json
-import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from isthmus.data.array_files import refuse_split
 from isthmus.data.dataset import Dataset, Documents
-from isthmus.data.messages import one_line
+from isthmus.data.messages import one_line, refusing
+from isthmus.data.packed import lines, open_packed, refuse_bomb, refuse_empty_cells, stem
 from isthmus.data.table_files import as_labels, finish_table, refuse_unknown
 from isthmus.errors import InputError
+
+MAX_VALUES = 500_000
+"""Maximum number of commas in a line."""
 
 
 def read_json_lines(path: Path, split: str | None, label_column: str | None) -> Dataset:
@@ -27,54 +30,63 @@ def read_json_lines(path: Path, split: str | None, label_column: str | None) -> 
     Raises:
         InputError: if a line is not a JSON object, a text is missing, a field is nested, or there are no records.
     """
-    records, lines = [], []
+    records, numbers = [], []
     for line, record in _records(path):
         if split in (None, "all") or record.get("split") == split:
             records.append(record)
-            lines.append(line)
+            numbers.append(line)
         elif "split" not in record:
             refuse_split(path, split)
     if not records:
         which = f" of split {split!r}" if split else ""
         raise InputError(f"{path}: contains no records{which}; write one JSON object per line")
-    name = re.sub(r"\.(jsonl|ndjson)(\.gz)?$", "", path.name, flags=re.IGNORECASE)
-    name = f"{name}:{split}" if split else name
+    name = f"{stem(path)}:{split}" if split else stem(path)
     text_fields = _text_fields(records[0])
     if text_fields:
-        return _read_documents(path, name, records, lines, text_fields, label_column)
-    return _read_records(path, name, records, lines)
-
-
-def _open_text(path: Path) -> TextIO:
-    if path.name.lower().endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8-sig")
-    return path.open(encoding="utf-8-sig")
+        return _read_documents(path, name, records, numbers, text_fields, label_column)
+    return _read_records(path, name, records, numbers)
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the line number and the object of each line that is not blank."""
+    refuse_bomb(path)
     number = 0
     try:
-        with _open_text(path) as file:
-            for number, line in enumerate(file, 1):
+        with io.TextIOWrapper(open_packed(path), encoding="utf-8-sig") as file:
+            for number, line in enumerate(lines(path, file), 1):
                 if line.strip():
-                    record = json.loads(line)
-                    if not isinstance(record, dict):
-                        raise InputError(
-                            f"{path}: line {number} is a JSON {type(record).__name__}; it must be an object {{...}}"
-                        )
-                    yield number, record
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}: line {number} is not valid JSON ({error.msg} at column {error.colno}); "
-            "write one JSON object per line"
-        ) from None
+                    yield number, _record(path, number, line)
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text after line {number}; save the file as UTF-8") from None
     except (EOFError, OSError, zlib.error) as error:
         raise InputError(
             f"{path}: truncated or damaged after line {number} ({one_line(error)}); copy it again"
         ) from None
+
+
+def _record(path: Path, number: int, line: str) -> dict[str, Any]:
+    if line.count(",") > MAX_VALUES:
+        raise InputError(f"{path}: line {number} has more than {MAX_VALUES:,} values; break it into several rows")
+    try:
+        record = json.loads(line)
+        if "\\u" in line:
+            json.dumps(record, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}: line {number} is not valid JSON ({error.msg} at column {error.colno}); "
+            "write one JSON object per line"
+        ) from None
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{path}: line {number} contains the incomplete character {error.object[error.start]!a}; write it again"
+        ) from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        raise InputError(f"{path}: line {number} cannot be read ({one_line(error)}); write plain values") from None
+    if not isinstance(record, dict):
+        raise InputError(f"{path}: line {number} is a JSON {type(record).__name__}; it must be an object {{...}}")
+    if not record and number == 1:
+        raise InputError(f"{path}: line 1 is an object without fields; write one object with fields per line")
+    return record
 
 
 def _text_fields(record: dict[str, Any]) -> tuple[str, ...]:
@@ -84,11 +96,11 @@ def _text_fields(record: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _read_documents(
-    path: Path, name: str, records: list[dict[str, Any]], lines: list[int],
+    path: Path, name: str, records: list[dict[str, Any]], numbers: list[int],
     text_fields: tuple[str, ...], label_column: str | None,
 ) -> Dataset:  # fmt: skip
     texts = []
-    for line, record in zip(lines, records, strict=True):
+    for line, record in zip(numbers, records, strict=True):
         parts = [record.get(field) for field in text_fields]
         if not all(isinstance(part, str) for part in parts):
             missing = text_fields[[isinstance(part, str) for part in parts].index(False)]
@@ -103,14 +115,19 @@ def _read_documents(
     return Dataset(Documents(texts), labels, name, notes=notes)
 
 
-def _read_records(path: Path, name: str, records: list[dict[str, Any]], lines: list[int]) -> Dataset:
+def _read_records(path: Path, name: str, records: list[dict[str, Any]], numbers: list[int]) -> Dataset:
     import pandas as pd
 
-    for line, record in zip(lines, records, strict=True):
+    for line, record in zip(numbers, records, strict=True):
         for field, value in record.items():
             if isinstance(value, list | dict):
                 raise InputError(
                     f"{path}: line {line}: field {field!r} contains a {type(value).__name__}; a table needs one value "
                     "per field, and texts need a field 'text', or 'title' and 'body'"
                 )
-    return replace(finish_table(path, pd.DataFrame.from_records(records), ()), name=name)
+    fields = {field for record in records for field in record}
+    n_values = sum(map(len, records))
+    refuse_empty_cells(path, len(records), len(fields), n_values, "records with different fields")
+    with refusing(path, "no readable table", "write numbers or texts of a usual size"):
+        frame = pd.DataFrame.from_records(records)
+    return replace(finish_table(path, frame, ()), name=name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,22 +9,30 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.data.array_files import check_rows, is_idx, read_idx, read_npy, read_npz, refuse_split
+from isthmus.data.array_files import check_rows, is_idx, native, read_idx, read_npy, read_npz, refuse_split
 from isthmus.data.dataset import Dataset, Documents
 from isthmus.data.images import IMAGE_SUFFIXES, check_size, read_image_folder, resize_images
 from isthmus.data.json_lines import read_json_lines
 from isthmus.data.messages import hint, one_line
 from isthmus.data.named import is_named, named_sets, read_named
+from isthmus.data.packed import pattern
 from isthmus.data.read_options import ReadOptions
-from isthmus.data.table_files import read_csv, read_parquet, select_columns, with_dtypes
+from isthmus.data.spreadsheets import read_excel
+from isthmus.data.table_files import CSV, read_arrow, read_csv, read_parquet, select_columns, with_dtypes
 from isthmus.errors import InputError
 
-KNOWN_SUFFIXES = (".npy", ".npz", ".csv", ".parquet", ".jsonl", ".ndjson", ".jsonl.gz", ".idx", "-idx3-ubyte.gz")
+KNOWN_SUFFIXES = (
+    ".npy", ".npz", ".csv", ".tsv", ".parquet", ".feather", ".arrow", ".xlsx", ".jsonl", ".ndjson",
+    ".csv.gz", ".csv.zst", ".jsonl.gz", ".idx", "-idx3-ubyte.gz",
+)  # fmt: skip
 
-_JSON_LINES = re.compile(r"\.(jsonl|ndjson)(\.gz)?$", re.IGNORECASE)
+_JSON_LINES = pattern("jsonl", "ndjson")
 _WITHOUT_SPLITS: dict[str, Callable[[Path], Dataset]] = {
     ".npy": read_npy,
     ".parquet": read_parquet,
+    ".feather": read_arrow,
+    ".arrow": read_arrow,
+    ".xlsx": read_excel,
 }
 
 
@@ -52,8 +59,9 @@ def open(
     Args:
         source: one of
             .npy (memory-mapped if larger than 256 MiB), .npz (one array; X and y; images and labels;
-            x_train, y_train, x_test, ...), .csv, .parquet, IDX (the format of MNIST), .jsonl (gzipped or not;
-            texts in the field "text", or "title" and "body"; else a table);
+            x_train, y_train, x_test, ...), .csv, .tsv, .parquet, .feather and .arrow, .xlsx (the first sheet, with
+            the extra excel), IDX (the format of MNIST), .jsonl (texts in the field "text", or "title" and "body";
+            else a table); .csv, .tsv and .jsonl may end in .gz or .zst;
             a folder of images, whose sub-folders are the labels;
             NAME or NAME:SPLIT of `named_sets` (write ./NAME for a file of the same name);
             an array, a DataFrame, a scipy sparse matrix, `Documents`, a list of texts.
@@ -67,7 +75,8 @@ def open(
         dtypes: {column: "real", "count", "binary", "category" or "ignore"} of columns of a table.
 
     Raises:
-        InputError: if the source cannot be read, with the file, the line or column, and what to do.
+        InputError: if the source cannot be read, with the file, the line or column, and what to do; if a compressed
+            file promises or holds more than 64 MiB and more than 500 times its size.
 
     Example:
         >>> data = open("mnist-sample:test")
@@ -169,6 +178,8 @@ def _split_off(source: str, split: str | None) -> tuple[Path, str | None]:
 def _refuse_unreadable(path: Path) -> None:
     """Raise if a file is missing, unreadable or empty."""
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: neither a file nor a folder; copy its content to a file")
         with path.open("rb") as file:
             empty = not file.read(1)
     except FileNotFoundError:
@@ -195,12 +206,12 @@ def _read_folder(path: Path, split: str | None, resize: tuple[int, int] | None) 
 def _read_file(path: Path, split: str | None, label_column: str | None, options: ReadOptions) -> Dataset:
     """Read a file in the format of its suffix."""
     suffix = path.suffix.lower()
-    if suffix == ".csv":
+    if CSV.search(path.name):
         refuse_split(path, split)
         return read_csv(path, options)
     if suffix in _WITHOUT_SPLITS or is_idx(path):
         refuse_split(path, split)
-        return (read_idx if is_idx(path) else _WITHOUT_SPLITS[suffix])(path)
+        return (read_idx if is_idx(path) else _WITHOUT_SPLITS.get(suffix, read_csv))(path)
     if suffix == ".npz":
         return read_npz(path, split)
     if _JSON_LINES.search(path.name):
@@ -223,7 +234,7 @@ def _take(source: Any) -> Dataset:
     if isinstance(source, Documents):
         return Dataset(source, name=name)
     if isinstance(source, np.ndarray):
-        return Dataset(check_rows(source, name), name=name)
+        return Dataset(check_rows(native(source), name), name=name)
     if hasattr(source, "tocsr"):
         return Dataset(check_rows(source.tocsr(), name), name=name)
     if hasattr(source, "columns") and hasattr(source, "dtypes"):

@@ -1,106 +1,154 @@
-"""Read tables from .csv and .parquet files, with the names and types of their columns."""
+"""Read tables from .csv, .tsv, .parquet and Arrow files, with the names and types of their columns."""
 
 from __future__ import annotations
 
 import codecs
 import csv
-import shlex
-from collections.abc import Collection, Sequence
+import io
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice, takewhile
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from isthmus.data.dataset import Dataset
 from isthmus.data.headers import SAMPLE_LINES, is_header, is_number
-from isthmus.data.messages import exclude_advice, hint, one_line
+from isthmus.data.messages import exclude_advice, hint, one_line, refusing
+from isthmus.data.packed import MAX_LINE, check_content, is_packed, lines, open_packed, pattern, refuse_bomb, stem
 from isthmus.data.read_options import ReadOptions
-from isthmus.data.text_numbers import FORMATS, MOSTLY, NumberFormat, exceptions, number_format
+from isthmus.data.text_numbers import NUMBERS, NumberFormat, is_text, refuse_text, with_numbers
 from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+CSV, TSV = pattern("csv", "tsv"), pattern("tsv")
+"""Names of delimited files, and of those whose delimiter is a tab."""
+
+MAX_COLUMNS = 250_000
+"""Maximum number of fields in a row of a delimited file."""
+
 _BLOCK_BYTES = 16 * 2**20
 """Block size of pyarrow. A row must fit into one block."""
 
 
 def read_csv(path: Path, options: ReadOptions | None = None) -> Dataset:
-    """Read a .csv file as a DataFrame with pyarrow.
+    """Read a .csv or .tsv file, compressed or not, as a DataFrame with pyarrow.
 
-    Options that are not given are guessed from the first lines. The delimiter is a comma or, if the first line has no
-    comma, a semicolon or tab. `isthmus.data.headers` decides whether the first line is a header; without one the
-    columns are named x0, x1, ... A first column without a name, such as an index written by pandas, contains the row
-    names. Empty fields and NA, NaN, null are missing values. Text that is a number in every row, with a decimal comma,
-    a separator of thousands or a percent sign, becomes numbers, and a note says so. Whole numbers with leading zeros
-    stay text.
+    Options that are not given are guessed from the first lines. The delimiter of .tsv is a tab. That of .csv is a comma
+    or, if the first line has no comma, a semicolon or tab. `isthmus.data.headers` decides whether the first line is a
+    header; without one the columns are named x0, x1, ... A first column without a name, such as an index written by
+    pandas, contains the row names. Empty fields and NA, NaN, null are missing values. Text that is a number in every
+    row, with a decimal comma, a separator of thousands or a percent sign, becomes numbers, and a note says so. Whole
+    numbers with leading zeros stay text.
 
     Raises:
         InputError: if rows differ in length (with line number), column names are missing or duplicate, there
-            are no rows, the file is not in its encoding, or a column of a declared type holds something else.
+            are no rows, the file is not in its encoding, damaged, or holds far more than its compressed size, or a
+            column of a declared type holds something else.
     """
+    refuse_bomb(path)
+    with refusing(path, "not a readable CSV file", "save it again"):
+        return _read_csv(path, options or ReadOptions())
+
+
+def _read_csv(path: Path, options: ReadOptions) -> Dataset:
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    options = options or ReadOptions()
-    lines, delimiter = _first_lines(path, options)
-    first, body = lines[0], lines[1:]
+    first, body, delimiter = _first_lines(path, options)
+    raw, first = first, [field.strip() for field in first]
     header = is_header(first, body) if options.header is None else options.header
-    names = _column_names(path, first) if header else [f"x{i}" for i in range(len(first))]
+    names = column_names(path, first) if header else [f"x{i}" for i in range(len(first))]
     quotes = _count_quotes(
         path
     )  # without quotes no field contains a line break, and pyarrow may read blocks in parallel
-    codes = [name for j, name in enumerate(names) if _has_leading_zeros(j, lines, header=header)]
-    categories = [name for name in names if options.dtypes.get(name) == "category"]
+    codes = [name for j, name in enumerate(names) if _has_leading_zeros(j, [first, *body], header=header)]
     try:
-        table = arrow_csv.read_csv(
-            path,
-            arrow_csv.ReadOptions(
-                block_size=_BLOCK_BYTES, column_names=names, skip_rows=_blank_lines(path, options) + int(header),
-                encoding=options.encoding or "utf8",
-            ),
-            arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=quotes > 0),
-            arrow_csv.ConvertOptions(
-                strings_can_be_null=True, decimal_point=options.decimal or ".",
-                null_values=[*arrow_csv.ConvertOptions().null_values, *options.na],
-                column_types=dict.fromkeys([*codes, *categories], pa.string()),
-            ),
-        )  # fmt: skip
+        with open_packed(path) as file:
+            table = arrow_csv.read_csv(
+                path if not is_packed(path) else file,
+                arrow_csv.ReadOptions(
+                    block_size=_BLOCK_BYTES, autogenerate_column_names=not header, encoding=options.encoding or "utf8"
+                ),
+                arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=quotes > 0),
+                arrow_csv.ConvertOptions(
+                    strings_can_be_null=True, decimal_point=options.decimal or ".",
+                    null_values=[*arrow_csv.ConvertOptions().null_values, *options.na],
+                    column_types={
+                        raw[j] if header else f"f{j}": pa.string()
+                        for j, name in enumerate(names)
+                        if name in codes or options.dtypes.get(name) == "category"
+                    },
+                ),
+            )  # fmt: skip
     except pa.ArrowException as error:
         _refuse_ragged(path, delimiter, options)
-        raise InputError(f"{path}: not a readable CSV file ({one_line(error)})") from None
+        raise InputError(f"{path}: not a readable CSV file ({one_line(error)}); save it again") from None
     if any(pa.types.is_binary(kind) for kind in table.schema.types):
         _refuse_encoding(path, options)
     if quotes % 2:
         _refuse_open_quote(path, delimiter, options)
-    frame = cast("pd.DataFrame", _plain_numbers(table).to_pandas(date_as_object=False))
+    frame = cast("pd.DataFrame", _plain_numbers(table.rename_columns(names)).to_pandas(date_as_object=False))
     frame, notes, forms = with_numbers(frame, options, delimiter, codes)
     guessed = _csv_notes(path, first, header, delimiter, options)
     read = finish_table(path, frame, (*guessed, *(f"{path.name}: {note}" for note in notes)))
     return replace(read, reading=_resolved(options, delimiter, header, forms, codes))
 
 
-def _first_lines(path: Path, options: ReadOptions) -> tuple[list[list[str]], str]:
-    """Return the fields of the first lines that are not blank, and the delimiter."""
+def _open_text(path: Path, options: ReadOptions, errors: str = "strict") -> io.TextIOWrapper:
+    return io.TextIOWrapper(open_packed(path), encoding=_encoding(options), errors=errors, newline="")
+
+
+def _rows(path: Path, file: IO[str], delimiter: str, strict: bool = False) -> Iterator[tuple[int, list[str], int]]:
+    """Yield the line number and the fields of each row, and the line number of the next.
+
+    Raises:
+        InputError: if a row is longer than `MAX_LINE` or has more than `MAX_COLUMNS` fields.
+        csv.Error: if a row is not CSV.
+    """
+    length = n_fields = 0
+
+    def checked() -> Iterator[str]:
+        nonlocal length, n_fields
+        for line in lines(path, file):
+            length, n_fields = length + len(line), n_fields + line.count(delimiter)
+            if length > MAX_LINE or n_fields > MAX_COLUMNS:
+                raise InputError(
+                    f"{path}: line {number} starts a row of more than {MAX_LINE // 2**20} MiB or {MAX_COLUMNS:,} "
+                    "fields; check its quotes, and save fewer columns"
+                )
+            yield line
+
+    rows, number = csv.reader(checked(), delimiter=delimiter, strict=strict), 1
+    for fields in rows:
+        yield number, fields, rows.line_num + 1
+        number = rows.line_num + 1
+        length = n_fields = 0
+
+
+def _first_lines(path: Path, options: ReadOptions) -> tuple[list[str], list[list[str]], str]:
+    """Return the fields of the first line that is not blank, those of some lines below, and the delimiter."""
+    delimiter = options.sep or ("\t" if TSV.search(path.name) else None)
     try:
-        with path.open(encoding=_encoding(options), newline="") as file:
-            line = next((line for line in file if line.strip()), "")
-            guess = "," if "," in line else ";" if ";" in line else "\t" if "\t" in line else ","
-            delimiter = options.sep or guess
-            file.seek(0)
-            rows = (fields for fields in csv.reader(file, delimiter=delimiter) if fields)
-            lines = [[field.strip() for field in fields] for fields in islice(rows, SAMPLE_LINES + 1)]
+        if delimiter is None:
+            with _open_text(path, options) as file:
+                line = next((line for line in lines(path, file) if line.strip()), "")
+            delimiter = "," if "," in line else ";" if ";" in line else "\t" if "\t" in line else ","
+        with _open_text(path, options) as file:
+            rows = (fields for _, fields, _ in _rows(path, file, delimiter) if fields)
+            found = list(islice(rows, SAMPLE_LINES + 1))
     except UnicodeDecodeError:
         _refuse_encoding(path, options)
         raise
     except (csv.Error, UnicodeError) as error:
-        raise InputError(f"{path}: not a readable CSV file ({one_line(error)})") from None
-    if not lines or not any(lines[0]):
+        raise InputError(f"{path}: not a readable CSV file ({one_line(error)}); save it again") from None
+    if not found or not any(field.strip() for field in found[0]):
         raise InputError(f"{path}: line 1 is blank in every column; a CSV file must start with column names or a row")
-    return lines, delimiter
+    return found[0], found[1:], delimiter
 
 
 def _encoding(options: ReadOptions) -> str:
@@ -109,69 +157,10 @@ def _encoding(options: ReadOptions) -> str:
     return "utf-8-sig" if name == "utf-8" else name
 
 
-def _blank_lines(path: Path, options: ReadOptions) -> int:
-    """Return the number of blank lines at the start."""
-    with path.open(encoding=_encoding(options), newline="") as file:
-        return sum(1 for _ in takewhile(lambda line: not line.strip(), file))
-
-
 def _has_leading_zeros(j: int, lines: Sequence[Sequence[str]], *, header: bool) -> bool:
     """Return whether a column holds digits with leading zeros, such as postal codes, which are not numbers."""
     fields = [line[j] for line in lines[int(header) :] if len(line) > j]
     return any(len(field) > 1 and field[0] == "0" and field.isdigit() for field in fields)
-
-
-def with_numbers(
-    frame: pd.DataFrame, options: ReadOptions, delimiter: str, codes: Sequence[str]
-) -> tuple[pd.DataFrame, list[str], set[NumberFormat]]:
-    """Return a table whose text columns of numbers are numbers, without further missing markers, notes, and the forms.
-
-    Args:
-        frame: as the file was read.
-        options: how to read it.
-        delimiter: of the file, which decides what a comma before three digits is.
-        codes: columns of digits that stay text.
-
-    Raises:
-        InputError: a column that is declared as a number holds something else.
-
-    Example:
-        >>> import pandas as pd
-        >>> found, notes, _ = with_numbers(pd.DataFrame({"a": ["1,5", "20,25"]}), ReadOptions(), ";", ())
-        >>> found["a"].tolist(), notes
-        ([1.5, 20.25], ["column 'a' was read as numbers with ',' as decimal sign"])
-    """
-    notes, changed, forms = [], {}, set()
-    markers = [float(text) for text in options.na if is_number(text)]
-    formats = _formats(options)
-    for name in frame.columns:
-        values, declared = frame[name], options.dtypes.get(str(name))
-        if values.dtype.kind in "iuf" and markers:
-            changed[name] = values.mask(values.isin(markers))
-        if not _is_text(values) or (name in codes and declared not in NUMBERS) or declared == "category":
-            continue
-        form, share = number_format(values, formats)
-        if share == 1.0 or declared in NUMBERS:
-            form = _unambiguous(values, form, delimiter, options)
-            changed[name] = form.parsed(values)
-            _refuse_text(str(name), values, changed[name], declared)
-            forms.add(form)
-            if str(form) != "numbers" and not (options.decimal or options.thousands):
-                notes.append(f"column {name!r} was read as {form}")
-        elif share >= MOSTLY:
-            odd = exceptions(values, form)
-            notes.append(
-                f"column {name!r}: {share:.0%} of its values are {form}, and {', '.join(map(repr, odd[:3]))} "
-                f"{'is' if len(odd) == 1 else 'are'} not, so it is text; if that stands for missing values, give "
-                f"na={odd[0]!r} (--na {shlex.quote(odd[0])})"
-            )
-    notes += [
-        f"column {name!r} has leading zeros and stays text; to read it as numbers, give dtypes={{{name!r}: 'real'}} "
-        f"(--dtype {shlex.quote(f'{name}=real')})"
-        for name in codes
-        if options.dtypes.get(name) is None
-    ]
-    return (frame.assign(**changed) if changed else frame), notes, forms
 
 
 def _resolved(
@@ -188,46 +177,15 @@ def _resolved(
     return replace(options, **found, dtypes={**options.dtypes, **text})
 
 
-NUMBERS = ("real", "count")
-"""Declared types of columns that hold numbers."""
+def column_names(path: Path, fields: Sequence[str], width: int = 0) -> list[str]:
+    """Return the names in the first line. Only the first name may be empty: its column contains row names.
 
-
-def _formats(options: ReadOptions) -> tuple[NumberFormat, ...]:
-    """Return the forms of numbers that are tried: those of the options, if some are given."""
-    if options.decimal is None and options.thousands is None:
-        return FORMATS
-    form = NumberFormat(options.decimal or ".", options.thousands or "")
-    return form, replace(form, percent=True)
-
-
-def _unambiguous(values: pd.Series, form: NumberFormat, delimiter: str, options: ReadOptions) -> NumberFormat:
-    """Return the form of the numbers; of "1,234" alone, thousands in a file with commas, a decimal comma in others."""
-    thousands = NumberFormat(".", ",")
-    if options.decimal or form != NumberFormat(",") or delimiter != ",":
-        return form
-    return thousands if number_format(values, (thousands,))[1] == 1.0 else form
-
-
-def _is_text(values: pd.Series) -> bool:
-    """Return whether a column holds texts."""
-    import pandas as pd
-
-    return pd.api.types.is_string_dtype(values) and not isinstance(values.dtype, pd.CategoricalDtype)
-
-
-def _refuse_text(name: str, values: pd.Series, numbers: pd.Series, declared: str | None) -> None:
-    """Raise for the first text that is not a number."""
-    wrong = np.flatnonzero((numbers.isna() & values.notna()).to_numpy())
-    if len(wrong):
-        text = str(values.iloc[wrong[0]])
-        raise InputError(
-            f"column {name!r} holds {text!r} at row {wrong[0]}, which is not a number as dtype {declared!r} says; if "
-            f"it stands for a missing value, give na={text!r} (--na {shlex.quote(text)})"
-        )
-
-
-def _column_names(path: Path, fields: Sequence[str]) -> list[str]:
-    """Return the names in the first line. Only the first name may be empty: its column contains row names."""
+    Args:
+        path: file, for the message.
+        fields: the first line.
+        width: the number of columns, if it may be larger.
+    """
+    fields = [*fields, *[""] * (width - len(fields))]
     for i, name in enumerate(fields):
         if not name and i:
             raise InputError(
@@ -252,7 +210,7 @@ def _csv_notes(path: Path, first: list[str], header: bool, delimiter: str, optio
         )
     elif options.header is None and first[0] and any(map(is_number, first)):
         notes.append(f"{path.name}: line 1 was read as column names (--no-header if it is a row)")
-    if options.sep is None and delimiter != ",":
+    if options.sep is None and delimiter != "," and not TSV.search(path.name):
         notes.append(f"{path.name}: columns are separated by {'tabs' if delimiter == chr(9) else 'semicolons'}")
     return tuple(notes)
 
@@ -260,15 +218,13 @@ def _csv_notes(path: Path, first: list[str], header: bool, delimiter: str, optio
 def _refuse_ragged(path: Path, delimiter: str, options: ReadOptions) -> None:
     """Raise for the first row that has another number of fields than the first line, if there is one."""
     offenders: list[tuple[int, int]] = []
-    expected, line = 0, 1
-    with path.open(encoding=_encoding(options), errors="replace", newline="") as file:
-        rows = csv.reader(file, delimiter=delimiter)
+    expected = 0
+    with _open_text(path, options, errors="replace") as file:
         try:
-            for fields in rows:
+            for line, fields, _ in _rows(path, file, delimiter):
                 expected = expected or len(fields)
                 if fields and len(fields) != expected:
                     offenders.append((line, len(fields)))
-                line = rows.line_num + 1
         except csv.Error:
             return  # the caller raises with the message of pyarrow
     if offenders:
@@ -281,18 +237,17 @@ def _refuse_ragged(path: Path, delimiter: str, options: ReadOptions) -> None:
 
 
 def _count_quotes(path: Path) -> int:
-    with path.open("rb") as file:
+    with open_packed(path) as file:
         return sum(block.count(b'"') for block in iter(lambda: file.read(2**20), b""))
 
 
 def _refuse_open_quote(path: Path, delimiter: str, options: ReadOptions) -> None:
     """Raise for a quote without a closing quote: the rows after it would become part of the field."""
-    with path.open(encoding=_encoding(options), newline="") as text:
-        rows = csv.reader(text, delimiter=delimiter, strict=True)
-        line = 1
+    line = 1
+    with _open_text(path, options) as file:
         try:
-            for _ in rows:
-                line = rows.line_num + 1
+            for _, _, following in _rows(path, file, delimiter, strict=True):
+                line = following
         except csv.Error as error:
             if "end of data" in str(error):
                 raise InputError(f"{path}: line {line} has an opening quote without a closing quote; add it") from None
@@ -302,8 +257,8 @@ def _refuse_encoding(path: Path, options: ReadOptions) -> None:
     """Raise an `InputError` with the first line that is not in the encoding, which is UTF-8 if none is given."""
     if options.encoding is not None:
         raise InputError(f"{path}: the text is not in {options.encoding}; give its encoding (--encoding)")
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+    with open_packed(path) as file:
+        for number, line in enumerate(lines(path, file), 1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
@@ -317,16 +272,53 @@ def read_parquet(path: Path) -> Dataset:
     """Read a .parquet file as a DataFrame. Decimal numbers become float64.
 
     Raises:
-        InputError: if the file is not a complete Parquet file or has no rows.
+        InputError: if the file is not a complete Parquet file, has no rows, or promises far more than its size.
     """
-    import pyarrow as pa
     from pyarrow import parquet
 
+    with refusing(path, "not a complete Parquet file", "copy or save it again"):
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            _check_promise(path, file.metadata.num_rows, file.metadata.num_columns)
+            table = file.read()
+        table.validate(full=True)
+        return _from_arrow(path, table)
+
+
+def read_arrow(path: Path) -> Dataset:
+    """Read an Arrow IPC file, such as .feather or .arrow, as a DataFrame. Decimal numbers become float64.
+
+    Raises:
+        InputError: if the file is not a complete Arrow file, has no rows, or promises far more than its size.
+    """
+    import pyarrow as pa
+
+    with refusing(path, "not a complete Arrow file", "copy or save it again"):
+        with path.open("rb") as head:
+            is_file = head.read(6) == b"ARROW1"
+        with pa.OSFile(str(path)) as file, (pa.ipc.open_file if is_file else pa.ipc.open_stream)(file) as reader:
+            table = reader.read_all()
+        _check_promise(path, table.num_rows, table.num_columns)
+        table.validate(full=True)
+        return _from_arrow(path, table)
+
+
+def _check_promise(path: Path, n_rows: int, n_columns: int) -> None:
+    """Raise if a columnar file promises more values, of 8 bytes, than its compressed bytes can hold."""
+    check_content(path, 8 * n_rows * n_columns, path.stat().st_size)
+
+
+def _from_arrow(path: Path, table: pa.Table) -> Dataset:
+    """Return an Arrow table as a data set. Damaged metadata of pandas are ignored."""
+    table = _plain_numbers(table)
     try:
-        table = parquet.ParquetFile(path).read()
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: not a complete Parquet file ({one_line(error)}); copy or save it again") from None
-    return finish_table(path, _plain_numbers(table).to_pandas(date_as_object=False), ())
+        return finish_table(path, table.to_pandas(date_as_object=False), ())
+    except InputError:
+        raise
+    except Exception as error:
+        if b"pandas" not in (table.schema.metadata or {}):
+            raise
+        frame = table.replace_schema_metadata().to_pandas(date_as_object=False)
+        return finish_table(path, frame, (f"{path.name}: damaged metadata of pandas were ignored ({one_line(error)})",))
 
 
 def _plain_numbers(table: pa.Table) -> pa.Table:
@@ -355,7 +347,7 @@ def finish_table(path: Path, frame: pd.DataFrame, notes: tuple[str, ...]) -> Dat
         frame = frame.reset_index(drop=True)
     if not len(frame):
         raise InputError(f"{path}: contains column names but no rows; add rows")
-    return Dataset(frame, name=path.stem, row_names=row_names, notes=notes)
+    return Dataset(frame, name=stem(path), row_names=row_names, notes=notes)
 
 
 def as_labels(values: Sequence[Any]) -> np.ndarray:
@@ -404,9 +396,9 @@ def with_dtypes(frame: pd.DataFrame, options: ReadOptions, where: str) -> pd.Dat
             changed[name] = (
                 values.astype("string").astype("category") if values.dtype.kind == "f" else values.astype("category")
             )
-        elif dtype in NUMBERS and _is_text(values):
+        elif dtype in NUMBERS and is_text(values):
             changed[name] = NumberFormat().parsed(values)
-            _refuse_text(name, values, changed[name], dtype)
+            refuse_text(name, values, changed[name], dtype)
     frame = frame.set_axis(names, axis=1).assign(**changed) if changed else frame
     if len(options.ignored) == len(names):
         raise InputError(f"{where}: no columns remain; ignore fewer")

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
+
+from isthmus.data.headers import is_number
+from isthmus.data.read_options import ReadOptions
+from isthmus.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,3 +112,94 @@ def exceptions(values: pd.Series, form: NumberFormat) -> list[str]:
     present = values.dropna().astype(str)
     odd = present[~present.map(lambda text: form.pattern.fullmatch(text) is not None)]
     return [str(text) for text in odd.value_counts(sort=True).index]
+
+
+NUMBERS = ("real", "count")
+"""Declared types of columns that hold numbers."""
+
+
+def _formats(options: ReadOptions) -> tuple[NumberFormat, ...]:
+    """Return the forms of numbers that are tried: those of the options, if some are given."""
+    if options.decimal is None and options.thousands is None:
+        return FORMATS
+    form = NumberFormat(options.decimal or ".", options.thousands or "")
+    return form, replace(form, percent=True)
+
+
+def _unambiguous(values: pd.Series, form: NumberFormat, delimiter: str, options: ReadOptions) -> NumberFormat:
+    """Return the form of the numbers; of "1,234" alone, thousands in a file with commas, a decimal comma in others."""
+    thousands = NumberFormat(".", ",")
+    if options.decimal or form != NumberFormat(",") or delimiter != ",":
+        return form
+    return thousands if number_format(values, (thousands,))[1] == 1.0 else form
+
+
+def is_text(values: pd.Series) -> bool:
+    """Return whether a column holds texts."""
+    import pandas as pd
+
+    return pd.api.types.is_string_dtype(values) and not isinstance(values.dtype, pd.CategoricalDtype)
+
+
+def refuse_text(name: str, values: pd.Series, numbers: pd.Series, declared: str | None) -> None:
+    """Raise for the first text that is not a number."""
+    wrong = np.flatnonzero((numbers.isna() & values.notna()).to_numpy())
+    if len(wrong):
+        text = str(values.iloc[wrong[0]])
+        raise InputError(
+            f"column {name!r} holds {text!r} at row {wrong[0]}, which is not a number as dtype {declared!r} says; if "
+            f"it stands for a missing value, give na={text!r} (--na {shlex.quote(text)})"
+        )
+
+
+def with_numbers(
+    frame: pd.DataFrame, options: ReadOptions, delimiter: str, codes: Sequence[str]
+) -> tuple[pd.DataFrame, list[str], set[NumberFormat]]:
+    """Return a table whose text columns of numbers are numbers, without further missing markers, notes, and the forms.
+
+    Args:
+        frame: as the file was read.
+        options: how to read it.
+        delimiter: of the file, which decides what a comma before three digits is.
+        codes: columns of digits that stay text.
+
+    Raises:
+        InputError: a column that is declared as a number holds something else.
+
+    Example:
+        >>> import pandas as pd
+        >>> found, notes, _ = with_numbers(pd.DataFrame({"a": ["1,5", "20,25"]}), ReadOptions(), ";", ())
+        >>> found["a"].tolist(), notes
+        ([1.5, 20.25], ["column 'a' was read as numbers with ',' as decimal sign"])
+    """
+    notes, changed, forms = [], {}, set()
+    markers = [float(text) for text in options.na if is_number(text)]
+    formats = _formats(options)
+    for name in frame.columns:
+        values, declared = frame[name], options.dtypes.get(str(name))
+        if values.dtype.kind in "iuf" and markers:
+            changed[name] = values.mask(values.isin(markers))
+        if not is_text(values) or (name in codes and declared not in NUMBERS) or declared == "category":
+            continue
+        form, share = number_format(values, formats)
+        if share == 1.0 or declared in NUMBERS:
+            form = _unambiguous(values, form, delimiter, options)
+            changed[name] = form.parsed(values)
+            refuse_text(str(name), values, changed[name], declared)
+            forms.add(form)
+            if str(form) != "numbers" and not (options.decimal or options.thousands):
+                notes.append(f"column {name!r} was read as {form}")
+        elif share >= MOSTLY:
+            odd = exceptions(values, form)
+            notes.append(
+                f"column {name!r}: {share:.0%} of its values are {form}, and {', '.join(map(repr, odd[:3]))} "
+                f"{'is' if len(odd) == 1 else 'are'} not, so it is text; if that stands for missing values, give "
+                f"na={odd[0]!r} (--na {shlex.quote(odd[0])})"
+            )
+    notes += [
+        f"column {name!r} has leading zeros and stays text; to read it as numbers, give dtypes={{{name!r}: 'real'}} "
+        f"(--dtype {shlex.quote(f'{name}=real')})"
+        for name in codes
+        if options.dtypes.get(name) is None
+    ]
+    return (frame.assign(**changed) if changed else frame), notes, forms

@@ -1,0 +1,118 @@
+"""Checks of the size that the header of an image promises, before its pixels are decoded."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from isthmus.data.packed import BLOCK_BYTES
+from isthmus.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_PIXELS = 128_000_000
+"""Maximum number of pixels of an image: more than the 108 megapixels of a large photograph."""
+
+_MAX_PIXELS_GIF = 48_000_000
+
+_LARGE = 12_000_000
+"""Number of pixels above which PNG and JPEG files are read twice: the first time to check them in little memory."""
+
+_MOST_PIXELS = {"PNG": 8 * 1032, "TIFF": 8 * 1032, "JPEG": 4096, "GIF": 4096, "BMP": 4096}
+"""Upper bounds of the pixels that one byte of a file can hold. Deflate reaches 1,032 bytes of 8 pixels."""
+
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Channels of the colour types of PNG."""
+
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Start and step, in columns and rows, of the passes of an interlaced PNG file."""
+
+
+def too_large(limit: int = MAX_PIXELS) -> str:
+    """Return a limit in pixels with advice, for messages."""
+    return f"{limit // 10**6} megapixels, the most that is read; resize it, or remove it from the folder"
+
+
+def check_pixels(path: Path, image: Image.Image) -> None:
+    """Raise if the header of an opened image promises too many pixels, or more than its file holds.
+
+    Raises:
+        InputError: if the image is larger than `MAX_PIXELS`, or larger than its file can be.
+    """
+    width, height = image.size
+    limit = _MAX_PIXELS_GIF if image.format == "GIF" else MAX_PIXELS
+    if width * height > limit:
+        raise InputError(f"{path}: an image of {height} x {width} pixels; more than {too_large(limit)}")
+    size = path.stat().st_size
+    most = _MOST_PIXELS.get(str(image.format))
+    short = most is not None and width * height > most * (size + 64)
+    if short or (image.format == "PNG" and width * height > _LARGE and _short_png(path)):
+        raise InputError(
+            f"{path}: the header promises {height} x {width} pixels, more than its {size:,} bytes hold; "
+            "replace it, or remove it from the folder"
+        )
+    if image.format == "JPEG" and width * height > _LARGE:
+        _decode_small(path)
+
+
+def _decode_small(path: Path) -> None:
+    """Decode a JPEG file at an eighth of its size, which fails as the whole image does if the file is truncated."""
+    from PIL import Image
+
+    with Image.open(path, formats=("JPEG",)) as image:
+        image.draft("RGB", (1, 1))
+        image.load()
+
+
+def _short_png(path: Path) -> bool:
+    """Return whether the compressed rows of a PNG file are damaged or fewer than its header promises.
+
+    References:
+        Portable Network Graphics (PNG) Specification, third edition, sections 5 and 7 to 10.
+    """
+    with path.open("rb") as file:
+        file.seek(16)
+        width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", file.read(13))
+        bits = depth * _CHANNELS.get(colour, 4)
+        passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+        expected = 0
+        for left, top, step_x, step_y in passes:
+            columns, rows = -(-(width - left) // step_x), -(-(height - top) // step_y)
+            expected += rows * (1 + -(-columns * bits // 8)) if columns > 0 and rows > 0 else 0
+        try:
+            return _inflated(_pixel_data(file), expected) < expected
+        except zlib.error:
+            return True
+
+
+def _pixel_data(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the content of the IDAT chunks of a PNG file, in blocks."""
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind != b"IDAT":
+            file.seek(length + 4, 1)
+            continue
+        while length:
+            block = file.read(min(length, BLOCK_BYTES))
+            if not block:
+                return
+            length -= len(block)
+            yield block
+        file.seek(4, 1)
+
+
+def _inflated(blocks: Iterator[bytes], limit: int) -> int:
+    """Return the number of decompressed bytes, counted up to a limit."""
+    total, stream = 0, zlib.decompressobj()
+    for block in blocks:
+        while block and total < limit:
+            total += len(stream.decompress(block, BLOCK_BYTES))
+            block = stream.unconsumed_tail
+        if total >= limit or stream.eof:
+            break
+    return total
