@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 
@@ -58,3 +60,26 @@ def test_declared_types_and_missing_values(tmp_path, succeed, refused):
 def test_the_help_lists_the_options_of_reading():
     for command in ("fit", "encode", "reconstruct", "evaluate", "report", "traverse", "interpolate"):
         assert "--decimal" in run(command, "--help").stdout
+
+
+def test_describe_prints_the_columns_without_a_fit(tmp_path, succeed, refused):
+    rows = "".join(f"{i},{i % 3},{i / 7:.3f},2024-01-{i % 28 + 1:02d}\n" for i in range(50))
+    (tmp_path / "rows.csv").write_text(f"id,kind,x,day\n{rows}")
+    result = succeed("describe", tmp_path / "rows.csv")
+    for text in ("50 rows, a table of 4 columns", "count", "0 to 2", "refused"):
+        assert text in result.stdout
+    assert "--exclude id" in result.stderr
+    assert "contains dates" in result.stderr
+    found = json.loads(succeed("describe", tmp_path / "rows.csv", "--json", "--dtype", "kind=category").stdout)
+    assert [column["unit"] for column in found["columns"]] == ["count", "categorical", "real", "refused"]
+    assert "images of 8x8" in succeed("describe", "digits").stdout
+    refused(("describe", tmp_path / "none.csv"), "no such file")
+
+
+def test_fit_lists_the_columns_that_it_found(tmp_path, succeed):
+    rows = "".join(f"{i / 7:.3f},{'ab'[i % 2]}\n" for i in range(40))
+    (tmp_path / "rows.csv").write_text(f"x,group\n{rows}")
+    result = succeed("fit", tmp_path / "rows.csv", *SMALL, "-o", tmp_path / "model.isthmus")
+    assert "column group: binary, a, b; such as a" in result.stderr
+    quiet = succeed("fit", tmp_path / "rows.csv", *SMALL, "--quiet", "-o", tmp_path / "other.isthmus")
+    assert "column group" not in quiet.stderr

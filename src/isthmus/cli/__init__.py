@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from isthmus.cli import classifying, codes, demo, evaluation, fitting, inspection, paths
+from isthmus.cli import classifying, codes, demo, describing, evaluation, fitting, inspection, paths
 from isthmus.cli.terminal import run_command
 from isthmus.errors import InputError
 
@@ -97,6 +97,7 @@ for _command in (
     paths.interpolate,
     evaluation.evaluate,
     evaluation.report,
+    describing.describe,
     inspection.info,
     inspection.kinds,
     demo.demo,

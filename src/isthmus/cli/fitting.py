@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli import arguments, destinations, options, sources
+from isthmus.cli.describing import log_columns
 from isthmus.cli.reading import with_read_options
 from isthmus.cli.terminal import JobFailed, Log, print_json
 from isthmus.errors import InputError, InputWarning, pluralize
@@ -132,6 +133,7 @@ def fit(
     rows, held_out = _open(
         data, validation, log, labels=labels, exclude=exclude or [], resize=shape, **reading.arguments
     )
+    log_columns(rows, reading.units, log)
     if model.uses_labels:
         sources.require_labels(rows)
     rows = sources.with_target(sources.with_conditions(rows, model._condition_names), target, log)
