@@ -214,8 +214,9 @@ def _probability_columns(record: dict[str, Any]) -> set[int]:
 
 def _columns(preprocessing: Preprocessor, report_data: ReportData, probabilities: set[int]) -> list[dict[str, Any]]:
     """Describe each column of the user: name, unit, position in model space, levels, and mean and spread of numbers."""
-    mean = report_data.column_mean * preprocessing.scale + preprocessing.offset
-    spread = np.sqrt(report_data.column_variance) * preprocessing.scale
+    centre, deviation = report_data.column_mean, np.sqrt(report_data.column_variance)
+    mean, above, below = preprocessing.raw_numbers(np.stack([centre, centre + deviation, centre - deviation]))
+    spread = (above - below) / 2
     table = preprocessing.table or [tables.TableColumn(name, "real") for name in preprocessing.columns]
     described = []
     for column, place in zip(table, user_columns(preprocessing), strict=True):
