@@ -11,12 +11,12 @@ from jaxtyping import Float, Int
 from isthmus.data import tables
 from isthmus.data.conditions import ConditionalPreprocessor
 from isthmus.data.preprocessing import Preprocessor
-from isthmus.errors import InputError
+from isthmus.errors import InputError, pluralize
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.conditions import Conditions
 from isthmus.report.charts import numbers
 from isthmus.report.code_maps import CodeMap
-from isthmus.report.decoder import decoder_record, dequantised, encode, quantise
+from isthmus.report.decoder import MAX_POINTS, decoder_record, dequantised, encode, quantise
 from isthmus.report.examples import RowInfo, example_rows
 from isthmus.report.formatting import value_text
 from isthmus.report.pictures import BrightnessScale
@@ -286,8 +286,10 @@ def _precision(
     """State how far the rounding of the weights changes what is decoded from the codes."""
     inputs = codes if conditions is None else np.concatenate([codes, conditions.numpy()], 1)
     change = np.abs(dequantised(record, inputs) - model._decode(np.asarray(codes, np.float32), conditions))
+    n_maps = len(record["quantiles"])
+    points = f" At most {MAX_POINTS} points of the distribution restore the values of {pluralize(n_maps, 'column')}."
     return (
         "The weights in this page are rounded to 8-bit integers, with one scale for each unit. For the rows in the "
         f"list, this changes the result by {change.mean():.2g} on average and by at most "
-        f"{change.max():.2g}, in model units."
+        f"{change.max():.2g}, in model units.{points if n_maps else ''}"
     )
