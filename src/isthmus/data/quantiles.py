@@ -54,7 +54,7 @@ class QuantileMap:
         """Learn the map from the finite values of a column; None if fewer than two of them differ.
 
         A value of weight 2 counts as two values, and one of weight 0 is left out. Of more than `MAX_KNOTS` distinct
-        values those at as many evenly spaced levels are knots, which include each value of a larger share of the rows.
+        values those at as many evenly spaced levels are knots. They include each value that fills a larger interval.
         """
         used = np.isfinite(column) if weights is None else np.isfinite(column) & (weights > 0)
         values, place = np.unique(column[used], return_inverse=True)
