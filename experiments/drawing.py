@@ -68,7 +68,8 @@ def image_lines(
     """
     height, width = image_shape[:2]
     across = max(len(images) for images in lines.values())
-    size = (tile * across + 2.6, tile * len(lines) * height / width + 0.4 + 0.2 * bool(heads))
+    beside = 0.4 + 0.08 * max(len(part) for name in lines for part in name.split("\n"))
+    size = (tile * across + beside, tile * len(lines) * height / width + 0.4 + 0.2 * bool(heads))
     figure = Figure(figsize=size, layout="constrained")
     axs = figure.subplots(len(lines), across, squeeze=False)
     for line, (name, images) in zip(axs, lines.items(), strict=True):
