@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import re
 import struct
@@ -21,6 +22,9 @@ from isthmus.errors import InputError
 
 MAP_ABOVE = 256 * 2**20
 """Size in bytes above which a .npy file is memory-mapped instead of read."""
+
+_MAX_NPY_HEADER = 10_000
+"""Maximum size in bytes of the header of a .npy file; numpy has the same limit."""
 
 _NAMES = (("X", "y"), ("x", "y"), ("images", "labels"))
 _IDX = re.compile(r"[.-]idx\d?(-ubyte)?(\.gz)?$", re.IGNORECASE)
@@ -80,11 +84,16 @@ def _npy_header(where: str, file: IO[bytes]) -> _Header:
         version = np.lib.format.read_magic(file)
         if version not in ((1, 0), (2, 0), (3, 0)):
             raise ValueError(f"unknown version {version[0]}.{version[1]} of the format")
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
+        width = 2 if version == (1, 0) else 4
+        size = file.read(width)
+        length = int.from_bytes(size, "little")
+        if length > _MAX_NPY_HEADER:
+            raise ValueError(f"a header of {length:,} bytes")
+        read = np.lib.format.read_array_header_1_0 if width == 2 else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(io.BytesIO(size + file.read(length)))
         if any(size < 0 for size in shape):
             raise ValueError(f"negative size in the shape {shape}")
-        header = _Header(tuple(int(size) for size in shape), fortran, dtype, file.tell())
+        header = _Header(tuple(map(int, shape)), fortran, dtype, np.lib.format.MAGIC_LEN + width + length)
     if dtype.hasobject:
         raise InputError(f"{where}: contains pickled Python objects, which are never loaded; save an array of numbers")
     return header
@@ -209,7 +218,12 @@ class _Members:
         info, header = self._infos[name], self.header(name)
         if header.n_bytes > CHECK_ABOVE:
             with self._archive.open(info) as member:
-                count_bytes(member, info.file_size)
+                found = count_bytes(member, info.file_size)
+            if found != info.file_size:
+                raise InputError(
+                    f"{self.where(name)}: truncated: {info.file_size:,} bytes are promised, and {found:,} are there; "
+                    "copy or save it again"
+                )
         with self._archive.open(info) as member:
             member.read(header.start)
             array = _read_array(member, header)

@@ -151,18 +151,18 @@ def count_bytes(stream: IO[bytes], limit: int) -> int:
     return total
 
 
-def lines(path: Path, file: IO[Any]) -> Iterator[Any]:
+def lines(path: Path, file: IO[Any], limit: int = MAX_LINE) -> Iterator[Any]:
     """Yield the lines of a file, which is text or bytes.
 
     Raises:
-        InputError: if a line is longer than `MAX_LINE`.
+        InputError: if a line is longer than `limit`.
     """
     number = 0
-    while line := file.readline(MAX_LINE + 1):
+    while line := file.readline(limit + 1):
         number += 1
-        if len(line) > MAX_LINE:
+        if len(line) > limit:
             raise InputError(
-                f"{path}: line {number} is longer than {MAX_LINE // 2**20} MiB; break the text into rows, one per line"
+                f"{path}: line {number} is longer than {limit // 2**20} MiB; break the text into rows, one per line"
             )
         yield line
 
