@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import gzip
 import sys
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -194,4 +195,24 @@ def test_a_damaged_workbook_is_refused(tmp_path, refused):
     path = workbook(tmp_path / "a.xlsx", [["a"], [1]])
     path.write_bytes(path.read_bytes()[:-40])
     with refused(f"{path}: not a complete .xlsx file (", "save it again, or as .csv"):
+        data.open(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "words"),
+    [
+        ("xl/worksheets/sheet1.xml", b"<row>" + b'<c r="A1"><v>1</v></c>' * 200_000, "tags in"),
+        ("xl/sharedStrings.xml", b"<si/>" * 600_000, "tags in"),
+        ("xl/styles.xml", b"<a>" + b" " * 5 * 2**20, "has 5,242,883 bytes, more than 4 MiB"),
+        ("xl/worksheets/sheet1.xml", b"<t>" + b"a" * 70 * 2**20, "over 500 times their size"),
+    ],
+)
+def test_a_workbook_whose_parts_are_bombs_is_refused(tmp_path, refused, part, content, words):
+    path = workbook(tmp_path / "a.xlsx", [["a", "b"], [1, 2]])
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, whole in (members | {part: content}).items():
+            archive.writestr(name, whole)
+    with refused(str(path), part, words):
         data.open(path)

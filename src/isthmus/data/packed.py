@@ -27,6 +27,9 @@ MAX_RATIO, FREE_BYTES = 500, 64 * 2**20
 Tables and arrays shrink 2 to 50 times, constant ones more than 1,000 times.
 """
 
+_FREE_STREAM = 32 * 2**20
+"""Like `FREE_BYTES`, for streams: a decompressor keeps as many bytes as its window, up to 128 MiB."""
+
 MAX_LINE = 8 * 2**20
 """Maximum length of a line of text, in bytes or characters."""
 
@@ -83,7 +86,7 @@ def refuse_bomb(path: Path) -> None:
     """
     if not is_packed(path):
         return
-    total, limit = 0, max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
+    total, limit = 0, max(_FREE_STREAM, MAX_RATIO * path.stat().st_size)
     try:
         with open_packed(path) as stream:
             while block := stream.read(BLOCK_BYTES):
