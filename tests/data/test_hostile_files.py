@@ -103,7 +103,8 @@ DIA = {"format": "dia", "shape": [3, 3], "data": np.ones((2, 3)), "offsets": [0,
         (CSR | {"indptr": [0, 2]}, "needs 3 index pointers, and the file has 2"),
         (CSR | {"shape": [2, 3, 4]}, "a sparse matrix of shape (3,); it must be two numbers"),
         (CSR | {"shape": [-2, 3]}, "a sparse matrix of shape [-2, 3]; it must be two numbers"),
-        (CSR | {"shape": [10**12, 3]}, "a sparse matrix of 1,000,000,000,000 rows with 2 values"),
+        (CSR | {"shape": [10**12, 3]}, "a sparse matrix of 1,000,000,000,000 rows and 3 columns with 2 values"),
+        (CSR | {"shape": [2, 10**15]}, "2 rows and 1,000,000,000,000,000 columns with 2 values; save it again, witho"),
         (CSR | {"shape": [0, 3], "data": [], "indices": [0][:0], "indptr": [0]}, "the array has no rows"),
         (CSR | {"format": "csc", "indptr": [0, 1, 2, 2], "indices": [0, 2]}, "needs indices from 0 to 1, and the fil"),
         (CSR | {"format": "xyz"}, "unknown format; known are csr, csc, bsr, coo, dia"),
@@ -112,12 +113,12 @@ DIA = {"format": "dia", "shape": [3, 3], "data": np.ones((2, 3)), "offsets": [0,
         (CSR | {"data": [[1.0, 1.0]]}, "format csr with data of shape (1, 2)"),
         ({name: CSR[name] for name in CSR if name != "indptr"}, "format csr without the array indptr"),
         (COO | {"col": [0, 3]}, "needs indices from 0 to 2, and the file has 3"),
-        (COO | {"shape": [10**12, 3]}, "a sparse matrix of 1,000,000,000,000 rows with 2 values"),
+        (COO | {"shape": [10**12, 3]}, "a sparse matrix of 1,000,000,000,000 rows and 3 columns with 2 values"),
         (BSR | {"indices": [0, 10**8]}, "needs indices from 0 to 1, and the file has 100,000,000"),
         (BSR | {"shape": [5, 4]}, "blocks of shape (2, 2) in a sparse matrix of shape (5, 4)"),
         (DIA | {"offsets": [0, 0]}, "needs one offset per diagonal, within the matrix"),
         (DIA | {"offsets": [0, 2**40]}, "needs one offset per diagonal, within the matrix"),
-        (DIA | {"shape": [10**12, 10**12]}, "a sparse matrix of 1,000,000,000,000 rows with 6 values"),
+        (DIA | {"shape": [10**12, 10**12]}, "a sparse matrix of 1,000,000,000,000 rows and 1,0"),
     ],
 )
 def test_a_sparse_matrix_with_indices_outside_its_shape_is_refused(tmp_path, refused, parts, words):
@@ -384,6 +385,15 @@ def write_mutable(folder, kind, variant, rng):
     return path, path
 
 
+def refusal_of(source):
+    """Return the message of the refusal of a file, empty if it is read."""
+    try:
+        assert data.open(source).n_rows > 0
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize(
     "kind", ["npy", "npz", "sparse", "idx", "idx.gz", "parquet", "feather", "csv", "csv.gz", "jsonl", "png", "jpg"]
 )
@@ -400,8 +410,6 @@ def test_a_file_with_one_to_eight_changed_bytes_is_read_or_refused_in_one_line(t
             at = generator.choice([generator.randrange(len(content)), near_an_end])
             content[at] = generator.choice([generator.randrange(256), content[at] ^ 1 << generator.randrange(8), 255])
         path.write_bytes(content)
-        try:
-            assert data.open(source).n_rows > 0
-        except InputError as error:
-            assert str(error).isprintable()
-            assert str(path.parent) in str(error) or path.stem in str(error)
+        refusal = refusal_of(source)
+        assert refusal.isprintable()
+        assert not refusal or str(path.parent) in refusal or path.stem in refusal

@@ -249,6 +249,20 @@ def read_npz(path: Path, split: str | None) -> Dataset:
         return _pick(path, stored, split)
 
 
+def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
+    """Read arrays of a .npz file by their names.
+
+    Raises:
+        InputError: if the file is not a complete .npz file, or an array is missing.
+    """
+    with refusing(path, "not a complete .npz file", "copy or save it again"), open_zip(path) as archive:
+        stored = _Members(path, archive)
+        for name in names:
+            if name not in stored.names:
+                raise InputError(f"{path}: contains no array {name}; copy or save it again")
+        return [stored.read(name) for name in names]
+
+
 _SPARSE_PARTS = {
     "csr": ("indices", "indptr"),
     "csc": ("indices", "indptr"),
@@ -336,8 +350,12 @@ def _check_sparse(
         parts: the arrays of `_SPARSE_PARTS`.
     """
     n, d = shape
-    if n + 1 > max(2_000_000, 100 * (math.prod(stored) + len(parts[-1]))):
-        raise InputError(f"{path}: a sparse matrix of {n:,} rows with {math.prod(stored):,} values; save it again")
+    n_values = math.prod(stored)
+    if n > max(2_000_000, 100 * n_values) or d > max(2**26, 100 * n_values):
+        raise InputError(
+            f"{path}: a sparse matrix of {n:,} rows and {d:,} columns with {n_values:,} values; "
+            "save it again, without its empty rows and columns"
+        )
     if kind == "dia":
         offsets = {int(offset) for offset in parts[0]} & set(range(-n, d + 1))
         problem = "" if len(offsets) == len(parts[0]) == stored[0] else "one offset per diagonal, within the matrix"
