@@ -14,8 +14,8 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         show_default=False,
-        help="File (.npy, .npz, .csv, .parquet, .jsonl, IDX), folder of images, or named data set such as "
-        "mnist-sample; mnist-sample:test is its test split. Texts: .jsonl with a field 'text'.",
+        help="File (.npy, .npz, .csv, .tsv, .parquet, .feather, .xlsx, .jsonl, IDX), folder of images, or named "
+        "data set such as mnist-sample; mnist-sample:test is its test split. Texts: .jsonl with a field 'text'.",
     ),
 ]
 Model = Annotated[str, typer.Argument(metavar="MODEL", show_default=False, help="Model file written by `isthmus fit`.")]

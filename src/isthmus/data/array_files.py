@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import re
 import struct
@@ -21,6 +22,9 @@ from isthmus.errors import InputError
 
 MAP_ABOVE = 256 * 2**20
 """Size in bytes above which a .npy file is memory-mapped instead of read."""
+
+_MAX_NPY_HEADER = 10_000
+"""Maximum size in bytes of the header of a .npy file; numpy has the same limit."""
 
 _NAMES = (("X", "y"), ("x", "y"), ("images", "labels"))
 _IDX = re.compile(r"[.-]idx\d?(-ubyte)?(\.gz)?$", re.IGNORECASE)
@@ -80,11 +84,16 @@ def _npy_header(where: str, file: IO[bytes]) -> _Header:
         version = np.lib.format.read_magic(file)
         if version not in ((1, 0), (2, 0), (3, 0)):
             raise ValueError(f"unknown version {version[0]}.{version[1]} of the format")
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
+        width = 2 if version == (1, 0) else 4
+        size = file.read(width)
+        length = int.from_bytes(size, "little")
+        if length > _MAX_NPY_HEADER:
+            raise ValueError(f"a header of {length:,} bytes")
+        read = np.lib.format.read_array_header_1_0 if width == 2 else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(io.BytesIO(size + file.read(length)))
         if any(size < 0 for size in shape):
             raise ValueError(f"negative size in the shape {shape}")
-        header = _Header(tuple(int(size) for size in shape), fortran, dtype, file.tell())
+        header = _Header(tuple(map(int, shape)), fortran, dtype, np.lib.format.MAGIC_LEN + width + length)
     if dtype.hasobject:
         raise InputError(f"{where}: contains pickled Python objects, which are never loaded; save an array of numbers")
     return header
@@ -209,7 +218,12 @@ class _Members:
         info, header = self._infos[name], self.header(name)
         if header.n_bytes > CHECK_ABOVE:
             with self._archive.open(info) as member:
-                count_bytes(member, info.file_size)
+                found = count_bytes(member, info.file_size)
+            if found != info.file_size:
+                raise InputError(
+                    f"{self.where(name)}: truncated: {info.file_size:,} bytes are promised, and {found:,} are there; "
+                    "copy or save it again"
+                )
         with self._archive.open(info) as member:
             member.read(header.start)
             array = _read_array(member, header)
@@ -233,6 +247,20 @@ def read_npz(path: Path, split: str | None) -> Dataset:
         if {"format", "data", "shape"} <= set(stored.names):
             return _read_sparse(path, stored, split)
         return _pick(path, stored, split)
+
+
+def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
+    """Read arrays of a .npz file by their names.
+
+    Raises:
+        InputError: if the file is not a complete .npz file, or an array is missing.
+    """
+    with refusing(path, "not a complete .npz file", "copy or save it again"), open_zip(path) as archive:
+        stored = _Members(path, archive)
+        for name in names:
+            if name not in stored.names:
+                raise InputError(f"{path}: contains no array {name}; copy or save it again")
+        return [stored.read(name) for name in names]
 
 
 _SPARSE_PARTS = {
@@ -322,8 +350,12 @@ def _check_sparse(
         parts: the arrays of `_SPARSE_PARTS`.
     """
     n, d = shape
-    if n + 1 > max(2_000_000, 100 * (math.prod(stored) + len(parts[-1]))):
-        raise InputError(f"{path}: a sparse matrix of {n:,} rows with {math.prod(stored):,} values; save it again")
+    n_values = math.prod(stored)
+    if n > max(2_000_000, 100 * n_values) or d > max(2**26, 100 * n_values):
+        raise InputError(
+            f"{path}: a sparse matrix of {n:,} rows and {d:,} columns with {n_values:,} values; "
+            "save it again, without its empty rows and columns"
+        )
     if kind == "dia":
         offsets = {int(offset) for offset in parts[0]} & set(range(-n, d + 1))
         problem = "" if len(offsets) == len(parts[0]) == stored[0] else "one offset per diagonal, within the matrix"

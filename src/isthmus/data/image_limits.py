@@ -22,8 +22,8 @@ _MAX_PIXELS_GIF = 48_000_000
 _LARGE = 12_000_000
 """Number of pixels above which PNG and JPEG files are read twice: the first time to check them in little memory."""
 
-_MOST_PIXELS = {"PNG": 8 * 1032, "TIFF": 8 * 1032, "JPEG": 4096, "GIF": 4096, "BMP": 4096}
-"""Upper bounds of the pixels that one byte of a file can hold. Deflate reaches 1,032 bytes of 8 pixels."""
+_MAX_RATIO = 1000
+"""Maximum number of pixels per byte of a file of more than `_LARGE` pixels; photographs have 1 to 10."""
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Channels of the colour types of PNG."""
@@ -48,14 +48,19 @@ def check_pixels(path: Path, image: Image.Image) -> None:
     if width * height > limit:
         raise InputError(f"{path}: an image of {height} x {width} pixels; more than {too_large(limit)}")
     size = path.stat().st_size
-    most = _MOST_PIXELS.get(str(image.format))
-    short = most is not None and width * height > most * (size + 64)
-    if short or (image.format == "PNG" and width * height > _LARGE and _short_png(path)):
+    if width * height <= _LARGE:
+        return
+    if width * height > _MAX_RATIO * size:
+        raise InputError(
+            f"{path}: {size:,} bytes hold an image of {height} x {width} pixels, over {_MAX_RATIO:,} per byte; "
+            "resize it, or remove it from the folder"
+        )
+    if image.format == "PNG" and _short_png(path):
         raise InputError(
             f"{path}: the header promises {height} x {width} pixels, more than its {size:,} bytes hold; "
             "replace it, or remove it from the folder"
         )
-    if image.format == "JPEG" and width * height > _LARGE:
+    if image.format == "JPEG":
         _decode_small(path)
 
 

@@ -120,7 +120,7 @@ def _opened(path: Path, name: str) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings about unused metadata, and about sizes that are checked here
             if not path.is_file():
-                raise OSError("no regular file")
+                raise InputError(f"{path}: not a regular file; remove it from the folder")
             with Image.open(path, formats=_FORMATS) as image:
                 check_pixels(path, image)
                 yield image

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.data.array_files import check_labels, read_idx_array, read_npz
+from isthmus.data.array_files import check_labels, read_arrays, read_idx_array, read_npz
 from isthmus.data.dataset import Dataset
 from isthmus.data.json_lines import read_json_lines
 from isthmus.data.messages import hint, one_line
@@ -196,8 +196,7 @@ def _read_cifar(folder: Path, split: str) -> Dataset:
 
 def _read_olivetti(folder: Path, split: str) -> Dataset:
     path = folder / "olivetti-faces.npz"
-    with np.load(path, allow_pickle=False) as stored:
-        X, person = stored["images"], stored["person"]
+    X, person = read_arrays(path, "images", "person")
     return Dataset(X, check_labels(person, len(X), str(path)))
 
 

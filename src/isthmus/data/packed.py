@@ -27,6 +27,9 @@ MAX_RATIO, FREE_BYTES = 500, 64 * 2**20
 Tables and arrays shrink 2 to 50 times, constant ones more than 1,000 times.
 """
 
+_FREE_STREAM = 32 * 2**20
+"""Like `FREE_BYTES`, for streams: a decompressor keeps as many bytes as its window, up to 128 MiB."""
+
 MAX_LINE = 8 * 2**20
 """Maximum length of a line of text, in bytes or characters."""
 
@@ -83,7 +86,7 @@ def refuse_bomb(path: Path) -> None:
     """
     if not is_packed(path):
         return
-    total, limit = 0, max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
+    total, limit = 0, max(_FREE_STREAM, MAX_RATIO * path.stat().st_size)
     try:
         with open_packed(path) as stream:
             while block := stream.read(BLOCK_BYTES):
@@ -136,7 +139,7 @@ def _promise(promised: int, packed: int) -> str:
 
 
 def _memory() -> int | None:
-    """Return the size of the memory in bytes, None where the system does not tell."""
+    """Return the size of the memory in bytes; None where the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
@@ -151,18 +154,18 @@ def count_bytes(stream: IO[bytes], limit: int) -> int:
     return total
 
 
-def lines(path: Path, file: IO[Any]) -> Iterator[Any]:
+def lines(path: Path, file: IO[Any], limit: int = MAX_LINE) -> Iterator[Any]:
     """Yield the lines of a file, which is text or bytes.
 
     Raises:
-        InputError: if a line is longer than `MAX_LINE`.
+        InputError: if a line is longer than `limit`.
     """
     number = 0
-    while line := file.readline(MAX_LINE + 1):
+    while line := file.readline(limit + 1):
         number += 1
-        if len(line) > MAX_LINE:
+        if len(line) > limit:
             raise InputError(
-                f"{path}: line {number} is longer than {MAX_LINE // 2**20} MiB; break the text into rows, one per line"
+                f"{path}: line {number} is longer than {limit // 2**20} MiB; break the text into rows, one per line"
             )
         yield line
 

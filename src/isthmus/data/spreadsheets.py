@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isthmus.data.dataset import Dataset
 from isthmus.data.messages import printable, refusing
-from isthmus.data.packed import check_member, open_zip, refuse_empty_cells
+from isthmus.data.packed import BLOCK_BYTES, check_member, open_zip, refuse_empty_cells
 from isthmus.data.table_files import column_names, finish_table
 from isthmus.errors import InputError
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 2**20
 """The number of rows of a sheet in Excel."""
+
+_FREE_TAGS, _TAGS_PER_BYTE = 500_000, 20
+"""A part of more tags than `_FREE_TAGS` has at most `_TAGS_PER_BYTE` per compressed byte; a table has 2 to 4."""
 
 _MAX_PART = 4 * 2**20
 """Maximum size in bytes of a part that openpyxl holds as a tree: styles, relations, the list of sheets."""
@@ -66,6 +70,20 @@ def _check_parts(path: Path) -> None:
                 raise InputError(
                     f"{path}: its part {printable(info.filename)} has {info.file_size:,} bytes, more than "
                     f"{_MAX_PART // 2**20} MiB; save the sheet as .csv"
+                )
+            _check_tags(path, archive, info)
+
+
+def _check_tags(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
+    """Raise if a part has so many tags for its size that its tree would exhaust the memory."""
+    limit, n_tags = max(_FREE_TAGS, _TAGS_PER_BYTE * info.compress_size), 0
+    with archive.open(info) as part:
+        while block := part.read(BLOCK_BYTES):
+            n_tags += block.count(b"<")
+            if n_tags > limit:
+                raise InputError(
+                    f"{path}: its part {printable(info.filename)} has more than {limit:,} tags in "
+                    f"{info.compress_size:,} compressed bytes; save the sheet as .csv"
                 )
 
 

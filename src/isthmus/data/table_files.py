@@ -16,7 +16,16 @@ import numpy as np
 from isthmus.data.dataset import Dataset
 from isthmus.data.headers import SAMPLE_LINES, is_header, is_number
 from isthmus.data.messages import exclude_advice, hint, one_line, refusing
-from isthmus.data.packed import MAX_LINE, check_content, is_packed, lines, open_packed, pattern, refuse_bomb, stem
+from isthmus.data.packed import (
+    BLOCK_BYTES,
+    check_content,
+    is_packed,
+    lines,
+    open_packed,
+    pattern,
+    refuse_bomb,
+    stem,
+)
 from isthmus.data.read_options import ReadOptions
 from isthmus.data.text_numbers import NUMBERS, NumberFormat, is_text, refuse_text, with_numbers
 from isthmus.errors import InputError, pluralize
@@ -31,8 +40,11 @@ CSV, TSV = pattern("csv", "tsv"), pattern("tsv")
 MAX_COLUMNS = 250_000
 """Maximum number of fields in a row of a delimited file."""
 
-_BLOCK_BYTES = 16 * 2**20
-"""Block size of pyarrow. A row must fit into one block."""
+MAX_ROW = 4 * 2**20
+"""Maximum size of a row of a delimited file in bytes, and the block size of pyarrow: a row fits into one block."""
+
+_WIDE, _SMALL_FILE = 5000, 64 * 2**20
+"""Number of columns, and size in bytes, of a file whose rows are counted before pyarrow allocates its columns."""
 
 
 def read_csv(path: Path, options: ReadOptions | None = None) -> Dataset:
@@ -63,6 +75,8 @@ def _read_csv(path: Path, options: ReadOptions) -> Dataset:
     raw, first = first, [field.strip() for field in first]
     header = is_header(first, body) if options.header is None else options.header
     names = column_names(path, first) if header else [f"x{i}" for i in range(len(first))]
+    if len(names) > _WIDE and path.stat().st_size < _SMALL_FILE and _refuse_ragged(path, delimiter, options) <= header:
+        raise _no_rows(path)
     quotes = _count_quotes(
         path
     )  # without quotes no field contains a line break, and pyarrow may read blocks in parallel
@@ -72,7 +86,7 @@ def _read_csv(path: Path, options: ReadOptions) -> Dataset:
             table = arrow_csv.read_csv(
                 path if not is_packed(path) else file,
                 arrow_csv.ReadOptions(
-                    block_size=_BLOCK_BYTES, autogenerate_column_names=not header, encoding=options.encoding or "utf8"
+                    block_size=MAX_ROW, autogenerate_column_names=not header, encoding=options.encoding or "utf8"
                 ),
                 arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=quotes > 0),
                 arrow_csv.ConvertOptions(
@@ -87,6 +101,8 @@ def _read_csv(path: Path, options: ReadOptions) -> Dataset:
             )  # fmt: skip
     except pa.ArrowException as error:
         _refuse_ragged(path, delimiter, options)
+        if "straddl" in str(error):
+            raise _long_row(path) from None
         raise InputError(f"{path}: not a readable CSV file ({one_line(error)}); save it again") from None
     if any(pa.types.is_binary(kind) for kind in table.schema.types):
         _refuse_encoding(path, options)
@@ -107,18 +123,18 @@ def _rows(path: Path, file: IO[str], delimiter: str, strict: bool = False) -> It
     """Yield the line number and the fields of each row, and the line number of the next.
 
     Raises:
-        InputError: if a row is longer than `MAX_LINE` or has more than `MAX_COLUMNS` fields.
+        InputError: if a row is longer than `MAX_ROW` or has more than `MAX_COLUMNS` fields.
         csv.Error: if a row is not CSV.
     """
     length = n_fields = 0
 
     def checked() -> Iterator[str]:
         nonlocal length, n_fields
-        for line in lines(path, file):
+        for line in lines(path, file, MAX_ROW):
             length, n_fields = length + len(line), n_fields + line.count(delimiter)
-            if length > MAX_LINE or n_fields > MAX_COLUMNS:
+            if length > MAX_ROW or n_fields > MAX_COLUMNS:
                 raise InputError(
-                    f"{path}: line {number} starts a row of more than {MAX_LINE // 2**20} MiB or {MAX_COLUMNS:,} "
+                    f"{path}: line {number} starts a row of more than {MAX_ROW // 2**20} MiB or {MAX_COLUMNS:,} "
                     "fields; check its quotes, and save fewer columns"
                 )
             yield line
@@ -136,7 +152,7 @@ def _first_lines(path: Path, options: ReadOptions) -> tuple[list[str], list[list
     try:
         if delimiter is None:
             with _open_text(path, options) as file:
-                line = next((line for line in lines(path, file) if line.strip()), "")
+                line = next((line for line in lines(path, file, MAX_ROW) if line.strip()), "")
             delimiter = "," if "," in line else ";" if ";" in line else "\t" if "\t" in line else ","
         with _open_text(path, options) as file:
             rows = (fields for _, fields, _ in _rows(path, file, delimiter) if fields)
@@ -215,18 +231,19 @@ def _csv_notes(path: Path, first: list[str], header: bool, delimiter: str, optio
     return tuple(notes)
 
 
-def _refuse_ragged(path: Path, delimiter: str, options: ReadOptions) -> None:
-    """Raise for the first row that has another number of fields than the first line, if there is one."""
+def _refuse_ragged(path: Path, delimiter: str, options: ReadOptions) -> int:
+    """Raise for the first row that has another number of fields than the first line; else return the number of rows."""
     offenders: list[tuple[int, int]] = []
-    expected = 0
+    expected = n_rows = 0
     with _open_text(path, options, errors="replace") as file:
         try:
             for line, fields, _ in _rows(path, file, delimiter):
                 expected = expected or len(fields)
+                n_rows += bool(fields)
                 if fields and len(fields) != expected:
                     offenders.append((line, len(fields)))
         except csv.Error:
-            return  # the caller raises with the message of pyarrow
+            return n_rows  # pyarrow refuses the file, or reads it
     if offenders:
         line, found = offenders[0]
         more = f" ({len(offenders) - 1} more lines differ)" if len(offenders) > 1 else ""
@@ -234,11 +251,30 @@ def _refuse_ragged(path: Path, delimiter: str, options: ReadOptions) -> None:
             f"{path}: line {line} has {pluralize(found, 'field')} and line 1 has {expected}{more}; "
             "give every line the same number of fields, and quote text that contains a delimiter"
         )
+    return n_rows
 
 
 def _count_quotes(path: Path) -> int:
+    """Return the number of quotes.
+
+    Raises:
+        InputError: if a line is longer than `MAX_ROW`.
+    """
+    quotes = length = 0
     with open_packed(path) as file:
-        return sum(block.count(b'"') for block in iter(lambda: file.read(2**20), b""))
+        while block := file.read(BLOCK_BYTES):
+            quotes += block.count(b'"')
+            end = max(block.rfind(b"\n"), block.rfind(b"\r"))
+            length = length + len(block) if end < 0 else len(block) - end
+            if length > MAX_ROW:
+                raise _long_row(path)
+    return quotes
+
+
+def _long_row(path: Path) -> InputError:
+    return InputError(
+        f"{path}: contains a row longer than {MAX_ROW // 2**20} MiB; close an open quote, or break the text into rows"
+    )
 
 
 def _refuse_open_quote(path: Path, delimiter: str, options: ReadOptions) -> None:
@@ -258,7 +294,7 @@ def _refuse_encoding(path: Path, options: ReadOptions) -> None:
     if options.encoding is not None:
         raise InputError(f"{path}: the text is not in {options.encoding}; give its encoding (--encoding)")
     with open_packed(path) as file:
-        for number, line in enumerate(lines(path, file), 1):
+        for number, line in enumerate(lines(path, file, MAX_ROW), 1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
@@ -346,8 +382,12 @@ def finish_table(path: Path, frame: pd.DataFrame, notes: tuple[str, ...]) -> Dat
         row_names = tuple(map(str, frame.index))
         frame = frame.reset_index(drop=True)
     if not len(frame):
-        raise InputError(f"{path}: contains column names but no rows; add rows")
+        raise _no_rows(path)
     return Dataset(frame, name=stem(path), row_names=row_names, notes=notes)
+
+
+def _no_rows(path: Path) -> InputError:
+    return InputError(f"{path}: contains column names but no rows; add rows")
 
 
 def as_labels(values: Sequence[Any]) -> np.ndarray:
