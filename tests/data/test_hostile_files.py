@@ -262,7 +262,7 @@ def test_rows_that_are_too_long_are_refused(tmp_path, refused):
     with refused(f"{path}: line 3 is longer than 4 MiB"):
         data.open(path)
     path.write_bytes(b'a,b\n1,"' + b"x\n" * (5 * 2**20))
-    with refused(f"{path}: line 2 starts a row of more than 4 MiB", "check its quotes"):
+    with refused(f"{path}: contains a row longer than 4 MiB; close an open quote"):
         data.open(path)
     path.write_bytes(b"," * 300_000 + b"\n1,2\n")
     with refused(f"{path}: line 1 starts a row of more than 4 MiB or 250,000 fields"):

@@ -157,3 +157,9 @@ def test_numbers_written_in_a_form_are_read_in_it(numbers, signs):
 @given(st.builds(ReadOptions, sep=st.sampled_from([None, ";", "tab"]), decimal=st.sampled_from([None, ".", ","])))
 def test_options_survive_their_file_form(options):
     assert ReadOptions.from_dict(options.to_dict()) == options
+
+
+def test_a_long_text_below_the_first_line_is_read(tmp_path):
+    text = "word " * 40_000
+    read = data.open(written(tmp_path, f'a,b\n1,"{text}"\n2,x\n'))
+    assert read.X["b"].tolist() == [text, "x"]

@@ -155,8 +155,7 @@ def _first_lines(path: Path, options: ReadOptions) -> tuple[list[str], list[list
                 line = next((line for line in lines(path, file, MAX_ROW) if line.strip()), "")
             delimiter = "," if "," in line else ";" if ";" in line else "\t" if "\t" in line else ","
         with _open_text(path, options) as file:
-            rows = (fields for _, fields, _ in _rows(path, file, delimiter) if fields)
-            found = list(islice(rows, SAMPLE_LINES + 1))
+            found = _sampled(fields for _, fields, _ in _rows(path, file, delimiter) if fields)
     except UnicodeDecodeError:
         _refuse_encoding(path, options)
         raise
@@ -165,6 +164,23 @@ def _first_lines(path: Path, options: ReadOptions) -> tuple[list[str], list[list
     if not found or not any(field.strip() for field in found[0]):
         raise InputError(f"{path}: line 1 is blank in every column; a CSV file must start with column names or a row")
     return found[0], found[1:], delimiter
+
+
+def _sampled(rows: Iterator[list[str]]) -> list[list[str]]:
+    """Return the first rows; those before a row that the csv module does not read, such as one with a long text.
+
+    Raises:
+        csv.Error: it is the first row.
+    """
+    found: list[list[str]] = []
+    try:
+        found.extend(islice(rows, 1))
+        for row in islice(rows, SAMPLE_LINES):
+            found.append(row)
+    except csv.Error:
+        if not found:
+            raise
+    return found
 
 
 def _encoding(options: ReadOptions) -> str:
