@@ -23,7 +23,7 @@ Grey = Float[np.ndarray, "rows height width"]
 _TABLE = "a model sees the whole image, the table one pixel"
 
 TARGETS = {name: Target(1.0, "at most", _TABLE) for name in ("conv", "deep", "conv-differences", "deep-differences")}
-"""No source states figures; set before the run."""
+"""No source states figures. These were set after trials on validation rows and before the run."""
 
 SEED = 0
 N_SHOWN = 12
