@@ -111,7 +111,9 @@ def fit(
 ) -> None:
     """Train an autoencoder on DATA and write it to one model file."""
     log = Log(quiet)
-    destination = destinations.check_model_output(output, force=force, resume=resume)
+    held_out_source = None if validation is None or arguments.fraction(validation) is not None else validation
+    read = (data, held_out_source, sources.file_of(labels), target)
+    destination = destinations.check_model_output(output, force=force, resume=resume, inputs=read)
     given = {
         "code_size": code_size, "max_epochs": epochs, "random_state": seed, "scaling": scaling, "missing": missing,
         "time_limit": arguments.seconds(time_limit) if time_limit is not None else None,

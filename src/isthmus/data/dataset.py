@@ -183,6 +183,29 @@ def _n_rows(rows: Any) -> int:
     return int(rows.shape[0]) if hasattr(rows, "shape") else len(rows)
 
 
+def is_row_numbers(index: pd.Index) -> bool:
+    """Return whether an index has no name and counts rows from 0, so that it identifies none.
+
+    Example:
+        >>> is_row_numbers(pd.RangeIndex(3)), is_row_numbers(pd.RangeIndex(3, name="id"))
+        (True, False)
+    """
+    return isinstance(index, pd.RangeIndex) and index.name is None and index.start == 0 and index.step == 1
+
+
+def index_columns(index: pd.Index) -> pd.DataFrame:
+    """Return the levels of an index as columns under their names; a single one without a name is "".
+
+    Example:
+        >>> list(index_columns(pd.Index(["a", "b"]))), list(index_columns(pd.MultiIndex.from_tuples([(1, 2)])))
+        ([''], ['level_0', 'level_1'])
+    """
+    table = index.to_frame(index=False)
+    names = [("" if index.nlevels == 1 else f"level_{i}") if name is None else str(name)
+             for i, name in enumerate(index.names)]  # fmt: skip
+    return table.set_axis(names, axis=1)
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Rows with labels, names and notes.
@@ -194,6 +217,8 @@ class Dataset:
         name: short name for titles: the stem of the file, the name of the folder, or NAME:SPLIT.
         row_names: names of the rows: paths of images within their folder, or the index of a table.
         notes: decisions of the reader that concern the user, one sentence each.
+        carried: columns that are not part of X and that outputs repeat, as a data frame of n rows: identifiers, under
+            their own names ("" without one), and columns to keep.
 
     Example:
         >>> Dataset(np.zeros((3, 2)), name="zeros").n_rows
@@ -205,6 +230,7 @@ class Dataset:
     name: str = "data"
     row_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    carried: pd.DataFrame | None = None
 
     @property
     def n_rows(self) -> int:

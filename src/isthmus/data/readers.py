@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.data.array_files import check_rows, is_idx, read_idx, read_npy, read_npz, refuse_split
-from isthmus.data.dataset import Dataset, Documents
+from isthmus.data.dataset import Dataset, Documents, index_columns, is_row_numbers
 from isthmus.data.images import IMAGE_SUFFIXES, check_size, read_image_folder, resize_images
 from isthmus.data.json_lines import read_json_lines
 from isthmus.data.messages import hint, one_line
@@ -209,5 +209,7 @@ def _take_table(table: Any, name: str) -> Dataset:
 
     if not len(table):
         raise InputError(f"{name}: the table has no rows")
-    named = not isinstance(table.index, pd.RangeIndex)
-    return Dataset(table, name=name, row_names=tuple(map(str, table.index)) if named else None)
+    index = getattr(table, "index", None)
+    if not isinstance(index, pd.Index) or is_row_numbers(index):
+        return Dataset(table, name=name)
+    return Dataset(table, name=name, row_names=tuple(map(str, index)), carried=index_columns(index))

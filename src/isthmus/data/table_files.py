@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from isthmus.data.dataset import Dataset
+from isthmus.data.dataset import Dataset, index_columns, is_row_numbers
 from isthmus.data.messages import exclude_advice, hint, one_line
 from isthmus.errors import InputError, pluralize
 
@@ -207,21 +208,19 @@ def _plain_numbers(table: pa.Table) -> pa.Table:
 
 def finish_table(path: Path, frame: pd.DataFrame, notes: tuple[str, ...]) -> Dataset:
     """Return the table with row names from its unnamed first column or from the pandas index in the file."""
-    import pandas as pd
-
     frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
     _refuse_twice(path, list(frame.columns))
-    row_names = None
+    row_names = carried = None
     if len(frame.columns) and frame.columns[0] == "":
-        row_names = tuple(map(str, frame.iloc[:, 0]))
+        row_names, carried = tuple(map(str, frame.iloc[:, 0])), frame.iloc[:, :1].copy()
         frame = frame.iloc[:, 1:].copy()
         notes = (*notes, f"{path.name}: the first column has no name and was read as row names")
-    elif not isinstance(frame.index, pd.RangeIndex):
-        row_names = tuple(map(str, frame.index))
+    elif not is_row_numbers(frame.index):
+        row_names, carried = tuple(map(str, frame.index)), index_columns(frame.index)
         frame = frame.reset_index(drop=True)
     if not len(frame):
         raise InputError(f"{path}: contains column names but no rows; add rows")
-    return Dataset(frame, name=path.stem, row_names=row_names, notes=notes)
+    return Dataset(frame, name=path.stem, row_names=row_names, notes=notes, carried=carried)
 
 
 def as_labels(values: Sequence[Any]) -> np.ndarray:
@@ -252,7 +251,7 @@ def select_columns(dataset: Dataset, exclude: Sequence[str], label_column: str |
     for i, dtype in enumerate(frame.dtypes):
         if str(dtype) == "object":
             _refuse_nested(dataset.name, str(frame.columns[i]), frame.iloc[:, i])
-    return Dataset(frame, labels, dataset.name, dataset.row_names, dataset.notes)
+    return replace(dataset, X=frame, labels=labels)
 
 
 def _refuse_nested(name: str, column: str, values: pd.Series) -> None:
