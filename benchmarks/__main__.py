@@ -1,7 +1,8 @@
-"""Print the benchmark tables except those of two commands: python -m benchmarks [ROWS] [REPEATS].
+"""Print the benchmark tables except those of three commands: python -m benchmarks [ROWS] [REPEATS].
 
 The rows are those of MNIST if available, else of mnist-sample. `python -m benchmarks.quality` prints the time to equal
-test error and takes about 15 minutes. `python -m benchmarks.device` compares a GPU with the CPU.
+test error and takes about 15 minutes, `python -m benchmarks.variational` that to an equal bound.
+`python -m benchmarks.device` compares a GPU with the CPU.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import platform
 
 import torch
 
-from benchmarks import contraction, kinds, rbm, reading, sparse, stacking, training
+from benchmarks import contraction, kinds, rbm, reading, sparse, stacking, training, variational
 from benchmarks.quality import positive
 
 
@@ -33,6 +34,9 @@ def main() -> None:
         lambda: sparse.run(repeats),
         lambda: stacking.run(x, repeats),
         lambda: rbm.run(x[:n_rows], test, repeats),
+        lambda: variational.run(
+            variational.binary(x[:n_rows]), variational.binary(test)[: variational.N_TEST], repeats
+        ),
         lambda: kinds.run(x, repeats),
     ):
         print(*table(), sep="\n", flush=True)

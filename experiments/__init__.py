@@ -39,6 +39,7 @@ from experiments import (
     small_noise,
     sparsity_limits,
     synthetic_tables,
+    vae_mnist,
     variations,
 )
 from experiments.experiment import Cell, Experiment, Published, Row, Setup, Target
@@ -72,6 +73,7 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
         rbm_mnist.EXPERIMENT,
         dbn_mnist.EXPERIMENT,
         dbm_mnist.EXPERIMENT,
+        vae_mnist.EXPERIMENT,
         deep_ae_rbm.EXPERIMENT,
         pretraining_gain.EXPERIMENT,
         few_labels.EXPERIMENT,

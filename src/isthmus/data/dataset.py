@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import pandas as pd
 
 from isthmus.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Documents(Sequence[str]):
@@ -95,6 +97,8 @@ class Conditioned:
     __slots__ = ("conditions", "rows")
 
     def __init__(self, rows: Any, conditions: Mapping[str, Any] | pd.DataFrame) -> None:
+        import pandas as pd
+
         if hasattr(rows, "columns") and hasattr(rows, "dtypes"):
             raise InputError("Conditioned: the rows are a table, whose conditions are columns of it; give the table")
         try:
