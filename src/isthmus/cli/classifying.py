@@ -99,6 +99,7 @@ def fit(
         held_out = (validation_dataset.X, validation_dataset.labels)
     fitting.log_resume(destination, resume, log)
     model.fit(rows.X, rows.labels, validation=held_out, **checkpoint)
+    sources.exclude_later(model.encoder_, exclude or [])
     model.save(destination)
     summary = _summary(model, destination)
     _log_summary(model, summary, log)

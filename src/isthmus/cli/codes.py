@@ -60,7 +60,7 @@ def decode(
 ) -> None:
     """Decode CODES to rows in the units of the training data.
 
-    Columns beside the codes, such as identifiers, are written first.
+    Other columns of CODES, such as identifiers, are written first.
     """
     destination, log, fitted = _opened(model, output, (model, codes), device, force, quiet)
     given = sources.given_conditions(fitted, condition)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,19 +43,22 @@ def refuse_overlap(path: str, inputs: Inputs) -> None:
 
 
 def _existing(given: str | None) -> Path | None:
-    """Return the path of an input, FILE:SPLIT without its split; None for named data sets and missing files."""
+    """Return the path of an input, FILE:SPLIT without its split; None for named data sets.
+
+    None also for files that are missing or not accessible, which cannot be read and are refused for that.
+    """
     from isthmus.data.named import is_named
 
     if given is None:
         return None
     paths = (Path(name).expanduser() for name in (given, given.rpartition(":")[0]) if name)
-    found = next((path for path in paths if path.exists()), None)
+    found = next((path for path in paths if os.path.exists(path)), None)
     return None if found is None or (is_named(given) and not given.startswith("adbench/")) else found
 
 
 def _files(path: Path) -> set[tuple[int, int]]:
     """Return the device and number of a file, or of every file below a folder; links have those of their files."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    files = [path] if os.path.isfile(path) else [file for file in path.rglob("*") if os.path.isfile(file)]
     return {(file.stat().st_dev, file.stat().st_ino) for file in files}
 
 

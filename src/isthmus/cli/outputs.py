@@ -48,15 +48,15 @@ def write_rows(
         if isinstance(rows, pd.DataFrame)
         else pd.DataFrame(np.asarray(rows), columns=None if names is None else list(names))
     )
-    write_array(destination, beside(carried, in_types_of(columns, table)), force=force)
+    write_array(destination, after(carried, in_types_of(columns, table)), force=force)
 
 
-def beside(carried: pd.DataFrame | None, table: pd.DataFrame) -> pd.DataFrame:
-    """Return carried columns, then those of a table; a carried column whose name the table has gets an underscore.
+def after(carried: pd.DataFrame | None, table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table after carried columns; a carried column whose name the table has gets an underscore.
 
     Example:
         >>> import pandas as pd
-        >>> list(beside(pd.DataFrame({"id": [7], "size": [1]}), pd.DataFrame({"size": [2.5]}, index=["a"])))
+        >>> list(after(pd.DataFrame({"id": [7], "size": [1]}), pd.DataFrame({"size": [2.5]}, index=["a"])))
         ['id', 'size_', 'size']
     """
     import pandas as pd
@@ -125,10 +125,8 @@ def write_errors(destination: Path, model: BaseAutoencoder, rows: Dataset, *, fo
         return
     carried = rows.carried
     if rows.row_names is None:
-        carried = beside(
-            pd.DataFrame({"row": np.arange(len(errors))}), beside(carried, pd.DataFrame(index=errors.index))
-        )
-    write_rows(destination, beside(errors, parts), carried, force=force)
+        carried = after(pd.DataFrame({"row": np.arange(len(errors))}), after(carried, pd.DataFrame(index=errors.index)))
+    write_rows(destination, after(errors, parts), carried, force=force)
 
 
 def carried_rows(carried: pd.DataFrame, rows: Sequence[int], prefix: str = "") -> pd.DataFrame:

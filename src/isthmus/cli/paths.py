@@ -262,7 +262,7 @@ def _write(
     decoded = opened.model._decoded(np.asarray(paths.reshape(-1, code_size), np.float32), conditions)
     destination, force = opened.destination, opened.force
     if opened.model.preprocessing_.image_shape is None:
-        write_array(destination, outputs.beside(identifiers, _table(opened.model, decoded, columns)), force=force)
+        write_array(destination, outputs.after(identifiers, _table(opened.model, decoded, columns)), force=force)
     elif destinations.is_folder_name(opened.output):
         names = [f"{line:0{len(str(n_lines - 1))}d}-{name}-step-{step:0{len(str(steps - 1))}d}"
                  for line, name in enumerate(lines) for step in range(steps)]  # fmt: skip
@@ -284,4 +284,4 @@ def _table(model: BaseAutoencoder, decoded: Any, columns: Mapping[str, Any]) -> 
 
     known = model.preprocessing_
     table = decoded if hasattr(decoded, "columns") else pd.DataFrame(decoded, columns=known.columns)
-    return outputs.beside(pd.DataFrame(columns), outputs.in_types_of(known.user_table, table))
+    return outputs.after(pd.DataFrame(columns), outputs.in_types_of(known.user_table, table))

@@ -43,6 +43,14 @@ def record_read_options(model: BaseAutoencoder, exclude: list[str], resize: tupl
     history[READ_OPTIONS] = {"exclude": exclude, "resize": list(resize) if resize else None}
 
 
+def exclude_later(model: BaseAutoencoder, exclude: Sequence[str]) -> None:
+    """Add columns to those that later commands leave out of their data."""
+    history: dict[str, Any] = model.history_
+    stored = history.get(READ_OPTIONS) or {"exclude": [], "resize": None}
+    more = [name for name in exclude if name not in stored["exclude"]]
+    model.history_ = {**history, READ_OPTIONS: {**stored, "exclude": [*stored["exclude"], *more]}}
+
+
 @dataclass(frozen=True)
 class Reading:
     """The options of a command on the columns of its data.
@@ -369,7 +377,7 @@ def describe(data: Dataset) -> str:
 
 
 def open_codes(model: BaseAutoencoder, source: str, log: Log) -> tuple[Any, pd.DataFrame | None]:
-    """Read codes from a file, and the columns beside them, such as identifiers, which outputs repeat.
+    """Read codes from a file, and the other columns, such as identifiers, which outputs repeat.
 
     Columns with the names of the units are put in the order of the model. Without these names every column is a unit.
 

@@ -191,9 +191,12 @@ def is_row_numbers(index: pd.Index) -> bool:
     """Return whether an index has no name and counts rows from 0, so that it identifies none.
 
     Example:
+        >>> import pandas as pd
         >>> is_row_numbers(pd.RangeIndex(3)), is_row_numbers(pd.RangeIndex(3, name="id"))
         (True, False)
     """
+    import pandas as pd
+
     return isinstance(index, pd.RangeIndex) and index.name is None and index.start == 0 and index.step == 1
 
 
@@ -201,6 +204,7 @@ def index_columns(index: pd.Index) -> pd.DataFrame:
     """Return the levels of an index as columns under their names; a single one without a name is "".
 
     Example:
+        >>> import pandas as pd
         >>> list(index_columns(pd.Index(["a", "b"]))), list(index_columns(pd.MultiIndex.from_tuples([(1, 2)])))
         ([''], ['level_0', 'level_1'])
     """

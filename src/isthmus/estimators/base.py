@@ -39,7 +39,7 @@ from isthmus.estimators.continuation import ContinuationMixin, check_same_parts,
 from isthmus.estimators.data_passes import BLOCK_ROWS, RangeCheckedRows, SurveyedRows, padded
 from isthmus.estimators.diagnosis import diagnose_fit
 from isthmus.estimators.features import FeatureInspectionMixin
-from isthmus.estimators.identity import with_identity, with_index
+from isthmus.estimators.identity import given_rows, with_identity, with_index
 from isthmus.estimators.labels import ClassLabels
 from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.paths import CodePathsMixin
@@ -575,7 +575,7 @@ class BaseAutoencoder(
         """
         check_is_fitted(self)
         advice = "reconstruct fewer rows at a time, or use read(X), which goes block by block"
-        inputs.check_dense_size(self.preprocessing_, n_rows_of(X), advice)
+        inputs.check_dense_size(self.preprocessing_, n_rows_of(given_rows(X)), advice)
         return with_identity(self._reconstructed(X), X)
 
     def _reconstructed(self, X: Any) -> Any:
