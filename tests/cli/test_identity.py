@@ -74,6 +74,33 @@ def test_types_come_back(customers, tmp_path, succeed):
     assert pd.read_parquet(tmp_path / "s.parquet")[COLUMNS].dtypes.equals(read[COLUMNS].dtypes)
 
 
+def test_kept_columns_come_back_as_they_were(table, inputs, tmp_path, succeed):
+    kept = pd.DataFrame({
+        "day": pd.date_range("2024-02-27", periods=60), "at": pd.date_range("2024-02-27 10:30", periods=60, freq="7h"),
+        "big": 2**60 + np.arange(60), "vip": np.arange(60) % 3 > 0, "quoted": ['a "b", c', "ü", "x\ny"] * 20,
+        "gaps": np.where(np.arange(60) % 4 > 0, np.arange(60.0), np.nan),
+    })  # fmt: skip
+    pd.concat([table, kept], axis=1).to_csv(tmp_path / "t.csv", index=False)
+    options = [text for name in kept for text in ("--keep", name)]
+    for suffix in READERS:
+        output = tmp_path / f"codes.{suffix}"
+        succeed("encode", inputs / "table.isthmus", tmp_path / "t.csv", "-o", output, *options)
+        read, written = (isthmus.data.open(each).X[list(kept)] for each in (tmp_path / "t.csv", output))
+        for name in kept:
+            assert written[name].tolist() == read[name].tolist() or name == "gaps"
+            assert written[name].dtype.kind == read[name].dtype.kind
+        np.testing.assert_array_equal(written["gaps"], read["gaps"])
+    assert output.with_suffix(".csv").read_text().splitlines()[1].startswith("2024-02-27,")
+
+
+def test_a_table_of_one_column_and_one_row_is_written(inputs, table, tmp_path, succeed):
+    table.iloc[:1].set_axis(["only"]).to_csv(tmp_path / "one.csv")
+    succeed(
+        "reconstruct", inputs / "table.isthmus", tmp_path / "one.csv", "-o", tmp_path / "r.csv", "--keep", "species"
+    )
+    assert pd.read_csv(tmp_path / "r.csv", index_col=0).index.tolist() == ["only"]
+
+
 def test_paths_of_images_are_carried_through_codes(inputs, tmp_path, succeed):
     model, folder = inputs / "images.isthmus", inputs / "images"
     names = sorted(path.name for path in folder.iterdir())

@@ -10,7 +10,7 @@ from pathlib import Path
 from isthmus.errors import InputError
 
 Inputs = Sequence[str | None]
-"""The inputs of a command, as typed: paths, sources of `isthmus.data.open`, and None for an option that is not given."""
+"""The inputs of a command, as typed: paths, sources of `isthmus.data.open`, and None for an option without a value."""
 
 
 def refuse_overlap(path: str, inputs: Inputs) -> None:

@@ -75,6 +75,8 @@ def evaluate(
         raise InputError(f"--fidelity: {reason}")
     rows = sources.open_for_model(fitted, data, log, labels=labels, reading=reading)
     rows = sources.with_target(rows, target, log)
+    if destination is not None:
+        outputs.check_errors_fit(fitted, rows)
     if draws and not has_densities(fitted.coder_):
         log.note(f"--draws has no effect on kind {fitted.kind}, whose inference is not a distribution")
     n_draws = DEFAULT_DRAWS if draws is None else draws

@@ -43,11 +43,10 @@ def write_rows(
     if destination.suffix.lower() == ".npy":
         write_array(destination, rows, force=force)
         return
-    table = (
-        rows
-        if isinstance(rows, pd.DataFrame)
-        else pd.DataFrame(np.asarray(rows), columns=None if names is None else list(names))
-    )
+    if carried is not None and destination.suffix.lower() == ".csv":
+        carried = with_plain_dates(carried)
+    labels = None if names is None else list(names)
+    table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(np.asarray(rows), columns=labels)
     write_array(destination, after(carried, in_types_of(columns, table)), force=force)
 
 
@@ -71,6 +70,26 @@ def after(carried: pd.DataFrame | None, table: pd.DataFrame) -> pd.DataFrame:
         names.append(name)
     first = carried.set_axis(names, axis=1).reset_index(drop=True)
     return pd.concat([first, table.reset_index(drop=True)], axis=1)
+
+
+def with_plain_dates(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table in which times that are all midnight are dates, as a text file had them.
+
+    Example:
+        >>> import pandas as pd
+        >>> with_plain_dates(pd.DataFrame({"day": pd.to_datetime(["2024-01-31"])}))["day"][0]
+        datetime.date(2024, 1, 31)
+    """
+    import pandas as pd
+
+    def plain(values: pd.Series) -> pd.Series:
+        is_zoned = getattr(values.dtype, "tz", None) is not None
+        if not pd.api.types.is_datetime64_any_dtype(values) or is_zoned:
+            return values
+        present = values.dropna()
+        return values.dt.date if (present == present.dt.normalize()).all() else values
+
+    return table.apply(plain)
 
 
 def in_types_of(columns: Sequence[TableColumn], table: pd.DataFrame) -> pd.DataFrame:
@@ -105,6 +124,23 @@ def _in_type(values: pd.Series, name: str) -> pd.Series:
     return values.astype(wanted) if fits.all() else values
 
 
+def check_errors_fit(model: BaseAutoencoder, rows: Dataset) -> None:
+    """Refuse rows whose errors by column would take too much memory, before they are evaluated.
+
+    Raises:
+        InputError: sparse rows that are too many.
+    """
+    from isthmus.estimators.inputs import check_dense_size
+
+    if _has_columns(model):
+        check_dense_size(model.preprocessing_, rows.n_rows, "give fewer rows at a time")
+
+
+def _has_columns(model: BaseAutoencoder) -> bool:
+    """Return whether the rows that are compared have columns, as images and texts do not."""
+    return model.preprocessing_.vocabulary is None and model.preprocessing_.image_shape is None
+
+
 def write_errors(destination: Path, model: BaseAutoencoder, rows: Dataset, *, force: bool = False) -> None:
     """Write a line for each row: its identifiers or its number, its squared error, and the part of each column in it.
 
@@ -116,7 +152,7 @@ def write_errors(destination: Path, model: BaseAutoencoder, rows: Dataset, *, fo
 
     known = model.preprocessing_
     errors = pd.DataFrame({"error": np.asarray(model.reconstruction_error(rows.X))})
-    has_columns = known.vocabulary is None and known.image_shape is None
+    has_columns = _has_columns(model)
     cells = np.asarray(model.reconstruction_error(rows.X, by="cell")) if has_columns else np.empty((len(errors), 0))
     names = [column.name for column in known.table] or known.columns
     parts = pd.DataFrame(cells, columns=names if has_columns else [])

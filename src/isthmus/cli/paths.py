@@ -202,11 +202,11 @@ def interpolate(
 
 
 def _identifiers(opened: _Opened, rows: Mapping[str, np.ndarray]) -> pd.DataFrame | None:
-    """Return the identifiers of rows by prefix of their names; None without any, and for .npy files of numbers."""
+    """Return the identifiers of rows by prefix of their names; None without any."""
     import pandas as pd
 
     carried = opened.data.carried
-    if carried is None or opened.destination.suffix.lower() == ".npy":
+    if carried is None:
         return None
     return pd.concat([outputs.carried_rows(carried, each.tolist(), prefix) for prefix, each in rows.items()], axis=1)
 
@@ -262,7 +262,7 @@ def _write(
     decoded = opened.model._decoded(np.asarray(paths.reshape(-1, code_size), np.float32), conditions)
     destination, force = opened.destination, opened.force
     if opened.model.preprocessing_.image_shape is None:
-        write_array(destination, outputs.after(identifiers, _table(opened.model, decoded, columns)), force=force)
+        outputs.write_rows(destination, _table(opened.model, decoded, columns), identifiers, force=force)
     elif destinations.is_folder_name(opened.output):
         names = [f"{line:0{len(str(n_lines - 1))}d}-{name}-step-{step:0{len(str(steps - 1))}d}"
                  for line, name in enumerate(lines) for step in range(steps)]  # fmt: skip
