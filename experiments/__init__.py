@@ -15,6 +15,7 @@ from experiments import (
     bottleneck_mnist,
     capacity,
     cd_is_reconstruction,
+    colorization,
     contraction,
     dae_is_rbm,
     dbm_mnist,
@@ -37,6 +38,7 @@ from experiments import (
     recurrent,
     reuters_topics,
     small_noise,
+    smile,
     sparsity_limits,
     synthetic_tables,
     vae_mnist,
@@ -86,6 +88,8 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
         random_codes.EXPERIMENT,
         latent_space.EXPERIMENT,
         synthetic_tables.EXPERIMENT,
+        smile.EXPERIMENT,
+        colorization.EXPERIMENT,
     )
 }
 """The experiments by name."""

@@ -46,23 +46,39 @@ def signed_lines(
 
 
 def image_lines(
-    lines: Mapping[str, Float[np.ndarray, "images pixels"]], image_shape: Sequence[int], *, title: str
+    lines: Mapping[str, Float[np.ndarray, "images pixels"]],
+    image_shape: Sequence[int],
+    *,
+    title: str,
+    heads: Sequence[str] = (),
+    tile: float = TILE,
 ) -> Figure:
     """Return lines of images of pixels in [0, 1] by name, each of equally many.
+
+    Args:
+        lines: images by the name of the line.
+        image_shape: (height, width) of grey images, (height, width, 3) of colour images.
+        title: of the figure.
+        heads: names of the columns.
+        tile: width of an image, in inches.
 
     Example:
         >>> len(image_lines({"a": np.eye(4), "b": np.eye(4)}, (2, 2), title="two lines").axes)
         8
     """
-    height, width = image_shape
+    height, width = image_shape[:2]
     across = max(len(images) for images in lines.values())
-    figure = Figure(figsize=(TILE * across + 2.6, TILE * len(lines) * height / width + 0.4), layout="constrained")
+    beside = 0.4 + 0.08 * max(len(part) for name in lines for part in name.split("\n"))
+    size = (tile * across + beside, tile * len(lines) * height / width + 0.4 + 0.2 * bool(heads))
+    figure = Figure(figsize=size, layout="constrained")
     axs = figure.subplots(len(lines), across, squeeze=False)
     for line, (name, images) in zip(axs, lines.items(), strict=True):
-        for ax, image in zip(line, np.asarray(images).reshape(-1, height, width), strict=True):
+        for ax, image in zip(line, np.asarray(images).reshape(-1, *image_shape), strict=True):
             ax.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             _bare(ax)
         _name(line[0], name)
+    for ax, head in zip(axs[0], heads, strict=False):
+        ax.set_title(head, fontsize=9)
     figure.suptitle(title, fontsize=11)
     return figure
 

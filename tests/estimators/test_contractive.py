@@ -169,10 +169,13 @@ def test_a_mask_aware_encoder_is_contracted_with_respect_to_the_rows_only():
         ),
         ({"likelihood": "gaussian-predicted"}, "use network=MLP(tied=False), or likelihood='gaussian'"),
         ({"network": "conv", "corruption": "missing"}, "does not take the mask of missing entries as input; use net"),
-        ({"corruption": "missing"}, "columns and their mask (corruption='missing'); give network=MLP(tied=False)"),
+        (
+            {"corruption": "missing"},
+            "the mask is an input (corruption='missing'), or a target is decoded; give network=MLP(tied=False)",
+        ),
         (
             {"corruption": "missing", "likelihood": "gaussian-predicted"},
-            "(corruption='missing'); give network=MLP(tied=False)",
+            "(corruption='missing'), or a target is decoded; give network=MLP(tied=False)",
         ),
         ({"contraction_weight": 0.1}, "has no argument 'contraction_weight'; give contraction=Contraction(weight=...)"),
         ({"corruption_groups": [[0, 1]]}, "has no argument 'corruption_groups'; give corruption=GroupMasking(groups"),

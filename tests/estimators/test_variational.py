@@ -401,6 +401,85 @@ def test_counts_of_samples_are_integers_as_in_the_table():
     assert pd.api.types.is_integer_dtype(table_model(False).sample(5, random_state=0)["count"])
 
 
+def skewed(n: int = 300) -> pd.DataFrame:
+    """Measurements with one and two decimals, zeros, tails, and years."""
+    rng = np.random.default_rng(0)
+    size = rng.lognormal(3, 1, n).round(1)
+    return pd.DataFrame({
+        "size": size,
+        "rain": np.where(rng.random(n) < 0.5, 0, (size / 10 + rng.gamma(2, 1, n)).round(2)),
+        "ratio": size / (1 + rng.random(n)),
+        "year": rng.integers(1900, 2000, n),
+    })  # fmt: skip
+
+
+@functools.cache
+def skewed_model(scaling: str = "auto") -> VariationalAutoencoder:
+    return VariationalAutoencoder(code_size=2, max_epochs=40, scaling=scaling, random_state=0).fit(skewed())
+
+
+@pytest.mark.parametrize("scaling", ["auto", "standard"])
+def test_samples_have_the_decimals_and_the_range_of_real_columns(scaling):
+    rows, model = skewed(), skewed_model(scaling)
+    samples = model.sample(500, random_state=0)
+    for name, decimals in {"size": 1, "rain": 2, "ratio": None, "year": 0}.items():
+        assert samples[name].between(rows[name].min(), rows[name].max()).all()
+        if decimals is not None:
+            assert (samples[name].round(decimals) == samples[name]).all()
+    means = model.sample(500, random_state=0, mean=True)
+    assert (means.round(2) != means).any().all(), "means are not rounded"
+    decoded = model.inverse_transform(100 * np.eye(2))
+    assert (decoded.max() > rows.max()).any() or (decoded.min() < rows.min()).any(), "decodings are not clipped"
+
+
+def test_samples_of_a_table_have_the_distributions_of_its_columns_by_default():
+    rows, model = skewed(), skewed_model()
+    assert list(model.preprocessing_.quantiles) == [0, 1, 2, 3]
+    assert not skewed_model("standard").preprocessing_.quantiles
+    samples = model.sample(2000, random_state=0)
+    levels = [0.1, 0.25, 0.5, 0.75, 0.9]
+    np.testing.assert_allclose(samples["size"].quantile(levels), rows["size"].quantile(levels), rtol=0.25)
+    assert (samples["rain"] == 0).mean() == pytest.approx((rows["rain"] == 0).mean(), abs=0.1)
+
+
+def test_a_model_with_normal_scores_is_saved_with_its_maps(tmp_path):
+    model = skewed_model()
+    model.save(tmp_path / "m.isthmus")
+    loaded = isthmus.load(tmp_path / "m.isthmus")
+    pd.testing.assert_frame_equal(loaded.sample(9, random_state=0), model.sample(9, random_state=0))
+    assert np.array_equal(loaded.score_samples(skewed()), model.score_samples(skewed()))
+    assert loaded.preprocessing_.table == model.preprocessing_.table
+
+
+def test_reconstructions_beyond_the_range_keep_the_order():
+    model, rows = skewed_model(), skewed().iloc[:1]
+    far = pd.concat([rows.assign(size=size) for size in (1e3, 1e4, 1e5)], ignore_index=True)
+    assert (np.diff(model.score_samples(far)) < 0).all()
+
+
+def test_the_default_learning_rate_is_that_of_the_data():
+    few = {"code_size": 2, "max_epochs": 3, "random_state": 0}
+
+    def largest(X, **options):
+        fitted = VariationalAutoencoder(**few, **options).fit(X)
+        return max(epoch["learning_rate"] for epoch in fitted.history_["epochs"])
+
+    table_rate, array_rate = largest(skewed()), largest(skewed().to_numpy(float))
+    assert 5e-3 < table_rate <= 1e-2
+    assert 1e-3 < array_rate <= 2e-3
+    assert largest(skewed(), learning_rate=1e-3) <= 1e-3
+
+
+def test_conditions_of_a_model_with_normal_scores_are_standardised():
+    rows = skewed()
+    model = VariationalAutoencoder(code_size=1, condition="ratio", max_epochs=2, random_state=0).fit(rows)
+    assert list(model.preprocessing_.quantiles) == [0, 1, 2]
+    assert not model.preprocessing_.condition.quantiles
+    samples = model.sample(20, random_state=0, condition={"ratio": 7.5})
+    assert list(samples) == list(rows)
+    np.testing.assert_allclose(samples["ratio"], 7.5, rtol=1e-5)
+
+
 def test_means_of_samples_of_a_table_are_means():
     means = table_model().sample(50, random_state=0, mean=True)
     assert set(means["level"]) <= {"a", "b", "c"}
@@ -425,12 +504,11 @@ def test_the_score_is_that_of_the_observed_entries(network, prior):
     batch = model._rows(table()).batch(torch.arange(40))
     assert (batch.mask == 0).any()
     model.coder_.eval()
-    noise = torch.randn(15, 1, 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        found = model._importance_bound(batch, noise)
+        found = model._importance_bound(batch, 15, 0)
         for placeholder in (0.0, 1.0, 77.0):
             other = replace(batch, x=torch.where(batch.mask > 0, batch.x, placeholder))
-            torch.testing.assert_close(model._importance_bound(other, noise), found)
+            torch.testing.assert_close(model._importance_bound(other, 15, 0), found)
 
 
 def test_a_missing_entry_is_another_row_than_any_value():
@@ -493,10 +571,9 @@ def test_convolutions_with_gaps(prior):
     assert np.isfinite(model.transform(images)).all()
     assert model.sample(2, random_state=0).shape == (2, 8, 8)
     filled, whole = (model._rows(rows).batch(torch.arange(5)) for rows in (images, np.nan_to_num(images)))
-    noise = torch.zeros(1, 1, 2)
     model.coder_.eval()
     with torch.no_grad():
-        assert not torch.allclose(model._importance_bound(filled, noise), model._importance_bound(whole, noise))
+        assert not torch.allclose(model._importance_bound(filled, 1, 0), model._importance_bound(whole, 1, 0))
 
 
 # -- errors -----------------------------------------------------------------------------------------------

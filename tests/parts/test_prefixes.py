@@ -50,7 +50,7 @@ def explicit_sum(model: Coder, output: ForwardPass) -> Tensor:
     """Return the term by its definition, with the first columns of the decoder's weight alone."""
     layer, batch = model.decoder.affine_maps[0], output.batch
     parameters = [output.code[..., :p] @ layer.weight[:, :p].t() + layer.bias for p in PREFIXES]
-    return sum(model.likelihood.nll(r, batch.desired_output, batch.mask) for r in parameters)
+    return sum(model.likelihood.nll(r, batch.desired_output, batch.observed) for r in parameters)
 
 
 @pytest.mark.parametrize("name", ["gaussian", "gaussian-learned", "bernoulli", "gaussian-predicted"])
@@ -64,11 +64,11 @@ def test_missing_entries_and_targets_are_those_of_the_reconstruction():
     model = coder()
     mask = (normals(N_ROWS, N_COLUMNS, seed=2) > 0).float()
     target = normals(N_ROWS, N_COLUMNS, seed=3)
-    output = model(Batch(normals(N_ROWS, N_COLUMNS), mask=mask, target=target))
+    output = model(Batch(normals(N_ROWS, N_COLUMNS), target=target, target_mask=mask))
     found = term()(output, model, None)
     torch.testing.assert_close(found, explicit_sum(model, output))
     changed = target.where(mask > 0, 1e6)
-    other = model(Batch(output.batch.x, mask=mask, target=changed))
+    other = model(Batch(output.batch.x, target=changed, target_mask=mask))
     assert torch.equal(term()(other, model, None), found)
 
 

@@ -33,7 +33,7 @@ from isthmus.parts.likelihoods import LIKELIHOODS, likelihood_from
 from isthmus.parts.networks import TiedMLP
 from isthmus.report import write
 from isthmus.report.code_maps import map_codes
-from isthmus.report.decoder import decoder_record, dequantised, mean_record, quantise
+from isthmus.report.decoder import MAX_POINTS, decoder_record, dequantised, mean_record, quantise, restored
 from isthmus.report.decoder_section import unit_ranges
 
 from .cases import CASES
@@ -59,6 +59,12 @@ def mixed_table():
     )
 
 
+def skewed_table():
+    rng = np.random.default_rng(1)
+    wide = np.exp(rng.normal(size=(900, 2)))
+    return pd.DataFrame({"income": wide[:, 0], "rain": np.where(wide[:, 1] < 1, 0, wide[:, 1]), "wet": wide[:, 1] > 1})
+
+
 def fitted(kind, X, *, mlp=None, **options):
     network = {} if mlp is None else {"network": MLP((16,), **mlp)}
     return kind(**{"code_size": 3, "max_epochs": 5, "random_state": 0, **network, **options}).fit(X)
@@ -78,6 +84,8 @@ FITS = {
     "denoising": lambda: fitted(DenoisingAutoencoder, REAL),
     "contractive": lambda: fitted(ContractiveAutoencoder, REAL),
     "mixed": lambda: fitted(Autoencoder, mixed_table()),
+    "quantile": lambda: fitted(VariationalAutoencoder, mixed_table()),
+    "quantile of many rows": lambda: fitted(Autoencoder, skewed_table(), scaling="quantile"),
     "images": lambda: CASES["images"]().model,
     "colours": lambda: fitted(Autoencoder, RNG.uniform(size=(30, 6, 5, 3)).astype(np.float32)),
     "texts": lambda: CASES["text"]().model,
@@ -276,11 +284,26 @@ def test_the_script_of_the_page_equals_the_record(tmp_path):
         expected = dequantised(records[name], codes[name])
         np.testing.assert_allclose(x, expected, atol=1e-4, rtol=1e-6, err_msg=name)
         preprocessing = model.preprocessing_
-        restored = expected * preprocessing.scale + preprocessing.offset
-        tolerance = 1e-4 * preprocessing.scale.max()
+        values, tolerance = restored(records[name], expected), 1e-4 * preprocessing.scale.max()
         if preprocessing.dtype == "uint8":
-            restored, tolerance = np.clip(np.rint(restored), 0, 255), 1.0
-        np.testing.assert_allclose(raw, restored, atol=tolerance, err_msg=name)
+            tolerance = 1.0
+        np.testing.assert_allclose(raw, values, atol=tolerance * steepest(preprocessing), err_msg=name)
+
+
+def steepest(preprocessing):
+    """The largest change of a value for a change of its normal score; 1 without normal scores."""
+    points = [of_column.points for of_column in preprocessing.quantiles.values()]
+    return max([1, *((np.diff(values) / np.diff(scores)).max() for scores, values in points)])
+
+
+def test_the_record_restores_the_units_of_the_user(model):
+    preprocessing, record = model.preprocessing_, decoder_record(model)
+    x = np.random.default_rng(1).normal(size=(50, preprocessing.n_columns)) * 1.5
+    raw = preprocessing.raw_numbers(x)
+    raw = np.clip(np.rint(raw), 0, 255) if record["rounded"] else raw
+    span = np.ptp(raw, axis=0, keepdims=True)
+    exact = all(len(of_column.points[0]) <= MAX_POINTS for of_column in preprocessing.quantiles.values())
+    assert np.abs(restored(record, x) - raw).max() <= (1e-9 if exact else 5e-3) * span.max()
 
 
 MOVES = """
@@ -364,9 +387,10 @@ def example(data, i):
 
 
 @needs_chromium
-def test_a_table_is_shown_in_its_units(tmp_path):
+@pytest.mark.parametrize("name", ["mixed", "quantile"])
+def test_a_table_is_shown_in_its_units(tmp_path, name):
     class Case:
-        model, X, labels = model_of("mixed"), mixed_table(), None
+        model, X, labels = model_of(name), mixed_table(), None
 
     # More rows than those of the fit, so that the map is a t-SNE.
     Case.X = pd.concat([Case.X, Case.X.iloc[:5]], ignore_index=True)
@@ -385,7 +409,7 @@ def test_a_table_is_shown_in_its_units(tmp_path):
     changed[0] = min(changed[0], data["units"]["low"][0])
     rows = {line[0]: line for line in slid["shown"]}
     x = dequantised(data["record"], np.stack([codes[0], changed]))
-    raw = x * Case.model.preprocessing_.scale + Case.model.preprocessing_.offset
+    raw = restored(data["record"], x)
     assert list(rows) == [
         "column", "height", "smoker = True", "region", "north", "south", "west", "visits", "weight", "colour",
         "blue", "green", "grey", "red",

@@ -55,7 +55,9 @@ def fit(
     scaling: Annotated[
         str | None,
         typer.Option(
-            metavar="auto|none|standard|minmax", rich_help_panel=_DATA, help="Scaling of the columns. Default: auto."
+            metavar="auto|none|standard|minmax|quantile",
+            rich_help_panel=_DATA,
+            help="Scaling of the columns. Default: auto.",
         ),
     ] = None,
     exclude: Annotated[

@@ -4,6 +4,8 @@ Model space is a float32 matrix (n, columns). Images are flattened in (channel, 
 order; a categorical column has one column per level; texts become counts or tf-idf.
 
     x = (raw - offset) / scale      raw = x * scale + offset
+
+With scaling="quantile", the normal scores of real columns of a table take the place of raw.
 """
 
 from __future__ import annotations
@@ -17,15 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data import tables
+from isthmus.data import quantiles, tables
 from isthmus.data.columns import flat_chunks, medians, moments, refuse_missing, refuse_missing_values
 from isthmus.data.dataset import Conditioned, Paired
+from isthmus.data.quantiles import QuantileMap
 from isthmus.data.streams import Affine, DenseRows, SparseRows
 from isthmus.data.texts import Vocabulary
 from isthmus.errors import InputError
 from isthmus.learning.rows import Rows
 
-SCALINGS = ("auto", "none", "standard", "minmax")
+SCALINGS = ("auto", "none", "standard", "minmax", "quantile")
 MISSING = ("refuse", "mean", "median", "mask")
 
 
@@ -37,7 +40,7 @@ class Preprocessor:
         source: "array", "table", "sparse" or "text".
         row_shape: shape of one row of the user's data.
         dtype: data type of the user's array.
-        offset, scale: (columns,), by model-space column.
+        offset, scale: (columns,), by model-space column; of a column with a map, of its normal scores.
         fill: (columns,), raw values that replace missing ones; None if missing values are refused.
         masked: whether missing entries are excluded from the loss.
         channels_last: whether images are (h, w, c).
@@ -47,6 +50,7 @@ class Preprocessor:
         vocabulary: vocabulary of texts.
         constant: numbers of the constant columns.
         n_rows: number of rows in `from_data`.
+        quantiles: the map to normal scores of each model-space column that has one, by number.
     """
 
     source: str
@@ -63,6 +67,7 @@ class Preprocessor:
     vocabulary: Vocabulary | None = None
     constant: list[int] = field(default_factory=list)
     n_rows: int = 0
+    quantiles: dict[int, QuantileMap] = field(default_factory=dict)
 
     @classmethod
     def from_data(
@@ -74,8 +79,9 @@ class Preprocessor:
         categories: str | Sequence[str] | None = None,
         units: dict[str, str] | None = None,
         weights: np.ndarray | None = None,
+        scaling_of_tables: str = "standard",
     ) -> Preprocessor:
-        """Learn column types, scaling and fill values from `X`.
+        """Learn column types, scaling and fill values from `X`. For a table, "auto" takes `scaling_of_tables`.
 
         Rows count by `weights` in the statistics of dense columns and tables. The types and categories of a table, the
         ranges of sparse columns and the vocabulary of texts are those of all rows.
@@ -83,7 +89,7 @@ class Preprocessor:
         Raises:
             InputError: if an option is unknown; if there are no rows; if a value is NaN or infinite and
                 `missing` is "refuse" (with row and column); if a column contains dates or free text; if the
-                array is neither a matrix nor images.
+                array is neither a matrix nor images; if `scaling` is "quantile" and the rows are not a table.
         """
         _check_choice("scaling", scaling, SCALINGS)
         _check_choice("missing", missing, MISSING)
@@ -92,6 +98,11 @@ class Preprocessor:
             raise InputError(_UNWANTED[kind])
         if n_rows_of(X) == 0:
             raise InputError("the data contain no rows; at least 1 is required")
+        if scaling == "quantile" and kind != "table":
+            raise InputError(
+                f"scaling='quantile' maps real columns of a table to normal scores; found {_SOURCES[kind]}; use "
+                "scaling='auto', or give a data frame"
+            )
         if kind == "text":
             vocabulary = Vocabulary.from_data(list(X), counts=scaling == "none")
             width = len(vocabulary.terms)
@@ -102,7 +113,9 @@ class Preprocessor:
         if kind == "table":
             columns = tables.learn_columns(X, categories, units)
             array = tables.encode_table(columns, X.set_axis([str(c) for c in X.columns], axis=1))
+            columns = tables.with_ranges(columns, array if weights is None else array[weights > 0])
             names = [c.name for c in columns]
+            scaling = scaling_of_tables if scaling == "auto" else scaling
             start = cls("table", (len(columns),), "float64", _EMPTY, _EMPTY, names=names, table=columns)
         else:
             array = X
@@ -167,7 +180,17 @@ class Preprocessor:
             self._check_shape(tuple(array.shape[1:]))
         if self.fill is None:
             self.refuse_missing(array)
-        return DenseRows(array, affine, channels_last=self.channels_last, fill=self.fill, masked=self.masked)
+        fill = None if self.fill is None else self._scores(self.fill[None])[0]
+        return DenseRows(self._scores(array), affine, channels_last=self.channels_last, fill=fill, masked=self.masked)
+
+    def _scores(self, array: np.ndarray) -> np.ndarray:
+        """Return rows of a table with normal scores in the columns that have a map; other rows are returned as is."""
+        if not self.quantiles:
+            return array
+        array = array.copy()
+        for column, of_column in self.quantiles.items():
+            array[:, column] = of_column.scores(array[:, column])
+        return array
 
     @property
     def inputs(self) -> Preprocessor:
@@ -207,9 +230,16 @@ class Preprocessor:
                 "use the same columns or image size"
             )
 
+    def raw_numbers(self, x: np.ndarray) -> np.ndarray:
+        """Transform rows of model space (n, columns) to raw numbers of the same columns, float64."""
+        raw = Affine(self.offset, self.scale).inverse(x)
+        for column, of_column in self.quantiles.items():
+            raw[:, column] = of_column.raw(raw[:, column])
+        return raw
+
     def inverse_transform(self, x: np.ndarray) -> Any:
         """Transform rows of model space (n, columns) to the type and units of the training data."""
-        raw = Affine(self.offset, self.scale).inverse(x)
+        raw = self.raw_numbers(x)
         if self.source == "table":
             return tables.decode_table(self.table, raw)
         if self.image_shape is not None:
@@ -230,12 +260,15 @@ class Preprocessor:
             "vocabulary": self.vocabulary and {"terms": self.vocabulary.terms, "idf": self.vocabulary.idf},
             "constant": self.constant, "n_rows": self.n_rows,
         }  # fmt: skip
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}, config
+        knots, of_knots = quantiles.to_file(self.quantiles)
+        return {name: torch.from_numpy(array) for name, array in arrays.items()} | knots, config | of_knots
 
     @classmethod
     def from_file(cls, tensors: dict[str, Tensor], config: dict[str, Any]) -> Preprocessor:
         """Build a preprocessor from the result of `to_file`."""
-        settings = dict(config)
+        settings, tensors = dict(config), dict(tensors)
+        if "knots" in settings:
+            settings["quantiles"] = quantiles.from_file(tensors.pop("knots"), settings.pop("knots"))
         vocabulary = Vocabulary(**settings["vocabulary"]) if settings["vocabulary"] else None
         settings |= {
             "row_shape": tuple(settings["row_shape"]),
@@ -318,7 +351,9 @@ def _learn_dense(
 ) -> Preprocessor:
     if start.fill is None and missing == "refuse":
         start.refuse_missing(array)
-    read = flat_chunks(array, start.channels_last)
+    if scaling == "quantile":
+        scaling, start = "standard", replace(start, quantiles=_learn_maps(start, array, weights))
+    read = flat_chunks(start._scores(array), start.channels_last)
     low, high, mean, std, all_finite = moments(read, weights)
     if scaling == "auto":
         scaling = _auto_scaling(start, array, low, high)
@@ -328,10 +363,19 @@ def _learn_dense(
     if missing == "refuse" or (all_finite and array.dtype.kind in "iub"):
         return learned
     fills = {
-        "mean": lambda: mean, "median": lambda: medians(array, start.channels_last, weights), "mask": lambda: offset,
-    }  # fmt: skip
+        "mean": lambda: moments(flat_chunks(array, start.channels_last), weights)[2] if start.quantiles else mean,
+        "median": lambda: medians(array, start.channels_last, weights),
+        "mask": lambda: learned.raw_numbers(np.zeros((1, len(offset))))[0],
+    }
     fill = fills[missing]()
     return replace(learned, fill=_valid_fill_values(start, fill), masked=missing == "mask")
+
+
+def _learn_maps(start: Preprocessor, array: np.ndarray, weights: np.ndarray | None) -> dict[int, QuantileMap]:
+    """Return the map to normal scores of each real column of a table that is not constant."""
+    units = [column.unit for column in start.table for _ in range(column.width)]
+    found = {i: QuantileMap.learned(array[:, i], weights) for i, unit in enumerate(units) if unit == "real"}
+    return {i: of_column for i, of_column in found.items() if of_column is not None}
 
 
 def _auto_scaling(start: Preprocessor, array: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:

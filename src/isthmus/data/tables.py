@@ -10,7 +10,7 @@ import difflib
 import shlex
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,16 +24,30 @@ MAX_LEVELS = 64
 """Maximum number of distinct strings in a categorical column. A column with more is free text or an identifier."""
 MAX_COUNT = 100
 """Maximum of a count column. A column of larger integers is real."""
+MAX_DECIMALS = 6
+"""Largest number of decimals that samples of a real column are rounded to."""
 
 
 @dataclass(frozen=True)
 class TableColumn:
-    """Column of a table: name, unit and, for binary and categorical columns, levels."""
+    """Column of a table: name, unit and, for binary and categorical columns, levels.
+
+    Attributes:
+        name: its name.
+        unit: one of `UNITS`.
+        levels: the values of a binary or categorical column.
+        dtype: the type of the user's column.
+        decimals: number of decimals of all values of a real column; None if one has more than `MAX_DECIMALS`.
+        low, high: the smallest and the largest value of a real column; None without values.
+    """
 
     name: str
     unit: str
     levels: list[Any] = field(default_factory=list)
     dtype: str = "float64"
+    decimals: int | None = None
+    low: float | None = None
+    high: float | None = None
 
     @property
     def width(self) -> int:
@@ -228,6 +242,64 @@ def _decode(column: TableColumn, part: np.ndarray) -> Any:
         return values.astype(pd.CategoricalDtype(levels))
     has_dtype = column.dtype == "bool" or not column.levels
     return values.astype(pd.api.types.pandas_dtype(column.dtype)) if has_dtype else values
+
+
+def with_ranges(columns: Sequence[TableColumn], numbers: np.ndarray) -> list[TableColumn]:
+    """Return the columns; real ones with the decimals and the range of their finite values.
+
+    Args:
+        columns: the columns of a table.
+        numbers: rows of it, encoded by `encode_table`.
+
+    Example:
+        >>> with_ranges([TableColumn("age", "real")], np.array([[31.5], [40.25], [np.nan]]))[0].decimals
+        2
+    """
+    found, start = [], 0
+    for column in columns:
+        values, start = numbers[:, start], start + column.width
+        values = values[np.isfinite(values)]
+        if column.unit == "real" and len(values):
+            exact = np.float32 if column.dtype.lower() in ("float32", "float16") else np.float64
+            column = replace(
+                column, decimals=_decimals(values, exact), low=float(values.min()), high=float(values.max())
+            )
+        found.append(column)
+    return found
+
+
+def _decimals(values: np.ndarray, exact: type[np.floating[Any]]) -> int | None:
+    """Return the least number of decimals to which rounding keeps all values; None above `MAX_DECIMALS`."""
+    kept = values.astype(exact)
+    return next((n for n in range(MAX_DECIMALS + 1) if (values.round(n).astype(exact) == kept).all()), None)
+
+
+def in_units_of_columns(samples: Any, columns: Sequence[TableColumn]) -> Any:
+    """Return samples of a table in the units of its columns; samples of other data as they are.
+
+    Real columns are rounded to the decimals of the training values and clipped to their range. Counts, which scaling
+    made inexact, are rounded to whole numbers.
+
+    Args:
+        samples: a data frame that `decode_table` returned, or other rows.
+        columns: its columns.
+
+    Example:
+        >>> age = TableColumn("age", "real", decimals=1, low=20.0, high=65.0)
+        >>> in_units_of_columns(pd.DataFrame({"age": [31.57, 70.2]}), [age])["age"].tolist()
+        [31.6, 65.0]
+    """
+    if not isinstance(samples, pd.DataFrame):
+        return samples
+    changed = {}
+    for column in columns:
+        values = samples[column.name]
+        if column.unit == "count":
+            changed[column.name] = values.round().astype("int64")
+        elif column.unit == "real" and column.low is not None:
+            values = values if column.decimals is None else values.round(column.decimals)
+            changed[column.name] = values.clip(column.low, column.high)
+    return samples.assign(**changed) if changed else samples
 
 
 def to_config(columns: Sequence[TableColumn]) -> list[dict[str, Any]]:

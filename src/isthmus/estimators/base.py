@@ -105,6 +105,8 @@ class BaseAutoencoder(
             `planned_steps_`).
         scaling: "auto" maps bytes to [0, 1], keeps data in [0, 1] and counts (by the likelihood) as they are and
             standardises other columns; "none", "standard", "minmax". For texts "none" means counts, "auto" tf-idf.
+            "quantile" maps real columns of tables to normal scores by their empirical distribution, and standardises
+            these; other columns are as with "standard".
         missing: "refuse"; "mean" or "median" to impute missing values; "mask" to leave them out of the criterion.
         categories: names of table columns to treat as categories; None infers them.
         random_state: seed of every random number; None draws a seed and stores it in `seed_`.
@@ -313,6 +315,7 @@ class BaseAutoencoder(
         options: dict[str, Any] = {
             "scaling": inputs.scaling_for(self.scaling, self.likelihood), "missing": self.missing,
             "categories": self.categories, "units": units, "weights": weights,
+            "scaling_of_tables": self._scaling_of_tables,
         }  # fmt: skip
         if not isinstance(X, Paired):
             return learn_preprocessing(X, self._condition_names, **options)
@@ -323,6 +326,11 @@ class BaseAutoencoder(
         if self._condition_names:
             raise InputError("condition and target exclude each other; give one of them")
         return learn_target_preprocessing(X, **options)
+
+    @property
+    def _scaling_of_tables(self) -> str:
+        """The scaling of tables that `scaling="auto"` takes."""
+        return "standard"
 
     @property
     def _condition_names(self) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from sklearn.utils.validation import check_is_fitted
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from isthmus.data.preprocessing import Preprocessor
 from isthmus.data.streams import BLOCK_SIZE
+from isthmus.data.tables import in_units_of_columns
 from isthmus.errors import InputError
 from isthmus.estimators.base import seed_of
 from isthmus.estimators.conditions import Conditions, drawn_conditions, with_condition_columns
@@ -51,6 +51,10 @@ class CodeSamplingMixin:
     @available_unless(lambda estimator: estimator._no_samples)
     def sample(self, n: int, random_state: Any = None, *, mean: bool = False, condition: Any = None) -> Any:
         """Return n samples of the model, in the units of X: codes of the prior, decoded, and rows drawn from them.
+
+        Samples of a table have the form of its rows: counts are whole numbers, and values of a real column are rounded
+        to the decimals of its training values (if they have at most 6) and clipped to their range. The means of
+        `mean=True` are neither rounded nor clipped.
 
         Args:
             n: number of samples.
@@ -96,16 +100,8 @@ class CodeSamplingMixin:
                 drawn = coder.likelihood.mean(parameters) if mean else self._draw(parameters, generator)
                 rows[part] = drawn.numpy()
         samples = self.preprocessing_.inverse_transform(rows)
-        samples = samples if mean else _with_whole_counts(samples, self.preprocessing_)
+        samples = samples if mean else in_units_of_columns(samples, self.preprocessing_.table)
         return with_condition_columns(self.preprocessing_, samples, conditions)
-
-
-def _with_whole_counts(samples: Any, preprocessing: Preprocessor) -> Any:
-    """Return samples of a table with counts as whole numbers, which scaling made inexact."""
-    if not isinstance(samples, pd.DataFrame):
-        return samples
-    counts = [column.name for column in preprocessing.table if column.unit == "count"]
-    return samples.assign(**{name: samples[name].round().astype("int64") for name in counts}) if counts else samples
 
 
 class FittedPriorMixin(CodeSamplingMixin):

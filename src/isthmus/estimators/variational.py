@@ -43,6 +43,9 @@ from isthmus.values.terms import penalties_of
 DRAWS_AT_ONCE = 10
 """Samples of the code that are decoded at once by `score_samples`."""
 
+RATE, RATE_OF_TABLES = 2e-3, 1e-2
+"""Default learning rates, of tables the second."""
+
 LEARNED_VARIANCE = {"gaussian": "gaussian-per-column", "gaussian-unit": "gaussian-learned"}
 """Likelihoods with learned variances in place of those that "auto" chooses."""
 
@@ -85,6 +88,10 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
         penalties: further terms of the criterion, in a list; see `Autoencoder`.
         likelihood: "auto" takes "bernoulli" for binary columns, "gaussian-per-column" for real ones, "gaussian-learned"
             for values in [0, 1], and for tables one likelihood a column, with learned variances.
+        scaling: "auto" takes "quantile" for tables, so that samples have the distributions of real columns, with their
+            repeated values, skew and tails. Other data are scaled as by other kinds.
+        learning_rate: None takes .01 for tables, whose variances have to be learned within few steps, and .002 for
+            other data.
         missing: with "mask" the bound is that of the observed entries, and the encoder gets their mask too, except for
             convolutions, which read missing entries as the column's mean.
 
@@ -117,6 +124,7 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
     importance_samples: int = 1
     condition: str | Sequence[str] | None = None
     hidden_sizes: Sequence[int] | None = None
+    learning_rate: float | None = None  # type: ignore[assignment]
 
     kind: ClassVar[str] = "vae"
 
@@ -224,6 +232,15 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
             return config
         return with_learned_variances(config, images=self.preprocessing_.image_shape is not None)
 
+    @property
+    def _scaling_of_tables(self) -> str:
+        return "quantile"
+
+    def _phases(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
+        default = RATE_OF_TABLES if self.preprocessing_.source == "table" else RATE
+        changed = replace(training_config, learning_rate=self.learning_rate or default)
+        return super()._phases(recipe, changed, generator)
+
     def _further_phases(
         self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator
     ) -> list[Phase]:
@@ -287,6 +304,9 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
 
     def score_samples(self, X: Any, *, n_draws: int = 100, random_state: Any = 0) -> Float[np.ndarray, " n"]:
         r"""Return a lower bound on log p(x) of each row, nats, in model space, by importance sampling.
+
+        It is a density of scaled columns. Scores of models with different `scaling`, or of tables that were scaled by
+        other rows, cannot be compared.
 
             log 1/n sum_i p(x | h_i) p(h_i) / q(h_i | x),   h_i = mu(x) + s(x) e_i
 

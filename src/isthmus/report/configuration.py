@@ -108,7 +108,10 @@ def _data(model: BaseAutoencoder, n_rows: int) -> list[Entry]:
         units = [column.unit for column in preprocessing.table]
         kinds = ", ".join(pluralize(units.count(unit), f"{unit} column") for unit in dict.fromkeys(units))
         entries.append(Entry("types of columns", kinds))
-    entries.append(Entry("scaling", describe_scaling(preprocessing.offset, preprocessing.scale)))
+    scaling = describe_scaling(preprocessing.offset, preprocessing.scale)
+    if preprocessing.quantiles:
+        scaling += f"; x is the normal score of {pluralize(len(preprocessing.quantiles), 'real column')}"
+    entries.append(Entry("scaling", scaling))
     filled = preprocessing.fill is not None
     entries.append(Entry("missing values", "masked" if preprocessing.masked else "filled in" if filled else "none"))
     if preprocessing.constant:

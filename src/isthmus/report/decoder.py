@@ -1,9 +1,10 @@
 """Export of a decoder to a JSON record that a page evaluates without a network, and its evaluation in Python.
 
-    h_l = f_l( norm( s_l (Q_l h_(l-1)) + b_l ) ),   l = 1..n,   x = m(h_n),   raw = scale x + offset
+    h_l = f_l( norm( s_l (Q_l h_(l-1)) + b_l ) ),   l = 1..n,   x = m(h_n),   raw = g( scale x + offset )
 
 Q_l are 8-bit integers and s_l one scale for each row of the weights, so that the weights are s_l Q_l. m is the mean of
-the likelihood. Batch normalisation in evaluation mode is part of s_l and b_l.
+the likelihood. Batch normalisation in evaluation mode is part of s_l and b_l. g is the identity, or of a column that is
+scaled by quantiles the way from normal scores to values, piecewise linear.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from scipy.special import erf, expit, softmax
 from torch import Tensor, nn
 
 from isthmus.data.preprocessing import Preprocessor
+from isthmus.data.quantiles import QuantileMap, interpolated
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.learning.stacking import StackedDecoder
@@ -45,6 +47,9 @@ from isthmus.parts.networks import MLP, TiedMLP
 
 MAX_BYTES = 8_000_000
 """Largest size of the weights of a decoder that is exported, in bytes."""
+
+MAX_POINTS = 100
+"""Largest number of points of the piecewise linear way back of a column."""
 
 LARGEST = 127
 """Largest magnitude of a quantised weight."""
@@ -111,14 +116,15 @@ class DenseLayer:
 def decoder_record(model: BaseAutoencoder) -> dict[str, Any]:
     """Export the decoder of a model, with the mean of its likelihood and the way back to the user's units.
 
-    The record has JSON types only. Arrays are base64 texts of little-endian numbers: weights int8, offset and scale
-    float64, all others float32.
+    The record has JSON types only. Arrays are base64 texts of little-endian numbers: weights int8, offset, scale and
+    quantiles float64, all others float32.
 
     Args:
         model: a fitted estimator.
 
     Returns:
-        A dictionary for `dequantised`: layers, mean, offset, scale, rounded, n_columns, code_size.
+        A dictionary for `dequantised` and `restored`: layers, mean, offset, scale, quantiles, rounded, n_columns,
+        code_size.
 
     Raises:
         InputError: the decoder or the likelihood cannot be exported, or the weights exceed `MAX_BYTES`. The message is
@@ -333,12 +339,24 @@ def quantise(
 
 
 def _units_record(preprocessing: Preprocessor) -> dict[str, Any]:
-    """Return offset and scale of the way back to the user's units, and whether values are rounded to bytes."""
+    """Return the way back to the user's units, and whether values are rounded to bytes.
+
+    It is offset and scale, and of columns that are scaled by quantiles at most `MAX_POINTS` points of the inverse map.
+    """
     return {
         "offset": encode(preprocessing.offset, "<f8"),
         "scale": encode(preprocessing.scale, "<f8"),
+        "quantiles": [_map_record(column, of_column) for column, of_column in preprocessing.quantiles.items()],
         "rounded": preprocessing.dtype == "uint8",
     }
+
+
+def _map_record(column: int, of_column: QuantileMap) -> dict[str, Any]:
+    scores, values = of_column.few_points(MAX_POINTS)
+    return {
+        "column": column, "scores": encode(scores, "<f8"), "values": encode(values, "<f8"),
+        "slopes": list(of_column.slopes),
+    }  # fmt: skip
 
 
 def encode(values: np.ndarray, dtype: str) -> str:
@@ -387,6 +405,29 @@ def dequantised(record: dict[str, Any], codes: Float[np.ndarray, "rows inputs"])
         columns = slice(None) if part["columns"] is None else part["columns"]
         means[:, columns] = _mean(part, units if part["columns"] is None else units[:, columns])
     return means
+
+
+def restored(record: dict[str, Any], means: Float[np.ndarray, "rows n_columns"]) -> Float[np.ndarray, "rows n_columns"]:
+    """Return rows of model space in the raw numbers of the user's units, as the page computes them.
+
+    Columns that are scaled by quantiles differ from `Preprocessor.raw_numbers` by the points that the record omits.
+
+    Args:
+        record: the result of `decoder_record`.
+        means: (rows, n_columns), in model space.
+
+    Example:
+        >>> from isthmus import LinearAutoencoder
+        >>> X = np.random.default_rng(0).normal(5, 1, size=(30, 4))
+        >>> model = LinearAutoencoder(code_size=2, max_epochs=1, random_state=0).fit(X)
+        >>> np.allclose(restored(decoder_record(model), np.zeros((1, 4))), X.mean(0))
+        True
+    """
+    raw = means * decode(record["scale"], "<f8") + decode(record["offset"], "<f8")
+    for part in record["quantiles"]:
+        scores, values = (decode(part[name], "<f8") for name in ("scores", "values"))
+        raw[:, part["column"]] = interpolated(raw[:, part["column"]], scores, values, part["slopes"])
+    return np.clip(np.rint(raw), 0, 255) if record["rounded"] else raw
 
 
 def _apply(layer: dict[str, Any], inputs: np.ndarray) -> np.ndarray:

@@ -11,12 +11,12 @@ from jaxtyping import Float, Int
 from isthmus.data import tables
 from isthmus.data.conditions import ConditionalPreprocessor
 from isthmus.data.preprocessing import Preprocessor
-from isthmus.errors import InputError
+from isthmus.errors import InputError, pluralize
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.conditions import Conditions
 from isthmus.report.charts import numbers
 from isthmus.report.code_maps import CodeMap
-from isthmus.report.decoder import decoder_record, dequantised, encode, quantise
+from isthmus.report.decoder import MAX_POINTS, decoder_record, dequantised, encode, quantise
 from isthmus.report.examples import RowInfo, example_rows
 from isthmus.report.formatting import value_text
 from isthmus.report.pictures import BrightnessScale
@@ -214,8 +214,9 @@ def _probability_columns(record: dict[str, Any]) -> set[int]:
 
 def _columns(preprocessing: Preprocessor, report_data: ReportData, probabilities: set[int]) -> list[dict[str, Any]]:
     """Describe each column of the user: name, unit, position in model space, levels, and mean and spread of numbers."""
-    mean = report_data.column_mean * preprocessing.scale + preprocessing.offset
-    spread = np.sqrt(report_data.column_variance) * preprocessing.scale
+    centre, deviation = report_data.column_mean, np.sqrt(report_data.column_variance)
+    mean, above, below = preprocessing.raw_numbers(np.stack([centre, centre + deviation, centre - deviation]))
+    spread = (above - below) / 2
     table = preprocessing.table or [tables.TableColumn(name, "real") for name in preprocessing.columns]
     described = []
     for column, place in zip(table, user_columns(preprocessing), strict=True):
@@ -285,8 +286,10 @@ def _precision(
     """State how far the rounding of the weights changes what is decoded from the codes."""
     inputs = codes if conditions is None else np.concatenate([codes, conditions.numpy()], 1)
     change = np.abs(dequantised(record, inputs) - model._decode(np.asarray(codes, np.float32), conditions))
+    n_maps = len(record["quantiles"])
+    points = f" At most {MAX_POINTS} points of the distribution restore the values of {pluralize(n_maps, 'column')}."
     return (
         "The weights in this page are rounded to 8-bit integers, with one scale for each unit. For the rows in the "
         f"list, this changes the result by {change.mean():.2g} on average and by at most "
-        f"{change.max():.2g}, in model units."
+        f"{change.max():.2g}, in model units.{points if n_maps else ''}"
     )

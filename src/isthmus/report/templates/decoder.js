@@ -64,9 +64,26 @@ const isthmusDecoder = (() => {
     },
   };
 
+  // A normal score -> the value on the lines between points, with the given slopes beyond them.
+  const pointwise = (record) => {
+    const scores = float64(record.scores), values = float64(record.values), [below, above] = record.slopes;
+    const last = scores.length - 1;
+    return (z) => {
+      if (z <= scores[0]) return values[0] + below * (z - scores[0]);
+      if (z >= scores[last]) return values[last] + above * (z - scores[last]);
+      let low = 0, high = last;
+      while (high - low > 1) {
+        const middle = (low + high) >> 1;
+        if (scores[middle] <= z) low = middle; else high = middle;
+      }
+      return values[low] + ((values[high] - values[low]) * (z - scores[low])) / (scores[high] - scores[low]);
+    };
+  };
+
   const build = (record) => {
     const layers = record.layers.map(layer);
     const offset = float64(record.offset), scale = float64(record.scale);
+    const valueOf = new Map(record.quantiles.map((part) => [part.column, pointwise(part)]));
     // A code -> the mean of the row, in model units.
     const decode = (code) => {
       const outputs = layers.reduce((h, apply) => apply(h), Float64Array.from(code));
@@ -82,7 +99,8 @@ const isthmusDecoder = (() => {
     };
     // A row in model units -> in the units of the user.
     const restore = (x) => x.map((value, j) => {
-      const raw = value * scale[j] + offset[j];
+      const scaled = value * scale[j] + offset[j];
+      const raw = valueOf.has(j) ? valueOf.get(j)(scaled) : scaled;
       return record.rounded ? Math.min(255, Math.max(0, Math.round(raw))) : raw;
     });
     return { decode, restore };
