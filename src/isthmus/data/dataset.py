@@ -208,7 +208,9 @@ def index_columns(index: pd.Index) -> pd.DataFrame:
         >>> list(index_columns(pd.Index(["a", "b"]))), list(index_columns(pd.MultiIndex.from_tuples([(1, 2)])))
         ([''], ['level_0', 'level_1'])
     """
-    table = index.to_frame(index=False, allow_duplicates=True)
+    import pandas as pd
+
+    table = pd.DataFrame({i: index.get_level_values(i) for i in range(index.nlevels)})
     names = [("" if index.nlevels == 1 else f"level_{i}") if name is None else str(name)
              for i, name in enumerate(index.names)]  # fmt: skip
     return table.set_axis(names, axis=1)
