@@ -219,7 +219,7 @@ def test_invalid_sample_commands_are_refused(inputs, densities, refused):
     )
     refused(("sample", densities / "linear.isthmus", "-o", densities / "x.npy", "--steps", "3"), "--steps", "linear")
     refused(("sample", densities / "rbm.isthmus", "-o", densities / "x.csv"), "images cannot be written to this file")
-    refused(("sample", densities / "rbm.isthmus", "-o", densities / "rbm.isthmus"), "the file exists")
+    refused(("sample", densities / "rbm.isthmus", "-o", densities / "rbm.isthmus"), "is the input")
 
 
 def test_texts_as_codes_are_refused(inputs, tmp_path, refused):

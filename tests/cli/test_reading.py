@@ -54,7 +54,7 @@ def test_declared_types_and_missing_values(tmp_path, succeed, refused):
     refused(
         ("fit", data, "--dtype", "y=real", "--na", "?", "--set", "likelihood=gaussian", *output), "give one of them"
     )
-    refused(("fit", "digits", "--sep", ";", *output), "options of .csv files")
+    refused(("fit", "digits", "--sep", ";", *output), "options of .csv and .tsv files")
 
 
 def test_the_help_lists_the_options_of_reading():

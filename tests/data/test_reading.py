@@ -135,7 +135,7 @@ def test_wrong_options_are_refused(tmp_path, options, message):
 
 def test_options_of_text_tables_are_refused_for_other_data(tmp_path):
     np.save(tmp_path / "x.npy", np.eye(3))
-    with pytest.raises(InputError, match="sep: options of .csv files"):
+    with pytest.raises(InputError, match="sep: options of .csv and .tsv files"):
         data.open(tmp_path / "x.npy", sep=";")
     with pytest.raises(InputError, match="the rows are not a table"):
         data.open(tmp_path / "x.npy", dtypes={"a": "real"})

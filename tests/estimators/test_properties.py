@@ -218,6 +218,41 @@ def test_data_frames_come_back_as_data_frames_with_their_names(name):
 
 
 @every_kind
+def test_what_comes_out_carries_the_index_of_what_came_in(name):
+    index = pd.MultiIndex.from_tuples([(f"row {i % 7}", i) for i in np.random.default_rng(0).permutation(len(FEW))])
+    frame = pd.DataFrame(FEW[:, :8], columns=[f"col {i}" for i in range(8)], index=index)
+    model = quick(name).set_output(transform="pandas").fit(frame)
+    codes, back = model.transform(frame), model.reconstruct(frame)
+    residuals, cells = frame - back, model.reconstruction_error(frame, by="cell")
+    for made in (codes, back, residuals, model.inverse_transform(codes), cells, model.reconstruction_error(frame)):
+        assert made.index.equals(index)
+    assert residuals.notna().all(axis=None)
+    np.testing.assert_array_equal(back, model.reconstruct(frame.reset_index(drop=True)))
+    pd.testing.assert_series_equal(cells.sum(axis=1), model.reconstruction_error(frame), check_names=False, rtol=1e-4)
+    pd.testing.assert_series_equal(
+        cells.mean(), model.reconstruction_error(frame, by="column"), check_names=False, check_dtype=False, rtol=1e-4
+    )
+
+
+@every_kind
+def test_rows_as_labels_are_the_target_of_a_denoising_kind_and_refused_by_others(name):
+    model = quick(name)
+    if "emphasised" in name:
+        with pytest.raises(InputError, match="weights corrupted entries, which the target does not have"):
+            model.fit(FEW + 1, FEW)
+    elif model.takes_y_as_target:
+        given, named = quick(name).fit(FEW + 1, FEW), quick(name).fit(FEW + 1, target=FEW)
+        assert equal(kept_state(given), kept_state(named))
+        with pytest.raises(InputError, match=r"y holds rows, shape \(100, 3\), and X has the shape \(100, 64\)"):
+            model.fit(FEW, FEW[:, :3])
+    else:
+        with pytest.raises(
+            InputError, match=rf"y holds rows, shape \(100, 64\), and kind {model.kind} ignores y; .*target="
+        ):
+            model.fit(FEW, FEW)
+
+
+@every_kind
 def test_sparse_rows_are_read_without_a_dense_whole(name):
     sparse = scipy.sparse.csr_matrix(np.where(FEW > 8, FEW, 0))
     model = quick(name).fit(sparse)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli import arguments, destinations, fitting, options, sources
+from isthmus.cli import arguments, destinations, fitting, options, outputs, sources
 from isthmus.cli.reading import with_read_options
 from isthmus.cli.terminal import JobFailed, Log, print_json
 from isthmus.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from isthmus.data import Dataset
     from isthmus.estimators.classifier import CodeClassifier
@@ -62,6 +63,8 @@ def fit(
             help="Validation set: a fraction of the labelled rows, or a data source. Default: 0.1.",
         ),
     ] = None,
+    exclude: options.Exclude = None,
+    extra_columns: options.ExtraColumns = "refuse",
     epochs: options.Epochs = None,
     time_limit: options.TimeLimit = None,
     seed: options.Seed = None,
@@ -73,11 +76,14 @@ def fit(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
     *,
-    reading: Any = None,
+    text: Any = None,
 ) -> None:
     """Train a classifier on the labels of DATA, starting from the encoder of a model, and write it to one file."""
     log = Log(quiet)
-    destination = destinations.check_model_output(output, force=force, resume=resume)
+    held_out_source = None if validation is None or arguments.fraction(validation) is not None else validation
+    read = (encoder, data, held_out_source, sources.file_of(labels))
+    destination = destinations.check_model_output(output, force=force, resume=resume, inputs=read)
+    reading = sources.Reading(exclude, extra_columns, text=text)
     checkpoint = fitting.checkpoint_arguments(destination, checkpoint_every, resume)
     coder = sources.load_autoencoder(encoder)
     rows = sources.require_labels(sources.open_for_model(coder, data, log, labels=labels, reading=reading))
@@ -90,14 +96,14 @@ def fit(
     }  # fmt: skip
     model = _classifier(coder, set_ or [], given, quiet)
     held_out = None
-    if validation is not None and arguments.fraction(validation) is None:
-        validation_dataset = sources.require_labels(
-            sources.open_for_model(coder, validation, log, labels=labels, reading=reading)
-        )
+    if held_out_source is not None:
+        validation_dataset = sources.open_for_model(coder, held_out_source, log, labels=labels, reading=reading)
+        sources.require_labels(validation_dataset)
         log.info(f"validation: {sources.describe(validation_dataset)}")
         held_out = (validation_dataset.X, validation_dataset.labels)
     fitting.log_resume(destination, resume, log)
     model.fit(rows.X, rows.labels, validation=held_out, **checkpoint)
+    sources.exclude_later(model.encoder_, exclude or [])
     model.save(destination)
     summary = _summary(model, destination)
     _log_summary(model, summary, log)
@@ -186,16 +192,23 @@ def predict(
         typer.Option("-o", "--output", metavar="FILE", show_default=False, help=f"Output file: {', '.join(SUFFIXES)}."),
     ],
     labels: options.Labels = None,
+    keep: options.Keep = None,
+    exclude: options.Exclude = None,
+    extra_columns: options.ExtraColumns = "refuse",
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
     *,
-    reading: Any = None,
+    text: Any = None,
 ) -> None:
-    """Write the predicted class and the class probabilities of each row of DATA; with labels, print the accuracy."""
-    advice = f"predictions are written as {', '.join(SUFFIXES)}"
-    destination = destinations.check_format(output, SUFFIXES, advice, force=force)
+    """Write the predicted class and the class probabilities of each row of DATA; with labels, print the accuracy.
+
+    A .csv or .parquet file starts with the identifiers of the rows, if DATA has them, and the columns to keep.
+    """
+    advice, read = f"predictions are written as {', '.join(SUFFIXES)}", (classifier, data, sources.file_of(labels))
+    destination = destinations.check_format(output, SUFFIXES, advice, force=force, inputs=read)
+    reading = sources.Reading(exclude, extra_columns, keep, text)
     import isthmus
 
     log = Log(quiet)
@@ -206,6 +219,7 @@ def predict(
             "train one with isthmus classify fit"
         )
     rows = sources.open_for_model(model.encoder_, data, log, labels=labels, reading=reading)
+    outputs.note_left_out(output, keep, log)
     probabilities = model.predict_proba(rows.X)
     classes = model.classes_[probabilities.argmax(1)]
     summary: dict[str, Any] = {
@@ -216,7 +230,7 @@ def predict(
     if correct is not None:
         summary["accuracy"] = float(correct.mean())
         log.info(f"accuracy: {correct.mean():.4f} ({len(correct):,} rows)")
-    _write(destination, model.classes_, classes, probabilities, rows.row_names, force)
+    _write(destination, model.classes_, classes, probabilities, rows.carried, force)
     log.info(f"{rows.n_rows:,} predictions written to {output}")
     if as_json:
         print_json(summary)
@@ -256,14 +270,13 @@ def _write(
     names: np.ndarray,
     classes: np.ndarray,
     probabilities: np.ndarray,
-    row_names: tuple[str, ...] | None,
+    carried: pd.DataFrame | None,
     force: bool,
 ) -> None:
-    """Write a table with one line per row or, for .npz, the arrays `label`, `probability` and `classes`."""
+    """Write a table with one line per row, carried columns first, or the .npz arrays label, probability and classes."""
     import numpy as np
     import pandas as pd
 
-    from isthmus.data import write_array
     from isthmus.files import atomic_write
 
     if destination.suffix.lower() == ".npz":
@@ -272,8 +285,5 @@ def _write(
         with atomic_write(destination) as temporary, temporary.open("wb") as file:
             np.savez(file, label=classes, probability=probabilities, classes=names)
         return
-    table = pd.DataFrame({} if row_names is None else {"row": list(row_names)})
-    table["label"] = classes
-    for number, name in enumerate(names.tolist()):
-        table[f"p({name})"] = probabilities[:, number]
-    write_array(destination, table, force=force)
+    shares = {f"p({name})": probabilities[:, number] for number, name in enumerate(names.tolist())}
+    outputs.write_rows(destination, pd.DataFrame({"label": classes, **shares}), carried, force=force)

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli import destinations, options, sources
+from isthmus.cli import destinations, options, outputs, sources
 from isthmus.cli.reading import with_read_options
 from isthmus.cli.terminal import Log
 from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from isthmus.estimators.base import BaseAutoencoder
 
 
@@ -26,21 +28,26 @@ def encode(
         str,
         typer.Option("-o", "--output", metavar="CODES", show_default=False, help="Output file: .npy, .csv, .parquet."),
     ],
+    keep: options.Keep = None,
+    exclude: options.Exclude = None,
+    extra_columns: options.ExtraColumns = "refuse",
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
     *,
-    reading: Any = None,
+    text: Any = None,
 ) -> None:
-    """Write the codes of DATA: output row i encodes input row i."""
-    destination = destinations.check_codes_output(output, force=force)
-    from isthmus.data import write_array
+    """Write the codes of DATA: output row i encodes input row i.
 
-    log = Log(quiet)
+    A .csv or .parquet file starts with the identifiers of the rows, if DATA has them, and the columns to keep.
+    """
+    destination, log = destinations.check_codes_output(output, force=force, inputs=(model, data)), Log(quiet)
+    reading = sources.Reading(exclude, extra_columns, keep, text)
     fitted = sources.load_autoencoder(model, device)
     rows = sources.open_for_model(fitted, data, log, reading=reading)
+    outputs.note_left_out(output, keep, log)
     codes = fitted.transform(rows.X)
-    write_array(destination, codes, list(fitted.get_feature_names_out()), force=force)
+    outputs.write_rows(destination, codes, rows.carried, names=list(fitted.get_feature_names_out()), force=force)
     log.info(f"{len(codes):,} codes of size {codes.shape[1]} written to {output}")
 
 
@@ -55,11 +62,16 @@ def decode(
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Decode CODES to rows in the units of the training data."""
-    destination, log, fitted = _opened(model, output, device, force, quiet)
+    """Decode CODES to rows in the units of the training data.
+
+    Other columns of CODES, such as identifiers, are written first.
+    """
+    destination, log, fitted = _opened(model, output, (model, codes), device, force, quiet)
     given = sources.given_conditions(fitted, condition)
-    rows = fitted.inverse_transform(sources.open_codes(fitted, codes, log), given)
-    _write(fitted, rows, output, destination, force, log, None, black_and_white(rows))
+    read, carried = sources.open_codes(fitted, codes, log)
+    rows = fitted.inverse_transform(read, given)
+    names = None if carried is None or "path" not in carried else tuple(map(str, carried["path"]))
+    _write(fitted, rows, output, destination, force, log, names, carried, black_and_white(rows))
 
 
 @with_read_options
@@ -67,20 +79,26 @@ def reconstruct(
     model: options.Model,
     data: options.Data,
     output: options.Rows,
+    keep: options.Keep = None,
+    exclude: options.Exclude = None,
+    extra_columns: options.ExtraColumns = "refuse",
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
     *,
-    reading: Any = None,
+    text: Any = None,
 ) -> None:
     """Encode and decode DATA, and write the reconstructions in the units of DATA.
 
-    Every cell is reconstructed, observed ones too. Output row i reconstructs input row i.
+    Every cell is reconstructed, observed ones too. Output row i reconstructs input row i. A .csv or .parquet file
+    starts with the identifiers of the rows, if DATA has them, and the columns to keep.
     """
-    destination, log, fitted = _opened(model, output, device, force, quiet)
+    reading = sources.Reading(exclude, extra_columns, keep, text)
+    destination, log, fitted = _opened(model, output, (model, data), device, force, quiet)
     rows = sources.open_for_model(fitted, data, log, reading=reading)
-    reconstructions = fitted.reconstruct(rows.X)
-    _write(fitted, reconstructions, output, destination, force, log, rows.row_names, black_and_white(rows.X))
+    outputs.note_left_out(output, keep, log)
+    made = fitted.reconstruct(rows.X)
+    _write(fitted, made, output, destination, force, log, rows.row_names, rows.carried, black_and_white(rows.X))
 
 
 def sample(
@@ -103,7 +121,7 @@ def sample(
     quiet: options.Quiet = False,
 ) -> None:
     """Draw samples from MODEL (vae, rbm, dbn, dbm, linear, or fitted with fit_prior) in the units of the data."""
-    destination, log = destinations.check_path_output(output, force=force), Log(quiet)
+    destination, log = destinations.check_path_output(output, force=force, inputs=(model,)), Log(quiet)
     fitted = sources.load_autoencoder(model, device)
     destinations.refuse_wrong_form(fitted.preprocessing_.image_shape is not None, output, pictures=True)
     draw = getattr(fitted, "sample", None)
@@ -123,7 +141,7 @@ def sample(
     if output.lower().endswith(".png"):
         _write_picture(fitted, rows, output, destination, force, log)
     else:
-        _write(fitted, rows, output, destination, force, log, None, black_and_white(rows))
+        _write(fitted, rows, output, destination, force, log, None, None, black_and_white(rows))
 
 
 def _write_picture(model: BaseAutoencoder, rows: Any, output: str, destination: Path, force: bool, log: Log) -> None:
@@ -137,9 +155,11 @@ def _write_picture(model: BaseAutoencoder, rows: Any, output: str, destination: 
     log.info(f"{pluralize(len(rows), 'image')} written to {output}")
 
 
-def _opened(model: str, output: str, device: str, force: bool, quiet: bool) -> tuple[Path, Log, BaseAutoencoder]:
+def _opened(
+    model: str, output: str, inputs: destinations.Inputs, device: str, force: bool, quiet: bool
+) -> tuple[Path, Log, BaseAutoencoder]:
     """Check the output path, open the log and load the model."""
-    destination, log = destinations.check_rows_output(output, force=force), Log(quiet)
+    destination, log = destinations.check_rows_output(output, force=force, inputs=inputs), Log(quiet)
     fitted = sources.load_autoencoder(model, device)
     destinations.refuse_wrong_form(fitted.preprocessing_.image_shape is not None, output, pictures=False)
     return destination, log, fitted
@@ -161,15 +181,16 @@ def _write(
     force: bool,
     log: Log,
     row_names: tuple[str, ...] | None,
+    carried: pd.DataFrame | None,
     value_range: tuple[float, float],
 ) -> None:
     """Write rows to a folder of PNG files or to one file, depending on the name of the output."""
-    from isthmus.data import write_array, write_images
+    from isthmus.data import write_images
 
     if destinations.is_folder_name(output):
         write_images(destination, rows, row_names, value_range=value_range, force=force)
         log.info(f"{len(rows):,} images written to the folder {output}")
         return
-    names = None if hasattr(rows, "columns") else model.preprocessing_.columns
-    write_array(destination, rows, names if not output.lower().endswith(".npy") else None, force=force)
+    known = model.preprocessing_
+    outputs.write_rows(destination, rows, carried, names=known.columns, columns=known.user_table, force=force)
     log.info(f"{len(rows):,} rows written to {output}")

@@ -18,7 +18,7 @@ MAX_LINES = 30
 
 @with_read_options
 def describe(
-    data: options.Data, as_json: options.Json = False, quiet: options.Quiet = False, *, reading: Any = None
+    data: options.Data, as_json: options.Json = False, quiet: options.Quiet = False, *, text: Any = None
 ) -> None:
     """Print what each column of DATA is taken for, and what looks wrong, with the option that changes it.
 
@@ -27,10 +27,10 @@ def describe(
     from isthmus.data.description import describe_table
 
     log = Log(quiet)
-    rows = sources.open_labelled(data, None, **reading.arguments)
+    rows = sources.open_labelled(data, None, **text.arguments)
     for note in rows.notes:
         log.note(note)
-    columns = describe_table(rows.X, reading.units) if hasattr(rows.X, "columns") else []
+    columns = describe_table(rows.X, text.units) if hasattr(rows.X, "columns") else []
     if as_json:
         print_json({
             "data": rows.name, "rows": rows.n_rows, "description": sources.describe(rows), "notes": list(rows.notes),
@@ -42,8 +42,8 @@ def describe(
         return
     _print(rows, columns)
     for column in columns:
-        for text in column.warnings:
-            log.warn(text if column.unit == "refused" else f"column {column.name!r}: {text}")
+        for warning in column.warnings:
+            log.warn(warning if column.unit == "refused" else f"column {column.name!r}: {warning}")
 
 
 def _print(rows: Dataset, columns: list[ColumnDescription]) -> None:

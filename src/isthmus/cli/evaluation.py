@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli import destinations, options, sources
+from isthmus.cli import destinations, options, outputs, sources
 from isthmus.cli.reading import with_read_options
 from isthmus.cli.terminal import Log, print_json, print_table
 from isthmus.errors import InputError, pluralize
@@ -41,13 +41,33 @@ def evaluate(
             "of a classifier that separates them. Takes seconds.",
         ),
     ] = False,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="ERRORS",
+            show_default=False,
+            help="File for the squared error of each row and the part of each column in it: .csv, .parquet, .npy.",
+        ),
+    ] = None,
+    keep: options.Keep = None,
+    exclude: options.Exclude = None,
+    extra_columns: options.ExtraColumns = "refuse",
     device: options.ReadingDevice = "auto",
+    force: options.Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     *,
-    reading: Any = None,
+    text: Any = None,
 ) -> None:
     """Evaluate MODEL on DATA: errors compared with PCA; with labels, the accuracy of classifiers on the codes."""
+    destination, reading = None, sources.Reading(exclude, extra_columns, keep, text)
+    if output is not None:
+        read = (model, data, target, sources.file_of(labels))
+        destination = destinations.check_errors_output(output, force=force, inputs=read)
+    elif keep:
+        raise InputError(f"--keep {keep[0]}: without -o no file is written; name one, such as -o errors.csv")
     import isthmus.evaluation.reconstruction
     from isthmus.evaluation.fidelity import fidelity_of, no_fidelity
     from isthmus.evaluation.likelihood import has_densities
@@ -57,7 +77,10 @@ def evaluate(
     fitted = sources.load_autoencoder(model, device)
     if with_fidelity and (reason := no_fidelity(fitted)):
         raise InputError(f"--fidelity: {reason}")
-    rows = sources.with_target(sources.open_for_model(fitted, data, log, labels=labels, reading=reading), target, log)
+    rows = sources.open_for_model(fitted, data, log, labels=labels, reading=reading)
+    rows = sources.with_target(rows, target, log)
+    if destination is not None:
+        outputs.check_errors_fit(fitted, rows)
     if draws and not has_densities(fitted.coder_):
         log.note(f"--draws has no effect on kind {fitted.kind}, whose inference is not a distribution")
     n_draws = DEFAULT_DRAWS if draws is None else draws
@@ -76,6 +99,10 @@ def evaluate(
     if with_fidelity:
         results["fidelity"] = fidelity_of(fitted, rows.X).to_dict()
     results = {"model": model, "data": rows.name, **results}
+    if destination is not None:
+        outputs.note_left_out(str(output), keep, log)
+        outputs.write_errors(destination, fitted, rows, force=force)
+        log.info(f"errors of {pluralize(rows.n_rows, 'row')} written to {output}")
     if as_json:
         print_json(results)
     else:
@@ -204,20 +231,25 @@ def report(
     ],
     labels: options.Labels = None,
     target: options.Target = None,
+    exclude: options.Exclude = None,
+    extra_columns: options.ExtraColumns = "refuse",
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
     *,
-    reading: Any = None,
+    text: Any = None,
 ) -> None:
     """Write a report on MODEL and DATA as one HTML file, which opens without an internet connection."""
     advice = "the report is HTML; write it to a .html file"
-    destination = destinations.check_format(output, (".html", ".htm"), advice, force=force)
+    read = (model, data, target, sources.file_of(labels))
+    destination = destinations.check_format(output, (".html", ".htm"), advice, force=force, inputs=read)
+    reading = sources.Reading(exclude, extra_columns, text=text)
     import isthmus.report
 
     log = Log(quiet)
     fitted = sources.load_autoencoder(model, device)
-    rows = sources.with_target(sources.open_for_model(fitted, data, log, labels=labels, reading=reading), target, log)
+    rows = sources.open_for_model(fitted, data, log, labels=labels, reading=reading)
+    rows = sources.with_target(rows, target, log)
     isthmus.report.write(
         fitted, rows.X, destination, labels=rows.labels, row_names=rows.row_names, title=_title(rows), force=force
     )

@@ -115,11 +115,13 @@ def fit(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
     *,
-    reading: Any = None,
+    text: Any = None,
 ) -> None:
     """Train an autoencoder on DATA and write it to one model file."""
     log = Log(quiet)
-    destination = destinations.check_model_output(output, force=force, resume=resume)
+    held_out_source = None if validation is None or arguments.fraction(validation) is not None else validation
+    read = (data, held_out_source, sources.file_of(labels), target)
+    destination = destinations.check_model_output(output, force=force, resume=resume, inputs=read)
     given = {
         "code_size": code_size, "max_epochs": epochs, "random_state": seed, "scaling": scaling, "missing": missing,
         "time_limit": arguments.seconds(time_limit) if time_limit is not None else None,
@@ -129,13 +131,11 @@ def fit(
     checkpoint = checkpoint_arguments(destination, checkpoint_every, resume)
     shape = arguments.size(resize) if resize is not None else None
     model = _estimator(kind, set_ or [], given, quiet)
-    _declare(model, reading)
+    _declare(model, text)
     if labels in model._condition_names:
         labels = None  # the column stays among the rows, as a condition
-    rows, held_out = _open(
-        data, validation, log, labels=labels, exclude=exclude or [], resize=shape, **reading.arguments
-    )
-    log_columns(rows, reading.units, log)
+    rows, held_out = _open(data, validation, log, labels=labels, exclude=exclude or [], resize=shape, **text.arguments)
+    log_columns(rows, text.units, log)
     if model.uses_labels:
         sources.require_labels(rows)
     rows = sources.with_target(sources.with_conditions(rows, model._condition_names), target, log)
@@ -153,7 +153,7 @@ def fit(
         model.fit(rows.X, rows.labels, sample_weight=sample_weight, validation=held_out_data, **checkpoint)
     columns = [None if sources.is_file(labels) else labels, weights]
     removed = [*(exclude or []), *(name for name in columns if name is not None)]
-    sources.record_read_options(model, [*removed, *reading.ignored], shape, rows.reading or reading)
+    sources.record_read_options(model, [*removed, *text.ignored], shape, rows.reading or text)
     model.save(destination)
     summary = _summary(model, destination)
     _log_summary(model, summary, log)

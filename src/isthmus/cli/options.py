@@ -46,6 +46,26 @@ Labels = Annotated[
         help="Class of each row: a column of DATA or a .npy file. Default: the labels included in DATA, if any.",
     ),
 ]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN", show_default=False, help="Column of DATA to leave out. Repeatable."),
+]
+ExtraColumns = Annotated[
+    str,
+    typer.Option(
+        metavar="ignore|refuse",
+        help="Columns of DATA that the model does not know: ignore leaves them out with a note, refuse is an error.",
+    ),
+]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN",
+        show_default=False,
+        help="Column of DATA to write to the output unchanged, before the others; it may be excluded from the model. "
+        "Repeatable.",
+    ),
+]
 Epochs = Annotated[
     int | None,
     typer.Option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli import arguments, destinations, options, sources
+from isthmus.cli import arguments, destinations, options, outputs, sources
 from isthmus.cli.codes import black_and_white
 from isthmus.cli.reading import with_read_options
 from isthmus.cli.terminal import Log
@@ -17,9 +17,9 @@ from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from isthmus.data import Dataset
-    from isthmus.data.read_options import ReadOptions
     from isthmus.estimators.base import BaseAutoencoder
     from isthmus.estimators.conditions import Conditions
 
@@ -70,12 +70,12 @@ class _Opened:
 
     @classmethod
     def of(
-        cls, model: str, data: str, output: str, device: str, force: bool, quiet: bool, reading: ReadOptions
+        cls, model: str, data: str, output: str, reading: sources.Reading, device: str, force: bool, quiet: bool
     ) -> _Opened:
         """Check the output path, load the model, and encode DATA."""
         import numpy as np
 
-        destination, log = destinations.check_path_output(output, force=force), Log(quiet)
+        destination, log = destinations.check_path_output(output, force=force, inputs=(model, data)), Log(quiet)
         fitted = sources.load_autoencoder(model, device)
         destinations.refuse_wrong_form(fitted.preprocessing_.image_shape is not None, output, pictures=True)
         rows = sources.open_for_model(fitted, data, log, reading=reading)
@@ -111,19 +111,23 @@ def traverse(
     high: Annotated[
         float | None, typer.Option(metavar="VALUE", help="Last value. Default: the 99% quantile of the unit over DATA.")
     ] = None,
+    exclude: options.Exclude = None,
+    extra_columns: options.ExtraColumns = "refuse",
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
     *,
-    reading: Any = None,
+    text: Any = None,
 ) -> None:
     """Change one unit of the code at a time, and write the decoded rows.
 
     Each unit takes equally spaced values; the other units keep their values of the row.
 
-    Tables have the columns row, unit, step and value (of the unit), then the decoded columns in their units.
+    Tables have the identifiers of the rows, if DATA has them, the columns row, unit, step and value (of the unit), then
+    the decoded columns in their units.
     """
-    opened = _Opened.of(model, data, output, device, force, quiet, reading)
+    reading = sources.Reading(exclude, extra_columns, text=text)
+    opened = _Opened.of(model, data, output, reading, device, force, quiet)
     import numpy as np
 
     from isthmus.estimators.conditions import conditions_between
@@ -136,15 +140,17 @@ def traverse(
     _check_size(opened, len(lines), steps)
     paths = np.concatenate([unit_path(codes[[row]], each, values[each]) for row, each in lines])
     opened.log.info(f"{pluralize(len(units), 'unit')}: {', '.join(map(str, units))}")
+    of_lines = np.repeat([row for row, _ in lines], steps)
     columns = {
-        "row": np.repeat([row for row, _ in lines], steps),
+        "row": of_lines,
         "unit": np.repeat([each for _, each in lines], steps),
         "step": np.tile(np.arange(steps), len(lines)),
         "value": np.concatenate([values[each] for _, each in lines]),
     }
     conditions = None if opened.conditions is None else opened.conditions[[row for row, _ in lines]]
     names = [f"row-{row}-unit-{each}" for row, each in lines]
-    _write(opened, paths, conditions_between(conditions, conditions, steps), columns, names)
+    identifiers = _identifiers(opened, {"": of_lines})
+    _write(opened, paths, conditions_between(conditions, conditions, steps), columns, identifiers, names)
 
 
 @with_read_options
@@ -164,17 +170,21 @@ def interpolate(
         bool,
         typer.Option("--spherical", help="Move directions on a great circle and lengths linearly. Default: lines."),
     ] = False,
+    exclude: options.Exclude = None,
+    extra_columns: options.ExtraColumns = "refuse",
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
     *,
-    reading: Any = None,
+    text: Any = None,
 ) -> None:
     """Go from the code of one row of DATA to that of another in equal steps, and write the decoded rows.
 
-    Tables have the columns from, to (row numbers) and step, then the decoded columns in their units.
+    Tables have the identifiers of the two rows, if DATA has them, the columns from, to (row numbers) and step, then the
+    decoded columns in their units.
     """
-    opened = _Opened.of(model, data, output, device, force, quiet, reading)
+    reading = sources.Reading(exclude, extra_columns, text=text)
+    opened = _Opened.of(model, data, output, reading, device, force, quiet)
     import numpy as np
 
     from isthmus.estimators.conditions import conditions_between
@@ -186,14 +196,26 @@ def interpolate(
         raise InputError(f"--from {start} names {found}; name one each, or equally many")
     _check_size(opened, len(starts), steps)
     paths = path_between(opened.codes[starts], opened.codes[ends], steps, "spherical" if spherical else "linear")
+    first_rows, last_rows = np.repeat(starts, steps), np.repeat(ends, steps)
     columns = {
-        "from": np.repeat(starts, steps),
-        "to": np.repeat(ends, steps),
+        "from": first_rows,
+        "to": last_rows,
         "step": np.tile(np.arange(steps), len(starts)),
     }
     first, last = (None if opened.conditions is None else opened.conditions[rows] for rows in (starts, ends))
     names = [f"from-{a}-to-{b}" for a, b in zip(starts, ends, strict=True)]
-    _write(opened, paths, conditions_between(first, last, steps), columns, names)
+    identifiers = _identifiers(opened, {"from ": first_rows, "to ": last_rows})
+    _write(opened, paths, conditions_between(first, last, steps), columns, identifiers, names)
+
+
+def _identifiers(opened: _Opened, rows: Mapping[str, np.ndarray]) -> pd.DataFrame | None:
+    """Return the identifiers of rows by prefix of their names; None without any."""
+    import pandas as pd
+
+    carried = opened.data.carried
+    if carried is None:
+        return None
+    return pd.concat([outputs.carried_rows(carried, each.tolist(), prefix) for prefix, each in rows.items()], axis=1)
 
 
 def _units(opened: _Opened, typed: Sequence[str] | None) -> list[int]:
@@ -230,7 +252,12 @@ def _check_size(opened: _Opened, n_lines: int, steps: int) -> None:
 
 
 def _write(
-    opened: _Opened, paths: np.ndarray, conditions: Conditions, columns: Mapping[str, Any], lines: Sequence[str]
+    opened: _Opened,
+    paths: np.ndarray,
+    conditions: Conditions,
+    columns: Mapping[str, Any],
+    identifiers: pd.DataFrame | None,
+    lines: Sequence[str],
 ) -> None:
     """Decode the paths, (paths, steps, code_size), and write them in the form that the output names."""
     import numpy as np
@@ -242,7 +269,7 @@ def _write(
     decoded = opened.model._decoded(np.asarray(paths.reshape(-1, code_size), np.float32), conditions)
     destination, force = opened.destination, opened.force
     if opened.model.preprocessing_.image_shape is None:
-        write_array(destination, _table(opened.model, decoded, columns), force=force)
+        outputs.write_rows(destination, _table(opened.model, decoded, columns), identifiers, force=force)
     elif destinations.is_folder_name(opened.output):
         names = [f"{line:0{len(str(n_lines - 1))}d}-{name}-step-{step:0{len(str(steps - 1))}d}"
                  for line, name in enumerate(lines) for step in range(steps)]  # fmt: skip
@@ -262,10 +289,6 @@ def _table(model: BaseAutoencoder, decoded: Any, columns: Mapping[str, Any]) -> 
     """
     import pandas as pd
 
-    table = decoded if hasattr(decoded, "columns") else pd.DataFrame(decoded, columns=model.preprocessing_.columns)
-    renamed = {}
-    for name, values in columns.items():
-        while name in table.columns:
-            name += "_"
-        renamed[name] = values
-    return pd.concat([pd.DataFrame(renamed), table.reset_index(drop=True)], axis=1)
+    known = model.preprocessing_
+    table = decoded if hasattr(decoded, "columns") else pd.DataFrame(decoded, columns=known.columns)
+    return outputs.after(pd.DataFrame(columns), outputs.in_types_of(known.user_table, table))

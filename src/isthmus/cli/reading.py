@@ -46,7 +46,7 @@ OPTIONS = {
 
 
 def with_read_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `OPTIONS`, and pass them to its parameter `reading` as one `ReadOptions`."""
+    """Give a command the options of `OPTIONS`, and pass them to its parameter `text` as one `ReadOptions`."""
     signature = inspect.signature(command, eval_str=True)
     own = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
@@ -55,13 +55,13 @@ def with_read_options(command: Callable[..., None]) -> Callable[..., None]:
     others = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
         for name, parameter in signature.parameters.items()
-        if name != "reading"
+        if name != "text"
     ]
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
-        reading = read_options(**{name: given.pop(name) for name in OPTIONS})
-        command(**given, reading=reading)
+        text = read_options(**{name: given.pop(name) for name in OPTIONS})
+        command(**given, text=text)
 
     del run.__dict__["__wrapped__"]
     run.__signature__ = signature.replace(parameters=[*others, *own])  # type: ignore[attr-defined]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from isthmus.data import Dataset
     from isthmus.data.read_options import ReadOptions
@@ -46,8 +48,40 @@ def record_read_options(
     )
 
 
+def exclude_later(model: BaseAutoencoder, exclude: Sequence[str]) -> None:
+    """Add columns to those that later commands leave out of their data."""
+    history: dict[str, Any] = model.history_
+    stored = history.get(READ_OPTIONS) or {"exclude": [], "resize": None}
+    more = [name for name in exclude if name not in stored["exclude"]]
+    model.history_ = {**history, READ_OPTIONS: {**stored, "exclude": [*stored["exclude"], *more]}}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The options of a command on the columns of its data.
+
+    Attributes:
+        exclude: columns that are left out, in addition to those that training left out.
+        extra_columns: "refuse" or "ignore" columns that the model does not know.
+        keep: columns that outputs repeat.
+        text: options of text tables that differ from those of the training rows.
+
+    Raises:
+        InputError: another value of `extra_columns`.
+    """
+
+    exclude: Sequence[str] | None = None
+    extra_columns: str = "refuse"
+    keep: Sequence[str] | None = None
+    text: ReadOptions | None = None
+
+    def __post_init__(self) -> None:
+        if self.extra_columns not in ("ignore", "refuse"):
+            raise InputError(f"--extra-columns {self.extra_columns}: it must be ignore or refuse")
+
+
 def open_for_model(
-    model: BaseAutoencoder, source: str, log: Log, *, labels: str | None = None, reading: ReadOptions | None = None
+    model: BaseAutoencoder, source: str, log: Log, *, labels: str | None = None, reading: Reading | None = None
 ) -> Dataset:
     """Read rows for a fitted model, as the training rows were read: drop excluded columns, resize images.
 
@@ -56,27 +90,72 @@ def open_for_model(
         source: a source of `isthmus.data.open`.
         log: log for the notes of the reader.
         labels: a column of the data or a .npy file with the labels.
-        reading: options that differ from those of the training rows.
+        reading: the options on columns. Those to keep are the last of the carried columns of the result.
 
     Raises:
-        InputError: if the data cannot be read, or their columns or shape differ from the training data.
+        InputError: if the data cannot be read, a named column is missing, or their columns or shape differ from the
+            training data.
     """
+    reading = Reading() if reading is None else reading
     history: dict[str, Any] = model.history_
     read_options = history.get(READ_OPTIONS) or {"exclude": [], "resize": None}
     names = set(getattr(model, "feature_names_in_", ()))
     is_input = labels in names
     size = tuple(read_options["resize"]) if read_options["resize"] else None
-    data = open_labelled(source, None if is_input else labels, resize=size, **_arguments(read_options, reading, source))
+    data = open_labelled(
+        source, None if is_input else labels, resize=size, **_arguments(read_options, reading.text, source)
+    )
     for note in data.notes:
         log.note(note)
     if is_input and hasattr(data.X, "columns") and labels in data.X.columns:
         log.note(f"the model was fitted on the label column {labels!r}; its codes contain the labels")
         data = replace(data, labels=data.X[labels].to_numpy())
-    condition = model._condition_names
+    data = _with_kept(data, reading.keep or (), None if is_input else labels)
+    _check_named(data, "--exclude", reading.exclude or ())
     if hasattr(data.X, "columns"):
-        dropped = [name for name in data.X.columns if str(name) in read_options["exclude"]]
-        data = replace(data, X=data.X.drop(columns=dropped))
-    return with_conditions(replace(data, X=_match_columns(model, data)), condition)
+        out = {*read_options["exclude"], *(reading.exclude or ()), *(set(reading.keep or ()) - names)}
+        data = replace(data, X=data.X.drop(columns=[name for name in data.X.columns if str(name) in out]))
+        if reading.extra_columns == "ignore":
+            data = _without_unknown(model, data, log)
+    return with_conditions(replace(data, X=_match_columns(model, data)), model._condition_names)
+
+
+def _with_kept(data: Dataset, keep: Sequence[str], labels: str | None) -> Dataset:
+    """Return the data with columns to keep among the carried ones; the labels may be a column.
+
+    Raises:
+        InputError: the data has no such column.
+    """
+    import pandas as pd
+
+    carried = {} if data.carried is None else {str(name): data.carried[name] for name in data.carried.columns}
+    wanted = [name for name in dict.fromkeys(keep) if name not in carried]
+    _check_named(data, "--keep", [name for name in wanted if name != labels])
+    for name in wanted:
+        values = data.labels if name == labels else data.X.iloc[:, [str(each) for each in data.X].index(name)]
+        carried[name] = pd.Series(values).reset_index(drop=True)
+    return replace(data, carried=pd.DataFrame(carried)) if wanted else data
+
+
+def _check_named(data: Dataset, option: str, columns: Sequence[str]) -> None:
+    """Refuse columns that the data does not have."""
+    from isthmus.data.messages import hint
+
+    names = [str(name) for name in getattr(data.X, "columns", ())]
+    for column in columns:
+        if column not in names:
+            found = hint(column, names) if names else "the rows have no named columns"
+            raise InputError(f"{data.name}: {option} {column}: no such column; {found}")
+
+
+def _without_unknown(model: BaseAutoencoder, data: Dataset, log: Log) -> Dataset:
+    """Return a table without the columns that the model does not know, and name them in a note."""
+    known = getattr(model, "feature_names_in_", None)
+    unknown = [] if known is None else [name for name in data.X.columns if str(name) not in set(known)]
+    if not unknown:
+        return data
+    log.note(f"{data.name}: the model does not know {_listed([str(name) for name in unknown])}; left out")
+    return replace(data, X=data.X.drop(columns=unknown))
 
 
 def _arguments(stored: Mapping[str, Any], given: ReadOptions | None, source: str) -> dict[str, Any]:
@@ -85,9 +164,11 @@ def _arguments(stored: Mapping[str, Any], given: ReadOptions | None, source: str
     Options of text files that were stored do not apply to other files.
     """
     from isthmus.data.read_options import ReadOptions
+    from isthmus.data.table_files import CSV
 
     options = ReadOptions.from_dict(stored.get("text", {}))
-    if not source.partition(":")[0].lower().endswith(".csv"):
+    options = replace(options, dtypes={name: dtype for name, dtype in options.dtypes.items() if dtype != "ignore"})
+    if not CSV.search(source):
         options = ReadOptions(dtypes=options.dtypes)
     options = options if given is None else options.changed_by(given)
     return options.arguments if options.is_given else {}
@@ -190,6 +271,11 @@ def is_file(labels: str | None) -> bool:
     return labels is not None and labels.lower().endswith(".npy")
 
 
+def file_of(labels: str | None) -> str | None:
+    """Return the file that `labels` names; None for a column."""
+    return labels if is_file(labels) else None
+
+
 def require_labels(rows: Dataset) -> Dataset:
     """Return the rows after checking that each has one label.
 
@@ -234,7 +320,10 @@ def _match_columns(model: BaseAutoencoder, data: Dataset) -> Any:
         if missing or unknown:
             problems = [f"missing {_listed(missing)}"] if missing else []
             problems += [f"unknown {_listed(unknown)}"] if unknown else []
-            raise InputError(f"{data.name}: {' and '.join(problems)}; use the columns that the model was fitted on")
+            advice = "use the columns that the model was fitted on"
+            if not missing:
+                advice += f", or leave others out (--exclude {shlex.quote(unknown[0])}, or --extra-columns ignore)"
+            raise InputError(f"{data.name}: {' and '.join(problems)}; {advice}")
         return X.set_axis(found, axis=1)[known]
     if hasattr(X, "shape") and model.preprocessing_.inputs.source == "table":
         raise InputError(
@@ -312,8 +401,10 @@ def describe(data: Dataset) -> str:
     return f"{rows}, texts"
 
 
-def open_codes(model: BaseAutoencoder, source: str, log: Log) -> Any:
-    """Read codes from a file. Named columns are put in the order of the model.
+def open_codes(model: BaseAutoencoder, source: str, log: Log) -> tuple[Any, pd.DataFrame | None]:
+    """Read codes from a file, and the other columns, such as identifiers, which outputs repeat.
+
+    Columns with the names of the units are put in the order of the model. Without these names every column is a unit.
 
     Raises:
         InputError: if the file cannot be read, or the codes have the wrong width.
@@ -327,11 +418,13 @@ def open_codes(model: BaseAutoencoder, source: str, log: Log) -> Any:
         log.note(note)
     X, names = data.X, list(model.get_feature_names_out())
     if hasattr(X, "columns"):
-        found = [str(name) for name in X.columns]
-        X = X.set_axis(found, axis=1)[names] if sorted(found) == sorted(names) else X
+        X = X.set_axis([str(name) for name in X.columns], axis=1)
+        if set(names) <= set(X.columns):
+            data = _with_kept(replace(data, X=X), [name for name in X.columns if name not in names], None)
+            X = X[names]
         X = _numbers(X, source)
     if not hasattr(X, "ndim"):
         raise InputError(f"{source}: contains texts; name a .npy, .csv or .parquet file written by isthmus encode")
     if X.ndim != 2 or X.shape[1] != model.code_size_:
         raise InputError(f"{source}: {_shaped(X.shape[1:])}; the codes of this model have {model.code_size_} columns")
-    return X
+    return X, data.carried

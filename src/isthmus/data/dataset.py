@@ -189,6 +189,35 @@ def _n_rows(rows: Any) -> int:
     return int(rows.shape[0]) if hasattr(rows, "shape") else len(rows)
 
 
+def is_row_numbers(index: pd.Index) -> bool:
+    """Return whether an index has no name and counts rows from 0, so that it identifies none.
+
+    Example:
+        >>> import pandas as pd
+        >>> is_row_numbers(pd.RangeIndex(3)), is_row_numbers(pd.RangeIndex(3, name="id"))
+        (True, False)
+    """
+    import pandas as pd
+
+    return isinstance(index, pd.RangeIndex) and index.name is None and index.start == 0 and index.step == 1
+
+
+def index_columns(index: pd.Index) -> pd.DataFrame:
+    """Return the levels of an index as columns under their names; a single one without a name is "".
+
+    Example:
+        >>> import pandas as pd
+        >>> list(index_columns(pd.Index(["a", "b"]))), list(index_columns(pd.MultiIndex.from_tuples([(1, 2)])))
+        ([''], ['level_0', 'level_1'])
+    """
+    import pandas as pd
+
+    table = pd.DataFrame({i: index.get_level_values(i) for i in range(index.nlevels)})
+    names = [("" if index.nlevels == 1 else f"level_{i}") if name is None else str(name)
+             for i, name in enumerate(index.names)]  # fmt: skip
+    return table.set_axis(names, axis=1)
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Rows with labels, names and notes.
@@ -201,6 +230,8 @@ class Dataset:
         row_names: names of the rows: paths of images within their folder, or the index of a table.
         notes: decisions of the reader that concern the user, one sentence each.
         reading: how a text table was read, with what was guessed; None of other data. A later file is read by it.
+        carried: columns that are not part of X and that outputs repeat, as a data frame of n rows: identifiers, under
+            their own names ("" without one), and columns to keep.
 
     Example:
         >>> Dataset(np.zeros((3, 2)), name="zeros").n_rows
@@ -213,6 +244,7 @@ class Dataset:
     row_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     reading: ReadOptions | None = None
+    carried: pd.DataFrame | None = None
 
     @property
     def n_rows(self) -> int:

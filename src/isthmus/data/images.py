@@ -63,6 +63,8 @@ def read_image_folder(folder: Path, resize: tuple[int, int] | None = None) -> Da
     Raises:
         InputError: if there are no images, an image cannot be read, or sizes differ and `resize` is None.
     """
+    import pandas as pd
+
     paths, others = _find(folder)
     if not paths:
         found = f", only {pluralize(len(others), 'other file')} such as {others[0]}" if others else ""
@@ -80,7 +82,8 @@ def read_image_folder(folder: Path, resize: tuple[int, int] | None = None) -> Da
     for row, header in enumerate(headers):
         X[row] = _read_pixels(header, "RGB" if colour else "L", (width, height))
     names = tuple(header.name for header in headers)
-    return Dataset(X, _labels(names), folder.resolve().name, names, _notes(folder, headers, others, colour))
+    notes, paths_of_rows = _notes(folder, headers, others, colour), pd.DataFrame({"path": list(names)})
+    return Dataset(X, _labels(names), folder.resolve().name, names, notes, carried=paths_of_rows)
 
 
 def _find(folder: Path) -> tuple[list[Path], list[str]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.data.array_files import check_rows, is_idx, native, read_idx, read_npy, read_npz, refuse_split
-from isthmus.data.dataset import Dataset, Documents
+from isthmus.data.dataset import Dataset, Documents, index_columns, is_row_numbers
 from isthmus.data.images import IMAGE_SUFFIXES, check_size, read_image_folder, resize_images
 from isthmus.data.json_lines import read_json_lines
 from isthmus.data.messages import hint, one_line
@@ -89,8 +89,10 @@ def open(
     exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
     size = None if resize is None else check_size(resize)
     from_file = isinstance(source, str | Path)
-    if options.reads_text and not (from_file and str(source).lower().endswith(".csv")):
-        raise InputError(f"{', '.join(options.reads_text)}: options of .csv files, and {_title(source)} is none")
+    if options.reads_text and not (from_file and CSV.search(str(source))):
+        raise InputError(
+            f"{', '.join(options.reads_text)}: options of .csv and .tsv files, and {_title(source)} is none"
+        )
     if isinstance(source, Dataset):
         data = source
         refuse_split(source.name, split)
@@ -252,5 +254,7 @@ def _take_table(table: Any, name: str) -> Dataset:
 
     if not len(table):
         raise InputError(f"{name}: the table has no rows")
-    named = not isinstance(table.index, pd.RangeIndex)
-    return Dataset(table, name=name, row_names=tuple(map(str, table.index)) if named else None)
+    index = getattr(table, "index", None)
+    if not isinstance(index, pd.Index) or is_row_numbers(index):
+        return Dataset(table, name=name)
+    return Dataset(table, name=name, row_names=tuple(map(str, index)), carried=index_columns(index))

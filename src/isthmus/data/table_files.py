@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from isthmus.data.dataset import Dataset
+from isthmus.data.dataset import Dataset, index_columns, is_row_numbers
 from isthmus.data.headers import SAMPLE_LINES, is_header, is_number
 from isthmus.data.messages import exclude_advice, hint, one_line, refusing
 from isthmus.data.packed import (
@@ -385,21 +385,19 @@ def _plain_numbers(table: pa.Table) -> pa.Table:
 
 def finish_table(path: Path, frame: pd.DataFrame, notes: tuple[str, ...]) -> Dataset:
     """Return the table with row names from its unnamed first column or from the pandas index in the file."""
-    import pandas as pd
-
     frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
     _refuse_twice(path, list(frame.columns))
-    row_names = None
+    row_names = carried = None
     if len(frame.columns) and frame.columns[0] == "":
-        row_names = tuple(map(str, frame.iloc[:, 0]))
+        row_names, carried = tuple(map(str, frame.iloc[:, 0])), frame.iloc[:, :1].copy()
         frame = frame.iloc[:, 1:].copy()
         notes = (*notes, f"{path.name}: the first column has no name and was read as row names")
-    elif not isinstance(frame.index, pd.RangeIndex):
-        row_names = tuple(map(str, frame.index))
+    elif not is_row_numbers(frame.index):
+        row_names, carried = tuple(map(str, frame.index)), index_columns(frame.index)
         frame = frame.reset_index(drop=True)
     if not len(frame):
         raise _no_rows(path)
-    return Dataset(frame, name=stem(path), row_names=row_names, notes=notes)
+    return Dataset(frame, name=stem(path), row_names=row_names, notes=notes, carried=carried)
 
 
 def _no_rows(path: Path) -> InputError:

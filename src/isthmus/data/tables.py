@@ -253,7 +253,9 @@ def _decode(column: TableColumn, part: np.ndarray) -> Any:
         return part[:, 0]
     levels: list[Any] = column.levels or [0, 1]
     values = pd.Series([levels[i] for i in chosen])
-    has_dtype = column.dtype in ("bool", "category") or not column.levels
+    if column.dtype == "category":
+        return values.astype(pd.CategoricalDtype(levels))
+    has_dtype = column.dtype == "bool" or not column.levels
     return values.astype(pd.api.types.pandas_dtype(column.dtype)) if has_dtype else values
 
 

@@ -39,11 +39,13 @@ from isthmus.estimators.continuation import ContinuationMixin, check_same_parts,
 from isthmus.estimators.data_passes import BLOCK_ROWS, RangeCheckedRows, SurveyedRows, padded
 from isthmus.estimators.diagnosis import diagnose_fit
 from isthmus.estimators.features import FeatureInspectionMixin
+from isthmus.estimators.identity import given_rows, with_identity, with_index
 from isthmus.estimators.labels import ClassLabels
 from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.paths import CodePathsMixin
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.records import ModelOutput, Recipe, Shape, kept_parts
+from isthmus.estimators.row_errors import reconstruction_error
 from isthmus.estimators.training_config import step_counts, training_config_for, with_max_steps
 from isthmus.estimators.value_arguments import ValueArguments
 from isthmus.evaluation.baseline import PrincipalComponents
@@ -145,6 +147,8 @@ class BaseAutoencoder(
     """True for kinds that are meant to have more units than columns."""
     takes_target: ClassVar[bool] = False
     """True for kinds that can decode a target in place of their inputs, as those of `NetworkArguments`."""
+    takes_y_as_target: ClassVar[bool] = False
+    """True for kinds whose `fit(X, y)` takes rows y in the shape of X as the target."""
     samples_by_chain: ClassVar[bool] = False
     """True if `sample` runs Gibbs steps and can return the means of the last one."""
 
@@ -218,7 +222,8 @@ class BaseAutoencoder(
         Args:
             X: rows: an array (n, d), images (n, h, w), (n, h, w, c) or (n, c, h, w), a data frame,
                 scipy sparse rows, `isthmus.data.Documents`, or a data set of `isthmus.data.open`.
-            y: ignored by kinds that do not use labels (`uses_labels`); present for scikit-learn's pipelines.
+            y: ignored by kinds that do not use labels (`uses_labels`); present for scikit-learn's pipelines. Rows are
+                refused, except that kind denoising takes rows in the shape of X as the target.
             target: rows that the model decodes in place of `X`, of any type: colour images of grey ones, clean rows of
                 noisy ones. Kinds with `takes_target`. `reconstruct` and `inverse_transform` then return targets;
                 methods that compare with the target take `isthmus.data.Paired(X, target)`.
@@ -240,7 +245,7 @@ class BaseAutoencoder(
         Raises:
             InputError: invalid rows or arguments, in one line.
         """
-        X, validation = paired(X, target, validation)
+        X, validation = paired(X, inputs.target_of(self, X, y, target), validation)
         return self._fit(X, y, sample_weight, validation, Run.of(checkpoint, checkpoint_every, resume=resume))
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: Any, run: Run) -> BaseAutoencoder:
@@ -316,8 +321,7 @@ class BaseAutoencoder(
             return learn_preprocessing(X, self._condition_names, **options)
         if not self.takes_target:
             raise InputError(
-                f"kind {self.kind} decodes its inputs alone; kinds that decode a target are deep, conv, denoising, "
-                "contractive and vae"
+                f"kind {self.kind} decodes its inputs alone; kinds that decode a target are {inputs.TARGET_KINDS}"
             )
         if self._condition_names:
             raise InputError("condition and target exclude each other; give one of them")
@@ -533,14 +537,15 @@ class BaseAutoencoder(
             condition: the conditions of a conditional model: {name: one value, or n values}, or a data frame.
 
         Returns:
-            The type that was fitted: a data frame, images in their own shape and range, or an array (n, d).
+            The type that was fitted: a data frame, images in their own shape and range, or an array (n, d). A data
+            frame has the index of the codes if they are one.
 
         Raises:
             InputError: codes of another width; a conditional model without its conditions.
         """
         check_is_fitted(self)
         codes = inputs.codes(H, self.code_size_)
-        return self._decoded(codes, given_conditions(self.preprocessing_, condition, len(codes)))
+        return with_index(self._decoded(codes, given_conditions(self.preprocessing_, condition, len(codes))), H)
 
     def _decoded(self, codes: np.ndarray, conditions: Conditions) -> Any:
         """Decode codes to rows in the units of X, given conditions in model space."""
@@ -562,12 +567,27 @@ class BaseAutoencoder(
     def reconstruct(self, X: Any) -> Any:
         """Encode and decode `X`; return the reconstruction in the units and the shape of X, or of the target.
 
+        A data frame has the index of X, so that `X - model.reconstruct(X)` and `X.fillna(model.reconstruct(X))` compare
+        and fill row by row.
+
         Raises:
             InputError: sparse rows whose dense reconstruction would be larger than 1 GiB (`inputs.DENSE_LIMIT`).
+
+        Example:
+            >>> import pandas as pd
+            >>> from isthmus import LinearAutoencoder
+            >>> X = pd.DataFrame({"a": [1.0, 2.0, 4.0], "b": [2.0, 4.0, 8.0]}, index=["x", "z", "y"])
+            >>> model = LinearAutoencoder(code_size=1, max_epochs=1, random_state=0).fit(X)
+            >>> (X - model.reconstruct(X)).index.tolist()
+            ['x', 'z', 'y']
         """
         check_is_fitted(self)
         advice = "reconstruct fewer rows at a time, or use read(X), which goes block by block"
-        inputs.check_dense_size(self.preprocessing_, n_rows_of(X), advice)
+        inputs.check_dense_size(self.preprocessing_, n_rows_of(given_rows(X)), advice)
+        return with_identity(self._reconstructed(X), X)
+
+    def _reconstructed(self, X: Any) -> Any:
+        """Return the reconstruction of `X` in the units of X, or of the target."""
         if isinstance(self.preprocessing_, TargetPreprocessor):
             return self._decoded(np.concatenate([code.numpy() for code in self._codes(X)]), None)
         mean = np.concatenate([output.reconstruction.numpy() for output in self.read(X)])
@@ -581,9 +601,36 @@ class BaseAutoencoder(
         rows = self.preprocessing_.rows(inputs.validate_input(self, X, reset=False))
         return rows.conditions if isinstance(rows, ConditionedRows) else None
 
-    def reconstruction_error(self, X: Any) -> Float[np.ndarray, " n"]:
-        """Return ||x - r||^2 of each row, summed over its observed columns, in model space (see `scaling`)."""
-        return np.concatenate([output.squared_residuals.sum(1).numpy() for output in self.read(X)])
+    def reconstruction_error(self, X: Any, by: str = "row") -> Any:
+        """Return squared errors of the reconstruction, in model space (see `scaling`).
+
+            by="row":    ||x - r||^2 of each row, summed over its columns, (n,)
+            by="column": (x - r)^2 of each column of X, averaged over the rows, (columns,)
+            by="cell":   (x - r)^2 of each entry, (n, columns)
+
+        Columns are those of X: the entries of a categorical column in model space are summed, and images keep their
+        shape. The cells of a row add up to its error. Missing entries under `missing="mask"` are NaN in cells and are
+        left out of sums and means; imputed ones count as values.
+
+        Args:
+            X: rows; `isthmus.data.Paired(X, target)` of a model with a target, whose columns are then those meant.
+            by: "row", "column" or "cell".
+
+        Returns:
+            Arrays; of a data frame a series or a data frame, with the index and the column names of X.
+
+        Raises:
+            InputError: another `by`; cells of sparse rows or texts above 1 GiB (`inputs.DENSE_LIMIT`).
+
+        Example:
+            >>> import pandas as pd
+            >>> from isthmus import LinearAutoencoder
+            >>> X = pd.DataFrame({"a": [1.0, 2.0, 4.0], "b": [2.0, 4.0, 9.0]}, index=["x", "z", "y"])
+            >>> model = LinearAutoencoder(code_size=1, max_epochs=1, random_state=0).fit(X)
+            >>> model.reconstruction_error(X).index.tolist(), model.reconstruction_error(X, by="column").index.tolist()
+            (['x', 'z', 'y'], ['a', 'b'])
+        """
+        return reconstruction_error(self, X, by)
 
     def nll(self, X: Any) -> Float[np.ndarray, " n"]:
         """Return -log p_dec(x | f(x)) of each row, in nats, in model space."""
@@ -592,8 +639,11 @@ class BaseAutoencoder(
     def score(self, X: Any, y: Any = None) -> float:
         """Return minus the mean of `nll(X)`: larger is better, as scikit-learn's searches require.
 
-        It scores the reconstruction, which every kind has; `score_samples` scores rows under a density.
+        It scores the reconstruction, which every kind has; `score_samples` scores rows under a density. A model with a
+        target that `fit` took as y compares with the y given here.
         """
+        if isinstance(getattr(self, "preprocessing_", None), TargetPreprocessor):
+            X = paired(X, inputs.target_of(self, X, y, None), None)[0]
         return -float(self.nll(X).mean(dtype=np.float64))
 
     def _rows(self, X: Any) -> Rows:

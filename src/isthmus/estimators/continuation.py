@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from isthmus.data.targets import paired
 from isthmus.errors import InputError
 from isthmus.estimators import inputs
 from isthmus.estimators.checkpoints import argument_text
@@ -169,7 +170,7 @@ class ContinuationMixin:
 
         Args:
             X: at least two rows, as in `fit`.
-            y: ignored.
+            y: ignored, except that kind denoising takes rows in the shape of X as the target, as in `fit`.
             sample_weight: weight of each row, (n,), relative to the other rows of this call.
 
         Returns:
@@ -189,6 +190,7 @@ class ContinuationMixin:
             >>> model.n_rows_, model.transform(X).shape
             (600, (600, 2))
         """
+        X, _ = paired(X, inputs.target_of(self, X, y, None), None)
         self._check_parameters()
         goes_on = self._is_fitted
         if goes_on:

@@ -23,7 +23,8 @@ class DenoisingAutoencoder(Regularized, BaseAutoencoder):
 
     Rows are corrupted anew at every training step and never after training: `reconstruct(X)` encodes X as it is, and
     removes noise from noisy rows. With `corruption="missing"` the encoder gets the mask of the observed entries; fitted
-    with `missing="mask"`, the model accepts rows with missing values, and `reconstruct` imputes them.
+    with `missing="mask"`, the model accepts rows with missing values, and `reconstruct` imputes them. Pairs of noisy
+    and clean rows are given as `fit(noisy, target=clean)`, or `fit(noisy, clean)`.
 
     Args:
         corruption: C: "masking" (entries become 0, for standardised columns their mean), "gaussian", "salt-and-pepper",
@@ -59,6 +60,7 @@ class DenoisingAutoencoder(Regularized, BaseAutoencoder):
 
     kind: ClassVar[str] = "denoising"
     overcomplete: ClassVar[bool] = True
+    takes_y_as_target: ClassVar[bool] = True
 
     def _suggest_code_size(self, rows: SurveyedRows) -> tuple[int, str]:
         return min(max(2 * rows.n_columns, 64), 1024), "twice the columns, at least 64 and at most 1,024"

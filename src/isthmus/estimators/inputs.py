@@ -23,6 +23,9 @@ from isthmus.parts.likelihoods import LIKELIHOODS
 DENSE_LIMIT = 2**30
 """Bytes of the largest dense array that sparse rows are decoded to."""
 
+TARGET_KINDS = "deep, conv, denoising, contractive and vae"
+"""The kinds that can decode a target in place of their inputs."""
+
 Fit = TypeVar("Fit", bound=Callable[..., Any])
 
 
@@ -182,6 +185,50 @@ def check_no_labels(validation: Any) -> None:
             "validation is a pair, as of rows and labels, and this kind does not use labels; give the rows alone, "
             "validation=rows"
         )
+
+
+def target_of(estimator: Any, X: Any, y: Any, target: Any) -> Any:
+    """Return the target of `fit(X, y, target=)`; None without one.
+
+    A kind with `takes_y_as_target` takes rows that are given as y, in the shape of X, as the target. Labels are ignored
+    by kinds that do not use them.
+
+    Raises:
+        InputError: rows given as y to another kind, in another shape, or together with a target.
+
+    Example:
+        >>> from isthmus import Autoencoder
+        >>> target_of(Autoencoder(), np.eye(3), [0, 1, 0], None) is None
+        True
+        >>> target_of(Autoencoder(), np.eye(3), np.ones((3, 2)), None)
+        Traceback (most recent call last):
+        ...
+        isthmus.errors.InputError: y holds rows, shape (3, 2), and kind deep ignores y; give them as target=
+    """
+    shape = () if y is None or estimator.uses_labels else _shape_of(y)
+    has_target = target is not None or isinstance(X, Paired)
+    if not has_target and estimator.takes_y_as_target and len(shape) >= 2 and shape == _shape_of(X):
+        return y
+    if len(shape) < 2 or shape[1:] == (1,):  # labels
+        return target
+    found = f"y holds rows, shape {shape}"
+    if has_target:
+        raise InputError(f"{found}, and there is a target too; give target= alone")
+    if estimator.takes_y_as_target:
+        raise InputError(f"{found}, and X has the shape {_shape_of(X)}; give rows of another shape as target=")
+    advice = "give them as target=" if estimator.takes_target else f"target= is for the kinds {TARGET_KINDS}"
+    raise InputError(f"{found}, and kind {estimator.kind} ignores y; {advice}")
+
+
+def _shape_of(rows: Any) -> tuple[int, ...]:
+    """Return the shape of rows or labels."""
+    rows = rows.X if hasattr(rows, "X") and hasattr(rows, "row_names") else rows
+    if hasattr(rows, "shape"):
+        return tuple(rows.shape)
+    try:
+        return np.asarray(rows).shape
+    except ValueError:  # lists of different lengths, which are refused or ignored as labels
+        return (len(rows),)
 
 
 def codes(H: ArrayLike, code_size: int) -> np.ndarray:

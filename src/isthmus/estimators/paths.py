@@ -27,8 +27,9 @@ class CodePathsMixin:
     Of a conditional model, each row keeps its condition, and that of an interpolation changes linearly from row to row.
     Decoded rows are those of `inverse_transform`: means of p_dec(x | h) in the units and the shape of X; word counts
     (likelihood multinomial) decode to probabilities, because the number of words is not a part of the code. Rows on a
-    path are ordered row by row (or pair by pair), and within a row by step. A path between codes need not stay among
-    the codes of rows, so not every decoding resembles a row: `isthmus.geometry.paths` measures this.
+    path are ordered row by row (or pair by pair), and within a row by step; a data frame of them counts its rows from
+    0. A path between codes need not stay among the codes of rows, so not every decoding resembles a row:
+    `isthmus.geometry.paths` measures this.
     """
 
     code_size_: int
