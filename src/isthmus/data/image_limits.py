@@ -20,7 +20,7 @@ MAX_PIXELS = 128_000_000
 _MAX_PIXELS_GIF = 48_000_000
 
 _LARGE = 12_000_000
-"""Number of pixels above which PNG, TIFF and JPEG files are read twice: the first time to check them in little memory."""
+"""Number of pixels above which PNG, TIFF and JPEG files are read twice: first to check them in little memory."""
 
 _MAX_RATIO = 1000
 """Maximum number of pixels per byte of a file of more than `_LARGE` pixels; photographs have 1 to 10."""
