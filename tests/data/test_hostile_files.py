@@ -326,6 +326,7 @@ def bombs(folder):
     """Write small files of large content, and return the words of their refusals."""
     zeros = pa.table({"a": np.zeros(10**7)})
     parquet.write_table(zeros, folder / "rle.parquet", compression="zstd")
+    parquet.write_table(pa.table({"a": ["a" * 2**20] * 300}), folder / "text.parquet", compression="zstd")
     feather.write_feather(pa.table({"a": pa.nulls(10**9)}), folder / "nulls.feather", compression="uncompressed")
     with pa.output_stream(str(folder / "rows.csv.zst"), compression="zstd") as file:
         file.write(b"a,b\n" + b"1,2\n" * 25_000_000)
@@ -343,6 +344,7 @@ def bombs(folder):
         gzipped(folder / "line.csv.gz", b"a,b\n", 60 * 2**20, b"a" * 2**20): "longer than 4 MiB",
         folder / "rows.csv.zst": "over 500 times their size",
         folder / "rle.parquet": "over 500 times their size",
+        folder / "text.parquet": "over 500 times their size",
         folder / "nulls.feather": "promises 8,000,000,000 bytes",
         folder / "rows.npz": "a sparse matrix of 1,000,000,000,000 rows",
         png(folder / "pixels" / "a.png", 20_000, 20_000): "more than 128 megapixels",
