@@ -22,7 +22,7 @@ from pyarrow import feather, parquet
 from scipy import sparse
 
 import isthmus.data as data
-from isthmus.data import packed
+from isthmus.data import image_limits, packed
 from isthmus.errors import InputError
 
 MUTATIONS = 100
@@ -288,10 +288,45 @@ def test_only_formats_of_images_are_tried(tmp_path, refused):
         data.open(tmp_path)
 
 
+def short_tiff(path):
+    """Write a TIFF file of one strip that holds fewer rows than its header promises."""
+    strip = zlib.compress(bytes(2**20))
+    tags = [(256, 4, 10_000), (257, 4, 10_000), (258, 3, 8), (259, 3, 8), (262, 3, 1), (273, 4, 8), (277, 3, 1)]
+    tags += [(278, 4, 10_000), (279, 4, len(strip))]
+    body = strip + bytes(120_000)
+    directory = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    path.parent.mkdir()
+    end = struct.pack("<H", len(tags)) + directory + bytes(4)
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8 + len(body)) + body + end)
+    return path.parent
+
+
+def short_jpeg(path):
+    path.parent.mkdir()
+    Image.new("L", (4_000, 4_000), 77).save(path)
+    path.write_bytes(path.read_bytes()[:40_000])
+    return path.parent
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+@pytest.mark.parametrize("mode", ["1", "L", "RGB"])
+def test_large_photographs_are_read(tmp_path, suffix, mode, monkeypatch, rng):
+    """The checks of large images accept whole ones."""
+    monkeypatch.setattr(image_limits, "_LARGE", 1000)
+    image = Image.fromarray(rng.integers(0, 256, (61, 45, 3), dtype=np.uint8)).convert(mode)
+    image.save(tmp_path / f"a.{suffix}", **({"compression": "tiff_adobe_deflate"} if suffix == "tif" else {}))
+    assert data.open(tmp_path).X.shape[1:3] == (61, 45)
+    content = (tmp_path / f"a.{suffix}").read_bytes()
+    (tmp_path / f"a.{suffix}").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError):
+        data.open(tmp_path)
+
+
 def bombs(folder):
     """Write small files of large content, and return the words of their refusals."""
     zeros = pa.table({"a": np.zeros(10**7)})
     parquet.write_table(zeros, folder / "rle.parquet", compression="zstd")
+    parquet.write_table(pa.table({"a": ["a" * 2**20] * 300}), folder / "text.parquet", compression="zstd")
     feather.write_feather(pa.table({"a": pa.nulls(10**9)}), folder / "nulls.feather", compression="uncompressed")
     with pa.output_stream(str(folder / "rows.csv.zst"), compression="zstd") as file:
         file.write(b"a,b\n" + b"1,2\n" * 25_000_000)
@@ -309,10 +344,13 @@ def bombs(folder):
         gzipped(folder / "line.csv.gz", b"a,b\n", 60 * 2**20, b"a" * 2**20): "longer than 4 MiB",
         folder / "rows.csv.zst": "over 500 times their size",
         folder / "rle.parquet": "over 500 times their size",
+        folder / "text.parquet": "over 500 times their size",
         folder / "nulls.feather": "promises 8,000,000,000 bytes",
         folder / "rows.npz": "a sparse matrix of 1,000,000,000,000 rows",
         png(folder / "pixels" / "a.png", 20_000, 20_000): "more than 128 megapixels",
         png(folder / "rows" / "a.png", 11_000, 11_000, rows=100, depth=8, colour=6): "over 1,000 per byte",
+        short_tiff(folder / "tiff" / "a.tif"): "the header promises 10000 x 10000 pixels",
+        short_jpeg(folder / "jpeg" / "a.jpg"): "image file is truncated",
         png(folder / "short" / "a.png", 4_000, 4_000, rows=3_000, depth=8, colour=6): "more than its",
     }  # fmt: skip
 

@@ -6,7 +6,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from isthmus.data.packed import BLOCK_BYTES
 from isthmus.errors import InputError
@@ -20,7 +20,7 @@ MAX_PIXELS = 128_000_000
 _MAX_PIXELS_GIF = 48_000_000
 
 _LARGE = 12_000_000
-"""Number of pixels above which PNG and JPEG files are read twice: the first time to check them in little memory."""
+"""Number of pixels above which PNG, TIFF and JPEG files are read twice: first to check them in little memory."""
 
 _MAX_RATIO = 1000
 """Maximum number of pixels per byte of a file of more than `_LARGE` pixels; photographs have 1 to 10."""
@@ -55,7 +55,7 @@ def check_pixels(path: Path, image: Image.Image) -> None:
             f"{path}: {size:,} bytes hold an image of {height} x {width} pixels, over {_MAX_RATIO:,} per byte; "
             "resize it, or remove it from the folder"
         )
-    if image.format == "PNG" and _short_png(path):
+    if (image.format == "PNG" and _short_png(path)) or (image.format == "TIFF" and _short_tiff(path, image)):
         raise InputError(
             f"{path}: the header promises {height} x {width} pixels, more than its {size:,} bytes hold; "
             "replace it, or remove it from the folder"
@@ -94,6 +94,44 @@ def _short_png(path: Path) -> bool:
             return True
 
 
+def _short_tiff(path: Path, image: Any) -> bool:
+    """Return whether the strips or tiles of a TIFF file lie outside it or, if deflated, hold too few bytes.
+
+    References:
+        TIFF revision 6.0, sections 7 (strips) and 15 (tiles); Adobe Photoshop TIFF technical notes (deflate).
+    """
+    tags = image.tag_v2
+    starts, sizes = _numbers(tags.get(273, tags.get(324))), _numbers(tags.get(279, tags.get(325)))
+    end = path.stat().st_size
+    if len(starts) != len(sizes) or any(start + size > end for start, size in zip(starts, sizes, strict=True)):
+        return True
+    if tags.get(259) not in (8, 32946):
+        return False
+    expected = image.width * image.height * sum(_numbers(tags.get(258, 1))) // 8
+    total = 0
+    with path.open("rb") as file:
+        for start, size in zip(starts, sizes, strict=True):
+            file.seek(start)
+            try:
+                total += _inflated(_blocks(file, size), expected - total)
+            except zlib.error:
+                return True
+            if total >= expected:
+                return False
+    return True
+
+
+def _numbers(values: Any) -> tuple[int, ...]:
+    return () if values is None else tuple(values) if isinstance(values, tuple) else (values,)
+
+
+def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """Yield the next `size` bytes of a file, in blocks."""
+    while size and (block := file.read(min(size, BLOCK_BYTES))):
+        size -= len(block)
+        yield block
+
+
 def _pixel_data(file: BinaryIO) -> Iterator[bytes]:
     """Yield the content of the IDAT chunks of a PNG file, in blocks."""
     file.seek(8)
@@ -102,12 +140,7 @@ def _pixel_data(file: BinaryIO) -> Iterator[bytes]:
         if kind != b"IDAT":
             file.seek(length + 4, 1)
             continue
-        while length:
-            block = file.read(min(length, BLOCK_BYTES))
-            if not block:
-                return
-            length -= len(block)
-            yield block
+        yield from _blocks(file, length)
         file.seek(4, 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import secrets
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # Pillow reports some damage to its logger too
 
 _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
 """Formats of `IMAGE_SUFFIXES`. Pillow finds the format in the content; other formats are not tried."""
@@ -115,8 +118,14 @@ def _damaged(name: str, path: Path, error: BaseException) -> InputError:
 
 
 @contextmanager
-def _opened(path: Path, name: str) -> Iterator[Image.Image]:
-    """Open an image after checking the size in its header. Exceptions of the decoders become an `InputError`."""
+def _opened(path: Path, name: str, *, check: bool) -> Iterator[Image.Image]:
+    """Open an image. Exceptions of the decoders become an `InputError`.
+
+    Args:
+        path: the file.
+        name: its path within the folder, for messages.
+        check: compare the size in its header with its content.
+    """
     from PIL import Image
 
     try:
@@ -125,7 +134,8 @@ def _opened(path: Path, name: str) -> Iterator[Image.Image]:
             if not path.is_file():
                 raise InputError(f"{path}: not a regular file; remove it from the folder")
             with Image.open(path, formats=_FORMATS) as image:
-                check_pixels(path, image)
+                if check:
+                    check_pixels(path, image)
                 yield image
     except InputError:
         raise
@@ -136,7 +146,7 @@ def _opened(path: Path, name: str) -> Iterator[Image.Image]:
 
 
 def _read_header(path: Path, name: str) -> _Header:
-    with _opened(path, name) as image:
+    with _opened(path, name, check=True) as image:
         mode = _palette_mode(image) if image.mode in ("P", "PA") else image.mode
         turned = image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
         size = (image.height, image.width) if turned else (image.width, image.height)
@@ -182,7 +192,7 @@ def _read_pixels(header: _Header, mode: str, size: tuple[int, int]) -> np.ndarra
     """Read the pixels as bytes: (h, w) for mode "L", (h, w, 3) for "RGB"."""
     from PIL import Image, ImageOps
 
-    with _opened(header.path, header.name) as image:
+    with _opened(header.path, header.name, check=False) as image:
         image.load()
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I;16"):

@@ -70,7 +70,7 @@ def _record(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
         if "\\u" in line:
-            json.dumps(record, ensure_ascii=False).encode()  # half of a surrogate pair cannot be encoded
+            json.dumps(record, ensure_ascii=False).encode()  # half of a surrogate pair is not text
     except json.JSONDecodeError as error:
         raise InputError(
             f"{path}: line {number} is not valid JSON ({error.msg} at column {error.colno}); "

@@ -139,7 +139,7 @@ def _promise(promised: int, packed: int) -> str:
 
 
 def _memory() -> int | None:
-    """Return the size of the memory in bytes; None where the system does not report it."""
+    """Return the size of the memory in bytes, None if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):

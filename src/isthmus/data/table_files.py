@@ -331,9 +331,30 @@ def read_parquet(path: Path) -> Dataset:
     with refusing(path, "not a complete Parquet file", "copy or save it again"):
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
             _check_promise(path, file.metadata.num_rows, file.metadata.num_columns)
+            if path.stat().st_size < _SMALL_FILE:
+                _check_repeated_texts(path, file.schema_arrow)
             table = file.read()
         table.validate(full=True)
         return _from_arrow(path, table)
+
+
+def _check_repeated_texts(path: Path, schema: pa.Schema) -> None:
+    """Raise if the texts of a Parquet file, stored once and repeated by reference, are far larger than the file."""
+    import pyarrow as pa
+    from pyarrow import compute, parquet
+
+    kinds = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+    names = [field.name for field in schema if field.type in kinds]
+    if not names:
+        return
+    n_bytes = 0
+    with parquet.ParquetFile(path, read_dictionary=names) as file:
+        for column in file.read(columns=names).columns:
+            for chunk in column.chunks if pa.types.is_dictionary(column.type) else ():
+                chunk.validate(full=True)
+                lengths = compute.binary_length(chunk.dictionary).cast(pa.int64())
+                n_bytes += compute.sum(lengths.take(chunk.indices)).as_py() or 0
+    check_content(path, n_bytes, path.stat().st_size)
 
 
 def read_arrow(path: Path) -> Dataset:
