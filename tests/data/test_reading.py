@@ -163,3 +163,11 @@ def test_a_long_text_below_the_first_line_is_read(tmp_path):
     text = "word " * 40_000
     read = data.open(written(tmp_path, f'a,b\n1,"{text}"\n2,x\n'))
     assert read.X["b"].tolist() == [text, "x"]
+
+
+def test_counts_with_gaps_stay_counts(tmp_path):
+    from isthmus.data import tables
+
+    rows = "".join(f"{i % 5 if i % 7 else ''},{i / 2}\n" for i in range(60))
+    read = data.open(written(tmp_path, f"visits,x\n{rows}"))
+    assert [column.unit for column in tables.learn_columns(read.X, None, None)] == ["count", "real"]

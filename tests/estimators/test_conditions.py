@@ -17,6 +17,7 @@ import isthmus
 from isthmus import KL, MLP, Autoencoder, CodeClassifier, Convolutional, InputError, VariationalAutoencoder
 from isthmus.data import Conditioned, Documents
 from isthmus.data.conditions import learn_preprocessing
+from isthmus.errors import InputWarning
 from isthmus.evaluation.fidelity import fidelity_of
 
 RNG = np.random.default_rng(0)
@@ -265,3 +266,12 @@ def test_the_fidelity_of_samples_includes_their_conditions(table_model):
     bare = VariationalAutoencoder(code_size=4, condition="k", network=MLP((8,)), max_epochs=2, random_state=0)
     rows = Conditioned(RNG.normal(size=(100, 3)), {"k": np.arange(100) % 2})
     assert len(fidelity_of(bare.fit(rows), rows).columns) == 3
+
+
+def test_given_numbers_come_back_as_given_and_far_ones_are_noted(table_model):
+    samples = table_model.sample(2, random_state=0, condition={"group": "a", "age": 37.25})
+    assert samples["age"].round(4).tolist() == [37.25, 37.25]
+    with pytest.warns(InputWarning, match="age=200 is outside the range of the training rows"):
+        samples = table_model.sample(1, random_state=0, condition={"group": "a", "age": 200})
+    assert samples["age"].round(3).tolist() == [200.0]
+    assert any("the code does not hold it" in note for note in table_model.history_["notes"])

@@ -137,6 +137,8 @@ def sample(
     if unused:
         option = {"n_steps": "--steps", "mean": "--mean"}[unused[0]]
         raise InputError(f"{model}: kind {fitted.kind} is sampled without {option}; omit it")
+    if "mean" in inspect.signature(draw).parameters and not mean and fitted.preprocessing_.image_shape is not None:
+        log.note("the images have the noise of each pixel; --mean writes their means")
     rows = draw(n, random_state=seed, **given, **({} if conditions is None else {"condition": conditions}))
     if output.lower().endswith(".png"):
         _write_picture(fitted, rows, output, destination, force, log)

@@ -120,7 +120,7 @@ _QUANTITIES = (
     ("accuracy of a linear probe", "linear_probe_accuracy", "linear_probe_accuracy_raw"),
     ("accuracy of nearest neighbours", "knn_accuracy", "knn_accuracy_raw"),
     ("R2", "r2", None),
-    ("negative log-likelihood per row (nats)", "nll_per_row", None),
+    ("-log p(x | code) per row (nats)", "nll_per_row", None),
 )
 
 
@@ -187,6 +187,7 @@ def _precision(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     low, high = found["interval"]
     if math.isfinite(low):
         yield "its 95% interval, over rows", f"{low:.4g} to {high:.4g}", "", ""
+    few = found["bias"] is not None and (found["mean_effective_sample_size"] or FEW_SAMPLES) < FEW_SAMPLES
     if found["mean_effective_sample_size"] is not None:
         least = found["smallest_effective_sample_size"]
         smallest = "" if found["bias"] is None else f"smallest of a row: {least:.3g}"
@@ -195,7 +196,8 @@ def _precision(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
         size = f"{found['mean_effective_sample_size']:.4g} of {found['n_draws']:,}"
         yield "its effective sample size", size, "", smallest
     if found["bias"] is not None and math.isfinite(found["bias"]):
-        yield "its bias, estimated (nats)", f"{found['bias']:.2g}", "", "more samples raise the bound"
+        remark = "too few effective samples for an estimate: raise --draws" if few else "more samples raise the bound"
+        yield "its bias, estimated (nats)", "unknown" if few else f"{found['bias']:.2g}", "", remark
 
 
 def _fidelity(found: Mapping[str, Any] | None) -> Iterator[tuple[str, str, str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -16,7 +17,7 @@ from isthmus.data import tables
 from isthmus.data.dataset import Conditioned
 from isthmus.data.messages import hint
 from isthmus.data.preprocessing import Preprocessor, input_type
-from isthmus.errors import InputError
+from isthmus.errors import InputError, InputWarning
 from isthmus.learning.rows import Rows, evenly_spaced
 from isthmus.parts.forward import Batch
 
@@ -100,7 +101,26 @@ class ConditionalPreprocessor(Preprocessor):
             raise InputError(f"condition={conditions!r}: give {{name: value}}, or a data frame, of {self._listed}")
         columns = {str(name): _spread(str(name), conditions[name], n) for name in conditions}
         _check_names(columns, self.condition_names)
-        return self.encode(pd.DataFrame(columns))
+        table = pd.DataFrame(columns)
+        encoded = self.encode(table)
+        self._warn_outside(table)
+        return encoded
+
+    def _warn_outside(self, conditions: pd.DataFrame) -> None:
+        """Warn of the first number outside the range of the training rows."""
+        for column in self.condition.table:
+            if column.low is None or column.high is None:
+                continue
+            values = pd.to_numeric(conditions[column.name]).to_numpy(np.float64)
+            outside = values[(values < column.low) | (values > column.high)]
+            if len(outside):
+                warnings.warn(
+                    f"condition {column.name}={outside[0]:g} is outside the range of the training rows, "
+                    f"{column.low:g} to {column.high:g}",
+                    InputWarning,
+                    stacklevel=4,
+                )
+                return
 
     def parsed(self, texts: Mapping[str, str]) -> dict[str, Any]:
         """Return values that are given as text, such as {"digit": "3"}, in the types of the training data.
@@ -123,7 +143,8 @@ class ConditionalPreprocessor(Preprocessor):
         """
         if not self.order:
             return rows
-        decoded = self.condition.inverse_transform(conditions).set_axis(rows.index)
+        decoded = tables.rounded(self.condition.inverse_transform(conditions), self.condition.table)
+        decoded = decoded.set_axis(rows.index)
         return pd.concat([rows, decoded], axis=1)[self.order]
 
     def to_file(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -103,18 +103,22 @@ def _learn(name: str, values: pd.Series, requested: str | None) -> TableColumn:
     if pd.api.types.is_bool_dtype(values) and requested is None:
         return TableColumn(name, "binary", [False, True], dtype)
     if pd.api.types.is_numeric_dtype(values) and requested in (None, "real", "count"):
-        return TableColumn(name, requested or _numeric_unit(present), [], dtype)
+        has_missing = len(present) < len(values)
+        return TableColumn(name, requested or _numeric_unit(present, has_missing=has_missing), [], dtype)
     return _learn_levels(name, present, requested, dtype)
 
 
-def _numeric_unit(values: pd.Series) -> str:
-    """Return "binary" for {0, 1}, "count" for small integers of integer type, else "real"."""
+def _numeric_unit(values: pd.Series, *, has_missing: bool) -> str:
+    """Return "binary" for {0, 1}, "count" for small integers of integer type, else "real".
+
+    A column of integers with missing entries has a floating-point type in pandas; its whole numbers count as integers.
+    """
     if not len(values):
         return "real"
     low, high = values.min(), values.max()
     if low >= 0 and high == 1 and values.isin((0, 1)).all() and low == 0:
         return "binary"
-    is_integer = pd.api.types.is_integer_dtype(values)
+    is_integer = pd.api.types.is_integer_dtype(values) or (has_missing and bool((values == values.round()).all()))
     return "count" if is_integer and low == 0 and 1 < high <= MAX_COUNT else "real"
 
 
@@ -306,15 +310,26 @@ def in_units_of_columns(samples: Any, columns: Sequence[TableColumn]) -> Any:
     """
     if not isinstance(samples, pd.DataFrame):
         return samples
+    samples = rounded(samples, columns)
+    clipped = [column for column in columns if column.unit == "real" and column.low is not None]
+    return samples.assign(**{column.name: samples[column.name].clip(column.low, column.high) for column in clipped})
+
+
+def rounded(table: pd.DataFrame, columns: Sequence[TableColumn]) -> pd.DataFrame:
+    """Return a table with real columns rounded to the decimals of the training values, and counts to whole numbers.
+
+    Example:
+        >>> rounded(pd.DataFrame({"age": [31.5700001]}), [TableColumn("age", "real", decimals=2)])["age"].tolist()
+        [31.57]
+    """
     changed = {}
     for column in columns:
-        values = samples[column.name]
+        values = table[column.name]
         if column.unit == "count":
             changed[column.name] = values.round().astype("int64")
-        elif column.unit == "real" and column.low is not None:
-            values = values if column.decimals is None else values.round(column.decimals)
-            changed[column.name] = values.clip(column.low, column.high)
-    return samples.assign(**changed) if changed else samples
+        elif column.unit == "real" and column.decimals is not None:
+            changed[column.name] = values.round(column.decimals)
+    return table.assign(**changed) if changed else table
 
 
 def to_config(columns: Sequence[TableColumn]) -> list[dict[str, Any]]:

@@ -113,7 +113,10 @@ def learn_target_preprocessing(X: Paired, **options: Any) -> TargetPreprocessor:
     categories = [named] if isinstance(named, str) else list(named or ())
     units = options.pop("units", None)
     inputs = learn_preprocessing(X.rows, **options, categories=_among(X.rows, categories))
-    targets = Preprocessor.from_data(X.target, **options, categories=_among(X.target, categories), units=units)
+    try:
+        targets = Preprocessor.from_data(X.target, **options, categories=_among(X.target, categories), units=units)
+    except InputError as error:
+        raise InputError(f"target: {error}") from None
     return TargetPreprocessor(**{f.name: getattr(targets, f.name) for f in fields(targets)}, of_inputs=inputs)
 
 

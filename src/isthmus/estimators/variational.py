@@ -252,6 +252,14 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
         cast(VariationalBound, recipe.objective).without_warmup()
         return super()._whole_phase(recipe, training_config, generator)
 
+    def _notes(self, recipe: Recipe) -> list[str]:
+        notes = super()._notes(recipe)
+        if not self._condition_names:
+            return notes
+        given = ", ".join(self._condition_names)
+        note = f"encoder and decoder get {given}, so the code does not hold it: it is not to be found from the code"
+        return [*notes, note]
+
     def _after_training(self, rows: SurveyedRows) -> None:
         self.score_kind_ = "bound"
 

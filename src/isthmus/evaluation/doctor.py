@@ -288,6 +288,8 @@ def worse_than_pca(facts: FitFacts) -> Finding | None:
     error = facts.train_error if facts.validation_error is None else facts.validation_error
     if error is None or facts.pca_error is None or (facts.penalised and facts.code_size >= facts.n_varying):
         return None  # a PCA with as many components as columns copies the rows, which is not the aim here
+    if facts.variational is not None:
+        return None  # its criterion is the bound, and its reconstructions are decodings of means
     if is_zero_error(facts.pca_error, facts.columns.squares):
         return None
     excess = error - facts.pca_error

@@ -93,10 +93,11 @@ def posterior_collapse(facts: FitFacts) -> Finding | None:
     return Finding(
         "posterior-collapse",
         f"{many} {hold} nothing of the rows: the divergence from the prior is below {COLLAPSED_NATS} nats",
-        "give free bits or a longer warm-up (kl=KL(free_bits=0.1, warmup=0.3)), a likelihood with learned variances, "
-        "or less weight (kl=KL(beta=0.5))"
+        "give free bits or a longer warm-up (kl=KL(free_bits=0.1, warmup=0.3), --set kl.free_bits=0.1 --set "
+        "kl.warmup=0.3), a likelihood with learned variances, or less weight (kl=KL(beta=0.5), --set kl.beta=0.5)"
         if left == 0
-        else f"nothing is wrong if {others} {are} enough; else give kl=KL(free_bits=0.1, warmup=0.3)",
+        else f"nothing is wrong if {others} {are} enough; else give kl=KL(free_bits=0.1, warmup=0.3) "
+        "(--set kl.free_bits=0.1 --set kl.warmup=0.3)",
         "warning" if left == 0 else "note",
     )
 
@@ -109,7 +110,7 @@ def ignored_code(facts: FitFacts) -> Finding | None:
     return Finding(
         "ignored-code",
         f"the decoder ignores the code: the code of another row explains a row only {found.gain:.2g} nats worse",
-        "train longer, or give the divergence less weight (kl=KL(beta=0.5)) or a longer warm-up",
+        "train longer, or give the divergence less weight (kl=KL(beta=0.5), --set kl.beta=0.5) or a longer warm-up",
     )
 
 
@@ -135,7 +136,8 @@ def uncovered_prior(facts: FitFacts) -> Finding | None:
     return Finding(
         "uncovered-prior",
         f"{found.uncovered:.0%} of the samples of the prior lie in no row's 99% region of codes",
-        "give the divergence more weight (kl=KL(beta=2)), train on more rows, or learn the prior (prior='vamp')",
+        "give the divergence more weight (kl=KL(beta=2), --set kl.beta=2), train on more rows, or learn the prior "
+        "(prior='vamp')",
         "note",
     )
 
