@@ -42,6 +42,7 @@ from benchmarks.training import digits, pixels
 from isthmus import KL, VariationalAutoencoder
 from isthmus.data.streams import Affine, DenseRows
 from isthmus.estimators.records import Shape
+from isthmus.estimators.variational import RATE
 from isthmus.learning.precision import fast_products
 from isthmus.learning.trainer import Trainer
 from isthmus.learning.training_config import TrainingConfig, batch_bounds, learning_rate_at
@@ -98,7 +99,7 @@ def bare(x: np.ndarray, test: np.ndarray) -> Outcome:
     """Train as isthmus does, in a short loop."""
     rows, generator = torch.from_numpy(x), torch.Generator().manual_seed(0)
     encoder, decoder = starting_networks(x, generator)
-    config = TrainingConfig(max_epochs=EPOCHS, batch_size=BATCH, learning_rate=estimator().learning_rate)
+    config = TrainingConfig(max_epochs=EPOCHS, batch_size=BATCH, learning_rate=RATE)
     parameters = [*encoder.parameters(), *decoder.parameters()]
     optimizer = torch.optim.AdamW(parameters, weight_decay=0.0, fused=True)
     bounds = batch_bounds(len(x), BATCH)
@@ -262,8 +263,7 @@ def relu_layers(*sizes: int) -> nn.Sequential:
 
 def peer(x: np.ndarray, test: np.ndarray) -> Outcome:
     """Train by pythae at the batch size and the largest learning rate of the other loops."""
-    rate = estimator().learning_rate
-    clock = pythae_epochs(x, test, per_device_train_batch_size=BATCH, num_epochs=EPOCHS, learning_rate=rate)
+    clock = pythae_epochs(x, test, per_device_train_batch_size=BATCH, num_epochs=EPOCHS, learning_rate=RATE)
     return {"pythae": sum(clock.seconds)}, clock.bounds[-1]
 
 
