@@ -44,7 +44,7 @@ def test_declared_types_and_missing_values(tmp_path, succeed, refused):
     data, model = tmp_path / "rows.csv", tmp_path / "model.isthmus"
     declared = ("--dtype", "grade=category", "--dtype", "kind=real", "--dtype", "x=ignore", "--na", "?")
     succeed("fit", data, *declared, "--missing", "mean", *SMALL, "-o", model)
-    assert [c.unit for c in isthmus.load(model).preprocessing_.table] == ["categorical", "real", "real"]
+    assert [c.unit for c in isthmus.load(model).preprocessing_.table] == ["categorical", "real", "count"]
     succeed("encode", model, data, "-o", tmp_path / "codes.npy")
     output = ("-o", tmp_path / "other.isthmus")
     refused(("fit", data, "--dtype", "grade=number", *output), "'number' is not one of real")

@@ -25,7 +25,7 @@ def test_decimal_commas_are_numbers_and_noted(tmp_path):
     read = data.open(written(tmp_path, "temp;valve\n20,5;1,0\n21,25;0,5\n"))
     assert read.X.to_dict("list") == {"temp": [20.5, 21.25], "valve": [1.0, 0.5]}
     assert "column 'temp' was read as numbers with ',' as decimal sign" in read.notes[1]
-    assert (read.reading.sep, read.reading.decimal, read.reading.header) == (";", ",", True)
+    assert (read.reading.sep, read.reading.decimal, read.reading.header) == (None, ",", True)
 
 
 @pytest.mark.parametrize(

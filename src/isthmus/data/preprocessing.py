@@ -28,6 +28,9 @@ from isthmus.data.texts import Vocabulary
 from isthmus.errors import InputError
 from isthmus.learning.rows import Rows
 
+BYTE_SCALE = 255.0
+"""Scale of bytes that are grey values."""
+
 SCALINGS = ("auto", "none", "standard", "minmax", "quantile")
 MISSING = ("refuse", "mean", "median", "mask")
 
@@ -178,6 +181,7 @@ class Preprocessor:
         array = tables.encode_table(self.table, X) if kind == "table" else X
         if kind == "array":
             self._check_shape(tuple(array.shape[1:]))
+            self._refuse_fractions(array)
         if self.fill is None:
             self.refuse_missing(array)
         fill = None if self.fill is None else self._scores(self.fill[None])[0]
@@ -222,6 +226,21 @@ class Preprocessor:
             refuse_missing(array[:, first], [column.name for column in self.table])
         else:
             refuse_missing(array, self.names)
+
+    def _refuse_fractions(self, array: np.ndarray) -> None:
+        """Raise for images of fractions if the model was fitted on bytes: they are another unit.
+
+        Raises:
+            InputError: a floating-point array whose largest value is above 0 and at most 1.
+        """
+        if self.dtype != "uint8" or not bool((self.scale == BYTE_SCALE).all()) or array.dtype.kind != "f":
+            return
+        largest = float(np.nanmax(array)) if array.size else 0.0
+        if 0 < largest <= 1:
+            raise InputError(
+                f"the model was fitted on bytes, 0 to 255, and the largest value of these rows is {largest:.3g}; give "
+                "the bytes, such as 255 * X"
+            )
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         if shape != self.row_shape:
@@ -391,7 +410,7 @@ def _scaling(
     """Return offset and scale by column. All pixels of images share them, so that constant borders stay constant."""
     zeros, ones = np.zeros_like(mean), np.ones_like(mean)
     if scaling in ("none", "bytes"):
-        return zeros, ones * 255.0 if scaling == "bytes" else ones
+        return zeros, ones * BYTE_SCALE if scaling == "bytes" else ones
     if start.image_shape is not None:
         spread = np.sqrt((std**2).mean() + mean.var())
         low, high = ones * low.min(), ones * high.max()

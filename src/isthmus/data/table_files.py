@@ -112,7 +112,7 @@ def _read_csv(path: Path, options: ReadOptions) -> Dataset:
     frame, notes, forms = with_numbers(frame, options, delimiter, codes)
     guessed = _csv_notes(path, first, header, delimiter, options)
     read = finish_table(path, frame, (*guessed, *(f"{path.name}: {note}" for note in notes)))
-    return replace(read, reading=_resolved(options, delimiter, header, forms, codes))
+    return replace(read, reading=_resolved(options, header, forms, codes))
 
 
 def _open_text(path: Path, options: ReadOptions, errors: str = "strict") -> io.TextIOWrapper:
@@ -195,11 +195,12 @@ def _has_leading_zeros(j: int, lines: Sequence[Sequence[str]], *, header: bool) 
     return any(len(field) > 1 and field[0] == "0" and field.isdigit() for field in fields)
 
 
-def _resolved(
-    options: ReadOptions, delimiter: str, header: bool, forms: Collection[NumberFormat], codes: Sequence[str]
-) -> ReadOptions:
-    """Return the options with what was guessed, by which a later file is read; columns may differ in their signs."""
-    found: dict[str, Any] = {"sep": delimiter, "header": header}
+def _resolved(options: ReadOptions, header: bool, forms: Collection[NumberFormat], codes: Sequence[str]) -> ReadOptions:
+    """Return the options with what was guessed, by which a later file is read; columns may differ in their signs.
+
+    The separator is guessed for each file: its first line shows it.
+    """
+    found: dict[str, Any] = {"header": header}
     if options.decimal is None and options.thousands is None:
         signs = {(form.decimal, form.thousands) for form in forms} - {(".", "")}
         if len(signs) == 1:
@@ -474,6 +475,9 @@ def with_dtypes(frame: pd.DataFrame, options: ReadOptions, where: str) -> pd.Dat
         elif dtype in NUMBERS and is_text(values):
             changed[name] = NumberFormat().parsed(values)
             refuse_text(name, values, changed[name], dtype)
+        elif dtype in NUMBERS and values.dtype.kind in "iuf":
+            whole = dtype == "count" and bool((values.dropna() == values.dropna().round()).all())
+            changed[name] = values.astype("Int64" if whole else "float64")
     frame = frame.set_axis(names, axis=1).assign(**changed) if changed else frame
     if len(options.ignored) == len(names):
         raise InputError(f"{where}: no columns remain; ignore fewer")

@@ -199,6 +199,11 @@ def encode_table(columns: Sequence[TableColumn], table: pd.DataFrame) -> np.ndar
 
 def _encode(column: TableColumn, values: pd.Series) -> np.ndarray:
     if not column.levels:
+        if values.dtype.kind in "mMc" or isinstance(values.dtype, pd.DatetimeTZDtype | pd.PeriodDtype):
+            raise InputError(
+                f"column {column.name!r} was numeric when the model was fitted; found {values.dtype}, such as "
+                f"{values.iloc[0]!s}"
+            )
         try:
             return pd.to_numeric(values).to_numpy(np.float64, na_value=np.nan)[:, None]
         except (ValueError, TypeError):

@@ -192,7 +192,7 @@ def with_numbers(
         elif share >= MOSTLY:
             odd = exceptions(values, form)
             notes.append(
-                f"column {name!r}: {share:.0%} of its values are {form}, and {', '.join(map(repr, odd[:3]))} "
+                f"column {name!r}: {share:.1%} of its values are {form}, and {', '.join(map(repr, odd[:3]))} "
                 f"{'is' if len(odd) == 1 else 'are'} not, so it is text; if that stands for missing values, give "
                 f"na={odd[0]!r} (--na {shlex.quote(odd[0])})"
             )

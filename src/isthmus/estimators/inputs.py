@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 
-from isthmus.data.dataset import Conditioned, Paired
+from isthmus.data.dataset import Conditioned, Documents, Paired
 from isthmus.data.preprocessing import Preprocessor, input_type
 from isthmus.errors import InputError
 from isthmus.parts.likelihoods import LIKELIHOODS
@@ -55,6 +55,7 @@ def validate_input(estimator: Any, X: Any, *, reset: bool) -> Any:
         X = X.X
     if hasattr(X, "to_pandas") and not hasattr(X, "iloc"):
         X = X.to_pandas()
+    X = _texts(X)
     source = input_type(X)
     if source == "conditioned":
         return Conditioned(validate_input(estimator, X.rows, reset=reset), X.conditions)
@@ -76,6 +77,16 @@ def validate_input(estimator: Any, X: Any, *, reset: bool) -> Any:
         _forget_names(estimator)
         estimator.n_features_in_ = int(np.prod(X.shape[1:]))
     return X
+
+
+def _texts(X: Any) -> Any:
+    """Return a list, a tuple, a series or an array of strings as `Documents`; other rows as they are."""
+    if isinstance(X, list | tuple):
+        return Documents(X) if X and all(isinstance(text, str) for text in X) else X
+    is_line = getattr(X, "ndim", 0) == 1 and getattr(X, "dtype", None) is not None and X.dtype.kind in "OUT"
+    if not is_line or not len(X) or not all(isinstance(text, str) for text in X):
+        return X
+    return Documents([str(text) for text in X])
 
 
 def _forget_names(estimator: Any) -> None:
