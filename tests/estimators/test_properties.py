@@ -376,7 +376,7 @@ def test_labels_beside_the_rows_that_are_looked_at_are_refused(name):
         clone(KINDS[name]).fit(X, validation=[X, np.zeros(len(X))])
 
 
-@pytest.mark.parametrize("given", ["customers.csv", ["one text", "and another"]], ids=["a path", "texts"])
+@pytest.mark.parametrize("given", ["customers.csv", [["one", "text"], ["a", "b"]]], ids=["a path", "rows of texts"])
 def test_text_in_place_of_rows_is_told_what_to_wrap_it_in(given):
     with pytest.raises(InputError, match=r"X holds text .*Documents\(X\), or what isthmus.data.open\(PATH\) reads"):
         clone(KINDS["deep"]).fit(given)
