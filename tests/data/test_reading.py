@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus import data
+from isthmus.data import tables
 from isthmus.data.headers import is_header
 from isthmus.data.read_options import ReadOptions
 from isthmus.data.text_numbers import NumberFormat, number_format
@@ -166,8 +167,21 @@ def test_a_long_text_below_the_first_line_is_read(tmp_path):
 
 
 def test_counts_with_gaps_stay_counts(tmp_path):
-    from isthmus.data import tables
-
     rows = "".join(f"{i % 5 if i % 7 else ''},{i / 2}\n" for i in range(60))
     read = data.open(written(tmp_path, f"visits,x\n{rows}"))
     assert [column.unit for column in tables.learn_columns(read.X, None, None)] == ["count", "real"]
+
+
+def test_a_column_with_text_below_the_sample_stays_text(tmp_path):
+    rows = "".join(f"{i},5;x\n" for i in range(10_050))
+    read = data.open(written(tmp_path, f"a;b\n{rows}none;y\n"))
+    assert read.X["a"].iloc[-1] == "none"
+    assert "give na='none' (--na none)" in read.notes[-1]
+
+
+def test_declared_binary_columns_have_two_values(tmp_path):
+    path = written(tmp_path, "a,b\n1,1\n2,2\n1,3\n")
+    declared = data.open(path, dtypes={"a": "binary"}).X
+    assert [column.unit for column in tables.learn_columns(declared, None, None)] == ["binary", "real"]
+    with pytest.raises(InputError, match="column 'b' has 3 values, and its dtype is binary"):
+        data.open(path, dtypes={"b": "binary"})

@@ -151,7 +151,9 @@ def _write_picture(model: BaseAutoencoder, rows: Any, output: str, destination: 
     from isthmus.data.image_grids import check_grid_size, write_grid
 
     columns = math.isqrt(len(rows) - 1) + 1
-    _, height, width = model.preprocessing_.image_shape or (1, 1, 1)
+    shape = model.preprocessing_.image_shape
+    assert shape is not None  # `refuse_wrong_form` accepts pictures of images alone
+    _, height, width = shape
     check_grid_size(output, len(rows), columns, (height, width))
     write_grid(destination, rows, columns, value_range=black_and_white(rows), force=force)
     log.info(f"{pluralize(len(rows), 'image')} written to {output}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -58,8 +58,12 @@ class ConditionalPreprocessor(Preprocessor):
         Raises:
             InputError: as `Preprocessor.rows`; a condition is missing, or has a value that it did not have before.
         """
-        rows, conditions = split_conditions(X, self.condition_names)
-        return ConditionedRows(super().rows(rows), torch.from_numpy(self.encode(conditions)))
+        rows = split_conditions(X, self.condition_names)[0]
+        return ConditionedRows(super().rows(rows), self.conditions(X))
+
+    def conditions(self, X: Any) -> Float[Tensor, "n n_conditions"]:
+        """Return the conditions of rows in model space."""
+        return torch.from_numpy(self.encode(split_conditions(X, self.condition_names)[1]))
 
     def compared(self, X: Any) -> Any:
         """Return rows of the user without their conditions; rows that carry none are returned as they are."""
@@ -148,7 +152,7 @@ class ConditionalPreprocessor(Preprocessor):
         return pd.concat([rows, decoded], axis=1)[self.order]
 
     def to_file(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return tensors and JSON-serialisable data for `preprocessor_from_file`."""
+        """Return tensors and JSON-serialisable data for `isthmus.data.targets.preprocessor_from_file`."""
         tensors, config = super().to_file()
         own, own_config = self.condition.to_file()
         tensors |= {f"condition.{name}": tensor for name, tensor in own.items()}
@@ -204,14 +208,14 @@ def learn_preprocessing(X: Any, condition: Sequence[str] = (), **options: Any) -
     learned, own = Preprocessor.from_data(rows, **of_rows), Preprocessor.from_data(conditions, **of_conditions)
     order = [str(name) for name in X.columns] if input_type(X) == "table" else []
     made = ConditionalPreprocessor(
-        **{f.name: getattr(learned, f.name) for f in fields(learned)},
+        **learned.arguments,
         condition=own, order=order, examples=np.empty((0, own.n_columns), np.float32),
     )  # fmt: skip
     kept = conditions.iloc[evenly_spaced(len(conditions), MAX_EXAMPLES).numpy()]
     return replace(made, examples=made.encode(kept))
 
 
-def preprocessor_from_file(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Preprocessor:
+def conditional_from_file(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Preprocessor:
     """Build a preprocessor, with or without conditions, from the result of `to_file`."""
     own = config.get("condition")
     if own is None:
@@ -221,7 +225,7 @@ def preprocessor_from_file(tensors: Mapping[str, Tensor], config: Mapping[str, A
     of_conditions = {name.removeprefix(start): each for name, each in tensors.items() if name.startswith(start)}
     learned = Preprocessor.from_file(of_rows, {name: each for name, each in config.items() if name != "condition"})
     return ConditionalPreprocessor(
-        **{f.name: getattr(learned, f.name) for f in fields(learned)},
+        **learned.arguments,
         condition=Preprocessor.from_file(of_conditions, own["config"]), order=own["order"],
         examples=tensors["condition_examples"].numpy(),
     )  # fmt: skip

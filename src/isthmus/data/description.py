@@ -115,8 +115,8 @@ def _range(present: pd.Series) -> str:
 
 def _warnings(name: str, present: pd.Series, learned: tables.TableColumn) -> list[str]:
     """Return what looks wrong in a column that models read."""
-    found, quoted = [], shlex.quote(name)
-    if len(present) and present.nunique() == 1:
+    found, quoted, n_values = [], shlex.quote(name), present.nunique()
+    if n_values == 1:
         found.append(f"it has one value only ({present.iloc[0]}): it says nothing (--exclude {quoted})")
     if is_text(present) or present.dtype.kind not in "iuf":
         return found
@@ -124,14 +124,14 @@ def _warnings(name: str, present: pd.Series, learned: tables.TableColumn) -> lis
     whole = len(numbers) > 0 and bool((numbers == np.rint(numbers)).all())
     if whole and np.abs(numbers).max() > EXACT_INTEGERS:
         found.append(f"numbers above 2^53 lose digits: leave it out if it is an identifier (--exclude {quoted})")
-    elif whole and len(numbers) >= MIN_IDENTIFIERS and present.is_unique and _consecutive(numbers):
+    elif whole and len(numbers) >= MIN_IDENTIFIERS and n_values == len(numbers) and _consecutive(numbers):
         found.append(
             f"{len(numbers):,} different whole numbers: leave it out if it is an identifier (--exclude {quoted})"
         )
     found += [text for marker in MARKERS if (text := _marker(numbers, marker))]
-    if whole and learned.unit == "real" and 2 < present.nunique() <= SHOWN_LEVELS:
+    if whole and learned.unit == "real" and 2 < n_values <= SHOWN_LEVELS:
         found.append(
-            f"whole numbers with {present.nunique()} values, read as amounts: if they stand for classes, declare it "
+            f"whole numbers with {n_values} values, read as amounts: if they stand for classes, declare it "
             f"(--dtype {shlex.quote(f'{name}=category')})"
         )
     return found

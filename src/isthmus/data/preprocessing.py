@@ -204,7 +204,16 @@ class Preprocessor:
     @property
     def of_rows(self) -> Preprocessor:
         """The preprocessing of what is decoded, without conditions or inputs."""
-        return Preprocessor(**{f.name: getattr(self, f.name) for f in fields(Preprocessor)})
+        return Preprocessor(**self.arguments)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `Preprocessor`, with which subclasses take over what was learned."""
+        return {f.name: getattr(self, f.name) for f in fields(Preprocessor)}
+
+    def conditions(self, X: Any) -> Tensor | None:
+        """Return the conditions of rows in model space; None of a model that takes none."""
+        return None
 
     def compared(self, X: Any) -> Any:
         """Return the part of the user's rows that decoded rows are compared with; the rows themselves by default."""

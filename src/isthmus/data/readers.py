@@ -91,7 +91,7 @@ def open(
     from_file = isinstance(source, str | Path)
     if options.reads_text and not (from_file and CSV.search(str(source))):
         raise InputError(
-            f"{', '.join(options.reads_text)}: options of .csv and .tsv files, and {_title(source)} is none"
+            f"{', '.join(options.reads_text)}: options of .csv and .tsv files, and {_title(source)} is not one"
         )
     if isinstance(source, Dataset):
         data = source

@@ -129,6 +129,7 @@ def _rows(path: Path, file: IO[str], delimiter: str, strict: bool = False) -> It
     length = n_fields = 0
 
     def checked() -> Iterator[str]:
+        """Yield the lines, and refuse a row that is too long before the csv module holds it."""
         nonlocal length, n_fields
         for line in lines(path, file, MAX_ROW):
             length, n_fields = length + len(line), n_fields + line.count(delimiter)
@@ -468,7 +469,9 @@ def with_dtypes(frame: pd.DataFrame, options: ReadOptions, where: str) -> pd.Dat
     for name, dtype in options.dtypes.items():
         refuse_unknown(name, names, where)
         values = frame.iloc[:, names.index(name)]
-        if dtype == "category":
+        if dtype == "binary" and values.nunique() > 2:
+            raise InputError(f"{where}: column {name!r} has {values.nunique()} values, and its dtype is binary")
+        if dtype in ("category", "binary"):
             changed[name] = (
                 values.astype("string").astype("category") if values.dtype.kind == "f" else values.astype("category")
             )

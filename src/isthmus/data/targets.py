@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jaxtyping import Int
 from torch import Tensor
 
-from isthmus.data.conditions import learn_preprocessing
+from isthmus.data.conditions import conditional_from_file, learn_preprocessing
 from isthmus.data.dataset import Paired
 from isthmus.data.preprocessing import Preprocessor, input_type
 from isthmus.errors import InputError
@@ -117,17 +117,18 @@ def learn_target_preprocessing(X: Paired, **options: Any) -> TargetPreprocessor:
         targets = Preprocessor.from_data(X.target, **options, categories=_among(X.target, categories), units=units)
     except InputError as error:
         raise InputError(f"target: {error}") from None
-    return TargetPreprocessor(**{f.name: getattr(targets, f.name) for f in fields(targets)}, of_inputs=inputs)
+    return TargetPreprocessor(**targets.arguments, of_inputs=inputs)
 
 
-def target_preprocessor_from_file(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> TargetPreprocessor:
-    """Build a preprocessor from the result of `TargetPreprocessor.to_file`."""
+def preprocessor_from_file(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Preprocessor:
+    """Build a preprocessor, with or without conditions or a target, from the result of `to_file`."""
+    if "inputs" not in config:
+        return conditional_from_file(tensors, config)
     start = "inputs."
     own = {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
     rest = {name: tensor for name, tensor in tensors.items() if not name.startswith(start)}
     targets = Preprocessor.from_file(rest, {name: value for name, value in config.items() if name != "inputs"})
-    inputs = Preprocessor.from_file(own, config["inputs"])
-    return TargetPreprocessor(**{f.name: getattr(targets, f.name) for f in fields(targets)}, of_inputs=inputs)
+    return TargetPreprocessor(**targets.arguments, of_inputs=Preprocessor.from_file(own, config["inputs"]))
 
 
 def paired(X: Any, target: Any, validation: Any) -> tuple[Any, Any]:

@@ -184,8 +184,12 @@ def with_numbers(
         form, share = number_format(values, formats)
         if share == 1.0 or declared in NUMBERS:
             form = _unambiguous(values, form, delimiter, options)
-            changed[name] = form.parsed(values)
-            refuse_text(str(name), values, changed[name], declared)
+            numbers = form.parsed(values)
+            if declared in NUMBERS:
+                refuse_text(str(name), values, numbers, declared)
+            share = 1.0 if declared in NUMBERS else float(numbers.notna().sum() / max(1, values.notna().sum()))
+        if share == 1.0:
+            changed[name] = numbers
             forms.add(form)
             if str(form) != "numbers" and not (options.decimal or options.thousands):
                 notes.append(f"column {name!r} was read as {form}")

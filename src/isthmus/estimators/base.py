@@ -18,7 +18,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils.validation import check_random_state
 from torch import nn
 
-from isthmus.data.conditions import learn_preprocessing, preprocessor_from_file
+from isthmus.data.conditions import learn_preprocessing
 from isthmus.data.dataset import Paired
 from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
 from isthmus.data.streams import Subset, WeightedRows, blocks
@@ -27,7 +27,7 @@ from isthmus.data.targets import (
     TargetPreprocessor,
     learn_target_preprocessing,
     paired,
-    target_preprocessor_from_file,
+    preprocessor_from_file,
 )
 from isthmus.errors import InputError
 from isthmus.estimators import checkpoints, inputs, model_files
@@ -508,10 +508,8 @@ class BaseAutoencoder(
     def _unpack(cls, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> Self:
         model = model_files.constructed(cls, header)
         model_files.set_fitted(model, header)
-        of_preprocessing, config = strip_prefix("preprocessing.", tensors), header["preprocessing"]
-        has_target = "inputs" in config
-        from_file = target_preprocessor_from_file if has_target else preprocessor_from_file
-        model.preprocessing_ = from_file(of_preprocessing, config)
+        of_preprocessing = strip_prefix("preprocessing.", tensors)
+        model.preprocessing_ = preprocessor_from_file(of_preprocessing, header["preprocessing"])
         model.baseline_ = PrincipalComponents.from_file(strip_prefix("baseline.", tensors), header["baseline"])
         model._n_features_out = model.code_size_
         recipe = model._rebuilt(torch.Generator().manual_seed(0))

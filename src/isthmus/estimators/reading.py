@@ -13,7 +13,6 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from isthmus.data.conditions import ConditionedRows
 from isthmus.data.preprocessing import Preprocessor, n_rows_of
 from isthmus.data.streams import BLOCK_SIZE, blocks
 from isthmus.data.targets import TargetPreprocessor, check_paired, paired
@@ -143,8 +142,7 @@ class ReadingMixin(TransformerMixin):
         """Return the conditions of rows in model space; None for a model without conditions."""
         if not self.preprocessing_.n_conditions:
             return None
-        rows = self.preprocessing_.rows(inputs.validate_input(self, X, reset=False))
-        return rows.conditions if isinstance(rows, ConditionedRows) else None
+        return self.preprocessing_.conditions(inputs.validate_input(self, X, reset=False))
 
     def reconstruction_error(self, X: Any, by: str = "row") -> Any:
         """Return squared errors of the reconstruction, in model space (see `scaling`).

@@ -106,6 +106,11 @@ class Shape:
         return self.n_outputs is not None
 
     @property
+    def decoded_shape(self) -> tuple[int, int, int] | None:
+        """The image shape of what is decoded; None for other rows."""
+        return self.output_shape if self.decodes_target else self.image_shape
+
+    @property
     def built_likelihood(self) -> Likelihood:
         """The likelihood of what is decoded, with new parameters."""
         return likelihood_from(self.likelihood, self.n_columns if self.n_outputs is None else self.n_outputs)

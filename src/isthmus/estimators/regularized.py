@@ -232,7 +232,7 @@ class MapArguments(FittedPriorMixin, NetworkArguments):
         ends = Ends(
             shape.n_columns, shape.code_size, likelihood, shape.image_shape,
             regularization.init_activation(self.code_activation), regularization.mask_aware,
-            output_shape=shape.output_shape if shape.decodes_target else shape.image_shape,
+            output_shape=shape.decoded_shape,
         )  # fmt: skip
         pair = self._pair(ends, shape, generator)
         objective = regularization.objective(pair, likelihood, shape, self.code_activation)

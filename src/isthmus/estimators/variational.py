@@ -135,7 +135,7 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
         sees_mask = self.missing == "mask" and getattr(self._network, "takes_mask", True)
         ends = Ends(
             shape.n_columns, shape.code_size, likelihood, shape.image_shape, sees_mask=sees_mask,
-            output_shape=shape.output_shape if shape.decodes_target else shape.image_shape,
+            output_shape=shape.decoded_shape,
         )  # fmt: skip
         pair = self._distribution_pair(ends, shape, generator)
         several = self.importance_samples > 1
@@ -257,7 +257,7 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
         if not self._condition_names:
             return notes
         given = ", ".join(self._condition_names)
-        note = f"encoder and decoder get {given}, so the code does not hold it: it is not to be found from the code"
+        note = f"encoder and decoder have {given} as inputs, so the code need not hold this information"
         return [*notes, note]
 
     def _after_training(self, rows: SurveyedRows) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -52,16 +52,19 @@ def mean_row(rows: Rows) -> Float[Tensor, " columns"]:
 
     Rows count by their weights.
     """
-    sums = [observed_sums(batch) for batch in sampled_batches(rows)]
-    total, n_observed = (torch.stack(part).sum(0) for part in zip(*sums, strict=True))
-    return mean_of_sums(total, n_observed)
+    return _mean_of(sampled_batches(rows))
 
 
 def mean_target(rows: Rows) -> Float[Tensor, " targets"] | None:
     """Return the mean of each column of the targets, as `mean_row`; None for rows without targets."""
     if rows.batch(torch.arange(1)).target is None:
         return None
-    sums = [observed_sums(replace(b, x=b.desired_output, mask=b.target_mask)) for b in sampled_batches(rows)]
+    return _mean_of(replace(b, x=b.desired_output, mask=b.target_mask) for b in sampled_batches(rows))
+
+
+def _mean_of(batches: Iterable[Batch]) -> Float[Tensor, " columns"]:
+    """Return the mean of each column over the observed entries of some batches."""
+    sums = [observed_sums(batch) for batch in batches]
     total, n_observed = (torch.stack(part).sum(0) for part in zip(*sums, strict=True))
     return mean_of_sums(total, n_observed)
 
