@@ -83,8 +83,11 @@ class Preprocessor:
         units: dict[str, str] | None = None,
         weights: np.ndarray | None = None,
         scaling_of_tables: str = "standard",
+        vocabulary_options: dict[str, Any] | None = None,
     ) -> Preprocessor:
         """Learn column types, scaling and fill values from `X`. For a table, "auto" takes `scaling_of_tables`.
+
+        The terms of texts are those of `Vocabulary.from_data` with `vocabulary_options`.
 
         Rows count by `weights` in the statistics of dense columns and tables. The types and categories of a table, the
         ranges of sparse columns and the vocabulary of texts are those of all rows.
@@ -107,7 +110,7 @@ class Preprocessor:
                 "scaling='auto', or give a data frame"
             )
         if kind == "text":
-            vocabulary = Vocabulary.from_data(list(X), counts=scaling == "none")
+            vocabulary = Vocabulary.from_data(list(X), counts=scaling == "none", **(vocabulary_options or {}))
             width = len(vocabulary.terms)
             return cls("text", (width,), "float32", np.zeros(width), np.ones(width), names=vocabulary.terms,
                        vocabulary=vocabulary, n_rows=len(X))  # fmt: skip
@@ -285,7 +288,7 @@ class Preprocessor:
             "source": self.source, "row_shape": list(self.row_shape), "dtype": self.dtype, "masked": self.masked,
             "channels_last": self.channels_last, "image_shape": self.image_shape and list(self.image_shape),
             "names": self.names if not self.vocabulary else None, "table": tables.to_config(self.table),
-            "vocabulary": self.vocabulary and {"terms": self.vocabulary.terms, "idf": self.vocabulary.idf},
+            "vocabulary": self.vocabulary and self.vocabulary.to_config(),
             "constant": self.constant, "n_rows": self.n_rows,
         }  # fmt: skip
         knots, of_knots = quantiles.to_file(self.quantiles)
