@@ -25,6 +25,7 @@ from isthmus.data.table_files import (
     read_parquet,
     select_columns,
     with_dtypes,
+    with_notes_on_numbers,
     with_written_numbers,
 )
 from isthmus.errors import InputError
@@ -114,8 +115,8 @@ def open(
         data = _take(source)
         refuse_split("data in memory", split)
     if hasattr(data.X, "columns"):
-        if options.reads_numbers and not (from_file and CSV.search(str(source))):
-            data = with_written_numbers(data, options)
+        if not (from_file and CSV.search(str(source))):
+            data = with_written_numbers(data, options) if options.reads_numbers else with_notes_on_numbers(data)
         data = select_columns(data, exclude, label_column)
         data = replace(data, X=with_dtypes(data.X, options, data.name))
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, takewhile
@@ -27,7 +28,7 @@ from isthmus.data.packed import (
     stem,
 )
 from isthmus.data.read_options import ReadOptions
-from isthmus.data.text_numbers import NUMBERS, NumberFormat, is_text, refuse_text, with_numbers
+from isthmus.data.text_numbers import NUMBERS, NumberFormat, is_text, number_format, refuse_text, with_numbers
 from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
@@ -231,6 +232,20 @@ def _has_leading_zeros(j: int, lines: Sequence[Sequence[str]], *, header: bool) 
     """Return whether a column holds digits with leading zeros, such as postal codes, which are not numbers."""
     fields = [line[j] for line in lines[int(header) :] if len(line) > j]
     return any(len(field) > 1 and field[0] == "0" and field.isdigit() for field in fields)
+
+
+def with_notes_on_numbers(data: Dataset) -> Dataset:
+    """Return a table with a note on each column of texts that are numbers."""
+    frame = cast("pd.DataFrame", data.X)
+    notes = []
+    for j, name in enumerate(map(str, frame.columns)):
+        form, share = number_format(frame.iloc[:, j]) if is_text(frame.iloc[:, j]) else (NumberFormat(), 0.0)
+        if share == 1.0:
+            notes.append(
+                f"{data.name}: column {name!r} is text, and its values are {form}; to read it as numbers, give "
+                f"dtypes={{{name!r}: 'real'}} (--dtype {shlex.quote(f'{name}=real')})"
+            )
+    return data.with_notes(*notes)
 
 
 def _resolved(options: ReadOptions, forms: Mapping[str, NumberFormat], codes: Sequence[str]) -> ReadOptions:
@@ -528,7 +543,7 @@ def with_dtypes(frame: pd.DataFrame, options: ReadOptions, where: str) -> pd.Dat
                 values.astype("string").astype("category") if values.dtype.kind == "f" else values.astype("category")
             )
         elif dtype in NUMBERS and is_text(values):
-            changed[name] = NumberFormat().parsed(values)
+            changed[name] = number_format(values)[0].parsed(values)
             refuse_text(name, values, changed[name], dtype)
         elif dtype in NUMBERS and values.dtype.kind in "iuf":
             whole = dtype == "count" and bool((values.dropna() == values.dropna().round()).all())
