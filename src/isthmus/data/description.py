@@ -110,8 +110,8 @@ def _range(present: pd.Series) -> str:
     if not len(present):
         return "none"
     if present.dtype.kind in "iu":
-        low, high = int(present.min()), int(present.max())
-        return str(low) if low == high else f"{low} to {high}"
+        ends = sorted({int(present.min()), int(present.max())})
+        return " to ".join(map(str, ends))
     low, high = float(present.min()), float(present.max())
     if low == high:
         return f"{low:g}"
