@@ -92,13 +92,13 @@ def test_trimmed_fits_leave_outliers_out():
     assert (whole.mean - torch.arange(5)).abs().min() > 1
 
 
-def test_the_standardized_distance_of_clean_rows_has_mean_0_and_variance_1_for_any_mask():
+def test_the_normal_score_of_clean_rows_has_mean_0_and_variance_1_for_any_mask():
     known = ConditionalGaussian(FITTED.mean, FITTED.loadings, FITTED.noise_variance)
     rows = MultivariateNormal(known.mean, known.covariance)
     torch.manual_seed(0)
     x = rows.sample((4000,))
     for mask in (None, torch.rand(x.shape, generator=generator(4)) > 0.5):
-        found = known.standardized_distance(x, mask)
+        found = known.normal_score(x, mask)
         assert abs(float(found.mean())) < 0.06
         assert float(found.var()) == pytest.approx(1, abs=0.15)
 

@@ -77,14 +77,19 @@ class ConditionalGaussian:
         """Return the squared Mahalanobis distance of the observed entries from their mean."""
         return torch.cat([self._distance(*block)[0] for block in self._blocks(x, mask)])
 
-    def standardized_distance(self, x: Rows, mask: Mask | None = None) -> Float[Tensor, " rows"]:
-        """Return (d - k) / sqrt(2 k), where d is the squared distance of the k observed entries.
+    def normal_score(self, x: Rows, mask: Mask | None = None) -> Float[Tensor, " rows"]:
+        r"""Return the squared distance d of the k observed entries on the scale of a standard normal variable.
 
-        Under the Gaussian d has the mean k and the variance 2 k, so that rows with few observed entries compare with
-        complete rows.
+            z = ((d / k)^(1/3) - (1 - 2 / (9 k))) / sqrt(2 / (9 k))
+
+        Under the Gaussian d is chi-square with k degrees of freedom, and z about N(0, 1), so that rows with few observed
+        entries compare with complete rows.
+
+        Source: Wilson & Hilferty, The distribution of chi-square (1931).
         """
-        n_observed = _n_observed(x, mask).clamp(min=1)
-        return (self.squared_distance(x, mask) - n_observed) / (2 * n_observed).sqrt()
+        k = _n_observed(x, mask).clamp(min=1)
+        variance = 2 / (9 * k)
+        return ((self.squared_distance(x, mask).clamp(min=0) / k) ** (1 / 3) - (1 - variance)) / variance.sqrt()
 
     def filled(self, x: Rows, mask: Mask | None = None) -> Rows:
         """Return the rows with missing entries replaced by their expectations given the observed ones, float64."""
@@ -212,7 +217,7 @@ def fit_gaussian(
     found = _fit(x.double(), mask, None, min_variance, max_components)
     n_further = n_fits - 1 + (0 if mask is None else EM_STEPS)
     for _ in range(n_further):
-        distance = found.standardized_distance(x, mask)
+        distance = found.normal_score(x, mask)
         near = distance <= distance.kthvalue(max(1, round(kept * len(x)))).values
         found = _fit(x[near].double(), None if mask is None else mask[near], found, min_variance, max_components)
     return found

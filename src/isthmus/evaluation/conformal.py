@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.optimize import minimize
 from scipy.stats import norm
 
 from isthmus.errors import InputError, InputWarning
@@ -22,8 +21,14 @@ TAIL_START = 0.95
 MAX_KNOTS = 2000
 """Largest number of quantiles of a reference that are kept."""
 
-NULL_RANGE = (0.05, 0.7)
-"""Quantiles of the scores between which the null distribution is fitted: few odd rows lie there."""
+NULL_QUANTILES = np.linspace(0.05, 0.7, 14)
+"""Quantiles of the scores that the null distribution is fitted to: few odd rows lie there."""
+
+NULL_TAIL = 0.99
+"""The quantile of the null distribution above which rows count as odd."""
+
+MAX_RATE = 0.3
+"""Largest rate of odd rows that is estimated: with more of them, the quantiles of the others are not known."""
 
 RESAMPLES = 100
 """Number of bootstrap samples of the interval of a rate of odd rows."""
@@ -97,7 +102,7 @@ def _n_exceeding(rate: float, m: int) -> int:
 def benjamini_hochberg(
     p: Float[np.ndarray, " n"], rate: float, n_calibration: int | None = None
 ) -> Bool[np.ndarray, " n"]:
-    """Return which hypotheses are rejected at a false discovery rate: the k smallest p, k the largest with p_(k) <= rate k/n.
+    """Return which hypotheses are rejected at a false discovery rate: the k smallest p, the last k with p_(k) <= rate k/n.
 
     Of the rows that are rejected, the expected fraction of ordinary ones is at most `rate`. It holds for conformal
     p-values of one calibration set, which are positively dependent.
@@ -169,7 +174,7 @@ class TailScores:
     Example:
         >>> scores = TailScores.of(np.arange(99.0))
         >>> scores(np.array([-5.0, 49.5, 1000.0])).round(1).tolist()
-        [0.0, 0.7, 395.6]
+        [0.0, 0.7, 315.6]
     """
 
     knots: Float[np.ndarray, " knots"]
@@ -213,15 +218,16 @@ class OddRate:
 
 
 def odd_rate(scores: Float[np.ndarray, " n"], random_state: int) -> OddRate:
-    """Estimate the fraction of rows whose score does not belong to the distribution of the others.
+    r"""Estimate the fraction e of rows whose score lies above the distribution of the others.
 
-        e = 1 - (fraction of scores in [a, b]) / P_null(a <= s <= b)
+        e = (fraction of scores above t - 0.01) / 0.99,   t the 99% quantile of the null distribution N(m, s^2)
 
-    The null distribution is normal, and maximum likelihood fits it to the scores in [a, b] alone, the 5% and 70%
-    quantiles, so that high scores do not count in it. Scores of a longer tail than the normal one count as odd.
+    m and s are the line through the quantiles of the scores from 5% to 70% against those of a standard normal variable
+    at p / (1 - e), and the two steps are repeated. High scores count in neither. If the scores of ordinary rows have a
+    longer tail than the normal distribution, e is too high; odd rows below t are not counted.
 
     Args:
-        scores: scores that are about normal for ordinary rows.
+        scores: scores that are about normal for ordinary rows, such as `ConditionalGaussian.normal_score`.
         random_state: seed of the bootstrap.
 
     Source: Efron, Large-scale simultaneous hypothesis testing: the choice of a null hypothesis (2004), section 4.
@@ -240,26 +246,12 @@ def odd_rate(scores: Float[np.ndarray, " n"], random_state: int) -> OddRate:
 
 
 def _odd_rate(scores: Float[np.ndarray, " n"]) -> float:
-    low, high = np.quantile(scores, NULL_RANGE)
-    inside = scores[(scores >= low) & (scores <= high)]
-    if high <= low:
-        return 0.0
-    mean, deviation = _truncated_normal(inside, low, high)
-    expected = norm.cdf((high - mean) / deviation) - norm.cdf((low - mean) / deviation)
-    return float(np.clip(1 - len(inside) / len(scores) / expected, 0, 0.5))
-
-
-def _truncated_normal(inside: Float[np.ndarray, " n"], low: float, high: float) -> tuple[float, float]:
-    """Return mean and standard deviation of the normal distribution whose truncation to [low, high] fits best."""
-    first, second = float(inside.mean()), float(np.square(inside).mean())
-    width = high - low
-
-    def nll(parameters: Float[np.ndarray, " 2"]) -> float:
-        mean, deviation = parameters[0], math.exp(parameters[1])
-        mass = norm.cdf((high - mean) / deviation) - norm.cdf((low - mean) / deviation)
-        squares = second - 2 * mean * first + mean**2
-        return float(0.5 * squares / deviation**2 + math.log(deviation) + math.log(max(mass, 1e-300)))
-
-    start = np.array([first, math.log(width / 2)])
-    found = minimize(nll, start, method="L-BFGS-B", bounds=[(low - width, high + 2 * width), (start[1] - 2, start[1] + 2)])
-    return float(found.x[0]), math.exp(float(found.x[1]))
+    quantiles, rate = np.quantile(scores, NULL_QUANTILES), 0.0
+    for _ in range(10):
+        normal = norm.ppf(np.minimum(NULL_QUANTILES / (1 - rate), NULL_TAIL))
+        centred = normal - normal.mean()
+        deviation = float(centred @ quantiles / (centred @ centred))
+        start = quantiles.mean() + deviation * (norm.ppf(NULL_TAIL) - normal.mean())
+        above = float((scores > start + 1e-12 * abs(start)).mean())
+        rate = float(np.clip((above - (1 - NULL_TAIL)) / NULL_TAIL, 0, MAX_RATE))
+    return rate
