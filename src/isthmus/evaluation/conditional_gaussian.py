@@ -82,8 +82,8 @@ class ConditionalGaussian:
 
             z = ((d / k)^(1/3) - (1 - 2 / (9 k))) / sqrt(2 / (9 k))
 
-        Under the Gaussian d is chi-square with k degrees of freedom, and z about N(0, 1), so that rows with few observed
-        entries compare with complete rows.
+        Under the Gaussian d is chi-square with k degrees of freedom, and z about N(0, 1), so that rows with few
+        observed entries compare with complete rows.
 
         Source: Wilson & Hilferty, The distribution of chi-square (1931).
         """
@@ -109,17 +109,17 @@ class ConditionalGaussian:
             groups: columns that are hidden together, such as the levels of a category or a patch; None hides one
                 column at a time. Together they contain every column once.
         """
-        columns = [[j] for j in range(len(self.mean))] if groups is None else groups
-        expected, variance = (torch.empty(x.shape, dtype=torch.float64) for _ in range(2))
-        for group in columns:
-            start = 0
-            for rows, m in self._blocks(x, mask):
-                seen = (torch.ones(1, x.shape[1], dtype=torch.bool) if m is None else m).clone()
-                seen[:, group] = False
-                means, variances = self._expected(rows, seen, group)
-                part = slice(start, start + len(rows))
-                expected[part, group], variance[part, group] = means, variances
-                start += len(rows)
+        found = [self._given_other_columns(rows, m) for rows, m in self._blocks(x, mask)]
+        expected, variance = (torch.cat(parts) for parts in zip(*found, strict=True))
+        for group in groups or ():
+            if len(group) > 1:
+                start = 0
+                for rows, m in self._blocks(x, mask):
+                    seen = (torch.ones(1, x.shape[1], dtype=torch.bool) if m is None else m).clone()
+                    seen[:, group] = False
+                    part = slice(start, start + len(rows))
+                    expected[part, group], variance[part, group] = self._expected(rows, seen, group)
+                    start += len(rows)
         return expected, variance
 
     def whitened(self, x: Rows) -> Rows:
@@ -133,8 +133,8 @@ class ConditionalGaussian:
     def _blocks(self, x: Rows, mask: Mask | None) -> list[tuple[Rows, Mask | None]]:
         """Return the rows in blocks, as float64; a mask without a missing entry as None."""
         n_components = self.loadings.shape[1]
-        entries = max(x.shape[1], 1) if mask is None else max(x.shape[1], n_components**2, 1)
-        size = max(1, BLOCK_ENTRIES // entries)
+        entries = x.shape[1] if mask is None else n_components * max(x.shape[1], n_components)
+        size = max(1, BLOCK_ENTRIES // max(1, entries))
         parts = x.split(size)
         masks = [None if m is None or bool(m.all()) else m for m in ([None] * len(parts) if mask is None else
                  mask.split(size))]  # fmt: skip
@@ -165,6 +165,23 @@ class ConditionalGaussian:
         log_determinant = 2 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         constant = math.log(2 * math.pi * self.noise_variance)
         return -0.5 * (distance + log_determinant + _n_observed(x, mask) * constant)
+
+    def _given_other_columns(self, x: Rows, mask: Mask | None) -> tuple[Rows, Rows]:
+        """Return mean and variance of each entry given all other observed ones.
+
+        Of an observed entry they follow from the inverse covariance P of the observed entries and the deviation r:
+        x_j - (P r)_j / P_jj and 1 / P_jj.
+        """
+        deviation, code, root = self._code(x, mask)
+        explained = code @ self.loadings.T
+        whitened = torch.linalg.solve_triangular(root, self.loadings.T.expand(len(root), -1, -1), upper=False)
+        squares = whitened.square().sum(1)
+        left = (1 - squares / self.noise_variance).clamp(min=1e-12)
+        mean, variance = x - (deviation - explained) / left, (self.noise_variance / left).expand(x.shape)
+        if mask is None:
+            return mean, variance
+        hidden = (self.mean + explained, squares + self.noise_variance)
+        return torch.where(mask, mean, hidden[0]), torch.where(mask, variance, hidden[1])
 
     def _expected(self, x: Rows, mask: Mask, columns: Sequence[int] | slice = slice(None)) -> tuple[Rows, Rows]:
         """Return mean and variance of the entries of `columns` if they are hidden, given the observed ones."""

@@ -102,7 +102,7 @@ def _n_exceeding(rate: float, m: int) -> int:
 def benjamini_hochberg(
     p: Float[np.ndarray, " n"], rate: float, n_calibration: int | None = None
 ) -> Bool[np.ndarray, " n"]:
-    """Return which hypotheses are rejected at a false discovery rate: the k smallest p, the last k with p_(k) <= rate k/n.
+    """Return which hypotheses are rejected: those of the k smallest p, k the last number with p_(k) <= rate k / n.
 
     Of the rows that are rejected, the expected fraction of ordinary ones is at most `rate`. It holds for conformal
     p-values of one calibration set, which are positively dependent.
@@ -168,8 +168,8 @@ class TailScores:
         values: t at the knots.
         scale: b, above 0.
 
-    Source: Fisher, Statistical methods for research workers (1925), section 21.1; Coles, An introduction to statistical
-    modeling of extreme values (2001), section 4.3, for the tail.
+    Source: Fisher, Statistical methods for research workers (1925), section 21.1; Coles, An introduction to
+    statistical modeling of extreme values (2001), section 4.3, for the tail.
 
     Example:
         >>> scores = TailScores.of(np.arange(99.0))
