@@ -19,7 +19,7 @@ from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
 from isthmus.data.streams import blocks
 from isthmus.errors import InputError, pluralize
 from isthmus.estimators import inputs, model_files
-from isthmus.estimators.anomaly_scores import CodeScores, ModelRows, TableScores
+from isthmus.estimators.anomaly_scores import CodeScores, ModelRows, TableScores, needs_denoiser
 from isthmus.estimators.base import BaseAutoencoder, seed_of
 from isthmus.estimators.cell_expectations import CellExpectations, better_by_denoiser
 from isthmus.estimators.identity import by_user_column, given_rows, user_columns, with_identity, with_index
@@ -94,7 +94,7 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
     The parts s_i of the score are, on columns that are standardized and squashed beyond three standard deviations: the
     distance of a trimmed Gaussian; the density of a trimmed mixture of five Gaussians of ten principal components with
     the likelihood of the residual; the mean distance to twenty neighbours in the coordinates in which the Gaussian is
-    standard; and, from 300 training rows on, the errors of a denoising autoencoder in cells that it does not see. With
+    standard; and, if each fit has 300 rows, the errors of a denoising autoencoder in cells that it does not see. With
     `autoencoder` they are the density of its codes and the likelihood of the rows given the codes. Trimmed fits use
     the 90% of the rows that fit best, so that odd rows among the training rows do not count. The scales t_i are those
     of training rows, each scored by a fit to other rows (cross-fitting).
@@ -271,7 +271,10 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
     def _fitted_scores(self, rows: ModelRows, generator: Generator) -> TableScores | CodeScores:
         """Fit the parts of the score to rows."""
         if self.autoencoder is None:
-            return TableScores.fitted(rows, self._groups, generator, self.device)
+            least = (self.n_rows_ - len(self.calibration_rows_)) * (self.n_folds - 1) // self.n_folds
+            groups = self._groups
+            denoises = needs_denoiser(least, groups)
+            return TableScores.fitted(rows, groups, generator, with_denoiser=denoises, device=self.device)
         model = clone(self.autoencoder)
         if model.random_state is None:
             model.set_params(random_state=int(torch.randint(2**31, (), generator=generator)))
@@ -291,10 +294,9 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
             found.append((inside, scores.raw(rows.take(inside))))
             if number == 0 and isinstance(scores, TableScores):
                 better = better_by_denoiser(scores, rows.take(inside))
-        n_parts = min(raw.shape[1] for _, raw in found)
-        crossed = np.empty((len(rows), n_parts))
+        crossed = np.empty((len(rows), found[0][1].shape[1]))
         for inside, raw in found:
-            crossed[inside.numpy()] = raw[:, :n_parts]
+            crossed[inside.numpy()] = raw
         return crossed, better
 
     def _keep_p_values(self, training: Int[Tensor, " n"], crossed: np.ndarray, raw: np.ndarray) -> None:
@@ -362,13 +364,9 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
         """Return the parts t of the oddness of each row, in nats, one column each: their mean is -`score_samples`."""
         raw = self.scores_.raw(self._checked(X))
         parts = {
-            name: tail(raw[:, n]) for n, (name, tail) in enumerate(zip(self._part_names, self.tails_, strict=True))
+            name: tail(raw[:, n]) for n, (name, tail) in enumerate(zip(self.scores_.names, self.tails_, strict=True))
         }
         return with_index(pd.DataFrame(parts), X)
-
-    @property
-    def _part_names(self) -> tuple[str, ...]:
-        return self.scores_.names[: len(self.tails_)]
 
     def explain(self, X: Any) -> Explanation:
         """Return for each cell how odd it is given the other cells of its row, and the values that were expected.
