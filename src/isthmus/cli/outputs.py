@@ -72,6 +72,23 @@ def after(carried: pd.DataFrame | None, table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([first, table.reset_index(drop=True)], axis=1)
 
 
+def with_row_numbers(rows: Dataset, n_rows: int) -> pd.DataFrame:
+    """Return the carried columns of rows; after a column `row` with their numbers, if no column identifies them.
+
+    Example:
+        >>> import numpy as np
+        >>> from isthmus.data import Dataset
+        >>> with_row_numbers(Dataset(np.zeros((2, 3))), 2).to_dict("list")
+        {'row': [0, 1]}
+    """
+    import numpy as np
+    import pandas as pd
+
+    if rows.row_names is not None and rows.carried is not None:
+        return rows.carried
+    return after(pd.DataFrame({"row": np.arange(n_rows)}), after(rows.carried, pd.DataFrame(index=range(n_rows))))
+
+
 def with_plain_dates(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table in which times that are all midnight are dates, as a text file had them.
 
@@ -159,10 +176,7 @@ def write_errors(destination: Path, model: BaseAutoencoder, rows: Dataset, *, fo
     if destination.suffix.lower() == ".npy":
         write_rows(destination, np.column_stack([errors, parts]), force=force)
         return
-    carried = rows.carried
-    if rows.row_names is None:
-        carried = after(pd.DataFrame({"row": np.arange(len(errors))}), after(carried, pd.DataFrame(index=errors.index)))
-    write_rows(destination, after(errors, parts), carried, force=force)
+    write_rows(destination, after(errors, parts), with_row_numbers(rows, len(errors)), force=force)
 
 
 def carried_rows(carried: pd.DataFrame, rows: Sequence[int], prefix: str = "") -> pd.DataFrame:

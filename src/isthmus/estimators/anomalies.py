@@ -56,6 +56,10 @@ class Explanation:
     low: Any
     high: Any
 
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """Return the attributes as data frames; rows of several axes are flattened."""
+        return {name: _as_frame(part) for name, part in vars(self).items()}
+
     def top(self, n: int = 3) -> pd.DataFrame:
         """Return the n cells of the largest share of each row: row, column, share, expected value and interval.
 
@@ -66,7 +70,7 @@ class Explanation:
             >>> Explanation(share, other, other - 1, other + 1).top(1).to_dict("records")
             [{'row': 0, 'column': 'b', 'share': 4.0, 'expected': 2.0, 'low': 1.0, 'high': 3.0}]
         """
-        frames = {name: _as_frame(part) for name, part in vars(self).items()}
+        frames = self.frames()
         share = frames["share"]
         order = np.argsort(-share.fillna(-np.inf).to_numpy(np.float64), axis=1, kind="stable")[:, :n]
         return pd.DataFrame(
@@ -188,7 +192,7 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
         raw = self.scores_.raw(of_calibration)
         self._keep_p_values(training, crossed, raw)
         self.cells_ = self._fitted_cells(rows.take(training), by_denoiser).calibrated(of_calibration)
-        self.history_ = {"stopped": "completed", "notes": self._notes()}
+        self.history_ = {"stopped": "completed", "notes": self._notes(), "digest": rows.digest}
         self._set_offset(rows, np.concatenate([crossed[:, 0], raw[:, 0]]))
         return self
 
@@ -359,6 +363,10 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
         """Return the conformal p-value of each new row, (n,). Those of the rows of `fit` are in `p_values_`."""
         scores = self.score_samples(X)
         return conformal.p_values(-self.calibration_scores_, -scores)
+
+    def is_training_data(self, X: Any) -> bool:
+        """Return whether these are the rows of `fit`, all of them in their order, whose p-values are `p_values_`."""
+        return bool(self._checked(X).digest == self.history_["digest"])
 
     def part_scores(self, X: Any) -> pd.DataFrame:
         """Return the parts t of the oddness of each row, in nats, one column each: their mean is -`score_samples`."""

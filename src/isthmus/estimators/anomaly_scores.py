@@ -16,6 +16,7 @@ from isthmus.estimators.denoising import DenoisingAutoencoder
 from isthmus.estimators.masked_denoiser import hidden_predictions, masked_denoiser, merged, with_nan
 from isthmus.evaluation.conditional_gaussian import MAX_COVARIANCE_COLUMNS, ConditionalGaussian, fit_gaussian
 from isthmus.evaluation.oddness import KEPT, N_FITS, RowDensities, Standardization
+from isthmus.files import content_digest
 from isthmus.learning.trainer import strip_prefix
 
 MIN_DENOISER_ROWS = 300
@@ -50,6 +51,12 @@ class ModelRows:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @property
+    def digest(self) -> str:
+        """A digest of the values and of the missing entries."""
+        mask = {} if self.mask is None else {"mask": self.mask}
+        return content_digest({"x": self.x.contiguous(), **mask}, {})[:16]
 
     def take(self, index: Int[Tensor, " taken"]) -> ModelRows:
         """Return the rows of these numbers."""

@@ -33,6 +33,11 @@ class SavedEstimator:
     kind: ClassVar[str]
     history_: dict[str, Any]
 
+    @property
+    def _condition_names(self) -> tuple[str, ...]:
+        """The names of the inputs that are no columns of the rows; none by default."""
+        return ()
+
     def _pack(self) -> Packed:
         """Return the tensors of the fitted estimator and all else as plain data."""
         raise NotImplementedError

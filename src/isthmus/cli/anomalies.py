@@ -1,0 +1,375 @@
+"""`isthmus anomalies fit` and `score`: train a detector of odd rows, and list the odd rows of data with their cells."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from isthmus.cli import arguments, destinations, options, outputs, sources
+from isthmus.cli.describing import log_columns
+from isthmus.cli.reading import with_read_options
+from isthmus.cli.terminal import Log, print_json, print_table
+from isthmus.errors import InputError, pluralize
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from isthmus.data import Dataset
+    from isthmus.estimators.anomalies import AnomalyDetector
+
+SUFFIXES = (".csv", ".parquet")
+"""File formats of scores."""
+
+SHOWN_ROWS = 10
+"""Largest number of rows that are printed."""
+
+MIN_SHARE = 1.0
+"""Least share of a cell that is named, in nats: about one in seven cells of ordinary rows has as much."""
+
+app = typer.Typer(
+    help="Find odd rows, with a stated rate of false alarms, and the cells that make them odd.", add_completion=False,
+    no_args_is_help=True,
+)  # fmt: skip
+
+
+@app.command()
+@with_read_options
+def fit(
+    data: options.Data,
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="DETECTOR", show_default=False, help="Detector file to write.")
+    ],
+    false_alarms: Annotated[
+        float, typer.Option(metavar="RATE", help="Fraction of ordinary rows that are flagged.")
+    ] = 0.05,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Score rows by an autoencoder of this kind (isthmus kinds). Default: the built-in score.",
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Argument of the kind, such as code_size=4. Repeatable."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column to leave out that says which rows are odd; only the ranking is compared with it.",
+        ),
+    ] = None,
+    exclude: options.Exclude = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    *,
+    text: Any = None,
+) -> None:
+    """Train a detector of odd rows on DATA, which may contain some, and write it to one file."""
+    log = Log(quiet)
+    destination = destinations.check_model_output(output, force=force, resume=False, inputs=(data,))
+    model = _detector(kind, set_ or [], false_alarms, seed, device)
+    rows = sources.open_labelled(data, labels, exclude=exclude or [], **text.arguments)
+    log.info(f"data: {sources.describe(rows)}")
+    for note in rows.notes:
+        log.note(note)
+    log_columns(rows, text.units, log)
+    model.fit(rows.X)
+    removed = [*(exclude or []), *([labels] if labels is not None else []), *text.ignored]
+    sources.record_read_options(model, removed, None, rows.reading or text)
+    model.save(destination)
+    summary = _fit_summary(model, rows, destination)
+    for note in summary["notes"]:
+        log.note(note)
+    _log_plant_test(summary, log)
+    rate = summary["false_alarm_rate"]
+    log.info(
+        f"{summary['flagged']:,} of {rows.n_rows:,} training rows have a p-value of at most {rate:g}; about "
+        f"{rate * rows.n_rows:,.0f} would without any odd row"
+    )
+    log.info(f"detector written to {destination}")
+    if as_json:
+        print_json(summary)
+
+
+def _detector(
+    kind: str | None, assignments: list[str], rate: float, seed: int | None, device: str | None
+) -> AnomalyDetector:
+    """Build a detector from the options of the command line.
+
+    Raises:
+        InputError: settings without a kind, or invalid ones.
+    """
+    from isthmus.estimators.anomalies import AnomalyDetector
+    from isthmus.estimators.registry import kind_named
+
+    given = {"false_alarm_rate": rate, "random_state": seed, "device": device}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if kind is None:
+        if assignments:
+            raise InputError(f"--set {assignments[0]}: the argument of a kind; name it, such as --kind deep")
+        return AnomalyDetector().set_params(**chosen)
+    constructor = kind_named(kind)
+    autoencoder = constructor().set_params(**arguments.settings(assignments, kind, constructor))
+    return AnomalyDetector(autoencoder=autoencoder).set_params(**chosen)
+
+
+def _fit_summary(model: AnomalyDetector, rows: Dataset, destination: Path) -> dict[str, Any]:
+    """Return the results of a fit as plain data."""
+    summary: dict[str, Any] = {
+        "model": str(destination), "kind": model.kind, "rows": model.n_rows_, "seed": model.seed_,
+        "calibration_rows": len(model.calibration_scores_), "false_alarm_rate": model.false_alarm_rate,
+        "flagged": int((model.p_values_ <= model.false_alarm_rate).sum()), "notes": model.history_["notes"],
+        "planted": [],
+    }  # fmt: skip
+    return summary
+
+
+def _log_plant_test(summary: dict[str, Any], log: Log) -> None:
+    """Log the share of planted anomalies that the score finds."""
+    for line in summary["planted"]:
+        log.info(", ".join(f"{name} {value}" for name, value in line.items()))
+
+
+@app.command()
+@with_read_options
+def score(
+    detector: Annotated[
+        str,
+        typer.Argument(metavar="DETECTOR", show_default=False, help="File written by `isthmus anomalies fit`."),
+    ],
+    data: options.Data,
+    output: Annotated[
+        str,
+        typer.Option("-o", "--output", metavar="FILE", show_default=False, help=f"Output file: {', '.join(SUFFIXES)}."),
+    ],
+    top: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Write the N oddest rows, the oddest first. Default: all, in their order."
+        ),
+    ] = None,
+    explain: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Cells that are named for each row that is flagged or in --top.")
+    ] = 3,
+    fdr: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATE",
+            help="Flag rows so that at most this fraction of them is ordinary (Benjamini-Hochberg). Default: flag by "
+            "the rate of false alarms.",
+        ),
+    ] = None,
+    labels: options.Labels = None,
+    keep: options.Keep = None,
+    exclude: options.Exclude = None,
+    extra_columns: options.ExtraColumns = "refuse",
+    device: options.ReadingDevice = "auto",
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    *,
+    text: Any = None,
+) -> None:
+    """Write the score, the p-value and the flag of each row of DATA, and the oddest cells of flagged rows.
+
+    The file has identifiers or row numbers, the columns to keep, `score` (the lower, the odder), `p_value`, `flag`,
+    and for each cell its column, its value, the value that was expected and a 90% interval. Rows of the training file
+    get the p-values that the fit gave them.
+    """
+    import pandas as pd
+
+    log = Log(quiet)
+    advice, read = f"scores are written as {', '.join(SUFFIXES)}", (detector, data, sources.file_of(labels))
+    destination = destinations.check_format(output, SUFFIXES, advice, force=force, inputs=read)
+    model = load_detector(detector, device)
+    reading = sources.Reading(exclude, extra_columns, keep, text)
+    rows = sources.open_for_model(model, data, log, labels=labels, reading=reading)
+    scored = scored_rows(model, rows, fdr, log)
+    shown = scored.sort_values("score", kind="stable").head(SHOWN_ROWS if top is None else top)
+    chosen = scored.index if top is None else shown.index
+    explained = shown.index if top is not None else scored.index[scored["flag"]]
+    table = pd.concat([scored.loc[chosen], cells_of(model, rows, explained, explain)], axis=1).loc[chosen]
+    carried = outputs.with_row_numbers(rows, len(scored)).loc[chosen]
+    outputs.write_rows(destination, table, carried, force=force)
+    summary = {
+        "detector": detector, "data": rows.name, "rows": rows.n_rows, "flagged": int(scored["flag"].sum()),
+        "written_to": str(destination),
+    } | _comparison(scored, rows, labels, log)  # fmt: skip
+    written = pluralize(len(table), "row")
+    log.info(f"{summary['flagged']:,} of {rows.n_rows:,} rows flagged; {written} written to {output}")
+    if as_json:
+        print_json(summary)
+        return
+    first = shown.index[:SHOWN_ROWS]
+    identity = outputs.with_row_numbers(rows, len(scored)).loc[first]
+    _print(identity, scored.loc[first], cells_of(model, rows, first, explain))
+
+
+def load_detector(path: str, device: str = "auto") -> AnomalyDetector:
+    """Load a detector.
+
+    Raises:
+        InputError: the file holds another model; the message has the command that makes a detector.
+    """
+    import isthmus
+    from isthmus.estimators.anomalies import AnomalyDetector
+
+    model = isthmus.load(path, device=device)
+    if not isinstance(model, AnomalyDetector):
+        raise InputError(
+            f"{path}: contains a model of kind {model.kind!r}, not a detector; make one from the training data with "
+            "isthmus anomalies fit DATA -o DETECTOR"
+        )
+    return model
+
+
+def scored_rows(model: AnomalyDetector, rows: Dataset, fdr: float | None, log: Log) -> pd.DataFrame:
+    """Return the score, the p-value and the flag of each row; those of training rows as the fit found them."""
+    import numpy as np
+    import pandas as pd
+
+    from isthmus.evaluation.conformal import benjamini_hochberg
+
+    scores = np.asarray(model.score_samples(rows.X))
+    known = model.is_training_data(rows.X)
+    if known:
+        log.note(f"{rows.name}: the rows that the detector was fitted on; their p-values are those of cross-fitting")
+    p = model.p_values_ if known else np.asarray(model.p_value(rows.X))
+    flags = p <= model.false_alarm_rate
+    if fdr is not None:
+        flags = benjamini_hochberg(p, fdr, len(model.calibration_scores_))
+    elif not known:
+        flags = scores < model.offset_
+    return pd.DataFrame({"score": scores, "p_value": p, "flag": flags})
+
+
+def cells_of(model: AnomalyDetector, rows: Dataset, chosen: pd.Index, n: int) -> pd.DataFrame:
+    """Return the oddest cells of chosen rows, at most n: for each its column, value, expected value and interval.
+
+    The columns of the k-th cell are cell_k, value_k, expected_k, low_k and high_k. They are empty for a row with fewer
+    cells of a share of `MIN_SHARE`.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from isthmus.report.report_data import take
+
+    if not n or not len(chosen):
+        return pd.DataFrame(index=chosen)
+    part = take(rows.X, np.asarray(chosen))
+    frames = {name: frame.reset_index(drop=True) for name, frame in model.explain(part).frames().items()}
+    share = frames.pop("share")
+    frames = {"value": _values(part, share), **frames}
+    odd = share.fillna(-np.inf).to_numpy(np.float64)
+    order, names = np.argsort(-odd, axis=1, kind="stable")[:, :n], cell_names(model, list(share.columns))
+    found: dict[str, list[Any]] = {}
+    for k in range(order.shape[1]):
+        at = [(row, int(column)) for row, column in enumerate(order[:, k])]
+        present = [bool(odd[cell] >= MIN_SHARE) for cell in at]
+        cells = list(zip(at, present, strict=True))
+        found[f"cell_{k + 1}"] = [names[column] if there else None for (_, column), there in cells]
+        for name, frame in frames.items():
+            found[f"{name}_{k + 1}"] = [frame.iat[row, column] if there else None for (row, column), there in cells]
+    return pd.DataFrame({name: _column(values) for name, values in found.items()}).set_axis(chosen, axis=0)
+
+
+def _values(part: Any, share: pd.DataFrame) -> pd.DataFrame:
+    """Return the values of rows by the columns of their shares; NaN for texts, which have none."""
+    import numpy as np
+    import pandas as pd
+
+    if isinstance(part, pd.DataFrame):
+        return part[list(share.columns)].reset_index(drop=True)
+    if not hasattr(part, "shape"):
+        return pd.DataFrame(np.nan, index=share.index, columns=share.columns)
+    array = part.toarray() if hasattr(part, "tocsr") else np.asarray(part)
+    return pd.DataFrame(array.reshape(len(array), -1), columns=share.columns)
+
+
+def cell_names(model: AnomalyDetector, columns: list[Any]) -> list[str]:
+    """Return the names of cells: columns, or the position of an entry of rows of several axes."""
+    import numpy as np
+
+    shape = model.preprocessing_.row_shape
+    if len(shape) == 1 or len(columns) != int(np.prod(shape)):
+        return list(map(str, columns))
+    return [",".join(map(str, np.unravel_index(i, shape))) for i in range(len(columns))]
+
+
+def _column(values: list[Any]) -> pd.Series:
+    """Return a column: numbers as numbers, and text if there is any, as one type for a file."""
+    import pandas as pd
+
+    present = [value for value in values if not pd.isna(value)]
+    if all(pd.api.types.is_number(value) and not isinstance(value, bool) for value in present):
+        return pd.Series([math.nan if pd.isna(value) else float(value) for value in values])
+    return pd.Series([None if pd.isna(value) else _written(value) for value in values], dtype="str")
+
+
+def _written(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _comparison(scored: pd.DataFrame, rows: Dataset, labels: str | None, log: Log) -> dict[str, Any]:
+    """Return the areas under the ROC and the precision-recall curve of labels; nothing without labels of two values."""
+    import numpy as np
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    if rows.labels is None:
+        return {}
+    classes = np.unique(rows.labels)
+    if len(classes) != 2:
+        if labels is not None:
+            raise InputError(
+                f"--labels {labels}: {pluralize(len(classes), 'value')}; give 1 for odd rows and 0 for others"
+            )
+        return {}
+    is_odd, odd = rows.labels == classes[1], -scored["score"]
+    areas = {
+        "auroc": float(roc_auc_score(is_odd, odd)),
+        "average_precision": float(average_precision_score(is_odd, odd)),
+    }
+    log.info(
+        f"labels ({classes[1]} as odd): AUROC {areas['auroc']:.3f}, average precision {areas['average_precision']:.3f}"
+    )
+    return areas
+
+
+def _print(carried: pd.DataFrame, scored: pd.DataFrame, cells: pd.DataFrame) -> None:
+    """Print rows with their scores and their oddest cells."""
+    from rich.table import Table
+
+    table = Table(title="the oddest rows", title_justify="left")
+    for name in (*map(str, carried.columns), "score", "p-value", "flag", "cells"):
+        table.add_column(name, overflow="fold")
+    for row in scored.index:
+        values = scored.loc[row]
+        identity = [str(value) for value in carried.loc[row]]
+        texts = [text for k in range(1, 1 + len(cells.columns) // 5) if (text := _cell(cells.loc[row], k))]
+        flag = "odd" if values["flag"] else ""
+        table.add_row(*identity, f"{values['score']:.3g}", f"{values['p_value']:.2g}", flag, "; ".join(texts))
+    print_table(table)
+
+
+def _cell(cells: pd.Series, k: int) -> str:
+    """Return a cell in words: its column, its value and what was expected."""
+    import pandas as pd
+
+    if pd.isna(cells[f"cell_{k}"]):
+        return ""
+    value, expected, low, high = (cells[f"{name}_{k}"] for name in ("value", "expected", "low", "high"))
+    bounds = "" if pd.isna(low) else f", {_short(low)} to {_short(high)}"
+    shown = "" if pd.isna(value) else f" = {_short(value)}"
+    return f"{cells[f'cell_{k}']}{shown} (expected {_short(expected)}{bounds})"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
