@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,9 +24,6 @@ SUFFIXES = (".csv", ".parquet")
 
 SHOWN_ROWS = 10
 """Largest number of rows that are printed."""
-
-MIN_SHARE = 1.0
-"""Least share of a cell that is named, in nats: about one in seven cells of ordinary rows has as much."""
 
 app = typer.Typer(
     help="Find odd rows, with a stated rate of false alarms, and the cells that make them odd.", add_completion=False,
@@ -184,33 +180,38 @@ def score(
     and for each cell its column, its value, the value that was expected and a 90% interval. Rows of the training file
     get the p-values that the fit gave them.
     """
+    import numpy as np
     import pandas as pd
 
     log = Log(quiet)
     advice, read = f"scores are written as {', '.join(SUFFIXES)}", (detector, data, sources.file_of(labels))
     destination = destinations.check_format(output, SUFFIXES, advice, force=force, inputs=read)
     model = load_detector(detector, device)
-    reading = sources.Reading(exclude, extra_columns, keep, text)
-    rows = sources.open_for_model(model, data, log, labels=labels, reading=reading)
-    scored = scored_rows(model, rows, fdr, log)
-    shown = scored.sort_values("score", kind="stable").head(SHOWN_ROWS if top is None else top)
-    chosen = scored.index if top is None else shown.index
-    explained = shown.index if top is not None else scored.index[scored["flag"]]
-    table = pd.concat([scored.loc[chosen], cells_of(model, rows, explained, explain)], axis=1).loc[chosen]
-    carried = outputs.with_row_numbers(rows, len(scored)).loc[chosen]
-    outputs.write_rows(destination, table, carried, force=force)
+    from isthmus.estimators.odd_rows import odd_cells, scored_rows
+
+    rows = sources.open_for_model(
+        model, data, log, labels=labels, reading=sources.Reading(exclude, extra_columns, keep, text)
+    )
+    if model.is_training_data(rows.X):
+        log.note(f"{rows.name}: the rows that the detector was fitted on; their p-values are those of cross-fitting")
+    scored = scored_rows(model, rows.X, fdr)
+    oddest = scored.sort_values("score", kind="stable").index
+    chosen = np.asarray(scored.index if top is None else oddest[:top])
+    explained = np.asarray(scored.index[scored["flag"]] if top is None else chosen)
+    table = pd.concat([scored.loc[chosen], odd_cells(model, rows.X, explained, explain)], axis=1).loc[chosen]
+    carried = outputs.with_row_numbers(rows, len(scored))
+    outputs.write_rows(destination, table, carried.loc[chosen], force=force)
+    n_flagged = int(scored["flag"].sum())
     summary = {
-        "detector": detector, "data": rows.name, "rows": rows.n_rows, "flagged": int(scored["flag"].sum()),
+        "detector": detector, "data": rows.name, "rows": rows.n_rows, "flagged": n_flagged,
         "written_to": str(destination),
     } | _comparison(scored, rows, labels, log)  # fmt: skip
-    written = pluralize(len(table), "row")
-    log.info(f"{summary['flagged']:,} of {rows.n_rows:,} rows flagged; {written} written to {output}")
+    log.info(f"{n_flagged:,} of {rows.n_rows:,} rows flagged; {pluralize(len(table), 'row')} written to {output}")
     if as_json:
         print_json(summary)
         return
-    first = shown.index[:SHOWN_ROWS]
-    identity = outputs.with_row_numbers(rows, len(scored)).loc[first]
-    _print(identity, scored.loc[first], cells_of(model, rows, first, explain))
+    first = np.asarray(oddest[: SHOWN_ROWS if top is None else min(top, SHOWN_ROWS)])
+    _print(carried.loc[first], scored.loc[first], odd_cells(model, rows.X, first, explain))
 
 
 def load_detector(path: str, device: str = "auto") -> AnomalyDetector:
@@ -229,93 +230,6 @@ def load_detector(path: str, device: str = "auto") -> AnomalyDetector:
             "isthmus anomalies fit DATA -o DETECTOR"
         )
     return model
-
-
-def scored_rows(model: AnomalyDetector, rows: Dataset, fdr: float | None, log: Log) -> pd.DataFrame:
-    """Return the score, the p-value and the flag of each row; those of training rows as the fit found them."""
-    import numpy as np
-    import pandas as pd
-
-    from isthmus.evaluation.conformal import benjamini_hochberg
-
-    scores = np.asarray(model.score_samples(rows.X))
-    known = model.is_training_data(rows.X)
-    if known:
-        log.note(f"{rows.name}: the rows that the detector was fitted on; their p-values are those of cross-fitting")
-    p = model.p_values_ if known else np.asarray(model.p_value(rows.X))
-    flags = p <= model.false_alarm_rate
-    if fdr is not None:
-        flags = benjamini_hochberg(p, fdr, len(model.calibration_scores_))
-    elif not known:
-        flags = scores < model.offset_
-    return pd.DataFrame({"score": scores, "p_value": p, "flag": flags})
-
-
-def cells_of(model: AnomalyDetector, rows: Dataset, chosen: pd.Index, n: int) -> pd.DataFrame:
-    """Return the oddest cells of chosen rows, at most n: for each its column, value, expected value and interval.
-
-    The columns of the k-th cell are cell_k, value_k, expected_k, low_k and high_k. They are empty for a row with fewer
-    cells of a share of `MIN_SHARE`.
-    """
-    import numpy as np
-    import pandas as pd
-
-    from isthmus.report.report_data import take
-
-    if not n or not len(chosen):
-        return pd.DataFrame(index=chosen)
-    part = take(rows.X, np.asarray(chosen))
-    frames = {name: frame.reset_index(drop=True) for name, frame in model.explain(part).frames().items()}
-    share = frames.pop("share")
-    frames = {"value": _values(part, share), **frames}
-    odd = share.fillna(-np.inf).to_numpy(np.float64)
-    order, names = np.argsort(-odd, axis=1, kind="stable")[:, :n], cell_names(model, list(share.columns))
-    found: dict[str, list[Any]] = {}
-    for k in range(order.shape[1]):
-        at = [(row, int(column)) for row, column in enumerate(order[:, k])]
-        present = [bool(odd[cell] >= MIN_SHARE) for cell in at]
-        cells = list(zip(at, present, strict=True))
-        found[f"cell_{k + 1}"] = [names[column] if there else None for (_, column), there in cells]
-        for name, frame in frames.items():
-            found[f"{name}_{k + 1}"] = [frame.iat[row, column] if there else None for (row, column), there in cells]
-    return pd.DataFrame({name: _column(values) for name, values in found.items()}).set_axis(chosen, axis=0)
-
-
-def _values(part: Any, share: pd.DataFrame) -> pd.DataFrame:
-    """Return the values of rows by the columns of their shares; NaN for texts, which have none."""
-    import numpy as np
-    import pandas as pd
-
-    if isinstance(part, pd.DataFrame):
-        return part[list(share.columns)].reset_index(drop=True)
-    if not hasattr(part, "shape"):
-        return pd.DataFrame(np.nan, index=share.index, columns=share.columns)
-    array = part.toarray() if hasattr(part, "tocsr") else np.asarray(part)
-    return pd.DataFrame(array.reshape(len(array), -1), columns=share.columns)
-
-
-def cell_names(model: AnomalyDetector, columns: list[Any]) -> list[str]:
-    """Return the names of cells: columns, or the position of an entry of rows of several axes."""
-    import numpy as np
-
-    shape = model.preprocessing_.row_shape
-    if len(shape) == 1 or len(columns) != int(np.prod(shape)):
-        return list(map(str, columns))
-    return [",".join(map(str, np.unravel_index(i, shape))) for i in range(len(columns))]
-
-
-def _column(values: list[Any]) -> pd.Series:
-    """Return a column: numbers as numbers, and text if there is any, as one type for a file."""
-    import pandas as pd
-
-    present = [value for value in values if not pd.isna(value)]
-    if all(pd.api.types.is_number(value) and not isinstance(value, bool) for value in present):
-        return pd.Series([math.nan if pd.isna(value) else float(value) for value in values])
-    return pd.Series([None if pd.isna(value) else _written(value) for value in values], dtype="str")
-
-
-def _written(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _comparison(scored: pd.DataFrame, rows: Dataset, labels: str | None, log: Log) -> dict[str, Any]:
@@ -347,29 +261,17 @@ def _print(carried: pd.DataFrame, scored: pd.DataFrame, cells: pd.DataFrame) -> 
     """Print rows with their scores and their oddest cells."""
     from rich.table import Table
 
+    from isthmus.estimators.odd_rows import cells_in_words
+
     table = Table(title="the oddest rows", title_justify="left")
     for name in (*map(str, carried.columns), "score", "p-value", "flag", "cells"):
         table.add_column(name, overflow="fold")
     for row in scored.index:
-        values = scored.loc[row]
+        values, words = scored.loc[row], []
+        for cell in cells_in_words(cells.loc[row]):
+            bounds = f", {cell['interval']}" if cell["interval"] else ""
+            words.append(f"{cell['column']} = {cell['value']} (expected {cell['expected']}{bounds})")
         identity = [str(value) for value in carried.loc[row]]
-        texts = [text for k in range(1, 1 + len(cells.columns) // 5) if (text := _cell(cells.loc[row], k))]
         flag = "odd" if values["flag"] else ""
-        table.add_row(*identity, f"{values['score']:.3g}", f"{values['p_value']:.2g}", flag, "; ".join(texts))
+        table.add_row(*identity, f"{values['score']:.3g}", f"{values['p_value']:.2g}", flag, "; ".join(words))
     print_table(table)
-
-
-def _cell(cells: pd.Series, k: int) -> str:
-    """Return a cell in words: its column, its value and what was expected."""
-    import pandas as pd
-
-    if pd.isna(cells[f"cell_{k}"]):
-        return ""
-    value, expected, low, high = (cells[f"{name}_{k}"] for name in ("value", "expected", "low", "high"))
-    bounds = "" if pd.isna(low) else f", {_short(low)} to {_short(high)}"
-    shown = "" if pd.isna(value) else f" = {_short(value)}"
-    return f"{cells[f'cell_{k}']}{shown} (expected {_short(expected)}{bounds})"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

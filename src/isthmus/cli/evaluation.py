@@ -15,7 +15,10 @@ from isthmus.cli.terminal import Log, print_json, print_table
 from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from isthmus.data import Dataset
+    from isthmus.estimators.anomalies import AnomalyDetector
 
 
 @with_read_options
@@ -247,15 +250,29 @@ def report(
     destination = destinations.check_format(output, (".html", ".htm"), advice, force=force, inputs=read)
     reading = sources.Reading(exclude, extra_columns, text=text)
     import isthmus.report
+    from isthmus.estimators.anomalies import AnomalyDetector
 
     log = Log(quiet)
     fitted = sources.load_autoencoder(model, device)
     rows = sources.open_for_model(fitted, data, log, labels=labels, reading=reading)
+    if isinstance(fitted, AnomalyDetector):
+        _report_anomalies(fitted, rows, destination, force, log)
+        return
     rows = sources.with_target(rows, target, log)
     isthmus.report.write(
         fitted, rows.X, destination, labels=rows.labels, row_names=rows.row_names, title=_title(rows), force=force
     )
     log.info(f"report on {pluralize(rows.n_rows, 'row')} written to {output}")
+
+
+def _report_anomalies(model: AnomalyDetector, rows: Dataset, destination: Path, force: bool, log: Log) -> None:
+    """Write the report of a detector."""
+    from isthmus.report.anomaly_page import write_anomalies
+
+    identifiers = outputs.with_row_numbers(rows, rows.n_rows)
+    title = f"{rows.name}: odd rows"
+    write_anomalies(model, rows.X, destination, identifiers=identifiers, title=title, force=force)
+    log.info(f"report on {pluralize(rows.n_rows, 'row')} written to {destination}")
 
 
 def _title(rows: Dataset) -> str:

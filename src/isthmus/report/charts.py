@@ -43,11 +43,13 @@ def numbers(values: Any) -> list[float | None]:
     return [float(f"{v:.5g}") if np.isfinite(v) else None for v in np.asarray(values, np.float64).ravel()]
 
 
-def _axis(title: str = "", **options: Any) -> dict[str, Any]:
+def axis(title: str = "", **options: Any) -> dict[str, Any]:
+    """Return an axis of a chart; the options are those of plotly."""
     return {"title": {"text": title}, "zeroline": False, "automargin": True, **options}
 
 
-def _chart(data: list[dict[str, Any]], height: int, **layout: Any) -> Chart:
+def chart(data: list[dict[str, Any]], height: int, **layout: Any) -> Chart:
+    """Return a chart of plotly's traces; the options are those of its layout."""
     layout = {"margin": {"l": 56, "r": 16, "t": 16, "b": 48}, "hovermode": "closest", **layout}
     layout.setdefault("legend", {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"})
     return {"data": data, "layout": {"height": height, **layout}}
@@ -84,7 +86,7 @@ def loss_chart(history: Mapping[str, Any]) -> Chart | None:
         shapes.append({"type": "line", "xref": "x", "yref": "paper", "x0": best + 1, "x1": best + 1, "y0": 0,
                        "y1": 1, "line": {"color": "var(--muted)", "width": 1, "dash": "dash"}})  # fmt: skip
     ticks = {"tickmode": "linear", "dtick": 1} if len(epochs) <= 12 else {}
-    return _chart(data, 360, shapes=shapes, xaxis=_axis("epoch", **ticks), yaxis=_axis("nats per row"))
+    return chart(data, 360, shapes=shapes, xaxis=axis("epoch", **ticks), yaxis=axis("nats per row"))
 
 
 def map_chart(found: CodeMap, labels: Labels | None, error: Float[np.ndarray, " rows"]) -> Chart:
@@ -105,9 +107,9 @@ def map_chart(found: CodeMap, labels: Labels | None, error: Float[np.ndarray, " 
     data.append({**_scale(x, y, error, "squared<br>error"), "meta": "error", "visible": labels is None})
     bare = {"showticklabels": False, "ticks": "", "showgrid": False, "showline": False} if not any(found.axes) else {}
     same = {"scaleanchor": "x", "scaleratio": 1} if found.method in ("t-SNE", "PCA") else {}
-    return _chart(
+    return chart(
         data, 620, annotations=annotations, dragmode="pan", showlegend=labels is not None and labels.values is None,
-        xaxis=_axis(found.axes[0], **bare), yaxis=_axis(found.axes[1], **bare, **same),
+        xaxis=axis(found.axes[0], **bare), yaxis=axis(found.axes[1], **bare, **same),
         legend={"orientation": "v", "x": 1.01, "y": 0.94, "itemsizing": "constant"},
         margin={"l": 40 if bare else 64, "r": 16, "t": 16, "b": 24 if bare else 48},
     )  # fmt: skip
@@ -179,9 +181,9 @@ def spectrum_chart(eigenvalues: Float[np.ndarray, " units"], explained: Float[np
                              "<extra>%{fullData.name}</extra>",
         })  # fmt: skip
     ticks = {"tickmode": "linear", "dtick": 1} if len(eigenvalues) <= 20 else {}
-    return _chart(
-        data, 340, barmode="group", bargap=0.4, xaxis=_axis("component", **ticks),
-        yaxis=_axis("fraction of the variance", tickformat=".0%", rangemode="tozero"),
+    return chart(
+        data, 340, barmode="group", bargap=0.4, xaxis=axis("component", **ticks),
+        yaxis=axis("fraction of the variance", tickformat=".0%", rangemode="tozero"),
     )  # fmt: skip
 
 
@@ -199,7 +201,7 @@ def comparison_chart(ours: Float[np.ndarray, " rows"], pca: Float[np.ndarray, " 
             "fill": "tozeroy", "fillcolor": f"var(--{colour}-soft)",
             "hovertemplate": "squared error about %{x:.4g}<br>%{y} rows<extra>%{fullData.name}</extra>",
         })  # fmt: skip
-    return _chart(data, 320, xaxis=_axis("squared error per row"), yaxis=_axis("number of rows", rangemode="tozero"))
+    return chart(data, 320, xaxis=axis("squared error per row"), yaxis=axis("number of rows", rangemode="tozero"))
 
 
 def column_chart(
@@ -228,10 +230,10 @@ def column_chart(
             "marker": {"color": colour}, "text": hover_texts, "textposition": "none", "customdata": ticks,
             "hovertemplate": "<b>%{customdata}</b><br>%{text}<extra></extra>",
         })  # fmt: skip
-    return _chart(
+    return chart(
         data, 110 + 26 * len(places), barmode="group", bargap=0.3,
-        xaxis=_axis("mean squared error (model units)", rangemode="tozero"),
-        yaxis=_axis(tickmode="array", tickvals=places, ticktext=ticks, showgrid=False),
+        xaxis=axis("mean squared error (model units)", rangemode="tozero"),
+        yaxis=axis(tickmode="array", tickvals=places, ticktext=ticks, showgrid=False),
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "traceorder": "reversed"},
     )  # fmt: skip
 
@@ -252,11 +254,11 @@ def pixel_chart(maps: Mapping[str, Float[np.ndarray, "height width"]]) -> Chart:
         })  # fmt: skip
         bare: dict[str, Any] = {"showticklabels": False, "ticks": "", "showgrid": False, "constrain": "domain"}
         domain = [i * width + 0.01, (i + 1) * width - 0.01]
-        layout[f"xaxis{suffix}"] = _axis(**bare, domain=domain)
-        layout[f"yaxis{suffix}"] = _axis(**bare, autorange="reversed", scaleanchor=f"x{suffix}", anchor=f"x{suffix}")
+        layout[f"xaxis{suffix}"] = axis(**bare, domain=domain)
+        layout[f"yaxis{suffix}"] = axis(**bare, autorange="reversed", scaleanchor=f"x{suffix}", anchor=f"x{suffix}")
         annotations.append({"text": name, "x": 0.5, "y": 1.02, "xref": f"x{suffix} domain",
                             "yref": f"y{suffix} domain", "yanchor": "bottom", "showarrow": False})  # fmt: skip
-    return _chart(data, 400, annotations=annotations, margin={"l": 8, "r": 8, "t": 36, "b": 8}, **layout)
+    return chart(data, 400, annotations=annotations, margin={"l": 8, "r": 8, "t": 36, "b": 8}, **layout)
 
 
 def weight_chart(weight: Float[np.ndarray, "units columns"], units: Sequence[int], columns: Sequence[str]) -> Chart:
@@ -271,8 +273,8 @@ def weight_chart(weight: Float[np.ndarray, "units columns"], units: Sequence[int
         "customdata": [[f"unit {unit}, {name}" for unit in numbered] for name in names],
         "hovertemplate": "%{customdata}<br>%{z:.3g}<extra></extra>",
     }  # fmt: skip
-    return _chart(
+    return chart(
         [data], 110 + 20 * len(names),
-        xaxis=_axis("unit", tickmode="array", tickvals=data["x"], ticktext=numbered, tickangle=0, showgrid=False),
-        yaxis=_axis(tickmode="array", tickvals=data["y"], ticktext=names, autorange="reversed", showgrid=False),
+        xaxis=axis("unit", tickmode="array", tickvals=data["x"], ticktext=numbered, tickangle=0, showgrid=False),
+        yaxis=axis(tickmode="array", tickvals=data["y"], ticktext=names, autorange="reversed", showgrid=False),
     )  # fmt: skip

@@ -108,7 +108,7 @@
   };
 
   for (const name of Object.keys(charts)) if (place(name)) draw(name);
-  watch();
+  if (place("map")) watch();
   for (const button of document.querySelectorAll("[data-colour]")) {
     button.addEventListener("click", () => {
       colour = button.dataset.colour;
