@@ -43,7 +43,7 @@ def odd_cells(model: AnomalyDetector, X: Any, chosen: Int[np.ndarray, " chosen"]
     """Return the oddest cells of chosen rows, at most n: for each its column, value, expected value and interval.
 
     The columns of the k-th cell are cell_k, value_k, expected_k, low_k and high_k. They are empty for a row with fewer
-    cells of a share of `MIN_SHARE`.
+    cells of a share of `MIN_SHARE`. A level that was expected is no odd cell, however rare it is.
 
     Args:
         model: a fitted detector.
@@ -58,6 +58,7 @@ def odd_cells(model: AnomalyDetector, X: Any, chosen: Int[np.ndarray, " chosen"]
     share = frames.pop("share")
     frames = {"value": _values(part, share), **frames}
     odd = share.fillna(-np.inf).to_numpy(np.float64)
+    odd[(frames["value"].astype(object) == frames["expected"].astype(object)).to_numpy()] = -np.inf
     order, names = np.argsort(-odd, axis=1, kind="stable")[:, :n], cell_names(model, list(share.columns))
     found: dict[str, list[Any]] = {}
     for k in range(order.shape[1]):
