@@ -57,7 +57,7 @@ def odd_cells(model: AnomalyDetector, X: Any, chosen: Int[np.ndarray, " chosen"]
     frames = {name: frame.reset_index(drop=True) for name, frame in model.explain(part).frames().items()}
     share = frames.pop("share")
     frames = {"value": _values(part, share), **frames}
-    odd = share.fillna(-np.inf).to_numpy(np.float64)
+    odd = share.fillna(-np.inf).to_numpy(np.float64, copy=True)
     odd[(frames["value"].astype(object) == frames["expected"].astype(object)).to_numpy()] = -np.inf
     order, names = np.argsort(-odd, axis=1, kind="stable")[:, :n], cell_names(model, list(share.columns))
     found: dict[str, list[Any]] = {}
