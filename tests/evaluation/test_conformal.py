@@ -52,8 +52,8 @@ def test_rejections_are_those_of_scipy(rate):
 def test_a_warning_says_when_no_row_can_be_a_discovery():
     p = np.where(np.arange(1000) < 2, 0.01, 0.9)
     text = (
-        r"^no row is a discovery: with 99 calibration rows the smallest p-value is 0\.01, at which a false discovery rate "
-        r"of 0\.1 among 1000 rows needs 100 rows or more"
+        r"^no row is a discovery: with 99 calibration rows the smallest p-value is 0\.01, at which a false discovery "
+        r"rate of 0\.1 among 1000 rows needs 100 rows or more"
     )
     with pytest.warns(InputWarning, match=text):
         assert not conformal.benjamini_hochberg(p, 0.1, n_calibration=99).any()
