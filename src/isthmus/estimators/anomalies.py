@@ -44,9 +44,9 @@ class Explanation:
     Data frames, with the index and the columns of the rows, if the rows were one; else arrays in the shape of the rows.
 
     Attributes:
-        share: how odd the cell is, in nats: -log P(a deviation at least as large) - 1. Its mean over ordinary rows is
-            0; it is negative for a cell close to its expectation, and NaN for a missing cell. All pixels of a patch of
-            an image have equal parts of the share of the patch.
+        share: how odd the cell is, in nats: -log P(a deviation at least as large) - 1. Its mean over the cells of
+            ordinary rows is 0; it is negative for a cell close to its expectation, and NaN for a missing cell. All
+            pixels of a patch of an image have equal parts of the share of the patch.
         expected: the expected value in the units of the rows; the most probable level of a category.
         low, high: an interval of 90% for the value; NaN for categories and columns of two values.
     """
@@ -432,6 +432,8 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
             arrays |= {f"tail{number}.knots": tail.knots, f"tail{number}.values": tail.values}
         tensors |= {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         header = model_files.header_of(self, _FITTED, without=("autoencoder",))
+        given = None if self.autoencoder is None else self.autoencoder.random_state
+        header["autoencoder_random_state"] = model_files.plain("random_state", given)
         header |= {name: config for name, (_, config) in parts.items()}
         rate = getattr(self, "odd_rate_", None)
         return tensors, header | {"score_kind": self.scores_.kind, "odd_rate": None if rate is None else vars(rate)}
@@ -443,7 +445,9 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
             scores = TableScores.unpack(strip_prefix("scores.", tensors), header["scores"])
         else:
             scores = CodeScores.unpack(strip_prefix("scores.", tensors), header["scores"])
-        given = clone(scores.model) if isinstance(scores, CodeScores) else None
+        given = None
+        if isinstance(scores, CodeScores):
+            given = clone(scores.model).set_params(random_state=header["autoencoder_random_state"])
         model = model_files.constructed(cls, header, autoencoder=given)
         model_files.set_fitted(model, header)
         model.preprocessing_ = Preprocessor.from_file(strip_prefix("preprocessing.", tensors), header["preprocessing"])

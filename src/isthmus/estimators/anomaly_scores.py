@@ -105,7 +105,7 @@ class TableScores:
         densities = RowDensities.fitted(z, rows.mask, generator)
         seed = int(torch.randint(2**31, (), generator=generator))
         found = cls(standardization, densities, None, torch.ones(z.shape[1]).double(), groups)
-        if len(rows) < MIN_DENOISER_ROWS or not len(groups) > 1 or z.shape[1] > MAX_COVARIANCE_COLUMNS:
+        if not with_denoiser:
             return found
         distance = densities.gaussian.normal_score(z, rows.mask)
         near = distance <= distance.kthvalue(round(KEPT * len(z))).values
