@@ -259,8 +259,8 @@ class TimeMean:
         size, end = self._series.options.size, self._done + len(values)
         if values.ndim < 2 or values.shape[1] != size or end > len(self._series):
             raise InputError(
-                f"values of shape {values.shape} for {pluralize(len(self._series), 'window')} of {size} steps; give one "
-                "for each step of each window, (n, size, ...)"
+                f"values of shape {values.shape} for {pluralize(len(self._series), 'window')} of {size} steps; give "
+                "one for each step of each window, (n, size, ...)"
             )
         if self._sum is None:
             self._sum = np.zeros((self._series.n_rows, *values.shape[2:]))

@@ -64,7 +64,7 @@ def cut(table: pd.DataFrame, options: Windows) -> WindowedSeries:
     table = table.set_axis(names, axis=1).reset_index(drop=True)
     steps = table[options.identifiers]
     channels = table.drop(columns=options.identifiers)
-    _refuse_text(channels)
+    _refuse_text(channels, options)
     groups, labels = _groups_of(table, options.group)
     times, notes = (None, ()) if options.time is None else time_numbers(table[options.time], options.time)
     order = np.argsort(groups, kind="stable") if times is None else np.lexsort((times, groups))
@@ -85,7 +85,7 @@ def cut(table: pd.DataFrame, options: Windows) -> WindowedSeries:
     return replace(series, notes=(*notes, *_cut_notes(series, groups, labels, n_gaps)))
 
 
-def _refuse_text(channels: pd.DataFrame) -> None:
+def _refuse_text(channels: pd.DataFrame, options: Windows) -> None:
     """Raise for columns that are not numbers, with all their names; raise if there is no column."""
     if not len(channels.columns):
         raise InputError("a table of windows needs a column of numbers in addition to those of time and group")
@@ -96,10 +96,12 @@ def _refuse_text(channels: pd.DataFrame) -> None:
     if text:
         one = len(text) == 1
         more = f" and {len(text) - 5} more" if len(text) > 5 else ""
-        advice = " ".join(f"--exclude {shlex.quote(name)}" for name in text[:5])
+        excluded = " ".join(f"--exclude {shlex.quote(name)}" for name in text[:5])
+        roles = " or ".join(f"--{role}" for role in ("group", "time") if getattr(options, role) is None)
+        named = f", or name {'it' if one else 'one'} as {roles}" if roles else ""
         raise InputError(
             f"column{'' if one else 's'} {', '.join(map(repr, text[:5]))}{more} {'is' if one else 'are'} not numeric, "
-            f"and windows are of numbers; exclude {'it' if one else 'them'} ({advice})"
+            f"and windows are of numbers; exclude {'it' if one else 'them'} ({excluded}){named}"
         )
 
 
