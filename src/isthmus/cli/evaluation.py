@@ -5,17 +5,19 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli import destinations, options, outputs, sources
+from isthmus.cli import destinations, options, outputs, sources, windowing
 from isthmus.cli.reading import with_read_options
 from isthmus.cli.terminal import Log, print_json, print_table
 from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
     from isthmus.data import Dataset
+    from isthmus.estimators.base import BaseAutoencoder
 
 
 @with_read_options
@@ -101,12 +103,20 @@ def evaluate(
     results = {"model": model, "data": rows.name, **results}
     if destination is not None:
         outputs.note_left_out(str(output), keep, log)
-        outputs.write_errors(destination, fitted, rows, force=force)
-        log.info(f"errors of {pluralize(rows.n_rows, 'row')} written to {output}")
+        log.info(_write_errors(destination, fitted, rows, str(output), force))
     if as_json:
         print_json(results)
     else:
         _print_results(results)
+
+
+def _write_errors(destination: Path, model: BaseAutoencoder, rows: Dataset, output: str, force: bool) -> str:
+    """Write the errors of rows, or of the steps of windows, and return a sentence on it."""
+    if rows.windows is not None:
+        counts = windowing.write_errors(destination, model, rows, force=force)
+        return windowing.written(counts, output, "errors of ")
+    outputs.write_errors(destination, model, rows, force=force)
+    return f"errors of {pluralize(rows.n_rows, 'row')} written to {output}"
 
 
 def _refuse_lists(rows: Dataset) -> None:

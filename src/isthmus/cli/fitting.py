@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli import arguments, destinations, options, sources
+from isthmus.cli import arguments, destinations, options, sources, windowing
 from isthmus.cli.describing import log_columns
 from isthmus.cli.reading import with_read_options
 from isthmus.cli.terminal import JobFailed, Log, print_json
@@ -26,6 +26,7 @@ _DATA = "Data"
 """Panel of the options on data in the help of `isthmus fit`."""
 
 
+@windowing.with_window_options
 @with_read_options
 def fit(
     data: options.Data,
@@ -116,6 +117,7 @@ def fit(
     as_json: options.Json = False,
     *,
     text: Any = None,
+    windows: Any = None,
 ) -> None:
     """Train an autoencoder on DATA and write it to one model file."""
     log = Log(quiet)
@@ -129,13 +131,17 @@ def fit(
         "device": device, "precision": precision, "condition": condition or None,
     }  # fmt: skip
     checkpoint = checkpoint_arguments(destination, checkpoint_every, resume)
+    alone = {"--resize": resize, "--target": target, "--weights": weights, "--condition": condition}
+    windowing.check_options(windows, alone, text, labels)
     shape = arguments.size(resize) if resize is not None else None
     model = _estimator(kind, set_ or [], given, quiet)
     _declare(model, text)
     if labels in model._condition_names:
         labels = None  # the column stays among the rows, as a condition
     rows, held_out = _open(data, validation, log, labels=labels, exclude=exclude or [], resize=shape, **text.arguments)
-    log_columns(rows, text.units, log)
+    log_columns(windowing.without_identifiers(rows, windows), text.units, log)
+    if windows is not None:
+        rows, held_out = windowing.training_and_validation(model, rows, held_out, windows, log)
     if model.uses_labels:
         sources.require_labels(rows)
     rows = sources.with_target(sources.with_conditions(rows, model._condition_names), target, log)
@@ -154,6 +160,7 @@ def fit(
     columns = [None if sources.is_file(labels) else labels, weights]
     removed = [*(exclude or []), *(name for name in columns if name is not None)]
     sources.record_read_options(model, [*removed, *text.ignored], shape, rows.reading or text)
+    windowing.record(model, rows, sources.READ_OPTIONS)
     model.save(destination)
     summary = _summary(model, destination)
     _log_summary(model, summary, log)

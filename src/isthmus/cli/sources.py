@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from isthmus.cli import windowing
 from isthmus.cli.terminal import Log
 from isthmus.errors import InputError, pluralize
 
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 
     from isthmus.data import Dataset
     from isthmus.data.read_options import ReadOptions
+    from isthmus.data.series import Windows
     from isthmus.estimators.base import BaseAutoencoder
 
 
 READ_OPTIONS = "reading"
-"""Entry of the history of a model with the read options of `isthmus fit`: excluded columns and image size."""
+"""Entry of the history of a model with the read options of `isthmus fit`: excluded columns, image size, windows."""
 
 
 def load_autoencoder(path: str, device: str = "auto") -> BaseAutoencoder:
@@ -99,8 +101,10 @@ def open_for_model(
     reading = Reading() if reading is None else reading
     history: dict[str, Any] = model.history_
     read_options = history.get(READ_OPTIONS) or {"exclude": [], "resize": None}
-    names = set(getattr(model, "feature_names_in_", ()))
-    is_input = labels in names
+    windows, channels = _windows_of(read_options)
+    names = set(getattr(model, "feature_names_in_", channels))
+    identifiers = [] if windows is None else windows.identifiers
+    is_input = labels in names or labels in identifiers
     size = tuple(read_options["resize"]) if read_options["resize"] else None
     data = open_labelled(
         source, None if is_input else labels, resize=size, **_arguments(read_options, reading.text, source)
@@ -108,15 +112,22 @@ def open_for_model(
     for note in data.notes:
         log.note(note)
     if is_input and hasattr(data.X, "columns") and labels in data.X.columns:
-        log.note(f"the model was fitted on the label column {labels!r}; its codes contain the labels")
+        if labels in names:
+            log.note(f"the model was fitted on the label column {labels!r}; its codes contain the labels")
         data = replace(data, labels=data.X[labels].to_numpy())
     data = _with_kept(data, reading.keep or (), None if is_input else labels)
     _check_named(data, "--exclude", reading.exclude or ())
     if hasattr(data.X, "columns"):
-        out = {*read_options["exclude"], *(reading.exclude or ()), *(set(reading.keep or ()) - names)}
+        kept = set(reading.keep or ()) - names - set(identifiers)
+        out = {*read_options["exclude"], *(reading.exclude or ()), *kept}
         data = replace(data, X=data.X.drop(columns=[name for name in data.X.columns if str(name) in out]))
+        columns = [*identifiers, *channels]
+        known = getattr(model, "feature_names_in_", None) if windows is None else columns
         if reading.extra_columns == "ignore":
-            data = _without_unknown(model, data, log)
+            data = _without_unknown(known, data, log)
+        if windows is not None:
+            data = replace(data, X=_in_order(data.X, columns, data.name))
+            data = windowing.windowed(data, windows, log, reading.keep or ())
     return with_conditions(replace(data, X=_match_columns(model, data)), model._condition_names)
 
 
@@ -148,9 +159,19 @@ def _check_named(data: Dataset, option: str, columns: Sequence[str]) -> None:
             raise InputError(f"{data.name}: {option} {column}: no such column; {found}")
 
 
-def _without_unknown(model: BaseAutoencoder, data: Dataset, log: Log) -> Dataset:
+def _windows_of(read_options: Mapping[str, Any]) -> tuple[Windows | None, list[str]]:
+    """Return how a model cuts tables into windows, and their channels; None and no channel of other models."""
+    from isthmus.data.series import Windows
+
+    if "windows" not in read_options:
+        return None, []
+    config = dict(read_options["windows"])
+    channels = config.pop("channels")
+    return Windows.from_dict(config), channels
+
+
+def _without_unknown(known: Sequence[str] | None, data: Dataset, log: Log) -> Dataset:
     """Return a table without the columns that the model does not know, and name them in a note."""
-    known = getattr(model, "feature_names_in_", None)
     unknown = [] if known is None else [name for name in data.X.columns if str(name) not in set(known)]
     if not unknown:
         return data
@@ -314,17 +335,7 @@ def _match_columns(model: BaseAutoencoder, data: Dataset) -> Any:
     if hasattr(X, "columns") and names is None:
         X = _numbers(X, data.name)
     if hasattr(X, "columns") and names is not None:
-        found, known = [str(name) for name in X.columns], [str(name) for name in names]
-        missing = [name for name in known if name not in found]
-        unknown = [name for name in found if name not in known]
-        if missing or unknown:
-            problems = [f"missing {_listed(missing)}"] if missing else []
-            problems += [f"unknown {_listed(unknown)}"] if unknown else []
-            advice = "use the columns that the model was fitted on"
-            if not missing:
-                advice += f", or leave others out (--exclude {shlex.quote(unknown[0])}, or --extra-columns ignore)"
-            raise InputError(f"{data.name}: {' and '.join(problems)}; {advice}")
-        return X.set_axis(found, axis=1)[known]
+        return _in_order(X, names, data.name)
     if hasattr(X, "shape") and model.preprocessing_.inputs.source == "table":
         raise InputError(
             f"{data.name}: the model was fitted on a table with named columns; use a .csv or .parquet file"
@@ -338,6 +349,25 @@ def _match_columns(model: BaseAutoencoder, data: Dataset) -> Any:
                 f"give data of this shape{resize}"
             )
     return X
+
+
+def _in_order(table: Any, names: Sequence[str], source: str) -> Any:
+    """Return a table with its columns in the order of these names.
+
+    Raises:
+        InputError: columns are missing or unknown.
+    """
+    found, known = [str(name) for name in table.columns], [str(name) for name in names]
+    missing = [name for name in known if name not in found]
+    unknown = [name for name in found if name not in known]
+    if missing or unknown:
+        problems = [f"missing {_listed(missing)}"] if missing else []
+        problems += [f"unknown {_listed(unknown)}"] if unknown else []
+        advice = "use the columns that the model was fitted on"
+        if not missing:
+            advice += f", or leave others out (--exclude {shlex.quote(unknown[0])}, or --extra-columns ignore)"
+        raise InputError(f"{source}: {' and '.join(problems)}; {advice}")
+    return table.set_axis(found, axis=1)[known]
 
 
 def _numbers(table: Any, name: str) -> Any:

@@ -48,6 +48,12 @@ class Windows:
         if self.time is not None and self.time == self.group:
             raise InputError(f"column {self.time!r} is given as time and as group; give two columns")
 
+    @classmethod
+    def of(cls, size: int, stride: int | None = None, time: str | None = None, group: str | None = None) -> Windows:
+        """Return windows whose stride is a quarter of their size where none is given."""
+        is_whole = isinstance(size, int | np.integer)
+        return cls(size, (max(1, size // 4) if is_whole else 1) if stride is None else stride, time, group)
+
     @property
     def identifiers(self) -> list[str]:
         """The columns that are not channels: group and time, where they are given."""

@@ -21,9 +21,31 @@ GAP = 1.5
 def time_numbers(values: pd.Series, name: str) -> tuple[Shaped[np.ndarray, " rows"], tuple[str, ...]]:
     """Return times as numbers in their order, and notes.
 
-    Numbers are kept. Dates become whole numbers in the resolution of their type, microseconds for most. Texts are read
-    as ISO 8601 dates, else in the form of the first text. If both day-first and month-first are possible for all of
-    them, a note says which one was taken: day-first for dates with dots, month-first for others.
+    Numbers are kept. Dates become whole numbers in the resolution of their type, microseconds for most.
+
+    Args:
+        values: the column.
+        name: its name, for messages.
+
+    Raises:
+        InputError: see `parsed_times`.
+
+    Example:
+        >>> import pandas as pd
+        >>> numbers, notes = time_numbers(pd.Series(["2024-01-31 10:00", "2024-01-31 10:30"]), "when")
+        >>> (numbers[1] - numbers[0]) / 60e6, notes
+        (np.float64(30.0), ())
+    """
+    times, notes = parsed_times(values, name)
+    kind = getattr(times.dtype, "kind", "M")
+    return times.to_numpy(np.float64) if kind in "fu" else times.astype("int64").to_numpy(), notes
+
+
+def parsed_times(values: pd.Series, name: str) -> tuple[pd.Series, tuple[str, ...]]:
+    """Return times as dates or finite numbers, and notes.
+
+    Texts are read as ISO 8601 dates, else in the form of the first text. If both day-first and month-first are possible
+    for all of them, a note says which one was taken: day-first for dates with dots, month-first for others.
 
     Args:
         values: the column.
@@ -34,9 +56,9 @@ def time_numbers(values: pd.Series, name: str) -> tuple[Shaped[np.ndarray, " row
 
     Example:
         >>> import pandas as pd
-        >>> numbers, notes = time_numbers(pd.Series(["2024-01-31 10:00", "2024-01-31 10:30"]), "when")
-        >>> (numbers[1] - numbers[0]) / 60e6, notes
-        (np.float64(30.0), ())
+        >>> times, notes = parsed_times(pd.Series(["01.02.2024", "02.02.2024"]), "when")
+        >>> times.dt.month.tolist(), notes[0]
+        ([2, 2], 'times such as 01.02.2024 were read with the day before month; give dates such as 2024-01-31 if not')
     """
     import pandas as pd
 
@@ -46,19 +68,17 @@ def time_numbers(values: pd.Series, name: str) -> tuple[Shaped[np.ndarray, " row
         raise InputError(
             f"time column {name!r} is missing in row {missing[0]:,}{more}; remove such rows, or fill in their times"
         )
-    notes: tuple[str, ...] = ()
     if is_text(values) or values.dtype == object:
-        values, notes = _parsed(values, name)
+        return _parsed(values, name)
     if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
-        return values.astype("int64").to_numpy(), notes
+        return values, ()
     kind = getattr(values.dtype, "kind", "O")
     if kind not in "iuf":
         raise InputError(f"time column {name!r} holds {values.dtype} values; it must hold dates or numbers")
-    numbers = values.to_numpy(np.int64 if kind == "i" else np.float64)
-    infinite = np.flatnonzero(~np.isfinite(numbers))
+    infinite = np.flatnonzero(~np.isfinite(values.to_numpy(np.float64)))
     if len(infinite):
         raise InputError(f"time column {name!r} is infinite in row {infinite[0]:,}; remove such rows")
-    return numbers, notes
+    return values, ()
 
 
 def _parsed(values: pd.Series, name: str) -> tuple[pd.Series, tuple[str, ...]]:
@@ -80,7 +100,7 @@ def _parsed(values: pd.Series, name: str) -> tuple[pd.Series, tuple[str, ...]]:
         return month_first, ()
     is_dotted = "." in texts.iloc[0].split()[0]
     order = "day before month" if is_dotted else "month before day"
-    note = f"times such as {texts.iloc[0]} were read with the {order}; give dates such as 2024-01-31 if this is wrong"
+    note = f"times such as {texts.iloc[0]} were read with the {order}; give dates such as 2024-01-31 if not"
     return day_first if is_dotted else month_first, (note,)
 
 

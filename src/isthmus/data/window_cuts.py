@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def windows(
-    table: pd.DataFrame, size: int, stride: int, *, time: str | None = None, group: str | None = None
+    table: pd.DataFrame, size: int, stride: int | None = None, *, time: str | None = None, group: str | None = None
 ) -> WindowedSeries:
     """Cut the series in a table into windows.
 
@@ -33,7 +33,7 @@ def windows(
     Args:
         table: a data frame with a row for each step; the columns that are not time or group are the channels.
         size: number of steps of a window, at least 2.
-        stride: steps between the starts of two windows.
+        stride: steps between the starts of two windows; None is a quarter of `size`.
         time: column of times: dates, texts that are dates, or numbers; each once within a group.
         group: column whose values separate series.
 
@@ -52,7 +52,7 @@ def windows(
         >>> found.by_time(model.reconstruct(found.X)).shape
         (11, 1)
     """
-    return cut(table, Windows(size, stride, time, group))
+    return cut(table, Windows.of(size, stride, time, group))
 
 
 def cut(table: pd.DataFrame, options: Windows) -> WindowedSeries:
