@@ -263,7 +263,7 @@ def report(
     rows = sources.open_for_model(fitted, data, log, labels=labels, reading=reading)
     rows = sources.with_target(rows, target, log)
     isthmus.report.write(
-        fitted, rows.X, destination, labels=rows.labels, row_names=rows.row_names, title=_title(rows), force=force
+        fitted, rows, destination, labels=rows.labels, row_names=rows.row_names, title=_title(rows), force=force
     )
     log.info(f"report on {pluralize(rows.n_rows, 'row')} written to {output}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,6 @@ from isthmus.cli.terminal import Log
 from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from isthmus.data import Dataset
@@ -26,9 +25,6 @@ _PANEL = "Windows of series"
 
 LAYOUT = "ntc"
 """Layout of windows: series of steps and channels."""
-
-BLOCK_WINDOWS = 1024
-"""Number of windows that are reconstructed at a time."""
 
 
 def _option(kind: Any, option: str, metavar: str, text: str) -> Any:
@@ -148,7 +144,7 @@ def of_series(rows: Dataset, series: WindowedSeries, keep: Sequence[str] = ()) -
         rows,
         X=series.X,
         labels=None if rows.labels is None else np.asarray(rows.labels)[last],
-        row_names=tuple(" ".join(map(str, each)) for each in names.drop(columns=names.columns[-1]).to_numpy()),
+        row_names=series.row_names,
         carried=carried,
         windows=series,
     )
@@ -213,7 +209,7 @@ def write_reconstruction(
     import pandas as pd
 
     series = _series(rows)
-    values = _by_time(series, model.reconstruct)
+    values = series.by_time_of(model.reconstruct)
     table = pd.DataFrame(values[series.covered], columns=series.channels)
     return _write(destination, series, table, force)
 
@@ -230,26 +226,14 @@ def write_errors(destination: Path, model: BaseAutoencoder, rows: Dataset, *, fo
     import pandas as pd
 
     series = _series(rows)
-    cells = _by_time(series, lambda X: model.reconstruction_error(X, by="cell"))[series.covered]
-    errors = pd.DataFrame({"error": np.nansum(cells, axis=1)})
+    cells = series.by_time_of(lambda X: model.reconstruction_error(X, by="cell"))[series.covered]
+    errors = pd.DataFrame({"error": np.where(np.isnan(cells).all(1), np.nan, np.nansum(cells, axis=1))})
     return _write(destination, series, outputs.after(errors, pd.DataFrame(cells, columns=series.channels)), force)
 
 
 def _series(rows: Dataset) -> WindowedSeries:
     assert rows.windows is not None
     return rows.windows
-
-
-def _by_time(series: WindowedSeries, values_of: Callable[[np.ndarray], Any]) -> np.ndarray:
-    """Return values of the windows at the steps of the table, computed block by block."""
-    import numpy as np
-
-    from isthmus.data.series import TimeMean
-
-    mean = TimeMean(series)
-    for start in range(0, len(series), BLOCK_WINDOWS):
-        mean.add(np.asarray(values_of(series.X[start : start + BLOCK_WINDOWS])))
-    return mean.values()
 
 
 def _write(destination: Path, series: WindowedSeries, table: pd.DataFrame, force: bool) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,10 @@ from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+BLOCK_WINDOWS = 1024
+"""Number of windows whose values are computed at a time."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,40 @@ class WindowedSeries:
         mean = TimeMean(self)
         mean.add(values)
         return mean.values()
+
+    def by_time_of(
+        self, values_of: Callable[[Float[np.ndarray, "block size channels"]], Any]
+    ) -> Float[np.ndarray, "n_rows ..."]:
+        """Return `by_time` of a function of windows, computed on `BLOCK_WINDOWS` of them at a time.
+
+        Args:
+            values_of: returns one value for each step of each window, such as `model.reconstruct`.
+
+        Example:
+            >>> import pandas as pd
+            >>> from isthmus.data import windows
+            >>> windows(pd.DataFrame({"x": np.arange(4.0)}), size=2, stride=1).by_time_of(np.square)[:, 0].tolist()
+            [0.0, 1.0, 4.0, 9.0]
+        """
+        mean = TimeMean(self)
+        for start in range(0, len(self), BLOCK_WINDOWS):
+            mean.add(values_of(self.X[start : start + BLOCK_WINDOWS]))
+        return mean.values()
+
+    @property
+    def row_names(self) -> tuple[str, ...]:
+        """The group, if there is one, and the start of each window as text."""
+        named = self.names.drop(columns=self.names.columns[-1])
+        return tuple(" ".join(map(str, each)) for each in named.to_numpy())
+
+    @property
+    def runs(self) -> Int[np.ndarray, " n_rows"]:
+        """The number of the run at each position: successive steps, each in a window with the next; -1 in no window."""
+        joined = np.zeros(self.n_rows + 1, np.int64)
+        np.add.at(joined, self.starts + 1, 1)
+        np.add.at(joined, self.starts + self.options.size, -1)
+        is_joined = np.cumsum(joined)[:-1] > 0  # with the step before
+        return np.where(self.covered[self.order], np.cumsum(~is_joined), 0) - 1
 
     def take(self, windows: slice | Int[np.ndarray, " taken"] | Bool[np.ndarray, " n"]) -> WindowedSeries:
         """Return some of the windows, without notes."""

@@ -19,6 +19,7 @@ from isthmus.report.formatting import OTHER_LABELS, Labels, number
 Chart = dict[str, Any]
 
 OURS, PCA, VALIDATION = "var(--ours)", "var(--pca)", "var(--validation)"
+SERIES, ERROR = "var(--muted)", "var(--pca)"
 TERMS = ("var(--group-3)", "var(--group-5)", "var(--group-6)", "var(--group-8)")
 SEQUENTIAL = [[i / 4, f"var(--scale-{i})"] for i in range(5)]
 POINTS = [[i / 2, f"var(--mark-{i})"] for i in range(3)]
@@ -257,6 +258,62 @@ def pixel_chart(maps: Mapping[str, Float[np.ndarray, "height width"]]) -> Chart:
         annotations.append({"text": name, "x": 0.5, "y": 1.02, "xref": f"x{suffix} domain",
                             "yref": f"y{suffix} domain", "yanchor": "bottom", "showarrow": False})  # fmt: skip
     return _chart(data, 400, annotations=annotations, margin={"l": 8, "r": 8, "t": 36, "b": 8}, **layout)
+
+
+def series_chart(
+    times: Sequence[Any],
+    channels: Mapping[str, tuple[Float[np.ndarray, " steps"], Float[np.ndarray, " steps"]]],
+    error: Float[np.ndarray, " steps"],
+) -> Chart:
+    """Plot each channel of a series and its reconstruction over time, one below the other, and the error at the bottom.
+
+    NaN interrupts a line. The panels have one axis of time.
+    """
+    panel, between, bottom = 130, 26, 40
+    n = len(channels) + 1
+    height = n * panel + (n - 1) * between + bottom + 44
+    inner = n * panel + (n - 1) * between
+    data: list[dict[str, Any]] = []
+    layout: dict[str, Any] = {}
+    for i, (name, pair) in enumerate(channels.items()):
+        suffix = "" if i == 0 else str(i + 1)
+        for trace, values, colour, width in zip(
+            ("series", "reconstruction"), pair, (SERIES, OURS), (1.3, 1.8), strict=True
+        ):
+            data.append({
+                "type": "scatter", "mode": "lines", "name": trace, "x": times, "y": numbers(values), "xaxis": "x",
+                "yaxis": f"y{suffix}", "line": {"color": colour, "width": width}, "showlegend": i == 0,
+                "legendgroup": trace, "hovertemplate": f"{plain(name)}, {trace}<br>%{{x}}<br>%{{y:.5g}}<extra></extra>",
+            })  # fmt: skip
+        layout[f"yaxis{suffix}"] = _axis(plain(name, 20), domain=_domain(i, panel, between, inner), nticks=4)
+    data.append({
+        "type": "scatter", "mode": "lines", "name": "squared error", "x": times, "y": numbers(error), "xaxis": "x",
+        "yaxis": f"y{n}" if n > 1 else "y", "line": {"color": ERROR, "width": 1.3},
+        "hovertemplate": "%{x}<br>squared error %{y:.4g}<extra></extra>",
+    })  # fmt: skip
+    layout[f"yaxis{n}" if n > 1 else "yaxis"] = _axis(
+        "error", domain=_domain(n - 1, panel, between, inner), nticks=4, rangemode="tozero"
+    )
+    return _chart(data, height, xaxis=_axis(anchor=f"y{n}" if n > 1 else "y"), dragmode="zoom", **layout)
+
+
+def _domain(i: int, panel: int, between: int, inner: int) -> list[float]:
+    """Return the part of the height that panel `i` from the top has."""
+    top = inner - i * (panel + between)
+    return [max(0.0, (top - panel) / inner), top / inner]
+
+
+def error_overview(lines: Mapping[str, tuple[Sequence[Any], Float[np.ndarray, " parts"]]]) -> Chart:
+    """Plot the largest squared error in each part of time, one line for each series."""
+    data = [
+        {
+            "type": "scatter", "mode": "lines", "name": plain(name, 24), "x": times, "y": numbers(values),
+            "line": {"color": f"var(--group-{i})", "width": 1.3}, "showlegend": len(lines) > 1,
+            "hovertemplate": "%{x}<br>squared error %{y:.4g}<extra>%{fullData.name}</extra>",
+        }
+        for i, (name, (times, values)) in enumerate(lines.items())
+    ]  # fmt: skip
+    return _chart(data, 300, xaxis=_axis(), yaxis=_axis("largest squared error", rangemode="tozero"))
 
 
 def weight_chart(weight: Float[np.ndarray, "units columns"], units: Sequence[int], columns: Sequence[str]) -> Chart:

@@ -13,6 +13,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from isthmus.data.series import WindowedSeries
 from isthmus.errors import InputError, pluralize
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.evaluation.codes import covariance_eigenvalues, unit_statistics
@@ -28,6 +29,7 @@ from isthmus.report.layers import first_layer
 from isthmus.report.model_samples import model_samples
 from isthmus.report.report_data import ReportData, collect_report_data, sample, take, user_columns
 from isthmus.report.saving import check_overwrite, save_atomically
+from isthmus.report.series_section import series_section
 from isthmus.report.summary import comparison_rows, headline, histograms, summary_cards
 
 MAX_ERROR_COLUMNS = 30
@@ -53,15 +55,15 @@ def write(
 ) -> Path:
     """Write a report on a model and the rows `X` to one self-contained HTML file, which needs no network.
 
-    Sections: findings of the doctor, loss by epoch, reconstructions, samples of a generative model (those of a table
-    compared with the rows), a map of the codes, the decoder with a slider for each unit of the code, spectrum and
-    histograms of the codes, units with their top-activating rows, weights of the first layer, error by column or pixel,
-    comparison with PCA, and configuration.
+    Sections: findings of the doctor, loss by epoch, reconstructions, the series of windows over time, samples of a
+    generative model (those of a table compared with the rows), a map of the codes, the decoder with a slider for each
+    unit of the code, spectrum and histograms of the codes, units with their top-activating rows, weights of the first
+    layer, error by column or pixel, comparison with PCA, and configuration.
 
     Args:
         model: a fitted estimator.
         X: rows in any form that the model accepts, preferably test rows. A data set of `isthmus.data.open` provides
-            labels, row names and title as well.
+            labels, row names and title as well; windows of `isthmus.data.windows` add the section on the series.
         path: the file.
         labels: one per row: classes, measurements, or lists of topics; they colour the map.
         row_names: one per row; the default is the index of a table, or the number of the row.
@@ -86,11 +88,14 @@ def write(
     """
     path = Path(path)
     check_overwrite(path, force)
-    if hasattr(X, "X") and hasattr(X, "row_names"):
+    series = X if isinstance(X, WindowedSeries) else getattr(X, "windows", None)
+    if isinstance(X, WindowedSeries):
+        row_names, X = X.row_names if row_names is None else row_names, X.X
+    elif hasattr(X, "X") and hasattr(X, "row_names"):
         labels = X.labels if labels is None else labels
         row_names = X.row_names if row_names is None else row_names
         title, X = title or str(X.name), X.X
-    page = render(model, _as_rows(X), labels, row_names, title, random_state)
+    page = render(model, _as_rows(X), labels, row_names, title, random_state, series)
     save_atomically(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
     return path
 
@@ -111,6 +116,7 @@ def render(
     row_names: Iterable[Any] | None,
     title: str | None,
     random_state: int,
+    series: WindowedSeries | None = None,
 ) -> str:
     """Render the page to one string."""
     report_data = collect_report_data(model, X)
@@ -126,6 +132,9 @@ def render(
     all_charts = {**measured_charts(model, report_data), "map": map_chart}
     if filters is not None and filters.chart is not None:
         all_charts["filters"] = filters.chart
+    over_time = None if series is None else series_section(model, series)
+    if over_time is not None:
+        all_charts |= over_time.charts
     template = _environment().get_template("report.html")
     return template.render(
         **template_values(model, report_data, scores),
@@ -140,6 +149,7 @@ def render(
         model_samples=model_samples(model, X, report_data.n_rows, random_state),
         features=feature_report(model, X, report_data, names, spread),
         filters=filters,
+        series=over_time,
         **decoder_values(section),
         drawn=set(all_charts),
         charts=json_for_script(all_charts),
