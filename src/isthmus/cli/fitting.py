@@ -65,6 +65,14 @@ def fit(
             help="Scaling of the columns. Default: auto.",
         ),
     ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|table|nhw|nhwc|nchw|ntc",
+            rich_help_panel=_DATA,
+            help="Axes of an array: table of values, images, or series (ntc). Default: auto, by shape and values.",
+        ),
+    ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", rich_help_panel=_DATA, help="Column to leave out. Repeatable.")
     ] = None,
@@ -126,7 +134,7 @@ def fit(
     destination = destinations.check_model_output(output, force=force, resume=resume, inputs=read)
     given = {
         "code_size": code_size, "max_epochs": epochs, "random_state": seed, "scaling": scaling, "missing": missing,
-        "time_limit": arguments.seconds(time_limit) if time_limit is not None else None,
+        "layout": layout, "time_limit": arguments.seconds(time_limit) if time_limit is not None else None,
         "validation_fraction": arguments.fraction(validation) if validation is not None else None,
         "device": device, "precision": precision, "condition": condition or None,
     }  # fmt: skip
@@ -302,6 +310,9 @@ def _log_summary(model: BaseAutoencoder, summary: dict[str, Any], log: Log) -> N
         f"model: {model.kind}, {'-'.join(map(str, sizes))}, likelihood {summary['likelihood']}, "
         f"precision {summary['precision']}, seed {summary['seed']}"
     )
+    known = model.preprocessing_.inputs
+    if known.source == "array":
+        log.info(f"the data were taken for {known.description}")
     for note in [*summary["notes"], *_constant_column_notes(model)]:
         log.note(note)
     for phase in summary["pretraining"]:

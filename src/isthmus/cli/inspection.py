@@ -91,6 +91,7 @@ def _model_contents(path: str) -> dict[str, Any]:
         "likelihood": coder.likelihood_["name"], "seed": model.seed_,
         "preprocessing": {
             "source": preprocessing.source, "row_shape": list(preprocessing.row_shape), "dtype": preprocessing.dtype,
+            "layout": preprocessing.layout, "taken_for": preprocessing.description,
             "scaling": coder.scaling, "missing": coder.missing, "constant_columns": len(preprocessing.constant),
             **(coder.history_.get(READ_OPTIONS) or {}),
         },

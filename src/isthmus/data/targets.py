@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from jaxtyping import Int
 from torch import Tensor
 
@@ -113,11 +114,18 @@ def learn_target_preprocessing(X: Paired, **options: Any) -> TargetPreprocessor:
     categories = [named] if isinstance(named, str) else list(named or ())
     units = options.pop("units", None)
     inputs = learn_preprocessing(X.rows, **options, categories=_among(X.rows, categories))
+    options["layout"] = _layout_of_target(inputs, X.target)
     try:
         targets = Preprocessor.from_data(X.target, **options, categories=_among(X.target, categories), units=units)
     except InputError as error:
         raise InputError(f"target: {error}") from None
     return TargetPreprocessor(**targets.arguments, of_inputs=inputs)
+
+
+def _layout_of_target(inputs: Preprocessor, target: Any) -> str:
+    """Return the layout of the inputs for a target of as many axes, else "auto"."""
+    has_axes = input_type(target) == "array" and inputs.source == "array" and np.ndim(target) > 2
+    return inputs.layout if has_axes and np.ndim(target) == 1 + len(inputs.row_shape) else "auto"
 
 
 def preprocessor_from_file(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Preprocessor:

@@ -18,6 +18,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils.validation import check_random_state
 from torch import nn
 
+from isthmus.data import layouts
 from isthmus.data.conditions import learn_preprocessing
 from isthmus.data.dataset import Paired
 from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
@@ -97,8 +98,13 @@ class BaseAutoencoder(
             steps are slower than measured, the limit ends a phase before its last step. `max_steps=planned_steps_`
             repeats a fit without the clock and gives the same weights, if no phase ended early (`n_steps_` equals
             `planned_steps_`).
-        scaling: "auto" maps bytes to [0, 1], keeps data in [0, 1] and counts (by the likelihood) as they are and
-            standardises other columns; "none", "standard", "minmax". For texts "none" means counts, "auto" tf-idf.
+        layout: what the axes of an array stand for: "table" (each value of a row is a column), "nhw", "nhwc", "nchw"
+            (images) or "ntc" (series of t steps of c channels). "auto" decides by shape and values (see
+            `isthmus.data.layouts.resolved`); a note in `history_["notes"]` says how, where it could be otherwise.
+        scaling: "auto" maps bytes to [0, 1], keeps images in [0, 1], rows of zeros and ones, and counts (by the
+            likelihood) as they are, and standardises other columns; "none", "standard", "minmax". Images are scaled as
+            a whole; series, and images of more than four channels, by channel. For texts "none" means counts, "auto"
+            tf-idf.
             "quantile" maps real columns of tables to normal scores by their empirical distribution, and standardises
             these; other columns are as with "standard".
         missing: "refuse"; "mean" or "median" to impute missing values; "mask" to leave them out of the criterion.
@@ -127,6 +133,7 @@ class BaseAutoencoder(
     validation_fraction: float = 0.1
     patience: int | None = 10
     time_limit: float | None = None
+    layout: str = "auto"
     scaling: str = "auto"
     missing: str = "refuse"
     categories: str | Sequence[str] | None = None
@@ -186,7 +193,19 @@ class BaseAutoencoder(
         return rows.suggested_code_size(), "principal components of 90% of the variance"
 
     def _notes(self, recipe: Recipe) -> list[str]:
-        """Return notes for the user on the fitted model: on a target, on convolutions over the columns of a table."""
+        """Return notes for the user on the fitted model: on its layout, a target, convolutions over a table."""
+        return [*self._layout_notes(), *self._notes_on_parts(recipe)]
+
+    def _layout_notes(self) -> list[str]:
+        """Return a note on rows that "auto" could have taken for something else."""
+        known = self.preprocessing_.inputs
+        if self.layout != "auto" or known.source != "array":
+            return []
+        found = layouts.note(known.layout, known.row_shape, known.dtype)
+        return [found] if found else []
+
+    def _notes_on_parts(self, recipe: Recipe) -> list[str]:
+        """Return notes on a target, and on convolutions over the columns of a table."""
         if isinstance(self.preprocessing_, TargetPreprocessor):
             return ["the model decodes a target; the error of PCA is that of principal components of the target itself"]
         if self.preprocessing_.inputs.source != "table" or not has_convolutions(recipe.coder):
@@ -214,7 +233,7 @@ class BaseAutoencoder(
         """Train the autoencoder on `X`. A fit that fails leaves the estimator as it was.
 
         Args:
-            X: rows: an array (n, d), images (n, h, w), (n, h, w, c) or (n, c, h, w), a data frame,
+            X: rows: an array (n, d), images (n, h, w), (n, h, w, c) or (n, c, h, w), series (n, t, c), a data frame,
                 scipy sparse rows, `isthmus.data.Documents`, or a data set of `isthmus.data.open`.
             y: ignored by kinds that do not use labels (`uses_labels`); present for scikit-learn's pipelines. Rows are
                 refused, except that kind denoising takes rows in the shape of X as the target.
@@ -309,7 +328,7 @@ class BaseAutoencoder(
         options: dict[str, Any] = {
             "scaling": inputs.scaling_for(self.scaling, self.likelihood), "missing": self.missing,
             "categories": self.categories, "units": units, "weights": weights,
-            "scaling_of_tables": self._scaling_of_tables,
+            "scaling_of_tables": self._scaling_of_tables, "layout": self.layout, "fractions": self._fractions,
         }  # fmt: skip
         if not isinstance(X, Paired):
             return learn_preprocessing(X, self._condition_names, **options)
@@ -325,6 +344,11 @@ class BaseAutoencoder(
     def _scaling_of_tables(self) -> str:
         """The scaling of tables that `scaling="auto"` takes."""
         return "standard"
+
+    @property
+    def _fractions(self) -> str:
+        """The scaling of arrays of values in [0, 1], the argument `fractions` of `Preprocessor.from_data`."""
+        return "keep" if inputs.is_of_fractions(self.likelihood) else "auto"
 
     @property
     def _condition_names(self) -> tuple[str, ...]:

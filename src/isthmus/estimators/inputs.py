@@ -95,7 +95,9 @@ def _forget_names(estimator: Any) -> None:
 
 
 def _array(estimator: Any, X: Any) -> np.ndarray:
-    """Return a numeric array of two dimensions or more."""
+    """Return a numeric array of two dimensions or more; entries that are masked become NaN."""
+    if np.ma.isMaskedArray(X):
+        X = without_mask(X)
     try:
         array = X if isinstance(X, np.ndarray) else np.asarray(X)
     except ValueError:
@@ -113,6 +115,18 @@ def _array(estimator: Any, X: Any) -> np.ndarray:
     return check_array(array, allow_nd=True, ensure_all_finite=False, dtype="numeric", estimator=estimator)
 
 
+def without_mask(X: Any) -> np.ndarray:
+    """Return the values of a masked array, with NaN in place of the masked ones.
+
+    Example:
+        >>> without_mask(np.ma.masked_equal([[1, 2], [3, 9]], 9)).tolist()
+        [[1.0, 2.0], [3.0, nan]]
+    """
+    if not np.ma.is_masked(X):
+        return np.ma.getdata(X)
+    return (X if X.dtype.kind == "f" else X.astype(np.float64)).filled(np.nan)
+
+
 def scaling_for(scaling: str, likelihood: Any) -> str:
     """Return the scaling of the columns: "none" in place of "auto" if the given likelihood is one of counts.
 
@@ -122,6 +136,17 @@ def scaling_for(scaling: str, likelihood: Any) -> str:
     """
     known = LIKELIHOODS.get(likelihood) if isinstance(likelihood, str) else None
     return "none" if scaling == "auto" and known is not None and known.is_count else scaling
+
+
+def is_of_fractions(likelihood: Any) -> bool:
+    """Return whether a given likelihood is one of values in [0, 1].
+
+    Example:
+        >>> is_of_fractions("bernoulli"), is_of_fractions("gaussian"), is_of_fractions("auto")
+        (True, False, False)
+    """
+    known = LIKELIHOODS.get(likelihood) if isinstance(likelihood, str) else None
+    return known is not None and (known.bounds == (0.0, 1.0) or known.name == "categorical")
 
 
 def check_enough_rows(n_rows: int) -> None:

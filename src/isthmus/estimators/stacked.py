@@ -294,6 +294,12 @@ class StackedAutoencoder(BaseAutoencoder):
         head, loss = MLP((n_units, self._n_classes), generator=generator), cast(Loss, CrossEntropy())
         return SupervisedLayer(layer, head, loss, reconstruction_weight=self._pretraining.reconstruction_weight)
 
+    @property
+    def _fractions(self) -> str:
+        """RBMs take values in [0, 1] for probabilities."""
+        is_binary = self.likelihood == "auto" and isinstance(self._layer_recipe, RBMLayers)
+        return "keep" if is_binary else super()._fractions
+
     def _choose_likelihood(self, rows: SurveyedRows, validation_rows: Rows | None) -> dict[str, Any]:
         """Return the likelihood, as the layers can model it."""
         return self._layer_recipe.likelihood(super()._choose_likelihood(rows, validation_rows))
