@@ -134,13 +134,14 @@ def fit(
     destination = destinations.check_model_output(output, force=force, resume=resume, inputs=read)
     given = {
         "code_size": code_size, "max_epochs": epochs, "random_state": seed, "scaling": scaling, "missing": missing,
-        "layout": layout, "time_limit": arguments.seconds(time_limit) if time_limit is not None else None,
+        "time_limit": arguments.seconds(time_limit) if time_limit is not None else None,
         "validation_fraction": arguments.fraction(validation) if validation is not None else None,
         "device": device, "precision": precision, "condition": condition or None,
     }  # fmt: skip
     checkpoint = checkpoint_arguments(destination, checkpoint_every, resume)
     alone = {"--resize": resize, "--target": target, "--weights": weights, "--condition": condition}
     windowing.check_options(windows, alone, text, labels)
+    given["layout"] = windowing.layout_for(windows, layout)
     shape = arguments.size(resize) if resize is not None else None
     model = _estimator(kind, set_ or [], given, quiet)
     _declare(model, text)

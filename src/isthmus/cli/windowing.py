@@ -99,6 +99,19 @@ def check_options(windows: Windows | None, given: Mapping[str, Any], reading: An
         raise InputError(f"--labels {labels}: it is the column of time or group; name another column")
 
 
+def layout_for(windows: Windows | None, layout: str | None) -> str | None:
+    """Return the layout of the rows: windows are series of steps and channels.
+
+    Raises:
+        InputError: another layout of windows is given.
+    """
+    if windows is None:
+        return layout
+    if layout not in (None, LAYOUT):
+        raise InputError(f"--layout {layout}: windows are series of steps and channels ({LAYOUT}); omit it")
+    return LAYOUT
+
+
 def without_identifiers(rows: Dataset, windows: Windows | None) -> Dataset:
     """Return a table without the columns of time and group; other rows as they are."""
     if windows is None or not hasattr(rows.X, "columns"):

@@ -260,47 +260,48 @@ def pixel_chart(maps: Mapping[str, Float[np.ndarray, "height width"]]) -> Chart:
     return _chart(data, 400, annotations=annotations, margin={"l": 8, "r": 8, "t": 36, "b": 8}, **layout)
 
 
+PANEL, BETWEEN, ABOVE, BELOW = 120, 34, 64, 48
+"""Heights in pixels: of a panel of a series, of the space between two of them, and of the margins."""
+
+
 def series_chart(
     times: Sequence[Any],
     channels: Mapping[str, tuple[Float[np.ndarray, " steps"], Float[np.ndarray, " steps"]]],
     error: Float[np.ndarray, " steps"],
 ) -> Chart:
-    """Plot each channel of a series and its reconstruction over time, one below the other, and the error at the bottom.
+    """Plot each channel of a series and its reconstruction over time, and the error in the panel at the bottom.
 
     NaN interrupts a line. The panels have one axis of time.
     """
-    panel, between, bottom = 130, 26, 40
     n = len(channels) + 1
-    height = n * panel + (n - 1) * between + bottom + 44
-    inner = n * panel + (n - 1) * between
+    inner = n * PANEL + (n - 1) * BETWEEN
     data: list[dict[str, Any]] = []
     layout: dict[str, Any] = {}
-    for i, (name, pair) in enumerate(channels.items()):
+    titles, last = [], [("squared error", error, ERROR)]
+    for i, name in enumerate([*channels, "squared error (model units)"]):
         suffix = "" if i == 0 else str(i + 1)
-        for trace, values, colour, width in zip(
-            ("series", "reconstruction"), pair, (SERIES, OURS), (1.3, 1.8), strict=True
-        ):
-            data.append({
+        top = 1 - i * (PANEL + BETWEEN) / inner
+        layout[f"yaxis{suffix}"] = _axis(
+            domain=[max(0.0, top - PANEL / inner), top], nticks=4, rangemode="normal" if i < len(channels) else "tozero"
+        )
+        titles.append({"text": plain(name), "x": 0, "y": top, "xref": "paper", "yref": "paper", "xanchor": "left",
+                       "yanchor": "bottom", "showarrow": False})  # fmt: skip
+        pair = list(channels.values())[i : i + 1]
+        lines = [("series", pair[0][0], SERIES), ("reconstruction", pair[0][1], OURS)] if pair else last
+        data += [
+            {
                 "type": "scatter", "mode": "lines", "name": trace, "x": times, "y": numbers(values), "xaxis": "x",
-                "yaxis": f"y{suffix}", "line": {"color": colour, "width": width}, "showlegend": i == 0,
-                "legendgroup": trace, "hovertemplate": f"{plain(name)}, {trace}<br>%{{x}}<br>%{{y:.5g}}<extra></extra>",
-            })  # fmt: skip
-        layout[f"yaxis{suffix}"] = _axis(plain(name, 20), domain=_domain(i, panel, between, inner), nticks=4)
-    data.append({
-        "type": "scatter", "mode": "lines", "name": "squared error", "x": times, "y": numbers(error), "xaxis": "x",
-        "yaxis": f"y{n}" if n > 1 else "y", "line": {"color": ERROR, "width": 1.3},
-        "hovertemplate": "%{x}<br>squared error %{y:.4g}<extra></extra>",
-    })  # fmt: skip
-    layout[f"yaxis{n}" if n > 1 else "yaxis"] = _axis(
-        "error", domain=_domain(n - 1, panel, between, inner), nticks=4, rangemode="tozero"
-    )
-    return _chart(data, height, xaxis=_axis(anchor=f"y{n}" if n > 1 else "y"), dragmode="zoom", **layout)
-
-
-def _domain(i: int, panel: int, between: int, inner: int) -> list[float]:
-    """Return the part of the height that panel `i` from the top has."""
-    top = inner - i * (panel + between)
-    return [max(0.0, (top - panel) / inner), top / inner]
+                "yaxis": f"y{suffix}", "line": {"color": colour, "width": 1.8 if colour == OURS else 1.3},
+                "showlegend": i == 0, "legendgroup": trace,
+                "hovertemplate": f"{trace}<br>%{{x}}<br>%{{y:.5g}}<extra></extra>",
+            }
+            for trace, values, colour in lines
+        ]  # fmt: skip
+    return _chart(
+        data, inner + ABOVE + BELOW, annotations=titles, xaxis=_axis(anchor=f"y{n}"),
+        margin={"l": 56, "r": 16, "t": ABOVE, "b": BELOW},
+        legend={"orientation": "h", "x": 0, "y": 1 + 26 / inner, "yanchor": "bottom"}, **layout,
+    )  # fmt: skip
 
 
 def error_overview(lines: Mapping[str, tuple[Sequence[Any], Float[np.ndarray, " parts"]]]) -> Chart:

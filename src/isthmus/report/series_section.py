@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ MAX_STEPS = 1500
 MAX_CHANNELS = 6
 """Largest number of channels that are shown, those with the largest errors."""
 
-MAX_LINES, MAX_PARTS = 8, 400
-"""Largest number of series in the overview of errors, and of the parts of time of each."""
+MAX_LINES, MAX_PARTS, MAX_BREAKS = 8, 400, 20
+"""Largest numbers in the overview of errors: of series, of the parts of time of each, of interruptions of a line."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def series_section(model: BaseAutoencoder, series: WindowedSeries) -> SeriesSect
         drawn["series-error"] = charts.error_overview(_overview(steps, error, groups))
     return SeriesSection(
         _explanation(series, worst, groups, part, shown, int(no_window.sum())),
-        "" if is_whole else _overview_text(groups, series),
+        "" if is_whole else _overview_text(groups),
         drawn,
     )
 
@@ -118,8 +119,9 @@ def _times(series: WindowedSeries) -> list[Any]:
     if pd.api.types.is_timedelta64_dtype(times):
         return [float(seconds) for seconds in times.dt.total_seconds()]
     if pd.api.types.is_datetime64_any_dtype(times):
-        plain = times.dt.tz_localize(None) if getattr(times.dtype, "tz", None) is not None else times
-        return [text.removesuffix(".000") for text in np.datetime_as_string(plain.to_numpy(), unit="ms")]
+        dates = (times.dt.tz_localize(None) if getattr(times.dtype, "tz", None) is not None else times).to_numpy()
+        units = [unit for unit in ("m", "s") if (dates == dates.astype(f"datetime64[{unit}]")).all()]
+        return np.datetime_as_string(dates, unit=units[0] if units else "ms").tolist()  # type: ignore[call-overload]
     return times.to_numpy().tolist()
 
 
@@ -131,7 +133,7 @@ def _groups(series: WindowedSeries) -> dict[str, slice]:
     values = series.steps[name].iloc[series.order]
     numbers = pd.factorize(values)[0]
     borders = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
-    return {str(values.iloc[a]): slice(a, b) for a, b in zip(borders[:-1], borders[1:], strict=True)}
+    return {str(values.iloc[a]): slice(a, b) for a, b in pairwise(borders)}
 
 
 def _stretch(total: Float[np.ndarray, " n_rows"], part: slice, size: int) -> slice:
@@ -148,14 +150,18 @@ def _overview(
     steps: _Steps, error: Float[np.ndarray, " n_rows"], groups: Mapping[str, slice]
 ) -> dict[str, tuple[Sequence[Any], np.ndarray]]:
     """Return the times and the largest error of parts of each series, of those with the largest mean errors."""
-    total = np.nan_to_num(error)
-    names = sorted(groups, key=lambda name: -float(total[groups[name]].mean()))[:MAX_LINES]
-    found = {}
+    names = sorted(groups, key=lambda name: -float(steps.total[groups[name]].mean()))[:MAX_LINES]
+    found: dict[str, tuple[Sequence[Any], np.ndarray]] = {}
     for name in sorted(names, key=list(groups).index):
         part = groups[name]
         edges = np.unique(np.linspace(part.start, part.stop, min(MAX_PARTS, part.stop - part.start) + 1).astype(int))
-        highest = np.maximum.reduceat(total, edges[:-1])[: len(edges) - 1]
-        found[name or "series"] = ([steps.times[start] for start in edges[:-1]], highest)
+        starts = edges[:-1]
+        highest = np.fmax.reduceat(error[: part.stop], starts)
+        breaks = np.flatnonzero(np.diff(steps.runs[starts])) + 1
+        if len(breaks) > MAX_BREAKS:
+            breaks = breaks[:0]
+        times = [steps.times[start] for start in np.insert(starts, breaks, starts[breaks])]
+        found[name or "series"] = (times, np.insert(highest, breaks, np.nan))
     return found
 
 
@@ -165,10 +171,10 @@ def _explanation(
     whole = groups[name]
     texts = []
     if name:
-        chosen = f", of {len(groups):,} series the one with the largest mean error" if len(groups) > 1 else ""
-        texts.append(f"The series {series.options.group} {name}{chosen}.")
+        chosen = f", which has the largest mean error of {len(groups):,} series" if len(groups) > 1 else ""
+        texts.append(f"The series of {series.options.group} {name}{chosen}.")
     if part != whole:
-        texts.append(f"{MAX_STEPS:,} of its {whole.stop - whole.start:,} steps, around the largest error.")
+        texts.append(f"{MAX_STEPS:,} of {whole.stop - whole.start:,} steps, around the largest error.")
     if len(shown) < len(series.channels):
         texts.append(f"The {len(shown)} of {len(series.channels)} channels with the largest errors.")
     texts.append(
@@ -176,14 +182,11 @@ def _explanation(
         "error below is the squared error in model units, over all channels."
     )
     if n_left:
-        texts.append(f"{pluralize(n_left, 'step')} of {series.n_rows:,} are in no window.")
+        texts.append(f"{pluralize(n_left, 'step')} of {series.n_rows:,} {'is' if n_left == 1 else 'are'} in no window.")
     return " ".join(texts)
 
 
-def _overview_text(groups: Mapping[str, slice], series: WindowedSeries) -> str:
-    of = (
-        f"the {MAX_LINES} of {len(groups):,} series with the largest mean errors"
-        if len(groups) > MAX_LINES
-        else "all steps"
-    )
+def _overview_text(groups: Mapping[str, slice]) -> str:
+    many = f"the {MAX_LINES} of {len(groups):,} series with the largest mean errors"
+    of = many if len(groups) > MAX_LINES else "all steps"
     return f"The error of {of}: the largest one in each part of time."
