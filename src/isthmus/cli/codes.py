@@ -202,6 +202,6 @@ def _write(
         write_images(destination, rows, row_names, value_range=value_range, force=force)
         log.info(f"{len(rows):,} images written to the folder {output}")
         return
-    known = model.preprocessing_
-    outputs.write_rows(destination, rows, carried, names=known.columns, columns=known.user_table, force=force)
+    names, columns = sources.column_names(model), model.preprocessing_.user_table
+    outputs.write_rows(destination, rows, carried, names=names, columns=columns, force=force)
     log.info(f"{len(rows):,} rows written to {output}")

@@ -78,6 +78,8 @@ class _Opened:
         destination, log = destinations.check_path_output(output, force=force, inputs=(model, data)), Log(quiet)
         fitted = sources.load_autoencoder(model, device)
         destinations.refuse_wrong_form(fitted.preprocessing_.image_shape is not None, output, pictures=True)
+        if fitted.preprocessing_.layout == "ntc" and not output.lower().endswith(".npy"):
+            raise InputError(f"{output}: paths of series are written as .npy, (paths, steps, time steps, channels)")
         rows = sources.open_for_model(fitted, data, log, reading=reading)
         codes = np.asarray(fitted.transform(rows.X))
         return cls(fitted, rows, codes, fitted._conditions(rows.X), output, destination, force, log)
@@ -268,7 +270,9 @@ def _write(
     n_lines, steps, code_size = paths.shape
     decoded = opened.model._decoded(np.asarray(paths.reshape(-1, code_size), np.float32), conditions)
     destination, force = opened.destination, opened.force
-    if opened.model.preprocessing_.image_shape is None:
+    if opened.model.preprocessing_.layout == "ntc":
+        write_array(destination, decoded.reshape(n_lines, steps, *decoded.shape[1:]), force=force)
+    elif opened.model.preprocessing_.image_shape is None:
         outputs.write_rows(destination, _table(opened.model, decoded, columns), identifiers, force=force)
     elif destinations.is_folder_name(opened.output):
         names = [f"{line:0{len(str(n_lines - 1))}d}-{name}-step-{step:0{len(str(steps - 1))}d}"

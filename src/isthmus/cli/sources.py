@@ -170,6 +170,16 @@ def _windows_of(read_options: Mapping[str, Any]) -> tuple[Windows | None, list[s
     return Windows.from_dict(config), channels
 
 
+def column_names(model: BaseAutoencoder) -> list[str]:
+    """Return the names of the columns of the user, or of the channels of series: those of the table that was cut."""
+    history: dict[str, Any] = model.history_
+    known = model.preprocessing_
+    if known.layout == "ntc":
+        _, channels = _windows_of(history.get(READ_OPTIONS) or {})
+        return channels or [f"channel {i}" for i in range(known.row_shape[1])]
+    return [column.name for column in known.table] or known.columns
+
+
 def _without_unknown(known: Sequence[str] | None, data: Dataset, log: Log) -> Dataset:
     """Return a table without the columns that the model does not know, and name them in a note."""
     unknown = [] if known is None else [name for name in data.X.columns if str(name) not in set(known)]

@@ -149,7 +149,7 @@ def render(
         model_samples=model_samples(model, X, report_data.n_rows, random_state),
         features=feature_report(model, X, report_data, names, spread),
         filters=filters,
-        series=over_time,
+        over_time=over_time,
         **decoder_values(section),
         drawn=set(all_charts),
         charts=json_for_script(all_charts),
