@@ -196,5 +196,6 @@ def _write(
         log.info(f"{len(rows):,} images written to the folder {output}")
         return
     known = model.preprocessing_
+    rows = outputs.in_columns(model, rows) if destination.suffix.lower() != ".npy" else rows
     outputs.write_rows(destination, rows, carried, names=known.columns, columns=known.user_table, force=force)
     log.info(f"{len(rows):,} rows written to {output}")

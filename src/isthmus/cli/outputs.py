@@ -50,6 +50,11 @@ def write_rows(
     write_array(destination, after(carried, in_types_of(columns, table)), force=force)
 
 
+def in_columns(model: BaseAutoencoder, rows: Any) -> Any:
+    """Return series and other rows of several axes by column of model space; tables and matrices as they are."""
+    return model.preprocessing_.as_columns(rows) if getattr(rows, "ndim", 2) > 2 else rows
+
+
 def after(carried: pd.DataFrame | None, table: pd.DataFrame) -> pd.DataFrame:
     """Return a table after carried columns; a carried column whose name the table has gets an underscore.
 
@@ -155,7 +160,7 @@ def write_errors(destination: Path, model: BaseAutoencoder, rows: Dataset, *, fo
     has_columns = _has_columns(model)
     cells = np.asarray(model.reconstruction_error(rows.X, by="cell")) if has_columns else np.empty((len(errors), 0))
     names = [column.name for column in known.table] or known.columns
-    parts = pd.DataFrame(cells, columns=names if has_columns else [])
+    parts = pd.DataFrame(known.as_columns(cells) if has_columns else cells, columns=names if has_columns else [])
     if destination.suffix.lower() == ".npy":
         write_rows(destination, np.column_stack([errors, parts]), force=force)
         return

@@ -389,6 +389,8 @@ def describe(data: Dataset) -> str:
         >>> describe(Dataset(np.zeros((3, 28, 28), np.uint8), name="digits"))
         'digits: 3 rows, images of 28x28 uint8'
     """
+    from isthmus.data.layouts import resolved
+
     X = data.X
     rows = f"{data.name}: {pluralize(data.n_rows, 'row')}"
     if hasattr(X, "columns"):
@@ -396,8 +398,11 @@ def describe(data: Dataset) -> str:
     if hasattr(X, "tocsr"):
         return f"{rows}, sparse, {pluralize(X.shape[1], 'column')}"
     if hasattr(X, "shape"):
-        kind = f"{pluralize(X.shape[1], 'column')} of {X.dtype}" if X.ndim == 2 else f"{_shaped(X.shape[1:])} {X.dtype}"
-        return f"{rows}, {kind}"
+        if X.ndim == 2:
+            return f"{rows}, {pluralize(X.shape[1], 'column')} of {X.dtype}"
+        is_series = X.ndim == 3 and data.n_rows > 0 and resolved(X) == "ntc"
+        kind = f"series of {X.shape[1]}x{X.shape[2]}" if is_series else _shaped(X.shape[1:])
+        return f"{rows}, {kind} {X.dtype}"
     return f"{rows}, texts"
 
 
