@@ -202,6 +202,7 @@ def _write(
         write_images(destination, rows, row_names, value_range=value_range, force=force)
         log.info(f"{len(rows):,} images written to the folder {output}")
         return
-    names, columns = sources.column_names(model), model.preprocessing_.user_table
-    outputs.write_rows(destination, rows, carried, names=names, columns=columns, force=force)
+    known = model.preprocessing_
+    rows = outputs.in_columns(model, rows) if destination.suffix.lower() != ".npy" else rows
+    outputs.write_rows(destination, rows, carried, names=known.columns, columns=known.user_table, force=force)
     log.info(f"{len(rows):,} rows written to {output}")

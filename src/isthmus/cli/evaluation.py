@@ -115,7 +115,7 @@ def _write_errors(destination: Path, model: BaseAutoencoder, rows: Dataset, outp
     if rows.windows is not None:
         counts = windowing.write_errors(destination, model, rows, force=force)
         return windowing.written(counts, output, "errors of ")
-    outputs.write_errors(destination, model, rows, sources.column_names(model), force=force)
+    outputs.write_errors(destination, model, rows, force=force)
     return f"errors of {pluralize(rows.n_rows, 'row')} written to {output}"
 
 

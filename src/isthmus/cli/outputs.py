@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from isthmus.cli.terminal import Log
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from isthmus.data import Dataset
@@ -27,8 +26,6 @@ def write_rows(
     force: bool = False,
 ) -> None:
     """Write rows in order to one file: a table after its carried columns, or numbers alone to a .npy file.
-
-    Series, (n, steps, channels), have a line for each step in a table, after the number of the step.
 
     Args:
         destination: the checked path.
@@ -49,28 +46,13 @@ def write_rows(
     if carried is not None and destination.suffix.lower() == ".csv":
         carried = with_plain_dates(carried)
     labels = None if names is None else list(names)
-    if getattr(rows, "ndim", 2) == 3:
-        carried, rows = by_step(np.asarray(rows), carried)
     table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(np.asarray(rows), columns=labels)
     write_array(destination, after(carried, in_types_of(columns, table)), force=force)
 
 
-def by_step(rows: np.ndarray, carried: pd.DataFrame | None) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return the carried columns, or row numbers, of each step of series with the number of the step, and the steps.
-
-    Example:
-        >>> import numpy as np
-        >>> carried, steps = by_step(np.zeros((2, 3, 1)), None)
-        >>> carried.to_dict("list"), steps.shape
-        ({'row': [0, 0, 0, 1, 1, 1], 'step': [0, 1, 2, 0, 1, 2]}, (6, 1))
-    """
-    import numpy as np
-    import pandas as pd
-
-    n, n_steps, n_channels = rows.shape
-    each = np.repeat(np.arange(n), n_steps)
-    numbers = pd.DataFrame({"row": each}) if carried is None else carried.iloc[each].reset_index(drop=True)
-    return after(numbers, pd.DataFrame({"step": np.tile(np.arange(n_steps), n)})), rows.reshape(-1, n_channels)
+def in_columns(model: BaseAutoencoder, rows: Any) -> Any:
+    """Return series and other rows of several axes by column of model space; tables and matrices as they are."""
+    return model.preprocessing_.as_columns(rows) if getattr(rows, "ndim", 2) > 2 else rows
 
 
 def after(carried: pd.DataFrame | None, table: pd.DataFrame) -> pd.DataFrame:
@@ -164,29 +146,21 @@ def _has_columns(model: BaseAutoencoder) -> bool:
     return model.preprocessing_.vocabulary is None and model.preprocessing_.image_shape is None
 
 
-def write_errors(
-    destination: Path, model: BaseAutoencoder, rows: Dataset, names: Sequence[str], *, force: bool = False
-) -> None:
+def write_errors(destination: Path, model: BaseAutoencoder, rows: Dataset, *, force: bool = False) -> None:
     """Write a line for each row: its identifiers or its number, its squared error, and the part of each column in it.
 
-    The parts add up to the error; those of series are by channel. Images and texts have no columns: their errors stand
-    alone. A .npy file has the numbers without identifiers.
-
-    Args:
-        destination: the checked path.
-        model: a fitted autoencoder.
-        rows: the rows.
-        names: names of the columns, or of the channels of series.
-        force: overwrite an existing file.
+    The parts add up to the error. Images and texts have no columns: their errors stand alone. A .npy file has the
+    numbers without identifiers.
     """
     import numpy as np
     import pandas as pd
 
+    known = model.preprocessing_
     errors = pd.DataFrame({"error": np.asarray(model.reconstruction_error(rows.X))})
     has_columns = _has_columns(model)
     cells = np.asarray(model.reconstruction_error(rows.X, by="cell")) if has_columns else np.empty((len(errors), 0))
-    cells = np.nansum(cells, axis=1) if cells.ndim == 3 else cells
-    parts = pd.DataFrame(cells, columns=list(names) if has_columns else [])
+    names = [column.name for column in known.table] or known.columns
+    parts = pd.DataFrame(known.as_columns(cells) if has_columns else cells, columns=names if has_columns else [])
     if destination.suffix.lower() == ".npy":
         write_rows(destination, np.column_stack([errors, parts]), force=force)
         return

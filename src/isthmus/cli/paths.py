@@ -78,8 +78,6 @@ class _Opened:
         destination, log = destinations.check_path_output(output, force=force, inputs=(model, data)), Log(quiet)
         fitted = sources.load_autoencoder(model, device)
         destinations.refuse_wrong_form(fitted.preprocessing_.image_shape is not None, output, pictures=True)
-        if fitted.preprocessing_.layout == "ntc" and not output.lower().endswith(".npy"):
-            raise InputError(f"{output}: paths of series are written as .npy, (paths, steps, time steps, channels)")
         rows = sources.open_for_model(fitted, data, log, reading=reading)
         codes = np.asarray(fitted.transform(rows.X))
         return cls(fitted, rows, codes, fitted._conditions(rows.X), output, destination, force, log)
@@ -270,9 +268,9 @@ def _write(
     n_lines, steps, code_size = paths.shape
     decoded = opened.model._decoded(np.asarray(paths.reshape(-1, code_size), np.float32), conditions)
     destination, force = opened.destination, opened.force
-    if opened.model.preprocessing_.layout == "ntc":
-        write_array(destination, decoded.reshape(n_lines, steps, *decoded.shape[1:]), force=force)
-    elif opened.model.preprocessing_.image_shape is None:
+    known = opened.model.preprocessing_
+    has_axes = len(known.row_shape) > 1 and destination.suffix.lower() == ".npy"
+    if known.image_shape is None and not has_axes:
         outputs.write_rows(destination, _table(opened.model, decoded, columns), identifiers, force=force)
     elif destinations.is_folder_name(opened.output):
         names = [f"{line:0{len(str(n_lines - 1))}d}-{name}-step-{step:0{len(str(steps - 1))}d}"
@@ -282,7 +280,7 @@ def _write(
         write_grid(destination, decoded, steps, value_range=black_and_white(opened.data.X), force=force)
     else:
         write_array(destination, decoded.reshape(n_lines, steps, *decoded.shape[1:]), force=force)
-    form = "rows" if opened.model.preprocessing_.image_shape is None else "images"
+    form = "rows" if known.image_shape is None else "images"
     opened.log.info(f"{pluralize(n_lines, 'path')} of {steps} {form} written to {opened.output}")
 
 
@@ -294,5 +292,6 @@ def _table(model: BaseAutoencoder, decoded: Any, columns: Mapping[str, Any]) -> 
     import pandas as pd
 
     known = model.preprocessing_
-    table = decoded if hasattr(decoded, "columns") else pd.DataFrame(decoded, columns=known.columns)
+    is_table = hasattr(decoded, "columns")
+    table = decoded if is_table else pd.DataFrame(outputs.in_columns(model, decoded), columns=known.columns)
     return outputs.after(pd.DataFrame(columns), outputs.in_types_of(known.user_table, table))

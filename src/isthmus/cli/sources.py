@@ -170,16 +170,6 @@ def _windows_of(read_options: Mapping[str, Any]) -> tuple[Windows | None, list[s
     return Windows.from_dict(config), channels
 
 
-def column_names(model: BaseAutoencoder) -> list[str]:
-    """Return the names of the columns of the user, or of the channels of series: those of the table that was cut."""
-    history: dict[str, Any] = model.history_
-    known = model.preprocessing_
-    if known.layout == "ntc":
-        _, channels = _windows_of(history.get(READ_OPTIONS) or {})
-        return channels or [f"channel {i}" for i in range(known.row_shape[1])]
-    return [column.name for column in known.table] or known.columns
-
-
 def _without_unknown(known: Sequence[str] | None, data: Dataset, log: Log) -> Dataset:
     """Return a table without the columns that the model does not know, and name them in a note."""
     unknown = [] if known is None else [name for name in data.X.columns if str(name) not in set(known)]
@@ -429,6 +419,8 @@ def describe(data: Dataset) -> str:
         >>> describe(Dataset(np.zeros((3, 28, 28), np.uint8), name="digits"))
         'digits: 3 rows, images of 28x28 uint8'
     """
+    from isthmus.data.layouts import resolved
+
     X = data.X
     rows = f"{data.name}: {pluralize(data.n_rows, 'row')}"
     if hasattr(X, "columns"):
@@ -436,8 +428,11 @@ def describe(data: Dataset) -> str:
     if hasattr(X, "tocsr"):
         return f"{rows}, sparse, {pluralize(X.shape[1], 'column')}"
     if hasattr(X, "shape"):
-        kind = f"{pluralize(X.shape[1], 'column')} of {X.dtype}" if X.ndim == 2 else f"{_shaped(X.shape[1:])} {X.dtype}"
-        return f"{rows}, {kind}"
+        if X.ndim == 2:
+            return f"{rows}, {pluralize(X.shape[1], 'column')} of {X.dtype}"
+        is_series = X.ndim == 3 and data.n_rows > 0 and resolved(X) == "ntc"
+        kind = f"series of {X.shape[1]}x{X.shape[2]}" if is_series else _shaped(X.shape[1:])
+        return f"{rows}, {kind} {X.dtype}"
     return f"{rows}, texts"
 
 

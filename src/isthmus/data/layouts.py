@@ -41,7 +41,7 @@ MAX_ROWS = 256
 MOST_VALUES, FEWEST_ROWS = 2**22, 16
 """Wide rows are fewer: as many as have that many values, but not below the second number."""
 
-ALIKE = 0.1
+ALIKE = 0.2
 """Correlation by which neighbouring pixels of flattened images exceed pixels half a side apart. It is above .4 for
 digits and faces, and 0 for columns in no order."""
 

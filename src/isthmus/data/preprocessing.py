@@ -321,6 +321,11 @@ class Preprocessor:
             values = np.moveaxis(values.reshape(-1, *cast(tuple[int, ...], self.map_shape)), 1, -1)
         return values.reshape(-1, *self.row_shape)
 
+    def as_columns(self, rows: np.ndarray) -> np.ndarray:
+        """Return values in the shape of the user's rows by column of model space, the inverse of `as_rows`."""
+        rows = np.moveaxis(rows, -1, 1) if self.channels_last else rows
+        return rows.reshape(len(rows), -1)
+
     def to_file(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return tensors and JSON-serialisable data for `from_file`."""
         arrays = {"offset": self.offset, "scale": self.scale} | ({} if self.fill is None else {"fill": self.fill})

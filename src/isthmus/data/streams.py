@@ -33,7 +33,7 @@ class Affine:
 
     def __call__(self, raw: np.ndarray) -> Float[Tensor, "batch columns"]:
         """Transform raw rows (batch, columns) to float32 model space. `raw` may be overwritten."""
-        wide = raw.dtype == np.float64 or self._offset is not None
+        wide = raw.dtype.newbyteorder("=") == np.float64 or self._offset is not None
         values: Any = raw.astype(np.float64 if wide else np.float32, copy=False)
         if self._offset is not None:
             values -= self._offset

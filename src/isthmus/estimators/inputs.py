@@ -60,7 +60,8 @@ def validate_input(estimator: Any, X: Any, *, reset: bool) -> Any:
     if source == "conditioned":
         return Conditioned(validate_input(estimator, X.rows, reset=reset), X.conditions)
     if source == "paired":
-        return Paired(validate_input(estimator, X.rows, reset=reset), X.target)
+        target = without_mask(X.target) if np.ma.isMaskedArray(X.target) else X.target
+        return Paired(validate_input(estimator, X.rows, reset=reset), target)
     if source == "text":
         return X
     if source == "table":

@@ -171,6 +171,7 @@ def template_values(model: BaseAutoencoder, report_data: ReportData, scores: dic
         "phases": phases(history),
         "has_validation": any(epoch["held_out"] is not None for epoch in history["epochs"]),
         "pictured": model.preprocessing_.image_shape is not None,
+        "series": model.preprocessing_.is_series,
         "sparse": model.preprocessing_.source in ("sparse", "text"),
         "histograms": histograms(report_data.codes, unit_statistics(report_data.codes)),
         "code_size": model.code_size_,
