@@ -165,7 +165,9 @@ def fit(
     held_out_data = _validation_data(model, held_out)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the loss became NaN", InputWarning)  # it is an error of this command
-        model.fit(rows.X, rows.labels, sample_weight=sample_weight, validation=held_out_data, **checkpoint)
+        model.fit(
+            rows.windows or rows.X, rows.labels, sample_weight=sample_weight, validation=held_out_data, **checkpoint
+        )
     columns = [None if sources.is_file(labels) else labels, weights]
     removed = [*(exclude or []), *(name for name in columns if name is not None)]
     sources.record_read_options(model, [*removed, *text.ignored], shape, rows.reading or text)

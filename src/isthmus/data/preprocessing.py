@@ -47,7 +47,7 @@ class Preprocessor:
         fill: (columns,), raw values that replace missing ones; None if missing values are refused.
         masked: whether missing entries are excluded from the loss.
         layout: what the array was taken for, a resolved one of `layouts.LAYOUTS` or "flat"; "table" for other rows.
-        names: the user's column names, if any.
+        names: the user's column names, or the names of the channels of series, if any.
         table: unit and levels of each column of a table.
         vocabulary: vocabulary of texts.
         constant: numbers of the constant columns.
@@ -178,9 +178,13 @@ class Preprocessor:
         if self.table:
             return [name for column in self.table for name in column.model_names]
         if self.is_series:
-            steps, channels = self.row_shape
-            return [f"channel {channel}, step {step}" for channel in range(channels) for step in range(steps)]
+            return [f"{channel}, step {step}" for channel in self.channels for step in range(self.row_shape[0])]
         return self.names or [f"x{i}" for i in range(self.n_columns)]
+
+    @property
+    def channels(self) -> list[str]:
+        """The names of the channels of series."""
+        return self.names or [f"channel {i}" for i in range(self.row_shape[-1])]
 
     @property
     def groups(self) -> list[dict[str, Any]] | None:
@@ -273,6 +277,8 @@ class Preprocessor:
         if self.table:
             first = list(accumulate((column.width for column in self.table[:-1]), initial=0))
             refuse_missing(array[:, first], [column.name for column in self.table])
+        elif self.is_series:
+            refuse_missing(array, [f"{name}, step {i}" for i in range(self.row_shape[0]) for name in self.channels])
         else:
             refuse_missing(array, self.names)
 

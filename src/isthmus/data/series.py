@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,7 @@ class Windows:
 
 @dataclass(frozen=True, eq=False)
 class WindowedSeries:
-    """Windows of the series in a table.
+    """Windows of the series in a table, which every method of an autoencoder takes as rows.
 
     Attributes:
         X: the windows, (n, size, channels), float64, read-only. A view of one copy of the table where all windows are
@@ -190,7 +191,7 @@ class WindowedSeries:
             mean.add(values_of(self.X[start : start + BLOCK_WINDOWS]))
         return mean.values()
 
-    @property
+    @cached_property
     def row_names(self) -> tuple[str, ...]:
         """The group, if there is one, and the start of each window as text."""
         named = self.names.drop(columns=self.names.columns[-1])

@@ -48,8 +48,8 @@ def windows(
         >>> found = windows(table, size=4, stride=2, group="machine")
         >>> found.X.shape, found.index.tolist()
         ((3, 4, 1), [[0, 1, 2, 3], [2, 3, 4, 5], [6, 7, 8, 9]])
-        >>> model = Autoencoder(code_size=1, max_epochs=1, random_state=0).fit(found.X)
-        >>> found.by_time(model.reconstruct(found.X)).shape
+        >>> model = Autoencoder(code_size=1, max_epochs=1, validation_fraction=0, random_state=0).fit(found)
+        >>> found.by_time(model.reconstruct(found)).shape
         (11, 1)
     """
     return cut(table, Windows.of(size, stride, time, group))

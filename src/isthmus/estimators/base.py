@@ -22,6 +22,7 @@ from isthmus.data import layouts
 from isthmus.data.conditions import learn_preprocessing
 from isthmus.data.dataset import Paired
 from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
+from isthmus.data.series import WindowedSeries
 from isthmus.data.streams import Subset, WeightedRows, blocks
 from isthmus.data.targets import (
     DecodedRows,
@@ -199,7 +200,7 @@ class BaseAutoencoder(
     def _layout_notes(self) -> list[str]:
         """Return a note on rows that "auto" could have taken for something else."""
         known = self.preprocessing_.inputs
-        if self.layout != "auto" or known.source != "array":
+        if self.layout != "auto" or known.source != "array" or known.names is not None:
             return []
         found = layouts.note(known.layout, known.row_shape, known.dtype)
         return [found] if found else []
@@ -234,7 +235,8 @@ class BaseAutoencoder(
 
         Args:
             X: rows: an array (n, d), images (n, h, w), (n, h, w, c) or (n, c, h, w), series (n, t, c), a data frame,
-                scipy sparse rows, `isthmus.data.Documents`, or a data set of `isthmus.data.open`.
+                scipy sparse rows, `isthmus.data.Documents`, a data set of `isthmus.data.open`, or windows of
+                `isthmus.data.windows`, of which those at the ends of the series are the validation rows.
             y: ignored by kinds that do not use labels (`uses_labels`); present for scikit-learn's pipelines. Rows are
                 refused, except that kind denoising takes rows in the shape of X as the target.
             target: rows that the model decodes in place of `X`, of any type: colour images of grey ones, clean rows of
@@ -258,6 +260,7 @@ class BaseAutoencoder(
         Raises:
             InputError: invalid rows or arguments, in one line.
         """
+        X, validation = inputs.split_windows(self, X, (y, target, sample_weight), validation)
         X, validation = paired(X, inputs.target_of(self, X, y, target), validation)
         return self._fit(X, y, sample_weight, validation, Run.of(checkpoint, checkpoint_every, resume=resume))
 
@@ -311,25 +314,31 @@ class BaseAutoencoder(
         self, X: Any, y: Any, sample_weight: Any, *, goes_on: bool
     ) -> tuple[Rows, ClassLabels | None, np.ndarray | None]:
         """Return the rows in model space with their labels and weights; training that goes on reads them as before."""
+        windows = X if isinstance(X, WindowedSeries) else None
         X = inputs.validate_input(self, X, reset=not goes_on)
         inputs.check_enough_rows(n_rows_of(X))
         weights = inputs.checked_weights(sample_weight, n_rows_of(X))
         if not goes_on:
-            self.preprocessing_ = self._learned_preprocessing(X, weights)
+            self.preprocessing_ = self._learned_preprocessing(X, weights, windows)
         rows: Rows = self.preprocessing_.rows(X)
         labels = self._encoded_labels(y, len(rows))
         if weights is not None:
             rows, labels = _weighted(rows, labels, weights)
         return rows, labels, weights
 
-    def _learned_preprocessing(self, X: Any, weights: np.ndarray | None) -> Preprocessor:
+    def _learned_preprocessing(
+        self, X: Any, weights: np.ndarray | None, windows: WindowedSeries | None = None
+    ) -> Preprocessor:
         decoded = X.target if isinstance(X, Paired) else X
         units = self.likelihood if isinstance(self.likelihood, dict) and input_type(decoded) == "table" else None
+        layout = self.layout if windows is None else inputs.layout_of_windows(self.layout)
         options: dict[str, Any] = {
             "scaling": inputs.scaling_for(self.scaling, self.likelihood), "missing": self.missing,
             "categories": self.categories, "units": units, "weights": weights,
-            "scaling_of_tables": self._scaling_of_tables, "layout": self.layout, "fractions": self._fractions,
+            "scaling_of_tables": self._scaling_of_tables, "layout": layout, "fractions": self._fractions,
         }  # fmt: skip
+        if windows is not None:
+            return replace(learn_preprocessing(X, self._condition_names, **options), names=windows.channels)
         if not isinstance(X, Paired):
             return learn_preprocessing(X, self._condition_names, **options)
         if not self.takes_target:

@@ -128,8 +128,8 @@ def _column_r2(preprocessing: Preprocessor, coder: Coder, batch: Batch) -> dict[
 def _named_columns(preprocessing: Preprocessor) -> dict[str, list[int]]:
     """Return the columns of the user by name, and the channels of series, each with its columns of model space."""
     if preprocessing.is_series:
-        steps, channels = preprocessing.row_shape
-        return {f"channel {c}": list(range(c * steps, (c + 1) * steps)) for c in range(channels)}
+        steps = preprocessing.row_shape[0]
+        return {name: list(range(c * steps, (c + 1) * steps)) for c, name in enumerate(preprocessing.channels)}
     own = _user_columns(preprocessing)
     return {name: [i] for i, name in enumerate(preprocessing.columns)} if own is None else own
 

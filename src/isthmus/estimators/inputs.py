@@ -17,6 +17,7 @@ from torch import Tensor
 
 from isthmus.data.dataset import Conditioned, Documents, Paired
 from isthmus.data.preprocessing import Preprocessor, input_type
+from isthmus.data.series import WindowedSeries
 from isthmus.errors import InputError
 from isthmus.parts.likelihoods import LIKELIHOODS
 
@@ -210,6 +211,40 @@ def n_validation_rows(fraction: float, n_rows: int) -> int:
             "at least two; give a smaller fraction, or more rows"
         )
     return n_validation
+
+
+def split_windows(estimator: Any, X: Any, others: tuple[Any, ...], validation: Any) -> tuple[Any, Any]:
+    """Return windows of series and validation windows that share no row with them; other rows as they are.
+
+    Args:
+        estimator: an autoencoder, whose `validation_fraction` is held out.
+        X: rows.
+        others: labels, target and weights of the rows.
+        validation: validation rows, which are kept if they are given.
+
+    Raises:
+        InputError: windows that would be split, with labels, a target or weights.
+    """
+    if not isinstance(X, WindowedSeries) or validation is not None or not estimator.validation_fraction:
+        return X, validation
+    if any(each is not None for each in others):
+        raise InputError(
+            "windows with labels, a target or weights are not split, since overlapping windows would be on both sides; "
+            "give validation= (see split of isthmus.data.windows), or validation_fraction=0"
+        )
+    training, held_out = X.split(estimator.validation_fraction)
+    return (training, held_out) if len(held_out) else (X, None)
+
+
+def layout_of_windows(layout: str) -> str:
+    """Return the layout of windows of series.
+
+    Raises:
+        InputError: another layout than that of series.
+    """
+    if layout not in ("auto", "ntc"):
+        raise InputError(f"layout={layout!r}: windows are series of steps and channels; give 'ntc', or their array X")
+    return "ntc"
 
 
 def check_no_labels(validation: Any) -> None:

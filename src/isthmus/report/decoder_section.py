@@ -199,8 +199,7 @@ def _view(
     if preprocessing.source in ("sparse", "text"):
         return {"kind": "terms", "names": preprocessing.columns}
     if preprocessing.is_series:
-        names = [column.name for column in user_columns(preprocessing)]
-        return {"kind": "line", "channels": len(names), "names": names}
+        return {"kind": "line", "channels": len(preprocessing.channels), "names": preprocessing.channels}
     if not preprocessing.table and preprocessing.n_columns > MAX_TABLE_COLUMNS:
         return {"kind": "line", "channels": shape[0] if shape else 1}
     return {"kind": "table", "columns": _columns(preprocessing, report_data, _probability_columns(record))}

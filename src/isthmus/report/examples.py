@@ -131,7 +131,9 @@ def _plotted(model: BaseAutoencoder, X: Any, rows: Int[np.ndarray, " picked"], n
         of_pca = model.baseline_.decode(model.baseline_.encode(output.x, output.mask)).numpy()
         parts.append((np.asarray(raw, np.float64), restored(output.reconstruction.numpy()), restored(of_pca)))
     original, reconstruction, pca = (np.concatenate(each) for each in zip(*parts, strict=True))
-    chosen = shown_channels(np.nanmean((original - reconstruction) ** 2, axis=0) / _variances(model))
+    known = model.preprocessing_
+    shown = shown_channels(np.nanmean((original - reconstruction) ** 2, axis=0) / _variances(model))
+    chosen = {channel: known.channels[channel] for channel in shown}
     plots = channel_plots({"original": original, "pca": pca, "model": reconstruction}, chosen)
     return [Example(*names.of(int(row)), plots=plots[i]) for i, row in enumerate(rows)]
 

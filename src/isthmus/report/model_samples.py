@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +48,7 @@ def model_samples(model: BaseAutoencoder, X: Any, n_rows: int, random_state: int
     if pictured:
         return ModelSamples(explanation, pictures=_pictured(model, X, picked, samples))
     if preprocessing.is_series:
-        return ModelSamples(explanation, plots=_plotted(take(X, picked), samples))
+        return ModelSamples(explanation, plots=_plotted(take(X, picked), samples, preprocessing.channels))
     columns = user_columns(preprocessing)
     names = [str(name) for name in getattr(samples, "columns", [column.name for column in columns])]
     rows = preprocessing.inverse_transform(_read(model, X, picked)) if sparse else take(X, picked)
@@ -87,10 +88,10 @@ def _pictured(model: BaseAutoencoder, X: Any, picked: np.ndarray, samples: Any) 
     return [(png_uri(one), png_uri(other)) for one, other in zip(row_pixels, sample_pixels, strict=True)]
 
 
-def _plotted(rows: Any, samples: Any) -> dict[str, list[list[ChannelPlot]]]:
+def _plotted(rows: Any, samples: Any, names: Sequence[str]) -> dict[str, list[list[ChannelPlot]]]:
     """Return the plots of rows and samples by channel, on common scales."""
     both = np.concatenate([np.asarray(rows, np.float64), samples])
-    plots = channel_plots({"model": both}, range(min(both.shape[-1], MAX_CHANNELS)))
+    plots = channel_plots({"model": both}, dict(enumerate(names[:MAX_CHANNELS])))
     return {"Rows of the data": plots[: len(samples)], "Samples": plots[len(samples) :]}
 
 

@@ -143,8 +143,8 @@ def user_columns(preprocessing: Preprocessor) -> list[Column]:
     The columns of series are their channels.
     """
     if preprocessing.is_series:
-        steps, channels = preprocessing.row_shape
-        return [Column(f"channel {c}", list(range(c * steps, (c + 1) * steps))) for c in range(channels)]
+        steps = preprocessing.row_shape[0]
+        return [Column(name, list(range(c * steps, (c + 1) * steps))) for c, name in enumerate(preprocessing.channels)]
     if not preprocessing.table:
         return [Column(str(name), [i]) for i, name in enumerate(preprocessing.columns)]
     columns, start = [], 0

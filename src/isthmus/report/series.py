@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,24 +47,24 @@ def shown_channels(error: Float[np.ndarray, "steps channels"]) -> list[int]:
     return sorted(int(channel) for channel in largest)
 
 
-def channel_plots(lines: Lines, channels: Sequence[int]) -> list[list[ChannelPlot]]:
+def channel_plots(lines: Lines, channels: Mapping[int, str]) -> list[list[ChannelPlot]]:
     """Return the plots of each row by channel. The scale of a channel is common to all rows and lines.
 
     Args:
         lines: series by the class of their line in the style sheet, in the units of the user; NaN interrupts a line.
-        channels: the channels to plot.
+        channels: names of the channels to plot, by number.
 
     Example:
-        >>> [[plot]] = channel_plots({"original": np.array([[[1.0], [3.0]]])}, [0])
+        >>> [[plot]] = channel_plots({"original": np.array([[[1.0], [3.0]]])}, {0: "load"})
         >>> plot.name
-        'channel 0, 1 to 3'
+        'load, 1 to 3'
     """
     scales = {channel: _scale(lines, channel) for channel in channels}
     n_rows = len(next(iter(lines.values())))
     return [
         [
             ChannelPlot(
-                f"channel {channel}, {number(low)} to {number(high)}",
+                f"{channels[channel]}, {number(low)} to {number(high)}",
                 _svg({name: series[i, :, channel] for name, series in lines.items()}, low, high),
             )
             for channel, (low, high) in scales.items()
