@@ -23,7 +23,7 @@ BLOCK_WINDOWS = 1024
 
 @dataclass(frozen=True)
 class Windows:
-    """How windows of a table are cut.
+    """Options of windows of a table: their size, their stride, and the columns of time and group.
 
     Attributes:
         size: number of steps of a window, at least 2.
@@ -123,7 +123,7 @@ class WindowedSeries:
 
     @property
     def covered(self) -> Bool[np.ndarray, " n_rows"]:
-        """Whether each row of the table is in a window."""
+        """True for each row of the table that is in a window."""
         change = np.zeros(self.n_rows + 1, np.int64)
         np.add.at(change, self.starts, 1)
         np.add.at(change, self.starts + self.options.size, -1)
