@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, reject
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from isthmus.data import windows
@@ -39,6 +39,7 @@ def windowed(case):
         reject()
 
 
+@settings(deadline=None, max_examples=60)
 @given(sensors())
 def test_the_mean_by_time_of_windows_is_the_covered_rows(case):
     found = windowed(case)
@@ -50,6 +51,7 @@ def test_the_mean_by_time_of_windows_is_the_covered_rows(case):
     np.testing.assert_array_equal(found.X, table[["a", "b"]].to_numpy()[found.index])
 
 
+@settings(deadline=None, max_examples=60)
 @given(sensors())
 def test_no_window_crosses_a_gap_or_a_border_of_groups(case):
     found = windowed(case)
@@ -64,6 +66,7 @@ def test_no_window_crosses_a_gap_or_a_border_of_groups(case):
     assert found.names["end"].tolist() == when[:, -1].tolist()
 
 
+@settings(deadline=None, max_examples=60)
 @given(sensors(), st.floats(0, 0.7))
 def test_training_and_validation_windows_share_no_row(case, fraction):
     found = windowed(case)
@@ -92,16 +95,36 @@ def test_windows_start_every_stride_in_each_run():
     assert windows(table.drop(columns="when"), 4, 3).index[:, 0].tolist() == [0, 3, 6, 9, 12]
 
 
-def test_windows_of_one_series_take_no_memory():
+@pytest.mark.parametrize("group", [None, "machine"])
+def test_overlapping_windows_take_no_memory_of_their_own(group):
     table = pd.DataFrame(np.random.default_rng(0).normal(size=(5000, 3)), columns=list("abc"))
-    found = windows(table, 64, 1)
-    assert found.X.shape == (4937, 64, 3)
-    low, high = np.lib.array_utils.byte_bounds(found.X)
-    assert high - low == 8 * 5000 * 3
-    for part in found.split(0.1):
-        first, end = np.lib.array_utils.byte_bounds(part.X)
-        assert low <= first < end <= high
-    assert not found.X.flags.writeable
+    options = {"group": group} if group else {}
+    found = windows(table.assign(machine=np.arange(5000) // 1700) if group else table, 64, 1, **options)
+    assert found.X.shape == (4937 if group is None else 5000 - 3 * 63, 64, 3)
+    for part in (found, *found.split(0.1)):
+        assert part.X.values is found.X.values
+        assert np.shares_memory(part.X[3:7], found.X.values)
+        assert not part.X[3:7].flags.writeable
+    assert found.X.values.nbytes == 8 * 5000 * 3
+    if group is None:
+        assert np.shares_memory(np.asarray(found.X), found.X.values)
+
+
+def test_windows_are_indexed_as_an_array_of_them():
+    table = pd.DataFrame({"machine": np.arange(40) // 20, "x": np.arange(40.0), "y": -np.arange(40.0)})
+    X = windows(table, 5, 3, group="machine").X
+    array = np.array(X)
+    assert isinstance(array, np.ndarray)
+    assert array.shape == X.shape == (12, 5, 2)
+    mask = np.arange(12) % 5 == 0
+    keys = [3, -1, np.int64(2), slice(4, 8), slice(None, None, -2), [5, 0, 5], mask, [], (slice(None), 2), (3, 1, 0),
+            ([1, 7], slice(None), 0), ..., (..., 1), (mask, ..., 1), slice(0, 0)]  # fmt: skip
+    for key in keys:
+        np.testing.assert_array_equal(X[key], array[key])
+    np.testing.assert_array_equal(X * 2 + X, 3 * array)
+    np.testing.assert_array_equal(np.sqrt(np.abs(X)), np.sqrt(np.abs(array)))
+    assert np.asarray(X, np.float32).dtype == np.float32
+    assert float(np.mean(X)) == array.mean()
 
 
 def test_values_are_averaged_over_the_windows_that_cover_a_step():

@@ -47,7 +47,7 @@ def test_windows_are_rows_of_every_method(kind, found, tmp_path):
 def test_channels_have_the_names_of_the_columns(found):
     model = fitted(found)
     assert model.preprocessing_.columns[7:9] == ["temp, step 7", "pressure, step 0"]
-    X = found.X.copy()
+    X = np.array(found.X)
     X[3, 5, 1] = np.nan
     with pytest.raises(InputError, match="row 3, column 'pressure, step 5'"):
         model.transform(X)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from isthmus.data.window_rows import WindowRows
 from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
@@ -79,9 +80,8 @@ class WindowedSeries:
     """Windows of the series in a table, which every method of an autoencoder takes as rows.
 
     Attributes:
-        X: the windows, (n, size, channels), float64, read-only. A view of one copy of the table where all windows are
-            of one series without gaps: then overlapping windows take no memory. Else a copy of 8 x n x size x channels
-            bytes, about size / stride times those of the table.
+        X: the windows, (n, size, channels), float64, read from one copy of the table: they take 8 x n_rows x channels
+            bytes for any stride. `np.asarray(X)` is an array of all of them.
         channels: names of the columns of X.
         options: how the windows were cut.
         order: (n_rows,), the row of the table at each position: series after series, each by time.
@@ -100,7 +100,7 @@ class WindowedSeries:
         [4.0, 5.0, 6.0, 7.0, 1.0, 2.0, 3.0]
     """
 
-    X: Float[np.ndarray, "n size channels"]
+    X: WindowRows
     channels: list[str]
     options: Windows
     order: Int[np.ndarray, " n_rows"]
@@ -208,7 +208,7 @@ class WindowedSeries:
 
     def take(self, windows: slice | Int[np.ndarray, " taken"] | Bool[np.ndarray, " n"]) -> WindowedSeries:
         """Return some of the windows, without notes."""
-        return replace(self, X=self.X[windows], starts=self.starts[windows], notes=())
+        return replace(self, X=self.X.take(windows), starts=self.starts[windows], notes=())
 
     def split(self, fraction: float) -> tuple[WindowedSeries, WindowedSeries]:
         """Return training and validation windows that share no row.
@@ -248,7 +248,7 @@ class WindowedSeries:
                 f"for training, which needs at least two; {n_dropped} share rows with validation windows; give a "
                 "smaller fraction (--validation 0 for none), or a smaller window"
             )
-        training, validation = self.take(_slice_of(kept)), self.take(_slice_of(held_out))
+        training, validation = self.take(kept), self.take(held_out)
         if n_dropped:
             note = f"{pluralize(n_dropped, 'window')} left out of training: they share rows with validation windows"
             training = replace(training, notes=(note,))
@@ -263,13 +263,6 @@ class WindowedSeries:
         groups = pd.factorize(self.steps[self.options.group])[0][self.first]
         borders = [0, *(np.flatnonzero(np.diff(groups)) + 1).tolist(), len(self)]
         return list(pairwise(borders))
-
-
-def _slice_of(chosen: Bool[np.ndarray, " n"]) -> slice | Bool[np.ndarray, " n"]:
-    """Return a mask as a slice if it chooses one run, since a slice of a view is a view."""
-    at = np.flatnonzero(chosen)
-    is_run = len(at) == 0 or at[-1] - at[0] + 1 == len(at)
-    return slice(int(at[0]), int(at[-1]) + 1) if is_run and len(at) else chosen
 
 
 class TimeMean:

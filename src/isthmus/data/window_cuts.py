@@ -9,11 +9,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Int, Shaped
 
 from isthmus.data.messages import hint
 from isthmus.data.series import WindowedSeries, Windows
 from isthmus.data.times import GAP, is_gap, time_numbers
+from isthmus.data.window_rows import WindowRows
 from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def cut(table: pd.DataFrame, options: Windows) -> WindowedSeries:
         )
     values = channels.to_numpy(np.float64, na_value=np.nan)[order]
     series = WindowedSeries(
-        _view(values, starts, options.size), list(map(str, channels)), options, order, starts, steps
+        WindowRows(values, starts, options.size), list(map(str, channels)), options, order, starts, steps
     )
     return replace(series, notes=(*notes, *_cut_notes(series, groups, labels, n_gaps)))
 
@@ -175,19 +176,6 @@ def _starts(lengths: Int[np.ndarray, " runs"], options: Windows) -> Int[np.ndarr
         if length >= options.size
     ]
     return np.concatenate([np.zeros(0, np.int64), *found])
-
-
-def _view(
-    values: Float[np.ndarray, "n_rows channels"], starts: Int[np.ndarray, " n"], size: int
-) -> Float[np.ndarray, "n size channels"]:
-    """Return the windows as a view if they start at equal distances, else as a copy; read-only."""
-    every = np.lib.stride_tricks.sliding_window_view(values, size, axis=0).swapaxes(1, 2)
-    steps = np.unique(np.diff(starts))
-    if len(steps) <= 1:
-        return every[starts[0] : starts[-1] + 1 : int(steps[0]) if len(steps) else 1]
-    found = every[starts]
-    found.flags.writeable = False
-    return found
 
 
 def _cut_notes(

@@ -18,6 +18,7 @@ from torch import Tensor
 from isthmus.data.dataset import Conditioned, Documents, Paired
 from isthmus.data.preprocessing import Preprocessor, input_type
 from isthmus.data.series import WindowedSeries
+from isthmus.data.window_rows import WindowRows
 from isthmus.errors import InputError
 from isthmus.parts.likelihoods import LIKELIHOODS
 
@@ -96,8 +97,10 @@ def _forget_names(estimator: Any) -> None:
         del estimator.feature_names_in_
 
 
-def _array(estimator: Any, X: Any) -> np.ndarray:
+def _array(estimator: Any, X: Any) -> np.ndarray | WindowRows:
     """Return a numeric array of two dimensions or more; entries that are masked become NaN."""
+    if isinstance(X, WindowRows):
+        return X
     if np.ma.isMaskedArray(X):
         X = without_mask(X)
     try:
