@@ -190,7 +190,7 @@ def test_missing_cells_of_sensors_are_left_out(files, tmp_path, succeed, refused
     assert errors["error"].notna().all()
 
 
-def test_labels_of_windows_are_those_of_their_last_steps(files, tmp_path, succeed):
+def test_labels_of_windows_are_those_of_their_last_steps(files, tmp_path, succeed, refused):
     table = pd.read_csv(files / "sensors.csv").assign(state=lambda rows: np.where(rows["temp"] > 20, "hot", "cold"))
     table.to_csv(tmp_path / "t.csv", index=False)
     common = ("--exclude", "shift")
@@ -198,14 +198,38 @@ def test_labels_of_windows_are_those_of_their_last_steps(files, tmp_path, succee
         result = succeed("evaluate", files / "m.isthmus", tmp_path / "t.csv", "--labels", labels, *common,
                          *(() if labels == "state" else ("--exclude", "state")), "--json")  # fmt: skip
         assert json.loads(result.stdout)["classes"] == 2
-    fit = ("classify", "fit", tmp_path / "t.csv", "--encoder", files / "m.isthmus", "-o", tmp_path / "c.isthmus")
-    succeed(*fit, "--labels", "state", *common, "--epochs", 1)
+        assert "windows that overlap" in result.stderr
+    fit = ("classify", "fit", tmp_path / "t.csv", "--encoder", files / "m.isthmus", "-o", tmp_path / "c.isthmus",
+           "--labels", "state", *common, "--epochs", 1)  # fmt: skip
+    refused((*fit, "--validation", 0.2), "--validation 0.2: windows overlap", "name a data source")
+    assert "no validation set, since windows overlap" in succeed(*fit).stderr
     succeed("classify", "predict", tmp_path / "c.isthmus", tmp_path / "t.csv", "--labels", "state", "--keep", "state",
             "-o", tmp_path / "p.csv")  # fmt: skip
     read = pd.read_csv(tmp_path / "p.csv")
     assert list(read)[:5] == ["machine", "start", "end", "state", "label"]
     joined = read.merge(table, left_on=["machine", "end"], right_on=["machine", "when"])
     assert joined["state_x"].tolist() == joined["state_y"].tolist()
+
+
+def test_supervised_training_takes_the_labels_of_training_windows(files, tmp_path, succeed, monkeypatch):
+    table = pd.read_csv(files / "sensors.csv").assign(state=lambda rows: np.where(rows["temp"] > 20, "hot", "cold"))
+    table.to_csv(tmp_path / "t.csv", index=False)
+    given = {}
+    fit = isthmus.StackedAutoencoder.fit
+
+    def recorded(self, X, y=None, **options):
+        given.update(X=X, y=y, validation=options["validation"])
+        return fit(self, X, y, **options)
+
+    monkeypatch.setattr(isthmus.StackedAutoencoder, "fit", recorded)
+    succeed("fit", tmp_path / "t.csv", "-o", tmp_path / "m.isthmus", *WINDOW, "--kind", "stacked", "--exclude", "shift",
+            "--set", "pretraining=supervised", "--labels", "state", "--epochs", 1, "--set", "hidden_sizes=4",
+            "--code-size", 2)  # fmt: skip
+    states = table.drop_duplicates(["machine", "when"]).set_index(["machine", "when"])["state"]
+    series, (X, labels) = given["X"], given["validation"]
+    expected = [states[machine, str(end)] for machine, _, end in series.names.itertuples(index=False)]
+    assert given["y"].tolist() == expected
+    assert len(labels) == len(X) == 4
 
 
 FIT_REFUSED = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli import arguments, destinations, fitting, options, outputs, sources
+from isthmus.cli import arguments, destinations, fitting, options, outputs, sources, windowing
 from isthmus.cli.reading import with_read_options
 from isthmus.cli.terminal import JobFailed, Log, print_json
 from isthmus.errors import InputError
@@ -96,6 +96,8 @@ def fit(
     }  # fmt: skip
     model = _classifier(coder, set_ or [], given, quiet)
     held_out = None
+    if held_out_source is None:
+        windowing.without_random_validation(model, rows, validation, log)
     if held_out_source is not None:
         validation_dataset = sources.open_for_model(coder, held_out_source, log, labels=labels, reading=reading)
         sources.require_labels(validation_dataset)

@@ -85,6 +85,8 @@ def evaluate(
         outputs.check_errors_fit(fitted, rows)
     if draws and not has_densities(fitted.coder_):
         log.note(f"--draws has no effect on kind {fitted.kind}, whose inference is not a distribution")
+    if rows.labels is not None and rows.windows is not None and rows.windows.overlap:
+        log.note("the accuracies are too high: classifiers are tested on windows that overlap with those of their fit")
     n_draws = DEFAULT_DRAWS if draws is None else draws
     compute = functools.partial(isthmus.evaluation.reconstruction.evaluate, n_draws=n_draws)
     try:

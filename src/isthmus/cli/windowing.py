@@ -15,6 +15,7 @@ from isthmus.cli.terminal import Log
 from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from isthmus.data import Dataset
@@ -131,6 +132,8 @@ def windowed(rows: Dataset, windows: Windows, log: Log, keep: Sequence[str] = ()
     Raises:
         InputError: rows that are not a table, or a table that cannot be cut.
     """
+    import numpy as np
+
     from isthmus.data.window_cuts import cut
 
     if not hasattr(rows.X, "columns"):
@@ -143,13 +146,7 @@ def windowed(rows: Dataset, windows: Windows, log: Log, keep: Sequence[str] = ()
         raise InputError(f"{rows.name}: {error}") from None
     for note in series.notes:
         log.note(f"{rows.name}: {note}")
-    return of_series(rows, replace(series, steps=_names_of_steps(rows, series, keep)), keep)
-
-
-def of_series(rows: Dataset, series: WindowedSeries, keep: Sequence[str] = ()) -> Dataset:
-    """Return windows of a table as its rows."""
-    import numpy as np
-
+    series = replace(series, steps=_names_of_steps(rows, series, keep))
     names, last = series.names, series.last
     kept = [name for name in dict.fromkeys(keep) if name not in names]
     carried = outputs.after(names, series.steps[kept].iloc[last].reset_index(drop=True))
@@ -190,16 +187,52 @@ def training_and_validation(
         held_out = windowed(held_out, windows, log)
         log.info(f"windows: {len(rows.X):,} for training, {len(held_out.X):,} for validation")
         return rows, held_out
-    assert rows.windows is not None
-    training, validation = rows.windows.split(model.validation_fraction)
-    for note in training.notes:
-        log.note(note)
+    kept, held = _series(rows).split_masks(model.validation_fraction)
+    n_dropped = int((~kept & ~held).sum())
+    if n_dropped:
+        log.note(f"{pluralize(n_dropped, 'window')} left out of training: they share rows with validation windows")
     where = f", the last ones of each {windows.group}" if windows.group else ", the last ones"
-    log.info(f"windows: {len(training):,} for training, {len(validation):,} for validation{where}")
-    if not len(validation):
+    log.info(f"windows: {kept.sum():,} for training, {held.sum():,} for validation{where}")
+    if not held.any():
         model.set_params(validation_fraction=0.0)
-        return of_series(rows, training), None
-    return of_series(rows, training), of_series(rows, validation)
+        return _some(rows, kept), None
+    return _some(rows, kept), _some(rows, held)
+
+
+def _some(rows: Dataset, chosen: np.ndarray) -> Dataset:
+    """Return some of the windows."""
+    series = _series(rows).take(chosen)
+    return replace(
+        rows,
+        X=series.X,
+        labels=None if rows.labels is None else rows.labels[chosen],
+        row_names=series.row_names,
+        carried=None if rows.carried is None else rows.carried[chosen].reset_index(drop=True),
+        windows=series,
+    )
+
+
+def without_random_validation(model: Any, rows: Dataset, validation: str | None, log: Log) -> None:
+    """Let an estimator that samples its validation rows hold out none of overlapping windows.
+
+    Args:
+        model: an estimator with `validation_fraction`, before its fit.
+        rows: the rows.
+        validation: the option --validation.
+        log: log for notes.
+
+    Raises:
+        InputError: a fraction above 0 is given.
+    """
+    if rows.windows is None or not rows.windows.overlap:
+        return
+    if validation is not None and model.validation_fraction:
+        raise InputError(
+            f"--validation {validation}: windows overlap, so that random validation windows share rows with "
+            "others; name a data source"
+        )
+    model.set_params(validation_fraction=0.0)
+    log.note("no validation set, since windows overlap; name a data source with --validation")
 
 
 def record(model: BaseAutoencoder, rows: Dataset, entry: str) -> None:

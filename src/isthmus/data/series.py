@@ -210,17 +210,18 @@ class WindowedSeries:
         """Return some of the windows, without notes."""
         return replace(self, X=self.X.take(windows), starts=self.starts[windows], notes=())
 
+    @property
+    def overlap(self) -> bool:
+        """True if successive windows share rows."""
+        return self.options.stride < self.options.size
+
     def split(self, fraction: float) -> tuple[WindowedSeries, WindowedSeries]:
-        """Return training and validation windows that share no row.
+        """Return training and validation windows that share no row, see `split_masks`.
 
-        Validation windows are the last ones of each group, round(fraction x n) of all. Training windows that share a
-        row with one of them are dropped, and a note of the training windows has their number.
-
-        Args:
-            fraction: of the windows for validation, at least 0 and below 1.
+        A note of the training windows has the number of those that are in neither part.
 
         Raises:
-            InputError: another fraction; fewer than two training windows are left.
+            InputError: see `split_masks`.
 
         Example:
             >>> import pandas as pd
@@ -229,10 +230,26 @@ class WindowedSeries:
             >>> training.index[:, -1].tolist(), validation.index[:, 0].tolist()
             ([3, 5, 7, 9, 11], [12, 14, 16])
         """
+        kept, held_out = self.split_masks(fraction)
+        n_dropped = int((~kept & ~held_out).sum())
+        note = f"{pluralize(n_dropped, 'window')} left out of training: they share rows with validation windows"
+        return replace(self.take(kept), notes=(note,) if n_dropped else ()), self.take(held_out)
+
+    def split_masks(self, fraction: float) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+        """Return masks of the training and of the validation windows.
+
+        Validation windows are the last ones of each group, round(fraction x n) of all. Windows that share a row with
+        one of them are in neither part.
+
+        Args:
+            fraction: of the windows for validation, at least 0 and below 1.
+
+        Raises:
+            InputError: another fraction; fewer than two training windows are left.
+        """
         if not 0 <= fraction < 1:
             raise InputError(f"fraction={fraction}: it must be at least 0 and below 1")
-        held_out = np.zeros(len(self), bool)
-        kept = np.ones(len(self), bool)
+        kept, held_out = np.ones(len(self), bool), np.zeros(len(self), bool)
         total, taken = 0, 0
         for first, end in self._groups():
             total += end - first
@@ -241,18 +258,14 @@ class WindowedSeries:
             if n_last:
                 held_out[end - n_last : end] = True
                 kept[first:end] = self.starts[first:end] + self.options.size <= self.starts[end - n_last]
-        n_dropped = int((~kept & ~held_out).sum())
         if kept.sum() < 2:
+            n_dropped = int((~kept & ~held_out).sum())
             raise InputError(
                 f"a validation fraction of {fraction:g} leaves {pluralize(int(kept.sum()), 'window')} of {len(self)} "
                 f"for training, which needs at least two; {n_dropped} share rows with validation windows; give a "
                 "smaller fraction (--validation 0 for none), or a smaller window"
             )
-        training, validation = self.take(kept), self.take(held_out)
-        if n_dropped:
-            note = f"{pluralize(n_dropped, 'window')} left out of training: they share rows with validation windows"
-            training = replace(training, notes=(note,))
-        return training, validation
+        return kept, held_out
 
     def _groups(self) -> list[tuple[int, int]]:
         """Return the first window of each group, and the one after its last."""
