@@ -455,14 +455,17 @@ def _auto_scaling(
 ) -> str:
     """Resolve "auto": bytes are divided by 255, and columns and channels are standardised.
 
-    Images, and rows of zeros and ones, are unchanged if their values are in [0, 1]; `fractions` overrules.
+    Images, and rows of zeros and ones, are unchanged if their values are in [0, 1]; `fractions` overrules. With "whole"
+    all columns of flattened images are standardised together.
     """
     pictured = start.image_shape is not None
     # A matrix of small bytes contains counts or grades, not grey values.
     if start.dtype == "uint8" and not start.is_series and high.max(initial=0) > (1 if pictured else 127):
-        return "standard" if fractions == "scale" else "bytes"
-    if start.table or low.min(initial=0) < 0 or high.max(initial=0) > 1 or fractions == "scale":
+        return "whole" if fractions == "scale" else "bytes"
+    if start.table or low.min(initial=0) < 0 or high.max(initial=0) > 1:
         return "standard"
+    if fractions == "scale":
+        return "whole" if start.layout == "flat" else "standard"
     kept = fractions == "keep" or pictured or start.layout == "flat"
     return "none" if kept or is_binary() else "standard"
 
@@ -481,7 +484,9 @@ def _scaling(
         channels = start.map_shape[0]
         parts = channels if start.is_series or channels > layouts.MOST_CHANNELS else 1
         low, high, mean, std = _pooled(parts, low, high, mean, std)
-    offset, scale = (mean, std) if scaling == "standard" else (low, high - low)
+    elif scaling == "whole":
+        low, high, mean, std = _pooled(1, low, high, mean, std)
+    offset, scale = (low, high - low) if scaling == "minmax" else (mean, std)
     offset, scale = offset.copy(), np.where((scale > 0) & np.isfinite(scale), scale, 1.0)
     units = [c.unit for c in start.table for _ in range(c.width)]
     for i, unit in enumerate(units):
