@@ -41,6 +41,12 @@ def small_columns(n=600, width=6):
     return np.column_stack([RNG.random(n)] + [5e-4 * (1 + np.sin(3 * z)) * (1 + i / width) for i in range(width - 1)])
 
 
+def correlated_columns(n=300, width=64):
+    """Columns in [0, 1] that four factors determine, in no order."""
+    x = RNG.normal(size=(n, 4)) @ RNG.normal(size=(4, width))
+    return (x - x.min(0)) / np.ptp(x, 0)
+
+
 FOUND = {
     "sensors of different scale": (sensors(), "ntc"),
     "sensors in [0, 1]": ((sensors() - sensors().min((0, 1))) / np.ptp(sensors(), (0, 1)) / 2, "ntc"),
@@ -61,6 +67,11 @@ FOUND = {
     "flattened digits, outside of [0, 1]": (DIGITS.data, "table"),
     "flattened colour digits": (np.stack([IMAGES] * 3, -1).reshape(-1, 192), "flat"),
     "flattened colour digits, channels first": (np.stack([IMAGES] * 3, 1).reshape(-1, 192), "flat"),
+    "flattened digits on noise": (
+        np.maximum(np.kron(IMAGES, np.ones((1, 3, 3))), RNG.random((1797, 24, 24))).reshape(-1, 576),
+        "flat",
+    ),
+    "correlated columns in [0, 1]": (correlated_columns(), "table"),
     "columns in [0, 1]": (small_columns(), "table"),
     "64 columns in [0, 1]": (small_columns(width=64), "table"),
     "100 columns of noise in [0, 1]": (RNG.random((200, 100)), "table"),
