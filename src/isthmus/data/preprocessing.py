@@ -83,6 +83,7 @@ class Preprocessor:
         scaling_of_tables: str = "standard",
         layout: str = "auto",
         fractions: str = "auto",
+        vocabulary_options: dict[str, Any] | None = None,
     ) -> Preprocessor:
         """Learn column types, scaling and fill values from `X`. For a table, "auto" takes `scaling_of_tables`.
 
@@ -97,6 +98,7 @@ class Preprocessor:
             scaling_of_tables: the scaling that "auto" stands for in a table.
             fractions: what "auto" does with arrays of values in [0, 1]: "auto" keeps those of images, and scales others
                 by column; "keep" keeps all; "scale" scales all, and bytes.
+            vocabulary_options: options of `Vocabulary.from_data`, which finds the terms of texts.
 
         Raises:
             InputError: if an option is unknown; if there are no rows; if a value is NaN or infinite and
@@ -119,7 +121,7 @@ class Preprocessor:
         if layout not in ("auto", "table") and kind != "array":
             raise InputError(f"layout={layout!r} is for arrays; found {_SOURCES[kind]}; use layout='auto'")
         if kind == "text":
-            vocabulary = Vocabulary.from_data(list(X), counts=scaling == "none")
+            vocabulary = Vocabulary.from_data(list(X), counts=scaling == "none", **(vocabulary_options or {}))
             width = len(vocabulary.terms)
             return cls("text", (width,), "float32", np.zeros(width), np.ones(width), names=vocabulary.terms,
                        vocabulary=vocabulary, n_rows=len(X))  # fmt: skip
@@ -333,7 +335,7 @@ class Preprocessor:
             "source": self.source, "row_shape": list(self.row_shape), "dtype": self.dtype, "masked": self.masked,
             "layout": self.layout, "names": self.names if not self.vocabulary else None,
             "table": tables.to_config(self.table),
-            "vocabulary": self.vocabulary and {"terms": self.vocabulary.terms, "idf": self.vocabulary.idf},
+            "vocabulary": self.vocabulary and self.vocabulary.to_config(),
             "constant": self.constant, "n_rows": self.n_rows,
         }  # fmt: skip
         knots, of_knots = quantiles.to_file(self.quantiles)

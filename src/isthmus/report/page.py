@@ -13,6 +13,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from isthmus.data.dataset import as_pandas
 from isthmus.errors import InputError, pluralize
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.evaluation.codes import covariance_eigenvalues, unit_statistics
@@ -97,8 +98,7 @@ def write(
 
 def _as_rows(X: Any) -> Any:
     """Convert other tables to pandas and lists to arrays, so that rows can be selected."""
-    if hasattr(X, "to_pandas") and not hasattr(X, "iloc"):
-        return X.to_pandas()
+    X = as_pandas(X)
     if hasattr(X, "tocsr"):
         return X.tocsr()
     return np.asarray(X) if isinstance(X, list | tuple) else X
