@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from isthmus.values.priors import KL, FlowPrior, GaussianPrior, MixturePrior, NormalPrior, VampPrior
     from isthmus.values.sparsities import L1, BatchTopK, Gated, JumpReLU, KLRate, LogPenalty, StudentT, TopK
     from isthmus.values.stages import FineTuning, Pretraining
+    from isthmus.values.vocabularies import Words
 
 __version__: str  # read from the installed package on first use, because the import of importlib.metadata is slow
 
@@ -63,6 +64,7 @@ _MODULES = {
     "values.priors": ("KL", "FlowPrior", "GaussianPrior", "MixturePrior", "NormalPrior", "VampPrior"),
     "values.sparsities": ("L1", "BatchTopK", "Gated", "JumpReLU", "KLRate", "LogPenalty", "StudentT", "TopK"),
     "values.stages": ("FineTuning", "Pretraining"),
+    "values.vocabularies": ("Words",),
 }  # fmt: skip
 """Public names by the module that they are imported from."""
 
@@ -125,6 +127,7 @@ __all__ = [
     "TotalCorrelation",
     "VampPrior",
     "VariationalAutoencoder",
+    "Words",
     "__version__",
     "load",
     "register_network",

@@ -226,3 +226,22 @@ def test_idx_labels_without_images_are_refused(tmp_path, refused):
     path.write_bytes(idx(np.uint8([1, 2])))
     with refused(f"{path}: contains one number per row, probably labels; name the file with the images"):
         data.open(path)
+
+
+def test_rows_beside_their_mean_are_no_split(tmp_path):
+    np.savez(tmp_path / "rows.npz", X=np.eye(3), y=np.arange(3), x_mean=np.zeros(3))
+    read = data.open(tmp_path / "rows.npz")
+    assert read.X.shape == (3, 3)
+    assert read.labels.tolist() == [0, 1, 2]
+
+
+def test_splits_beside_a_mean_are_the_arrays_of_rows(tmp_path):
+    np.savez(tmp_path / "rows.npz", x_train=np.eye(3), x_test=np.ones((2, 3)), x_mean=np.zeros(3))
+    assert data.open(tmp_path / "rows.npz", split="all").X.shape == (5, 3)
+
+
+def test_labels_of_some_splits_are_ignored_with_a_note(tmp_path):
+    np.savez(tmp_path / "rows.npz", x_train=np.eye(3), y_train=np.arange(3), x_test=np.ones((2, 3)))
+    read = data.open(tmp_path / "rows.npz", split="all")
+    assert read.labels is None
+    assert "there is no array y_test" in read.notes[0]

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from isthmus import data
 from isthmus.data.description import describe_table
 
 N = 40
@@ -66,3 +67,19 @@ def test_missing_values_and_declared_units():
     assert column.missing == 0.5
     assert column.example == "1.5"
     assert described(np.arange(N) % 4 + 1, units={"c": "categorical"}).unit == "categorical"
+
+
+def test_a_column_without_values_and_a_narrow_range_are_described():
+    table = pd.DataFrame({"empty": [np.nan] * 30, "big": [2**60 + i for i in range(30)], "x": np.arange(30) / 7})
+    found = {column.name: column for column in describe_table(table)}
+    assert found["empty"].warnings == ("it has no values: leave it out (--exclude empty)",)
+    assert found["big"].values == "1152921504606846976 to 1152921504606847005"
+    assert found["x"].values == "0 to 4.14286"
+
+
+def test_text_that_reads_as_numbers_is_noted_in_every_format(tmp_path):
+    pd.DataFrame({"a": ["1,5", "2,5"], "b": ["x", "y"]}).to_parquet(tmp_path / "rows.parquet")
+    read = data.open(tmp_path / "rows.parquet")
+    assert len(read.notes) == 1
+    assert "column 'a' is text, and its values are numbers with ',' as decimal sign" in read.notes[0]
+    assert data.open(tmp_path / "rows.parquet", dtypes={"a": "real"}).X["a"].tolist() == [1.5, 2.5]

@@ -8,6 +8,7 @@ import pytest
 import scipy.sparse
 import torch
 
+from isthmus import Words
 from isthmus.data import Documents
 from isthmus.data.preprocessing import Preprocessor
 from isthmus.errors import InputError
@@ -264,3 +265,23 @@ def test_a_column_without_a_value_of_a_weight_above_zero_is_filled_with_zeros(mi
     X = np.array([[5.0, 1.0], [np.nan, 2.0], [np.nan, 4.0]])
     preprocessor = Preprocessor.from_data(X, missing=missing, weights=np.array([0.0, 3.0, 1.0]))
     np.testing.assert_allclose(preprocessor.fill, [0.0, 2.5 if missing == "mean" else 2.0])
+
+
+def test_terms_of_texts_follow_the_options_of_the_vocabulary():
+    texts = ["der rote Fuchs", "der rote Fuchs", "ein grauer Hase", "ein grauer Hase"]
+    options = {"stop_words": ("der", "ein"), "n_grams": 2, "max_terms": 4}
+    learned = Preprocessor.from_data(Documents(texts), scaling="none", vocabulary_options=options)
+    assert len(learned.names) == 4
+    wide = Preprocessor.from_data(Documents(texts), scaling="none", vocabulary_options=options | {"max_terms": 9})
+    assert wide.names == ["fuchs", "grauer", "grauer hase", "hase", "rote", "rote fuchs"]
+    tensors, config = wide.to_file()
+    again = Preprocessor.from_file(tensors, config)
+    new = Documents(["der rote der Fuchs"])
+    counts = [learned.rows(new).batch(torch.tensor([0])).x.tolist() for learned in (wide, again)]
+    assert counts[0] == counts[1] == [[1.0, 0.0, 0.0, 0.0, 1.0, 1.0]]
+
+
+@pytest.mark.parametrize("options", [{"max_terms": 0}, {"n_grams": 1.5}, {"stop_words": "german"}, {"min_texts": True}])
+def test_invalid_options_of_a_vocabulary_are_refused(options):
+    with pytest.raises(InputError, match=next(iter(options))):
+        Words(**options)

@@ -185,3 +185,66 @@ def test_declared_binary_columns_have_two_values(tmp_path):
     assert [column.unit for column in tables.learn_columns(declared, None, None)] == ["binary", "real"]
     with pytest.raises(InputError, match="column 'b' has 3 values, and its dtype is binary"):
         data.open(path, dtypes={"b": "binary"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected", "affix"),
+    [
+        (["$0.50", "-$12"], [0.5, -12.0], "$"),
+        (["3 kg", "4.5 kg"], [3.0, 4.5], "kg"),
+        (["1.234,50 \N{EURO SIGN}", "2,00 \N{EURO SIGN}"], [1234.5, 2.0], "\N{EURO SIGN}"),
+        (["CHF 5", "CHF 7.5"], [5.0, 7.5], "CHF"),
+        (["20\N{DEGREE SIGN}C", "-3\N{DEGREE SIGN}C"], [20.0, -3.0], "\N{DEGREE SIGN}C"),
+    ],
+)
+def test_a_currency_or_a_unit_is_removed_and_later_files_have_the_same(tmp_path, fields, expected, affix):
+    rows = "".join(f"{field};x\n" for field in fields)
+    read = data.open(written(tmp_path, f"a;b\n{rows}"))
+    assert read.X["a"].tolist() == expected
+    assert f"{affix!r}, which is removed" in read.notes[1]
+    assert read.reading.affixes == {"a": affix}
+    later = data.open(written(tmp_path, "a;b\n5 lbs;x\n"), **read.reading.arguments)
+    assert later.X["a"].tolist() == ["5 lbs"]
+
+
+@pytest.mark.parametrize("fields", [["4wd", "2wd"], ["Flat 1", "Flat 2"], ["3 kg", "4 g"], ["1", "2 kg"]])
+def test_other_text_with_digits_stays_text(tmp_path, fields):
+    read = data.open(written(tmp_path, "a;b\n" + "".join(f"{field};x\n" for field in fields)))
+    assert read.X["a"].tolist() == fields
+
+
+def test_a_minus_sign_of_print_is_a_minus_sign(tmp_path):
+    assert data.open(written(tmp_path, "a\tb\n\N{MINUS SIGN}3.5\tx\n2\ty\n")).X["a"].tolist() == [-3.5, 2.0]
+
+
+def test_numbers_in_several_forms_stay_text_with_a_note(tmp_path):
+    read = data.open(written(tmp_path, "a;b\n50%;x\n12;y\n"))
+    assert read.X["a"].tolist() == ["50%", "12"]
+    assert "some of its values are" in read.notes[1]
+    assert "write them in one form" in read.notes[1]
+
+
+def test_a_wrong_decimal_sign_is_noted(tmp_path):
+    read = data.open(written(tmp_path, "a;b\n1,5;x\n2,5;y\n"), decimal=".")
+    assert "if they are numbers, give --decimal ," in read.notes[1]
+
+
+@pytest.mark.parametrize("text", ["a\n1\n\n3\n", "\na\n1\n\n3\n"])
+def test_a_blank_line_of_one_column_is_a_missing_value(tmp_path, text):
+    np.testing.assert_array_equal(data.open(written(tmp_path, text)).X["a"], [1, np.nan, 3])
+
+
+def test_one_column_of_decimal_commas_has_no_separator(tmp_path):
+    assert data.open(written(tmp_path, "a\n1,5\n2\n3,25\n")).X["a"].tolist() == [1.5, 2.0, 3.25]
+
+
+def test_texts_of_a_sheet_are_numbers_and_other_files_take_missing_values(tmp_path):
+    pytest.importorskip("openpyxl")
+    frame = pd.DataFrame({"a": ["1,5", "-9999", "3,5"], "b": [1, -9999, 3]})
+    frame.to_excel(tmp_path / "rows.xlsx", index=False)
+    frame.to_json(tmp_path / "rows.jsonl", orient="records", lines=True)
+    assert data.open(tmp_path / "rows.xlsx").X["a"].tolist() == [1.5, -9999.0, 3.5]
+    for name in ("rows.xlsx", "rows.jsonl"):
+        read = data.open(tmp_path / name, na="-9999", decimal=",").X
+        np.testing.assert_array_equal(read["a"], [1.5, np.nan, 3.5])
+        np.testing.assert_array_equal(read["b"], [1, np.nan, 3])

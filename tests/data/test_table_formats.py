@@ -226,3 +226,17 @@ def test_a_workbook_whose_parts_are_bombs_is_refused(tmp_path, refused, part, co
             archive.writestr(name, whole)
     with refused(str(path), part, words):
         data.open(path)
+
+
+def test_a_named_index_of_a_parquet_file_can_be_the_label(tmp_path):
+    frame = pd.DataFrame({"a": [1.5, 2.5]}, index=pd.Index(["x", "y"], name="site"))
+    frame.to_parquet(tmp_path / "rows.parquet")
+    assert data.open(tmp_path / "rows.parquet", label_column="site").labels.tolist() == ["x", "y"]
+
+
+def test_frames_of_polars_are_tables():
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({"a": [1, None, 3], "b": ["x", "y", None]})
+    assert data.open(frame).X["a"].isna().tolist() == [False, True, False]
+    with pytest.raises(ValueError, match=r"a LazyFrame, .*give X.collect\(\)"):
+        data.open(frame.lazy())

@@ -112,11 +112,15 @@ def test_data_sets_and_other_rows_keep_their_form():
     assert isinstance(VariationalAutoencoder(condition="city", **SETTINGS).fit(rows).reconstruct(rows), np.ndarray)
 
 
-def test_predictions_are_arrays():
+def test_predictions_of_a_frame_have_its_index_and_those_of_an_array_are_an_array():
     frame = TABLE.set_axis(any_index(0), axis=0)
     model = CodeClassifier(encoder=Autoencoder(**SETTINGS), max_epochs=1, random_state=0)
     model.fit(frame[["size", "n"]], frame["city"])
-    assert type(model.predict(frame[["size", "n"]])) is np.ndarray
+    found = model.predict(frame[["size", "n"]])
+    pd.testing.assert_index_equal(found.index, frame.index)
+    numbers = CodeClassifier(encoder=Autoencoder(**SETTINGS), max_epochs=1, random_state=0)
+    array = frame[["size", "n"]].to_numpy()
+    assert type(numbers.fit(array, frame["city"]).predict(array)) is np.ndarray
 
 
 def test_frames_of_polars_come_back_as_such():

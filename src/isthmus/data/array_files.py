@@ -393,7 +393,8 @@ def _not_pointers(pointers: np.ndarray, size: int, n_values: int) -> str:
 
 def _pick(path: Path, stored: _Members, split: str | None) -> Dataset:
     names = stored.names
-    splits = [name[2:] for name in names if name[:2] in ("x_", "X_")]
+    is_whole = any(rows in names for rows, _ in _NAMES)
+    splits = [] if is_whole else _splits(stored)
     if splits:
         return _pick_split(path, stored, splits, split)
     refuse_split(path, split)
@@ -412,6 +413,12 @@ def _pick(path: Path, stored: _Members, split: str | None) -> Dataset:
     return Dataset(X, labels, path.stem, notes=notes)
 
 
+def _splits(stored: _Members) -> list[str]:
+    """Return the names S of the arrays x_S that are rows; x_mean of one dimension is none."""
+    named = [name for name in stored.names if name[:2] in ("x_", "X_")]
+    return [name[2:] for name in named if len(stored.header(name).shape) > 1] or [name[2:] for name in named]
+
+
 def _pick_split(path: Path, stored: _Members, splits: list[str], split: str | None) -> Dataset:
     split = split or ("train" if "train" in splits else splits[0])
     chosen = splits if split == "all" else [split]
@@ -428,7 +435,9 @@ def _pick_split(path: Path, stored: _Members, splits: list[str], split: str | No
             f"{path}: splits with different row shapes cannot be joined: {shapes}; choose one split"
         ) from None
     y = np.concatenate(labels) if len(labels) == len(rows) else None
-    return Dataset(X, y, f"{path.stem}:{split}")
+    unlabelled = [f"y_{name}" for name, part in zip(chosen, parts, strict=True) if part[1] is None]
+    notes = (f"{path.name}: labels ignored: there is no array {', '.join(unlabelled)}",) if labels and y is None else ()
+    return Dataset(X, y, f"{path.stem}:{split}", notes=notes)
 
 
 def _split(stored: _Members, split: str) -> tuple[np.ndarray, np.ndarray | None]:

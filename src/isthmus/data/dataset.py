@@ -179,11 +179,21 @@ def _indexable(rows: Any) -> Any:
     """Return rows as an array unless they are a table, sparse, texts or a memory map; a data set is its X."""
     if hasattr(rows, "X") and hasattr(rows, "row_names"):
         rows = rows.X
-    if hasattr(rows, "to_pandas") and not hasattr(rows, "iloc"):
-        return rows.to_pandas()
+    rows = as_pandas(rows)
     if hasattr(rows, "tocsr"):
         return rows.tocsr()
     return np.asarray(rows) if isinstance(rows, list | tuple) else rows
+
+
+def as_pandas(X: Any) -> Any:
+    """Return a frame or series of polars, or an Arrow table, as one of pandas; other data as they are.
+
+    Raises:
+        InputError: a lazy frame, whose rows are not computed.
+    """
+    if hasattr(X, "collect_schema") and not hasattr(X, "to_pandas"):
+        raise InputError("the rows are a LazyFrame, whose rows are not computed; give X.collect()")
+    return X.to_pandas() if hasattr(X, "to_pandas") and not hasattr(X, "iloc") else X
 
 
 def _n_rows(rows: Any) -> int:

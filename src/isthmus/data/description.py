@@ -109,13 +109,21 @@ def _levels(levels: Sequence[Any]) -> str:
 def _range(present: pd.Series) -> str:
     if not len(present):
         return "none"
+    if present.dtype.kind in "iu":
+        ends = sorted({int(present.min()), int(present.max())})
+        return " to ".join(map(str, ends))
     low, high = float(present.min()), float(present.max())
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    if low == high:
+        return f"{low:g}"
+    digits = next((n for n in (6, 9, 12) if f"{low:.{n}g}" != f"{high:.{n}g}"), 17)
+    return f"{low:.{digits}g} to {high:.{digits}g}"
 
 
 def _warnings(name: str, present: pd.Series, learned: tables.TableColumn) -> list[str]:
     """Return what looks wrong in a column that models read."""
     found, quoted, n_values = [], shlex.quote(name), present.nunique()
+    if not n_values:
+        return [f"it has no values: leave it out (--exclude {quoted})"]
     if n_values == 1:
         found.append(f"it has one value only ({present.iloc[0]}): it says nothing (--exclude {quoted})")
     if is_text(present) or present.dtype.kind not in "iuf":

@@ -83,6 +83,7 @@ class Preprocessor:
         scaling_of_tables: str = "standard",
         layout: str = "auto",
         fractions: str = "auto",
+        vocabulary_options: dict[str, Any] | None = None,
     ) -> Preprocessor:
         """Learn column types, scaling and fill values from `X`. For a table, "auto" takes `scaling_of_tables`.
 
@@ -97,6 +98,7 @@ class Preprocessor:
             scaling_of_tables: the scaling that "auto" stands for in a table.
             fractions: what "auto" does with arrays of values in [0, 1]: "auto" keeps those of images, and scales others
                 by column; "keep" keeps all; "scale" scales all, and bytes.
+            vocabulary_options: options of `Vocabulary.from_data`, which finds the terms of texts.
 
         Raises:
             InputError: if an option is unknown; if there are no rows; if a value is NaN or infinite and
@@ -119,7 +121,7 @@ class Preprocessor:
         if layout not in ("auto", "table") and kind != "array":
             raise InputError(f"layout={layout!r} is for arrays; found {_SOURCES[kind]}; use layout='auto'")
         if kind == "text":
-            vocabulary = Vocabulary.from_data(list(X), counts=scaling == "none")
+            vocabulary = Vocabulary.from_data(list(X), counts=scaling == "none", **(vocabulary_options or {}))
             width = len(vocabulary.terms)
             return cls("text", (width,), "float32", np.zeros(width), np.ones(width), names=vocabulary.terms,
                        vocabulary=vocabulary, n_rows=len(X))  # fmt: skip
@@ -339,7 +341,7 @@ class Preprocessor:
             "source": self.source, "row_shape": list(self.row_shape), "dtype": self.dtype, "masked": self.masked,
             "layout": self.layout, "names": self.names if not self.vocabulary else None,
             "table": tables.to_config(self.table),
-            "vocabulary": self.vocabulary and {"terms": self.vocabulary.terms, "idf": self.vocabulary.idf},
+            "vocabulary": self.vocabulary and self.vocabulary.to_config(),
             "constant": self.constant, "n_rows": self.n_rows,
         }  # fmt: skip
         knots, of_knots = quantiles.to_file(self.quantiles)
@@ -461,14 +463,17 @@ def _auto_scaling(
 ) -> str:
     """Resolve "auto": bytes are divided by 255, and columns and channels are standardised.
 
-    Images, and rows of zeros and ones, are unchanged if their values are in [0, 1]; `fractions` overrules.
+    Images, and rows of zeros and ones, are unchanged if their values are in [0, 1]; `fractions` overrules. With "whole"
+    all columns of flattened images are standardised together.
     """
     pictured = start.image_shape is not None
     # A matrix of small bytes contains counts or grades, not grey values.
     if start.dtype == "uint8" and not start.is_series and high.max(initial=0) > (1 if pictured else 127):
-        return "standard" if fractions == "scale" else "bytes"
-    if start.table or low.min(initial=0) < 0 or high.max(initial=0) > 1 or fractions == "scale":
+        return "whole" if fractions == "scale" else "bytes"
+    if start.table or low.min(initial=0) < 0 or high.max(initial=0) > 1:
         return "standard"
+    if fractions == "scale":
+        return "whole" if start.layout == "flat" else "standard"
     kept = fractions == "keep" or pictured or start.layout == "flat"
     return "none" if kept or is_binary() else "standard"
 
@@ -487,7 +492,9 @@ def _scaling(
         channels = start.map_shape[0]
         parts = channels if start.is_series or channels > layouts.MOST_CHANNELS else 1
         low, high, mean, std = _pooled(parts, low, high, mean, std)
-    offset, scale = (mean, std) if scaling == "standard" else (low, high - low)
+    elif scaling == "whole":
+        low, high, mean, std = _pooled(1, low, high, mean, std)
+    offset, scale = (low, high - low) if scaling == "minmax" else (mean, std)
     offset, scale = offset.copy(), np.where((scale > 0) & np.isfinite(scale), scale, 1.0)
     units = [c.unit for c in start.table for _ in range(c.width)]
     for i, unit in enumerate(units):

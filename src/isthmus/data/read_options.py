@@ -28,6 +28,7 @@ class ReadOptions:
         header: True if the first line holds column names, False if it is a row.
         na: further texts, or numbers as text, that are missing values.
         dtypes: declared types of columns, in `DTYPES`.
+        affixes: texts that stand before or after the numbers of columns, such as "kg"; found when a file is read.
 
     Raises:
         InputError: an unknown encoding or type, a sign of another length, equal signs of decimals and thousands.
@@ -44,6 +45,7 @@ class ReadOptions:
     header: bool | None = None
     na: tuple[str, ...] = ()
     dtypes: Mapping[str, str] = field(default_factory=dict)
+    affixes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         sep = {"tab": "\t", "\\t": "\t"}.get(self.sep or "", self.sep)
@@ -78,8 +80,13 @@ class ReadOptions:
 
     @property
     def reads_text(self) -> list[str]:
-        """The names of the given options of text files."""
-        return [name for name in self.to_dict() if name != "dtypes"]
+        """The names of the given options that only text files have."""
+        return [name for name in ("sep", "encoding", "header") if getattr(self, name) is not None]
+
+    @property
+    def reads_numbers(self) -> bool:
+        """True if an option says how numbers are written."""
+        return any((self.decimal, self.thousands, self.na, self.affixes))
 
     @property
     def units(self) -> dict[str, str]:
@@ -107,7 +114,11 @@ class ReadOptions:
             {'sep': ';', 'na': ['?', '-']}
         """
         own, other = self.to_dict(), given.to_dict()
-        added = {"na": [*self.na, *given.na], "dtypes": {**self.dtypes, **given.dtypes}}
+        added = {
+            "na": [*self.na, *given.na],
+            "dtypes": {**self.dtypes, **given.dtypes},
+            "affixes": {**self.affixes, **given.affixes},
+        }
         return ReadOptions.from_dict(own | other | added)
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.data.array_files import check_rows, is_idx, native, read_idx, read_npy, read_npz, refuse_split
-from isthmus.data.dataset import Dataset, Documents, index_columns, is_row_numbers
+from isthmus.data.dataset import Dataset, Documents, as_pandas, index_columns, is_row_numbers
 from isthmus.data.images import IMAGE_SUFFIXES, check_size, read_image_folder, resize_images
 from isthmus.data.json_lines import read_json_lines
 from isthmus.data.messages import hint, one_line
@@ -18,7 +18,16 @@ from isthmus.data.named import is_named, named_sets, read_named
 from isthmus.data.packed import pattern
 from isthmus.data.read_options import ReadOptions
 from isthmus.data.spreadsheets import read_excel
-from isthmus.data.table_files import CSV, read_arrow, read_csv, read_parquet, select_columns, with_dtypes
+from isthmus.data.table_files import (
+    CSV,
+    read_arrow,
+    read_csv,
+    read_parquet,
+    select_columns,
+    with_dtypes,
+    with_notes_on_numbers,
+    with_written_numbers,
+)
 from isthmus.errors import InputError
 
 KNOWN_SUFFIXES = (
@@ -50,6 +59,7 @@ def open(
     header: bool | None = None,
     na: str | Sequence[str] = (),
     dtypes: Mapping[str, str] | None = None,
+    affixes: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Read rows from a file, a folder of images, a named data set, or data in memory.
 
@@ -69,10 +79,12 @@ def open(
         resize: height and width to which images of bytes are resized.
         exclude: columns of a table to leave out.
         label_column: column of a table, or field of texts, that becomes `labels` instead of a part of X.
-        sep, decimal, thousands, encoding, header, na: how a .csv file is read: the separator of columns, the decimal
-            sign, the separator of thousands, the encoding, True if the first line holds column names, and further texts
-            that are missing values. None guesses, and notes say what was guessed.
+        sep, encoding, header: how a .csv file is read: the separator of columns, the encoding, and True if the first
+            line holds column names. None guesses, and notes say what was guessed.
+        decimal, thousands, na: how texts of a table are read as numbers: the decimal sign, the separator of thousands,
+            and further values, texts or numbers, that are missing.
         dtypes: {column: "real", "count", "binary", "category" or "ignore"} of columns of a table.
+        affixes: {column: text} that stands before or after each number, such as {"weight": "kg"}.
 
     Raises:
         InputError: if the source cannot be read, with the file, the line or column, and what to do; if a compressed
@@ -84,8 +96,9 @@ def open(
         ((1000, 28, 28), dtype('uint8'), array([7, 0, 5]), 'mnist-sample:test')
     """
     options = ReadOptions(
-        sep, decimal, thousands, encoding, header, (na,) if isinstance(na, str) else tuple(na), dict(dtypes or {})
-    )
+        sep, decimal, thousands, encoding, header, (na,) if isinstance(na, str) else tuple(na), dict(dtypes or {}),
+        dict(affixes or {}),
+    )  # fmt: skip
     exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
     size = None if resize is None else check_size(resize)
     from_file = isinstance(source, str | Path)
@@ -102,6 +115,8 @@ def open(
         data = _take(source)
         refuse_split("data in memory", split)
     if hasattr(data.X, "columns"):
+        if not (from_file and CSV.search(str(source))):
+            data = with_written_numbers(data, options) if options.reads_numbers else with_notes_on_numbers(data)
         data = select_columns(data, exclude, label_column)
         data = replace(data, X=with_dtypes(data.X, options, data.name))
     else:
@@ -211,6 +226,9 @@ def _read_file(path: Path, split: str | None, label_column: str | None, options:
     if CSV.search(path.name):
         refuse_split(path, split)
         return read_csv(path, options)
+    if suffix == ".xlsx" and not options.reads_numbers:
+        refuse_split(path, split)
+        return with_written_numbers(read_excel(path), options)
     if suffix in _WITHOUT_SPLITS or is_idx(path):
         refuse_split(path, split)
         return (read_idx if is_idx(path) else _WITHOUT_SPLITS.get(suffix, read_csv))(path)
@@ -232,7 +250,7 @@ def _take(source: Any) -> Dataset:
     Raises:
         InputError: if the type is not supported.
     """
-    name = "the data in memory"
+    name, source = "the data in memory", as_pandas(source)
     if isinstance(source, Documents):
         return Dataset(source, name=name)
     if isinstance(source, np.ndarray):

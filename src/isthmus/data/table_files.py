@@ -5,9 +5,10 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Collection, Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -27,7 +28,7 @@ from isthmus.data.packed import (
     stem,
 )
 from isthmus.data.read_options import ReadOptions
-from isthmus.data.text_numbers import NUMBERS, NumberFormat, is_text, refuse_text, with_numbers
+from isthmus.data.text_numbers import NUMBERS, NumberFormat, is_text, number_format, refuse_text, with_numbers
 from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def read_csv(path: Path, options: ReadOptions | None = None) -> Dataset:
     header; without one the columns are named x0, x1, ... A first column without a name, such as an index written by
     pandas, contains the row names. Empty fields and NA, NaN, null are missing values. Text that is a number in every
     row, with a decimal comma, a separator of thousands or a percent sign, becomes numbers, and a note says so. Whole
-    numbers with leading zeros stay text.
+    numbers with leading zeros stay text. In a file of one column a blank line is a missing value.
 
     Raises:
         InputError: if rows differ in length (with line number), column names are missing or duplicate, there
@@ -86,9 +87,12 @@ def _read_csv(path: Path, options: ReadOptions) -> Dataset:
             table = arrow_csv.read_csv(
                 path if not is_packed(path) else file,
                 arrow_csv.ReadOptions(
-                    block_size=MAX_ROW, autogenerate_column_names=not header, encoding=options.encoding or "utf8"
+                    block_size=MAX_ROW, autogenerate_column_names=not header, encoding=options.encoding or "utf8",
+                    skip_rows=_blank_lines(path, options),
                 ),
-                arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=quotes > 0),
+                arrow_csv.ParseOptions(
+                    delimiter=delimiter, newlines_in_values=quotes > 0, ignore_empty_lines=len(names) > 1
+                ),
                 arrow_csv.ConvertOptions(
                     strings_can_be_null=True, decimal_point=options.decimal or ".",
                     null_values=[*arrow_csv.ConvertOptions().null_values, *options.na],
@@ -112,7 +116,19 @@ def _read_csv(path: Path, options: ReadOptions) -> Dataset:
     frame, notes, forms = with_numbers(frame, options, delimiter, codes)
     guessed = _csv_notes(path, first, header, delimiter, options)
     read = finish_table(path, frame, (*guessed, *(f"{path.name}: {note}" for note in notes)))
-    return replace(read, reading=_resolved(options, header, forms, codes))
+    return replace(read, reading=_resolved(replace(options, header=header), forms, codes))
+
+
+def with_written_numbers(data: Dataset, options: ReadOptions) -> Dataset:
+    """Return a table of another file than .csv with numbers in place of texts that are numbers, and missing values.
+
+    Args:
+        data: the table as its file holds it.
+        options: the forms of the numbers, and the values that are missing.
+    """
+    frame, notes, forms = with_numbers(cast("pd.DataFrame", data.X), options, "", ())
+    data = replace(data, X=frame, reading=_resolved(options, forms, ()))
+    return data.with_notes(*(f"{data.name}: {note}" for note in notes))
 
 
 def _open_text(path: Path, options: ReadOptions, errors: str = "strict") -> io.TextIOWrapper:
@@ -153,8 +169,8 @@ def _first_lines(path: Path, options: ReadOptions) -> tuple[list[str], list[list
     try:
         if delimiter is None:
             with _open_text(path, options) as file:
-                line = next((line for line in lines(path, file, MAX_ROW) if line.strip()), "")
-            delimiter = "," if "," in line else ";" if ";" in line else "\t" if "\t" in line else ","
+                shown = [line.strip() for line in islice(lines(path, file, MAX_ROW), SAMPLE_LINES) if line.strip()]
+            delimiter = _guessed_delimiter(shown)
         with _open_text(path, options) as file:
             found = _sampled(fields for _, fields, _ in _rows(path, file, delimiter) if fields)
     except UnicodeDecodeError:
@@ -165,6 +181,28 @@ def _first_lines(path: Path, options: ReadOptions) -> tuple[list[str], list[list
     if not found or not any(field.strip() for field in found[0]):
         raise InputError(f"{path}: line 1 is blank in every column; a CSV file must start with column names or a row")
     return found[0], found[1:], delimiter
+
+
+def _blank_lines(path: Path, options: ReadOptions) -> int:
+    """Return the number of blank lines at the start of a file."""
+    with _open_text(path, options) as file:
+        return sum(1 for _ in takewhile(lambda line: not line.strip("\r\n"), lines(path, file, MAX_ROW)))
+
+
+def _guessed_delimiter(shown: Sequence[str]) -> str:
+    """Return the delimiter: a comma or, if the first line has none, a semicolon or a tab.
+
+    Lines of one column of numbers with decimal commas have another one than the comma, which does not occur.
+
+    Example:
+        >>> _guessed_delimiter(["a;b", "1,5;2"]), _guessed_delimiter(["a", "1,5", "2"])
+        (';', ';')
+    """
+    first = shown[0] if shown else ""
+    found = next((sign for sign in (",", ";", "\t") if sign in first), "")
+    decimals = NumberFormat(",").pattern
+    is_one_column = any("," in line for line in shown[1:]) and all(decimals.fullmatch(line) for line in shown[1:])
+    return found or (";" if is_one_column else ",")
 
 
 def _sampled(rows: Iterator[list[str]]) -> list[list[str]]:
@@ -196,19 +234,34 @@ def _has_leading_zeros(j: int, lines: Sequence[Sequence[str]], *, header: bool) 
     return any(len(field) > 1 and field[0] == "0" and field.isdigit() for field in fields)
 
 
-def _resolved(options: ReadOptions, header: bool, forms: Collection[NumberFormat], codes: Sequence[str]) -> ReadOptions:
+def with_notes_on_numbers(data: Dataset) -> Dataset:
+    """Return a table with a note on each column of texts that are numbers."""
+    frame = cast("pd.DataFrame", data.X)
+    notes = []
+    for j, name in enumerate(map(str, frame.columns)):
+        form, share = number_format(frame.iloc[:, j]) if is_text(frame.iloc[:, j]) else (NumberFormat(), 0.0)
+        if share == 1.0:
+            notes.append(
+                f"{data.name}: column {name!r} is text, and its values are {form}; to read it as numbers, give "
+                f"dtypes={{{name!r}: 'real'}} (--dtype {shlex.quote(f'{name}=real')})"
+            )
+    return data.with_notes(*notes)
+
+
+def _resolved(options: ReadOptions, forms: Mapping[str, NumberFormat], codes: Sequence[str]) -> ReadOptions:
     """Return the options with what was guessed, by which a later file is read; columns may differ in their signs.
 
     The separator is guessed for each file: its first line shows it.
     """
-    found: dict[str, Any] = {"header": header}
+    found: dict[str, Any] = {}
     if options.decimal is None and options.thousands is None:
-        signs = {(form.decimal, form.thousands) for form in forms} - {(".", "")}
+        signs = {(form.decimal, form.thousands) for form in forms.values()} - {(".", "")}
         if len(signs) == 1:
             decimal, thousands = signs.pop()
             found |= {"decimal": decimal, "thousands": thousands or None}
     text = {name: "category" for name in codes if name not in options.dtypes}
-    return replace(options, **found, dtypes={**options.dtypes, **text})
+    affixes = {name: form.affix for name, form in forms.items() if form.affix}
+    return replace(options, **found, dtypes={**options.dtypes, **text}, affixes={**options.affixes, **affixes})
 
 
 def column_names(path: Path, fields: Sequence[str], width: int = 0) -> list[str]:
@@ -444,10 +497,12 @@ def select_columns(dataset: Dataset, exclude: Sequence[str], label_column: str |
     """
     frame, labels = cast("pd.DataFrame", dataset.X), dataset.labels
     names = [str(name) for name in frame.columns]
-    for name in (*exclude, *([label_column] if label_column is not None else [])):
+    for name in exclude:
         refuse_unknown(name, names, dataset.name)
+    if label_column is not None and label_column not in _identifiers(dataset):
+        refuse_unknown(label_column, names, dataset.name)
     if label_column is not None:
-        labels = as_labels(frame.iloc[:, names.index(label_column)].tolist())
+        labels = as_labels(_column(dataset, label_column).tolist())
     remaining = [i for i, name in enumerate(names) if name not in exclude and name != label_column]
     if not remaining:
         raise InputError(f"{dataset.name}: no columns remain; exclude fewer")
@@ -456,6 +511,18 @@ def select_columns(dataset: Dataset, exclude: Sequence[str], label_column: str |
         if str(dtype) == "object":
             _refuse_nested(dataset.name, str(frame.columns[i]), frame.iloc[:, i])
     return replace(dataset, X=frame, labels=labels)
+
+
+def _identifiers(dataset: Dataset) -> list[str]:
+    """Return the names of the carried columns, such as a named index of a Parquet file."""
+    return [] if dataset.carried is None else [str(name) for name in dataset.carried.columns if name]
+
+
+def _column(dataset: Dataset, name: str) -> pd.Series:
+    """Return a column of the rows, or one that is carried."""
+    frame = cast("pd.DataFrame", dataset.X)
+    names = [str(column) for column in frame.columns]
+    return frame.iloc[:, names.index(name)] if name in names else cast("pd.DataFrame", dataset.carried)[name]
 
 
 def with_dtypes(frame: pd.DataFrame, options: ReadOptions, where: str) -> pd.DataFrame:
@@ -476,7 +543,7 @@ def with_dtypes(frame: pd.DataFrame, options: ReadOptions, where: str) -> pd.Dat
                 values.astype("string").astype("category") if values.dtype.kind == "f" else values.astype("category")
             )
         elif dtype in NUMBERS and is_text(values):
-            changed[name] = NumberFormat().parsed(values)
+            changed[name] = number_format(values)[0].parsed(values)
             refuse_text(name, values, changed[name], dtype)
         elif dtype in NUMBERS and values.dtype.kind in "iuf":
             whole = dtype == "count" and bool((values.dropna() == values.dropna().round()).all())

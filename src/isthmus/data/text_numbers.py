@@ -32,6 +32,7 @@ class NumberFormat:
         decimal: the decimal sign.
         thousands: the separator of thousands; empty without one.
         percent: True if every number is followed by a percent sign, which is removed.
+        affix: text before or after every number, such as "$" or "kg", which is removed.
 
     Example:
         >>> NumberFormat(",", ".").pattern.fullmatch("-1.234,5") is not None
@@ -39,18 +40,27 @@ class NumberFormat:
         >>> import pandas as pd
         >>> NumberFormat(percent=True).parsed(pd.Series(["12%", "5.5 %"])).tolist()
         [12.0, 5.5]
+        >>> NumberFormat(affix="$").parsed(pd.Series(["$0.50", "-$3"])).tolist()
+        [0.5, -3.0]
     """
 
     decimal: str = "."
     thousands: str = ""
     percent: bool = False
+    affix: str = ""
 
     @property
     def pattern(self) -> re.Pattern[str]:
         """The regular expression of a number in this form."""
         digits = rf"\d{{1,3}}(?:{re.escape(self.thousands)}\d{{3}})+|\d+" if self.thousands else r"\d+"
-        number = rf"\s*[-+]?(?:(?:{digits})(?:{re.escape(self.decimal)}\d*)?|{re.escape(self.decimal)}\d+)"
-        return re.compile(number + r"(?:[eE][-+]?\d+)?" + (r"\s*%\s*" if self.percent else r"\s*"))
+        number = rf"(?:(?:{digits})(?:{re.escape(self.decimal)}\d*)?|{re.escape(self.decimal)}\d+)(?:[eE][-+]?\d+)?"
+        sign, after = rf"\s*[-+{MINUS}]?", r"\s*%\s*" if self.percent else r"\s*"
+        if not self.affix:
+            return re.compile(sign + number + after)
+        affix = re.escape(self.affix)
+        return re.compile(
+            rf"{sign}\s*{affix}\s*{number}{after}|\s*{affix}{sign}{number}{after}|{sign}{number}\s*{affix}\s*"
+        )
 
     def parsed(self, values: pd.Series) -> pd.Series:
         """Return the numbers of texts in this form, float64; others become NaN."""
@@ -60,6 +70,9 @@ class NumberFormat:
         texts = texts.where(texts.str.fullmatch(self.pattern.pattern), None)
         if self.percent:
             texts = texts.str.rstrip("%").str.strip()
+        if self.affix:
+            texts = texts.str.replace(self.affix, "", regex=False).str.replace(r"\s", "", regex=True)
+        texts = texts.str.replace(MINUS, "-", regex=False)
         if self.thousands:
             texts = texts.str.replace(self.thousands, "", regex=False)
         if self.decimal != ".":
@@ -70,8 +83,18 @@ class NumberFormat:
         parts = [f"{self.decimal!r} as decimal sign"] if self.decimal != "." else []
         parts += [f"{self.thousands!r} between thousands"] if self.thousands else []
         parts += ["a percent sign"] if self.percent else []
+        parts += [f"{self.affix!r}, which is removed"] if self.affix else []
         return "numbers with " + " and ".join(parts) if parts else "numbers"
 
+
+MINUS = "\N{MINUS SIGN}"
+"""The sign that word processors write for a hyphen before a number."""
+
+_CURRENCY = re.compile(r"[$\u20ac\u00a3\u00a5]|[A-Z]{3}")
+_UNIT = re.compile(r"[^\W\d_]{1,8}|[\u00b0\u00b5][^\W\d_]{0,4}")
+_AFFIXED = re.compile(
+    rf"\s*[-+{MINUS}]?\s*(?P<before>[^\s\d.,+{MINUS}-]*)\s*[-+{MINUS}]?\d[\d., ]*(?P<space>\s?)(?P<after>[^\s\d.,]*)\s*"
+)
 
 FORMATS = (
     NumberFormat(), NumberFormat(","), NumberFormat(".", ","), NumberFormat(",", "."), NumberFormat(",", " "),
@@ -99,6 +122,31 @@ def number_format(values: pd.Series, formats: tuple[NumberFormat, ...] = FORMATS
     shares = [float(present.map(lambda text, p=one.pattern: p.fullmatch(text) is not None).mean()) for one in formats]
     best = max(range(len(formats)), key=lambda i: (shares[i], -i))
     return formats[best], shares[best]
+
+
+def affix_of(values: pd.Series) -> str:
+    """Return the text that stands before or after every number of a text column; empty if there is none.
+
+    A currency may stand on both sides, a unit of letters only after a space: "4wd" and "Flat 12" are text.
+
+    Example:
+        >>> import pandas as pd
+        >>> affix_of(pd.Series(["3 kg", "4.5 kg"])), affix_of(pd.Series(["$1", "$2.50"])), affix_of(pd.Series(["4wd"]))
+        ('kg', '$', '')
+    """
+    found = ""
+    for text in values.dropna().astype(str).head(MAX_SAMPLE):
+        parts = _AFFIXED.fullmatch(text)
+        if parts is None or bool(parts["before"]) == bool(parts["after"]):
+            return ""
+        affix = parts["before"] or parts["after"]
+        is_unit = (
+            parts["after"] and (parts["space"] or " " in text or not affix[0].isalpha()) and _UNIT.fullmatch(affix)
+        )
+        if not (_CURRENCY.fullmatch(affix) or is_unit) or found not in ("", affix):
+            return ""
+        found = affix
+    return found
 
 
 def exceptions(values: pd.Series, form: NumberFormat) -> list[str]:
@@ -152,10 +200,34 @@ def refuse_text(name: str, values: pd.Series, numbers: pd.Series, declared: str 
         )
 
 
+def _with_affix(values: pd.Series, formats: tuple[NumberFormat, ...], known: str | None) -> tuple[NumberFormat, ...]:
+    """Return the forms that are tried for a column: with its affix, if it has one or had one in training."""
+    affix = affix_of(values) if known is None else known
+    return tuple(replace(form, affix=affix) for form in formats if not form.percent) if affix else formats
+
+
+def _in_other_forms(values: pd.Series, tried: tuple[NumberFormat, ...]) -> str:
+    """Return what a text column of numbers has that are not in one of the forms; empty if they are no numbers."""
+    form, share = number_format(values)
+    if share == 1.0 and form not in tried:
+        option = f"--decimal {form.decimal}" if form.decimal != "." else f"--thousands {shlex.quote(form.thousands)}"
+        return f"is text, but its values are {form}; if they are numbers, give {option}"
+    if 0 < share < 1.0 and all(any(one.pattern.fullmatch(text) for one in FORMATS) for text in _present(values)):
+        odd = exceptions(values, form)[0]
+        return f"is text: some of its values are {form}, others are not, such as {odd!r}; write them in one form"
+    return ""
+
+
+def _present(values: pd.Series) -> list[str]:
+    return [str(text) for text in values.dropna().head(MAX_SAMPLE)]
+
+
 def with_numbers(
     frame: pd.DataFrame, options: ReadOptions, delimiter: str, codes: Sequence[str]
-) -> tuple[pd.DataFrame, list[str], set[NumberFormat]]:
-    """Return a table whose text columns of numbers are numbers, without further missing markers, notes, and the forms.
+) -> tuple[pd.DataFrame, list[str], dict[str, NumberFormat]]:
+    """Return a table whose text columns of numbers are numbers, without further missing markers, and notes.
+
+    The form of each column that was text is returned, too.
 
     Args:
         frame: as the file was read.
@@ -172,7 +244,7 @@ def with_numbers(
         >>> found["a"].tolist(), notes
         ([1.5, 20.25], ["column 'a' was read as numbers with ',' as decimal sign"])
     """
-    notes, changed, forms = [], {}, set()
+    notes, changed, forms = [], {}, dict[str, NumberFormat]()
     markers = [float(text) for text in options.na if is_number(text)]
     formats = _formats(options)
     for name in frame.columns:
@@ -181,7 +253,10 @@ def with_numbers(
             changed[name] = values.mask(values.isin(markers))
         if not is_text(values) or (name in codes and declared not in NUMBERS) or declared == "category":
             continue
-        form, share = number_format(values, formats)
+        if options.na and values.isin(options.na).any():
+            values = changed[name] = values.mask(values.isin(options.na))
+        tried = _with_affix(values, formats, options.affixes.get(str(name)))
+        form, share = number_format(values, tried)
         if share == 1.0 or declared in NUMBERS:
             form = _unambiguous(values, form, delimiter, options)
             numbers = form.parsed(values)
@@ -190,8 +265,8 @@ def with_numbers(
             share = 1.0 if declared in NUMBERS else float(numbers.notna().sum() / max(1, values.notna().sum()))
         if share == 1.0:
             changed[name] = numbers
-            forms.add(form)
-            if str(form) != "numbers" and not (options.decimal or options.thousands):
+            forms[str(name)] = form
+            if str(form) != "numbers" and not (options.decimal or options.thousands or options.affixes.get(str(name))):
                 notes.append(f"column {name!r} was read as {form}")
         elif share >= MOSTLY:
             odd = exceptions(values, form)
@@ -200,6 +275,8 @@ def with_numbers(
                 f"{'is' if len(odd) == 1 else 'are'} not, so it is text; if that stands for missing values, give "
                 f"na={odd[0]!r} (--na {shlex.quote(odd[0])})"
             )
+        elif text := _in_other_forms(values, tried):
+            notes.append(f"column {name!r} {text}")
     notes += [
         f"column {name!r} has leading zeros and stays text; to read it as numbers, give dtypes={{{name!r}: 'real'}} "
         f"(--dtype {shlex.quote(f'{name}=real')})"

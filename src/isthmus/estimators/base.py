@@ -110,6 +110,7 @@ class BaseAutoencoder(
             these; other columns are as with "standard".
         missing: "refuse"; "mean" or "median" to impute missing values; "mask" to leave them out of the criterion.
         categories: names of table columns to treat as categories; None infers them.
+        vocabulary: the terms of texts that become columns: "words", or a value such as `Words(n_grams=2)`.
         random_state: seed of every random number; None draws a seed and stores it in `seed_`.
         device: "auto", "cpu" or "cuda".
         precision: "auto" (bf16 on a GPU of compute capability 8.0 or higher, else fp32), "fp32", "bf16".
@@ -138,6 +139,7 @@ class BaseAutoencoder(
     scaling: str = "auto"
     missing: str = "refuse"
     categories: str | Sequence[str] | None = None
+    vocabulary: Any = "words"
     random_state: Any = None
     device: str = "auto"
     precision: str = "auto"
@@ -336,6 +338,7 @@ class BaseAutoencoder(
             "scaling": inputs.scaling_for(self.scaling, self.likelihood), "missing": self.missing,
             "categories": self.categories, "units": units, "weights": weights,
             "scaling_of_tables": self._scaling_of_tables, "layout": layout, "fractions": self._fractions,
+            "vocabulary_options": self.value_of("vocabulary").get_params(),
         }  # fmt: skip
         if windows is not None:
             return replace(learn_preprocessing(X, self._condition_names, **options), names=windows.channels)

@@ -16,6 +16,7 @@ from torch import Tensor
 from isthmus.data.preprocessing import n_rows_of
 from isthmus.estimators import labels
 from isthmus.estimators.base import BaseAutoencoder
+from isthmus.estimators.identity import predicted
 from isthmus.estimators.labels import ClassLabels
 from isthmus.estimators.supervised import CodePredictor
 from isthmus.learning.supervision import UNLABELLED, CrossEntropy, Loss
@@ -86,10 +87,10 @@ class CodeClassifier(ClassifierMixin, CodePredictor):
         """Return p(y | x), (n, classes), in the order of `classes_`."""
         return softmax(self._outputs(X), axis=1)
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class of each row, (n,)."""
+    def predict(self, X: Any) -> Any:
+        """Return the most probable class of each row, (n,); for a data frame a series with its index."""
         outputs = self._outputs(X)
-        return self.classes_[outputs.argmax(1)]
+        return predicted(self.classes_[outputs.argmax(1)], X)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy of the predicted classes.

@@ -45,6 +45,21 @@ def with_index(values: Any, X: Any) -> Any:
     return values.set_axis(index, axis=0) if isinstance(index, pd.Index) else values
 
 
+def predicted(values: np.ndarray, X: Any) -> Any:
+    """Return one prediction for each row: a series with the index of a data frame, of polars for polars, or an array.
+
+    Predictions of several numbers for each row are columns of a data frame.
+
+    Example:
+        >>> predicted(np.array(["x", "y"]), pd.DataFrame({"a": [1, 2]}, index=[7, 3])).to_dict()
+        {7: 'x', 3: 'y'}
+    """
+    rows = given_rows(X)
+    if not (is_polars(rows) or isinstance(getattr(rows, "index", None), pd.Index)):
+        return values
+    return with_index(pd.Series(values) if values.ndim == 1 else pd.DataFrame(values), X)
+
+
 def with_identity(values: Any, X: Any) -> Any:
     """Return decoded rows as `with_index` does; a data frame with the labels of the columns of `X` too.
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 
-from isthmus.data.dataset import Conditioned, Documents, Paired
+from isthmus.data.dataset import Conditioned, Documents, Paired, as_pandas
 from isthmus.data.preprocessing import Preprocessor, input_type
 from isthmus.data.series import WindowedSeries
 from isthmus.data.window_rows import WindowRows
@@ -55,9 +55,7 @@ def validate_input(estimator: Any, X: Any, *, reset: bool) -> Any:
     """
     if hasattr(X, "X") and hasattr(X, "row_names"):
         X = X.X
-    if hasattr(X, "to_pandas") and not hasattr(X, "iloc"):
-        X = X.to_pandas()
-    X = _texts(X)
+    X = _texts(as_pandas(X))
     source = input_type(X)
     if source == "conditioned":
         return Conditioned(validate_input(estimator, X.rows, reset=reset), X.conditions)

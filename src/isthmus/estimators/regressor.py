@@ -14,6 +14,7 @@ from torch import Tensor
 from isthmus.errors import InputError
 from isthmus.estimators import labels
 from isthmus.estimators.base import BaseAutoencoder
+from isthmus.estimators.identity import predicted
 from isthmus.estimators.supervised import CodePredictor
 from isthmus.learning.supervision import Loss, SquaredError
 
@@ -75,10 +76,10 @@ class CodeRegressor(RegressorMixin, CodePredictor):
     def _n_outputs(self) -> int:
         return int(np.size(self.mean_))
 
-    def predict(self, X: Any) -> Float[np.ndarray, "n ..."]:
-        """Return E[y | x] in the unit of y, in the shape of the training labels."""
+    def predict(self, X: Any) -> Any:
+        """Return E[y | x] in the unit of y, in the shape of the training labels; for a data frame with its index."""
         outputs = self._outputs(X)
-        return outputs.reshape(len(outputs), *self.mean_.shape) * self.scale_ + self.mean_
+        return predicted(outputs.reshape(len(outputs), *self.mean_.shape) * self.scale_ + self.mean_, X)
 
     def _fitted_labels(self) -> dict[str, Any]:
         return {"mean_": self.mean_, "scale_": self.scale_}

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from isthmus.data.dataset import as_pandas
 from isthmus.data.tables import TableColumn, learn_columns
 from isthmus.errors import InputError
 
@@ -109,8 +110,7 @@ def as_frame(name: str, table: Any) -> pd.DataFrame:
     Raises:
         InputError: the rows are images, sparse or texts.
     """
-    if hasattr(table, "to_pandas") and not hasattr(table, "iloc"):
-        table = table.to_pandas()
+    table = as_pandas(table)
     if isinstance(table, pd.DataFrame):
         return table
     if hasattr(table, "tocsr") or hasattr(table, "texts"):

@@ -13,6 +13,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from isthmus.data.dataset import as_pandas
 from isthmus.data.series import WindowedSeries
 from isthmus.errors import InputError, pluralize
 from isthmus.estimators.base import BaseAutoencoder
@@ -88,13 +89,13 @@ def write(
     """
     path = Path(path)
     check_overwrite(path, force)
-    series = X if isinstance(X, WindowedSeries) else getattr(X, "windows", None)
+    series: WindowedSeries | None = None
     if isinstance(X, WindowedSeries):
-        row_names, X = X.row_names if row_names is None else row_names, X.X
+        series, row_names, X = X, X.row_names if row_names is None else row_names, X.X
     elif hasattr(X, "X") and hasattr(X, "row_names"):
         labels = X.labels if labels is None else labels
         row_names = X.row_names if row_names is None else row_names
-        title, X = title or str(X.name), X.X
+        title, series, X = title or str(X.name), getattr(X, "windows", None), X.X
     page = render(model, _as_rows(X), labels, row_names, title, random_state, series)
     save_atomically(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
     return path
@@ -102,8 +103,7 @@ def write(
 
 def _as_rows(X: Any) -> Any:
     """Convert other tables to pandas and lists to arrays, so that rows can be selected."""
-    if hasattr(X, "to_pandas") and not hasattr(X, "iloc"):
-        return X.to_pandas()
+    X = as_pandas(X)
     if hasattr(X, "tocsr"):
         return X.tocsr()
     return np.asarray(X) if isinstance(X, list | tuple) else X

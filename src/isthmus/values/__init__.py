@@ -10,6 +10,7 @@ from isthmus.values import (
     priors,
     sparsities,
     stages,
+    vocabularies,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "priors",
     "sparsities",
     "stages",
+    "vocabularies",
 ]
