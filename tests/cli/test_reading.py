@@ -51,9 +51,8 @@ def test_declared_types_and_missing_values(tmp_path, succeed, refused):
     refused(("fit", data, "--dtype", "grade", *output), "give COLUMN=TYPE")
     refused(("fit", data, "--dtype", "z=real", *output), "no column 'z'")
     refused(("fit", data, "--dtype", "y=real", *output), "holds '?' at row 4")
-    refused(
-        ("fit", data, "--dtype", "y=real", "--na", "?", "--set", "likelihood=gaussian", *output), "give one of them"
-    )
+    twice = ("--set", 'dtypes={"y": "real"}')
+    refused(("fit", data, "--dtype", "y=real", "--na", "?", *twice, *output), "give one of them")
     refused(("fit", "digits", "--sep", ";", *output), "options of .csv and .tsv files")
 
 
@@ -68,7 +67,7 @@ def test_describe_prints_the_columns_without_a_fit(tmp_path, succeed, refused):
     result = succeed("describe", tmp_path / "rows.csv")
     for text in ("50 rows, a table of 4 columns", "count", "0 to 2", "refused"):
         assert text in result.stdout
-    assert "--exclude id" in result.stderr
+    assert "--dtype id=id" in result.stderr
     assert "contains dates" in result.stderr
     found = json.loads(succeed("describe", tmp_path / "rows.csv", "--json", "--dtype", "kind=category").stdout)
     assert [column["unit"] for column in found["columns"]] == ["count", "categorical", "real", "refused"]

@@ -79,7 +79,7 @@ def test_digits_with_leading_zeros_stay_text(tmp_path):
     assert "--dtype zip=real" in read.notes[-1]
     assert data.open(path, dtypes={"zip": "real"}).X["zip"].tolist() == [1234, 50667]
     later = written(tmp_path, "zip,x\n50667,2\n", "later.csv")
-    assert data.open(later, **read.reading.arguments).X["zip"].tolist() == ["50667"]
+    assert data.open(later, **read.reading.to_dict()).X["zip"].tolist() == ["50667"]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_long_text_below_the_first_line_is_read(tmp_path):
 def test_counts_with_gaps_stay_counts(tmp_path):
     rows = "".join(f"{i % 5 if i % 7 else ''},{i / 2}\n" for i in range(60))
     read = data.open(written(tmp_path, f"visits,x\n{rows}"))
-    assert [column.unit for column in tables.learn_columns(read.X, None, None)] == ["count", "real"]
+    assert [column.unit for column in tables.learn_columns(read.X)] == ["count", "real"]
 
 
 def test_a_column_with_text_below_the_sample_stays_text(tmp_path):
@@ -182,6 +182,6 @@ def test_a_column_with_text_below_the_sample_stays_text(tmp_path):
 def test_declared_binary_columns_have_two_values(tmp_path):
     path = written(tmp_path, "a,b\n1,1\n2,2\n1,3\n")
     declared = data.open(path, dtypes={"a": "binary"}).X
-    assert [column.unit for column in tables.learn_columns(declared, None, None)] == ["binary", "real"]
+    assert [column.unit for column in tables.learn_columns(declared)] == ["binary", "real"]
     with pytest.raises(InputError, match="column 'b' has 3 values, and its dtype is binary"):
         data.open(path, dtypes={"b": "binary"})

@@ -31,6 +31,7 @@ def encode(
     keep: options.Keep = None,
     exclude: options.Exclude = None,
     extra_columns: options.ExtraColumns = "refuse",
+    unknown: options.Unknown = None,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
@@ -42,7 +43,7 @@ def encode(
     A .csv or .parquet file starts with the identifiers of the rows, if DATA has them, and the columns to keep.
     """
     destination, log = destinations.check_codes_output(output, force=force, inputs=(model, data)), Log(quiet)
-    reading = sources.Reading(exclude, extra_columns, keep, text)
+    reading = sources.Reading(exclude, extra_columns, keep, text, unknown=unknown)
     fitted = sources.load_autoencoder(model, device)
     rows = sources.open_for_model(fitted, data, log, reading=reading)
     outputs.note_left_out(output, keep, log)
@@ -82,6 +83,7 @@ def reconstruct(
     keep: options.Keep = None,
     exclude: options.Exclude = None,
     extra_columns: options.ExtraColumns = "refuse",
+    unknown: options.Unknown = None,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
@@ -93,7 +95,7 @@ def reconstruct(
     Every cell is reconstructed, observed ones too. Output row i reconstructs input row i. A .csv or .parquet file
     starts with the identifiers of the rows, if DATA has them, and the columns to keep.
     """
-    reading = sources.Reading(exclude, extra_columns, keep, text)
+    reading = sources.Reading(exclude, extra_columns, keep, text, unknown=unknown)
     destination, log, fitted = _opened(model, output, (model, data), device, force, quiet)
     rows = sources.open_for_model(fitted, data, log, reading=reading)
     outputs.note_left_out(output, keep, log)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from isthmus.data import Dataset
-    from isthmus.data.tables import TableColumn
+    from isthmus.data.table_columns import TableColumn
     from isthmus.estimators.base import BaseAutoencoder
 
 
@@ -97,7 +97,7 @@ def in_types_of(columns: Sequence[TableColumn], table: pd.DataFrame) -> pd.DataF
 
     Example:
         >>> import pandas as pd
-        >>> from isthmus.data.tables import TableColumn
+        >>> from isthmus.data.table_columns import TableColumn
         >>> columns = [TableColumn("n", "count", dtype="int64"), TableColumn("age", "real", dtype="int64")]
         >>> in_types_of(columns, pd.DataFrame({"n": [2.0, 3.0], "age": [20.5, 31.0]})).dtypes.astype(str).tolist()
         ['int64', 'float64']

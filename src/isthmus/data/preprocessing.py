@@ -10,9 +10,10 @@ With scaling="quantile", the normal scores of real columns of a table take the p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import accumulate
 from typing import Any, cast
 
 import numpy as np
@@ -22,10 +23,12 @@ from torch import Tensor
 from isthmus.data import quantiles, tables
 from isthmus.data.columns import flat_chunks, medians, moments, refuse_missing, refuse_missing_values
 from isthmus.data.dataset import Conditioned, Paired
+from isthmus.data.levels import UnseenLevels
 from isthmus.data.quantiles import QuantileMap
 from isthmus.data.streams import Affine, DenseRows, SparseRows
+from isthmus.data.table_columns import EXACT_INTEGERS, TableColumn
 from isthmus.data.texts import Vocabulary
-from isthmus.errors import InputError
+from isthmus.errors import InputError, InputWarning
 from isthmus.learning.rows import Rows
 
 BYTE_SCALE = 255.0
@@ -66,7 +69,7 @@ class Preprocessor:
     channels_last: bool = False
     image_shape: tuple[int, int, int] | None = None
     names: list[str] | None = None
-    table: list[tables.TableColumn] = field(default_factory=list)
+    table: list[TableColumn] = field(default_factory=list)
     vocabulary: Vocabulary | None = None
     constant: list[int] = field(default_factory=list)
     n_rows: int = 0
@@ -79,13 +82,13 @@ class Preprocessor:
         *,
         scaling: str = "auto",
         missing: str = "refuse",
-        categories: str | Sequence[str] | None = None,
-        units: dict[str, str] | None = None,
+        dtypes: Mapping[str, str] | None = None,
         weights: np.ndarray | None = None,
         scaling_of_tables: str = "standard",
     ) -> Preprocessor:
         """Learn column types, scaling and fill values from `X`. For a table, "auto" takes `scaling_of_tables`.
 
+        `dtypes` declares types of columns of a table, in `isthmus.data.dtypes.DTYPES`; the values determine the others.
         Rows count by `weights` in the statistics of dense columns and tables. The types and categories of a table, the
         ranges of sparse columns and the vocabulary of texts are those of all rows.
 
@@ -114,9 +117,9 @@ class Preprocessor:
         if kind == "sparse":
             return _learn_sparse(X, scaling)
         if kind == "table":
-            columns = tables.learn_columns(X, categories, units)
-            array = tables.encode_table(columns, X.set_axis([str(c) for c in X.columns], axis=1))
-            columns = tables.with_ranges(columns, array if weights is None else array[weights > 0])
+            columns = tables.learn_columns(X, dtypes)
+            array = tables.encode_table(columns, X)
+            columns = tables.with_statistics(columns, array if weights is None else array[weights > 0])
             names = [c.name for c in columns]
             scaling = scaling_of_tables if scaling == "auto" else scaling
             start = cls("table", (len(columns),), "float64", _EMPTY, _EMPTY, names=names, table=columns)
@@ -144,21 +147,31 @@ class Preprocessor:
 
     @property
     def groups(self) -> list[dict[str, Any]] | None:
-        """The model-space columns of each column of a table; None for other data."""
+        """The model-space columns that have one likelihood, with their unit; None for other data than tables.
+
+        A column of the user is one group, a date several.
+        """
         if not self.table:
             return None
-        groups, start = [], 0
-        for column in self.table:
-            indices = list(range(start, start + column.width))
-            start += column.width
-            group: dict[str, Any] = {"unit": column.unit, "columns": indices}
-            if column.unit == "count":
-                group["scale"] = [float(self.scale[i]) for i in indices]
+        groups = []
+        for unit, place in tables.part_slices(self.table):
+            group: dict[str, Any] = {"unit": unit, "columns": list(range(place.start, place.stop))}
+            if unit == "count":
+                group["scale"] = [float(scale) for scale in self.scale[place]]
             groups.append(group)
         return groups
 
-    def rows(self, X: Any) -> Rows:
+    @property
+    def members(self) -> list[list[int]] | None:
+        """The model-space columns of each column of a table; None for other data."""
+        places = [list(range(place.start, place.stop)) for _, place in tables.column_slices(self.table)]
+        return places or None
+
+    def rows(self, X: Any, unknown: str = "missing") -> Rows:
         """Return the rows of `X` in model space, converted batch by batch.
+
+        Values of a table that are none of the levels of their column are missing, with a warning; a model that refuses
+        missing values reads them as the most frequent level. With `unknown="refuse"` they are an error.
 
         Raises:
             InputError: if columns or shape differ from the training data, or missing values are refused.
@@ -178,7 +191,8 @@ class Preprocessor:
             refuse_missing_values(X.data, None)
             matrix = X.tocsr()
             return SparseRows(matrix, affine)
-        array = tables.encode_table(self.table, X) if kind == "table" else X
+        unseen = UnseenLevels(unknown, fills=self.fill is None)
+        array = tables.encode_table(self.table, X, unseen) if kind == "table" else X
         if kind == "array":
             self._check_shape(tuple(array.shape[1:]))
             self._refuse_fractions(array)
@@ -224,14 +238,14 @@ class Preprocessor:
         return self.compared(X)
 
     @property
-    def user_table(self) -> list[tables.TableColumn]:
+    def user_table(self) -> list[TableColumn]:
         """The columns of the user's table that samples have."""
         return self.table
 
     def refuse_missing(self, array: np.ndarray) -> None:
         """Raise an `InputError` for the first missing entry. For a table it names the user's column."""
         if self.table:
-            first = list(accumulate((column.width for column in self.table[:-1]), initial=0))
+            first = [place.start for _, place in tables.column_slices(self.table)]
             refuse_missing(array[:, first], [column.name for column in self.table])
         else:
             refuse_missing(array, self.names)
@@ -388,6 +402,7 @@ def _learn_dense(
     offset, scale = _scaling(start, scaling, low, high, mean, std)
     constant = np.flatnonzero(high <= low).tolist()
     learned = replace(start, offset=offset, scale=scale, constant=constant)
+    _warn_large_integers(learned, array, low, high)
     if missing == "refuse" or (all_finite and array.dtype.kind in "iub"):
         return learned
     fills = {
@@ -401,7 +416,7 @@ def _learn_dense(
 
 def _learn_maps(start: Preprocessor, array: np.ndarray, weights: np.ndarray | None) -> dict[int, QuantileMap]:
     """Return the map to normal scores of each real column of a table that is not constant."""
-    units = [column.unit for column in start.table for _ in range(column.width)]
+    units = [unit for column in start.table for unit in column.output_units]
     found = {i: QuantileMap.learned(array[:, i], weights) for i, unit in enumerate(units) if unit == "real"}
     return {i: of_column for i, of_column in found.items() if of_column is not None}
 
@@ -426,7 +441,7 @@ def _scaling(
         mean, std = ones * mean.mean(), ones * spread
     offset, scale = (mean, std) if scaling == "standard" else (low, high - low)
     offset, scale = offset.copy(), np.where((scale > 0) & np.isfinite(scale), scale, 1.0)
-    units = [c.unit for c in start.table for _ in range(c.width)]
+    units = [unit for column in start.table for unit in column.output_units]
     for i, unit in enumerate(units):
         if unit != "real":  # binary and categorical columns are unchanged; counts are divided by their deviation
             offset[i], scale[i] = 0.0, max(std[i], 1.0) if unit == "count" else 1.0
@@ -435,12 +450,26 @@ def _scaling(
 
 def _valid_fill_values(start: Preprocessor, fill: np.ndarray) -> np.ndarray:
     """Round fill values to valid ones: the most frequent of two values or levels, or an integer count."""
-    fill, first = fill.astype(np.float64).copy(), 0
-    for column in start.table:
-        part = slice(first, first + column.width)
-        if column.unit == "categorical":
-            fill[part] = np.eye(column.width)[int(fill[part].argmax())]
-        elif column.unit in ("binary", "count"):
-            fill[part] = np.rint(fill[part])
-        first += column.width
+    fill = fill.astype(np.float64).copy()
+    for unit, place in tables.part_slices(start.table):
+        if unit == "categorical":
+            fill[place] = np.eye(place.stop - place.start)[int(fill[place].argmax())]
+        elif unit in ("binary", "count"):
+            fill[place] = np.rint(fill[place])
     return fill
+
+
+def _warn_large_integers(learned: Preprocessor, array: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+    """Warn of the first column of whole numbers that are too large for 64-bit floating point."""
+    names = [column.name for column in learned.table if column.has_large_integers]
+    if not learned.table and array.dtype.kind in "iu":
+        large = np.flatnonzero(np.maximum(-low, high) > EXACT_INTEGERS)
+        names = [learned.columns[i] for i in large[:1]]
+    if names:
+        option = shlex.quote(f"{names[0]}=id")
+        warnings.warn(
+            f"column {names[0]!r} has whole numbers above 2^53, which lose digits in 64-bit floating point; leave it "
+            f"out if it is an identifier (dtypes={{{names[0]!r}: 'id'}}, --dtype {option})",
+            InputWarning,
+            stacklevel=2,
+        )

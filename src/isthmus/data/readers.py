@@ -72,7 +72,9 @@ def open(
         sep, decimal, thousands, encoding, header, na: how a .csv file is read: the separator of columns, the decimal
             sign, the separator of thousands, the encoding, True if the first line holds column names, and further texts
             that are missing values. None guesses, and notes say what was guessed.
-        dtypes: {column: "real", "count", "binary", "category" or "ignore"} of columns of a table.
+        dtypes: declared types of columns of a table, {column: type}: "real", "count", "binary", "category"; "date",
+            parsed by one format; "id", which becomes `carried` and `row_names`; "ignore", which is left out; "text",
+            a column whose texts become X, if it is the only one left.
 
     Raises:
         InputError: if the source cannot be read, with the file, the line or column, and what to do; if a compressed
@@ -84,8 +86,26 @@ def open(
         ((1000, 28, 28), dtype('uint8'), array([7, 0, 5]), 'mnist-sample:test')
     """
     options = ReadOptions(
-        sep, decimal, thousands, encoding, header, (na,) if isinstance(na, str) else tuple(na), dict(dtypes or {})
+        sep, decimal, thousands, encoding, header, (na,) if isinstance(na, str) else tuple(na), dtypes or {}
     )
+    data = open_undeclared(source, options, split=split, resize=resize, exclude=exclude, label_column=label_column)
+    return with_dtypes(data, options.dtypes) if options.dtypes else data
+
+
+def open_undeclared(
+    source: Any,
+    options: ReadOptions | None = None,
+    *,
+    split: str | None = None,
+    resize: tuple[int, int] | None = None,
+    exclude: Sequence[str] = (),
+    label_column: str | None = None,
+) -> Dataset:
+    """Read rows as `open` does, for a model that knows or learns the types of the columns.
+
+    Declared types only determine how the text of a .csv file is read.
+    """
+    options = ReadOptions() if options is None else options
     exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
     size = None if resize is None else check_size(resize)
     from_file = isinstance(source, str | Path)
@@ -103,10 +123,7 @@ def open(
         refuse_split("data in memory", split)
     if hasattr(data.X, "columns"):
         data = select_columns(data, exclude, label_column)
-        data = replace(data, X=with_dtypes(data.X, options, data.name))
     else:
-        if options.dtypes:
-            raise InputError(f"{data.name}: dtypes are those of columns of a table, and the rows are not a table")
         # the reader of texts in a file has already checked and read the label field
         _refuse_columns(data, exclude, None if isinstance(data.X, Documents) and from_file else label_column)
     if size is not None and getattr(data.X, "shape", ())[1:3] != size:

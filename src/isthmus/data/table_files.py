@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import numpy as np
 
 from isthmus.data.dataset import Dataset, index_columns, is_row_numbers
+from isthmus.data.declared_rows import as_declared, without
+from isthmus.data.dtypes import LEFT_OUT, refuse_unknown_columns
 from isthmus.data.headers import SAMPLE_LINES, is_header, is_number
 from isthmus.data.messages import exclude_advice, hint, one_line, refusing
 from isthmus.data.packed import (
@@ -27,7 +29,7 @@ from isthmus.data.packed import (
     stem,
 )
 from isthmus.data.read_options import ReadOptions
-from isthmus.data.text_numbers import NUMBERS, NumberFormat, is_text, refuse_text, with_numbers
+from isthmus.data.text_numbers import NumberFormat, is_text, refuse_text, with_numbers
 from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ MAX_COLUMNS = 250_000
 
 MAX_ROW = 4 * 2**20
 """Maximum size of a row of a delimited file in bytes, and the block size of pyarrow: a row fits into one block."""
+
+AS_TEXT = ("category", "text")
+"""Declared types of columns whose text is not read as numbers."""
 
 _WIDE, _SMALL_FILE = 5000, 64 * 2**20
 """Number of columns, and size in bytes, of a file whose rows are counted before pyarrow allocates its columns."""
@@ -95,7 +100,7 @@ def _read_csv(path: Path, options: ReadOptions) -> Dataset:
                     column_types={
                         raw[j] if header else f"f{j}": pa.string()
                         for j, name in enumerate(names)
-                        if name in codes or options.dtypes.get(name) == "category"
+                        if name in codes or options.dtypes.get(name) in AS_TEXT
                     },
                 ),
             )  # fmt: skip
@@ -458,33 +463,73 @@ def select_columns(dataset: Dataset, exclude: Sequence[str], label_column: str |
     return replace(dataset, X=frame, labels=labels)
 
 
-def with_dtypes(frame: pd.DataFrame, options: ReadOptions, where: str) -> pd.DataFrame:
-    """Return a table with the declared types of its columns; those that are to be ignored are left out.
+def with_dtypes(data: Dataset, dtypes: Mapping[str, str]) -> Dataset:
+    """Return a table with the declared types of its columns.
+
+    Identifiers become carried columns, and those that are to be ignored are left out.
 
     Raises:
-        InputError: an unknown column, or a column that does not have its declared type.
+        InputError: rows that are not a table, an unknown column, or a column that does not have its declared type.
     """
+    if not hasattr(data.X, "columns"):
+        raise InputError(f"{data.name}: dtypes are those of columns of a table, and the rows are not a table")
+    frame = cast("pd.DataFrame", data.X)
     names = [str(name) for name in frame.columns]
-    changed: dict[Any, Any] = {}
-    for name, dtype in options.dtypes.items():
-        refuse_unknown(name, names, where)
-        values = frame.iloc[:, names.index(name)]
-        if dtype == "binary" and values.nunique() > 2:
-            raise InputError(f"{where}: column {name!r} has {values.nunique()} values, and its dtype is binary")
-        if dtype in ("category", "binary"):
-            changed[name] = (
-                values.astype("string").astype("category") if values.dtype.kind == "f" else values.astype("category")
-            )
-        elif dtype in NUMBERS and is_text(values):
-            changed[name] = NumberFormat().parsed(values)
-            refuse_text(name, values, changed[name], dtype)
-        elif dtype in NUMBERS and values.dtype.kind in "iuf":
-            whole = dtype == "count" and bool((values.dropna() == values.dropna().round()).all())
-            changed[name] = values.astype("Int64" if whole else "float64")
-    frame = frame.set_axis(names, axis=1).assign(**changed) if changed else frame
-    if len(options.ignored) == len(names):
-        raise InputError(f"{where}: no columns remain; ignore fewer")
-    return frame.drop(columns=options.ignored) if options.ignored else frame
+    try:
+        refuse_unknown_columns(dtypes, names)
+        changed = {
+            name: _in_declared_type(name, frame.iloc[:, names.index(name)], dtype)
+            for name, dtype in dtypes.items() if dtype not in (*LEFT_OUT, "text")
+        }  # fmt: skip
+        frame = frame.set_axis(names, axis=1).assign(**changed) if changed else frame
+        data = with_identifiers(replace(data, X=frame), [name for name, dtype in dtypes.items() if dtype == "id"])
+        return replace(data, X=as_declared(data.X, dtypes))
+    except InputError as error:
+        raise InputError(f"{data.name}: {error}") from None
+
+
+def _in_declared_type(name: str, values: pd.Series, dtype: str) -> pd.Series:
+    """Return the values of a column in the type of pandas of its declared type."""
+    from isthmus.data.dates import learn_format, read_times
+
+    if dtype == "date":
+        dates = learn_format(name, values)
+        return read_times(values, dates.text, dates.zone)
+    if dtype == "binary" and values.nunique() > 2:
+        raise InputError(f"column {name!r} has {values.nunique()} values, and its dtype is binary")
+    if dtype in ("category", "binary"):
+        texts = values.astype("string") if values.dtype.kind == "f" else values
+        return texts.astype("category")
+    if is_text(values):
+        numbers = NumberFormat().parsed(values)
+        refuse_text(name, values, numbers, dtype)
+        return numbers
+    if values.dtype.kind not in "iuf":
+        return values
+    whole = dtype == "count" and bool((values.dropna() == values.dropna().round()).all())
+    return values.astype("Int64" if whole else "float64")
+
+
+def with_identifiers(data: Dataset, names: Sequence[str]) -> Dataset:
+    """Return a table whose columns of these names are carried columns; names that it does not have are left out.
+
+    Example:
+        >>> import pandas as pd
+        >>> found = with_identifiers(Dataset(pd.DataFrame({"key": ["a", "b"], "x": [1, 2]})), ["key"])
+        >>> list(found.X), found.row_names, found.carried["key"].tolist()
+        (['x'], ('a', 'b'), ['a', 'b'])
+    """
+    import pandas as pd
+
+    frame = cast("pd.DataFrame", data.X)
+    places = {str(name): j for j, name in enumerate(frame.columns)}
+    found = {name: frame.iloc[:, places[name]].reset_index(drop=True) for name in names if name in places}
+    if not found:
+        return data
+    before = {} if data.carried is None else {str(name): data.carried[name] for name in data.carried.columns}
+    row_names = data.row_names or tuple(map(str, next(iter(found.values()))))
+    carried = pd.DataFrame(before | found)
+    return replace(data, X=without(frame, set(found)), row_names=row_names, carried=carried)
 
 
 def _refuse_nested(name: str, column: str, values: pd.Series) -> None:

@@ -89,7 +89,7 @@ def by_user_column(
         [[5.0, 3.0]]
     """
     if preprocessing.table:
-        starts = [group["columns"][0] for group in preprocessing.groups or ()]
+        starts = [members[0] for members in preprocessing.members or ()]
         return np.add.reduceat(cells, starts, axis=1)
     if preprocessing.image_shape is not None and preprocessing.channels_last:
         cells = np.moveaxis(cells.reshape(-1, *preprocessing.image_shape), 1, -1)
