@@ -26,9 +26,10 @@ def describe(
     Nothing is fitted. Rows that are not a table are described in one line.
     """
     from isthmus.data.description import describe_table
+    from isthmus.data.table_files import without_split
 
     log = Log(quiet)
-    rows = sources.open_labelled(data, None, text)
+    rows = without_split(sources.open_labelled(data, None, text), text.dtypes)
     for note in rows.notes:
         log.note(note)
     columns = describe_table(rows.X, text.dtypes) if hasattr(rows.X, "columns") else []

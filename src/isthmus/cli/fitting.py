@@ -205,10 +205,13 @@ def _open(
 
     Labels in a .npy file belong to the training rows only.
     """
-    rows = sources.open_labelled(data, labels, text, **read_options)
+    from isthmus.data.table_files import without_split
+
+    rows = without_split(sources.open_labelled(data, labels, text, **read_options), text.dtypes)
     held_out = None
     if validation is not None and arguments.fraction(validation) is None:
         held_out = sources.open_labelled(validation, None if sources.is_file(labels) else labels, text, **read_options)
+        held_out = without_split(held_out, text.dtypes)
         sources.check_same_columns(rows, held_out)
     for part, name in ((rows, "data"), (held_out, "validation")):
         if part is not None:

@@ -43,11 +43,10 @@ def write_rows(
     if destination.suffix.lower() == ".npy":
         write_array(destination, rows, force=force)
         return
-    if carried is not None and destination.suffix.lower() == ".csv":
-        carried = with_plain_dates(carried)
     labels = None if names is None else list(names)
     table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(np.asarray(rows), columns=labels)
-    write_array(destination, after(carried, in_types_of(columns, table)), force=force)
+    table = after(carried, in_types_of(columns, table))
+    write_array(destination, with_plain_dates(table) if destination.suffix.lower() == ".csv" else table, force=force)
 
 
 def after(carried: pd.DataFrame | None, table: pd.DataFrame) -> pd.DataFrame:

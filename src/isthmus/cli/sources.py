@@ -101,7 +101,7 @@ def open_for_model(
             training data.
     """
     from isthmus.data.dtypes import checked_dtypes
-    from isthmus.data.table_files import with_identifiers
+    from isthmus.data.table_files import with_identifiers, without_split
 
     reading = Reading() if reading is None else reading
     history: dict[str, Any] = model.history_
@@ -114,8 +114,6 @@ def open_for_model(
     data = open_labelled(
         source, None if is_input else labels, _text_options(read_options, reading.text, source), resize=size
     )
-    for note in data.notes:
-        log.note(note)
     if is_input and hasattr(data.X, "columns") and labels in data.X.columns:
         log.note(f"the model was fitted on the label column {labels!r}; its codes contain the labels")
         data = replace(data, labels=data.X[labels].to_numpy())
@@ -125,7 +123,9 @@ def open_for_model(
     dtypes = {**checked_dtypes(model.dtypes), **given}
     if hasattr(data.X, "columns"):
         data = with_identifiers(data, [name for name, dtype in dtypes.items() if dtype == "id"])
-    data = _with_kept(data, reading.keep or (), None if is_input else labels)
+    data = without_split(_with_kept(data, reading.keep or (), None if is_input else labels), names)
+    for note in data.notes:
+        log.note(note)
     if hasattr(data.X, "columns"):
         out = {*read_options["exclude"], *(reading.exclude or ()), *(set(reading.keep or ()) - names)}
         out |= {name for name, dtype in dtypes.items() if dtype == "ignore"}

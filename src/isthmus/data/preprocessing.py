@@ -54,7 +54,7 @@ class Preprocessor:
         names: the user's column names, if any.
         table: unit and levels of each column of a table.
         vocabulary: vocabulary of texts.
-        constant: numbers of the constant columns.
+        constant: numbers of the constant columns; those of levels are not, unless all of the column are.
         n_rows: number of rows in `from_data`.
         quantiles: the map to normal scores of each model-space column that has one, by number.
     """
@@ -400,7 +400,7 @@ def _learn_dense(
     if scaling == "auto":
         scaling = _auto_scaling(start, array, low, high)
     offset, scale = _scaling(start, scaling, low, high, mean, std)
-    constant = np.flatnonzero(high <= low).tolist()
+    constant = np.flatnonzero(_constant(start, low, high)).tolist()
     learned = replace(start, offset=offset, scale=scale, constant=constant)
     _warn_large_integers(learned, array, low, high)
     if missing == "refuse" or (all_finite and array.dtype.kind in "iub"):
@@ -412,6 +412,14 @@ def _learn_dense(
     }
     fill = fills[missing]()
     return replace(learned, fill=_valid_fill_values(start, fill), masked=missing == "mask")
+
+
+def _constant(start: Preprocessor, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Return which columns are constant; of a column of a table that has several, all or none are."""
+    constant = high <= low
+    for _, place in tables.column_slices(start.table):
+        constant[place] = constant[place].all()
+    return constant
 
 
 def _learn_maps(start: Preprocessor, array: np.ndarray, weights: np.ndarray | None) -> dict[int, QuantileMap]:

@@ -18,7 +18,7 @@ from isthmus.data.named import is_named, named_sets, read_named
 from isthmus.data.packed import pattern
 from isthmus.data.read_options import ReadOptions
 from isthmus.data.spreadsheets import read_excel
-from isthmus.data.table_files import CSV, read_arrow, read_csv, read_parquet, select_columns, with_dtypes
+from isthmus.data.table_files import CSV, read_arrow, read_csv, read_parquet, select_columns, with_dtypes, without_split
 from isthmus.errors import InputError
 
 KNOWN_SUFFIXES = (
@@ -65,7 +65,8 @@ def open(
             a folder of images, whose sub-folders are the labels;
             NAME or NAME:SPLIT of `named_sets` (write ./NAME for a file of the same name);
             an array, a DataFrame, a scipy sparse matrix, `Documents`, a list of texts.
-        split: name of a split, such as "train", "test" or "all"; FILE:SPLIT is equivalent.
+        split: name of a split, such as "train", "test" or "all"; FILE:SPLIT is equivalent. A column `split` of a table
+            in a file, with values such as train and test, is left out, with a note.
         resize: height and width to which images of bytes are resized.
         exclude: columns of a table to leave out.
         label_column: column of a table, or field of texts, that becomes `labels` instead of a part of X.
@@ -89,6 +90,8 @@ def open(
         sep, decimal, thousands, encoding, header, (na,) if isinstance(na, str) else tuple(na), dtypes or {}
     )
     data = open_undeclared(source, options, split=split, resize=resize, exclude=exclude, label_column=label_column)
+    if isinstance(source, str | Path):
+        data = without_split(data, options.dtypes)
     return with_dtypes(data, options.dtypes) if options.dtypes else data
 
 

@@ -152,11 +152,15 @@ class Real:
 
     def rounded(self, column: TableColumn, values: pd.Series) -> pd.Series:
         """Return values rounded to the decimals of training."""
-        return values if column.decimals is None else values.round(column.decimals)
+        if column.decimals is None:
+            return values
+        return pd.Series(np.round(values.to_numpy(), column.decimals), index=values.index)
 
     def clipped(self, column: TableColumn, values: pd.Series) -> pd.Series:
         """Return values clipped to the range of training."""
-        return values if column.low is None else values.clip(column.low, column.high)
+        if column.low is None:
+            return values
+        return pd.Series(np.clip(values.to_numpy(), column.low, column.high), index=values.index)
 
 
 class Count(Real):
@@ -300,6 +304,8 @@ def as_numbers(values: pd.Series) -> tuple[Float[np.ndarray, " rows"], int | Non
         >>> as_numbers(pd.Series(["1.5", None, "7"]))[0].tolist(), as_numbers(pd.Series(["1.5", "x"]))[1]
         ([1.5, nan, 7.0], 1)
     """
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind in "biuf":
+        return values.to_numpy(np.float64), None
     present = values.notna().to_numpy()
     if _has_no_amounts(values):
         return np.full(len(values), np.nan), int(present.argmax()) if present.any() else None

@@ -510,6 +510,35 @@ def _in_declared_type(name: str, values: pd.Series, dtype: str) -> pd.Series:
     return values.astype("Int64" if whole else "float64")
 
 
+SPLITS = frozenset({"train", "training", "test", "testing", "validation", "valid", "val", "dev", "unused"})
+"""Values of a column `split` that names the part of the data to which a row belongs."""
+
+
+def without_split(data: Dataset, known: Collection[str] = ()) -> Dataset:
+    """Return a table without a column `split` that says to which part of the data a row belongs, with a note.
+
+    Args:
+        data: rows.
+        known: names of columns that are kept, such as those of a declared type.
+
+    Example:
+        >>> import pandas as pd
+        >>> list(without_split(Dataset(pd.DataFrame({"x": [1, 2], "split": ["train", "test"]}))).X)
+        ['x']
+    """
+    names = [str(name) for name in getattr(data.X, "columns", ())]
+    if "split" not in names or "split" in known or len(names) == 1:
+        return data
+    values = {str(value).strip().lower() for value in data.X.iloc[:, names.index("split")].dropna().unique()}
+    if not values or not values <= SPLITS:
+        return data
+    note = (
+        f"{data.name}: column 'split' ({', '.join(sorted(values))}) is the part of the data, not a feature, and is left "
+        "out; to read it, give dtypes={'split': 'category'} (--dtype split=category)"
+    )
+    return replace(data, X=without(data.X, {"split"})).with_notes(note)
+
+
 def with_identifiers(data: Dataset, names: Sequence[str]) -> Dataset:
     """Return a table whose columns of these names are carried columns; names that it does not have are left out.
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from isthmus.data import tables
 from isthmus.data.conditions import ConditionalPreprocessor
 from isthmus.data.preprocessing import Preprocessor
-from isthmus.data.table_columns import TableColumn
 from isthmus.errors import InputError, pluralize
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.conditions import Conditions
@@ -217,7 +217,7 @@ def _columns(preprocessing: Preprocessor, report_data: ReportData, probabilities
     centre, deviation = report_data.column_mean, np.sqrt(report_data.column_variance)
     mean, above, below = preprocessing.raw_numbers(np.stack([centre, centre + deviation, centre - deviation]))
     spread = (above - below) / 2
-    table = preprocessing.table or [TableColumn(name, "real") for name in preprocessing.columns]
+    table = preprocessing.table or [tables.TableColumn(name, "real") for name in preprocessing.columns]
     described = []
     for column, place in zip(table, user_columns(preprocessing), strict=True):
         first = place.members[0]
@@ -233,10 +233,10 @@ def _columns(preprocessing: Preprocessor, report_data: ReportData, probabilities
     return described
 
 
-def _levels(column: TableColumn) -> list[str]:
+def _levels(column: tables.TableColumn) -> list[str]:
     """Return the two values of a binary column, or the levels of a categorical one, as text."""
     hot = np.eye(column.width) if column.unit == "categorical" else np.array([[0.0], [1.0]])
-    return [value_text(value) for value in column.decode(hot)]
+    return [value_text(value) for value in tables.decode_table([column], hot)[column.name]]
 
 
 def _slider_explanation(code_size: int) -> str:

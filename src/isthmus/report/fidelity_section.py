@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from isthmus.data.table_columns import TableColumn
+from isthmus.data.tables import TableColumn
 from isthmus.errors import pluralize
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.evaluation.encoded_tables import LEVEL_UNITS, TableEncoder, as_frame

@@ -141,8 +141,11 @@ def user_columns(preprocessing: Preprocessor) -> list[Column]:
     """Return the columns of the user; a category is one column, although it has several in model space."""
     if not preprocessing.table:
         return [Column(str(name), [i]) for i, name in enumerate(preprocessing.columns)]
-    members = preprocessing.members or []
-    return [Column(column.name, each) for column, each in zip(preprocessing.table, members, strict=True)]
+    columns, start = [], 0
+    for column in preprocessing.table:
+        columns.append(Column(column.name, list(range(start, start + column.width))))
+        start += column.width
+    return columns
 
 
 def count_columns(preprocessing: Preprocessor) -> str:
