@@ -185,3 +185,18 @@ def test_declared_binary_columns_have_two_values(tmp_path):
     assert [column.unit for column in tables.learn_columns(declared)] == ["binary", "real"]
     with pytest.raises(InputError, match="column 'b' has 3 values, and its dtype is binary"):
         data.open(path, dtypes={"b": "binary"})
+
+
+def test_declared_dates_identifiers_and_texts(tmp_path, refused):
+    path = written(tmp_path, "key,day,note\n007,13.1.2024,a b\n123,2.2.2024,c d\n")
+    read = data.open(path, dtypes={"key": "id", "day": "date", "note": "ignore"})
+    assert list(read.X) == ["day"]
+    assert read.X["day"].dt.strftime("%Y-%m-%d").tolist() == ["2024-01-13", "2024-02-02"]
+    assert read.carried["key"].tolist() == list(read.row_names) == ["007", "123"]
+    assert data.open(path, dtypes={"key": "id", "day": "ignore", "note": "text"}).X.texts == ("a b", "c d")
+    with refused("column 'note' is declared as text, and the table has 2 other columns"):
+        data.open(path, dtypes={"note": "text"})
+    with refused("column 'note' is declared as dates; found 'a b' at row 0"):
+        data.open(path, dtypes={"note": "date"})
+    with refused("no column 'kee'; did you mean 'key'?"):
+        data.open(path, dtypes={"kee": "id"})

@@ -59,7 +59,7 @@ def _spellings(value: Any) -> tuple[str, ...]:
     if isinstance(value, bool):
         return (str(value), str(value).lower(), str(value).upper())
     if isinstance(value, float) and value.is_integer():
-        return (str(int(value)),)
+        return (str(int(value)), str(value))
     return (str(value),)
 
 

@@ -533,8 +533,8 @@ def without_split(data: Dataset, known: Collection[str] = ()) -> Dataset:
     if not values or not values <= SPLITS:
         return data
     note = (
-        f"{data.name}: column 'split' ({', '.join(sorted(values))}) is the part of the data, not a feature, and is left "
-        "out; to read it, give dtypes={'split': 'category'} (--dtype split=category)"
+        f"{data.name}: column 'split' ({', '.join(sorted(values))}) names the part of the data and is left out; to "
+        "read it, give dtypes={'split': 'category'} (--dtype split=category)"
     )
     return replace(data, X=without(data.X, {"split"})).with_notes(note)
 
