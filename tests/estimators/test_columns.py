@@ -64,7 +64,7 @@ def test_columns_are_read_as_declared_and_left_out_in_later_rows(model, tmp_path
         (["zip"], "dtypes=['zip']: give {column: type}"),
         ({**DTYPES, "note": "text"}, "column 'note' is declared as text, and the table has 4 other columns"),
         ({**DTYPES, "key": "date"}, "column 'key' is declared as dates; found 'C000' at row 0"),
-        ({**DTYPES, "day": "real"}, "not a number as dtype 'real' says; correct it, or declare another type (--dtype day=date)"),
+        ({**DTYPES, "day": "real"}, "not a number as dtype 'real' says; correct it, or declare another type (--dtype"),
         (dict.fromkeys(TABLE, "ignore"), "no columns remain"),
         ({"note": "ignore", "day": "date"}, "--dtype key=id for identifiers"),
         ({"note": "ignore", "key": "id"}, "column 'day' contains dates; declare it as dates (--dtype day=date)"),
@@ -201,3 +201,12 @@ def test_the_columns_of_a_date_are_hidden_together():
     sizes = [len(members) for members in model.preprocessing_.members]
     assert sizes == [1, 1, 3, 20]
     assert [len(group) for group in model._shape().groups] == sizes
+
+
+@pytest.mark.parametrize("arguments", [{}, {"condition": ["zip"]}])
+def test_rows_are_compared_without_the_columns_that_are_left_out(arguments):
+    model = VariationalAutoencoder(dtypes=DTYPES, **arguments, **SETTINGS).fit(TABLE)
+    names = ["x", "y", "zip", "day"]
+    assert list(model.preprocessing_.compared_columns(TABLE)) == names
+    assert list(model.preprocessing_.compared(TABLE)) == [name for name in names if not arguments or name != "zip"]
+    assert list(model.sample(2, random_state=0)) == names

@@ -25,8 +25,8 @@ def describe(
 
     Nothing is fitted. Rows that are not a table are described in one line.
     """
+    from isthmus.data.declared_rows import without_split
     from isthmus.data.description import describe_table
-    from isthmus.data.table_files import without_split
 
     log = Log(quiet)
     rows = without_split(sources.open_labelled(data, None, text), text.dtypes)

@@ -205,7 +205,7 @@ def _open(
 
     Labels in a .npy file belong to the training rows only.
     """
-    from isthmus.data.table_files import without_split
+    from isthmus.data.declared_rows import without_split
 
     rows = without_split(sources.open_labelled(data, labels, text, **read_options), text.dtypes)
     held_out = None

@@ -100,8 +100,8 @@ def open_for_model(
         InputError: if the data cannot be read, a named column is missing, or their columns or shape differ from the
             training data.
     """
+    from isthmus.data.declared_rows import with_identifiers, without_split
     from isthmus.data.dtypes import checked_dtypes
-    from isthmus.data.table_files import with_identifiers, without_split
 
     reading = Reading() if reading is None else reading
     history: dict[str, Any] = model.history_

@@ -17,7 +17,7 @@ from isthmus.data import tables
 from isthmus.data.column_units import MAX_LEVELS
 from isthmus.data.dataset import Conditioned
 from isthmus.data.messages import hint
-from isthmus.data.preprocessing import Preprocessor, input_type
+from isthmus.data.preprocessing import Preprocessor, input_type, only_columns
 from isthmus.data.table_columns import TableColumn
 from isthmus.errors import InputError, InputWarning
 from isthmus.learning.rows import Rows, evenly_spaced
@@ -73,11 +73,11 @@ class ConditionalPreprocessor(Preprocessor):
     def compared(self, X: Any) -> Any:
         """Return rows of the user without their conditions; rows that carry none are returned as they are."""
         carries = isinstance(X, Conditioned) or hasattr(X, "columns")
-        return split_conditions(X, self.condition_names)[0] if carries else X
+        return super().compared(split_conditions(X, self.condition_names)[0] if carries else X)
 
     def compared_columns(self, X: Any) -> Any:
         """Return the rows of the user; of `Conditioned` rows those without their conditions."""
-        return X.rows if isinstance(X, Conditioned) else X
+        return X.rows if isinstance(X, Conditioned) else only_columns(X, self.order)
 
     @property
     def user_table(self) -> list[TableColumn]:

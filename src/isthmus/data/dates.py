@@ -32,7 +32,7 @@ _EARLIEST, _LATEST = pd.Timestamp("1678-01-01"), pd.Timestamp("2262-01-01")
 
 @dataclass(frozen=True)
 class DateFormat:
-    """How the dates of a column are read, and what their features refer to.
+    """The format of the dates of a column, and what their features refer to.
 
     Attributes:
         text: format of dates that are text, as `pandas.to_datetime` takes it.
@@ -96,7 +96,7 @@ def _localized(times: pd.Series, zone: str) -> pd.Series:
 
 
 def read_times(values: pd.Series, text: str, zone: str | None) -> pd.Series:
-    """Return dates without a zone, in local time of `zone`; NaT for what is no date of this format.
+    """Return dates without a zone, in local time of `zone`; NaT for a value that is not a date of this format.
 
     Whole numbers are years (2024) or days (20240131).
     """
@@ -164,7 +164,7 @@ def learn_format(name: str, values: pd.Series) -> DateFormat:
     """Learn how the dates of a column are read.
 
     Raises:
-        InputError: a value that is no date in the format of the others; no value.
+        InputError: a value that is not a date in the format of the others; no value.
 
     Example:
         >>> learn_format("day", pd.Series(["31.01.2024", "03.02.2024"]))
@@ -190,10 +190,10 @@ def checked_times(name: str, values: pd.Series, dates: DateFormat, message: str)
         name: of the column.
         values: of the column.
         dates: how they are read.
-        message: for the first value that is no date, with {name}, {value} and {row}.
+        message: for the first value that is not a date, with {name}, {value} and {row}.
 
     Raises:
-        InputError: a value that is no date of the format.
+        InputError: a value that is not a date of the format.
     """
     times = read_times(values, dates.text, dates.zone)
     wrong = np.flatnonzero((times.isna() & values.notna()).to_numpy())

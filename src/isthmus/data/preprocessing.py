@@ -230,8 +230,8 @@ class Preprocessor:
         return None
 
     def compared(self, X: Any) -> Any:
-        """Return the part of the user's rows that decoded rows are compared with; the rows themselves by default."""
-        return X
+        """Return the part of the user's rows that decoded rows are compared with, without columns that are left out."""
+        return only_columns(X, [column.name for column in self.table])
 
     def compared_columns(self, X: Any) -> Any:
         """Return the rows of the user that samples are compared with: with their conditions, or the target."""
@@ -348,6 +348,21 @@ def input_type(X: Any) -> str:
     if hasattr(X, "texts"):
         return "text"
     return "array"
+
+
+def only_columns(X: Any, names: Sequence[str]) -> Any:
+    """Return a data frame without columns of other names; other rows, and all without names, as they are.
+
+    Example:
+        >>> import pandas as pd
+        >>> list(only_columns(pd.DataFrame({"key": [7], "x": [0.5]}), ["x"]))
+        ['x']
+    """
+    if not names or not hasattr(X, "columns"):
+        return X
+    known = set(names)
+    kept = [name for name in X.columns if str(name) in known]
+    return X if len(kept) == len(X.columns) else X[kept]
 
 
 def n_rows_of(X: Any) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 
 from isthmus.data.array_files import check_rows, is_idx, native, read_idx, read_npy, read_npz, refuse_split
 from isthmus.data.dataset import Dataset, Documents, index_columns, is_row_numbers
+from isthmus.data.declared_rows import with_dtypes, without_split
 from isthmus.data.images import IMAGE_SUFFIXES, check_size, read_image_folder, resize_images
 from isthmus.data.json_lines import read_json_lines
 from isthmus.data.messages import hint, one_line
@@ -18,7 +19,7 @@ from isthmus.data.named import is_named, named_sets, read_named
 from isthmus.data.packed import pattern
 from isthmus.data.read_options import ReadOptions
 from isthmus.data.spreadsheets import read_excel
-from isthmus.data.table_files import CSV, read_arrow, read_csv, read_parquet, select_columns, with_dtypes, without_split
+from isthmus.data.table_files import CSV, read_arrow, read_csv, read_parquet, select_columns
 from isthmus.errors import InputError
 
 KNOWN_SUFFIXES = (

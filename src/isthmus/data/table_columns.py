@@ -115,8 +115,8 @@ class TableColumn:
         return UNITS[self.unit].clipped(self, values)
 
 
-class Real:
-    """Unit of amounts: one column of the same numbers. The base class of the others."""
+class Unit:
+    """Base class of units: one model-space column of numbers, whose output unit has the name of the unit."""
 
     def parts(self, column: TableColumn) -> list[tuple[str, int]]:
         """Return the output unit and the width of each group of model-space columns."""
@@ -129,26 +129,38 @@ class Real:
     def encode(self, column: TableColumn, values: pd.Series, unseen: UnseenLevels) -> Float[np.ndarray, "rows width"]:
         """Return the numbers of values, of numbers as text too."""
         numbers, row = as_numbers(values)
-        if row is not None:
-            kind = (
-                f"{values.dtype}, such as {values.iloc[row]!s}"
-                if _has_no_amounts(values)
-                else repr(plain(values.iloc[row]))
-            )
-            raise InputError(f"column {column.name!r} was numeric when the model was fitted; found {kind} at row {row}")
-        return numbers[:, None]
+        if row is None:
+            return numbers[:, None]
+        value = values.iloc[row]
+        found = f"{values.dtype}, such as {value!s}" if _has_no_amounts(values) else repr(plain(value))
+        raise InputError(f"column {column.name!r} was numeric when the model was fitted; found {found} at row {row}")
 
     def decode(self, column: TableColumn, numbers: Float[np.ndarray, "rows width"]) -> Any:
         """Return the values of numbers."""
         return numbers[:, 0]
 
     def with_statistics(self, column: TableColumn, numbers: Float[np.ndarray, "rows width"]) -> TableColumn:
+        """Return the column with statistics of its encoded training values."""
+        return column
+
+    def rounded(self, column: TableColumn, values: pd.Series) -> pd.Series:
+        """Return decoded values rounded as those of training."""
+        return values
+
+    def clipped(self, column: TableColumn, values: pd.Series) -> pd.Series:
+        """Return decoded values clipped to the range of training."""
+        return values
+
+
+class Real(Unit):
+    """Unit of amounts."""
+
+    def with_statistics(self, column: TableColumn, numbers: Float[np.ndarray, "rows width"]) -> TableColumn:
         """Return the column with the decimals and the range of its finite values."""
         values = numbers[np.isfinite(numbers[:, 0]), 0]
-        if not len(values):
-            return column
         exact = np.float32 if column.dtype.lower() in ("float32", "float16") else np.float64
-        return replace(column, decimals=_decimals(values, exact), low=float(values.min()), high=float(values.max()))
+        found = _with_range(column, values)
+        return replace(found, decimals=_decimals(values, exact)) if len(values) else column
 
     def rounded(self, column: TableColumn, values: pd.Series) -> pd.Series:
         """Return values rounded to the decimals of training."""
@@ -163,19 +175,15 @@ class Real:
         return pd.Series(np.clip(values.to_numpy(), column.low, column.high), index=values.index)
 
 
-class Count(Real):
+class Count(Unit):
     """Unit of whole numbers, 0 or more."""
-
-    def with_statistics(self, column: TableColumn, numbers: Float[np.ndarray, "rows width"]) -> TableColumn:
-        """Return the column as it is."""
-        return column
 
     def rounded(self, column: TableColumn, values: pd.Series) -> pd.Series:
         """Return values, which scaling made inexact, as whole numbers."""
         return values.round().astype("int64")
 
 
-class Categorical(Real):
+class Categorical(Unit):
     """Unit of levels: one column for each of them, 1 for the level of a row and 0 for the others."""
 
     def parts(self, column: TableColumn) -> list[tuple[str, int]]:
@@ -196,52 +204,26 @@ class Categorical(Real):
 
     def decode(self, column: TableColumn, numbers: Float[np.ndarray, "rows width"]) -> Any:
         """Return the levels with the largest numbers."""
-        return self._levels(column, numbers.argmax(axis=1))
-
-    def _levels(self, column: TableColumn, codes: np.ndarray) -> pd.Series:
-        """Return the levels of these numbers in the type of the user's column."""
-        levels: list[Any] = column.levels or [0, 1]
-        if column.dtype == "category":
-            dtype = pd.CategoricalDtype(levels, ordered=column.ordered)
-            return pd.Series(pd.Categorical.from_codes(codes.astype(np.int64), dtype=dtype))
-        values = pd.Series([levels[i] for i in codes])
-        has_dtype = column.dtype in ("bool", "boolean") or not column.levels
-        return values.astype(pd.api.types.pandas_dtype(column.dtype)) if has_dtype else values
+        return _levels(column, numbers.argmax(axis=1))
 
     def with_statistics(self, column: TableColumn, numbers: Float[np.ndarray, "rows width"]) -> TableColumn:
         """Return the column with its most frequent level."""
-        return replace(column, frequent=int(np.nansum(numbers, axis=0).argmax())) if column.levels else column
-
-    def rounded(self, column: TableColumn, values: pd.Series) -> pd.Series:
-        """Return the values as they are."""
-        return values
-
-    def clipped(self, column: TableColumn, values: pd.Series) -> pd.Series:
-        """Return the values as they are."""
-        return values
+        return replace(column, frequent=int(np.nansum(numbers, axis=0).argmax()))
 
 
-class Binary(Categorical):
+class Binary(Unit):
     """Unit of two values: one column of 0 and 1, the number of the level; without levels of the values 0 and 1."""
-
-    def parts(self, column: TableColumn) -> list[tuple[str, int]]:
-        """Return one column."""
-        return [(column.unit, 1)]
-
-    def model_names(self, column: TableColumn) -> list[str]:
-        """Return the name of the column."""
-        return [column.name]
 
     def encode(self, column: TableColumn, values: pd.Series, unseen: UnseenLevels) -> Float[np.ndarray, "rows width"]:
         """Return the number of the level."""
         if not column.levels:
-            return Real.encode(self, column, values, unseen)
+            return super().encode(column, values, unseen)
         codes = unseen.treated(column.name, column.levels, column.frequent, values)
         return np.where(codes < 0, np.nan, codes.astype(np.float64))[:, None]
 
     def decode(self, column: TableColumn, numbers: Float[np.ndarray, "rows width"]) -> Any:
         """Return the second level for numbers above 1/2, else the first."""
-        return self._levels(column, (numbers[:, 0] > 0.5).astype(np.int64))
+        return _levels(column, (numbers[:, 0] > 0.5).astype(np.int64))
 
     def with_statistics(self, column: TableColumn, numbers: Float[np.ndarray, "rows width"]) -> TableColumn:
         """Return the column with its more frequent level."""
@@ -249,7 +231,7 @@ class Binary(Categorical):
         return replace(column, frequent=int(values.mean() > 0.5)) if column.levels and len(values) else column
 
 
-class Date(Real):
+class Date(Unit):
     """Unit of dates: days since the first one, and levels of month, weekday and, with times, hour.
 
     Decoding takes the days alone.
@@ -276,7 +258,7 @@ class Date(Real):
 
     def with_statistics(self, column: TableColumn, numbers: Float[np.ndarray, "rows width"]) -> TableColumn:
         """Return the column with the range of its days."""
-        return replace(super().with_statistics(column, numbers), decimals=None)
+        return _with_range(column, numbers[np.isfinite(numbers[:, 0]), 0])
 
     def clipped(self, column: TableColumn, values: pd.Series) -> pd.Series:
         """Return dates clipped to those of training."""
@@ -286,7 +268,7 @@ class Date(Real):
         return values.clip(low, high)
 
 
-UNITS: dict[str, Real] = {
+UNITS: dict[str, Unit] = {
     "real": Real(), "binary": Binary(), "categorical": Categorical(), "count": Count(), "date": Date(),
 }  # fmt: skip
 """The units of columns."""
@@ -295,6 +277,21 @@ UNITS: dict[str, Real] = {
 def _dates(column: TableColumn) -> DateFormat:
     assert column.dates is not None
     return column.dates
+
+
+def _levels(column: TableColumn, codes: np.ndarray) -> pd.Series:
+    """Return the levels of these numbers in the type of the user's column."""
+    levels: list[Any] = column.levels or [0, 1]
+    if column.dtype == "category":
+        dtype = pd.CategoricalDtype(levels, ordered=column.ordered)
+        return pd.Series(pd.Categorical.from_codes(codes.astype(np.int64), dtype=dtype))
+    values = pd.Series([levels[i] for i in codes])
+    has_dtype = column.dtype in ("bool", "boolean") or not column.levels
+    return values.astype(pd.api.types.pandas_dtype(column.dtype)) if has_dtype else values
+
+
+def _with_range(column: TableColumn, values: Float[np.ndarray, " values"]) -> TableColumn:
+    return replace(column, low=float(values.min()), high=float(values.max())) if len(values) else column
 
 
 def as_numbers(values: pd.Series) -> tuple[Float[np.ndarray, " rows"], int | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -14,8 +14,6 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import numpy as np
 
 from isthmus.data.dataset import Dataset, index_columns, is_row_numbers
-from isthmus.data.declared_rows import as_declared, without
-from isthmus.data.dtypes import LEFT_OUT, refuse_unknown_columns
 from isthmus.data.headers import SAMPLE_LINES, is_header, is_number
 from isthmus.data.messages import exclude_advice, hint, one_line, refusing
 from isthmus.data.packed import (
@@ -29,7 +27,7 @@ from isthmus.data.packed import (
     stem,
 )
 from isthmus.data.read_options import ReadOptions
-from isthmus.data.text_numbers import NumberFormat, is_text, refuse_text, with_numbers
+from isthmus.data.text_numbers import NumberFormat, with_numbers
 from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
@@ -461,104 +459,6 @@ def select_columns(dataset: Dataset, exclude: Sequence[str], label_column: str |
         if str(dtype) == "object":
             _refuse_nested(dataset.name, str(frame.columns[i]), frame.iloc[:, i])
     return replace(dataset, X=frame, labels=labels)
-
-
-def with_dtypes(data: Dataset, dtypes: Mapping[str, str]) -> Dataset:
-    """Return a table with the declared types of its columns.
-
-    Identifiers become carried columns, and those that are to be ignored are left out.
-
-    Raises:
-        InputError: rows that are not a table, an unknown column, or a column that does not have its declared type.
-    """
-    if not hasattr(data.X, "columns"):
-        raise InputError(f"{data.name}: dtypes are those of columns of a table, and the rows are not a table")
-    frame = cast("pd.DataFrame", data.X)
-    names = [str(name) for name in frame.columns]
-    try:
-        refuse_unknown_columns(dtypes, names)
-        changed = {
-            name: _in_declared_type(name, frame.iloc[:, names.index(name)], dtype)
-            for name, dtype in dtypes.items() if dtype not in (*LEFT_OUT, "text")
-        }  # fmt: skip
-        frame = frame.set_axis(names, axis=1).assign(**changed) if changed else frame
-        data = with_identifiers(replace(data, X=frame), [name for name, dtype in dtypes.items() if dtype == "id"])
-        return replace(data, X=as_declared(data.X, dtypes))
-    except InputError as error:
-        raise InputError(f"{data.name}: {error}") from None
-
-
-def _in_declared_type(name: str, values: pd.Series, dtype: str) -> pd.Series:
-    """Return the values of a column in the type of pandas of its declared type."""
-    from isthmus.data.dates import learn_format, read_times
-
-    if dtype == "date":
-        dates = learn_format(name, values)
-        return read_times(values, dates.text, dates.zone)
-    if dtype == "binary" and values.nunique() > 2:
-        raise InputError(f"column {name!r} has {values.nunique()} values, and its dtype is binary")
-    if dtype in ("category", "binary"):
-        texts = values.astype("string") if values.dtype.kind == "f" else values
-        return texts.astype("category")
-    if is_text(values):
-        numbers = NumberFormat().parsed(values)
-        refuse_text(name, values, numbers, dtype)
-        return numbers
-    if values.dtype.kind not in "iuf":
-        return values
-    whole = dtype == "count" and bool((values.dropna() == values.dropna().round()).all())
-    return values.astype("Int64" if whole else "float64")
-
-
-SPLITS = frozenset({"train", "training", "test", "testing", "validation", "valid", "val", "dev", "unused"})
-"""Values of a column `split` that names the part of the data to which a row belongs."""
-
-
-def without_split(data: Dataset, known: Collection[str] = ()) -> Dataset:
-    """Return a table without a column `split` that says to which part of the data a row belongs, with a note.
-
-    Args:
-        data: rows.
-        known: names of columns that are kept, such as those of a declared type.
-
-    Example:
-        >>> import pandas as pd
-        >>> list(without_split(Dataset(pd.DataFrame({"x": [1, 2], "split": ["train", "test"]}))).X)
-        ['x']
-    """
-    names = [str(name) for name in getattr(data.X, "columns", ())]
-    if "split" not in names or "split" in known or len(names) == 1:
-        return data
-    values = {str(value).strip().lower() for value in data.X.iloc[:, names.index("split")].dropna().unique()}
-    if not values or not values <= SPLITS:
-        return data
-    note = (
-        f"{data.name}: column 'split' ({', '.join(sorted(values))}) names the part of the data and is left out; to "
-        "read it, give dtypes={'split': 'category'} (--dtype split=category)"
-    )
-    return replace(data, X=without(data.X, {"split"})).with_notes(note)
-
-
-def with_identifiers(data: Dataset, names: Sequence[str]) -> Dataset:
-    """Return a table whose columns of these names are carried columns; names that it does not have are left out.
-
-    Example:
-        >>> import pandas as pd
-        >>> found = with_identifiers(Dataset(pd.DataFrame({"key": ["a", "b"], "x": [1, 2]})), ["key"])
-        >>> list(found.X), found.row_names, found.carried["key"].tolist()
-        (['x'], ('a', 'b'), ['a', 'b'])
-    """
-    import pandas as pd
-
-    frame = cast("pd.DataFrame", data.X)
-    places = {str(name): j for j, name in enumerate(frame.columns)}
-    found = {name: frame.iloc[:, places[name]].reset_index(drop=True) for name in names if name in places}
-    if not found:
-        return data
-    before = {} if data.carried is None else {str(name): data.carried[name] for name in data.carried.columns}
-    row_names = data.row_names or tuple(map(str, next(iter(found.values()))))
-    carried = pd.DataFrame(before | found)
-    return replace(data, X=without(frame, set(found)), row_names=row_names, carried=carried)
 
 
 def _refuse_nested(name: str, column: str, values: pd.Series) -> None:

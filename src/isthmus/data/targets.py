@@ -44,7 +44,7 @@ class TargetPreprocessor(Preprocessor):
 
     def compared(self, X: Any) -> Any:
         """Return the targets of `Paired` rows."""
-        return X.target if isinstance(X, Paired) else X
+        return super().compared(X.target if isinstance(X, Paired) else X)
 
     def to_file(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return tensors and JSON-serialisable data for `preprocessor_from_file`."""
