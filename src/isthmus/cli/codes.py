@@ -31,6 +31,7 @@ def encode(
     keep: options.Keep = None,
     exclude: options.Exclude = None,
     extra_columns: options.ExtraColumns = "refuse",
+    unknown: options.Unknown = None,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
@@ -44,7 +45,7 @@ def encode(
     values of the last step.
     """
     destination, log = destinations.check_codes_output(output, force=force, inputs=(model, data)), Log(quiet)
-    reading = sources.Reading(exclude, extra_columns, keep, text)
+    reading = sources.Reading(exclude, extra_columns, keep, text, unknown=unknown)
     fitted = sources.load_autoencoder(model, device)
     rows = sources.open_for_model(fitted, data, log, reading=reading)
     outputs.note_left_out(output, keep, log)
@@ -84,6 +85,7 @@ def reconstruct(
     keep: options.Keep = None,
     exclude: options.Exclude = None,
     extra_columns: options.ExtraColumns = "refuse",
+    unknown: options.Unknown = None,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
@@ -96,7 +98,7 @@ def reconstruct(
     starts with the identifiers of the rows, if DATA has them, and the columns to keep. A model of windows gives each
     step of DATA that is in a window, by the mean of the reconstructions of its windows.
     """
-    reading = sources.Reading(exclude, extra_columns, keep, text)
+    reading = sources.Reading(exclude, extra_columns, keep, text, unknown=unknown)
     destination, log, fitted = _opened(model, output, (model, data), device, force, quiet)
     rows = sources.open_for_model(fitted, data, log, reading=reading)
     outputs.note_left_out(output, keep, log)

@@ -56,6 +56,7 @@ def evaluate(
     keep: options.Keep = None,
     exclude: options.Exclude = None,
     extra_columns: options.ExtraColumns = "refuse",
+    unknown: options.Unknown = None,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     as_json: options.Json = False,
@@ -64,7 +65,7 @@ def evaluate(
     text: Any = None,
 ) -> None:
     """Evaluate MODEL on DATA: errors compared with PCA; with labels, the accuracy of classifiers on the codes."""
-    destination, reading = None, sources.Reading(exclude, extra_columns, keep, text)
+    destination, reading = None, sources.Reading(exclude, extra_columns, keep, text, unknown=unknown)
     if output is not None:
         read = (model, data, target, sources.file_of(labels))
         destination = destinations.check_errors_output(output, force=force, inputs=read)
@@ -247,6 +248,7 @@ def report(
     target: options.Target = None,
     exclude: options.Exclude = None,
     extra_columns: options.ExtraColumns = "refuse",
+    unknown: options.Unknown = None,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
@@ -257,7 +259,7 @@ def report(
     advice = "the report is HTML; write it to a .html file"
     read = (model, data, target, sources.file_of(labels))
     destination = destinations.check_format(output, (".html", ".htm"), advice, force=force, inputs=read)
-    reading = sources.Reading(exclude, extra_columns, text=text)
+    reading = sources.Reading(exclude, extra_columns, text=text, unknown=unknown)
     import isthmus.report
 
     log = Log(quiet)

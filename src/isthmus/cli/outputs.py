@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from isthmus.data import Dataset
-    from isthmus.data.tables import TableColumn
+    from isthmus.data.table_columns import TableColumn
     from isthmus.estimators.base import BaseAutoencoder
 
 
@@ -43,11 +43,10 @@ def write_rows(
     if destination.suffix.lower() == ".npy":
         write_array(destination, rows, force=force)
         return
-    if carried is not None and destination.suffix.lower() == ".csv":
-        carried = with_plain_dates(carried)
     labels = None if names is None else list(names)
     table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(np.asarray(rows), columns=labels)
-    write_array(destination, after(carried, in_types_of(columns, table)), force=force)
+    table = after(carried, in_types_of(columns, table))
+    write_array(destination, with_plain_dates(table) if destination.suffix.lower() == ".csv" else table, force=force)
 
 
 def in_columns(model: BaseAutoencoder, rows: Any) -> Any:
@@ -102,7 +101,7 @@ def in_types_of(columns: Sequence[TableColumn], table: pd.DataFrame) -> pd.DataF
 
     Example:
         >>> import pandas as pd
-        >>> from isthmus.data.tables import TableColumn
+        >>> from isthmus.data.table_columns import TableColumn
         >>> columns = [TableColumn("n", "count", dtype="int64"), TableColumn("age", "real", dtype="int64")]
         >>> in_types_of(columns, pd.DataFrame({"n": [2.0, 3.0], "age": [20.5, 31.0]})).dtypes.astype(str).tolist()
         ['int64', 'float64']

@@ -113,6 +113,7 @@ def traverse(
     ] = None,
     exclude: options.Exclude = None,
     extra_columns: options.ExtraColumns = "refuse",
+    unknown: options.Unknown = None,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
@@ -126,7 +127,7 @@ def traverse(
     Tables have the identifiers of the rows, if DATA has them, the columns row, unit, step and value (of the unit), then
     the decoded columns in their units.
     """
-    reading = sources.Reading(exclude, extra_columns, text=text)
+    reading = sources.Reading(exclude, extra_columns, text=text, unknown=unknown)
     opened = _Opened.of(model, data, output, reading, device, force, quiet)
     import numpy as np
 
@@ -172,6 +173,7 @@ def interpolate(
     ] = False,
     exclude: options.Exclude = None,
     extra_columns: options.ExtraColumns = "refuse",
+    unknown: options.Unknown = None,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
@@ -183,7 +185,7 @@ def interpolate(
     Tables have the identifiers of the two rows, if DATA has them, the columns from, to (row numbers) and step, then the
     decoded columns in their units.
     """
-    reading = sources.Reading(exclude, extra_columns, text=text)
+    reading = sources.Reading(exclude, extra_columns, text=text, unknown=unknown)
     opened = _Opened.of(model, data, output, reading, device, force, quiet)
     import numpy as np
 

@@ -37,7 +37,9 @@ OPTIONS = {
     ],
     "na": _texts("--na", "VALUE", "Further missing value, such as -9999. Repeatable."),
     "dtype": _texts(
-        "--dtype", "COLUMN=TYPE", "Type of a column: real, count, binary, category or ignore. Repeatable. Any table."
+        "--dtype", "COLUMN=TYPE",
+        "Type of a column: real, count, binary, category, date, text, id (left out, repeated by outputs) or ignore. "
+        "Repeatable. Any table.",
     ),
 }  # fmt: skip
 """The options by the names of their parameters."""

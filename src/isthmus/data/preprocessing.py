@@ -10,9 +10,10 @@ With scaling="quantile", the normal scores of real columns of a table take the p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shlex
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import accumulate
 from typing import Any, cast
 
 import numpy as np
@@ -22,10 +23,12 @@ from torch import Tensor
 from isthmus.data import layouts, quantiles, tables
 from isthmus.data.columns import are_binary, flat_chunks, medians, moments, refuse_missing, refuse_missing_values
 from isthmus.data.dataset import Conditioned, Paired
+from isthmus.data.levels import UnseenLevels
 from isthmus.data.quantiles import QuantileMap
 from isthmus.data.streams import Affine, DenseRows, SparseRows
+from isthmus.data.table_columns import EXACT_INTEGERS, TableColumn
 from isthmus.data.texts import Vocabulary
-from isthmus.errors import InputError
+from isthmus.errors import InputError, InputWarning
 from isthmus.learning.rows import Rows
 
 BYTE_SCALE = 255.0
@@ -50,7 +53,7 @@ class Preprocessor:
         names: the user's column names, or the names of the channels of series, if any.
         table: unit and levels of each column of a table.
         vocabulary: vocabulary of texts.
-        constant: numbers of the constant columns.
+        constant: numbers of the constant columns; those of levels are not, unless all of the column are.
         n_rows: number of rows in `from_data`.
         quantiles: the map to normal scores of each model-space column that has one, by number.
     """
@@ -64,7 +67,7 @@ class Preprocessor:
     masked: bool = False
     layout: str = "table"
     names: list[str] | None = None
-    table: list[tables.TableColumn] = field(default_factory=list)
+    table: list[TableColumn] = field(default_factory=list)
     vocabulary: Vocabulary | None = None
     constant: list[int] = field(default_factory=list)
     n_rows: int = 0
@@ -77,8 +80,7 @@ class Preprocessor:
         *,
         scaling: str = "auto",
         missing: str = "refuse",
-        categories: str | Sequence[str] | None = None,
-        units: dict[str, str] | None = None,
+        dtypes: Mapping[str, str] | None = None,
         weights: np.ndarray | None = None,
         scaling_of_tables: str = "standard",
         layout: str = "auto",
@@ -87,13 +89,13 @@ class Preprocessor:
     ) -> Preprocessor:
         """Learn column types, scaling and fill values from `X`. For a table, "auto" takes `scaling_of_tables`.
 
+        `dtypes` declares types of columns of a table, in `isthmus.data.dtypes.DTYPES`; the values determine the others.
         Rows count by `weights` in the statistics of dense columns and tables. The types and categories of a table, the
         layout of an array, the ranges of sparse columns and the vocabulary of texts are those of all rows.
 
         Args:
             X: rows.
-            scaling, missing, categories, layout: arguments of the estimators.
-            units: the unit of each column of a table that is declared.
+            scaling, missing, dtypes, layout: arguments of the estimators.
             weights: (n,), the weight of each row.
             scaling_of_tables: the scaling that "auto" stands for in a table.
             fractions: what "auto" does with arrays of values in [0, 1]: "auto" keeps those of images, and scales others
@@ -128,9 +130,9 @@ class Preprocessor:
         if kind == "sparse":
             return _learn_sparse(X, scaling)
         if kind == "table":
-            columns = tables.learn_columns(X, categories, units)
-            array = tables.encode_table(columns, X.set_axis([str(c) for c in X.columns], axis=1))
-            columns = tables.with_ranges(columns, array if weights is None else array[weights > 0])
+            columns = tables.learn_columns(X, dtypes)
+            array = tables.encode_table(columns, X)
+            columns = tables.with_statistics(columns, array if weights is None else array[weights > 0])
             names = [c.name for c in columns]
             scaling = scaling_of_tables if scaling == "auto" else scaling
             start = cls("table", (len(columns),), "float64", _EMPTY, _EMPTY, names=names, table=columns)
@@ -190,21 +192,31 @@ class Preprocessor:
 
     @property
     def groups(self) -> list[dict[str, Any]] | None:
-        """The model-space columns of each column of a table; None for other data."""
+        """The model-space columns that have one likelihood, with their unit; None for other data than tables.
+
+        A column of the user is one group, a date several.
+        """
         if not self.table:
             return None
-        groups, start = [], 0
-        for column in self.table:
-            indices = list(range(start, start + column.width))
-            start += column.width
-            group: dict[str, Any] = {"unit": column.unit, "columns": indices}
-            if column.unit == "count":
-                group["scale"] = [float(self.scale[i]) for i in indices]
+        groups = []
+        for unit, place in tables.part_slices(self.table):
+            group: dict[str, Any] = {"unit": unit, "columns": list(range(place.start, place.stop))}
+            if unit == "count":
+                group["scale"] = [float(scale) for scale in self.scale[place]]
             groups.append(group)
         return groups
 
-    def rows(self, X: Any) -> Rows:
+    @property
+    def members(self) -> list[list[int]] | None:
+        """The model-space columns of each column of a table; None for other data."""
+        places = [list(range(place.start, place.stop)) for _, place in tables.column_slices(self.table)]
+        return places or None
+
+    def rows(self, X: Any, unknown: str = "missing") -> Rows:
         """Return the rows of `X` in model space, converted batch by batch.
+
+        Values of a table that are none of the levels of their column are missing, with a warning; a model that refuses
+        missing values reads them as the most frequent level. With `unknown="refuse"` they are an error.
 
         Raises:
             InputError: if columns or shape differ from the training data, or missing values are refused.
@@ -224,7 +236,8 @@ class Preprocessor:
             refuse_missing_values(X.data, None)
             matrix = X.tocsr()
             return SparseRows(matrix, affine)
-        array = tables.encode_table(self.table, X) if kind == "table" else X
+        unseen = UnseenLevels(unknown, fills=self.fill is None)
+        array = tables.encode_table(self.table, X, unseen) if kind == "table" else X
         if kind == "array":
             self._check_shape(tuple(array.shape[1:]))
             self._refuse_fractions(array)
@@ -262,22 +275,22 @@ class Preprocessor:
         return None
 
     def compared(self, X: Any) -> Any:
-        """Return the part of the user's rows that decoded rows are compared with; the rows themselves by default."""
-        return X
+        """Return the part of the user's rows that decoded rows are compared with, without columns that are left out."""
+        return only_columns(X, [column.name for column in self.table])
 
     def compared_columns(self, X: Any) -> Any:
         """Return the rows of the user that samples are compared with: with their conditions, or the target."""
         return self.compared(X)
 
     @property
-    def user_table(self) -> list[tables.TableColumn]:
+    def user_table(self) -> list[TableColumn]:
         """The columns of the user's table that samples have."""
         return self.table
 
     def refuse_missing(self, array: np.ndarray) -> None:
         """Raise an `InputError` for the first missing entry. For a table it names the user's column."""
         if self.table:
-            first = list(accumulate((column.width for column in self.table[:-1]), initial=0))
+            first = [place.start for _, place in tables.column_slices(self.table)]
             refuse_missing(array[:, first], [column.name for column in self.table])
         elif self.is_series:
             refuse_missing(array, [f"{name}, step {i}" for i in range(self.row_shape[0]) for name in self.channels])
@@ -394,6 +407,21 @@ def input_type(X: Any) -> str:
     return "array"
 
 
+def only_columns(X: Any, names: Sequence[str]) -> Any:
+    """Return a data frame without columns of other names; other rows, and all without names, as they are.
+
+    Example:
+        >>> import pandas as pd
+        >>> list(only_columns(pd.DataFrame({"key": [7], "x": [0.5]}), ["x"]))
+        ['x']
+    """
+    if not names or not hasattr(X, "columns"):
+        return X
+    known = set(names)
+    kept = [name for name in X.columns if str(name) in known]
+    return X if len(kept) == len(X.columns) else X[kept]
+
+
 def n_rows_of(X: Any) -> int:
     """Return the number of rows."""
     return int(X.shape[0]) if hasattr(X, "shape") else len(X)
@@ -438,8 +466,9 @@ def _learn_dense(
     if scaling == "auto":
         scaling = _auto_scaling(start, low, high, fractions, lambda: are_binary(read, weights))
     offset, scale = _scaling(start, scaling, low, high, mean, std)
-    constant = np.flatnonzero(high <= low).tolist()
+    constant = np.flatnonzero(_constant(start, low, high)).tolist()
     learned = replace(start, offset=offset, scale=scale, constant=constant)
+    _warn_large_integers(learned, array, low, high)
     if missing == "refuse" or (all_finite and array.dtype.kind in "iub"):
         return learned
     fills = {
@@ -451,9 +480,17 @@ def _learn_dense(
     return replace(learned, fill=_valid_fill_values(start, fill), masked=missing == "mask")
 
 
+def _constant(start: Preprocessor, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Return which columns are constant; of a column of a table that has several, all or none are."""
+    constant = high <= low
+    for _, place in tables.column_slices(start.table):
+        constant[place] = constant[place].all()
+    return constant
+
+
 def _learn_maps(start: Preprocessor, array: np.ndarray, weights: np.ndarray | None) -> dict[int, QuantileMap]:
     """Return the map to normal scores of each real column of a table that is not constant."""
-    units = [column.unit for column in start.table for _ in range(column.width)]
+    units = [unit for column in start.table for unit in column.output_units]
     found = {i: QuantileMap.learned(array[:, i], weights) for i, unit in enumerate(units) if unit == "real"}
     return {i: of_column for i, of_column in found.items() if of_column is not None}
 
@@ -496,7 +533,7 @@ def _scaling(
         low, high, mean, std = _pooled(1, low, high, mean, std)
     offset, scale = (low, high - low) if scaling == "minmax" else (mean, std)
     offset, scale = offset.copy(), np.where((scale > 0) & np.isfinite(scale), scale, 1.0)
-    units = [c.unit for c in start.table for _ in range(c.width)]
+    units = [unit for column in start.table for unit in column.output_units]
     for i, unit in enumerate(units):
         if unit != "real":  # binary and categorical columns are unchanged; counts are divided by their deviation
             offset[i], scale[i] = 0.0, max(std[i], 1.0) if unit == "count" else 1.0
@@ -516,12 +553,26 @@ def _pooled(
 
 def _valid_fill_values(start: Preprocessor, fill: np.ndarray) -> np.ndarray:
     """Round fill values to valid ones: the most frequent of two values or levels, or an integer count."""
-    fill, first = fill.astype(np.float64).copy(), 0
-    for column in start.table:
-        part = slice(first, first + column.width)
-        if column.unit == "categorical":
-            fill[part] = np.eye(column.width)[int(fill[part].argmax())]
-        elif column.unit in ("binary", "count"):
-            fill[part] = np.rint(fill[part])
-        first += column.width
+    fill = fill.astype(np.float64).copy()
+    for unit, place in tables.part_slices(start.table):
+        if unit == "categorical":
+            fill[place] = np.eye(place.stop - place.start)[int(fill[place].argmax())]
+        elif unit in ("binary", "count"):
+            fill[place] = np.rint(fill[place])
     return fill
+
+
+def _warn_large_integers(learned: Preprocessor, array: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+    """Warn of the first column of whole numbers that are too large for 64-bit floating point."""
+    names = [column.name for column in learned.table if column.has_large_integers]
+    if not learned.table and array.dtype.kind in "iu":
+        large = np.flatnonzero(np.maximum(-low, high) > EXACT_INTEGERS)
+        names = [learned.columns[i] for i in large[:1]]
+    if names:
+        option = shlex.quote(f"{names[0]}=id")
+        warnings.warn(
+            f"column {names[0]!r} has whole numbers above 2^53, which lose digits in 64-bit floating point; leave it "
+            f"out if it is an identifier (dtypes={{{names[0]!r}: 'id'}}, --dtype {option})",
+            InputWarning,
+            stacklevel=2,
+        )

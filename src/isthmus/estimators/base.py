@@ -21,7 +21,8 @@ from torch import nn
 from isthmus.data import layouts
 from isthmus.data.conditions import learn_preprocessing
 from isthmus.data.dataset import Paired
-from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
+from isthmus.data.dtypes import checked_dtypes, of_model_columns
+from isthmus.data.preprocessing import Preprocessor, n_rows_of
 from isthmus.data.series import WindowedSeries
 from isthmus.data.streams import Subset, WeightedRows, blocks
 from isthmus.data.targets import (
@@ -81,8 +82,7 @@ class BaseAutoencoder(
             the variance, at most 32; see `code_size_` and `history_["notes"]`.
         likelihood: distribution of the decoder's output. "auto" infers it from the data (binary columns: Bernoulli;
             tables: one likelihood a column; else Gaussian); or a name of
-            `isthmus.parts.likelihoods.LIKELIHOODS`; or, for a table, {column: "real", "binary", "categorical" or
-            "count"}.
+            `isthmus.parts.likelihoods.LIKELIHOODS`.
         max_epochs: maximum number of passes over the training rows. The learning-rate schedule spans them, unless
             `max_steps` or `time_limit` plans fewer steps. None takes as many as make about 4,000 steps, between 20 and
             250.
@@ -109,7 +109,13 @@ class BaseAutoencoder(
             "quantile" maps real columns of tables to normal scores by their empirical distribution, and standardises
             these; other columns are as with "standard".
         missing: "refuse"; "mean" or "median" to impute missing values; "mask" to leave them out of the criterion.
-        categories: names of table columns to treat as categories; None infers them.
+        dtypes: declared types of columns of a table, such as {"zip": "category", "day": "date", "note": "ignore"}; the
+            values determine those of the others. "real", "count", "binary", "category"; "date" is read as days since
+            the first one, month, weekday and, unless all are midnight, hour; "text" is a column of texts, the only one;
+            "id" and "ignore" are left out.
+        unknown: values of a categorical column that are none of its levels, in rows of later calls: "missing" treats
+            them as missing, with a warning, and a model that refuses missing values reads them as the most frequent
+            level; "refuse" is an error.
         vocabulary: the terms of texts that become columns: "words", or a value such as `Words(n_grams=2)`.
         random_state: seed of every random number; None draws a seed and stores it in `seed_`.
         device: "auto", "cpu" or "cuda".
@@ -126,7 +132,7 @@ class BaseAutoencoder(
     """
 
     code_size: int | None = None
-    likelihood: str | dict[str, str] = "auto"
+    likelihood: str | dict[str, Any] = "auto"
     max_epochs: int | None = None
     max_steps: int | Sequence[int] | None = None
     batch_size: int | None = None
@@ -138,7 +144,8 @@ class BaseAutoencoder(
     layout: str = "auto"
     scaling: str = "auto"
     missing: str = "refuse"
-    categories: str | Sequence[str] | None = None
+    dtypes: dict[str, str] | None = None
+    unknown: str = "missing"
     vocabulary: Any = "words"
     random_state: Any = None
     device: str = "auto"
@@ -322,7 +329,7 @@ class BaseAutoencoder(
         weights = inputs.checked_weights(sample_weight, n_rows_of(X))
         if not goes_on:
             self.preprocessing_ = self._learned_preprocessing(X, weights, windows)
-        rows: Rows = self.preprocessing_.rows(X)
+        rows: Rows = self.preprocessing_.rows(X, self.unknown)
         labels = self._encoded_labels(y, len(rows))
         if weights is not None:
             rows, labels = _weighted(rows, labels, weights)
@@ -331,12 +338,10 @@ class BaseAutoencoder(
     def _learned_preprocessing(
         self, X: Any, weights: np.ndarray | None, windows: WindowedSeries | None = None
     ) -> Preprocessor:
-        decoded = X.target if isinstance(X, Paired) else X
-        units = self.likelihood if isinstance(self.likelihood, dict) and input_type(decoded) == "table" else None
         layout = self.layout if windows is None else inputs.layout_of_windows(self.layout)
         options: dict[str, Any] = {
             "scaling": inputs.scaling_for(self.scaling, self.likelihood), "missing": self.missing,
-            "categories": self.categories, "units": units, "weights": weights,
+            "dtypes": of_model_columns(checked_dtypes(self.dtypes)), "weights": weights,
             "scaling_of_tables": self._scaling_of_tables, "layout": layout, "fractions": self._fractions,
             "vocabulary_options": self.value_of("vocabulary").get_params(),
         }  # fmt: skip
@@ -423,7 +428,7 @@ class BaseAutoencoder(
         """The training rows and the validation rows."""
         if validation is not None:
             inputs.check_no_labels(validation)
-            return rows, self.preprocessing_.rows(inputs.validate_input(self, validation, reset=False))
+            return rows, inputs.model_rows(self, validation)
         n_validation = inputs.n_validation_rows(self.validation_fraction, len(rows))
         if n_validation == 0:
             return rows, None
@@ -448,7 +453,7 @@ class BaseAutoencoder(
         n_columns = self.preprocessing_.n_columns
         empty, groups = torch.empty(0, n_columns), self.preprocessing_.groups
         is_mixed = groups is not None and any(group["unit"] != "real" for group in groups)
-        name = "gaussian" if self._likelihood_name == "auto" and not is_mixed else self._likelihood_name
+        name = "gaussian" if self.likelihood == "auto" and not is_mixed else self.likelihood
         likelihood = likelihood_from(likelihood_config(name, empty, groups), n_columns)
         return SurveyedRows(rows, likelihood, self.preprocessing_.columns, self._decoded_part(rows))
 
@@ -457,18 +462,13 @@ class BaseAutoencoder(
         has_target = isinstance(self.preprocessing_, TargetPreprocessor)
         return DecodedRows(rows, self.preprocessing_.n_columns) if has_target else rows
 
-    @property
-    def _likelihood_name(self) -> str | dict[str, str]:
-        """The argument `likelihood`; "auto" for the units of a table, which its groups have."""
-        return "auto" if self.preprocessing_.groups and isinstance(self.likelihood, dict) else self.likelihood
-
     def _choose_likelihood(self, rows: SurveyedRows, validation_rows: Rows | None) -> dict[str, Any]:
         """Return the configuration of p_dec.
 
         Raises:
             InputError: a value of the validation rows outside the domain of the likelihood.
         """
-        config = likelihood_config(self._likelihood_name, rows.deciding_row, self.preprocessing_.groups)
+        config = likelihood_config(self.likelihood, rows.deciding_row, self.preprocessing_.groups)
         self._check_rows(validation_rows, likelihood_from(config, rows.n_columns))
         return config
 

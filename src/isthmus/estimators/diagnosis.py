@@ -98,8 +98,8 @@ def _user_columns(preprocessing: Preprocessor) -> dict[str, list[int]] | None:
     """Return the columns of the user's table by name, each with its columns of model space."""
     if not preprocessing.table:
         return None
-    groups = preprocessing.groups or []
-    return {column.name: group["columns"] for column, group in zip(preprocessing.table, groups, strict=True)}
+    names = [column.name for column in preprocessing.table]
+    return dict(zip(names, preprocessing.members or [], strict=True))
 
 
 def _column_r2(preprocessing: Preprocessor, coder: Coder, batch: Batch) -> dict[str, float]:

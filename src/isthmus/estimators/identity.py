@@ -104,7 +104,7 @@ def by_user_column(
         [[5.0, 3.0]]
     """
     if preprocessing.table:
-        starts = [group["columns"][0] for group in preprocessing.groups or ()]
+        starts = [members[0] for members in preprocessing.members or ()]
         return np.add.reduceat(cells, starts, axis=1)
     return preprocessing.as_rows(cells)
 

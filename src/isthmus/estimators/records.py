@@ -91,7 +91,7 @@ class Shape:
     def of(cls, preprocessing: Preprocessor, code_size: int, likelihood: dict[str, Any]) -> Shape:
         """Return the shape of data with this preprocessing."""
         inputs = preprocessing.inputs
-        groups = tuple(tuple(group["columns"]) for group in inputs.groups or ())
+        groups = tuple(map(tuple, inputs.members or ()))
         shape = cls(
             inputs.n_columns, code_size, inputs.map_shape, likelihood, groups,
             n_conditions=preprocessing.n_conditions,

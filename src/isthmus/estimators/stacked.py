@@ -222,7 +222,7 @@ class StackedAutoencoder(BaseAutoencoder):
         if not (isinstance(validation, tuple) and len(validation) == 2):
             raise InputError("pretraining='supervised' validates on labels too; give validation=(rows, classes)")
         X, y = validation
-        validation_rows = self.preprocessing_.rows(inputs.validate_input(self, X, reset=False))
+        validation_rows = inputs.model_rows(self, X)
         encoded = self._class_labels(y, len(validation_rows), labels.classes)
         return labelled, LabelledRows(validation_rows, encoded.numbers)
 

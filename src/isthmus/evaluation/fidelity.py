@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.stats import ks_2samp
 from sklearn.neighbors import NearestNeighbors
 
-from isthmus.data.tables import TableColumn
+from isthmus.data.table_columns import TableColumn
 from isthmus.errors import InputError
 from isthmus.evaluation.associations import MEASURES, associations
 from isthmus.evaluation.detection import detection_auc

@@ -223,7 +223,10 @@ def _columns(preprocessing: Preprocessor, report_data: ReportData, probabilities
     described = []
     for column, place in zip(table, user_columns(preprocessing), strict=True):
         first = place.members[0]
-        entry: dict[str, Any] = {"name": column.name, "unit": column.unit, "first": first}
+        name, unit = column.name, column.unit
+        if column.dates is not None:
+            name, unit = f"{name} (days since {column.dates.first[:10]})", "real"
+        entry: dict[str, Any] = {"name": name, "unit": unit, "first": first}
         if column.unit in ("binary", "categorical"):
             entry |= {"levels": _levels(column), "probable": set(place.members) <= probabilities}
         else:
