@@ -52,7 +52,7 @@ class GaussianCopula:
     """
 
     def __init__(self, rows: pd.DataFrame, seed: int) -> None:
-        self.columns = learn_columns(rows, None, None)
+        self.columns = learn_columns(rows)
         rng = np.random.default_rng(seed)
         self.values = np.column_stack([_ordered(column, rows) for column in self.columns])
         jitter = rng.random(self.values.shape)
@@ -81,7 +81,7 @@ class NormalScores:
     """
 
     def __init__(self, rows: pd.DataFrame) -> None:
-        columns = learn_columns(rows, None, None)
+        columns = learn_columns(rows)
         self.sorted = {c.name: np.sort(rows[c.name].to_numpy(np.float64)) for c in columns if c.unit not in LEVEL_UNITS}
 
     def transform(self, rows: pd.DataFrame) -> pd.DataFrame:
@@ -105,7 +105,7 @@ def noisy_copies(rows: pd.DataFrame, n: int, noise: float, seed: int) -> pd.Data
     """Return rows drawn with replacement: numbers with noise of `noise` deviations, levels replaced at that rate."""
     rng = np.random.default_rng(seed)
     copies = rows.iloc[rng.integers(0, len(rows), n)].reset_index(drop=True)
-    for column in learn_columns(rows, None, None):
+    for column in learn_columns(rows):
         values = copies[column.name]
         if column.unit in LEVEL_UNITS:
             others = rows[column.name].to_numpy()[rng.integers(0, len(rows), n)]

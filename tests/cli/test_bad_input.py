@@ -67,7 +67,7 @@ BAD_DATA = {
     "a corrupt image": (make_corrupt_image, "pictures", ["b.png"]),
     "images of several sizes": (make_images_of_several_sizes, "pictures", ["2.png 9x8", "--resize 8x8"]),
     "ragged rows": (write_csv("a,b\n1,2\n3,4,5\n"), "rows.csv", ["rows.csv", "line 3"]),
-    "a column of text": (write_csv(TEXT), "rows.csv", ["'remark'", "(--exclude remark)", "categories=remark"]),
+    "a column of text": (write_csv(TEXT), "rows.csv", ["'remark'", "(--exclude remark)", "--dtype remark=id"]),
     "a missing value": (write_csv("a,b\n1,2\n3,\n4,5\n"), "rows.csv", ["row 1, column 'b'", "--missing"]),
     "an infinite value": (write_npy(np.array([[1.0, 2], [np.inf, 3], [4, 5]])), "rows.npy", ["infinity at row 1"]),
     "one row": (write_csv("a,b\n1,2\n"), "rows.csv", ["training needs at least two rows"]),

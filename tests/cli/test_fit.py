@@ -163,7 +163,7 @@ def test_ctrl_c_before_training_exits_with_130_and_writes_nothing(inputs, tmp_pa
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("isthmus.data.open", interrupted)
+    monkeypatch.setattr("isthmus.data.readers.open_undeclared", interrupted)
     refused(("fit", inputs / "array.npy", "-o", tmp_path / "m.isthmus", *SMALL), "interrupted", code=130)
 
 

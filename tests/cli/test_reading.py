@@ -51,9 +51,8 @@ def test_declared_types_and_missing_values(tmp_path, succeed, refused):
     refused(("fit", data, "--dtype", "grade", *output), "give COLUMN=TYPE")
     refused(("fit", data, "--dtype", "z=real", *output), "no column 'z'")
     refused(("fit", data, "--dtype", "y=real", *output), "holds '?' at row 4")
-    refused(
-        ("fit", data, "--dtype", "y=real", "--na", "?", "--set", "likelihood=gaussian", *output), "give one of them"
-    )
+    twice = ("--set", 'dtypes={"y": "real"}')
+    refused(("fit", data, "--dtype", "y=real", "--na", "?", *twice, *output), "give one of them")
     refused(("fit", "digits", "--sep", ";", *output), "options of .csv and .tsv files")
 
 
@@ -68,7 +67,7 @@ def test_describe_prints_the_columns_without_a_fit(tmp_path, succeed, refused):
     result = succeed("describe", tmp_path / "rows.csv")
     for text in ("50 rows, a table of 4 columns", "count", "0 to 2", "refused"):
         assert text in result.stdout
-    assert "--exclude id" in result.stderr
+    assert "--dtype id=id" in result.stderr
     assert "contains dates" in result.stderr
     found = json.loads(succeed("describe", tmp_path / "rows.csv", "--json", "--dtype", "kind=category").stdout)
     assert [column["unit"] for column in found["columns"]] == ["count", "categorical", "real", "refused"]
@@ -83,3 +82,82 @@ def test_fit_lists_the_columns_that_it_found(tmp_path, succeed):
     assert "column group: binary, a, b; such as a" in result.stderr
     quiet = succeed("fit", tmp_path / "rows.csv", *SMALL, "--quiet", "-o", tmp_path / "other.isthmus")
     assert "column group" not in quiet.stderr
+
+
+TYPES = ("--dtype", "customer=id", "--dtype", "day=date", "--dtype", "note=ignore", "--dtype", "zip=category")
+
+
+def customers(n=60):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=n)
+    return pd.DataFrame({
+        "customer": [f"C{i:03d}" for i in range(n)], "day": pd.date_range("2024-01-05", periods=n).strftime("%d.%m.%Y"),
+        "x": x, "y": x + rng.normal(size=n) / 9, "zip": rng.choice([8001, 8002, 8003], n),
+        "note": [f"remark number {i}" for i in range(n)],
+    })  # fmt: skip
+
+
+def test_dates_identifiers_and_unseen_levels_by_the_schema_of_training(tmp_path, succeed, refused):
+    rows, model = customers(), tmp_path / "model.isthmus"
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    one = rows.iloc[[3]].assign(day="08.01.2024", note="new", zip=9999)  # the day alone could be the first of August
+    one.to_csv(tmp_path / "one.csv", index=False)
+    result = succeed("fit", tmp_path / "rows.csv", *TYPES, *SMALL, "-o", model)
+    assert "column customer: id, 60 values; such as C000" in result.stderr
+    assert "column day: date, 2024-01-05 to 2024-03-04; such as 05.01.2024" in result.stderr
+    found = isthmus.load(model)
+    assert found.dtypes == {"customer": "id", "day": "date", "note": "ignore", "zip": "category"}
+    assert [column.unit for column in found.preprocessing_.table] == ["date", "real", "real", "categorical"]
+    result = succeed("encode", model, tmp_path / "one.csv", "-o", tmp_path / "one-codes.csv")
+    assert "column 'zip' has 1 value that it did not have in training, such as '9999' at row 0" in result.stderr
+    assert pd.read_csv(tmp_path / "one-codes.csv")["customer"].tolist() == ["C003"]
+    refused(("encode", model, tmp_path / "one.csv", "--unknown", "refuse", "-o", tmp_path / "z.csv"), "'9999' at row 0")
+    refused(("encode", model, tmp_path / "one.csv", "--unknown", "skip", "-o", tmp_path / "z.csv"), "missing or refuse")
+    succeed("reconstruct", model, tmp_path / "rows.csv", "--keep", "note", "-o", tmp_path / "back.csv")
+    back = pd.read_csv(tmp_path / "back.csv")
+    assert list(back) == ["customer", "note", "day", "x", "y", "zip"]
+    assert back["day"].str.fullmatch(r"\d{4}-\d\d-\d\d").all()
+    succeed("encode", model, tmp_path / "back.csv", "-o", tmp_path / "codes.csv")
+    succeed("report", model, tmp_path / "rows.csv", "-o", tmp_path / "report.html")
+    later = rows.drop(columns=["customer", "note"])
+    later.to_csv(tmp_path / "later.csv", index=False)
+    succeed("evaluate", model, tmp_path / "later.csv")
+    refused(("encode", model, tmp_path / "rows.csv", "--dtype", "zipp=id", "-o", tmp_path / "z.csv"), "mean 'zip'?")
+
+
+def test_a_file_that_contradicts_several_columns_is_refused_in_one_line(tmp_path, succeed, refused):
+    rows, model = customers(), tmp_path / "model.isthmus"
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    succeed("fit", tmp_path / "rows.csv", *TYPES, *SMALL, "-o", model)
+    rows["x"] = rows["x"].astype(object)
+    rows.loc[4, "x"] = "much"
+    rows.assign(y="2024-01-05").drop(columns="zip").to_csv(tmp_path / "bad.csv", index=False)
+    parts = ("missing column 'zip'", "column 'x' was numeric", "'much' at row 4", "column 'y' was numeric")
+    refused(("encode", model, tmp_path / "bad.csv", "-o", tmp_path / "z.csv"), *parts)
+
+
+def test_a_column_of_texts_and_identifiers_is_a_set_of_texts(tmp_path, succeed, refused):
+    texts = ["red apple pie", "green apple", "apple pie recipe", "red wine", "wine recipe"] * 6
+    pd.DataFrame({"key": range(30), "text": texts}).to_csv(tmp_path / "rows.csv", index=False)
+    model = tmp_path / "model.isthmus"
+    succeed("fit", tmp_path / "rows.csv", "--dtype", "key=id", "--dtype", "text=text", *SMALL, "-o", model)
+    succeed("encode", model, tmp_path / "rows.csv", "-o", tmp_path / "codes.csv")
+    assert pd.read_csv(tmp_path / "codes.csv")["key"].tolist() == list(range(30))
+    other = pd.DataFrame({"key": [1], "title": ["red wine"]})
+    other.to_csv(tmp_path / "other.csv", index=False)
+    refused(("encode", model, tmp_path / "other.csv", "-o", tmp_path / "z.csv"), "missing column 'text'", "'title'")
+
+
+def test_a_column_that_names_the_split_of_a_row_is_no_feature(tmp_path, succeed):
+    rows = customers()[["x", "y"]].assign(split=["train", "test"] * 30)
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    model = tmp_path / "model.isthmus"
+    result = succeed("fit", tmp_path / "rows.csv", *SMALL, "-o", model)
+    assert "column 'split' (test, train) names the part of the data and is left out" in result.stderr
+    succeed("encode", model, tmp_path / "rows.csv", "--keep", "split", "-o", tmp_path / "codes.csv")
+    assert pd.read_csv(tmp_path / "codes.csv")["split"].tolist() == rows["split"].tolist()
+    read = isthmus.data.open(tmp_path / "rows.csv")
+    assert list(read.X) == ["x", "y"]
+    succeed("fit", tmp_path / "rows.csv", "--dtype", "split=binary", *SMALL, "-o", model, "--force")
+    assert list(isthmus.load(model).feature_names_in_) == ["x", "y", "split"]
+    succeed("encode", model, tmp_path / "rows.csv", "-o", tmp_path / "codes.csv", "--force")

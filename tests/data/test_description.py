@@ -38,7 +38,7 @@ def test_units_and_values(values, unit, shown):
     ("values", "warning"),
     [
         ([5] * N, "one value only (5)"),
-        (np.arange(N) + 100, "different whole numbers: leave it out if it is an identifier (--exclude c)"),
+        (np.arange(N) + 100, "different whole numbers: leave it out if it is an identifier (--dtype c=id)"),
         (np.arange(N) * 3 + 2**60, "above 2^53 lose digits"),
         ([*RNG.uniform(0, 1, N - 2), -9999, -9999], "-9999 occurs 2 times"),
         ([*RNG.uniform(20, 60, N - 1), 999], "999 occurs once"),
@@ -57,7 +57,12 @@ def test_ordinary_columns_have_no_warning(values):
 def test_columns_that_no_model_reads_are_described_too():
     dates = described(pd.date_range("2024-01-01", periods=N))
     assert dates.unit == "refused"
-    assert "--exclude c" in dates.warnings[0]
+    assert "--dtype c=date" in dates.warnings[0]
+    declared = described(pd.date_range("2024-01-01", periods=N), dtypes={"c": "date"})
+    assert (declared.unit, declared.values) == ("date", "2024-01-01 to 2024-02-09")
+    assert described(range(N), dtypes={"c": "id"}).unit == "id"
+    either = described([f"{i % 9 + 1:02d}/0{i % 8 + 1}/2024" for i in range(N)], dtypes={"c": "date"})
+    assert "are read as %m/%d/%Y, and %d/%m/%Y fits them too" in either.warnings[0]
     texts = described([f"a sentence about {i}" for i in range(N)])
     assert texts.unit == "refused"
 
@@ -66,7 +71,7 @@ def test_missing_values_and_declared_units():
     column = described([None, 1.5, 2.5, None] * 10)
     assert column.missing == 0.5
     assert column.example == "1.5"
-    assert described(np.arange(N) % 4 + 1, units={"c": "categorical"}).unit == "categorical"
+    assert described(np.arange(N) % 4 + 1, dtypes={"c": "category"}).unit == "categorical"
 
 
 def test_a_column_without_values_and_a_narrow_range_are_described():

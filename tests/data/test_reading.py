@@ -79,7 +79,7 @@ def test_digits_with_leading_zeros_stay_text(tmp_path):
     assert "--dtype zip=real" in read.notes[-1]
     assert data.open(path, dtypes={"zip": "real"}).X["zip"].tolist() == [1234, 50667]
     later = written(tmp_path, "zip,x\n50667,2\n", "later.csv")
-    assert data.open(later, **read.reading.arguments).X["zip"].tolist() == ["50667"]
+    assert data.open(later, **read.reading.to_dict()).X["zip"].tolist() == ["50667"]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_long_text_below_the_first_line_is_read(tmp_path):
 def test_counts_with_gaps_stay_counts(tmp_path):
     rows = "".join(f"{i % 5 if i % 7 else ''},{i / 2}\n" for i in range(60))
     read = data.open(written(tmp_path, f"visits,x\n{rows}"))
-    assert [column.unit for column in tables.learn_columns(read.X, None, None)] == ["count", "real"]
+    assert [column.unit for column in tables.learn_columns(read.X)] == ["count", "real"]
 
 
 def test_a_column_with_text_below_the_sample_stays_text(tmp_path):
@@ -182,7 +182,7 @@ def test_a_column_with_text_below_the_sample_stays_text(tmp_path):
 def test_declared_binary_columns_have_two_values(tmp_path):
     path = written(tmp_path, "a,b\n1,1\n2,2\n1,3\n")
     declared = data.open(path, dtypes={"a": "binary"}).X
-    assert [column.unit for column in tables.learn_columns(declared, None, None)] == ["binary", "real"]
+    assert [column.unit for column in tables.learn_columns(declared)] == ["binary", "real"]
     with pytest.raises(InputError, match="column 'b' has 3 values, and its dtype is binary"):
         data.open(path, dtypes={"b": "binary"})
 
@@ -203,7 +203,7 @@ def test_a_currency_or_a_unit_is_removed_and_later_files_have_the_same(tmp_path,
     assert read.X["a"].tolist() == expected
     assert f"{affix!r}, which is removed" in read.notes[1]
     assert read.reading.affixes == {"a": affix}
-    later = data.open(written(tmp_path, "a;b\n5 lbs;x\n"), **read.reading.arguments)
+    later = data.open(written(tmp_path, "a;b\n5 lbs;x\n"), affixes=read.reading.affixes)
     assert later.X["a"].tolist() == ["5 lbs"]
 
 
@@ -248,3 +248,18 @@ def test_texts_of_a_sheet_are_numbers_and_other_files_take_missing_values(tmp_pa
         read = data.open(tmp_path / name, na="-9999", decimal=",").X
         np.testing.assert_array_equal(read["a"], [1.5, np.nan, 3.5])
         np.testing.assert_array_equal(read["b"], [1, np.nan, 3])
+
+
+def test_declared_dates_identifiers_and_texts(tmp_path, refused):
+    path = written(tmp_path, "key,day,note\n007,13.1.2024,a b\n123,2.2.2024,c d\n")
+    read = data.open(path, dtypes={"key": "id", "day": "date", "note": "ignore"})
+    assert list(read.X) == ["day"]
+    assert read.X["day"].dt.strftime("%Y-%m-%d").tolist() == ["2024-01-13", "2024-02-02"]
+    assert read.carried["key"].tolist() == list(read.row_names) == ["007", "123"]
+    assert data.open(path, dtypes={"key": "id", "day": "ignore", "note": "text"}).X.texts == ("a b", "c d")
+    with refused("column 'note' is declared as text, and the table has 2 other columns"):
+        data.open(path, dtypes={"note": "text"})
+    with refused("column 'note' is declared as dates; found 'a b' at row 0"):
+        data.open(path, dtypes={"note": "date"})
+    with refused("no column 'kee'; did you mean 'key'?"):
+        data.open(path, dtypes={"kee": "id"})

@@ -190,7 +190,7 @@ def test_a_classifier_on_a_conditional_code():
 def test_whole_numbers_with_few_values_are_classes_unless_declared_otherwise():
     classes = learn_preprocessing(TABLE, ["grade"])
     assert [column.unit for column in classes.condition.table] == ["categorical"]
-    real = learn_preprocessing(TABLE, ["grade"], units={"grade": "real", "size": "real"})
+    real = learn_preprocessing(TABLE, ["grade"], dtypes={"grade": "real", "size": "real"})
     assert [column.unit for column in real.condition.table] == ["real"]
     many = learn_preprocessing(TABLE.assign(grade=np.arange(N)), ["grade"])
     assert many.n_conditions == 1

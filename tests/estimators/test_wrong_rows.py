@@ -60,6 +60,6 @@ def test_texts_are_split_and_searched():
 def test_declared_counts_are_counts_in_python(tmp_path):
     (tmp_path / "rows.csv").write_text("c,x\n" + "".join(f"{i % 9 + 1},{i / 3:.2f}\n" for i in range(40)))
     read = open_data(tmp_path / "rows.csv", dtypes={"c": "real"})
-    assert [column.unit for column in tables.learn_columns(read.X, None, None)] == ["real", "real"]
+    assert [column.unit for column in tables.learn_columns(read.X)] == ["real", "real"]
     zero = pd.DataFrame({"c": [0, 5, None, 7] * 10})
     assert open_data(zero, dtypes={"c": "count"}).X["c"].dtype == "Int64"

@@ -161,7 +161,7 @@ def test_values_that_are_no_level_of_the_rows_count_as_one_level():
 
 def test_a_column_of_many_levels_is_compared():
     rows = pd.DataFrame({"town": [f"t{i % 400}" for i in range(800)], "x": np.arange(800.0)})
-    columns = learn_columns(rows, "town", None)
+    columns = learn_columns(rows, {"town": "category"})
     found = fidelity(rows, rows.sample(frac=1, random_state=0), columns=columns)
     assert len(TableEncoder.of(rows, columns).columns[0].levels) == MAX_LEVELS
     assert found.columns[0].distance == 0
@@ -169,7 +169,7 @@ def test_a_column_of_many_levels_is_compared():
 
 def test_the_columns_of_a_model_decide_about_the_units():
     rows = pd.DataFrame({"code": np.arange(400) % 4, "x": np.random.default_rng(0).normal(size=400)})
-    columns = learn_columns(rows, "code", None)
+    columns = learn_columns(rows, {"code": "category"})
     assert [one.unit for one in fidelity(rows, rows, columns=columns).columns] == ["categorical", "real"]
     assert [one.unit for one in fidelity(rows, rows).columns] == ["count", "real"]
 
@@ -228,7 +228,7 @@ def test_invalid_tables_are_refused_in_one_line(rows, samples, message):
 def test_samples_of_a_model_are_compared_in_its_units():
     rows = table(300, 7)
     rows["parts"] = rows["parts"].clip(upper=3)
-    model = VariationalAutoencoder(code_size=2, max_epochs=3, random_state=0, categories=["parts"]).fit(rows)
+    model = VariationalAutoencoder(code_size=2, max_epochs=3, random_state=0, dtypes={"parts": "category"}).fit(rows)
     found = fidelity_of(model, rows)
     assert found.columns[2].unit == "categorical"
     assert found == fidelity(rows, model.sample(300, random_state=0), columns=model.preprocessing_.table)

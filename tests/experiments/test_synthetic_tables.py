@@ -24,7 +24,7 @@ def rows():
 @pytest.mark.parametrize("source", ["diabetes", "breast-cancer"])
 def test_the_bundled_tables_are_mixed_and_have_a_target_of_two_levels(source):
     table = load_table(source)
-    units = {column.name: column.unit for column in learn_columns(table, None, None)}
+    units = {column.name: column.unit for column in learn_columns(table)}
     assert units[TARGET] == "binary"
     assert {"real", "binary", "categorical"} <= set(units.values())
     if source == "breast-cancer":

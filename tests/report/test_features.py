@@ -91,6 +91,7 @@ def test_the_listed_columns_of_a_unit_are_those_of_its_effect():
 
 def test_only_an_encoder_of_one_layer_has_filters_of_the_code():
     X = RNG.normal(size=(40, 6, 5))
+    X = (X - X.min()) / np.ptp(X)  # values in [0, 1] are images
     one, deep = rectified(X, 4), Autoencoder(code_size=4, hidden_sizes=(4,), max_epochs=1, random_state=0).fit(X)
     np.testing.assert_allclose(code_filters(one).reshape(4, 6, 5), one.filters())
     assert code_filters(deep) is None

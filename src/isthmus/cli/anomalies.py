@@ -72,13 +72,15 @@ def fit(
     log = Log(quiet)
     destination = destinations.check_model_output(output, force=force, resume=False, inputs=(data,))
     model = _detector(kind, set_ or [], false_alarms, seed, device)
-    rows = sources.open_labelled(data, labels, exclude=exclude or [], **text.arguments)
+    if text.dtypes:
+        model.set_params(dtypes=dict(text.dtypes))
+    rows = sources.open_labelled(data, labels, text, exclude=exclude or [])
     log.info(f"data: {sources.describe(rows)}")
     for note in rows.notes:
         log.note(note)
-    log_columns(rows, text.units, log)
+    log_columns(rows, text.dtypes, log)
     model.fit(rows.X)
-    removed = [*(exclude or []), *([labels] if labels is not None else []), *text.ignored]
+    removed = [*(exclude or []), *([labels] if labels is not None else [])]
     sources.record_read_options(model, removed, None, rows.reading or text)
     model.save(destination)
     summary = _fit_summary(model, rows, destination)
@@ -167,6 +169,7 @@ def score(
     keep: options.Keep = None,
     exclude: options.Exclude = None,
     extra_columns: options.ExtraColumns = "refuse",
+    unknown: options.Unknown = None,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
@@ -190,7 +193,7 @@ def score(
     from isthmus.estimators.odd_rows import odd_cells, scored_rows
 
     rows = sources.open_for_model(
-        model, data, log, labels=labels, reading=sources.Reading(exclude, extra_columns, keep, text)
+        model, data, log, labels=labels, reading=sources.Reading(exclude, extra_columns, keep, text, unknown)
     )
     if model.is_training_data(rows.X):
         log.note(f"{rows.name}: the rows that the detector was fitted on; their p-values are those of cross-fitting")

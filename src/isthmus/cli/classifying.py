@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli import arguments, destinations, fitting, options, outputs, sources
+from isthmus.cli import arguments, destinations, fitting, options, outputs, sources, windowing
 from isthmus.cli.reading import with_read_options
 from isthmus.cli.terminal import JobFailed, Log, print_json
 from isthmus.errors import InputError
@@ -65,6 +65,7 @@ def fit(
     ] = None,
     exclude: options.Exclude = None,
     extra_columns: options.ExtraColumns = "refuse",
+    unknown: options.Unknown = None,
     epochs: options.Epochs = None,
     time_limit: options.TimeLimit = None,
     seed: options.Seed = None,
@@ -83,7 +84,7 @@ def fit(
     held_out_source = None if validation is None or arguments.fraction(validation) is not None else validation
     read = (encoder, data, held_out_source, sources.file_of(labels))
     destination = destinations.check_model_output(output, force=force, resume=resume, inputs=read)
-    reading = sources.Reading(exclude, extra_columns, text=text)
+    reading = sources.Reading(exclude, extra_columns, text=text, unknown=unknown)
     checkpoint = fitting.checkpoint_arguments(destination, checkpoint_every, resume)
     coder = sources.load_autoencoder(encoder)
     rows = sources.require_labels(sources.open_for_model(coder, data, log, labels=labels, reading=reading))
@@ -96,6 +97,8 @@ def fit(
     }  # fmt: skip
     model = _classifier(coder, set_ or [], given, quiet)
     held_out = None
+    if held_out_source is None:
+        windowing.without_random_validation(model, rows, validation, log)
     if held_out_source is not None:
         validation_dataset = sources.open_for_model(coder, held_out_source, log, labels=labels, reading=reading)
         sources.require_labels(validation_dataset)
@@ -195,6 +198,7 @@ def predict(
     keep: options.Keep = None,
     exclude: options.Exclude = None,
     extra_columns: options.ExtraColumns = "refuse",
+    unknown: options.Unknown = None,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
@@ -208,7 +212,7 @@ def predict(
     """
     advice, read = f"predictions are written as {', '.join(SUFFIXES)}", (classifier, data, sources.file_of(labels))
     destination = destinations.check_format(output, SUFFIXES, advice, force=force, inputs=read)
-    reading = sources.Reading(exclude, extra_columns, keep, text)
+    reading = sources.Reading(exclude, extra_columns, keep, text, unknown=unknown)
     import isthmus
 
     log = Log(quiet)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli import destinations, options, outputs, sources
+from isthmus.cli import destinations, options, outputs, sources, windowing
 from isthmus.cli.reading import with_read_options
 from isthmus.cli.terminal import Log
 from isthmus.errors import InputError, pluralize
@@ -31,6 +31,7 @@ def encode(
     keep: options.Keep = None,
     exclude: options.Exclude = None,
     extra_columns: options.ExtraColumns = "refuse",
+    unknown: options.Unknown = None,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
@@ -39,10 +40,12 @@ def encode(
 ) -> None:
     """Write the codes of DATA: output row i encodes input row i.
 
-    A .csv or .parquet file starts with the identifiers of the rows, if DATA has them, and the columns to keep.
+    A .csv or .parquet file starts with the identifiers of the rows, if DATA has them, and the columns to keep. A model
+    of windows gives one row for each window, with its group, its first and its last time; columns to keep have the
+    values of the last step.
     """
     destination, log = destinations.check_codes_output(output, force=force, inputs=(model, data)), Log(quiet)
-    reading = sources.Reading(exclude, extra_columns, keep, text)
+    reading = sources.Reading(exclude, extra_columns, keep, text, unknown=unknown)
     fitted = sources.load_autoencoder(model, device)
     rows = sources.open_for_model(fitted, data, log, reading=reading)
     outputs.note_left_out(output, keep, log)
@@ -82,6 +85,7 @@ def reconstruct(
     keep: options.Keep = None,
     exclude: options.Exclude = None,
     extra_columns: options.ExtraColumns = "refuse",
+    unknown: options.Unknown = None,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
@@ -91,12 +95,17 @@ def reconstruct(
     """Encode and decode DATA, and write the reconstructions in the units of DATA.
 
     Every cell is reconstructed, observed ones too. Output row i reconstructs input row i. A .csv or .parquet file
-    starts with the identifiers of the rows, if DATA has them, and the columns to keep.
+    starts with the identifiers of the rows, if DATA has them, and the columns to keep. A model of windows gives each
+    step of DATA that is in a window, by the mean of the reconstructions of its windows.
     """
-    reading = sources.Reading(exclude, extra_columns, keep, text)
+    reading = sources.Reading(exclude, extra_columns, keep, text, unknown=unknown)
     destination, log, fitted = _opened(model, output, (model, data), device, force, quiet)
     rows = sources.open_for_model(fitted, data, log, reading=reading)
     outputs.note_left_out(output, keep, log)
+    if rows.windows is not None:
+        counts = windowing.write_reconstruction(destination, fitted, rows, force=force)
+        log.info(windowing.written(counts, output))
+        return
     made = fitted.reconstruct(rows.X)
     _write(fitted, made, output, destination, force, log, rows.row_names, rows.carried, black_and_white(rows.X))
 
@@ -196,5 +205,6 @@ def _write(
         log.info(f"{len(rows):,} images written to the folder {output}")
         return
     known = model.preprocessing_
+    rows = outputs.in_columns(model, rows) if destination.suffix.lower() != ".npy" else rows
     outputs.write_rows(destination, rows, carried, names=known.columns, columns=known.user_table, force=force)
     log.info(f"{len(rows):,} rows written to {output}")

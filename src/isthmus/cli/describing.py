@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from isthmus.cli import options, sources
@@ -24,13 +25,14 @@ def describe(
 
     Nothing is fitted. Rows that are not a table are described in one line.
     """
+    from isthmus.data.declared_rows import without_split
     from isthmus.data.description import describe_table
 
     log = Log(quiet)
-    rows = sources.open_labelled(data, None, **text.arguments)
+    rows = without_split(sources.open_labelled(data, None, text), text.dtypes)
     for note in rows.notes:
         log.note(note)
-    columns = describe_table(rows.X, text.units) if hasattr(rows.X, "columns") else []
+    columns = describe_table(rows.X, text.dtypes) if hasattr(rows.X, "columns") else []
     if as_json:
         print_json({
             "data": rows.name, "rows": rows.n_rows, "description": sources.describe(rows), "notes": list(rows.notes),
@@ -60,7 +62,7 @@ def _print(rows: Dataset, columns: list[ColumnDescription]) -> None:
     print_table(table)
 
 
-def log_columns(rows: Dataset, units: dict[str, str], log: Log) -> None:
+def log_columns(rows: Dataset, dtypes: Mapping[str, str], log: Log) -> None:
     """Log the columns of a table with their units, and a warning for each that looks wrong.
 
     Columns that no model reads are left to the error of the fit.
@@ -69,7 +71,7 @@ def log_columns(rows: Dataset, units: dict[str, str], log: Log) -> None:
 
     if log.quiet or not hasattr(rows.X, "columns"):
         return
-    columns = describe_table(rows.X, units)
+    columns = describe_table(rows.X, dtypes)
     for column in columns[:MAX_LINES]:
         missing = f", {column.missing:.1%} missing" if column.missing else ""
         log.info(f"column {column.name}: {column.unit}, {column.values}{missing}; such as {column.example}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli import destinations, options, outputs, sources
+from isthmus.cli import destinations, options, outputs, sources, windowing
 from isthmus.cli.reading import with_read_options
 from isthmus.cli.terminal import Log, print_json, print_table
 from isthmus.errors import InputError, pluralize
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from isthmus.data import Dataset
     from isthmus.estimators.anomalies import AnomalyDetector
+    from isthmus.estimators.base import BaseAutoencoder
 
 
 @with_read_options
@@ -57,6 +59,7 @@ def evaluate(
     keep: options.Keep = None,
     exclude: options.Exclude = None,
     extra_columns: options.ExtraColumns = "refuse",
+    unknown: options.Unknown = None,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     as_json: options.Json = False,
@@ -65,7 +68,7 @@ def evaluate(
     text: Any = None,
 ) -> None:
     """Evaluate MODEL on DATA: errors compared with PCA; with labels, the accuracy of classifiers on the codes."""
-    destination, reading = None, sources.Reading(exclude, extra_columns, keep, text)
+    destination, reading = None, sources.Reading(exclude, extra_columns, keep, text, unknown=unknown)
     if output is not None:
         read = (model, data, target, sources.file_of(labels))
         destination = destinations.check_errors_output(output, force=force, inputs=read)
@@ -86,6 +89,8 @@ def evaluate(
         outputs.check_errors_fit(fitted, rows)
     if draws and not has_densities(fitted.coder_):
         log.note(f"--draws has no effect on kind {fitted.kind}, whose inference is not a distribution")
+    if rows.labels is not None and rows.windows is not None and rows.windows.overlap:
+        log.note("the accuracies are too high: classifiers are tested on windows that overlap with those of their fit")
     n_draws = DEFAULT_DRAWS if draws is None else draws
     compute = functools.partial(isthmus.evaluation.reconstruction.evaluate, n_draws=n_draws)
     try:
@@ -104,12 +109,20 @@ def evaluate(
     results = {"model": model, "data": rows.name, **results}
     if destination is not None:
         outputs.note_left_out(str(output), keep, log)
-        outputs.write_errors(destination, fitted, rows, force=force)
-        log.info(f"errors of {pluralize(rows.n_rows, 'row')} written to {output}")
+        log.info(_write_errors(destination, fitted, rows, str(output), force))
     if as_json:
         print_json(results)
     else:
         _print_results(results)
+
+
+def _write_errors(destination: Path, model: BaseAutoencoder, rows: Dataset, output: str, force: bool) -> str:
+    """Write the errors of rows, or of the steps of windows, and return a sentence on it."""
+    if rows.windows is not None:
+        counts = windowing.write_errors(destination, model, rows, force=force)
+        return windowing.written(counts, output, "errors of ")
+    outputs.write_errors(destination, model, rows, force=force)
+    return f"errors of {pluralize(rows.n_rows, 'row')} written to {output}"
 
 
 def _refuse_lists(rows: Dataset) -> None:
@@ -238,6 +251,7 @@ def report(
     target: options.Target = None,
     exclude: options.Exclude = None,
     extra_columns: options.ExtraColumns = "refuse",
+    unknown: options.Unknown = None,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
@@ -248,7 +262,7 @@ def report(
     advice = "the report is HTML; write it to a .html file"
     read = (model, data, target, sources.file_of(labels))
     destination = destinations.check_format(output, (".html", ".htm"), advice, force=force, inputs=read)
-    reading = sources.Reading(exclude, extra_columns, text=text)
+    reading = sources.Reading(exclude, extra_columns, text=text, unknown=unknown)
     import isthmus.report
     from isthmus.estimators.anomalies import AnomalyDetector
 
@@ -260,7 +274,7 @@ def report(
         return
     rows = sources.with_target(rows, target, log)
     isthmus.report.write(
-        fitted, rows.X, destination, labels=rows.labels, row_names=rows.row_names, title=_title(rows), force=force
+        fitted, rows, destination, labels=rows.labels, row_names=rows.row_names, title=_title(rows), force=force
     )
     log.info(f"report on {pluralize(rows.n_rows, 'row')} written to {output}")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli import arguments, destinations, options, sources
+from isthmus.cli import arguments, destinations, options, sources, windowing
 from isthmus.cli.describing import log_columns
 from isthmus.cli.reading import with_read_options
 from isthmus.cli.terminal import JobFailed, Log, print_json
@@ -26,6 +26,7 @@ _DATA = "Data"
 """Panel of the options on data in the help of `isthmus fit`."""
 
 
+@windowing.with_window_options
 @with_read_options
 def fit(
     data: options.Data,
@@ -64,6 +65,14 @@ def fit(
             help="Scaling of the columns. Default: auto.",
         ),
     ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|table|nhw|nhwc|nchw|ntc",
+            rich_help_panel=_DATA,
+            help="Axes of an array: table of values, images, or series (ntc). Default: auto, by shape and values.",
+        ),
+    ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", rich_help_panel=_DATA, help="Column to leave out. Repeatable.")
     ] = None,
@@ -76,6 +85,7 @@ def fit(
             "entries out of the loss. Default: refuse.",
         ),
     ] = None,
+    unknown: options.Unknown = None,
     condition: Annotated[
         list[str] | None,
         typer.Option(
@@ -116,6 +126,7 @@ def fit(
     as_json: options.Json = False,
     *,
     text: Any = None,
+    windows: Any = None,
 ) -> None:
     """Train an autoencoder on DATA and write it to one model file."""
     log = Log(quiet)
@@ -126,16 +137,21 @@ def fit(
         "code_size": code_size, "max_epochs": epochs, "random_state": seed, "scaling": scaling, "missing": missing,
         "time_limit": arguments.seconds(time_limit) if time_limit is not None else None,
         "validation_fraction": arguments.fraction(validation) if validation is not None else None,
-        "device": device, "precision": precision, "condition": condition or None,
+        "device": device, "precision": precision, "condition": condition or None, "unknown": unknown,
     }  # fmt: skip
     checkpoint = checkpoint_arguments(destination, checkpoint_every, resume)
+    alone = {"--resize": resize, "--target": target, "--weights": weights, "--condition": condition}
+    windowing.check_options(windows, alone, text, labels)
+    given["layout"] = windowing.layout_for(windows, layout)
     shape = arguments.size(resize) if resize is not None else None
     model = _estimator(kind, set_ or [], given, quiet)
     _declare(model, text)
     if labels in model._condition_names:
         labels = None  # the column stays among the rows, as a condition
-    rows, held_out = _open(data, validation, log, labels=labels, exclude=exclude or [], resize=shape, **text.arguments)
-    log_columns(rows, text.units, log)
+    rows, held_out = _open(data, validation, log, text, labels=labels, exclude=exclude or [], resize=shape)
+    log_columns(windowing.without_identifiers(rows, windows), text.dtypes, log)
+    if windows is not None:
+        rows, held_out = windowing.training_and_validation(model, rows, held_out, windows, log)
     if model.uses_labels:
         sources.require_labels(rows)
     rows = sources.with_target(sources.with_conditions(rows, model._condition_names), target, log)
@@ -150,10 +166,14 @@ def fit(
     held_out_data = _validation_data(model, held_out)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the loss became NaN", InputWarning)  # it is an error of this command
-        model.fit(rows.X, rows.labels, sample_weight=sample_weight, validation=held_out_data, **checkpoint)
+        warnings.filterwarnings("ignore", ".* above 2.53, which lose digits", InputWarning)  # `log_columns` warns
+        model.fit(
+            rows.windows or rows.X, rows.labels, sample_weight=sample_weight, validation=held_out_data, **checkpoint
+        )
     columns = [None if sources.is_file(labels) else labels, weights]
     removed = [*(exclude or []), *(name for name in columns if name is not None)]
-    sources.record_read_options(model, [*removed, *text.ignored], shape, rows.reading or text)
+    sources.record_read_options(model, removed, shape, rows.reading or text)
+    windowing.record(model, rows, sources.READ_OPTIONS)
     model.save(destination)
     summary = _summary(model, destination)
     _log_summary(model, summary, log)
@@ -187,27 +207,29 @@ def _declare(model: BaseAutoencoder, reading: ReadOptions) -> None:
     """Give the estimator the declared types of columns.
 
     Raises:
-        InputError: the likelihood is declared too.
+        InputError: they are set too.
     """
-    if not reading.units:
+    if not reading.dtypes:
         return
-    given = model.get_params(deep=False)["likelihood"]
-    if given != "auto":
-        raise InputError(f"--dtype and --set likelihood={given} both declare the columns; give one of them")
-    model.set_params(likelihood=reading.units)
+    if model.dtypes is not None:
+        raise InputError("--dtype and --set dtypes=... both declare columns; give one of them")
+    model.set_params(dtypes=dict(reading.dtypes))
 
 
 def _open(
-    data: str, validation: str | None, log: Log, *, labels: str | None, **read_options: Any
+    data: str, validation: str | None, log: Log, text: ReadOptions, *, labels: str | None, **read_options: Any
 ) -> tuple[Dataset, Dataset | None]:
     """Read the training rows and, if `validation` names a data source, the validation rows.
 
     Labels in a .npy file belong to the training rows only.
     """
-    rows = sources.open_labelled(data, labels, **read_options)
+    from isthmus.data.declared_rows import without_split
+
+    rows = without_split(sources.open_labelled(data, labels, text, **read_options), text.dtypes)
     held_out = None
     if validation is not None and arguments.fraction(validation) is None:
-        held_out = sources.open_labelled(validation, None if sources.is_file(labels) else labels, **read_options)
+        held_out = sources.open_labelled(validation, None if sources.is_file(labels) else labels, text, **read_options)
+        held_out = without_split(held_out, text.dtypes)
         sources.check_same_columns(rows, held_out)
     for part, name in ((rows, "data"), (held_out, "validation")):
         if part is not None:
@@ -295,6 +317,9 @@ def _log_summary(model: BaseAutoencoder, summary: dict[str, Any], log: Log) -> N
         f"model: {model.kind}, {'-'.join(map(str, sizes))}, likelihood {summary['likelihood']}, "
         f"precision {summary['precision']}, seed {summary['seed']}"
     )
+    known = model.preprocessing_.inputs
+    if known.source == "array":
+        log.info(f"the data were taken for {known.description}")
     for note in [*summary["notes"], *_constant_column_notes(model)]:
         log.note(note)
     for phase in summary["pretraining"]:

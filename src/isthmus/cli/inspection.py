@@ -69,6 +69,8 @@ def _title(key: str) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{_title(name)} {_shown(each)}" for name, each in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none"
     return "none" if value is None else str(value)
@@ -97,6 +99,7 @@ def _model_contents(path: str) -> dict[str, Any]:
         "likelihood": coder.likelihood_["name"], "seed": model.seed_,
         "preprocessing": {
             "source": preprocessing.source, "row_shape": list(preprocessing.row_shape), "dtype": preprocessing.dtype,
+            "layout": preprocessing.layout, "taken_for": preprocessing.description,
             "scaling": coder.scaling, "missing": coder.missing, "constant_columns": len(preprocessing.constant),
             **(coder.history_.get(READ_OPTIONS) or {}),
         },

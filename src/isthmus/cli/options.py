@@ -57,6 +57,15 @@ ExtraColumns = Annotated[
         help="Columns of DATA that the model does not know: ignore leaves them out with a note, refuse is an error.",
     ),
 ]
+Unknown = Annotated[
+    str | None,
+    typer.Option(
+        metavar="missing|refuse",
+        show_default=False,
+        help="Values of a categorical column that training did not have: missing reads them as missing, or as the most "
+        "frequent value if the model refuses missing ones; refuse is an error. Default: as the model was fitted.",
+    ),
+]
 Keep = Annotated[
     list[str] | None,
     typer.Option(

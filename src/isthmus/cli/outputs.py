@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from isthmus.data import Dataset
-    from isthmus.data.tables import TableColumn
+    from isthmus.data.table_columns import TableColumn
     from isthmus.estimators.base import BaseAutoencoder
 
 
@@ -43,11 +43,15 @@ def write_rows(
     if destination.suffix.lower() == ".npy":
         write_array(destination, rows, force=force)
         return
-    if carried is not None and destination.suffix.lower() == ".csv":
-        carried = with_plain_dates(carried)
     labels = None if names is None else list(names)
     table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(np.asarray(rows), columns=labels)
-    write_array(destination, after(carried, in_types_of(columns, table)), force=force)
+    table = after(carried, in_types_of(columns, table))
+    write_array(destination, with_plain_dates(table) if destination.suffix.lower() == ".csv" else table, force=force)
+
+
+def in_columns(model: BaseAutoencoder, rows: Any) -> Any:
+    """Return series and other rows of several axes by column of model space; tables and matrices as they are."""
+    return model.preprocessing_.as_columns(rows) if getattr(rows, "ndim", 2) > 2 else rows
 
 
 def after(carried: pd.DataFrame | None, table: pd.DataFrame) -> pd.DataFrame:
@@ -114,7 +118,7 @@ def in_types_of(columns: Sequence[TableColumn], table: pd.DataFrame) -> pd.DataF
 
     Example:
         >>> import pandas as pd
-        >>> from isthmus.data.tables import TableColumn
+        >>> from isthmus.data.table_columns import TableColumn
         >>> columns = [TableColumn("n", "count", dtype="int64"), TableColumn("age", "real", dtype="int64")]
         >>> in_types_of(columns, pd.DataFrame({"n": [2.0, 3.0], "age": [20.5, 31.0]})).dtypes.astype(str).tolist()
         ['int64', 'float64']
@@ -172,7 +176,7 @@ def write_errors(destination: Path, model: BaseAutoencoder, rows: Dataset, *, fo
     has_columns = _has_columns(model)
     cells = np.asarray(model.reconstruction_error(rows.X, by="cell")) if has_columns else np.empty((len(errors), 0))
     names = [column.name for column in known.table] or known.columns
-    parts = pd.DataFrame(cells, columns=names if has_columns else [])
+    parts = pd.DataFrame(known.as_columns(cells) if has_columns else cells, columns=names if has_columns else [])
     if destination.suffix.lower() == ".npy":
         write_rows(destination, np.column_stack([errors, parts]), force=force)
         return

@@ -113,6 +113,7 @@ def traverse(
     ] = None,
     exclude: options.Exclude = None,
     extra_columns: options.ExtraColumns = "refuse",
+    unknown: options.Unknown = None,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
@@ -126,7 +127,7 @@ def traverse(
     Tables have the identifiers of the rows, if DATA has them, the columns row, unit, step and value (of the unit), then
     the decoded columns in their units.
     """
-    reading = sources.Reading(exclude, extra_columns, text=text)
+    reading = sources.Reading(exclude, extra_columns, text=text, unknown=unknown)
     opened = _Opened.of(model, data, output, reading, device, force, quiet)
     import numpy as np
 
@@ -172,6 +173,7 @@ def interpolate(
     ] = False,
     exclude: options.Exclude = None,
     extra_columns: options.ExtraColumns = "refuse",
+    unknown: options.Unknown = None,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
@@ -183,7 +185,7 @@ def interpolate(
     Tables have the identifiers of the two rows, if DATA has them, the columns from, to (row numbers) and step, then the
     decoded columns in their units.
     """
-    reading = sources.Reading(exclude, extra_columns, text=text)
+    reading = sources.Reading(exclude, extra_columns, text=text, unknown=unknown)
     opened = _Opened.of(model, data, output, reading, device, force, quiet)
     import numpy as np
 
@@ -268,7 +270,9 @@ def _write(
     n_lines, steps, code_size = paths.shape
     decoded = opened.model._decoded(np.asarray(paths.reshape(-1, code_size), np.float32), conditions)
     destination, force = opened.destination, opened.force
-    if opened.model.preprocessing_.image_shape is None:
+    known = opened.model.preprocessing_
+    has_axes = len(known.row_shape) > 1 and destination.suffix.lower() == ".npy"
+    if known.image_shape is None and not has_axes:
         outputs.write_rows(destination, _table(opened.model, decoded, columns), identifiers, force=force)
     elif destinations.is_folder_name(opened.output):
         names = [f"{line:0{len(str(n_lines - 1))}d}-{name}-step-{step:0{len(str(steps - 1))}d}"
@@ -278,7 +282,7 @@ def _write(
         write_grid(destination, decoded, steps, value_range=black_and_white(opened.data.X), force=force)
     else:
         write_array(destination, decoded.reshape(n_lines, steps, *decoded.shape[1:]), force=force)
-    form = "rows" if opened.model.preprocessing_.image_shape is None else "images"
+    form = "rows" if known.image_shape is None else "images"
     opened.log.info(f"{pluralize(n_lines, 'path')} of {steps} {form} written to {opened.output}")
 
 
@@ -290,5 +294,6 @@ def _table(model: BaseAutoencoder, decoded: Any, columns: Mapping[str, Any]) -> 
     import pandas as pd
 
     known = model.preprocessing_
-    table = decoded if hasattr(decoded, "columns") else pd.DataFrame(decoded, columns=known.columns)
+    is_table = hasattr(decoded, "columns")
+    table = decoded if is_table else pd.DataFrame(outputs.in_columns(model, decoded), columns=known.columns)
     return outputs.after(pd.DataFrame(columns), outputs.in_types_of(known.user_table, table))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from isthmus.cli.option_groups import Command, with_group
 from isthmus.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,34 +37,17 @@ OPTIONS = {
     ],
     "na": _texts("--na", "VALUE", "Further missing value, such as -9999. Repeatable."),
     "dtype": _texts(
-        "--dtype", "COLUMN=TYPE", "Type of a column: real, count, binary, category or ignore. Repeatable. Any table."
+        "--dtype", "COLUMN=TYPE",
+        "Type of a column: real, count, binary, category, date, text, id (left out, repeated by outputs) or ignore. "
+        "Repeatable. Any table.",
     ),
 }  # fmt: skip
 """The options by the names of their parameters."""
 
 
-def with_read_options(command: Callable[..., None]) -> Callable[..., None]:
+def with_read_options(command: Command) -> Command:
     """Give a command the options of `OPTIONS`, and pass them to its parameter `text` as one `ReadOptions`."""
-    signature = inspect.signature(command, eval_str=True)
-    own = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for name, annotation in OPTIONS.items()
-    ]
-    others = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, parameter in signature.parameters.items()
-        if name != "text"
-    ]
-
-    @functools.wraps(command)
-    def run(**given: Any) -> None:
-        text = read_options(**{name: given.pop(name) for name in OPTIONS})
-        command(**given, text=text)
-
-    del run.__dict__["__wrapped__"]
-    run.__signature__ = signature.replace(parameters=[*others, *own])  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*others, *own)}
-    return run
+    return with_group(OPTIONS, "text", read_options)(command)
 
 
 def read_options(*, na: list[str] | None, dtype: list[str] | None, **given: Any) -> ReadOptions:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from isthmus.cli import windowing
 from isthmus.cli.terminal import Log
 from isthmus.errors import InputError, pluralize
 
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
 
     from isthmus.data import Dataset
     from isthmus.data.read_options import ReadOptions
+    from isthmus.data.series import Windows
+    from isthmus.data.table_columns import TableColumn
     from isthmus.estimators.base import BaseAutoencoder
 
 
 READ_OPTIONS = "reading"
-"""Entry of the history of a model with the read options of `isthmus fit`: excluded columns and image size."""
+"""Entry of the history of a model with the read options of `isthmus fit`: excluded columns, image size, windows."""
 
 
 def load_autoencoder(path: str, device: str = "auto") -> BaseAutoencoder:
@@ -69,17 +72,21 @@ class Reading:
         extra_columns: "refuse" or "ignore" columns that the model does not know.
         keep: columns that outputs repeat.
         text: options of text tables that differ from those of the training rows.
+        unknown: "missing" or "refuse" values that are no level of a column; None is what the model has.
 
     Raises:
-        InputError: another value of `extra_columns`.
+        InputError: another value of `extra_columns` or `unknown`.
     """
 
     exclude: Sequence[str] | None = None
     extra_columns: str = "refuse"
     keep: Sequence[str] | None = None
     text: ReadOptions | None = None
+    unknown: str | None = None
 
     def __post_init__(self) -> None:
+        if self.unknown not in (None, "missing", "refuse"):
+            raise InputError(f"--unknown {self.unknown}: it must be missing or refuse")
         if self.extra_columns not in ("ignore", "refuse"):
             raise InputError(f"--extra-columns {self.extra_columns}: it must be ignore or refuse")
 
@@ -100,27 +107,47 @@ def open_for_model(
         InputError: if the data cannot be read, a named column is missing, or their columns or shape differ from the
             training data.
     """
+    from isthmus.data.declared_rows import with_identifiers, without_split
+    from isthmus.data.dtypes import checked_dtypes
+
     reading = Reading() if reading is None else reading
     history: dict[str, Any] = model.history_
     read_options = history.get(READ_OPTIONS) or {"exclude": [], "resize": None}
-    names = set(getattr(model, "feature_names_in_", ()))
-    is_input = labels in names
+    if reading.unknown is not None:
+        model.set_params(unknown=reading.unknown)
+    windows, channels = _windows_of(read_options)
+    names = set(_known_columns(model) or channels)
+    identifiers = [] if windows is None else windows.identifiers
+    is_input = labels in names or labels in identifiers
     size = tuple(read_options["resize"]) if read_options["resize"] else None
     data = open_labelled(
-        source, None if is_input else labels, resize=size, **_arguments(read_options, reading.text, source)
+        source, None if is_input else labels, _text_options(read_options, reading.text, source), resize=size
     )
+    if is_input and hasattr(data.X, "columns") and labels in data.X.columns:
+        if labels in names:
+            log.note(f"the model was fitted on the label column {labels!r}; its codes contain the labels")
+        data = replace(data, labels=data.X[labels].to_numpy())
+    given = {} if reading.text is None else reading.text.dtypes
+    _check_named(data, "--dtype", list(given))
+    _check_named(data, "--exclude", reading.exclude or ())
+    dtypes = {**checked_dtypes(model.dtypes), **given}
+    if hasattr(data.X, "columns"):
+        data = with_identifiers(data, [name for name, dtype in dtypes.items() if dtype == "id"])
+    data = without_split(_with_kept(data, reading.keep or (), None if is_input else labels), names)
     for note in data.notes:
         log.note(note)
-    if is_input and hasattr(data.X, "columns") and labels in data.X.columns:
-        log.note(f"the model was fitted on the label column {labels!r}; its codes contain the labels")
-        data = replace(data, labels=data.X[labels].to_numpy())
-    data = _with_kept(data, reading.keep or (), None if is_input else labels)
-    _check_named(data, "--exclude", reading.exclude or ())
     if hasattr(data.X, "columns"):
-        out = {*read_options["exclude"], *(reading.exclude or ()), *(set(reading.keep or ()) - names)}
+        kept = set(reading.keep or ()) - names - set(identifiers)
+        out = {*read_options["exclude"], *(reading.exclude or ()), *kept}
+        out |= {name for name, dtype in dtypes.items() if dtype == "ignore"}
         data = replace(data, X=data.X.drop(columns=[name for name in data.X.columns if str(name) in out]))
+        columns = [*identifiers, *channels]
+        known = _known_columns(model) if windows is None else columns
         if reading.extra_columns == "ignore":
-            data = _without_unknown(model, data, log)
+            data = _without_unknown(known, data, log)
+        if windows is not None:
+            data = replace(data, X=_in_order(data, columns))
+            data = windowing.windowed(data, windows, log, reading.keep or ())
     return with_conditions(replace(data, X=_match_columns(model, data)), model._condition_names)
 
 
@@ -152,9 +179,19 @@ def _check_named(data: Dataset, option: str, columns: Sequence[str]) -> None:
             raise InputError(f"{data.name}: {option} {column}: no such column; {found}")
 
 
-def _without_unknown(model: BaseAutoencoder, data: Dataset, log: Log) -> Dataset:
+def _windows_of(read_options: Mapping[str, Any]) -> tuple[Windows | None, list[str]]:
+    """Return how a model cuts tables into windows, and their channels; None and no channel of other models."""
+    from isthmus.data.series import Windows
+
+    if "windows" not in read_options:
+        return None, []
+    config = dict(read_options["windows"])
+    channels = config.pop("channels")
+    return Windows.from_dict(config), channels
+
+
+def _without_unknown(known: Sequence[str] | None, data: Dataset, log: Log) -> Dataset:
     """Return a table without the columns that the model does not know, and name them in a note."""
-    known = getattr(model, "feature_names_in_", None)
     unknown = [] if known is None else [name for name in data.X.columns if str(name) not in set(known)]
     if not unknown:
         return data
@@ -162,20 +199,28 @@ def _without_unknown(model: BaseAutoencoder, data: Dataset, log: Log) -> Dataset
     return replace(data, X=data.X.drop(columns=unknown))
 
 
-def _arguments(stored: Mapping[str, Any], given: ReadOptions | None, source: str) -> dict[str, Any]:
-    """Return arguments of `isthmus.data.open`: options of the training rows, changed by those that are given.
+def _known_columns(model: BaseAutoencoder) -> list[str] | None:
+    """Return the names of the columns that a model reads; of a model of texts the column that was declared as text."""
+    names = getattr(model, "feature_names_in_", None)
+    if names is not None:
+        return [str(name) for name in names]
+    if model.preprocessing_.inputs.source != "text":
+        return None
+    return [str(name) for name, dtype in (model.dtypes or {}).items() if dtype == "text"] or None
 
-    Options of text files that were stored do not apply to other files.
+
+def _text_options(stored: Mapping[str, Any], given: ReadOptions | None, source: str) -> ReadOptions:
+    """Return the options by which a table is read: those of the training rows, changed by those that are given.
+
+    The stored separator, encoding and header do not apply to other files than text.
     """
     from isthmus.data.read_options import ReadOptions
     from isthmus.data.table_files import CSV
 
-    options = ReadOptions.from_dict(stored.get("text", {}))
-    options = replace(options, dtypes={name: dtype for name, dtype in options.dtypes.items() if dtype != "ignore"})
+    options = ReadOptions.from_dict(stored.get("text", {})).for_known_columns
     if not CSV.search(source):
-        options = ReadOptions(dtypes=options.dtypes)
-    options = options if given is None else options.changed_by(given)
-    return options.arguments if options.is_given else {}
+        options = replace(options, sep=None, encoding=None, header=None, dtypes={})
+    return options if given is None else options.changed_by(given)
 
 
 def with_conditions(rows: Dataset, names: Sequence[str]) -> Dataset:
@@ -243,16 +288,18 @@ def given_conditions(model: BaseAutoencoder, typed: Sequence[str] | None) -> dic
     return preprocessing.parsed(texts)
 
 
-def open_labelled(source: str, labels: str | None, **read_options: Any) -> Dataset:
-    """Read data with `isthmus.data.open`, and labels from a column or from a .npy file.
+def open_labelled(source: str, labels: str | None, text: ReadOptions | None = None, **read_options: Any) -> Dataset:
+    """Read data as `isthmus.data.open` does, and labels from a column or from a .npy file.
+
+    Declared types of columns are left to the model.
 
     Raises:
         InputError: if the data or labels cannot be read, or their numbers differ.
     """
-    import isthmus.data
+    from isthmus.data.readers import open_undeclared
 
     column = None if is_file(labels) else labels
-    data = isthmus.data.open(source, label_column=column, **read_options)
+    data = open_undeclared(source, text, label_column=column, **read_options)
     return replace(data, labels=_labels_of_file(str(labels), data.n_rows)) if is_file(labels) else data
 
 
@@ -314,21 +361,14 @@ def _match_columns(model: BaseAutoencoder, data: Dataset) -> Any:
     Raises:
         InputError: if columns are missing or unknown, or the row shape differs.
     """
-    X, names = data.X, getattr(model, "feature_names_in_", None)
-    if hasattr(X, "columns") and names is None:
+    from isthmus.data.declared_rows import as_declared
+
+    X, known = data.X, _known_columns(model)
+    if hasattr(X, "columns") and known is None:
         X = _numbers(X, data.name)
-    if hasattr(X, "columns") and names is not None:
-        found, known = [str(name) for name in X.columns], [str(name) for name in names]
-        missing = [name for name in known if name not in found]
-        unknown = [name for name in found if name not in known]
-        if missing or unknown:
-            problems = [f"missing {_listed(missing)}"] if missing else []
-            problems += [f"unknown {_listed(unknown)}"] if unknown else []
-            advice = "use the columns that the model was fitted on"
-            if not missing:
-                advice += f", or leave others out (--exclude {shlex.quote(unknown[0])}, or --extra-columns ignore)"
-            raise InputError(f"{data.name}: {' and '.join(problems)}; {advice}")
-        return X.set_axis(found, axis=1)[known]
+    if hasattr(X, "columns") and known is not None:
+        X = _in_order(data, known, model.preprocessing_.inputs.table)
+        return X if model.preprocessing_.inputs.source == "table" else as_declared(X, {known[0]: "text"})
     if hasattr(X, "shape") and model.preprocessing_.inputs.source == "table":
         raise InputError(
             f"{data.name}: the model was fitted on a table with named columns; use a .csv or .parquet file"
@@ -342,6 +382,34 @@ def _match_columns(model: BaseAutoencoder, data: Dataset) -> Any:
                 f"give data of this shape{resize}"
             )
     return X
+
+
+def _in_order(data: Dataset, names: Sequence[str], known: Sequence[TableColumn] = ()) -> Any:
+    """Return the table of data with its columns in the order of these names.
+
+    Args:
+        data: a table.
+        names: the columns of the model.
+        known: what the model knows of them; other values are named together with other columns.
+
+    Raises:
+        InputError: columns are missing or unknown.
+    """
+    from isthmus.data.tables import contradictions, joined
+
+    found = [str(name) for name in data.X.columns]
+    present, wanted = set(found), set(names)
+    missing = [name for name in names if name not in present]
+    unknown = [name for name in found if name not in wanted]
+    if missing or unknown:
+        problems = [f"missing {_listed(missing)}"] if missing else []
+        problems += [f"unknown {_listed(unknown)}"] if unknown else []
+        advice = "use the columns that the model was fitted on"
+        if not missing:
+            advice += f", or leave others out (--exclude {shlex.quote(unknown[0])}, or --extra-columns ignore)"
+        text = joined([" and ".join(problems), *contradictions(known, data.X)])
+        raise InputError(f"{data.name}: {text}; {advice}")
+    return data.X.set_axis(found, axis=1)[list(names)]
 
 
 def _numbers(table: Any, name: str) -> Any:
@@ -393,6 +461,8 @@ def describe(data: Dataset) -> str:
         >>> describe(Dataset(np.zeros((3, 28, 28), np.uint8), name="digits"))
         'digits: 3 rows, images of 28x28 uint8'
     """
+    from isthmus.data.layouts import resolved
+
     X = data.X
     rows = f"{data.name}: {pluralize(data.n_rows, 'row')}"
     if hasattr(X, "columns"):
@@ -400,8 +470,11 @@ def describe(data: Dataset) -> str:
     if hasattr(X, "tocsr"):
         return f"{rows}, sparse, {pluralize(X.shape[1], 'column')}"
     if hasattr(X, "shape"):
-        kind = f"{pluralize(X.shape[1], 'column')} of {X.dtype}" if X.ndim == 2 else f"{_shaped(X.shape[1:])} {X.dtype}"
-        return f"{rows}, {kind}"
+        if X.ndim == 2:
+            return f"{rows}, {pluralize(X.shape[1], 'column')} of {X.dtype}"
+        is_series = X.ndim == 3 and data.n_rows > 0 and resolved(X) == "ntc"
+        kind = f"series of {X.shape[1]}x{X.shape[2]}" if is_series else _shaped(X.shape[1:])
+        return f"{rows}, {kind} {X.dtype}"
     return f"{rows}, texts"
 
 

@@ -1,12 +1,23 @@
-"""Read data from files, folders and named data sets, write codes and reconstructions, and preprocess rows.
+"""Read data from files, folders and named data sets, cut windows, write codes and reconstructions, and preprocess rows.
 
-`open` converts a path, the name of a data set or data in memory to a `Dataset`.
+`open` converts a path, the name of a data set or data in memory to a `Dataset`; `windows` cuts a table into windows.
 """
 
 from isthmus.data.dataset import Conditioned, Dataset, Documents, Paired
 from isthmus.data.images import write_images
 from isthmus.data.named import named_sets
 from isthmus.data.readers import open
+from isthmus.data.window_cuts import windows
 from isthmus.data.writers import write_array
 
-__all__ = ["Conditioned", "Dataset", "Documents", "Paired", "named_sets", "open", "write_array", "write_images"]
+__all__ = [
+    "Conditioned",
+    "Dataset",
+    "Documents",
+    "Paired",
+    "named_sets",
+    "open",
+    "windows",
+    "write_array",
+    "write_images",
+]

@@ -22,7 +22,7 @@ def flat_chunks(array: np.ndarray, channels_last: bool) -> Callable[[], Iterator
         for start in range(0, len(array), step):
             part = np.asarray(array[start : start + step])
             part = np.moveaxis(part, -1, 1) if channels_last else part
-            yield part.reshape(len(part), -1).astype(np.float64)
+            yield part.reshape(len(part), -1).astype(np.float64, order="C")  # sums depend on the order in memory
 
     return read
 
@@ -61,6 +61,13 @@ def moments(
         square += _sum(np.where(finite, part - mean, 0) ** 2, factor)
     low, high = np.where(empty, 0, low), np.where(empty, 0, high)
     return low, high, mean, np.sqrt(square / divisor), all_finite
+
+
+def are_binary(read: Callable[[], Iterator[np.ndarray]], weights: np.ndarray | None = None) -> bool:
+    """Return whether all finite values are 0 or 1, in rows of a weight above 0."""
+    return all(
+        bool(((part == 0) | (part == 1) | ~np.isfinite(part)).all()) for part, _ in _with_weights(read(), weights)
+    )
 
 
 def _with_weights(

@@ -14,9 +14,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from isthmus.data import tables
+from isthmus.data.column_units import MAX_LEVELS
 from isthmus.data.dataset import Conditioned
 from isthmus.data.messages import hint
-from isthmus.data.preprocessing import Preprocessor, input_type
+from isthmus.data.preprocessing import Preprocessor, input_type, only_columns
+from isthmus.data.table_columns import TableColumn
 from isthmus.errors import InputError, InputWarning
 from isthmus.learning.rows import Rows, evenly_spaced
 from isthmus.parts.forward import Batch
@@ -24,12 +26,15 @@ from isthmus.parts.forward import Batch
 MAX_EXAMPLES = 1000
 """Largest number of training rows whose conditions a model keeps, evenly spaced, for samples without given ones."""
 
+CONDITION_DTYPES = ("real", "count", "binary", "category")
+"""Types that a condition may have, of those of `isthmus.data.dtypes`."""
+
 
 @dataclass(frozen=True)
 class ConditionalPreprocessor(Preprocessor):
     """Preprocessing of rows with conditions: `rows` gives batches with `condition`, (batch, n_conditions).
 
-    Whole numbers with at most `tables.MAX_LEVELS` values are categories, like strings: a condition is more often a
+    Whole numbers with at most `MAX_LEVELS` values are categories, like strings: a condition is more often a
     class than an amount. Categories are one column per level, other numbers are standardised.
 
     Attributes:
@@ -52,14 +57,14 @@ class ConditionalPreprocessor(Preprocessor):
         """The names of the conditions."""
         return [column.name for column in self.condition.table]
 
-    def rows(self, X: Any) -> Rows:
+    def rows(self, X: Any, unknown: str = "missing") -> Rows:
         """Return the rows of `X` with their conditions, in model space, converted batch by batch.
 
         Raises:
             InputError: as `Preprocessor.rows`; a condition is missing, or has a value that it did not have before.
         """
         rows = split_conditions(X, self.condition_names)[0]
-        return ConditionedRows(super().rows(rows), self.conditions(X))
+        return ConditionedRows(super().rows(rows, unknown), self.conditions(X))
 
     def conditions(self, X: Any) -> Float[Tensor, "n n_conditions"]:
         """Return the conditions of rows in model space."""
@@ -68,14 +73,14 @@ class ConditionalPreprocessor(Preprocessor):
     def compared(self, X: Any) -> Any:
         """Return rows of the user without their conditions; rows that carry none are returned as they are."""
         carries = isinstance(X, Conditioned) or hasattr(X, "columns")
-        return split_conditions(X, self.condition_names)[0] if carries else X
+        return super().compared(split_conditions(X, self.condition_names)[0] if carries else X)
 
     def compared_columns(self, X: Any) -> Any:
         """Return the rows of the user; of `Conditioned` rows those without their conditions."""
-        return X.rows if isinstance(X, Conditioned) else X
+        return X.rows if isinstance(X, Conditioned) else only_columns(X, self.order)
 
     @property
-    def user_table(self) -> list[tables.TableColumn]:
+    def user_table(self) -> list[TableColumn]:
         """The columns of the user's table, conditions included, in its order."""
         known = {column.name: column for column in (*self.table, *self.condition.table)}
         return [known[name] for name in self.order]
@@ -88,7 +93,7 @@ class ConditionalPreprocessor(Preprocessor):
         """
         _check_names(conditions.columns, self.condition_names)
         _refuse_missing(conditions)
-        rows = self.condition.rows(conditions)
+        rows = self.condition.rows(conditions, "refuse")
         return rows.batch(torch.arange(len(rows))).x.numpy()
 
     def given(self, conditions: Any, n: int) -> Float[np.ndarray, "n n_conditions"]:
@@ -261,25 +266,23 @@ def split_conditions(X: Any, names: Sequence[str]) -> tuple[Any, pd.DataFrame]:
 
 def _divided(options: Mapping[str, Any], conditions: pd.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options of the preprocessing of the rows, and those of the conditions."""
-    named = options.get("categories")
-    categories = [named] if isinstance(named, str) else list(named or ())
-    units = dict(options.get("units") or {})
+    dtypes = dict(options.get("dtypes") or {})
     names = [str(name) for name in conditions.columns]
-    of_rows = {
-        **options, "categories": [name for name in categories if name not in names] or None,
-        "units": {name: unit for name, unit in units.items() if name not in names} or None,
-    }  # fmt: skip
+    of_rows = {**options, "dtypes": {name: dtype for name, dtype in dtypes.items() if name not in names} or None}
     _refuse_missing(conditions)
-    classes = {name: "categorical" for name in names if _are_classes(conditions[name])}
-    given = {name: unit for name, unit in units.items() if name in names}
-    given |= {name: "categorical" for name in categories if name in names}
-    own = {"scaling": "standard", "units": classes | given, "weights": options.get("weights")}
-    return of_rows, own
+    given = {name: dtype for name, dtype in dtypes.items() if name in names}
+    for name, dtype in given.items():
+        if dtype not in CONDITION_DTYPES:
+            raise InputError(
+                f"condition {name!r}: dtype {dtype!r} is not one of a condition; choose {', '.join(CONDITION_DTYPES)}"
+            )
+    classes = {name: "category" for name in names if _are_classes(conditions[name])}
+    return of_rows, {"scaling": "standard", "dtypes": classes | given, "weights": options.get("weights")}
 
 
 def _are_classes(values: pd.Series) -> bool:
     """Return whether whole numbers have so few values that they stand for classes."""
-    return pd.api.types.is_integer_dtype(values) and values.nunique() <= tables.MAX_LEVELS
+    return pd.api.types.is_integer_dtype(values) and values.nunique() <= MAX_LEVELS
 
 
 def _check_names(found: Iterable[Any], expected: Sequence[str]) -> None:
@@ -324,7 +327,7 @@ def _spread(name: str, values: Any, n: int) -> Any:
     return found if len(found) == n else found.repeat(n).reset_index(drop=True)
 
 
-def _parsed(column: tables.TableColumn, text: str) -> Any:
+def _parsed(column: TableColumn, text: str) -> Any:
     """Return the value of a text: the level of that name, or a number."""
     if column.levels:
         found = [level for level in column.levels if str(level) == text]

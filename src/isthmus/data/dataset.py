@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from isthmus.data.read_options import ReadOptions
+    from isthmus.data.series import WindowedSeries
 
 
 class Documents(Sequence[str]):
@@ -242,6 +243,7 @@ class Dataset:
         reading: how a text table was read, with what was guessed; None of other data. A later file is read by it.
         carried: columns that are not part of X and that outputs repeat, as a data frame of n rows: identifiers, under
             their own names ("" without one), and columns to keep.
+        windows: of rows that are windows of a table, which rows of the table they cover.
 
     Example:
         >>> Dataset(np.zeros((3, 2)), name="zeros").n_rows
@@ -255,6 +257,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     reading: ReadOptions | None = None
     carried: pd.DataFrame | None = None
+    windows: WindowedSeries | None = None
 
     @property
     def n_rows(self) -> int:

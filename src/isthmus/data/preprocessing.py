@@ -1,7 +1,7 @@
 """Transform rows to model space and back. The transformation is learned in `fit` and saved with the model.
 
-Model space is a float32 matrix (n, columns). Images are flattened in (channel, height, width)
-order; a categorical column has one column per level; texts become counts or tf-idf.
+Model space is a float32 matrix (n, columns). Images are flattened in (channel, height, width) order and series in
+(channel, step) order; a categorical column has one column per level; texts become counts or tf-idf.
 
     x = (raw - offset) / scale      raw = x * scale + offset
 
@@ -10,22 +10,25 @@ With scaling="quantile", the normal scores of real columns of a table take the p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import accumulate
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data import quantiles, tables
-from isthmus.data.columns import flat_chunks, medians, moments, refuse_missing, refuse_missing_values
+from isthmus.data import layouts, quantiles, tables
+from isthmus.data.columns import are_binary, flat_chunks, medians, moments, refuse_missing, refuse_missing_values
 from isthmus.data.dataset import Conditioned, Paired
+from isthmus.data.levels import UnseenLevels
 from isthmus.data.quantiles import QuantileMap
 from isthmus.data.streams import Affine, DenseRows, SparseRows
+from isthmus.data.table_columns import EXACT_INTEGERS, TableColumn
 from isthmus.data.texts import Vocabulary
-from isthmus.errors import InputError
+from isthmus.errors import InputError, InputWarning
 from isthmus.learning.rows import Rows
 
 BYTE_SCALE = 255.0
@@ -46,12 +49,11 @@ class Preprocessor:
         offset, scale: (columns,), by model-space column; of a column with a map, of its normal scores.
         fill: (columns,), raw values that replace missing ones; None if missing values are refused.
         masked: whether missing entries are excluded from the loss.
-        channels_last: whether images are (h, w, c).
-        image_shape: (c, h, w) for images, else None.
-        names: the user's column names, if any.
+        layout: what the array was taken for, a resolved one of `layouts.LAYOUTS` or "flat"; "table" for other rows.
+        names: the user's column names, or the names of the channels of series, if any.
         table: unit and levels of each column of a table.
         vocabulary: vocabulary of texts.
-        constant: numbers of the constant columns.
+        constant: numbers of the constant columns; those of levels are not, unless all of the column are.
         n_rows: number of rows in `from_data`.
         quantiles: the map to normal scores of each model-space column that has one, by number.
     """
@@ -63,10 +65,9 @@ class Preprocessor:
     scale: np.ndarray
     fill: np.ndarray | None = None
     masked: bool = False
-    channels_last: bool = False
-    image_shape: tuple[int, int, int] | None = None
+    layout: str = "table"
     names: list[str] | None = None
-    table: list[tables.TableColumn] = field(default_factory=list)
+    table: list[TableColumn] = field(default_factory=list)
     vocabulary: Vocabulary | None = None
     constant: list[int] = field(default_factory=list)
     n_rows: int = 0
@@ -79,23 +80,33 @@ class Preprocessor:
         *,
         scaling: str = "auto",
         missing: str = "refuse",
-        categories: str | Sequence[str] | None = None,
-        units: dict[str, str] | None = None,
+        dtypes: Mapping[str, str] | None = None,
         weights: np.ndarray | None = None,
         scaling_of_tables: str = "standard",
+        layout: str = "auto",
+        fractions: str = "auto",
         vocabulary_options: dict[str, Any] | None = None,
     ) -> Preprocessor:
         """Learn column types, scaling and fill values from `X`. For a table, "auto" takes `scaling_of_tables`.
 
-        The terms of texts are those of `Vocabulary.from_data` with `vocabulary_options`.
-
+        `dtypes` declares types of columns of a table, in `isthmus.data.dtypes.DTYPES`; the values determine the others.
         Rows count by `weights` in the statistics of dense columns and tables. The types and categories of a table, the
-        ranges of sparse columns and the vocabulary of texts are those of all rows.
+        layout of an array, the ranges of sparse columns and the vocabulary of texts are those of all rows.
+
+        Args:
+            X: rows.
+            scaling, missing, dtypes, layout: arguments of the estimators.
+            weights: (n,), the weight of each row.
+            scaling_of_tables: the scaling that "auto" stands for in a table.
+            fractions: what "auto" does with arrays of values in [0, 1]: "auto" keeps those of images, and scales others
+                by column; "keep" keeps all; "scale" scales all, and bytes.
+            vocabulary_options: options of `Vocabulary.from_data`, which finds the terms of texts.
 
         Raises:
             InputError: if an option is unknown; if there are no rows; if a value is NaN or infinite and
                 `missing` is "refuse" (with row and column); if a column contains dates or free text; if the
-                array is neither a matrix nor images; if `scaling` is "quantile" and the rows are not a table.
+                shape of an array does not have the axes of `layout`, or the rows are not an array; if `scaling` is
+                "quantile" and the rows are not a table.
         """
         _check_choice("scaling", scaling, SCALINGS)
         _check_choice("missing", missing, MISSING)
@@ -109,6 +120,8 @@ class Preprocessor:
                 f"scaling='quantile' maps real columns of a table to normal scores; found {_SOURCES[kind]}; use "
                 "scaling='auto', or give a data frame"
             )
+        if layout not in ("auto", "table") and kind != "array":
+            raise InputError(f"layout={layout!r} is for arrays; found {_SOURCES[kind]}; use layout='auto'")
         if kind == "text":
             vocabulary = Vocabulary.from_data(list(X), counts=scaling == "none", **(vocabulary_options or {}))
             width = len(vocabulary.terms)
@@ -117,21 +130,46 @@ class Preprocessor:
         if kind == "sparse":
             return _learn_sparse(X, scaling)
         if kind == "table":
-            columns = tables.learn_columns(X, categories, units)
-            array = tables.encode_table(columns, X.set_axis([str(c) for c in X.columns], axis=1))
-            columns = tables.with_ranges(columns, array if weights is None else array[weights > 0])
+            columns = tables.learn_columns(X, dtypes)
+            array = tables.encode_table(columns, X)
+            columns = tables.with_statistics(columns, array if weights is None else array[weights > 0])
             names = [c.name for c in columns]
             scaling = scaling_of_tables if scaling == "auto" else scaling
             start = cls("table", (len(columns),), "float64", _EMPTY, _EMPTY, names=names, table=columns)
         else:
             array = X
-            start = _shape_of(array)
-        return _learn_dense(replace(start, n_rows=len(array)), array, scaling, missing, weights)
+            start = _shape_of(array, layout)
+        return _learn_dense(replace(start, n_rows=len(array)), array, scaling, missing, weights, fractions)
 
     @property
     def n_columns(self) -> int:
         """The number of columns of model space."""
         return len(self.offset)
+
+    @property
+    def channels_last(self) -> bool:
+        """True if the channels are the last axis of a row, and the first one in model space."""
+        return self.layout in ("nhwc", "ntc")
+
+    @property
+    def map_shape(self) -> tuple[int, int, int] | None:
+        """(channels, height, width) of images, (channels, 1, steps) of series, None of other rows."""
+        return layouts.map_shape(self.layout, self.row_shape)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """(channels, height, width) of images, None of other rows."""
+        return None if self.is_series else self.map_shape
+
+    @property
+    def is_series(self) -> bool:
+        """True if rows are series (steps, channels)."""
+        return self.layout == "ntc"
+
+    @property
+    def description(self) -> str:
+        """The layout in words, such as "series of 20 steps and 3 channels"."""
+        return layouts.described(self.layout, self.row_shape)
 
     @property
     def n_conditions(self) -> int:
@@ -143,25 +181,42 @@ class Preprocessor:
         """The column names of model space."""
         if self.table:
             return [name for column in self.table for name in column.model_names]
+        if self.is_series:
+            return [f"{channel}, step {step}" for channel in self.channels for step in range(self.row_shape[0])]
         return self.names or [f"x{i}" for i in range(self.n_columns)]
 
     @property
+    def channels(self) -> list[str]:
+        """The names of the channels of series."""
+        return self.names or [f"channel {i}" for i in range(self.row_shape[-1])]
+
+    @property
     def groups(self) -> list[dict[str, Any]] | None:
-        """The model-space columns of each column of a table; None for other data."""
+        """The model-space columns that have one likelihood, with their unit; None for other data than tables.
+
+        A column of the user is one group, a date several.
+        """
         if not self.table:
             return None
-        groups, start = [], 0
-        for column in self.table:
-            indices = list(range(start, start + column.width))
-            start += column.width
-            group: dict[str, Any] = {"unit": column.unit, "columns": indices}
-            if column.unit == "count":
-                group["scale"] = [float(self.scale[i]) for i in indices]
+        groups = []
+        for unit, place in tables.part_slices(self.table):
+            group: dict[str, Any] = {"unit": unit, "columns": list(range(place.start, place.stop))}
+            if unit == "count":
+                group["scale"] = [float(scale) for scale in self.scale[place]]
             groups.append(group)
         return groups
 
-    def rows(self, X: Any) -> Rows:
+    @property
+    def members(self) -> list[list[int]] | None:
+        """The model-space columns of each column of a table; None for other data."""
+        places = [list(range(place.start, place.stop)) for _, place in tables.column_slices(self.table)]
+        return places or None
+
+    def rows(self, X: Any, unknown: str = "missing") -> Rows:
         """Return the rows of `X` in model space, converted batch by batch.
+
+        Values of a table that are none of the levels of their column are missing, with a warning; a model that refuses
+        missing values reads them as the most frequent level. With `unknown="refuse"` they are an error.
 
         Raises:
             InputError: if columns or shape differ from the training data, or missing values are refused.
@@ -181,7 +236,8 @@ class Preprocessor:
             refuse_missing_values(X.data, None)
             matrix = X.tocsr()
             return SparseRows(matrix, affine)
-        array = tables.encode_table(self.table, X) if kind == "table" else X
+        unseen = UnseenLevels(unknown, fills=self.fill is None)
+        array = tables.encode_table(self.table, X, unseen) if kind == "table" else X
         if kind == "array":
             self._check_shape(tuple(array.shape[1:]))
             self._refuse_fractions(array)
@@ -219,23 +275,25 @@ class Preprocessor:
         return None
 
     def compared(self, X: Any) -> Any:
-        """Return the part of the user's rows that decoded rows are compared with; the rows themselves by default."""
-        return X
+        """Return the part of the user's rows that decoded rows are compared with, without columns that are left out."""
+        return only_columns(X, [column.name for column in self.table])
 
     def compared_columns(self, X: Any) -> Any:
         """Return the rows of the user that samples are compared with: with their conditions, or the target."""
         return self.compared(X)
 
     @property
-    def user_table(self) -> list[tables.TableColumn]:
+    def user_table(self) -> list[TableColumn]:
         """The columns of the user's table that samples have."""
         return self.table
 
     def refuse_missing(self, array: np.ndarray) -> None:
         """Raise an `InputError` for the first missing entry. For a table it names the user's column."""
         if self.table:
-            first = list(accumulate((column.width for column in self.table[:-1]), initial=0))
+            first = [place.start for _, place in tables.column_slices(self.table)]
             refuse_missing(array[:, first], [column.name for column in self.table])
+        elif self.is_series:
+            refuse_missing(array, [f"{name}, step {i}" for i in range(self.row_shape[0]) for name in self.channels])
         else:
             refuse_missing(array, self.names)
 
@@ -273,21 +331,29 @@ class Preprocessor:
         raw = self.raw_numbers(x)
         if self.source == "table":
             return tables.decode_table(self.table, raw)
-        if self.image_shape is not None:
-            raw = raw.reshape(-1, *self.image_shape)
-            raw = np.moveaxis(raw, 1, -1) if self.channels_last else raw
-        raw = raw.reshape(-1, *self.row_shape)
+        raw = self.as_rows(raw)
         if self.dtype == "uint8":
             return np.clip(np.rint(raw), 0, 255).astype(np.uint8)
         return raw.astype(np.float64 if self.dtype == "float64" else np.float32)
+
+    def as_rows(self, values: np.ndarray) -> np.ndarray:
+        """Return values of the columns of model space, (n, columns), in the shape of the user's rows."""
+        if self.channels_last:
+            values = np.moveaxis(values.reshape(-1, *cast(tuple[int, ...], self.map_shape)), 1, -1)
+        return values.reshape(-1, *self.row_shape)
+
+    def as_columns(self, rows: np.ndarray) -> np.ndarray:
+        """Return values in the shape of the user's rows by column of model space, the inverse of `as_rows`."""
+        rows = np.moveaxis(rows, -1, 1) if self.channels_last else rows
+        return rows.reshape(len(rows), -1)
 
     def to_file(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return tensors and JSON-serialisable data for `from_file`."""
         arrays = {"offset": self.offset, "scale": self.scale} | ({} if self.fill is None else {"fill": self.fill})
         config = {
             "source": self.source, "row_shape": list(self.row_shape), "dtype": self.dtype, "masked": self.masked,
-            "channels_last": self.channels_last, "image_shape": self.image_shape and list(self.image_shape),
-            "names": self.names if not self.vocabulary else None, "table": tables.to_config(self.table),
+            "layout": self.layout, "names": self.names if not self.vocabulary else None,
+            "table": tables.to_config(self.table),
             "vocabulary": self.vocabulary and self.vocabulary.to_config(),
             "constant": self.constant, "n_rows": self.n_rows,
         }  # fmt: skip
@@ -300,10 +366,12 @@ class Preprocessor:
         settings, tensors = dict(config), dict(tensors)
         if "knots" in settings:
             settings["quantiles"] = quantiles.from_file(tensors.pop("knots"), settings.pop("knots"))
+        if "layout" not in settings:
+            settings["layout"] = layouts.layout_of_file(settings)
+        settings = {name: value for name, value in settings.items() if name not in ("channels_last", "image_shape")}
         vocabulary = Vocabulary(**settings["vocabulary"]) if settings["vocabulary"] else None
         settings |= {
             "row_shape": tuple(settings["row_shape"]),
-            "image_shape": settings["image_shape"] and tuple(settings["image_shape"]),
             "table": tables.from_config(settings["table"]),
             "vocabulary": vocabulary,
             "names": vocabulary.terms if vocabulary else settings["names"],
@@ -339,27 +407,31 @@ def input_type(X: Any) -> str:
     return "array"
 
 
+def only_columns(X: Any, names: Sequence[str]) -> Any:
+    """Return a data frame without columns of other names; other rows, and all without names, as they are.
+
+    Example:
+        >>> import pandas as pd
+        >>> list(only_columns(pd.DataFrame({"key": [7], "x": [0.5]}), ["x"]))
+        ['x']
+    """
+    if not names or not hasattr(X, "columns"):
+        return X
+    known = set(names)
+    kept = [name for name in X.columns if str(name) in known]
+    return X if len(kept) == len(X.columns) else X[kept]
+
+
 def n_rows_of(X: Any) -> int:
     """Return the number of rows."""
     return int(X.shape[0]) if hasattr(X, "shape") else len(X)
 
 
-def _shape_of(array: np.ndarray) -> Preprocessor:
-    """Return a preprocessor with the row shape and, for images, the position of the channels."""
+def _shape_of(array: np.ndarray, layout: str) -> Preprocessor:
+    """Return a preprocessor with the row shape, the layout and the data type, in the byte order of this machine."""
     shape = tuple(int(n) for n in array.shape[1:])
-    start = Preprocessor("array", shape, str(array.dtype), _EMPTY, _EMPTY)
-    if len(shape) == 1:
-        return start
-    if len(shape) == 2:
-        return replace(start, image_shape=(1, *shape))
-    if len(shape) == 3:
-        last = shape[2] <= 4 or shape[0] > 4
-        image = (shape[2], shape[0], shape[1]) if last else shape
-        return replace(start, image_shape=image, channels_last=last)
-    raise InputError(
-        f"rows must be vectors (n, d) or images (n, h, w), (n, h, w, c) or (n, c, h, w); "
-        f"found an array of shape {tuple(array.shape)}"
-    )
+    dtype = str(array.dtype.newbyteorder("="))
+    return Preprocessor("array", shape, dtype, _EMPTY, _EMPTY, layout=layouts.resolved(array, layout))
 
 
 def _learn_sparse(X: Any, scaling: str) -> Preprocessor:
@@ -378,7 +450,12 @@ def _learn_sparse(X: Any, scaling: str) -> Preprocessor:
 
 
 def _learn_dense(
-    start: Preprocessor, array: np.ndarray, scaling: str, missing: str, weights: np.ndarray | None
+    start: Preprocessor,
+    array: np.ndarray,
+    scaling: str,
+    missing: str,
+    weights: np.ndarray | None,
+    fractions: str,
 ) -> Preprocessor:
     if start.fill is None and missing == "refuse":
         start.refuse_missing(array)
@@ -387,10 +464,11 @@ def _learn_dense(
     read = flat_chunks(start._scores(array), start.channels_last)
     low, high, mean, std, all_finite = moments(read, weights)
     if scaling == "auto":
-        scaling = _auto_scaling(start, array, low, high)
+        scaling = _auto_scaling(start, low, high, fractions, lambda: are_binary(read, weights))
     offset, scale = _scaling(start, scaling, low, high, mean, std)
-    constant = np.flatnonzero(high <= low).tolist()
+    constant = np.flatnonzero(_constant(start, low, high)).tolist()
     learned = replace(start, offset=offset, scale=scale, constant=constant)
+    _warn_large_integers(learned, array, low, high)
     if missing == "refuse" or (all_finite and array.dtype.kind in "iub"):
         return learned
     fills = {
@@ -402,48 +480,99 @@ def _learn_dense(
     return replace(learned, fill=_valid_fill_values(start, fill), masked=missing == "mask")
 
 
+def _constant(start: Preprocessor, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Return which columns are constant; of a column of a table that has several, all or none are."""
+    constant = high <= low
+    for _, place in tables.column_slices(start.table):
+        constant[place] = constant[place].all()
+    return constant
+
+
 def _learn_maps(start: Preprocessor, array: np.ndarray, weights: np.ndarray | None) -> dict[int, QuantileMap]:
     """Return the map to normal scores of each real column of a table that is not constant."""
-    units = [column.unit for column in start.table for _ in range(column.width)]
+    units = [unit for column in start.table for unit in column.output_units]
     found = {i: QuantileMap.learned(array[:, i], weights) for i, unit in enumerate(units) if unit == "real"}
     return {i: of_column for i, of_column in found.items() if of_column is not None}
 
 
-def _auto_scaling(start: Preprocessor, array: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:
-    """Resolve "auto": bytes are divided by 255, data in [0, 1] are unchanged, other columns are standardised."""
-    if array.dtype == np.uint8 and high.max(initial=0) > (1 if start.image_shape else 127):
-        return "bytes"  # a matrix of small bytes contains counts or grades, not grey values
-    return "none" if not start.table and low.min(initial=0) >= 0 and high.max(initial=0) <= 1 else "standard"
+def _auto_scaling(
+    start: Preprocessor, low: np.ndarray, high: np.ndarray, fractions: str, is_binary: Callable[[], bool]
+) -> str:
+    """Resolve "auto": bytes are divided by 255, and columns and channels are standardised.
+
+    Images, and rows of zeros and ones, are unchanged if their values are in [0, 1]; `fractions` overrules. With "whole"
+    all columns of flattened images are standardised together.
+    """
+    pictured = start.image_shape is not None
+    # A matrix of small bytes contains counts or grades, not grey values.
+    if start.dtype == "uint8" and not start.is_series and high.max(initial=0) > (1 if pictured else 127):
+        return "whole" if fractions == "scale" else "bytes"
+    if start.table or low.min(initial=0) < 0 or high.max(initial=0) > 1:
+        return "standard"
+    if fractions == "scale":
+        return "whole" if start.layout == "flat" else "standard"
+    kept = fractions == "keep" or pictured or start.layout == "flat"
+    return "none" if kept or is_binary() else "standard"
 
 
 def _scaling(
     start: Preprocessor, scaling: str, low: np.ndarray, high: np.ndarray, mean: np.ndarray, std: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return offset and scale by column. All pixels of images share them, so that constant borders stay constant."""
+    """Return offset and scale by column. Pixels of images share them, so that constant borders stay constant.
+
+    Each channel of series, and of images of more than `layouts.MOST_CHANNELS`, has its own.
+    """
     zeros, ones = np.zeros_like(mean), np.ones_like(mean)
     if scaling in ("none", "bytes"):
         return zeros, ones * BYTE_SCALE if scaling == "bytes" else ones
-    if start.image_shape is not None:
-        spread = np.sqrt((std**2).mean() + mean.var())
-        low, high = ones * low.min(), ones * high.max()
-        mean, std = ones * mean.mean(), ones * spread
-    offset, scale = (mean, std) if scaling == "standard" else (low, high - low)
+    if start.map_shape is not None:
+        channels = start.map_shape[0]
+        parts = channels if start.is_series or channels > layouts.MOST_CHANNELS else 1
+        low, high, mean, std = _pooled(parts, low, high, mean, std)
+    elif scaling == "whole":
+        low, high, mean, std = _pooled(1, low, high, mean, std)
+    offset, scale = (low, high - low) if scaling == "minmax" else (mean, std)
     offset, scale = offset.copy(), np.where((scale > 0) & np.isfinite(scale), scale, 1.0)
-    units = [c.unit for c in start.table for _ in range(c.width)]
+    units = [unit for column in start.table for unit in column.output_units]
     for i, unit in enumerate(units):
         if unit != "real":  # binary and categorical columns are unchanged; counts are divided by their deviation
             offset[i], scale[i] = 0.0, max(std[i], 1.0) if unit == "count" else 1.0
     return offset, scale
 
 
+def _pooled(
+    n_parts: int, low: np.ndarray, high: np.ndarray, mean: np.ndarray, std: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the statistics of columns pooled over each of `n_parts` parts of the same number of columns."""
+    lows, highs, means, stds = (np.split(each, n_parts) for each in (low, high, mean, std))
+    spreads = [np.sqrt((s**2).mean() + m.var()) for m, s in zip(means, stds, strict=True)]
+    pooled = ([p.min() for p in lows], [p.max() for p in highs], [p.mean() for p in means], spreads)
+    low, high, mean, std = (np.repeat(np.array(each, np.float64), len(mean) // n_parts) for each in pooled)
+    return low, high, mean, std
+
+
 def _valid_fill_values(start: Preprocessor, fill: np.ndarray) -> np.ndarray:
     """Round fill values to valid ones: the most frequent of two values or levels, or an integer count."""
-    fill, first = fill.astype(np.float64).copy(), 0
-    for column in start.table:
-        part = slice(first, first + column.width)
-        if column.unit == "categorical":
-            fill[part] = np.eye(column.width)[int(fill[part].argmax())]
-        elif column.unit in ("binary", "count"):
-            fill[part] = np.rint(fill[part])
-        first += column.width
+    fill = fill.astype(np.float64).copy()
+    for unit, place in tables.part_slices(start.table):
+        if unit == "categorical":
+            fill[place] = np.eye(place.stop - place.start)[int(fill[place].argmax())]
+        elif unit in ("binary", "count"):
+            fill[place] = np.rint(fill[place])
     return fill
+
+
+def _warn_large_integers(learned: Preprocessor, array: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+    """Warn of the first column of whole numbers that are too large for 64-bit floating point."""
+    names = [column.name for column in learned.table if column.has_large_integers]
+    if not learned.table and array.dtype.kind in "iu":
+        large = np.flatnonzero(np.maximum(-low, high) > EXACT_INTEGERS)
+        names = [learned.columns[i] for i in large[:1]]
+    if names:
+        option = shlex.quote(f"{names[0]}=id")
+        warnings.warn(
+            f"column {names[0]!r} has whole numbers above 2^53, which lose digits in 64-bit floating point; leave it "
+            f"out if it is an identifier (dtypes={{{names[0]!r}: 'id'}}, --dtype {option})",
+            InputWarning,
+            stacklevel=2,
+        )

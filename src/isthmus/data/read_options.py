@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from isthmus.data.dtypes import checked_dtypes
 from isthmus.errors import InputError
-
-DTYPES = ("real", "count", "binary", "category", "ignore")
-"""Types of a column that a user declares."""
-
-UNITS = {"real": "real", "count": "count", "binary": "binary", "category": "categorical"}
-"""Units of `isthmus.data.tables` by the declared type."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +22,7 @@ class ReadOptions:
         encoding: encoding of the text, such as "latin-1"; None is UTF-8.
         header: True if the first line holds column names, False if it is a row.
         na: further texts, or numbers as text, that are missing values.
-        dtypes: declared types of columns, in `DTYPES`.
+        dtypes: declared types of columns, in `isthmus.data.dtypes.DTYPES`.
         affixes: texts that stand before or after the numbers of columns, such as "kg"; found when a file is read.
 
     Raises:
@@ -59,9 +54,7 @@ class ReadOptions:
         if self.thousands is not None and self.thousands == (self.decimal or "."):
             raise InputError(f"thousands={self.thousands!r}: the decimal sign is the same character (--decimal)")
         self._check_encoding()
-        for column, dtype in self.dtypes.items():
-            if dtype not in DTYPES:
-                raise InputError(f"column {column!r}: dtype {dtype!r} is not one of {', '.join(DTYPES)} (--dtype)")
+        object.__setattr__(self, "dtypes", checked_dtypes(self.dtypes))
 
     def _check_encoding(self) -> None:
         if self.encoding is None:
@@ -85,18 +78,18 @@ class ReadOptions:
 
     @property
     def reads_numbers(self) -> bool:
-        """True if an option says how numbers are written."""
-        return any((self.decimal, self.thousands, self.na, self.affixes))
+        """True if an option says how numbers are written, or that a column holds numbers."""
+        declared = {"real", "count"} & set(self.dtypes.values())
+        return any((self.decimal, self.thousands, self.na, self.affixes, declared))
 
     @property
-    def units(self) -> dict[str, str]:
-        """The units of the columns with a declared type, as preprocessing takes them."""
-        return {column: UNITS[dtype] for column, dtype in self.dtypes.items() if dtype in UNITS}
+    def for_known_columns(self) -> ReadOptions:
+        """The options by which a later file of a model is read: without types of numbers.
 
-    @property
-    def ignored(self) -> list[str]:
-        """The columns that are left out."""
-        return [column for column, dtype in self.dtypes.items() if dtype == "ignore"]
+        A text that is not a number is then left to the model, which refuses all such columns at once.
+        """
+        kept = {column: dtype for column, dtype in self.dtypes.items() if dtype in ("category", "text")}
+        return replace(self, dtypes=kept)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, as JSON types."""
@@ -120,11 +113,6 @@ class ReadOptions:
             "affixes": {**self.affixes, **given.affixes},
         }
         return ReadOptions.from_dict(own | other | added)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The options as arguments of `isthmus.data.open`."""
-        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> ReadOptions:

@@ -11,6 +11,7 @@ import numpy as np
 
 from isthmus.data.array_files import check_rows, is_idx, native, read_idx, read_npy, read_npz, refuse_split
 from isthmus.data.dataset import Dataset, Documents, as_pandas, index_columns, is_row_numbers
+from isthmus.data.declared_rows import with_dtypes, without_split
 from isthmus.data.images import IMAGE_SUFFIXES, check_size, read_image_folder, resize_images
 from isthmus.data.json_lines import read_json_lines
 from isthmus.data.messages import hint, one_line
@@ -24,7 +25,6 @@ from isthmus.data.table_files import (
     read_csv,
     read_parquet,
     select_columns,
-    with_dtypes,
     with_notes_on_numbers,
     with_written_numbers,
 )
@@ -75,7 +75,8 @@ def open(
             a folder of images, whose sub-folders are the labels;
             NAME or NAME:SPLIT of `named_sets` (write ./NAME for a file of the same name);
             an array, a DataFrame, a scipy sparse matrix, `Documents`, a list of texts.
-        split: name of a split, such as "train", "test" or "all"; FILE:SPLIT is equivalent.
+        split: name of a split, such as "train", "test" or "all"; FILE:SPLIT is equivalent. A column `split` of a table
+            in a file, with values such as train and test, is left out, with a note.
         resize: height and width to which images of bytes are resized.
         exclude: columns of a table to leave out.
         label_column: column of a table, or field of texts, that becomes `labels` instead of a part of X.
@@ -83,7 +84,9 @@ def open(
             line holds column names. None guesses, and notes say what was guessed.
         decimal, thousands, na: how texts of a table are read as numbers: the decimal sign, the separator of thousands,
             and further values, texts or numbers, that are missing.
-        dtypes: {column: "real", "count", "binary", "category" or "ignore"} of columns of a table.
+        dtypes: declared types of columns of a table, {column: type}: "real", "count", "binary", "category"; "date",
+            parsed by one format; "id", which becomes `carried` and `row_names`; "ignore", which is left out; "text",
+            a column whose texts become X, if it is the only one left.
         affixes: {column: text} that stands before or after each number, such as {"weight": "kg"}.
 
     Raises:
@@ -96,9 +99,29 @@ def open(
         ((1000, 28, 28), dtype('uint8'), array([7, 0, 5]), 'mnist-sample:test')
     """
     options = ReadOptions(
-        sep, decimal, thousands, encoding, header, (na,) if isinstance(na, str) else tuple(na), dict(dtypes or {}),
-        dict(affixes or {}),
+        sep, decimal, thousands, encoding, header, (na,) if isinstance(na, str) else tuple(na), dtypes or {},
+        affixes or {},
     )  # fmt: skip
+    data = open_undeclared(source, options, split=split, resize=resize, exclude=exclude, label_column=label_column)
+    if isinstance(source, str | Path):
+        data = without_split(data, options.dtypes)
+    return with_dtypes(data, options.dtypes) if options.dtypes else data
+
+
+def open_undeclared(
+    source: Any,
+    options: ReadOptions | None = None,
+    *,
+    split: str | None = None,
+    resize: tuple[int, int] | None = None,
+    exclude: Sequence[str] = (),
+    label_column: str | None = None,
+) -> Dataset:
+    """Read rows as `open` does, for a model that knows or learns the types of the columns.
+
+    Declared types only determine how the text of a .csv file is read.
+    """
+    options = ReadOptions() if options is None else options
     exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
     size = None if resize is None else check_size(resize)
     from_file = isinstance(source, str | Path)
@@ -118,10 +141,7 @@ def open(
         if not (from_file and CSV.search(str(source))):
             data = with_written_numbers(data, options) if options.reads_numbers else with_notes_on_numbers(data)
         data = select_columns(data, exclude, label_column)
-        data = replace(data, X=with_dtypes(data.X, options, data.name))
     else:
-        if options.dtypes:
-            raise InputError(f"{data.name}: dtypes are those of columns of a table, and the rows are not a table")
         # the reader of texts in a file has already checked and read the label field
         _refuse_columns(data, exclude, None if isinstance(data.X, Documents) and from_file else label_column)
     if size is not None and getattr(data.X, "shape", ())[1:3] != size:

@@ -33,7 +33,7 @@ class Affine:
 
     def __call__(self, raw: np.ndarray) -> Float[Tensor, "batch columns"]:
         """Transform raw rows (batch, columns) to float32 model space. `raw` may be overwritten."""
-        wide = raw.dtype == np.float64 or self._offset is not None
+        wide = raw.dtype.newbyteorder("=") == np.float64 or self._offset is not None
         values: Any = raw.astype(np.float64 if wide else np.float32, copy=False)
         if self._offset is not None:
             values -= self._offset
@@ -52,7 +52,7 @@ class DenseRows:
     Args:
         array: (n, ...) of any real type; not copied.
         affine: scaling by model-space column.
-        channels_last: whether rows are (h, w, c) and are transposed to (c, h, w).
+        channels_last: whether the last axis of rows has the channels, which are the first axis in model space.
         fill: (columns,), replacement of missing values in raw units; None if there are no missing values.
         masked: whether batches have a mask of the observed entries.
     """
@@ -78,7 +78,7 @@ class DenseRows:
         raw = self.array[index.numpy()]
         if self.channels_last:
             raw = np.moveaxis(raw, -1, 1)
-        raw = np.ascontiguousarray(raw).reshape(len(index), -1)
+        raw = np.ascontiguousarray(raw, raw.dtype.newbyteorder("=")).reshape(len(index), -1)
         if self.fill is None:
             return Batch(self.affine(raw), rows=index)
         observed = np.isfinite(raw)

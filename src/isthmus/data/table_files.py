@@ -28,7 +28,7 @@ from isthmus.data.packed import (
     stem,
 )
 from isthmus.data.read_options import ReadOptions
-from isthmus.data.text_numbers import NUMBERS, NumberFormat, is_text, number_format, refuse_text, with_numbers
+from isthmus.data.text_numbers import NumberFormat, is_text, number_format, with_numbers
 from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ MAX_COLUMNS = 250_000
 
 MAX_ROW = 4 * 2**20
 """Maximum size of a row of a delimited file in bytes, and the block size of pyarrow: a row fits into one block."""
+
+AS_TEXT = ("category", "text")
+"""Declared types of columns whose text is not read as numbers."""
 
 _WIDE, _SMALL_FILE = 5000, 64 * 2**20
 """Number of columns, and size in bytes, of a file whose rows are counted before pyarrow allocates its columns."""
@@ -99,7 +102,7 @@ def _read_csv(path: Path, options: ReadOptions) -> Dataset:
                     column_types={
                         raw[j] if header else f"f{j}": pa.string()
                         for j, name in enumerate(names)
-                        if name in codes or options.dtypes.get(name) == "category"
+                        if name in codes or options.dtypes.get(name) in AS_TEXT
                     },
                 ),
             )  # fmt: skip
@@ -523,35 +526,6 @@ def _column(dataset: Dataset, name: str) -> pd.Series:
     frame = cast("pd.DataFrame", dataset.X)
     names = [str(column) for column in frame.columns]
     return frame.iloc[:, names.index(name)] if name in names else cast("pd.DataFrame", dataset.carried)[name]
-
-
-def with_dtypes(frame: pd.DataFrame, options: ReadOptions, where: str) -> pd.DataFrame:
-    """Return a table with the declared types of its columns; those that are to be ignored are left out.
-
-    Raises:
-        InputError: an unknown column, or a column that does not have its declared type.
-    """
-    names = [str(name) for name in frame.columns]
-    changed: dict[Any, Any] = {}
-    for name, dtype in options.dtypes.items():
-        refuse_unknown(name, names, where)
-        values = frame.iloc[:, names.index(name)]
-        if dtype == "binary" and values.nunique() > 2:
-            raise InputError(f"{where}: column {name!r} has {values.nunique()} values, and its dtype is binary")
-        if dtype in ("category", "binary"):
-            changed[name] = (
-                values.astype("string").astype("category") if values.dtype.kind == "f" else values.astype("category")
-            )
-        elif dtype in NUMBERS and is_text(values):
-            changed[name] = number_format(values)[0].parsed(values)
-            refuse_text(name, values, changed[name], dtype)
-        elif dtype in NUMBERS and values.dtype.kind in "iuf":
-            whole = dtype == "count" and bool((values.dropna() == values.dropna().round()).all())
-            changed[name] = values.astype("Int64" if whole else "float64")
-    frame = frame.set_axis(names, axis=1).assign(**changed) if changed else frame
-    if len(options.ignored) == len(names):
-        raise InputError(f"{where}: no columns remain; ignore fewer")
-    return frame.drop(columns=options.ignored) if options.ignored else frame
 
 
 def _refuse_nested(name: str, column: str, values: pd.Series) -> None:

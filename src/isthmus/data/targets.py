@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from jaxtyping import Int
 from torch import Tensor
 
@@ -32,19 +33,19 @@ class TargetPreprocessor(Preprocessor):
         """The preprocessing of the rows that are encoded."""
         return self.of_inputs
 
-    def rows(self, X: Any) -> Rows:
+    def rows(self, X: Any, unknown: str = "missing") -> Rows:
         """Return the rows of `X` in model space; of `Paired` rows each batch has the target too.
 
         Raises:
             InputError: as `Preprocessor.rows`, for inputs or targets.
         """
         if not isinstance(X, Paired):
-            return self.of_inputs.rows(X)
-        return TargetRows(self.of_inputs.rows(X.rows), self.of_rows.rows(X.target))
+            return self.of_inputs.rows(X, unknown)
+        return TargetRows(self.of_inputs.rows(X.rows, unknown), self.of_rows.rows(X.target, unknown))
 
     def compared(self, X: Any) -> Any:
         """Return the targets of `Paired` rows."""
-        return X.target if isinstance(X, Paired) else X
+        return super().compared(X.target if isinstance(X, Paired) else X)
 
     def to_file(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return tensors and JSON-serialisable data for `preprocessor_from_file`."""
@@ -98,7 +99,7 @@ def learn_target_preprocessing(X: Paired, **options: Any) -> TargetPreprocessor:
 
     Args:
         X: rows with targets.
-        options: of `Preprocessor.from_data`. `units` are those of the targets; `categories` names columns of both.
+        options: of `Preprocessor.from_data`. `dtypes` declares columns of both.
 
     Raises:
         InputError: as `Preprocessor.from_data`.
@@ -109,15 +110,20 @@ def learn_target_preprocessing(X: Paired, **options: Any) -> TargetPreprocessor:
         >>> learned.inputs.n_columns, learned.n_columns
         (4, 1)
     """
-    named = options.pop("categories", None)
-    categories = [named] if isinstance(named, str) else list(named or ())
-    units = options.pop("units", None)
-    inputs = learn_preprocessing(X.rows, **options, categories=_among(X.rows, categories))
+    dtypes = options.pop("dtypes", None) or {}
+    inputs = learn_preprocessing(X.rows, **options, dtypes=_among(X.rows, dtypes))
+    options["layout"] = _layout_of_target(inputs, X.target)
     try:
-        targets = Preprocessor.from_data(X.target, **options, categories=_among(X.target, categories), units=units)
+        targets = Preprocessor.from_data(X.target, **options, dtypes=_among(X.target, dtypes))
     except InputError as error:
         raise InputError(f"target: {error}") from None
     return TargetPreprocessor(**targets.arguments, of_inputs=inputs)
+
+
+def _layout_of_target(inputs: Preprocessor, target: Any) -> str:
+    """Return the layout of the inputs for a target of as many axes, else "auto"."""
+    has_axes = input_type(target) == "array" and inputs.source == "array" and np.ndim(target) > 2
+    return inputs.layout if has_axes and np.ndim(target) == 1 + len(inputs.row_shape) else "auto"
 
 
 def preprocessor_from_file(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Preprocessor:
@@ -146,10 +152,10 @@ def paired(X: Any, target: Any, validation: Any) -> tuple[Any, Any]:
     return Paired(X, target), validation
 
 
-def _among(X: Any, names: list[str]) -> list[str] | None:
-    """Return the names that are columns of a table; None without any."""
+def _among(X: Any, dtypes: Mapping[str, str]) -> dict[str, str]:
+    """Return the types of those columns that a table has."""
     columns = {str(name) for name in X.columns} if input_type(X) == "table" else set()
-    return [name for name in names if name in columns] or None
+    return {name: dtype for name, dtype in dtypes.items() if name in columns}
 
 
 def check_paired(batch: Batch) -> None:

@@ -165,6 +165,9 @@ def exceptions(values: pd.Series, form: NumberFormat) -> list[str]:
 NUMBERS = ("real", "count")
 """Declared types of columns that hold numbers."""
 
+NO_NUMBERS = ("category", "date", "text", "id", "ignore")
+"""Declared types of columns whose text is never read as numbers."""
+
 
 def _formats(options: ReadOptions) -> tuple[NumberFormat, ...]:
     """Return the forms of numbers that are tried: those of the options, if some are given."""
@@ -251,7 +254,7 @@ def with_numbers(
         values, declared = frame[name], options.dtypes.get(str(name))
         if values.dtype.kind in "iuf" and markers:
             changed[name] = values.mask(values.isin(markers))
-        if not is_text(values) or (name in codes and declared not in NUMBERS) or declared == "category":
+        if not is_text(values) or (name in codes and declared not in NUMBERS) or declared in NO_NUMBERS:
             continue
         if options.na and values.isin(options.na).any():
             values = changed[name] = values.mask(values.isin(options.na))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -15,6 +14,7 @@ from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor
 
+from isthmus.data.dtypes import checked_dtypes, of_model_columns
 from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
 from isthmus.data.streams import blocks
 from isthmus.errors import InputError, pluralize
@@ -115,7 +115,8 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
             as in scikit-learn; it states no rate of false alarms. "auto" estimates this fraction, see `odd_rate_`.
         calibration_fraction: fraction of the rows that is held out for p-values; more if `false_alarm_rate` needs them.
         n_folds: number of fits to parts of the training rows.
-        categories: names of table columns to treat as categories; None infers them.
+        dtypes, unknown, layout: declared types of columns, unseen levels, and what the axes of an array stand for, as
+            in `Autoencoder`.
         random_state: seed of every random number; None draws a seed and stores it in `seed_`.
         device: "auto", "cpu" or "cuda", of the autoencoders.
 
@@ -154,7 +155,9 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
     contamination: float | str | None = None
     calibration_fraction: float = 0.25
     n_folds: int = 5
-    categories: str | Sequence[str] | None = None
+    dtypes: dict[str, str] | None = None
+    unknown: str = "missing"
+    layout: str = "auto"
     random_state: Any = None
     device: str = "auto"
 
@@ -241,7 +244,8 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
     def _learned_preprocessing(self, X: Any) -> Preprocessor:
         """Return units, levels and scaling of the columns."""
         scaling = "auto" if input_type(X) in ("sparse", "text") else "standard"
-        return Preprocessor.from_data(_as_real(X), scaling=scaling, missing="mask", categories=self.categories)
+        dtypes = of_model_columns(checked_dtypes(self.dtypes))
+        return Preprocessor.from_data(_as_real(X), scaling=scaling, missing="mask", dtypes=dtypes, layout=self.layout)
 
     def _read(self, X: Any) -> ModelRows:
         """Return rows with what they are in model space.
@@ -249,7 +253,7 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
         Raises:
             InputError: a row without an observed cell; sparse rows that would be larger than 1 GiB.
         """
-        rows = self.preprocessing_.rows(_as_real(X))
+        rows = self.preprocessing_.rows(_as_real(X), self.unknown)
         inputs.check_dense_size(self.preprocessing_, len(rows), "give fewer rows at a time, or fewer terms")
         batches = list(blocks(rows, 4096))
         x = torch.cat([batch.x for batch in batches]) if batches else torch.empty(0, rows.n_columns)
@@ -269,7 +273,7 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
         if self.preprocessing_.image_shape is not None:
             return patch_groups(self.preprocessing_.image_shape)
         if self.preprocessing_.table:
-            return [group["columns"] for group in self.preprocessing_.groups or ()]
+            return [list(columns) for columns in self.preprocessing_.members or ()]
         return [[column] for column in range(self.preprocessing_.n_columns)]
 
     def _fitted_scores(self, rows: ModelRows, generator: Generator) -> TableScores | CodeScores:

@@ -18,9 +18,12 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils.validation import check_random_state
 from torch import nn
 
+from isthmus.data import layouts
 from isthmus.data.conditions import learn_preprocessing
 from isthmus.data.dataset import Paired
-from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
+from isthmus.data.dtypes import checked_dtypes, of_model_columns
+from isthmus.data.preprocessing import Preprocessor, n_rows_of
+from isthmus.data.series import WindowedSeries
 from isthmus.data.streams import Subset, WeightedRows, blocks
 from isthmus.data.targets import (
     DecodedRows,
@@ -79,8 +82,7 @@ class BaseAutoencoder(
             the variance, at most 32; see `code_size_` and `history_["notes"]`.
         likelihood: distribution of the decoder's output. "auto" infers it from the data (binary columns: Bernoulli;
             tables: one likelihood a column; else Gaussian); or a name of
-            `isthmus.parts.likelihoods.LIKELIHOODS`; or, for a table, {column: "real", "binary", "categorical" or
-            "count"}.
+            `isthmus.parts.likelihoods.LIKELIHOODS`.
         max_epochs: maximum number of passes over the training rows. The learning-rate schedule spans them, unless
             `max_steps` or `time_limit` plans fewer steps. None takes as many as make about 4,000 steps, between 20 and
             250.
@@ -97,12 +99,23 @@ class BaseAutoencoder(
             steps are slower than measured, the limit ends a phase before its last step. `max_steps=planned_steps_`
             repeats a fit without the clock and gives the same weights, if no phase ended early (`n_steps_` equals
             `planned_steps_`).
-        scaling: "auto" maps bytes to [0, 1], keeps data in [0, 1] and counts (by the likelihood) as they are and
-            standardises other columns; "none", "standard", "minmax". For texts "none" means counts, "auto" tf-idf.
+        layout: what the axes of an array stand for: "table" (each value of a row is a column), "nhw", "nhwc", "nchw"
+            (images) or "ntc" (series of t steps of c channels). "auto" decides by shape and values (see
+            `isthmus.data.layouts.resolved`); a note in `history_["notes"]` says how, where it could be otherwise.
+        scaling: "auto" maps bytes to [0, 1], keeps images in [0, 1], rows of zeros and ones, and counts (by the
+            likelihood) as they are, and standardises other columns; "none", "standard", "minmax". Images are scaled as
+            a whole; series, and images of more than four channels, by channel. For texts "none" means counts, "auto"
+            tf-idf.
             "quantile" maps real columns of tables to normal scores by their empirical distribution, and standardises
             these; other columns are as with "standard".
         missing: "refuse"; "mean" or "median" to impute missing values; "mask" to leave them out of the criterion.
-        categories: names of table columns to treat as categories; None infers them.
+        dtypes: declared types of columns of a table, such as {"zip": "category", "day": "date", "note": "ignore"}; the
+            values determine those of the others. "real", "count", "binary", "category"; "date" is read as days since
+            the first one, month, weekday and, unless all are midnight, hour; "text" is a column of texts, the only one;
+            "id" and "ignore" are left out.
+        unknown: values of a categorical column that are none of its levels, in rows of later calls: "missing" treats
+            them as missing, with a warning, and a model that refuses missing values reads them as the most frequent
+            level; "refuse" is an error.
         vocabulary: the terms of texts that become columns: "words", or a value such as `Words(n_grams=2)`.
         random_state: seed of every random number; None draws a seed and stores it in `seed_`.
         device: "auto", "cpu" or "cuda".
@@ -119,7 +132,7 @@ class BaseAutoencoder(
     """
 
     code_size: int | None = None
-    likelihood: str | dict[str, str] = "auto"
+    likelihood: str | dict[str, Any] = "auto"
     max_epochs: int | None = None
     max_steps: int | Sequence[int] | None = None
     batch_size: int | None = None
@@ -128,9 +141,11 @@ class BaseAutoencoder(
     validation_fraction: float = 0.1
     patience: int | None = 10
     time_limit: float | None = None
+    layout: str = "auto"
     scaling: str = "auto"
     missing: str = "refuse"
-    categories: str | Sequence[str] | None = None
+    dtypes: dict[str, str] | None = None
+    unknown: str = "missing"
     vocabulary: Any = "words"
     random_state: Any = None
     device: str = "auto"
@@ -188,7 +203,19 @@ class BaseAutoencoder(
         return rows.suggested_code_size(), "principal components of 90% of the variance"
 
     def _notes(self, recipe: Recipe) -> list[str]:
-        """Return notes for the user on the fitted model: on a target, on convolutions over the columns of a table."""
+        """Return notes for the user on the fitted model: on its layout, a target, convolutions over a table."""
+        return [*self._layout_notes(), *self._notes_on_parts(recipe)]
+
+    def _layout_notes(self) -> list[str]:
+        """Return a note on rows that "auto" could have taken for something else."""
+        known = self.preprocessing_.inputs
+        if self.layout != "auto" or known.source != "array" or known.names is not None:
+            return []
+        found = layouts.note(known.layout, known.row_shape, known.dtype)
+        return [found] if found else []
+
+    def _notes_on_parts(self, recipe: Recipe) -> list[str]:
+        """Return notes on a target, and on convolutions over the columns of a table."""
         if isinstance(self.preprocessing_, TargetPreprocessor):
             return ["the model decodes a target; the error of PCA is that of principal components of the target itself"]
         if self.preprocessing_.inputs.source != "table" or not has_convolutions(recipe.coder):
@@ -216,8 +243,9 @@ class BaseAutoencoder(
         """Train the autoencoder on `X`. A fit that fails leaves the estimator as it was.
 
         Args:
-            X: rows: an array (n, d), images (n, h, w), (n, h, w, c) or (n, c, h, w), a data frame,
-                scipy sparse rows, `isthmus.data.Documents`, or a data set of `isthmus.data.open`.
+            X: rows: an array (n, d), images (n, h, w), (n, h, w, c) or (n, c, h, w), series (n, t, c), a data frame,
+                scipy sparse rows, `isthmus.data.Documents`, a data set of `isthmus.data.open`, or windows of
+                `isthmus.data.windows`, of which those at the ends of the series are the validation rows.
             y: ignored by kinds that do not use labels (`uses_labels`); present for scikit-learn's pipelines. Rows are
                 refused, except that kind denoising takes rows in the shape of X as the target.
             target: rows that the model decodes in place of `X`, of any type: colour images of grey ones, clean rows of
@@ -241,6 +269,7 @@ class BaseAutoencoder(
         Raises:
             InputError: invalid rows or arguments, in one line.
         """
+        X, validation = inputs.split_windows(self, X, (y, target, sample_weight), validation)
         X, validation = paired(X, inputs.target_of(self, X, y, target), validation)
         return self._fit(X, y, sample_weight, validation, Run.of(checkpoint, checkpoint_every, resume=resume))
 
@@ -294,26 +323,30 @@ class BaseAutoencoder(
         self, X: Any, y: Any, sample_weight: Any, *, goes_on: bool
     ) -> tuple[Rows, ClassLabels | None, np.ndarray | None]:
         """Return the rows in model space with their labels and weights; training that goes on reads them as before."""
+        windows = X if isinstance(X, WindowedSeries) else None
         X = inputs.validate_input(self, X, reset=not goes_on)
         inputs.check_enough_rows(n_rows_of(X))
         weights = inputs.checked_weights(sample_weight, n_rows_of(X))
         if not goes_on:
-            self.preprocessing_ = self._learned_preprocessing(X, weights)
-        rows: Rows = self.preprocessing_.rows(X)
+            self.preprocessing_ = self._learned_preprocessing(X, weights, windows)
+        rows: Rows = self.preprocessing_.rows(X, self.unknown)
         labels = self._encoded_labels(y, len(rows))
         if weights is not None:
             rows, labels = _weighted(rows, labels, weights)
         return rows, labels, weights
 
-    def _learned_preprocessing(self, X: Any, weights: np.ndarray | None) -> Preprocessor:
-        decoded = X.target if isinstance(X, Paired) else X
-        units = self.likelihood if isinstance(self.likelihood, dict) and input_type(decoded) == "table" else None
+    def _learned_preprocessing(
+        self, X: Any, weights: np.ndarray | None, windows: WindowedSeries | None = None
+    ) -> Preprocessor:
+        layout = self.layout if windows is None else inputs.layout_of_windows(self.layout)
         options: dict[str, Any] = {
             "scaling": inputs.scaling_for(self.scaling, self.likelihood), "missing": self.missing,
-            "categories": self.categories, "units": units, "weights": weights,
-            "scaling_of_tables": self._scaling_of_tables,
+            "dtypes": of_model_columns(checked_dtypes(self.dtypes)), "weights": weights,
+            "scaling_of_tables": self._scaling_of_tables, "layout": layout, "fractions": self._fractions,
             "vocabulary_options": self.value_of("vocabulary").get_params(),
         }  # fmt: skip
+        if windows is not None:
+            return replace(learn_preprocessing(X, self._condition_names, **options), names=windows.channels)
         if not isinstance(X, Paired):
             return learn_preprocessing(X, self._condition_names, **options)
         if not self.takes_target:
@@ -328,6 +361,11 @@ class BaseAutoencoder(
     def _scaling_of_tables(self) -> str:
         """The scaling of tables that `scaling="auto"` takes."""
         return "standard"
+
+    @property
+    def _fractions(self) -> str:
+        """The scaling of arrays of values in [0, 1], the argument `fractions` of `Preprocessor.from_data`."""
+        return "keep" if inputs.is_of_fractions(self.likelihood) else "auto"
 
     @property
     def _condition_names(self) -> tuple[str, ...]:
@@ -390,7 +428,7 @@ class BaseAutoencoder(
         """The training rows and the validation rows."""
         if validation is not None:
             inputs.check_no_labels(validation)
-            return rows, self.preprocessing_.rows(inputs.validate_input(self, validation, reset=False))
+            return rows, inputs.model_rows(self, validation)
         n_validation = inputs.n_validation_rows(self.validation_fraction, len(rows))
         if n_validation == 0:
             return rows, None
@@ -415,7 +453,7 @@ class BaseAutoencoder(
         n_columns = self.preprocessing_.n_columns
         empty, groups = torch.empty(0, n_columns), self.preprocessing_.groups
         is_mixed = groups is not None and any(group["unit"] != "real" for group in groups)
-        name = "gaussian" if self._likelihood_name == "auto" and not is_mixed else self._likelihood_name
+        name = "gaussian" if self.likelihood == "auto" and not is_mixed else self.likelihood
         likelihood = likelihood_from(likelihood_config(name, empty, groups), n_columns)
         return SurveyedRows(rows, likelihood, self.preprocessing_.columns, self._decoded_part(rows))
 
@@ -424,18 +462,13 @@ class BaseAutoencoder(
         has_target = isinstance(self.preprocessing_, TargetPreprocessor)
         return DecodedRows(rows, self.preprocessing_.n_columns) if has_target else rows
 
-    @property
-    def _likelihood_name(self) -> str | dict[str, str]:
-        """The argument `likelihood`; "auto" for the units of a table, which its groups have."""
-        return "auto" if self.preprocessing_.groups and isinstance(self.likelihood, dict) else self.likelihood
-
     def _choose_likelihood(self, rows: SurveyedRows, validation_rows: Rows | None) -> dict[str, Any]:
         """Return the configuration of p_dec.
 
         Raises:
             InputError: a value of the validation rows outside the domain of the likelihood.
         """
-        config = likelihood_config(self._likelihood_name, rows.deciding_row, self.preprocessing_.groups)
+        config = likelihood_config(self.likelihood, rows.deciding_row, self.preprocessing_.groups)
         self._check_rows(validation_rows, likelihood_from(config, rows.n_columns))
         return config
 

@@ -28,7 +28,7 @@ from isthmus.learning.trainer import Trainer
 TRAINING_ARGUMENTS = (
     "max_epochs", "max_steps", "batch_size", "learning_rate", "optimizer", "validation_fraction", "patience",
     "time_limit", "pretraining", "fine_tuning", "n_draws", "random_state", "device", "precision", "warm_start",
-    "verbose",
+    "verbose", "unknown",
 )  # fmt: skip
 """Arguments that may change when training goes on: they decide how a model is trained or run, not what it is."""
 

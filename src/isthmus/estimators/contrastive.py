@@ -124,6 +124,11 @@ class Contrastive(_MixinBase):
     def _suggest_code_size(self, rows: SurveyedRows) -> tuple[int, str]:
         return min(max(rows.n_columns, 16), 256), "as many as columns, at least 16 and at most 256"
 
+    @property
+    def _fractions(self) -> str:
+        """Binary visible units take values in [0, 1] for probabilities; real ones of unit variance need scaled ones."""
+        return "scale" if self.likelihood == "gaussian" else "keep"
+
     def _choose_likelihood(self, rows: SurveyedRows, validation_rows: Rows | None) -> dict[str, Any]:
         """Return the likelihood; that of "auto" is replaced by the nearest visible units."""
         config: dict[str, Any] = super()._choose_likelihood(rows, validation_rows)

@@ -176,8 +176,8 @@ class DeepBeliefNetwork(Contrastive, BaseAutoencoder):
             )
         model = Autoencoder(
             code_size=self.code_size_, network=MLP(self.hidden_sizes_, activation="sigmoid"), code_activation="sigmoid",
-            likelihood=self.likelihood, scaling=self.scaling, missing=self.missing, categories=self.categories,
-            random_state=self.seed_, device=self.device,
+            likelihood=self.likelihood, scaling=self.scaling, missing=self.missing, dtypes=self.dtypes,
+            unknown=self.unknown, random_state=self.seed_, device=self.device,
         )  # fmt: skip
         for name in ("preprocessing_", "likelihood_", "baseline_", "history_", "code_size_", "seed_", "n_rows_",
                      "n_features_in_", "feature_names_in_", "_n_features_out"):  # fmt: skip

@@ -13,7 +13,7 @@ from isthmus.errors import InputWarning
 from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.evaluation.doctor import diagnose
 from isthmus.evaluation.facts import FitFacts, shuffled_columns
-from isthmus.evaluation.residuals import squared_residuals
+from isthmus.evaluation.residuals import is_zero_error, squared_residuals
 from isthmus.evaluation.variational import variational_facts
 from isthmus.learning.objectives import Objective
 from isthmus.learning.rows import Rows, evenly_spaced
@@ -24,6 +24,10 @@ from isthmus.parts.sparse_activations import SparseActivation
 
 MAX_DIAGNOSIS_ROWS = 1024
 """Largest number of training rows and of validation rows that errors are computed on, evenly spaced."""
+
+
+ENOUGH_ROWS = 50
+"""Smallest number of validation rows for R^2 by column; training rows take the place of fewer."""
 
 
 @torch.no_grad()
@@ -39,6 +43,7 @@ def diagnose_fit(model: Any, objective: Objective, rows: SurveyedRows, validatio
     pca_error = float(
         mean_over_rows(model.baseline_.squared_error(others.desired_output, others.observed), others.weight)
     )
+    enough = others if len(others.x) >= ENOUGH_ROWS else some
     facts = FitFacts(
         epochs=history["epochs"],
         stopped=history["stopped"],
@@ -60,6 +65,8 @@ def diagnose_fit(model: Any, objective: Objective, rows: SurveyedRows, validatio
         shuffled_error=None if some.target is not None else _error(coder, _shuffled(some)),
         column_names=model.preprocessing_.columns,
         user_columns=_user_columns(model.preprocessing_),
+        column_r2=_column_r2(model.preprocessing_, coder, enough),
+        r2_rows="training" if enough is some else "validation",
         kind=model.kind,
         arguments=frozenset(model.get_params()),
         images=model.preprocessing_.image_shape is not None,
@@ -91,8 +98,40 @@ def _user_columns(preprocessing: Preprocessor) -> dict[str, list[int]] | None:
     """Return the columns of the user's table by name, each with its columns of model space."""
     if not preprocessing.table:
         return None
-    groups = preprocessing.groups or []
-    return {column.name: group["columns"] for column, group in zip(preprocessing.table, groups, strict=True)}
+    names = [column.name for column in preprocessing.table]
+    return dict(zip(names, preprocessing.members or [], strict=True))
+
+
+def _column_r2(preprocessing: Preprocessor, coder: Coder, batch: Batch) -> dict[str, float]:
+    """Compute 1 - E[(t - r)^2] / Var[t] of each column of the user over the rows, by their weights; t = x by default.
+
+    Columns that are constant in these rows are left out; so are all columns of images, sparse rows and texts.
+    """
+    if preprocessing.image_shape is not None or preprocessing.source not in ("array", "table"):
+        return {}
+    x = batch.desired_output
+    r = coder.likelihood.mean_given(coder(batch).parameters, x)
+    weight = torch.ones_like(x, dtype=torch.float64) if batch.observed is None else batch.observed.double()
+    weight = weight if batch.weight is None else weight * batch.weight[:, None]
+    total = weight.sum(0).clamp_min(torch.finfo(torch.float64).tiny)
+    mean = (weight * x).sum(0) / total
+    variance = (weight * (x - mean) ** 2).sum(0) / total
+    error = (weight * (x - r) ** 2).sum(0) / total
+    found = {}
+    for name, columns in _named_columns(preprocessing).items():
+        own = float(variance[columns].sum())
+        if own > 0 and not is_zero_error(own, float((variance + mean**2)[columns].sum())):
+            found[name] = 1 - float(error[columns].sum()) / own
+    return found
+
+
+def _named_columns(preprocessing: Preprocessor) -> dict[str, list[int]]:
+    """Return the columns of the user by name, and the channels of series, each with its columns of model space."""
+    if preprocessing.is_series:
+        steps = preprocessing.row_shape[0]
+        return {name: list(range(c * steps, (c + 1) * steps)) for c, name in enumerate(preprocessing.channels)}
+    own = _user_columns(preprocessing)
+    return {name: [i] for i, name in enumerate(preprocessing.columns)} if own is None else own
 
 
 def _error(coder: Coder, batch: Batch) -> float:

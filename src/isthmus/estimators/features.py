@@ -65,8 +65,8 @@ class FeatureInspectionMixin:
 
         Returns:
             Weights on the columns of model space, float64: (units, columns); of images (units, h, w), or
-            (units, h, w, c) for several channels; of a convolution its kernels, (maps, kh, kw) or (maps, kh, kw, c).
-            The weights of a mask-aware encoder on the mask are left out.
+            (units, h, w, c) for several channels; of series (units, t, c); of a convolution its kernels,
+            (maps, kh, kw) or (maps, kh, kw, c). The weights of a mask-aware encoder on the mask are left out.
 
         Source: Deep Learning, section 14.2.1; Olshausen & Field, Emergence of simple-cell receptive field
         properties (1996), figure 4.
@@ -83,7 +83,8 @@ class FeatureInspectionMixin:
         if is_kernel:
             return weight[:, 0] if weight.shape[1] == 1 else np.moveaxis(weight, 1, -1)
         inputs = self.preprocessing_.inputs
-        return as_images(weight[:, : inputs.n_columns], inputs.image_shape)
+        weight = weight[:, : inputs.n_columns]
+        return inputs.as_rows(weight) if inputs.is_series else as_images(weight, inputs.image_shape)
 
     @available_if(_has_dictionary)
     def dictionary(self) -> Float[np.ndarray, "code_size columns"]:
@@ -174,7 +175,7 @@ class FeatureInspectionMixin:
             units: numbers of the units, from 0; None is all.
 
         Returns:
-            Differences in model space: (units, columns), or images as `filters` gives them.
+            Differences in model space: (units, columns), or images and series as `filters` gives them.
 
         Raises:
             InputError: a unit that the code does not have.
@@ -185,7 +186,8 @@ class FeatureInspectionMixin:
             self._check_unit(unit)
         seen, chosen = self.activity(X), np.array(wanted, np.int64)
         found = effects(self._decode, seen, chosen)  # type: ignore[attr-defined]
-        return as_images(found, self.preprocessing_.image_shape)
+        known = self.preprocessing_
+        return known.as_rows(found) if known.is_series else as_images(found, known.image_shape)
 
     def _check_unit(self, unit: Any) -> None:
         """Refuse a number that is not a unit of the code."""

@@ -95,7 +95,7 @@ def by_user_column(
 ) -> Float[np.ndarray, "rows ..."]:
     """Return values of model space by column of the user: those of a categorical column are summed.
 
-    Images get their own shape.
+    Images and series get their own shape.
 
     Example:
         >>> from isthmus.data.preprocessing import Preprocessor
@@ -104,11 +104,9 @@ def by_user_column(
         [[5.0, 3.0]]
     """
     if preprocessing.table:
-        starts = [group["columns"][0] for group in preprocessing.groups or ()]
+        starts = [members[0] for members in preprocessing.members or ()]
         return np.add.reduceat(cells, starts, axis=1)
-    if preprocessing.image_shape is not None and preprocessing.channels_last:
-        cells = np.moveaxis(cells.reshape(-1, *preprocessing.image_shape), 1, -1)
-    return cells.reshape(-1, *preprocessing.row_shape)
+    return preprocessing.as_rows(cells)
 
 
 def is_polars(X: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -16,8 +16,15 @@ from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 
 from isthmus.data.dataset import Conditioned, Documents, Paired, as_pandas
+from isthmus.data.declared_rows import as_declared
+from isthmus.data.dtypes import checked_dtypes, refuse_unknown_columns
+from isthmus.data.levels import UNKNOWN
 from isthmus.data.preprocessing import Preprocessor, input_type
+from isthmus.data.series import WindowedSeries
+from isthmus.data.tables import contradictions, joined, name_problems
+from isthmus.data.window_rows import WindowRows
 from isthmus.errors import InputError
+from isthmus.learning.rows import Rows
 from isthmus.parts.likelihoods import LIKELIHOODS
 
 DENSE_LIMIT = 2**30
@@ -54,16 +61,50 @@ def validate_input(estimator: Any, X: Any, *, reset: bool) -> Any:
     if hasattr(X, "X") and hasattr(X, "row_names"):
         X = X.X
     X = _texts(as_pandas(X))
+    dtypes = checked_dtypes(getattr(estimator, "dtypes", None))
+    if dtypes and reset:
+        _check_declared(dtypes, X)
+    return _validated(estimator, X, dtypes, reset=reset)
+
+
+def model_rows(estimator: Any, X: Any) -> Rows:
+    """Return rows of a user in the model space of a fitted estimator.
+
+    Raises:
+        InputError, ValueError: as `validate_input`; values that the columns do not have.
+    """
+    return cast(Rows, estimator.preprocessing_.rows(validate_input(estimator, X, reset=False), estimator.unknown))
+
+
+def _check_declared(dtypes: Mapping[str, str], X: Any) -> None:
+    """Refuse declared columns that the rows do not have.
+
+    Raises:
+        InputError: an unknown column; rows without any column of a name.
+    """
+    parts = (X.rows, X.target) if isinstance(X, Paired) else (X.conditions,) if isinstance(X, Conditioned) else (X,)
+    tables = [part for part in parts if input_type(part) == "table"]
+    if not tables:
+        raise InputError("dtypes are those of columns of a table, and the rows are not a table; give a data frame")
+    refuse_unknown_columns(dtypes, [str(name) for table in tables for name in table.columns])
+
+
+def _validated(estimator: Any, X: Any, dtypes: Mapping[str, str], *, reset: bool) -> Any:
+    """Return rows without the columns that are left out, checked as `validate_input` does."""
     source = input_type(X)
     if source == "conditioned":
-        return Conditioned(validate_input(estimator, X.rows, reset=reset), X.conditions)
+        return Conditioned(_validated(estimator, X.rows, dtypes, reset=reset), X.conditions)
     if source == "paired":
-        return Paired(validate_input(estimator, X.rows, reset=reset), X.target)
+        target = without_mask(X.target) if np.ma.isMaskedArray(X.target) else X.target
+        target = as_declared(target, dtypes) if input_type(target) == "table" else target
+        return Paired(_validated(estimator, X.rows, dtypes, reset=reset), target)
+    if source == "table" and dtypes:
+        X = as_declared(X, dtypes)
+        source = input_type(X)
     if source == "text":
         return X
     if source == "table":
-        if reset or hasattr(estimator, "feature_names_in_"):
-            validate_data(estimator, X, reset=reset, skip_check_array=True)
+        _check_columns(estimator, X, reset=reset)
         return X
     if source == "sparse":
         X = check_array(X, accept_sparse="csr", ensure_all_finite=False, dtype="numeric", estimator=estimator)
@@ -75,6 +116,24 @@ def validate_input(estimator: Any, X: Any, *, reset: bool) -> Any:
         _forget_names(estimator)
         estimator.n_features_in_ = int(np.prod(X.shape[1:]))
     return X
+
+
+def _check_columns(estimator: Any, X: Any, *, reset: bool) -> None:
+    """Set or compare the names of the columns; other names are refused together with values that do not fit.
+
+    Raises:
+        InputError, ValueError: other names than at fit.
+    """
+    if not reset and not hasattr(estimator, "feature_names_in_"):
+        return
+    try:
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+    except ValueError:
+        columns = [] if reset or not hasattr(estimator, "preprocessing_") else estimator.preprocessing_.inputs.table
+        problems = contradictions(columns, X)
+        if problems:
+            raise InputError(joined([*name_problems(columns, X), *problems])) from None
+        raise
 
 
 def _texts(X: Any) -> Any:
@@ -92,8 +151,12 @@ def _forget_names(estimator: Any) -> None:
         del estimator.feature_names_in_
 
 
-def _array(estimator: Any, X: Any) -> np.ndarray:
-    """Return a numeric array of two dimensions or more."""
+def _array(estimator: Any, X: Any) -> np.ndarray | WindowRows:
+    """Return a numeric array of two dimensions or more; entries that are masked become NaN."""
+    if isinstance(X, WindowRows):
+        return X
+    if np.ma.isMaskedArray(X):
+        X = without_mask(X)
     try:
         array = X if isinstance(X, np.ndarray) else np.asarray(X)
     except ValueError:
@@ -111,6 +174,18 @@ def _array(estimator: Any, X: Any) -> np.ndarray:
     return check_array(array, allow_nd=True, ensure_all_finite=False, dtype="numeric", estimator=estimator)
 
 
+def without_mask(X: Any) -> np.ndarray:
+    """Return the values of a masked array, with NaN in place of the masked ones.
+
+    Example:
+        >>> without_mask(np.ma.masked_equal([[1, 2], [3, 9]], 9)).tolist()
+        [[1.0, 2.0], [3.0, nan]]
+    """
+    if not np.ma.is_masked(X):
+        return np.ma.getdata(X)
+    return (X if X.dtype.kind == "f" else X.astype(np.float64)).filled(np.nan)
+
+
 def scaling_for(scaling: str, likelihood: Any) -> str:
     """Return the scaling of the columns: "none" in place of "auto" if the given likelihood is one of counts.
 
@@ -120,6 +195,17 @@ def scaling_for(scaling: str, likelihood: Any) -> str:
     """
     known = LIKELIHOODS.get(likelihood) if isinstance(likelihood, str) else None
     return "none" if scaling == "auto" and known is not None and known.is_count else scaling
+
+
+def is_of_fractions(likelihood: Any) -> bool:
+    """Return whether a given likelihood is one of values in [0, 1].
+
+    Example:
+        >>> is_of_fractions("bernoulli"), is_of_fractions("gaussian"), is_of_fractions("auto")
+        (True, False, False)
+    """
+    known = LIKELIHOODS.get(likelihood) if isinstance(likelihood, str) else None
+    return known is not None and (known.bounds == (0.0, 1.0) or known.name == "categorical")
 
 
 def check_enough_rows(n_rows: int) -> None:
@@ -182,6 +268,40 @@ def n_validation_rows(fraction: float, n_rows: int) -> int:
             "at least two; give a smaller fraction, or more rows"
         )
     return n_validation
+
+
+def split_windows(estimator: Any, X: Any, others: tuple[Any, ...], validation: Any) -> tuple[Any, Any]:
+    """Return windows of series and validation windows that share no row with them; other rows as they are.
+
+    Args:
+        estimator: an autoencoder, whose `validation_fraction` is held out.
+        X: rows.
+        others: labels, target and weights of the rows.
+        validation: validation rows, which are kept if they are given.
+
+    Raises:
+        InputError: windows that would be split, with labels, a target or weights.
+    """
+    if not isinstance(X, WindowedSeries) or validation is not None or not estimator.validation_fraction:
+        return X, validation
+    if any(each is not None for each in others):
+        raise InputError(
+            "windows with labels, a target or weights are not split, since overlapping windows would be on both sides; "
+            "give validation= (see split of isthmus.data.windows), or validation_fraction=0"
+        )
+    training, held_out = X.split(estimator.validation_fraction)
+    return (training, held_out) if len(held_out) else (X, None)
+
+
+def layout_of_windows(layout: str) -> str:
+    """Return the layout of windows of series.
+
+    Raises:
+        InputError: another layout than that of series.
+    """
+    if layout not in ("auto", "ntc"):
+        raise InputError(f"layout={layout!r}: windows are series of steps and channels; give 'ntc', or their array X")
+    return "ntc"
 
 
 def check_no_labels(validation: Any) -> None:
@@ -275,6 +395,7 @@ def check_parameters(estimator: Any) -> None:
     are checked by `ValueArguments`.
     """
     defaults = inspect.signature(type(estimator)).parameters
+    checked_dtypes(getattr(estimator, "dtypes", None))
     for name, value in estimator.get_params(deep=False).items():
         if value is None and (name == "patience" or defaults[name].default is None):
             continue
@@ -320,6 +441,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         lambda value: _is_number(value) and 0 < value < math.inf,
         "a number above 0",
     ),
+    (("unknown",), lambda value: value in UNKNOWN, f"one of {', '.join(UNKNOWN)}"),
     (("time_limit",), lambda value: _is_number(value) and value > 0, "a number above 0"),
     (
         ("hidden_noise", "reconstruction_weight"),

@@ -172,7 +172,8 @@ def constructed(cls: type[Estimator], header: dict[str, Any], **others: Any) -> 
     Raises:
         InputError: a network or a penalty that is not registered; an argument that this version does not know.
     """
-    arguments = {k: _argument(v) for k, v in header["parameters"].items()}
+    parameters = _with_dtypes(header["parameters"])
+    arguments = {k: v if k == "dtypes" else _argument(v) for k, v in parameters.items()}
     unknown = sorted(set(arguments) - set(cls._get_param_names()))
     if unknown:
         raise InputError(
@@ -182,6 +183,31 @@ def constructed(cls: type[Estimator], header: dict[str, Any], **others: Any) -> 
     model = cls(**others, **arguments)
     model.take_values({k: _argument(v) for k, v in header.get("values", {}).items()})
     return model
+
+
+def _with_dtypes(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments in a header with declared types in the place of what files held before `dtypes`.
+
+    These were `categories`, one name or several, and units of columns as `likelihood`.
+
+    Example:
+        >>> _with_dtypes({"categories": ["zip"], "likelihood": {"age": "count"}})
+        {'likelihood': 'auto', 'dtypes': {'age': 'count', 'zip': 'category'}}
+    """
+    if "categories" not in parameters:
+        return dict(parameters)
+    found = {name: value for name, value in parameters.items() if name != "categories"}
+    units, named = found.get("likelihood"), parameters["categories"] or []
+    dtypes: dict[str, str] = {}
+    if isinstance(units, dict) and all(unit in _OLD_UNITS for unit in units.values()):
+        found["likelihood"] = "auto"
+        dtypes = {name: _OLD_UNITS[unit] for name, unit in units.items()}
+    dtypes |= dict.fromkeys([named] if isinstance(named, str) else named, "category")
+    return found | {"dtypes": dtypes or None}
+
+
+_OLD_UNITS = {"real": "real", "binary": "binary", "categorical": "category", "count": "count"}
+"""Types of columns by the units that files of earlier versions hold."""
 
 
 def _argument(value: Any) -> Any:

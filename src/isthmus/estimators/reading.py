@@ -192,7 +192,7 @@ class ReadingMixin(TransformerMixin):
     def _rows(self, X: Any) -> Rows:
         """Return `X` in model space; values of another scale give a warning."""
         check_is_fitted(self)
-        rows = self.preprocessing_.rows(inputs.validate_input(self, X, reset=False))
+        rows = inputs.model_rows(self, X)
         if isinstance(self.preprocessing_, TargetPreprocessor):
             return rows
         return RangeCheckedRows(rows, self.coder_.likelihood, self.preprocessing_.columns)

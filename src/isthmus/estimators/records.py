@@ -57,7 +57,7 @@ class Shape:
     Attributes:
         n_columns: the width of the rows that are encoded, in model space.
         code_size: units of the code.
-        image_shape: (channels, height, width) of images, None for other rows.
+        image_shape: (channels, height, width) of images, (channels, 1, steps) of series, None for other rows.
         likelihood: the configuration of p_dec.
         groups: columns of model space that stand for one column of the user's table.
         n_conditions: the width of the conditions in model space.
@@ -91,14 +91,14 @@ class Shape:
     def of(cls, preprocessing: Preprocessor, code_size: int, likelihood: dict[str, Any]) -> Shape:
         """Return the shape of data with this preprocessing."""
         inputs = preprocessing.inputs
-        groups = tuple(tuple(group["columns"]) for group in inputs.groups or ())
+        groups = tuple(map(tuple, inputs.members or ()))
         shape = cls(
-            inputs.n_columns, code_size, inputs.image_shape, likelihood, groups,
+            inputs.n_columns, code_size, inputs.map_shape, likelihood, groups,
             n_conditions=preprocessing.n_conditions,
         )  # fmt: skip
         if inputs is preprocessing:
             return shape
-        return replace(shape, n_outputs=preprocessing.n_columns, output_shape=preprocessing.image_shape)
+        return replace(shape, n_outputs=preprocessing.n_columns, output_shape=preprocessing.map_shape)
 
     @property
     def decodes_target(self) -> bool:

@@ -222,7 +222,7 @@ class StackedAutoencoder(BaseAutoencoder):
         if not (isinstance(validation, tuple) and len(validation) == 2):
             raise InputError("pretraining='supervised' validates on labels too; give validation=(rows, classes)")
         X, y = validation
-        validation_rows = self.preprocessing_.rows(inputs.validate_input(self, X, reset=False))
+        validation_rows = inputs.model_rows(self, X)
         encoded = self._class_labels(y, len(validation_rows), labels.classes)
         return labelled, LabelledRows(validation_rows, encoded.numbers)
 
@@ -293,6 +293,12 @@ class StackedAutoencoder(BaseAutoencoder):
             return layer
         head, loss = MLP((n_units, self._n_classes), generator=generator), cast(Loss, CrossEntropy())
         return SupervisedLayer(layer, head, loss, reconstruction_weight=self._pretraining.reconstruction_weight)
+
+    @property
+    def _fractions(self) -> str:
+        """RBMs take values in [0, 1] for probabilities."""
+        is_binary = self.likelihood == "auto" and isinstance(self._layer_recipe, RBMLayers)
+        return "keep" if is_binary else super()._fractions
 
     def _choose_likelihood(self, rows: SurveyedRows, validation_rows: Rows | None) -> dict[str, Any]:
         """Return the likelihood, as the layers can model it."""

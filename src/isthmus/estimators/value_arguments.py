@@ -33,6 +33,7 @@ SUCCESSORS = {name: successor.format(name) for successor, names in _MOVED.items(
     "contraction_order": "contraction=Contraction(order=...)",
     "contraction_of": "contraction=Contraction(of=...)",
     "contraction_method": "contraction=Contraction(method=...)",
+    "categories": "dtypes={COLUMN: 'category'}",
     "training": "pretraining='joint'",
     "pretraining_epochs": "pretraining=Pretraining(epochs=...)",
     "pretraining_learning_rate": "pretraining=Pretraining(learning_rate=...)",

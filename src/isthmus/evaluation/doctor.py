@@ -57,6 +57,10 @@ COPIED_DATA, COPIED_NOISE = 0.01, 0.05
 """Squared error relative to the variance, for rows and for rows with shuffled columns. A model that reconstructs the
 latter has not learned the dependence between columns."""
 
+LARGEST_WRONG_R2, WARNED_R2 = -0.01, -0.1
+"""R^2 of a column at which it is reported, and below which that is a warning: a column of noise has slightly less than
+0 on validation rows."""
+
 LARGE_RATE = 1e-2
 """The usual rate of Adam is 1e-3; ten times that is the most likely cause of a loss that diverges."""
 
@@ -324,6 +328,23 @@ def _other_objective_advice(facts: FitFacts) -> str:
     )
 
 
+def worse_than_mean(facts: FitFacts) -> Finding | None:
+    """Detect columns of which the mean is a better reconstruction than that of the model: their R^2 is below 0."""
+    wrong = sorted((r2, name) for name, r2 in facts.column_r2.items() if r2 <= LARGEST_WRONG_R2)
+    if not wrong:
+        return None
+    listed = _listed([f"{name} ({r2:.2g})" for r2, name in wrong])
+    n, scale = len(facts.column_r2), "scaling='standard' (--scaling standard), "
+    return Finding(
+        "worse-than-mean",
+        f"{len(wrong)} of {pluralize(n, 'column')} {_are(wrong)} reconstructed worse than by the mean on "
+        f"{facts.r2_rows} rows; R2: {listed}",
+        f"use {scale if facts.scaling in ('none', 'minmax') else ''}a larger code_size, or more training; columns of "
+        "noise have no better reconstruction than their mean",
+        "warning" if wrong[0][0] < WARNED_R2 else "note",
+    )
+
+
 def copies_input(facts: FitFacts) -> Finding | None:
     """Detect a code as wide as the data that reconstructs any input (Deep Learning, section 14.2)."""
     variance = facts.columns.variance
@@ -408,6 +429,7 @@ RULES: dict[str, Callable[[FitFacts], Finding | None]] = {
     "memorised-rows": memorised_rows,
     "copies-input": copies_input,
     "worse-than-pca": worse_than_pca,
+    "worse-than-mean": worse_than_mean,
     "over-fitting": over_fitting,
     "still-improving": still_improving,
     "constant-columns": constant_columns,
@@ -418,15 +440,15 @@ RULES: dict[str, Callable[[FitFacts], Finding | None]] = {
 
 SUPPRESSED_BY = {
     "posterior-collapse": ("collapsed-code",),
-    "memorised-rows": ("over-fitting",),
-    "nan": ("memorised-rows", "worse-than-pca", "over-fitting"),
+    "memorised-rows": ("over-fitting", "worse-than-mean"),
+    "nan": ("memorised-rows", "worse-than-pca", "worse-than-mean", "over-fitting"),
 }
 """The findings that another finding makes redundant, by the name of the latter."""
 
 
 OF_A_WHOLE_TRAINING = (
     "collapsed-code", "dead-units", *variational.RULES, "memorised-rows", "copies-input", "worse-than-pca",
-    "over-fitting", "still-improving",
+    "worse-than-mean", "over-fitting", "still-improving",
 )  # fmt: skip
 """The findings that say nothing of a model some phases of which were not trained."""
 

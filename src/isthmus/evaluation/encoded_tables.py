@@ -11,7 +11,9 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from isthmus.data.dataset import as_pandas
-from isthmus.data.tables import TableColumn, learn_columns
+from isthmus.data.levels import MISSING_CODE, UNSEEN_CODE, level_codes
+from isthmus.data.table_columns import TableColumn
+from isthmus.data.tables import learn_columns, name_problems
 from isthmus.errors import InputError
 
 LEVEL_UNITS = ("binary", "categorical")
@@ -48,7 +50,7 @@ class TableEncoder:
         repeated = rows.columns[rows.columns.duplicated()]
         if len(repeated):
             raise InputError(f"two columns of the rows are named {repeated[0]!r}; rename one")
-        learned = learn_columns(rows, None, None) if columns is None else columns
+        learned = learn_columns(rows) if columns is None else columns
         encoder = cls(tuple(learned))
         encoder.check("the rows", rows)
         return cls(tuple(_with_levels(column, rows[column.name]) for column in learned))
@@ -69,15 +71,12 @@ class TableEncoder:
         Raises:
             InputError: columns are missing, unknown or repeated.
         """
-        found = [str(column) for column in table.columns]
-        missing, unknown = [n for n in self.names if n not in found], [n for n in found if n not in self.names]
-        parts = [f"missing {', '.join(map(repr, missing[:5]))}"] * bool(missing)
-        parts += [f"unknown {', '.join(map(repr, unknown[:5]))}"] * bool(unknown)
-        parts += ["one of them occurs twice"] * (not parts and len(found) > len(self.names))
+        parts, n_found = name_problems(self.columns, table), len(table.columns)
+        parts += ["one of them occurs twice"] * (not parts and n_found > len(self.names))
         if parts:
             raise InputError(
                 f"the columns of {name} are not those of the comparison: {'; '.join(parts)} "
-                f"({len(self.names)} columns expected, {len(found)} found); use the same columns"
+                f"({len(self.names)} columns expected, {n_found} found); use the same columns"
             )
 
     def values(self, name: str, table: pd.DataFrame) -> Float[np.ndarray, "rows columns"]:
@@ -167,6 +166,8 @@ def _with_levels(column: TableColumn, values: pd.Series) -> TableColumn:
 
 
 def _numbers(column: TableColumn, name: str, values: pd.Series) -> Float[np.ndarray, " rows"]:
+    if column.unit == "date":
+        return column.encode(values)[:, 0]
     found = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     bad = np.flatnonzero((np.isnan(found) & values.notna().to_numpy()) | np.isinf(found))
     if len(bad):
@@ -179,5 +180,6 @@ def _numbers(column: TableColumn, name: str, values: pd.Series) -> Float[np.ndar
 
 
 def _level_numbers(column: TableColumn, name: str, values: pd.Series) -> Float[np.ndarray, " rows"]:
-    codes = pd.Index(column.levels, dtype=object).get_indexer_for(values.astype(object)).astype(np.float64)
-    return np.where(values.isna(), np.nan, np.where(codes < 0, len(column.levels), codes))
+    codes = level_codes(column.levels, values).astype(np.float64)
+    codes[codes == MISSING_CODE] = np.nan
+    return np.where(codes == UNSEEN_CODE, len(column.levels), codes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -104,6 +104,9 @@ class FitFacts:
         column_names: names of the columns of model space; without them messages show indices.
         user_columns: the columns of the user's table by name, each with its columns of model space; None if they are
             the same.
+        column_r2: R^2 by name of the user's columns, or of the channels of series, on validation rows if there are
+            enough, else on training rows; empty for images, sparse rows and texts.
+        r2_rows: the rows of `column_r2`, "validation" or "training".
         kind: the kind of autoencoder.
         arguments: the names of the arguments of the estimator; only these are advised.
         images: True if rows are images.
@@ -133,6 +136,8 @@ class FitFacts:
     shuffled_error: float | None = None
     column_names: Sequence[str] | None = None
     user_columns: Mapping[str, Sequence[int]] | None = None
+    column_r2: Mapping[str, float] = field(default_factory=dict)
+    r2_rows: str = "training"
     kind: str = "deep"
     arguments: Collection[str] = frozenset()
     images: bool = False

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.stats import ks_2samp
 from sklearn.neighbors import NearestNeighbors
 
-from isthmus.data.tables import TableColumn
+from isthmus.data.table_columns import TableColumn
 from isthmus.errors import InputError
 from isthmus.evaluation.associations import MEASURES, associations
 from isthmus.evaluation.detection import detection_auc
@@ -268,7 +268,7 @@ def no_fidelity(model: Any) -> str:
     if not hasattr(model, "sample"):
         return f"{name} has no samples to compare with rows; use a kind with `sample`, such as VariationalAutoencoder"
     if preprocessing.source not in ("table", "array") or len(preprocessing.row_shape) != 1:
-        return f"the model of kind {model.kind} was fitted on images, sparse rows or texts; compare samples of tables"
+        return f"the model of kind {model.kind} was fitted on images, series, sparse rows or texts; take tables"
     if preprocessing.row_shape[0] > MAX_COLUMNS:
         return f"the rows have {preprocessing.row_shape[0]:,} columns; compare samples of at most {MAX_COLUMNS}"
     return ""

@@ -127,14 +127,15 @@ def pixel_groups(image_shape: tuple[int, int, int]) -> list[list[int]]:
 
 
 def patch_groups(image_shape: tuple[int, int, int], patch_size: int | None = None) -> list[list[int]]:
-    """Return one group for each square patch of an image, which contains all its channels.
+    """Return one group for each square patch of an image, or each span of a series, which contains all its channels.
 
     Patches at the right and lower edge may be smaller. These are the groups of `corruption="groups"` for images:
     neighbours predict a single pixel, but not a patch.
 
     Args:
-        image_shape: (channels, height, width); images are flattened channels first.
-        patch_size: the side in pixels; None means a seventh of the shorter side of the image, at least 2 pixels.
+        image_shape: (channels, height, width), or (channels, 1, steps); images are flattened channels first.
+        patch_size: the side in pixels; None means a seventh of the shorter side of the image, or of the steps, at least
+            2 pixels.
 
     Raises:
         InputError: the patch size is below 1.
@@ -144,7 +145,8 @@ def patch_groups(image_shape: tuple[int, int, int], patch_size: int | None = Non
         ([[0, 1, 4, 5], [2, 3, 6, 7]], 49)
     """
     channels, height, width = image_shape
-    side = max(2, round(min(height, width) / 7)) if patch_size is None else patch_size
+    shorter = width if height == 1 else min(height, width)
+    side = max(2, round(shorter / 7)) if patch_size is None else patch_size
     if side < 1:
         raise InputError(f"patch_size={patch_size!r}: a patch has a side of at least 1 pixel; give 1 or more")
     columns = torch.arange(channels * height * width).view(channels, height, width)

@@ -19,6 +19,7 @@ from isthmus.report.formatting import OTHER_LABELS, Labels, number
 Chart = dict[str, Any]
 
 OURS, PCA, VALIDATION = "var(--ours)", "var(--pca)", "var(--validation)"
+SERIES, ERROR = "var(--muted)", "var(--pca)"
 TERMS = ("var(--group-3)", "var(--group-5)", "var(--group-6)", "var(--group-8)")
 SEQUENTIAL = [[i / 4, f"var(--scale-{i})"] for i in range(5)]
 POINTS = [[i / 2, f"var(--mark-{i})"] for i in range(3)]
@@ -259,6 +260,63 @@ def pixel_chart(maps: Mapping[str, Float[np.ndarray, "height width"]]) -> Chart:
         annotations.append({"text": name, "x": 0.5, "y": 1.02, "xref": f"x{suffix} domain",
                             "yref": f"y{suffix} domain", "yanchor": "bottom", "showarrow": False})  # fmt: skip
     return chart(data, 400, annotations=annotations, margin={"l": 8, "r": 8, "t": 36, "b": 8}, **layout)
+
+
+PANEL, BETWEEN, ABOVE, BELOW = 120, 34, 64, 48
+"""Heights in pixels: of a panel of a series, of the space between two of them, and of the margins."""
+
+
+def series_chart(
+    times: Sequence[Any],
+    channels: Mapping[str, tuple[Float[np.ndarray, " steps"], Float[np.ndarray, " steps"]]],
+    error: Float[np.ndarray, " steps"],
+) -> Chart:
+    """Plot each channel of a series and its reconstruction over time, and the error in the panel at the bottom.
+
+    NaN interrupts a line. The panels have one axis of time.
+    """
+    n = len(channels) + 1
+    inner = n * PANEL + (n - 1) * BETWEEN
+    data: list[dict[str, Any]] = []
+    layout: dict[str, Any] = {}
+    titles, last = [], [("squared error", error, ERROR)]
+    for i, name in enumerate([*channels, "squared error (model units)"]):
+        suffix = "" if i == 0 else str(i + 1)
+        top = 1 - i * (PANEL + BETWEEN) / inner
+        layout[f"yaxis{suffix}"] = axis(
+            domain=[max(0.0, top - PANEL / inner), top], nticks=4, rangemode="normal" if i < len(channels) else "tozero"
+        )
+        titles.append({"text": plain(name), "x": 0, "y": top, "xref": "paper", "yref": "paper", "xanchor": "left",
+                       "yanchor": "bottom", "showarrow": False})  # fmt: skip
+        pair = list(channels.values())[i : i + 1]
+        lines = [("series", pair[0][0], SERIES), ("reconstruction", pair[0][1], OURS)] if pair else last
+        data += [
+            {
+                "type": "scatter", "mode": "lines", "name": trace, "x": times, "y": numbers(values), "xaxis": "x",
+                "yaxis": f"y{suffix}", "line": {"color": colour, "width": 1.8 if colour == OURS else 1.3},
+                "showlegend": i == 0, "legendgroup": trace,
+                "hovertemplate": f"{trace}<br>%{{x}}<br>%{{y:.5g}}<extra></extra>",
+            }
+            for trace, values, colour in lines
+        ]  # fmt: skip
+    return chart(
+        data, inner + ABOVE + BELOW, annotations=titles, xaxis=axis(anchor=f"y{n}"),
+        margin={"l": 56, "r": 16, "t": ABOVE, "b": BELOW},
+        legend={"orientation": "h", "x": 0, "y": 1 + 26 / inner, "yanchor": "bottom"}, **layout,
+    )  # fmt: skip
+
+
+def error_overview(lines: Mapping[str, tuple[Sequence[Any], Float[np.ndarray, " parts"]]]) -> Chart:
+    """Plot the largest squared error in each part of time, one line for each series."""
+    data = [
+        {
+            "type": "scatter", "mode": "lines", "name": plain(name, 24), "x": times, "y": numbers(values),
+            "line": {"color": f"var(--group-{i})", "width": 1.3}, "showlegend": len(lines) > 1,
+            "hovertemplate": "%{x}<br>squared error %{y:.4g}<extra>%{fullData.name}</extra>",
+        }
+        for i, (name, (times, values)) in enumerate(lines.items())
+    ]  # fmt: skip
+    return chart(data, 300, xaxis=axis(), yaxis=axis("largest squared error", rangemode="tozero"))
 
 
 def weight_chart(weight: Float[np.ndarray, "units columns"], units: Sequence[int], columns: Sequence[str]) -> Chart:

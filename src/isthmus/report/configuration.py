@@ -104,6 +104,8 @@ def _data(model: BaseAutoencoder, n_rows: int) -> list[Entry]:
     if preprocessing.image_shape is not None:
         entries.append(Entry("images", "{} channels of {} × {}".format(*preprocessing.image_shape)
                              .replace("1 channels", "1 channel")))  # fmt: skip
+    if preprocessing.is_series:
+        entries.append(Entry("layout", preprocessing.description))
     if preprocessing.table:
         units = [column.unit for column in preprocessing.table]
         kinds = ", ".join(pluralize(units.count(unit), f"{unit} column") for unit in dict.fromkeys(units))

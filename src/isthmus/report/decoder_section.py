@@ -198,6 +198,8 @@ def _view(
         return {"kind": "image", "shape": list(shape), "low": brightness.low, "high": brightness.high}
     if preprocessing.source in ("sparse", "text"):
         return {"kind": "terms", "names": preprocessing.columns}
+    if preprocessing.is_series:
+        return {"kind": "line", "channels": len(preprocessing.channels), "names": preprocessing.channels}
     if not preprocessing.table and preprocessing.n_columns > MAX_TABLE_COLUMNS:
         return {"kind": "line", "channels": shape[0] if shape else 1}
     return {"kind": "table", "columns": _columns(preprocessing, report_data, _probability_columns(record))}
@@ -221,7 +223,10 @@ def _columns(preprocessing: Preprocessor, report_data: ReportData, probabilities
     described = []
     for column, place in zip(table, user_columns(preprocessing), strict=True):
         first = place.members[0]
-        entry: dict[str, Any] = {"name": column.name, "unit": column.unit, "first": first}
+        name, unit = column.name, column.unit
+        if column.dates is not None:
+            name, unit = f"{name} (days since {column.dates.first[:10]})", "real"
+        entry: dict[str, Any] = {"name": name, "unit": unit, "first": first}
         if column.unit in ("binary", "categorical"):
             entry |= {"levels": _levels(column), "probable": set(place.members) <= probabilities}
         else:

@@ -23,6 +23,7 @@ from isthmus.report.pictures import (
     sheet_uri,
 )
 from isthmus.report.report_data import Column, best_typical_worst, read_rows, user_columns
+from isthmus.report.series import ChannelPlot, channel_plots, shown_channels
 
 TABLE_ROWS = 3
 """Rows per group if rows are not images; they need more space."""
@@ -55,7 +56,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Example:
-    """One row: as pictures, or as cells in the order of importance."""
+    """One row: as pictures, as plots by channel, or as cells in the order of importance."""
 
     name: str
     label: str
@@ -63,6 +64,7 @@ class Example:
     pictures: dict[str, str] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
     more: list[Cell] = field(default_factory=list)
+    plots: list[ChannelPlot] = field(default_factory=list)
     excerpt: str = ""
 
 
@@ -95,10 +97,11 @@ def example_rows(model: BaseAutoencoder, error: Float[np.ndarray, " rows"]) -> d
 
 def example_groups(model: BaseAutoencoder, X: Any, names: RowInfo) -> list[Group]:
     """Return the best, typical and worst rows with their reconstructions."""
-    pictured = model.preprocessing_.image_shape is not None
+    known = model.preprocessing_
+    shown = _pictured if known.image_shape is not None else _plotted if known.is_series else _tabled
     picked = example_rows(model, names.error)
     every = np.concatenate(list(picked.values()))
-    examples = (_pictured if pictured else _tabled)(model, X, every, names)
+    examples = shown(model, X, every, names)
     groups, start = [], 0
     for name, rows in picked.items():
         groups.append(Group(*_EXPLAINED[name], examples[start : start + len(rows)]))
@@ -119,6 +122,25 @@ def _pictured(model: BaseAutoencoder, X: Any, rows: Int[np.ndarray, " picked"], 
             pictures = {name: png_uri(pixels[i]) for name, pixels in shown.items()}
             examples.append(Example(*names.of(int(rows[len(examples)])), pictures=pictures))
     return examples
+
+
+def _plotted(model: BaseAutoencoder, X: Any, rows: Int[np.ndarray, " picked"], names: RowInfo) -> list[Example]:
+    """Return each row as line plots by channel, with its reconstructions by the model and by PCA."""
+    restored, parts = model.preprocessing_.inverse_transform, []
+    for raw, output in read_rows(model, X, rows):
+        of_pca = model.baseline_.decode(model.baseline_.encode(output.x, output.mask)).numpy()
+        parts.append((np.asarray(raw, np.float64), restored(output.reconstruction.numpy()), restored(of_pca)))
+    original, reconstruction, pca = (np.concatenate(each) for each in zip(*parts, strict=True))
+    known = model.preprocessing_
+    shown = shown_channels(np.nanmean((original - reconstruction) ** 2, axis=0) / _variances(model))
+    chosen = {channel: known.channels[channel] for channel in shown}
+    plots = channel_plots({"original": original, "pca": pca, "model": reconstruction}, chosen)
+    return [Example(*names.of(int(row)), plots=plots[i]) for i, row in enumerate(rows)]
+
+
+def _variances(model: BaseAutoencoder) -> Float[np.ndarray, "steps channels"]:
+    """Return the squares of the scales of the entries of series, in the units of the user."""
+    return model.preprocessing_.as_rows(np.square(model.preprocessing_.scale)[None])[0]
 
 
 def _tabled(model: BaseAutoencoder, X: Any, rows: Int[np.ndarray, " picked"], names: RowInfo) -> list[Example]:
@@ -168,8 +190,11 @@ class _Values:
         self.sparse = preprocessing.source in ("sparse", "text")
         self.texts = preprocessing.source == "text"
         self._raw = raw
-        self._restored = matrix(preprocessing.inverse_transform(output.reconstruction.numpy()))
-        self._original = matrix(preprocessing.inverse_transform(output.x.numpy()) if self.sparse else raw)
+        restored = preprocessing.inverse_transform(output.reconstruction.numpy())
+        original = preprocessing.inverse_transform(output.x.numpy()) if self.sparse else raw
+        if preprocessing.is_series:  # a channel is described by its mean over the steps
+            restored, original = np.mean(restored, axis=1), np.mean(original, axis=1)
+        self._restored, self._original = matrix(restored), matrix(original)
 
     def original(self, i: int, j: int) -> str:
         """Return an original value as text."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from isthmus.report.fidelity_section import FidelitySection, fidelity_section
 from isthmus.report.formatting import value_text
 from isthmus.report.pictures import MAX_IMAGE_SIDE, BrightnessScale, downsample, png_uri
 from isthmus.report.report_data import Column, read_rows, sample, take, user_columns
+from isthmus.report.series import MAX_CHANNELS, ChannelPlot, channel_plots
 
 PICTURES, ROWS = 12, 4
 """Number of samples as pictures, and as other rows, which need more space."""
@@ -26,6 +28,7 @@ class ModelSamples:
 
     explanation: str
     pictures: list[tuple[str, str]] = field(default_factory=list)
+    plots: dict[str, list[list[ChannelPlot]]] = field(default_factory=dict)
     columns: list[str] = field(default_factory=list)
     values: dict[str, list[list[str]]] = field(default_factory=dict)
     terms: dict[str, list[str]] = field(default_factory=dict)
@@ -44,6 +47,8 @@ def model_samples(model: BaseAutoencoder, X: Any, n_rows: int, random_state: int
     explanation = _explanation(model.samples_by_chain, means)
     if pictured:
         return ModelSamples(explanation, pictures=_pictured(model, X, picked, samples))
+    if preprocessing.is_series:
+        return ModelSamples(explanation, plots=_plotted(take(X, picked), samples, preprocessing.channels))
     columns = user_columns(preprocessing)
     names = [str(name) for name in getattr(samples, "columns", [column.name for column in columns])]
     rows = preprocessing.inverse_transform(_read(model, X, picked)) if sparse else take(X, picked)
@@ -81,6 +86,13 @@ def _pictured(model: BaseAutoencoder, X: Any, picked: np.ndarray, samples: Any) 
     brightness = BrightnessScale.of(model.preprocessing_, read)
     row_pixels, sample_pixels = (downsample(brightness.show(x), MAX_IMAGE_SIDE) for x in (read, samples_x))
     return [(png_uri(one), png_uri(other)) for one, other in zip(row_pixels, sample_pixels, strict=True)]
+
+
+def _plotted(rows: Any, samples: Any, names: Sequence[str]) -> dict[str, list[list[ChannelPlot]]]:
+    """Return the plots of rows and samples by channel, on common scales."""
+    both = np.concatenate([np.asarray(rows, np.float64), samples])
+    plots = channel_plots({"model": both}, dict(enumerate(names[:MAX_CHANNELS])))
+    return {"Rows of the data": plots[: len(samples)], "Samples": plots[len(samples) :]}
 
 
 def _read(model: BaseAutoencoder, X: Any, picked: np.ndarray) -> np.ndarray:

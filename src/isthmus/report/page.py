@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from isthmus.data.dataset import as_pandas
+from isthmus.data.series import WindowedSeries
 from isthmus.errors import InputError, pluralize
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.evaluation.codes import covariance_eigenvalues, unit_statistics
@@ -29,6 +30,7 @@ from isthmus.report.layers import first_layer
 from isthmus.report.model_samples import model_samples
 from isthmus.report.report_data import ReportData, collect_report_data, sample, take, user_columns
 from isthmus.report.saving import check_overwrite, save_atomically
+from isthmus.report.series_section import series_section
 from isthmus.report.summary import comparison_rows, headline, histograms, summary_cards
 
 MAX_ERROR_COLUMNS = 30
@@ -54,15 +56,15 @@ def write(
 ) -> Path:
     """Write a report on a model and the rows `X` to one self-contained HTML file, which needs no network.
 
-    Sections: findings of the doctor, loss by epoch, reconstructions, samples of a generative model (those of a table
-    compared with the rows), a map of the codes, the decoder with a slider for each unit of the code, spectrum and
-    histograms of the codes, units with their top-activating rows, weights of the first layer, error by column or pixel,
-    comparison with PCA, and configuration.
+    Sections: findings of the doctor, loss by epoch, reconstructions, the series of windows over time, samples of a
+    generative model (those of a table compared with the rows), a map of the codes, the decoder with a slider for each
+    unit of the code, spectrum and histograms of the codes, units with their top-activating rows, weights of the first
+    layer, error by column or pixel, comparison with PCA, and configuration.
 
     Args:
         model: a fitted estimator.
         X: rows in any form that the model accepts, preferably test rows. A data set of `isthmus.data.open` provides
-            labels, row names and title as well.
+            labels, row names and title as well; windows of `isthmus.data.windows` add the section on the series.
         path: the file.
         labels: one per row: classes, measurements, or lists of topics; they colour the map.
         row_names: one per row; the default is the index of a table, or the number of the row.
@@ -87,11 +89,14 @@ def write(
     """
     path = Path(path)
     check_overwrite(path, force)
-    if hasattr(X, "X") and hasattr(X, "row_names"):
+    series: WindowedSeries | None = None
+    if isinstance(X, WindowedSeries):
+        series, row_names, X = X, X.row_names if row_names is None else row_names, X.X
+    elif hasattr(X, "X") and hasattr(X, "row_names"):
         labels = X.labels if labels is None else labels
         row_names = X.row_names if row_names is None else row_names
-        title, X = title or str(X.name), X.X
-    page = render(model, _as_rows(X), labels, row_names, title, random_state)
+        title, series, X = title or str(X.name), getattr(X, "windows", None), X.X
+    page = render(model, _as_rows(X), labels, row_names, title, random_state, series)
     save_atomically(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
     return path
 
@@ -111,6 +116,7 @@ def render(
     row_names: Iterable[Any] | None,
     title: str | None,
     random_state: int,
+    series: WindowedSeries | None = None,
 ) -> str:
     """Render the page to one string."""
     report_data = collect_report_data(model, X)
@@ -126,6 +132,9 @@ def render(
     all_charts = {**measured_charts(model, report_data), "map": map_chart}
     if filters is not None and filters.chart is not None:
         all_charts["filters"] = filters.chart
+    over_time = None if series is None else series_section(model, series)
+    if over_time is not None:
+        all_charts |= over_time.charts
     template = _environment().get_template("report.html")
     return template.render(
         **template_values(model, report_data, scores),
@@ -140,6 +149,7 @@ def render(
         model_samples=model_samples(model, X, report_data.n_rows, random_state),
         features=feature_report(model, X, report_data, names, spread),
         filters=filters,
+        over_time=over_time,
         **decoder_values(section),
         drawn=set(all_charts),
         charts=json_for_script(all_charts),
@@ -161,6 +171,7 @@ def template_values(model: BaseAutoencoder, report_data: ReportData, scores: dic
         "phases": phases(history),
         "has_validation": any(epoch["held_out"] is not None for epoch in history["epochs"]),
         "pictured": model.preprocessing_.image_shape is not None,
+        "series": model.preprocessing_.is_series,
         "sparse": model.preprocessing_.source in ("sparse", "text"),
         "histograms": histograms(report_data.codes, unit_statistics(report_data.codes)),
         "code_size": model.code_size_,

@@ -138,7 +138,13 @@ class Column:
 
 
 def user_columns(preprocessing: Preprocessor) -> list[Column]:
-    """Return the columns of the user; a category is one column, although it has several in model space."""
+    """Return the columns of the user; a category is one column, although it has several in model space.
+
+    The columns of series are their channels.
+    """
+    if preprocessing.is_series:
+        steps = preprocessing.row_shape[0]
+        return [Column(name, list(range(c * steps, (c + 1) * steps))) for c, name in enumerate(preprocessing.channels)]
     if not preprocessing.table:
         return [Column(str(name), [i]) for i, name in enumerate(preprocessing.columns)]
     columns, start = [], 0
@@ -155,6 +161,9 @@ def count_columns(preprocessing: Preprocessor) -> str:
     """
     if preprocessing.image_shape is not None:
         counted = pluralize(preprocessing.image_shape[1] * preprocessing.image_shape[2], "pixel")
+    elif preprocessing.is_series:
+        steps, channels = preprocessing.row_shape
+        counted = f"{pluralize(steps, 'step')} of {pluralize(channels, 'channel')}"
     else:
         noun = "term" if preprocessing.source == "text" else "column"
         counted = pluralize(len(user_columns(preprocessing)), noun)

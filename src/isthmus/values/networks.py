@@ -11,7 +11,7 @@ from torch import Generator, nn
 
 from isthmus.errors import InputError
 from isthmus.parts import networks
-from isthmus.parts.convolutions import check_kernel_size, resolve_sizes
+from isthmus.parts.convolutions import check_kernel_size, is_series, resolve_sizes
 from isthmus.parts.inference import Decoder
 from isthmus.parts.layers import INIT_SCHEMES, Normalization, check_options, check_sizes
 from isthmus.parts.likelihoods import Likelihood
@@ -45,11 +45,11 @@ class Ends:
         n_columns: the width of model space.
         code_size: units of the code.
         likelihood: the likelihood whose parameters the decoder returns.
-        image_shape: (channels, height, width) of images, None for other rows.
+        image_shape: (channels, height, width) of images, (channels, 1, steps) of series, None for other rows.
         code_activation: activation of the code, for which the encoder's last layer is initialised.
         sees_mask: True if the mask of the visible entries is an input of the encoder, too.
         n_conditions: further inputs of the encoder.
-        output_shape: (channels, height, width) of the images that are decoded, None for other rows.
+        output_shape: (channels, height, width) of the images that are decoded, or as above.
     """
 
     n_columns: int
@@ -160,8 +160,8 @@ class MLP(BuiltInNetwork):
 class Convolutional(BuiltInNetwork):
     """Convolutions of stride two, then dense layers; the decoder mirrors them with transposed convolutions.
 
-    Each convolution halves height and width. Rows that are not images are read as a series of one channel, with
-    kernels along the row: suitable for signals, not for tables.
+    Each convolution halves height and width. Series are convolved along their steps, as by `Convolutional1d`. Other
+    rows are read as a series of one channel, with kernels along the row: suitable for signals, not for tables.
 
     Args:
         channels: channels of each convolution, outermost first. None takes 16, 32, 64, ... channels, with as many
@@ -169,7 +169,7 @@ class Convolutional(BuiltInNetwork):
         dense_sizes: units of the dense hidden layers between convolutions and code; None is (512, 128), at least as
             wide as the code; () is none. A narrow code needs them.
         activation: activation of the hidden layers: "relu", "gelu", "silu", "tanh", "sigmoid", "softplus" or "linear".
-        kernel_size: height and width of the kernels, odd.
+        kernel_size: height and width of the kernels, odd. None is 3, and 5 steps of series.
         normalization: "batch" (by map or unit) or "layer" (over all maps or units of an image), or None.
         dropout: dropout rate of whole channels in training.
 
@@ -189,7 +189,7 @@ class Convolutional(BuiltInNetwork):
     channels: Sequence[int] | None = None
     dense_sizes: Sequence[int] | None = None
     activation: str = "relu"
-    kernel_size: int = 3
+    kernel_size: int | None = None
     normalization: Normalization | None = None
     dropout: float = 0.0
 
@@ -198,7 +198,8 @@ class Convolutional(BuiltInNetwork):
     def check(self) -> None:
         """Refuse a size below 1, an even kernel, an unknown name, and a rate outside [0, 1)."""
         super().check()
-        check_kernel_size(self.kernel_size)
+        if self.kernel_size is not None:
+            check_kernel_size(self.kernel_size)
         for name, sizes in (("channels", self.channels), ("dense_sizes", self.dense_sizes)):
             if sizes is not None:
                 check_sizes(name, sizes)
@@ -222,9 +223,10 @@ class Convolutional(BuiltInNetwork):
         inputs = self.image_shape(ends)
         is_decoded = ends.image_shape is None and ends.likelihood.n_columns == ends.n_columns
         outputs = inputs if is_decoded else ends.output_shape or (1, 1, ends.likelihood.n_columns)
+        kernel_size = self.kernel_size or _kernel_size(ends)
         return convolutions(
             inputs, outputs, ends.code_size, ends.likelihood, channels=self.channels,
-            dense_sizes=self.dense_sizes, kernel_size=self.kernel_size, generator=generator, **self.layer_options,
+            dense_sizes=self.dense_sizes, kernel_size=kernel_size, generator=generator, **self.layer_options,
         )  # fmt: skip
 
     def image_shape(self, ends: Ends) -> tuple[int, int, int]:
@@ -236,7 +238,8 @@ class Convolutional(BuiltInNetwork):
 class Convolutional1d(Convolutional):
     """Convolutions of stride two along a series, then dense layers; the decoder mirrors them.
 
-    A row is a series of one channel: its columns in order are the steps. Each convolution halves the number of steps.
+    Rows of an array (n, steps, channels) are series of these channels. Another row is a series of one channel: its
+    columns in order are the steps. Each convolution halves the number of steps.
 
     Args:
         channels: channels of each convolution, outermost first. None takes 16, 32, 64, ... channels, with as many
@@ -262,18 +265,23 @@ class Convolutional1d(Convolutional):
     kernel_size: int = 5
 
     def image_shape(self, ends: Ends) -> tuple[int, int, int]:
-        """Return (1, 1, steps).
+        """Return (channels, 1, steps).
 
         Raises:
             InputError: the rows are images.
         """
-        if ends.image_shape is not None:
+        if ends.image_shape is not None and not is_series(ends.image_shape):
             channels, height, width = ends.image_shape
             raise InputError(
                 f"network={self!r} reads rows as series, and these are images of {height} x {width} with "
-                f"{channels} channels; use Convolutional, or flatten the rows to a table"
+                f"{channels} channels; use Convolutional, or layout='ntc' if they are series"
             )
-        return 1, 1, ends.n_columns
+        return super().image_shape(ends)
+
+
+def _kernel_size(ends: Ends) -> int:
+    """Return the default size of the kernels: 5 along the steps of series, else 3."""
+    return 5 if ends.image_shape is not None and is_series(ends.image_shape) else 3
 
 
 def perceptrons(

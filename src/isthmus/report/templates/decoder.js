@@ -367,28 +367,39 @@ const isthmusDecoder = (() => {
   };
   const drawLine = (start, now) => {
     const rows = [[decoder.restore(start), "start"], [decoder.restore(now), "now"]];
-    const ends = rows.flatMap(([x]) => [x.reduce((a, b) => Math.min(a, b)), x.reduce((a, b) => Math.max(a, b))]);
-    const low = Math.min(...ends), span = Math.max(...ends) - low || 1;
+    // Channels that have names are those of a series: each has its own scale, in a band of the picture.
+    const bands = view.names ? view.channels : 1, n = rows[0][0].length / view.channels;
+    const scales = Array.from({ length: bands }, (_, band) => {
+      const parts = rows.map(([x]) => (bands > 1 ? x.subarray(band * n, (band + 1) * n) : x));
+      const ends = parts.flatMap((x) => [x.reduce((a, b) => Math.min(a, b)), x.reduce((a, b) => Math.max(a, b))]);
+      return { low: Math.min(...ends), span: Math.max(...ends) - Math.min(...ends) || 1 };
+    });
     const figure = element("figure", output, undefined, "decoder-line");
     const space = "http://www.w3.org/2000/svg", picture = document.createElementNS(space, "svg");
     for (const [name, value] of Object.entries({
       viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img", "aria-label": "Values of the decoded row by column",
     })) picture.setAttribute(name, value);
     for (const [x, name] of rows) {
-      const n = x.length / view.channels;
       for (let c = 0; c < view.channels; c += 1) {
-        const path = document.createElementNS(space, "polyline");
+        const path = document.createElementNS(space, "polyline"), band = bands > 1 ? c : 0;
+        const { low, span } = scales[band], height = 100 / bands, base = height * (band + (bands > 1 ? 0.95 : 1));
+        const reach = bands > 1 ? 0.9 * height : height;
         path.setAttribute("class", name);
         path.setAttribute("points", [...x.subarray(c * n, (c + 1) * n)].map((value, i) =>
-          `${((100 * i) / Math.max(1, n - 1)).toFixed(3)},${(100 - (100 * (value - low)) / span).toFixed(3)}`).join(" "));
+          `${((100 * i) / Math.max(1, n - 1)).toFixed(3)},${(base - (reach * (value - low)) / span).toFixed(3)}`).join(" "));
         picture.append(path);
       }
     }
     const scale = element("p", figure, undefined, "decoder-ends");
-    element("span", scale, shown(low + span));
-    element("span", scale, shown(low));
+    if (view.names) {
+      scales.forEach(({ low, span }, c) => element("span", scale, `${view.names[c]}: ${shown(low)} to ${shown(low + span)}`));
+    } else {
+      element("span", scale, shown(scales[0].low + scales[0].span));
+      element("span", scale, shown(scales[0].low));
+    }
     figure.append(picture);
-    element("figcaption", figure, "Value by column. Blue: the current code. Grey: the code of the chosen row.");
+    const values = view.names ? "Value by step, a band for each channel." : "Value by column.";
+    element("figcaption", figure, values + " Blue: the current code. Grey: the code of the chosen row.");
   };
   const draw = {
     image: (start, now) => {
