@@ -64,7 +64,7 @@ def test_fit_states_gaps_and_the_windows_that_are_held_out(files):
 
 
 def test_the_model_holds_its_windows_and_info_prints_them(files, succeed):
-    expected = {"size": 8, "stride": 4, "time": "when", "group": "machine", "channels": CHANNELS}
+    expected = {"size": 8, "stride": 4, "time": "when", "group": "machine", "time_form": None, "channels": CHANNELS}
     shown = json.loads(succeed("info", files / "m.isthmus", "--json").stdout)
     assert shown["preprocessing"]["windows"] == expected
     printed = succeed("info", files / "m.isthmus").stdout

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from isthmus.data import windows
 from isthmus.data.series import TimeMean, Windows
-from isthmus.data.times import time_numbers
+from isthmus.data.times import parsed_times, time_numbers
+from isthmus.data.window_cuts import cut
 from isthmus.errors import InputError
 
 
@@ -185,21 +186,37 @@ DAY = 86_400
     ],
 )  # fmt: skip
 def test_texts_that_are_dates_are_times(texts):
-    numbers, notes = time_numbers(pd.Series(texts), "when")
-    assert (np.diff(numbers) / 1e6).tolist() == [DAY, DAY]
-    assert notes == ()
+    times = parsed_times(pd.Series(texts), "when")
+    assert (np.diff(time_numbers(times.values)) / 1e6).tolist() == [DAY, DAY]
+    assert times.notes == ()
 
 
-@pytest.mark.parametrize(("text", "order"), [("01.02.2024", "day before month"), ("01/02/2024", "month before day")])
+@pytest.mark.parametrize(
+    ("text", "order"), [("01.02.2024", "day before the month"), ("01/02/2024", "month before the day")]
+)
 def test_the_order_of_day_and_month_is_stated_where_both_are_possible(text, order):
-    numbers, notes = time_numbers(pd.Series([text, text.replace("01", "03", 1)]), "when")
-    assert order in notes[0]
-    assert np.diff(numbers / 1e6 / DAY).round().tolist() == ([2] if order.startswith("day") else [60])
+    times = parsed_times(pd.Series([text, text.replace("01", "03", 1)]), "when")
+    assert order in times.notes[0]
+    days = np.diff(time_numbers(times.values) / 1e6 / DAY).round().tolist()
+    assert days == ([2] if order.startswith("day") else [60])
+
+
+def test_a_later_table_is_read_in_the_form_of_dates_of_the_first():
+    first = windows(
+        pd.DataFrame({"when": [f"{day}/02/2024" for day in range(12, 16)], "x": range(4)}), 2, 1, time="when"
+    )
+    assert first.options.time_form == "%d/%m/%Y"
+    later = pd.DataFrame({"when": [f"0{day}/03/2024" for day in range(1, 5)], "x": range(4)})
+    assert len(cut(later, first.options)) == 3
+    assert cut(later, first.options).notes == ()
+    assert "month before the day" in windows(later, 2, 1, time="when").notes[0]
+    iso = later.assign(when=[f"2024-03-0{day}" for day in range(1, 5)])
+    assert cut(iso, first.options).options.time_form == "%d/%m/%Y"
 
 
 def test_large_whole_numbers_are_ordered_exactly():
-    numbers, _ = time_numbers(pd.Series([2**60 + 1, 2**60]), "when")
-    assert numbers.tolist() == [2**60 + 1, 2**60]
+    times = parsed_times(pd.Series([2**60 + 1, 2**60]), "when").values
+    assert time_numbers(times).tolist() == [2**60 + 1, 2**60]
 
 
 SERIES = pd.DataFrame({"when": np.arange(8), "machine": list("aaaabbbb"), "x": np.arange(8.0)})

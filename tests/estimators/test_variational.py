@@ -336,7 +336,8 @@ def test_importance_samples_reach_a_higher_bound_in_the_same_steps():
     ("rows", "likelihood"),
     [
         (X[:60], "gaussian-per-column"),
-        (np.random.default_rng(0).random((60, 4)), "gaussian-learned"),
+        (np.random.default_rng(0).random((60, 4)), "gaussian-per-column"),
+        (np.random.default_rng(0).random((60, 4, 4)), "gaussian-learned"),
         ((X[:60] > 2).astype(float), "bernoulli"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -145,7 +146,10 @@ def fit(
     given["layout"] = windowing.layout_for(windows, layout)
     shape = arguments.size(resize) if resize is not None else None
     model = _estimator(kind, set_ or [], given, quiet)
-    _declare(model, text)
+    if windows is None:
+        _declare(model, text)
+    else:
+        exclude, text = [*(exclude or []), *text.dtypes], replace(text, dtypes={})
     if labels in model._condition_names:
         labels = None  # the column stays among the rows, as a condition
     rows, held_out = _open(data, validation, log, text, labels=labels, exclude=exclude or [], resize=shape)

@@ -82,7 +82,7 @@ def check_options(windows: Windows | None, given: Mapping[str, Any], reading: An
     Args:
         windows: the windows; None is not checked.
         given: values of other options by name; None where an option is not given.
-        reading: the read options, whose declared types are those of columns.
+        reading: the read options, whose declared types can only leave columns out.
         labels: the option --labels.
     """
     if windows is None:
@@ -90,8 +90,11 @@ def check_options(windows: Windows | None, given: Mapping[str, Any], reading: An
     for option, value in given.items():
         if value is not None and value != []:
             raise InputError(f"--window: {option} does not apply to windows of a table; omit one of them")
-    if reading.units:
-        column = next(iter(reading.units))
+    from isthmus.data.dtypes import LEFT_OUT
+
+    declared = [column for column, dtype in reading.dtypes.items() if dtype not in LEFT_OUT]
+    if declared:
+        column = declared[0]
         raise InputError(
             f"--dtype {column}={reading.dtypes[column]}: the columns of windows are numbers; omit it, or leave the "
             f"column out (--dtype {column}=ignore)"

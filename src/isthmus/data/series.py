@@ -31,19 +31,21 @@ class Windows:
         stride: steps between the starts of two windows. Above `size`, steps between windows are in none of them.
         time: column of times by which rows are ordered; None keeps the order of the table, without gaps.
         group: column whose values separate series, such as machines; None is one series.
+        time_form: form of texts that are dates, such as "%d.%m.%Y", which a later table is read by; None finds it.
 
     Raises:
         InputError: sizes that are not whole numbers in their range; one column for both.
 
     Example:
         >>> Windows(64, 16, time="when").to_dict()
-        {'size': 64, 'stride': 16, 'time': 'when', 'group': None}
+        {'size': 64, 'stride': 16, 'time': 'when', 'group': None, 'time_form': None}
     """
 
     size: int
     stride: int
     time: str | None = None
     group: str | None = None
+    time_form: str | None = None
 
     def __post_init__(self) -> None:
         for name, option, least in (("size", "--window", 2), ("stride", "--stride", 1)):

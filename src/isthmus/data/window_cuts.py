@@ -13,7 +13,7 @@ from jaxtyping import Int, Shaped
 
 from isthmus.data.messages import hint
 from isthmus.data.series import WindowedSeries, Windows
-from isthmus.data.times import GAP, is_gap, time_numbers
+from isthmus.data.times import GAP, is_gap, parsed_times, time_numbers
 from isthmus.data.window_rows import WindowRows
 from isthmus.errors import InputError, pluralize
 
@@ -67,7 +67,12 @@ def cut(table: pd.DataFrame, options: Windows) -> WindowedSeries:
     channels = table.drop(columns=options.identifiers)
     _refuse_text(channels, options)
     groups, labels = _groups_of(table, options.group)
-    times, notes = (None, ()) if options.time is None else time_numbers(table[options.time], options.time)
+    times: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    if options.time is not None:
+        parsed = parsed_times(table[options.time], options.time, options.time_form)
+        times, notes = time_numbers(parsed.values), parsed.notes
+        options = replace(options, time_form=parsed.form)
     order = np.argsort(groups, kind="stable") if times is None else np.lexsort((times, groups))
     if times is not None:
         _refuse_repeated(times[order], groups[order], steps.iloc[order], options)

@@ -115,7 +115,7 @@ def _times(series: WindowedSeries) -> list[Any]:
     name = series.options.time
     if name is None:
         return [int(row) for row in series.order]
-    times, _ = parsed_times(series.steps[name].iloc[series.order], name)
+    times = parsed_times(series.steps[name].iloc[series.order], name, series.options.time_form).values
     if pd.api.types.is_timedelta64_dtype(times):
         return [float(seconds) for seconds in times.dt.total_seconds()]
     if pd.api.types.is_datetime64_any_dtype(times):
