@@ -140,7 +140,7 @@ class Unit:
         dtype = pd.api.types.pandas_dtype(column.dtype)
         if not (pd.api.types.is_extension_array_dtype(dtype) and pd.api.types.is_integer_dtype(dtype)):
             return numbers[:, 0]
-        limits = np.iinfo(dtype.numpy_dtype)
+        limits = np.iinfo(getattr(dtype, "numpy_dtype", np.int64))
         whole = np.clip(np.rint(numbers[:, 0].astype(np.float64)), limits.min, np.nextafter(float(limits.max), 0))
         return pd.Series(whole).astype(dtype)
 

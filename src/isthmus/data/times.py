@@ -101,7 +101,7 @@ def _parsed(texts: pd.Series, name: str, form: str | None) -> Times:
             f"time column {name!r}: {_unreadable(texts)}; give dates such as 2024-01-31 10:30:00, or numbers"
         )
     chosen, times = next(iter(read.items()))
-    others = [each for each in formats if each != chosen and not read[each].equals(times)] if chosen != ISO else []
+    others = [each for each in formats if each in read and not read[each].equals(times)] if chosen != ISO else []
     if chosen == form or not others:
         return Times(times, form if chosen == ISO else chosen)
     order = "day before the month" if chosen.index("%d") < chosen.index("%m") else "month before the day"
