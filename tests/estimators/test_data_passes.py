@@ -62,8 +62,8 @@ class Passes:
         self.sets, self.before_training, self.until_its_end = [], None, None
         rows_of, run_phases = Preprocessor.rows, isthmus.estimators.base.run_phases
 
-        def counted(preprocessing, X):
-            self.sets.append(CountedRows(rows_of(preprocessing, X)))
+        def counted(preprocessing, X, *unknown):
+            self.sets.append(CountedRows(rows_of(preprocessing, X, *unknown)))
             return self.sets[-1]
 
         def run(*arguments, **options):

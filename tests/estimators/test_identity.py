@@ -188,3 +188,14 @@ def test_labels_are_ignored(y):
     rows = TABLE[["size", "n"]]
     plain, given = (DenoisingAutoencoder(**SETTINGS).fit(rows, each) for each in (None, y))
     np.testing.assert_array_equal(plain.transform(rows), given.transform(rows))
+
+
+def test_gaps_of_nullable_columns_are_filled_by_the_reconstruction():
+    n = pd.array([1, None, 250, -4] * 10, dtype="Int64")
+    frame = pd.DataFrame({"n": n, "x": pd.array([1.5, 2.5, None, 3.0] * 10, dtype="Float64"), "y": RNG.normal(size=40)})
+    model = Autoencoder(**{**SETTINGS, "missing": "mean"}).fit(frame)
+    back = model.reconstruct(frame)
+    assert back["n"].dtype == "Int64"
+    filled = frame.fillna(back)
+    assert not filled.isna().any(axis=None)
+    pd.testing.assert_series_equal(filled["n"][frame["n"].notna()], frame["n"].dropna())

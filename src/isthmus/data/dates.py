@@ -27,6 +27,7 @@ SECONDS = 86400
 """Seconds of a day."""
 
 _ZONED = re.compile(r".*\d:\d\d.*(?:Z|[+-]\d\d:?\d\d)\s*")
+_DOTTED = re.compile(r"\s*\d{1,2}\.\d{1,2}\.\d")
 _EARLIEST, _LATEST = pd.Timestamp("1678-01-01"), pd.Timestamp("2262-01-01")
 
 
@@ -105,7 +106,7 @@ def read_times(values: pd.Series, text: str, zone: str | None) -> pd.Series:
     elif pd.api.types.is_datetime64_any_dtype(values):
         times = values
     else:
-        times = _parsed(_as_texts(values), text)
+        times = parsed_texts(_as_texts(values), text)
     if getattr(times.dtype, "tz", None) is None:
         return times
     return times.dt.tz_convert(zone or "UTC").dt.tz_localize(None)
@@ -125,7 +126,13 @@ def _as_text(value: Any) -> str | None:
     return "not a date" if text.isdigit() and len(text) not in (4, 8) else text
 
 
-def _parsed(texts: pd.Series, text: str) -> pd.Series:
+def parsed_texts(texts: pd.Series, text: str) -> pd.Series:
+    """Return texts as dates of a format; NaT for other texts. Dates with offsets from UTC are in UTC.
+
+    Example:
+        >>> parsed_texts(pd.Series(["31.01.2024", "soon"]), "%d.%m.%Y").isna().tolist()
+        [False, True]
+    """
     zoned = bool(texts.map(lambda value: _ZONED.fullmatch(value) is not None, na_action="ignore").eq(True).any())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -138,24 +145,27 @@ def _parsed(texts: pd.Series, text: str) -> pd.Series:
 def text_formats(texts: pd.Series) -> list[str]:
     """Return the formats that all texts have; if there is none, the format that most of them have.
 
-    ISO 8601 comes first, then the month before the day, as in pandas.
+    ISO 8601 comes first. Of dates with dots the day comes before the month, of others after it, as in pandas.
 
     Example:
         >>> text_formats(pd.Series(["03/04/2024", "13/04/2024"])), text_formats(pd.Series(["2024-01-31"]))
         (['%d/%m/%Y'], ['ISO8601'])
         >>> text_formats(pd.Series(["03/04/2024"]))
         ['%m/%d/%Y', '%d/%m/%Y']
+        >>> text_formats(pd.Series(["03.04.2024"]))
+        ['%d.%m.%Y', '%m.%d.%Y']
     """
     distinct = pd.Series(texts.dropna().unique())
-    if _parsed(distinct, ISO).notna().all():
+    if parsed_texts(distinct, ISO).notna().all():
         return [ISO]
+    orders = (True, False) if len(distinct) and _DOTTED.match(distinct[0]) else (False, True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pandas says that the day comes first
         guesses = dict.fromkeys(
-            guess for day_first in (False, True) for text in distinct[:MAX_SAMPLE]
+            guess for day_first in orders for text in distinct[:MAX_SAMPLE]
             if (guess := guess_datetime_format(text, dayfirst=day_first)) is not None
         )  # fmt: skip
-    counts = {guess: int(_parsed(distinct, guess).notna().sum()) for guess in [ISO, *guesses]}
+    counts = {guess: int(parsed_texts(distinct, guess).notna().sum()) for guess in [ISO, *guesses]}
     complete = [guess for guess, count in counts.items() if count == len(distinct)]
     return complete or [max(counts, key=lambda guess: counts[guess])]
 

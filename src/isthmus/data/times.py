@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Shaped
 
+from isthmus.data.dates import ISO, parsed_texts, text_formats
 from isthmus.data.text_numbers import is_text
 from isthmus.errors import InputError, pluralize
 
@@ -51,9 +51,8 @@ class Times:
 def parsed_times(values: pd.Series, name: str, form: str | None = None) -> Times:
     """Return the times in a column.
 
-    Texts are read as ISO 8601 dates, else in the given form, else in the form of the first text. If both day-first and
-    month-first are possible for all of them, a note says which one was taken: day-first for dates with dots,
-    month-first for others.
+    Texts are read as ISO 8601 dates, else in the given form, else in the first form of `dates.text_formats`. If both
+    day-first and month-first are possible for all of them, a note says which one was taken.
 
     Args:
         values: the column.
@@ -94,56 +93,26 @@ def parsed_times(values: pd.Series, name: str, form: str | None = None) -> Times
 
 def _parsed(texts: pd.Series, name: str, form: str | None) -> Times:
     """Return texts as dates."""
-    found = _dates(texts, "ISO8601")
-    if found is not None:
-        return Times(found, form)
-    if form is not None and (found := _dates(texts, form)) is not None:
-        return Times(found, form)
-    read = [(each, dates) for each in _forms(texts.iloc[0]) if (dates := _dates(texts, each)) is not None]
+    known = [] if form is None else [form]
+    formats = text_formats(texts)
+    read = {each: times for each in [ISO, *known, *formats] if (times := parsed_texts(texts, each)).notna().all()}
     if not read:
         raise InputError(
             f"time column {name!r}: {_unreadable(texts)}; give dates such as 2024-01-31 10:30:00, or numbers"
         )
-    if len(read) == 1 or read[0][1].equals(read[1][1]):
-        return Times(read[0][1], read[0][0])
-    is_dotted = "." in texts.iloc[0].split()[0]
-    order = "day before the month" if is_dotted else "month before the day"
+    chosen, times = next(iter(read.items()))
+    others = [each for each in formats if each in read and not read[each].equals(times)] if chosen != ISO else []
+    if chosen == form or not others:
+        return Times(times, form if chosen == ISO else chosen)
+    order = "day before the month" if chosen.index("%d") < chosen.index("%m") else "month before the day"
     note = f"times such as {texts.iloc[0]} were read with the {order}; give dates such as 2024-01-31 if not"
-    chosen, dates = read[1 if is_dotted else 0]
-    return Times(dates, chosen, (note,))
-
-
-def _forms(text: str) -> list[str]:
-    """Return the forms that a date can have: with the month first, and with the day first.
-
-    Example:
-        >>> _forms("01/02/2024 10:30"), _forms("13/02/2024"), _forms("soon")
-        (['%m/%d/%Y %H:%M', '%d/%m/%Y %H:%M'], ['%d/%m/%Y'], [])
-    """
-    from pandas.tseries.api import guess_datetime_format
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the order of day and month
-        found = [guess_datetime_format(text, dayfirst=is_day_first) for is_day_first in (False, True)]
-    return list(dict.fromkeys(form for form in found if form is not None))
-
-
-def _dates(texts: pd.Series, form: str) -> pd.Series | None:
-    """Return texts as dates of one form; None if one of them is not of this form. Mixed offsets are turned into UTC."""
-    import pandas as pd
-
-    for utc in (False, True):
-        try:
-            return pd.to_datetime(texts, format=form, utc=utc)
-        except (ValueError, TypeError, OverflowError):
-            continue
-    return None
+    return Times(times, chosen, (note,))
 
 
 def _unreadable(texts: pd.Series) -> str:
     """Return the first text that is not a date, or the statement that their forms differ."""
     for row, text in enumerate(texts.iloc[:1000]):
-        if not _forms(text):
+        if parsed_texts(texts.iloc[row : row + 1], text_formats(texts.iloc[row : row + 1])[0]).isna().all():
             return f"{text!r} in row {row:,} is not a date"
     return f"its dates, such as {texts.iloc[0]!r}, do not all have one form"
 
