@@ -46,7 +46,7 @@ class Explanation:
     Attributes:
         share: how odd the cell is, in nats: -log P(a deviation at least as large) - 1. Its mean over the cells of
             ordinary rows is 0; it is negative for a cell close to its expectation, and NaN for a missing cell. All
-            pixels of a patch of an image have equal parts of the share of the patch.
+            pixels of a patch of an image have equal parts of the value of the patch.
         expected: the expected value in the units of the rows; the most probable level of a category.
         low, high: an interval of 90% for the value; NaN for categories and columns of two values.
     """
@@ -57,7 +57,7 @@ class Explanation:
     high: Any
 
     def top(self, n: int = 3) -> pd.DataFrame:
-        """Return the n cells of the largest share of each row: row, column, share, expected value and interval.
+        """Return the n oddest cells of each row: row, column, share, expected value and interval.
 
         Images and other rows of several axes have the number of the entry in the flattened row as the column.
 
