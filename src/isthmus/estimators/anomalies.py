@@ -22,7 +22,15 @@ from isthmus.estimators import inputs, model_files
 from isthmus.estimators.anomaly_scores import CodeScores, ModelRows, TableScores, needs_denoiser
 from isthmus.estimators.base import BaseAutoencoder, seed_of
 from isthmus.estimators.cell_expectations import CellExpectations, better_by_denoiser
-from isthmus.estimators.identity import by_user_column, given_rows, user_columns, with_identity, with_index
+from isthmus.estimators.identity import (
+    as_polars,
+    by_user_column,
+    given_rows,
+    is_polars,
+    user_columns,
+    with_identity,
+    with_index,
+)
 from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.value_arguments import ValueArguments
 from isthmus.evaluation import conformal
@@ -113,7 +121,7 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
         n_folds: number of fits to parts of the training rows.
         categories: names of table columns to treat as categories; None infers them.
         random_state: seed of every random number; None draws a seed and stores it in `seed_`.
-        device: "auto", "cpu" or "cuda", of the autoencoders.
+        device: "auto", "cpu" or "cuda", of the denoiser; an `autoencoder` has its own.
 
     Attributes:
         offset_: the score below which rows are flagged.
@@ -404,13 +412,18 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
         if not names:
             return bounds
         given = {str(label): label for label in getattr(given_rows(X), "columns", ())}
-        frame = bounds if isinstance(bounds, pd.DataFrame) else bounds.to_pandas()
-        frame = frame.assign().astype({given.get(name, name): object for name in names})
+        frame = bounds.copy() if isinstance(bounds, pd.DataFrame) else bounds.to_pandas()
         for name in names:
             frame[given.get(name, name)] = np.nan
-        return frame
+        return as_polars(frame) if is_polars(given_rows(X)) else frame
 
     # -- files --------------------------------------------------------------------------------------
+
+    @property
+    def nested_models(self) -> list[Any]:
+        """The denoiser or the autoencoder of the score, if there is one."""
+        nested = self.scores_.denoiser if isinstance(self.scores_, TableScores) else self.scores_.model
+        return [] if nested is None else [nested]
 
     def _pack(self) -> Packed:
         parts = {"preprocessing": self.preprocessing_.to_file(), "scores": self.scores_.pack(),
