@@ -110,28 +110,28 @@ QUICK = _Setup(
 )  # fmt: skip
 
 
-def load(name: str) -> tuple[Rows, np.ndarray]:
-    """Return rows and labels, 1 for an odd row; of larger sets a random part of `MAX_ROWS` rows."""
+def load(name: str, max_rows: int, seed: int) -> tuple[Rows, np.ndarray]:
+    """Return rows and labels, 1 for an odd row; of larger sets `max_rows` random rows."""
     if name == "breast-cancer":
         X, y = load_breast_cancer(return_X_y=True)
         rows = np.concatenate([np.flatnonzero(y == 1), np.flatnonzero(y == 0)[:30]])
         return X[rows, :10], (y[rows] == 0).astype(int)
     data = isthmus.data.open(f"adbench/{name}:all")
     X, y = np.asarray(data.X, np.float64), np.asarray(data.labels).astype(int)
-    if len(X) > MAX_ROWS:
-        chosen = np.random.default_rng(SEED).permutation(len(X))[:MAX_ROWS]
+    if len(X) > max_rows:
+        chosen = np.random.default_rng(seed).permutation(len(X))[:max_rows]
         X, y = X[chosen], y[chosen]
     return X, y
 
 
 def _cells(setup: _Setup) -> list[Cell]:
-    shared = {"seeds": list(setup.seeds), "test_fraction": TEST_FRACTION, "max_rows": MAX_ROWS}
+    shared = {"seeds": list(setup.seeds), "test_fraction": TEST_FRACTION, "max_rows": MAX_ROWS, "seed": SEED}
     return [Cell(name, {**shared, "set": name}, _measure) for name in (*setup.developed, *setup.others)]
 
 
 def _measure(settings: Settings, state: Path) -> Result:
     """Score the test rows of one set by every detector, for each seed."""
-    X, y = load(settings["set"])
+    X, y = load(settings["set"], settings["max_rows"], settings["seed"])
     found = [_one_split(X, y, settings["test_fraction"], seed) for seed in settings["seeds"]]
     mean: dict[str, Any] = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
     return {"rows": len(X), "columns": X.shape[1], "odd": float(y.mean()), "split": mean}

@@ -183,6 +183,17 @@ def test_cells_of_a_table_have_its_index_columns_and_units(of_table):
     assert of_table.predict(odd).tolist() == [-1]
 
 
+def test_polars_frames_give_polars_frames():
+    polars = pytest.importorskip("polars")
+    rows = polars.from_pandas(table().drop(columns="member"))
+    fitted = AnomalyDetector(random_state=0, n_folds=2).fit(rows)
+    found = fitted.explain(rows[:3])
+    assert all(isinstance(part, polars.DataFrame) for part in vars(found).values())
+    assert found.expected.columns == rows.columns
+    assert len(found.top(2)) == 6
+    assert plant_test(fitted, rows).shape == (8, 4)
+
+
 def test_images_sparse_rows_and_texts_are_explained_in_their_own_shape():
     images = RNG.integers(0, 255, (60, 6, 8), dtype=np.uint8)
     found = AnomalyDetector(random_state=0, n_folds=2).fit(images).explain(images[:3])
@@ -202,9 +213,9 @@ def test_images_sparse_rows_and_texts_are_explained_in_their_own_shape():
 
 def test_many_rows_add_the_denoiser_of_hidden_cells():
     generator = np.random.default_rng(0)
-    t = generator.uniform(-3, 3, 540)
-    rows = np.column_stack([t, np.sin(2 * t), np.cos(2 * t)]) + 0.03 * generator.normal(size=(540, 3))
-    found = AnomalyDetector(random_state=0, n_folds=5).fit(rows)
+    t = generator.uniform(-3, 3, 820)
+    rows = np.column_stack([t, np.sin(2 * t), np.cos(2 * t)]) + 0.03 * generator.normal(size=(820, 3))
+    found = AnomalyDetector(random_state=0, n_folds=2).fit(rows)
     assert list(found.part_scores(rows[:2])) == ["gaussian", "mixture", "neighbours", "hidden cells"]
     assert bool(found.cells_.by_denoiser.any())  # the sine follows from t, but not linearly
     again = isthmus.load(saved(found))
@@ -249,6 +260,7 @@ def test_an_autoencoder_gives_the_score_by_its_codes_and_residuals():
     again = isthmus.load(saved(found))
     np.testing.assert_allclose(again.score_samples(X), found.score_samples(X), rtol=1e-9)
     assert again.autoencoder.code_size == 2
+    assert isthmus.load(saved(found), device="cpu").scores_.model.device == "cpu"
     refitted = again.fit(X[:200])
     np.testing.assert_allclose(refitted.score_samples(X), found.score_samples(X), rtol=1e-6)
 

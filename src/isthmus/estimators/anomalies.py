@@ -22,7 +22,15 @@ from isthmus.estimators import inputs, model_files
 from isthmus.estimators.anomaly_scores import CodeScores, ModelRows, TableScores, needs_denoiser
 from isthmus.estimators.base import BaseAutoencoder, seed_of
 from isthmus.estimators.cell_expectations import CellExpectations, better_by_denoiser
-from isthmus.estimators.identity import by_user_column, given_rows, user_columns, with_identity, with_index
+from isthmus.estimators.identity import (
+    as_polars,
+    by_user_column,
+    given_rows,
+    is_polars,
+    user_columns,
+    with_identity,
+    with_index,
+)
 from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.value_arguments import ValueArguments
 from isthmus.evaluation import conformal
@@ -46,7 +54,7 @@ class Explanation:
     Attributes:
         share: how odd the cell is, in nats: -log P(a deviation at least as large) - 1. Its mean over the cells of
             ordinary rows is 0; it is negative for a cell close to its expectation, and NaN for a missing cell. All
-            pixels of a patch of an image have equal parts of the share of the patch.
+            pixels of a patch of an image have equal parts of the value of the patch.
         expected: the expected value in the units of the rows; the most probable level of a category.
         low, high: an interval of 90% for the value; NaN for categories and columns of two values.
     """
@@ -61,7 +69,7 @@ class Explanation:
         return {name: _as_frame(part) for name, part in vars(self).items()}
 
     def top(self, n: int = 3) -> pd.DataFrame:
-        """Return the n cells of the largest share of each row: row, column, share, expected value and interval.
+        """Return the n oddest cells of each row: row, column, share, expected value and interval.
 
         Images and other rows of several axes have the number of the entry in the flattened row as the column.
 
@@ -118,7 +126,7 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
         dtypes, unknown, layout: declared types of columns, unseen levels, and what the axes of an array stand for, as
             in `Autoencoder`.
         random_state: seed of every random number; None draws a seed and stores it in `seed_`.
-        device: "auto", "cpu" or "cuda", of the autoencoders.
+        device: "auto", "cpu" or "cuda", of the denoiser; an `autoencoder` has its own.
 
     Attributes:
         offset_: the score below which rows are flagged.
@@ -416,13 +424,18 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
         if not names:
             return bounds
         given = {str(label): label for label in getattr(given_rows(X), "columns", ())}
-        frame = bounds if isinstance(bounds, pd.DataFrame) else bounds.to_pandas()
-        frame = frame.assign().astype({given.get(name, name): object for name in names})
+        frame = bounds.copy() if isinstance(bounds, pd.DataFrame) else bounds.to_pandas()
         for name in names:
             frame[given.get(name, name)] = np.nan
-        return frame
+        return as_polars(frame) if is_polars(given_rows(X)) else frame
 
     # -- files --------------------------------------------------------------------------------------
+
+    @property
+    def nested_models(self) -> list[Any]:
+        """The denoiser or the autoencoder of the score, if there is one."""
+        nested = self.scores_.denoiser if isinstance(self.scores_, TableScores) else self.scores_.model
+        return [] if nested is None else [nested]
 
     def _pack(self) -> Packed:
         parts = {"preprocessing": self.preprocessing_.to_file(), "scores": self.scores_.pack(),

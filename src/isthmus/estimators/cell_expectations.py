@@ -103,11 +103,11 @@ class CellExpectations:
         return torch.stack([residual[:, list(group)].square().mean(1).sqrt() for group in self.groups], 1)
 
     def explained(self, rows: ModelRows) -> tuple[Cells, Cells, Cells, Cells]:
-        """Return shares, expected values and intervals of each cell, the latter three in model space.
+        """Return how odd each cell is, its expected value and its interval, the latter three in model space.
 
-        The share of a group is -log P(a residual at least as large) - 1 over all groups of ordinary rows, among which
+        The first of a group is -log P(a residual at least as large) - 1 over all groups of ordinary rows, among which
         its mean is 0. Of one cell that was changed, the residual in deviations is the largest of its row under the
-        Gaussian. The columns of a group have equal parts of its share, so that sums over columns are those of groups.
+        Gaussian. The columns of a group have equal parts of it, so that sums over columns are those of groups.
         It is NaN of missing cells.
         """
         z = self.standardization(rows.x)

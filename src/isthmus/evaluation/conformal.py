@@ -135,7 +135,7 @@ def benjamini_hochberg(
 
 
 def _warn_if_impossible(n: int, rate: float, n_calibration: int) -> None:
-    """Warn if one row at the smallest possible p-value among n rows is no discovery."""
+    """Warn if a single row at the smallest possible p-value cannot be a discovery among n rows."""
     smallest = 1 / (n_calibration + 1)
     n_rows = math.ceil(smallest * n / rate - 1e-9)
     if n_rows > 1:

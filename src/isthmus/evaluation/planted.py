@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float
+from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor
 
 from isthmus.data.dataset import Conditioned, Paired
@@ -118,8 +119,10 @@ def plant_test(detector: Any, X: Any, *, rates: Sequence[float] = RATES, random_
         >>> bool(found.loc[("scaled cells", 0.05), "score"] > 0.5)
         True
     """
+    check_is_fitted(detector)
     preprocessing, index = detector.preprocessing_, detector.calibration_rows_
     rows = X.X if hasattr(X, "X") and hasattr(X, "row_names") else X
+    rows = rows.to_pandas() if hasattr(rows, "to_pandas") else rows
     if preprocessing.source == "text" or isinstance(rows, Conditioned | Paired):
         raise InputError("anomalies are planted in arrays and tables; texts cannot be decoded from counts")
     if n_rows_of(rows) != detector.n_rows_:
