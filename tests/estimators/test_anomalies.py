@@ -326,3 +326,30 @@ def test_a_fit_that_fails_leaves_the_detector_as_it_was(detector):
     with pytest.raises(InputError):
         detector.fit(np.ones((60, 6)))
     np.testing.assert_array_equal(detector.score_samples(X[:5]), before)
+
+
+def test_one_changed_cell_does_not_change_what_is_expected_of_the_others():
+    rng = np.random.default_rng(3)
+    t = rng.normal(size=(400, 1))
+    X = t * [1.0, 2.0, -1.0, 0.5] + rng.normal(0, 0.1, (400, 4))
+    detector = AnomalyDetector(random_state=0).fit(X)
+    row = np.array([[1.0, 2.0, -1.0, 0.5]])
+    changed = row.copy()
+    changed[0, 1] = 12.0
+    plain, found = detector.explain(row), detector.explain(changed)
+    assert found.share[0].argmax() == 1
+    assert np.abs(found.expected - plain.expected)[0, [0, 2, 3]].max() < 0.5
+    assert found.share[0, [0, 2, 3]].max() < 3
+
+
+def test_calibration_windows_are_the_last_ones_and_share_no_row_with_training():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"x": np.sin(np.arange(900) / 5) + 0.1 * rng.normal(size=900)})
+    found = isthmus.data.windows(table, size=10, stride=2)
+    detector = AnomalyDetector(random_state=0, false_alarm_rate=0.1).fit(found)
+    calibration = detector.calibration_rows_
+    assert calibration.max() == len(found) - 1
+    assert (np.diff(calibration) == 1).all()
+    assert np.isfinite(detector.p_values_).all()
+    assert detector.preprocessing_.channels == ["x"]
+    assert detector.explain(found.X[:3]).share.shape == (3, 10, 1)

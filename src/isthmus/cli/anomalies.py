@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli import arguments, destinations, options, outputs, sources
+from isthmus.cli import arguments, destinations, options, outputs, sources, windowing
 from isthmus.cli.describing import log_columns
 from isthmus.cli.reading import with_read_options
 from isthmus.cli.terminal import Log, print_json, print_table
@@ -32,6 +34,7 @@ app = typer.Typer(
 
 
 @app.command()
+@windowing.with_window_options
 @with_read_options
 def fit(
     data: options.Data,
@@ -67,21 +70,31 @@ def fit(
     as_json: options.Json = False,
     *,
     text: Any = None,
+    windows: Any = None,
 ) -> None:
-    """Train a detector of odd rows on DATA, which may contain some, and write it to one file."""
+    """Train a detector of odd rows on DATA, which may contain some, and write it to one file.
+
+    With --window the rows are windows of the series in a table.
+    """
     log = Log(quiet)
     destination = destinations.check_model_output(output, force=force, resume=False, inputs=(data,))
     model = _detector(kind, set_ or [], false_alarms, seed, device)
-    if text.dtypes:
+    windowing.check_options(windows, {}, text, labels)
+    if windows is not None:
+        exclude, text = [*(exclude or []), *text.dtypes], replace(text, dtypes={})
+    elif text.dtypes:
         model.set_params(dtypes=dict(text.dtypes))
     rows = sources.open_labelled(data, labels, text, exclude=exclude or [])
     log.info(f"data: {sources.describe(rows)}")
     for note in rows.notes:
         log.note(note)
-    log_columns(rows, text.dtypes, log)
-    model.fit(rows.X)
+    log_columns(windowing.without_identifiers(rows, windows), text.dtypes, log)
+    if windows is not None:
+        rows = windowing.windowed(rows, windows, log)
+    model.fit(rows.windows or rows.X)
     removed = [*(exclude or []), *([labels] if labels is not None else [])]
     sources.record_read_options(model, removed, None, rows.reading or text)
+    windowing.record(model, rows, sources.READ_OPTIONS)
     model.save(destination)
     summary = _fit_summary(model, rows, destination)
     for note in summary["notes"]:
@@ -125,15 +138,34 @@ def _fit_summary(model: AnomalyDetector, rows: Dataset, destination: Path) -> di
         "model": str(destination), "kind": model.kind, "rows": model.n_rows_, "seed": model.seed_,
         "calibration_rows": len(model.calibration_scores_), "false_alarm_rate": model.false_alarm_rate,
         "flagged": int((model.p_values_ <= model.false_alarm_rate).sum()), "notes": model.history_["notes"],
-        "planted": [],
+        "planted": _planted(model, rows),
     }  # fmt: skip
     return summary
 
 
+def _planted(model: AnomalyDetector, rows: Dataset) -> list[dict[str, Any]]:
+    """Return the fractions of planted anomalies that are found, by sort and rate; none for texts."""
+    from isthmus.evaluation.planted import plant_test
+
+    if model.preprocessing_.source == "text":
+        return []
+    found = plant_test(model, rows.X)
+    return [
+        {"anomaly": sort, "false_alarms": rate} | {str(name): value for name, value in line.items()}
+        for (sort, rate), line in zip(found.index, found.to_dict("records"), strict=True)
+    ]
+
+
 def _log_plant_test(summary: dict[str, Any], log: Log) -> None:
-    """Log the share of planted anomalies that the score finds."""
+    """Log the share of planted anomalies that the score and its parts find at the highest rate of false alarms."""
+    rate = max((line["false_alarms"] for line in summary["planted"]), default=0.0)
     for line in summary["planted"]:
-        log.info(", ".join(f"{name} {value}" for name, value in line.items()))
+        if line["false_alarms"] == rate and not math.isnan(line["score"]):
+            parts = [(name, value) for name, value in line.items() if name not in ("anomaly", "false_alarms", "score")]
+            of_parts = ", ".join(f"{name} {value:.0%}" for name, value in parts)
+            log.info(f"planted {line['anomaly']}: {line['score']:.0%} found at {rate:.0%} false alarms ({of_parts})")
+    if summary["planted"]:
+        log.note("planted anomalies favour the parts of the score that are made for their sort")
 
 
 @app.command()
@@ -198,6 +230,7 @@ def score(
     if model.is_training_data(rows.X):
         log.note(f"{rows.name}: the rows that the detector was fitted on; their p-values are those of cross-fitting")
     scored = scored_rows(model, rows.X, fdr)
+    areas = _comparison(scored, rows, labels, log)
     oddest = scored.sort_values("score", kind="stable").index
     chosen = np.asarray(scored.index if top is None else oddest[:top])
     explained = np.asarray(scored.index[scored["flag"]] if top is None else chosen)
@@ -208,7 +241,7 @@ def score(
     summary = {
         "detector": detector, "data": rows.name, "rows": rows.n_rows, "flagged": n_flagged,
         "written_to": str(destination),
-    } | _comparison(scored, rows, labels, log)  # fmt: skip
+    } | areas  # fmt: skip
     log.info(f"{n_flagged:,} of {rows.n_rows:,} rows flagged; {pluralize(len(table), 'row')} written to {output}")
     if as_json:
         print_json(summary)

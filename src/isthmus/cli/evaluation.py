@@ -267,11 +267,13 @@ def report(
     from isthmus.estimators.anomalies import AnomalyDetector
 
     log = Log(quiet)
+    detector = isthmus.load(model, device=device)
+    if isinstance(detector, AnomalyDetector):
+        rows = sources.open_for_model(detector, data, log, labels=labels, reading=reading)
+        _report_anomalies(detector, rows, destination, force, log)
+        return
     fitted = sources.load_autoencoder(model, device)
     rows = sources.open_for_model(fitted, data, log, labels=labels, reading=reading)
-    if isinstance(fitted, AnomalyDetector):
-        _report_anomalies(fitted, rows, destination, force, log)
-        return
     rows = sources.with_target(rows, target, log)
     isthmus.report.write(
         fitted, rows, destination, labels=rows.labels, row_names=rows.row_names, title=_title(rows), force=force

@@ -38,7 +38,7 @@ def load_autoencoder(path: str, device: str = "auto") -> BaseAutoencoder:
     model = isthmus.load(path, device=device)
     if hasattr(model, "p_value"):
         raise InputError(
-            f"{path}: contains a detector of odd rows, not an autoencoder; use it in Python: isthmus.load, predict"
+            f"{path}: contains a detector of odd rows, not an autoencoder; use it with isthmus anomalies score"
         )
     if not hasattr(model, "preprocessing_"):
         raise InputError(f"{path}: contains a {model.kind}, not an autoencoder; use it with isthmus classify predict")

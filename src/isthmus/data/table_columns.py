@@ -187,6 +187,10 @@ class Count(Unit):
         """Return values, which scaling made inexact, as whole numbers."""
         return values.round().astype("int64")
 
+    def clipped(self, column: TableColumn, values: pd.Series) -> pd.Series:
+        """Return values of at least 0."""
+        return values.clip(lower=0)
+
 
 class Categorical(Unit):
     """Unit of levels: one column for each of them, 1 for the level of a row and 0 for the others."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,7 +16,9 @@ from torch import Generator, Tensor
 
 from isthmus.data.dtypes import checked_dtypes, of_model_columns
 from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
+from isthmus.data.series import WindowedSeries
 from isthmus.data.streams import blocks
+from isthmus.data.tables import in_units_of_columns
 from isthmus.errors import InputError, pluralize
 from isthmus.estimators import inputs, model_files
 from isthmus.estimators.anomaly_scores import CodeScores, ModelRows, TableScores, needs_denoiser
@@ -178,30 +180,38 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
         """Fit the score and the p-values. A fit that fails leaves the detector as it was.
 
         Args:
-            X: rows as `BaseAutoencoder.fit` takes them; missing cells are left out of the score.
+            X: rows as `BaseAutoencoder.fit` takes them; missing cells are left out of the score. Of windows of series
+                the last ones of each group are the calibration rows, and the parts of the training rows are blocks of
+                successive windows.
             y: ignored; present for scikit-learn's pipelines.
 
         Raises:
             InputError: see the class.
         """
         self._check_parameters()
+        windows = X if isinstance(X, WindowedSeries) else None
         X = inputs.validate_input(self, X, reset=True)
         n_calibration = self._n_calibration(n_rows_of(X))
         self.seed_ = seed_of(self.random_state)
         self.n_rows_ = n_rows_of(X)
         generator = Generator().manual_seed(self.seed_)
-        self.preprocessing_ = self._learned_preprocessing(X)
+        self.preprocessing_ = self._learned_preprocessing(X, windows)
         rows = self._read(X)
         if not bool((rows.x != rows.x[:1]).any()):
             raise InputError(f"all {self.n_rows_} rows are equal, so that no row is odd; give rows that differ")
-        order = torch.randperm(self.n_rows_, generator=generator)
-        training, self.calibration_rows_ = order[n_calibration:], order[:n_calibration].sort().values.numpy()
-        crossed, by_denoiser = self._crossed(rows.take(training), generator)
+        if windows is None:
+            order = torch.randperm(self.n_rows_, generator=generator)
+            training, self.calibration_rows_ = order[n_calibration:], order[:n_calibration].sort().values.numpy()
+        else:
+            kept, held_out = windows.split_masks(n_calibration / len(windows))
+            training, self.calibration_rows_ = torch.from_numpy(np.flatnonzero(kept)), np.flatnonzero(held_out)
+        crossed, by_denoiser = self._crossed(rows.take(training), generator, in_order=windows is not None)
         self.tails_ = [TailScores.of(part) for part in crossed.T]
         self.scores_ = self._fitted_scores(rows.take(training), generator)
         of_calibration = rows.take(torch.from_numpy(self.calibration_rows_))
         raw = self.scores_.raw(of_calibration)
         self._keep_p_values(training, crossed, raw)
+        self._keep_p_values_of_others(rows)
         self.cells_ = self._fitted_cells(rows.take(training), by_denoiser).calibrated(of_calibration)
         self.history_ = {"stopped": "completed", "notes": self._notes(), "digest": rows.digest}
         self._set_offset(rows, np.concatenate([crossed[:, 0], raw[:, 0]]))
@@ -249,11 +259,13 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
             )
         return min(max(wanted, needed), n_rows - 8)
 
-    def _learned_preprocessing(self, X: Any) -> Preprocessor:
+    def _learned_preprocessing(self, X: Any, windows: WindowedSeries | None) -> Preprocessor:
         """Return units, levels and scaling of the columns."""
         scaling = "auto" if input_type(X) in ("sparse", "text") else "standard"
         dtypes = of_model_columns(checked_dtypes(self.dtypes))
-        return Preprocessor.from_data(_as_real(X), scaling=scaling, missing="mask", dtypes=dtypes, layout=self.layout)
+        layout = self.layout if windows is None else inputs.layout_of_windows(self.layout)
+        learned = Preprocessor.from_data(_as_real(X), scaling=scaling, missing="mask", dtypes=dtypes, layout=layout)
+        return learned if windows is None else replace(learned, names=windows.channels)
 
     def _read(self, X: Any) -> ModelRows:
         """Return rows with what they are in model space.
@@ -296,12 +308,15 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
             model.set_params(random_state=int(torch.randint(2**31, (), generator=generator)))
         return CodeScores.fitted(model, rows)
 
-    def _crossed(self, rows: ModelRows, generator: Generator) -> tuple[Float[np.ndarray, "rows parts"], Tensor]:
+    def _crossed(
+        self, rows: ModelRows, generator: Generator, *, in_order: bool
+    ) -> tuple[Float[np.ndarray, "rows parts"], Tensor]:
         """Return the scores of training rows by fits to the other folds, and the columns of the denoiser.
 
-        The rows are in random order.
+        The rows are in random order. Windows are in the order of time, and a fold is a block of successive ones.
         """
-        fold = torch.arange(len(rows)) % min(self.n_folds, len(rows) // 2)
+        n_folds = min(self.n_folds, len(rows) // 2)
+        fold = torch.arange(len(rows)) * n_folds // len(rows) if in_order else torch.arange(len(rows)) % n_folds
         found: list[tuple[Int[Tensor, " fold"], np.ndarray]] = []
         better = torch.zeros(self.preprocessing_.n_columns, dtype=torch.bool)
         for number in range(int(fold.max()) + 1):
@@ -319,9 +334,16 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
         """Set the calibration scores and the p-values of all rows."""
         odd = self._combined(raw)
         self.calibration_scores_ = np.sort(-odd)
-        self.p_values_ = np.empty(self.n_rows_)
+        self.p_values_ = np.full(self.n_rows_, np.nan)
         self.p_values_[training.numpy()] = conformal.p_values_among(self._combined(crossed))
         self.p_values_[self.calibration_rows_] = conformal.p_values_among(odd)
+
+    def _keep_p_values_of_others(self, rows: ModelRows) -> None:
+        """Set the p-values of windows that share rows with calibration windows, and so are in no part."""
+        others = np.flatnonzero(np.isnan(self.p_values_))
+        if len(others):
+            scores = self._combined(self.scores_.raw(rows.take(torch.from_numpy(others))))
+            self.p_values_[others] = conformal.p_values(-self.calibration_scores_, scores)
 
     def _fitted_cells(self, rows: ModelRows, by_denoiser: Tensor) -> CellExpectations:
         """Return the expectations of cells by the parts of the score, or by a Gaussian of its own."""
@@ -412,7 +434,7 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
 
     def _in_units(self, x: Tensor, X: Any) -> Any:
         """Return values of model space in the units of the rows."""
-        decoded = self.preprocessing_.inverse_transform(x.numpy())
+        decoded = in_units_of_columns(self.preprocessing_.inverse_transform(x.numpy()), self.preprocessing_.table)
         columns = user_columns(self.preprocessing_, X)
         if columns is not None and not isinstance(decoded, pd.DataFrame):
             return with_index(pd.DataFrame(decoded, columns=columns), X)

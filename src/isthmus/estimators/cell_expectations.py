@@ -27,6 +27,9 @@ MAX_ROWS = 1000
 """Largest number of rows that intervals are calibrated on and that the choice of a method is made on."""
 
 
+MAX_HIDDEN, VERY_ODD = 3, 6.0
+"""Largest number of cells of a row that are hidden from the others, and the share in nats above which they are."""
+
 Groups = Sequence[Sequence[int]]
 Cells = Float[Tensor, "rows columns"]
 
@@ -108,20 +111,44 @@ class CellExpectations:
         The first of a group is -log P(a residual at least as large) - 1 over all groups of ordinary rows, among which
         its mean is 0. Of one cell that was changed, the residual in deviations is the largest of its row under the
         Gaussian. The columns of a group have equal parts of it, so that sums over columns are those of groups.
-        It is NaN of missing cells.
+        It is NaN of missing cells. A very odd cell is hidden from the others of its row, whose expectations it would
+        change: first the oddest one, then the oddest one given the rest, at most `MAX_HIDDEN` of them.
         """
         z = self.standardization(rows.x)
-        mean, deviation = self.expected(z, rows.mask)
-        residual = ((z - mean) / deviation).abs()
-        if rows.mask is not None:
-            residual = torch.where(rows.mask, residual, float("nan"))
-        by_group = torch.from_numpy(self.scale((self._by_group(residual) / self.unit).numpy()) - 1)
+        mask = torch.ones_like(z, dtype=torch.bool) if rows.mask is None else rows.mask.clone()
+        mean, deviation, by_group = self._given_others(z, mask)
+        hidden = torch.zeros(by_group.shape, dtype=torch.bool)
+        for _ in range(min(MAX_HIDDEN, len(self.groups) // 3)):
+            worst = by_group.masked_fill(hidden, -math.inf).nan_to_num(-math.inf).max(1)
+            changed = torch.nonzero(worst.values > VERY_ODD).flatten()
+            if not len(changed):
+                break
+            hidden[changed, worst.indices[changed]] = True
+            for row in changed.tolist():
+                mask[row, list(self.groups[int(worst.indices[row])])] = False
+            again = self._given_others(z[changed], mask[changed])
+            kept = self._of_columns(hidden[changed])
+            for old, new, keep in zip((mean, deviation, by_group), again, (kept, kept, hidden[changed]), strict=True):
+                old[changed] = torch.where(keep, old[changed], new)
         share = torch.empty_like(z)
         for number, group in enumerate(self.groups):
             share[:, list(group)] = by_group[:, number, None] / len(group)
         width = self.half_width * deviation
         values = (self.standardization.inverse(part) for part in (mean, mean - width, mean + width))
         return (share, *values)  # type: ignore[return-value]
+
+    def _given_others(self, z: Cells, mask: Tensor) -> tuple[Cells, Cells, Float[Tensor, "rows groups"]]:
+        """Return expectation and deviation of each cell, and how odd each group is, given the observed cells."""
+        mean, deviation = self.expected(z, mask)
+        residual = torch.where(mask, ((z - mean) / deviation).abs(), float("nan"))
+        return mean, deviation, torch.from_numpy(self.scale((self._by_group(residual) / self.unit).numpy()) - 1)
+
+    def _of_columns(self, of_groups: Bool[Tensor, "rows groups"]) -> Bool[Tensor, "rows columns"]:
+        """Return the value of its group for each column."""
+        number = torch.empty(sum(map(len, self.groups)), dtype=torch.long)
+        for i, group in enumerate(self.groups):
+            number[list(group)] = i
+        return of_groups[:, number]
 
     def to_file(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return tensors and plain data for `from_file`, without what the score has already."""

@@ -89,8 +89,10 @@ def cells_in_words(cells: pd.Series) -> list[dict[str, str]]:
 
 
 def cell_names(model: AnomalyDetector, columns: list[Any]) -> list[str]:
-    """Return the names of cells: columns, or the position of an entry of rows of several axes, such as "12,3"."""
-    shape = model.preprocessing_.row_shape
+    """Return the names of cells: columns, channel and step of series, or the position of a pixel, such as "12,3"."""
+    known, shape = model.preprocessing_, model.preprocessing_.row_shape
+    if known.is_series:
+        return [f"{channel}, step {step}" for step in range(shape[0]) for channel in known.channels]
     if len(shape) == 1 or len(columns) != math.prod(shape):
         return list(map(str, columns))
     return [",".join(map(str, np.unravel_index(i, shape))) for i in range(len(columns))]

@@ -179,7 +179,9 @@ def _bands(
         for channel in range(min(shape[1], MAX_CHANNELS)):
             parts = (array[row], explanation.low[i], explanation.high[i], explanation.expected[i])
             lines = [part[:, channel] for part in parts]
-            found.append((f"band-{i}-{channel}", f"{names[i]}, channel {channel}", band_chart(*lines)))
+            found.append(
+                (f"band-{i}-{channel}", f"{names[i]}, {model.preprocessing_.channels[channel]}", band_chart(*lines))
+            )
     return found
 
 
