@@ -15,10 +15,9 @@ def people(seed):
     """Return a table of persons; income follows age, and one in ten incomes is missing."""
     rng = np.random.default_rng(seed)
     age = rng.uniform(20, 80, N).round(1)
-    table = pd.DataFrame({
-        "customer": [f"K{i:03d}" for i in range(N)], "age": age,
-        "income": (1000 * (20 + age * rng.normal(1, 0.1, N))).round(), "city": np.where(age > 50, "Bern", "Oslo"), "children": rng.poisson(1.5, N), "odd": 0,
-    })  # fmt: skip
+    income = (1000 * (20 + age * rng.normal(1, 0.1, N))).round()
+    table = pd.DataFrame({"customer": [f"K{i:03d}" for i in range(N)], "age": age, "income": income})
+    table = table.assign(city=np.where(age > 50, "Bern", "Oslo"), children=rng.poisson(1.5, N), odd=0)
     table.loc[rng.choice(N, N // 10, replace=False), "income"] = np.nan
     table.loc[[7, 90], ["income", "odd"]] = 400_000, 1
     return table

@@ -157,7 +157,7 @@ def _planted(model: AnomalyDetector, rows: Dataset) -> list[dict[str, Any]]:
 
 
 def _log_plant_test(summary: dict[str, Any], log: Log) -> None:
-    """Log the share of planted anomalies that the score and its parts find at the highest rate of false alarms."""
+    """Log the fraction of planted anomalies that the score and its parts find at the highest rate of false alarms."""
     rate = max((line["false_alarms"] for line in summary["planted"]), default=0.0)
     for line in summary["planted"]:
         if line["false_alarms"] == rate and not math.isnan(line["score"]):

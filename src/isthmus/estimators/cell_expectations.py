@@ -28,7 +28,7 @@ MAX_ROWS = 1000
 
 
 MAX_HIDDEN, VERY_ODD = 3, 6.0
-"""Largest number of cells of a row that are hidden from the others, and the share in nats above which they are."""
+"""Largest number of cells of a row that are hidden from the others, and the oddness in nats above which they are."""
 
 Groups = Sequence[Sequence[int]]
 Cells = Float[Tensor, "rows columns"]

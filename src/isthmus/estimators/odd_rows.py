@@ -13,7 +13,7 @@ from isthmus.estimators.anomalies import AnomalyDetector
 from isthmus.evaluation.conformal import benjamini_hochberg
 
 MIN_SHARE = 1.0
-"""Least share of a cell that is named, in nats: about one in seven cells of ordinary rows has as much."""
+"""Least oddness of a cell that is named, in nats: about one in seven cells of ordinary rows has as much."""
 
 
 def scored_rows(model: AnomalyDetector, X: Any, fdr: float | None = None) -> pd.DataFrame:
@@ -43,7 +43,7 @@ def odd_cells(model: AnomalyDetector, X: Any, chosen: Int[np.ndarray, " chosen"]
     """Return the oddest cells of chosen rows, at most n: for each its column, value, expected value and interval.
 
     The columns of the k-th cell are cell_k, value_k, expected_k, low_k and high_k. They are empty for a row with fewer
-    cells of a share of `MIN_SHARE`. A level that was expected is no odd cell, however rare it is.
+    cells as odd as `MIN_SHARE`. A level that was expected is not an odd cell, however rare it is.
 
     Args:
         model: a fitted detector.

@@ -22,7 +22,7 @@ SHOWN_ROWS, SHOWN_CELLS = 30, 3
 """Largest number of odd rows, and of cells that are named for each."""
 
 HEAT_COLUMNS = 40
-"""Largest number of columns of the heat map: those of the largest shares."""
+"""Largest number of columns of the heat map: the oddest ones."""
 
 MAX_BANDS, MAX_CHANNELS = 3, 4
 """Largest number of series with bands, and of channels of each."""
@@ -50,7 +50,7 @@ def write_anomalies(
 ) -> Path:
     """Write a report on the odd rows of `X` to one self-contained HTML file, which needs no network.
 
-    Sections: a table of the oddest rows with their cells, a heat map of the shares of columns, the oddest series with
+    Sections: a table of the oddest rows with their cells, a heat map of the oddness of columns, the oddest series with
     the interval of each step, and a histogram of the scores.
 
     Args:
@@ -146,7 +146,7 @@ def score_chart(odd: np.ndarray, threshold: float) -> charts.Chart:
 
 
 def heat_chart(model: AnomalyDetector, share: pd.DataFrame, names: list[str]) -> charts.Chart:
-    """Plot the shares of columns in the oddness of rows, a line for each row; the columns of the largest shares."""
+    """Plot how odd the columns of rows are, a line for each row; the oddest columns."""
     values = share.fillna(0.0).to_numpy(np.float64)
     columns = np.sort(np.argsort(-values.max(0), kind="stable")[:HEAT_COLUMNS])
     labels = [charts.plain(name, 32) for name in cell_names(model, list(share.columns))]
