@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from isthmus.errors import InputError, InputWarning
+    from isthmus.estimators.anomalies import AnomalyDetector
     from isthmus.estimators.classifier import CodeClassifier
     from isthmus.estimators.contractive import ContractiveAutoencoder
     from isthmus.estimators.convolutional import ConvolutionalAutoencoder
@@ -46,10 +47,10 @@ __version__: str  # read from the installed package on first use, because the im
 _MODULES = {
     "errors": ("InputError", "InputWarning"),
     "estimators.registry": (
-        "Autoencoder", "CodeClassifier", "CodeRegressor", "ContractiveAutoencoder", "ConvolutionalAutoencoder",
-        "DeepBeliefNetwork", "DeepBoltzmannMachine", "DeepRecurrentAutoencoder", "DenoisingAutoencoder",
-        "LinearAutoencoder", "RecirculationAutoencoder", "RestrictedBoltzmannMachine", "SparseAutoencoder",
-        "StackedAutoencoder", "VariationalAutoencoder", "load",
+        "AnomalyDetector", "Autoencoder", "CodeClassifier", "CodeRegressor", "ContractiveAutoencoder",
+        "ConvolutionalAutoencoder", "DeepBeliefNetwork", "DeepBoltzmannMachine", "DeepRecurrentAutoencoder",
+        "DenoisingAutoencoder", "LinearAutoencoder", "RecirculationAutoencoder", "RestrictedBoltzmannMachine",
+        "SparseAutoencoder", "StackedAutoencoder", "VariationalAutoencoder", "load",
     ),
     "parts.own_networks": ("register_network",),
     "parts.own_penalties": ("register_penalty",),
@@ -79,6 +80,7 @@ __all__ = [
     "PCD",
     "SGD",
     "AdamW",
+    "AnomalyDetector",
     "Autoencoder",
     "BatchTopK",
     "BernoulliPosterior",

@@ -31,7 +31,7 @@ def given(seen, row, hidden):
     return mean, s[hidden][:, hidden] - factor @ s[seen][:, hidden]
 
 
-def test_one_component_less_than_columns_is_the_maximum_likelihood_gaussian():
+def test_as_many_components_as_columns_give_the_maximum_likelihood_gaussian():
     torch.testing.assert_close(FITTED.mean, X.mean(0))
     torch.testing.assert_close(FITTED.covariance, torch.cov(X.T, correction=0))
 

@@ -1,7 +1,8 @@
-"""The kinds of autoencoder and the predictors by name. Nothing below imports this module."""
+"""The kinds of autoencoder, the predictors and the detector by name. Nothing below imports this module."""
 
 from __future__ import annotations
 
+from isthmus.estimators.anomalies import AnomalyDetector
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
 from isthmus.estimators.contractive import ContractiveAutoencoder
@@ -21,7 +22,7 @@ from isthmus.estimators.stacked import StackedAutoencoder
 from isthmus.estimators.supervised import CodePredictor
 from isthmus.estimators.variational import VariationalAutoencoder
 
-__all__ = ["KINDS", "PREDICTORS", "kind_named", "load"]
+__all__ = ["DETECTORS", "KINDS", "PREDICTORS", "kind_named", "load"]
 
 KINDS: dict[str, type[BaseAutoencoder]] = {
     estimator.kind: register(estimator)
@@ -47,6 +48,9 @@ PREDICTORS: dict[str, type[CodePredictor]] = {
     estimator.kind: register(estimator) for estimator in (CodeClassifier, CodeRegressor)
 }
 """Estimators that start from an autoencoder and predict labels; they learn no code and are not kinds."""
+
+DETECTORS: dict[str, type[AnomalyDetector]] = {estimator.kind: register(estimator) for estimator in (AnomalyDetector,)}
+"""Estimators that find odd rows."""
 
 
 def kind_named(name: str) -> type[BaseAutoencoder]:

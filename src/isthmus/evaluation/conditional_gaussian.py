@@ -38,7 +38,7 @@ class ConditionalGaussian:
 
         x = mu + W h + e,   h ~ N(0, I),   e ~ N(0, s^2 I),   so   x ~ N(mu, W W' + s^2 I)
 
-    With columns - 1 components any covariance has this form. The distribution of hidden entries given observed ones
+    With as many components as columns, any covariance whose smallest variance is s^2 has this form. The distribution of hidden entries given observed ones
     follows from that of the code h given the observed entries o:
 
         h | x_o ~ N(S^-1 W_o' (x_o - mu_o) / s^2, S^-1),   S = I + W_o' W_o / s^2
@@ -54,9 +54,9 @@ class ConditionalGaussian:
 
     Example:
         >>> found = ConditionalGaussian(torch.zeros(2).double(), torch.ones(2, 1).double(), 1.0)
-        >>> expected, variance = found.given_others(torch.tensor([[3.0, 0.0]]))
-        >>> expected, variance
-        (tensor([[0.0000, 1.5000]], dtype=torch.float64), tensor([[1.5000, 1.5000]], dtype=torch.float64))
+        >>> expected, variance = found.given_others(torch.tensor([[3.0, 1.0]]))
+        >>> expected.round(decimals=6).tolist(), variance.round(decimals=6).tolist()
+        ([[0.5, 1.5]], [[1.5, 1.5]])
     """
 
     mean: Float[Tensor, " columns"]
@@ -209,7 +209,7 @@ def fit_gaussian(
 ) -> ConditionalGaussian:
     """Fit a `ConditionalGaussian`; all fits after the first one use the fraction `kept` of the rows that fit best.
 
-    The covariance has columns - 1 components, or `max_components` and one variance of all other directions. With
+    The covariance has as many components as columns, or `max_components` and one variance of all other directions. With
     missing entries the fit is an EM algorithm: sums are expectations given the observed entries.
 
     Args:
@@ -246,7 +246,7 @@ def _fit(
     """Fit mean and covariance once, given the fit before for missing entries."""
     filled, added = _expectations(x, mask, before)
     mean, n_columns = filled.mean(0), x.shape[1]
-    n_components = max(0, min(n_columns - 1, max_components))
+    n_components = min(n_columns, max_components)
     if n_columns > MAX_COVARIANCE_COLUMNS:
         parts = principal_components(lambda: iter(filled.float().split(4096)), n_columns, min(n_components, 64))
         values, vectors = parts.explained_variance.double(), parts.components.double().T
@@ -255,7 +255,8 @@ def _fit(
         centred = filled - mean
         values, vectors = torch.linalg.eigh(centred.T @ centred / len(x) + added)
         values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
-        noise = max(float(values[n_components:].mean()), min_variance)
+        left = values[n_components:]
+        noise = max(float(left.mean()) if len(left) else 0.0, min_variance)
         values, vectors = values[:n_components], vectors[:, :n_components]
     return ConditionalGaussian(mean, vectors * (values - noise).clamp(min=0).sqrt(), noise)
 
