@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.dbn import DeepBeliefNetwork
     from isthmus.estimators.deep import Autoencoder
     from isthmus.estimators.denoising import DenoisingAutoencoder
+    from isthmus.estimators.imputer import Imputer
     from isthmus.estimators.linear import LinearAutoencoder
     from isthmus.estimators.rbm import RestrictedBoltzmannMachine
     from isthmus.estimators.recirculation import RecirculationAutoencoder
@@ -49,7 +50,7 @@ _MODULES = {
     "estimators.registry": (
         "AnomalyDetector", "Autoencoder", "CodeClassifier", "CodeRegressor", "ContractiveAutoencoder",
         "ConvolutionalAutoencoder", "DeepBeliefNetwork", "DeepBoltzmannMachine", "DeepRecurrentAutoencoder",
-        "DenoisingAutoencoder", "LinearAutoencoder", "RecirculationAutoencoder", "RestrictedBoltzmannMachine",
+        "DenoisingAutoencoder", "Imputer", "LinearAutoencoder", "RecirculationAutoencoder", "RestrictedBoltzmannMachine",
         "SparseAutoencoder", "StackedAutoencoder", "VariationalAutoencoder", "load",
     ),
     "parts.own_networks": ("register_network",),
