@@ -50,8 +50,8 @@ _MODULES = {
     "estimators.registry": (
         "AnomalyDetector", "Autoencoder", "CodeClassifier", "CodeRegressor", "ContractiveAutoencoder",
         "ConvolutionalAutoencoder", "DeepBeliefNetwork", "DeepBoltzmannMachine", "DeepRecurrentAutoencoder",
-        "DenoisingAutoencoder", "Imputer", "LinearAutoencoder", "RecirculationAutoencoder", "RestrictedBoltzmannMachine",
-        "SparseAutoencoder", "StackedAutoencoder", "VariationalAutoencoder", "load",
+        "DenoisingAutoencoder", "Imputer", "LinearAutoencoder", "RecirculationAutoencoder",
+        "RestrictedBoltzmannMachine", "SparseAutoencoder", "StackedAutoencoder", "VariationalAutoencoder", "load",
     ),
     "parts.own_networks": ("register_network",),
     "parts.own_penalties": ("register_penalty",),
@@ -106,6 +106,7 @@ __all__ = [
     "GaussianNoise",
     "GaussianPrior",
     "GroupMasking",
+    "Imputer",
     "InputError",
     "InputWarning",
     "JumpReLU",

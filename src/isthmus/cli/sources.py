@@ -33,6 +33,8 @@ def load_autoencoder(path: str, device: str = "auto") -> BaseAutoencoder:
     import isthmus
 
     model = isthmus.load(path, device=device)
+    if model.kind == "imputer":
+        raise InputError(f"{path}: contains an imputer, not an autoencoder; use it with isthmus impute apply")
     if not hasattr(model, "preprocessing_"):
         raise InputError(f"{path}: contains a {model.kind}, not an autoencoder; use it with isthmus classify predict")
     return model

@@ -95,16 +95,15 @@ class CellDenoiser(DenoisingAutoencoder):
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
         recipe = super()._recipe(shape, generator)
         objective, inference = cast(Reconstruction, recipe.objective), cast(EncoderMap, recipe.coder.inference)
+        rows, gaps = getattr(self, "_training", (None, ()))  # none of a file
         if self.n_bins:
             network = cast(MLP, inference.encoder)
-            inference.encoder = BinnedEncoder(
+            encoder = BinnedEncoder(
                 shape.n_columns, self.n_bins, network.sizes[1:], network.activation, generator=generator
             )
-        if not hasattr(self, "_training"):  # of a file
-            return recipe
-        rows, gaps = self._training
-        if self.n_bins:
-            inference.encoder.fit_borders(rows.z, rows.mask)
+            if rows is not None:
+                encoder.fit_borders(rows.z, rows.mask)
+            inference.encoder = encoder
         if len(gaps):
             rate, groups = self.corruption.rate, self.corruption.groups or shape.groups or None
             objective.corruption = CopiedGaps(gaps[evenly_spaced(len(gaps))], PATTERN_SHARE, rate, groups)

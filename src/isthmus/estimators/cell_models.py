@@ -1,4 +1,4 @@
-"""Expectations of missing cells: denoisers of folds and a Gaussian, weighted by column on hidden cells that are known."""
+"""Expectations of missing cells: a Gaussian and denoisers of folds, weighted by column on known cells."""
 
 from __future__ import annotations
 

@@ -16,8 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor
 
 from isthmus.data import tables
-from isthmus.data.columns import flat_chunks
-from isthmus.data.dataset import as_pandas
+from isthmus.data.columns import flat_chunks, moments
 from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
 from isthmus.data.streams import blocks
 from isthmus.errors import InputError, InputWarning, pluralize
@@ -25,7 +24,8 @@ from isthmus.estimators import inputs, model_files
 from isthmus.estimators.base import seed_of
 from isthmus.estimators.cell_denoiser import CellDenoiser, CellRows
 from isthmus.estimators.cell_models import CellModel, CellTraining, HiddenCells
-from isthmus.estimators.identity import given_rows, with_index
+from isthmus.estimators.filled_cells import as_given, in_shape, refuse_infinite, with_cells
+from isthmus.estimators.identity import with_index
 from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.value_arguments import ValueArguments
 from isthmus.learning.trainer import strip_prefix
@@ -85,10 +85,11 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, SavedEstimator, ValueArgum
         code_size: units of the code.
         hidden_rate: fraction of the cells that are hidden at random.
         n_folds: number of folds, and of denoisers.
-        max_epochs: None takes 100, and at most 6,000 steps.
-        batch_size: rows per step; None takes about a twelfth of the rows, between 64 and 256.
+        max_epochs: passes over the rows; None takes 200, and at most 6,000 steps.
+        batch_size: rows per step; None takes about a sixth of the rows, between 64 and 256.
         learning_rate: peak of the learning-rate schedule.
         categories: names of table columns to treat as categories; None infers them.
+        units: {column: "real", "binary", "categorical" or "count"} of table columns; None infers them.
         random_state: seed of every random number; None draws a seed and stores it in `seed_`.
         device: "auto", "cpu" or "cuda".
         verbose: 1 shows progress bars on a terminal; 0 is silent.
@@ -127,11 +128,13 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, SavedEstimator, ValueArgum
     batch_size: int | None = None
     learning_rate: float = 5e-3
     categories: str | Sequence[str] | None = None
+    units: dict[str, str] | None = None
     random_state: Any = None
     device: str = "auto"
     verbose: int = 0
 
     kind: ClassVar[str] = "imputer"
+    _condition_names: ClassVar[tuple[str, ...]] = ()
 
     # -- training -----------------------------------------------------------------------------------
 
@@ -158,7 +161,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, SavedEstimator, ValueArgum
             notes.append(f"{pluralize(int((~known).sum()), 'row')} without any observed cell took no part in the fit")
             z, mask = z[known], mask[known]
         inputs.check_enough_rows(len(z))
-        self.n_rows_ = len(z)
+        self.n_rows_, self.ranges_ = len(z), self._ranges(X)
         if bool(mask.all()):
             notes.append("no cell is missing in the training rows; random cells were hidden in training")
         has_denoisers = len(z) >= MIN_ROWS_OF_DENOISERS
@@ -192,13 +195,14 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, SavedEstimator, ValueArgum
         source = input_type(X)
         if source not in ("array", "table"):
             raise InputError(f"the imputer takes arrays and tables; found {source} rows")
-        _refuse_infinite(X)
+        refuse_infinite(X)
         return X
 
     def _learned_preprocessing(self, X: Any) -> Preprocessor:
         """Return units and scaling of the columns, which accept missing cells."""
         scaling = "auto" if input_type(X) == "array" and X.ndim > 2 else "standard"
-        learned = Preprocessor.from_data(X, scaling=scaling, missing="mask", categories=self.categories)
+        units = self.units if input_type(X) == "table" else None
+        learned = Preprocessor.from_data(X, scaling=scaling, missing="mask", categories=self.categories, units=units)
         if learned.fill is None:  # integers, which cannot be missing there
             learned = replace(learned, fill=learned.raw_numbers(np.zeros((1, learned.n_columns)))[0], masked=True)
         return learned
@@ -210,6 +214,19 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, SavedEstimator, ValueArgum
         z = torch.cat([torch.empty(0, rows.n_columns), *(batch.x for batch in batches)]).double()
         masks = [torch.ones_like(batch.x) if batch.mask is None else batch.mask for batch in batches]
         return z, torch.cat([torch.empty(0, rows.n_columns), *masks]) > 0
+
+    def _ranges(self, X: Any) -> np.ndarray:
+        """Return the smallest and the largest value of each column of model space, (2, columns), in raw numbers."""
+        known = self.preprocessing_
+        array = tables.encode_table(known.table, X) if known.table else X
+        low, high, *_ = moments(flat_chunks(array, known.channels_last))
+        return np.stack([low, high])
+
+    def _raw_numbers(self, z: Tensor) -> np.ndarray:
+        """Return raw numbers of values of model space, float64; the ends of the ranges are exact."""
+        raw, ends = self.preprocessing_.raw_numbers(z.numpy()), self.model_.ranges.numpy()
+        raw = np.where(z.numpy() <= ends[0], self.ranges_[0], np.where(z.numpy() >= ends[1], self.ranges_[1], raw))
+        return np.clip(raw, *self.ranges_)
 
     @property
     def _groups(self) -> list[list[int]]:
@@ -244,24 +261,25 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, SavedEstimator, ValueArgum
         if empty:
             one = len(empty) == 1
             raise InputError(
-                f"column{'' if one else 's'} {_listed(empty)} {'has' if one else 'have'} no value in the training rows; leave "
-                f"{'it' if one else 'them'} out"
+                f"column{'' if one else 's'} {_listed(empty)} {'has' if one else 'have'} no value in the training "
+                f"rows; leave {'it' if one else 'them'} out"
             )
 
     def _fitted_denoiser(self, rows: CellRows, gaps: Tensor, seed: int) -> CellDenoiser:
         """Return the denoiser of a fold."""
         n_columns = self.preprocessing_.n_columns
         n_bins = min(MAX_BINS, MAX_BIN_INPUTS // n_columns)
-        batch_size = self.batch_size or min(256, max(64, len(rows) // 12))
+        batch_size = self.batch_size or min(256, max(64, len(rows) // 6))
         n_passes = max(1, round(STEPS_OF_AN_EPOCH * batch_size / len(rows)))
-        n_epochs = self.max_epochs or 100
+        n_epochs = self.max_epochs or 200
+        n_steps = n_epochs * math.ceil(len(rows) / batch_size)
         has_units = self.preprocessing_.table or self.preprocessing_.image_shape is not None
         denoiser = CellDenoiser(
             corruption=MissingMask(rate=self.hidden_rate, corrupted_weight=1.0, clean_weight=0.0),
             n_bins=n_bins if n_bins >= MIN_BINS else 0,
             network=MLP(tuple(self.hidden_sizes), activation="silu"), code_activation="silu", code_size=self.code_size,
             likelihood="auto" if has_units else "gaussian", max_epochs=math.ceil(n_epochs / n_passes),
-            max_steps=min(MAX_STEPS if self.max_epochs is None else 10**9, n_epochs * math.ceil(len(rows) / batch_size)),
+            max_steps=n_steps if self.max_epochs else min(n_steps, MAX_STEPS),
             batch_size=batch_size, learning_rate=self.learning_rate, validation_fraction=0.0, random_state=seed,
             device=self.device, verbose=self.verbose,
         )  # fmt: skip
@@ -377,7 +395,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, SavedEstimator, ValueArgum
             found.append(self._bound(rows, X, self.model_.bounded(bound), mask))
         return Interval(*found)
 
-    def predict_proba(self, X: Any) -> dict[Any, pd.DataFrame]:
+    def probabilities(self, X: Any) -> dict[Any, pd.DataFrame]:
         """Return the probabilities of the levels of each column of levels, by name: one row for each row of X.
 
         The level of an observed cell has the probability 1. Arrays have no columns of levels.
@@ -443,29 +461,21 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, SavedEstimator, ValueArgum
         if not self.preprocessing_.table:
             return self._filled_array(rows, X, z, mask)
         gaps = self._gaps_by_column(mask)
-        decoded = self.preprocessing_.inverse_transform(z.numpy())
-        decoded = tables.in_units_of_columns(decoded, self.preprocessing_.table)
-        return _as_given(_with_cells(rows, decoded, gaps), X)
+        decoded = tables.decode_table(self.preprocessing_.table, self._raw_numbers(z))
+        decoded = tables.rounded(decoded, self.preprocessing_.table)
+        return as_given(with_cells(rows, decoded, gaps), X)
 
     def _filled_array(self, rows: Any, X: Any, z: Tensor, mask: Tensor) -> Any:
         """Return an array, or a data frame for a model of arrays, with missing cells filled."""
-        raw, gaps = (self._in_shape(part) for part in (self.preprocessing_.raw_numbers(z.numpy()), ~mask.numpy()))
+        raw, gaps = (in_shape(self.preprocessing_, part) for part in (self._raw_numbers(z), ~mask.numpy()))
         if hasattr(rows, "columns"):
             names = [str(name) for name in rows.columns]
-            return _as_given(
-                _with_cells(rows, pd.DataFrame(raw, columns=names), dict(zip(names, gaps.T, strict=True))), X
+            return as_given(
+                with_cells(rows, pd.DataFrame(raw, columns=names), dict(zip(names, gaps.T, strict=True))), X
             )
         filled = np.array(rows)
         filled[gaps] = raw[gaps]
         return filled
-
-    def _in_shape(self, flat: np.ndarray) -> np.ndarray:
-        """Return values of an array by model-space column in the shape of the user's rows."""
-        shape = self.preprocessing_.image_shape
-        if shape is not None:
-            flat = flat.reshape(-1, *shape)
-            flat = np.moveaxis(flat, 1, -1) if self.preprocessing_.channels_last else flat
-        return flat.reshape(-1, *self.preprocessing_.row_shape)
 
     def _gaps_by_column(self, mask: Tensor) -> dict[str, np.ndarray]:
         """Return the gaps of each column of a table, by name."""
@@ -473,12 +483,12 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, SavedEstimator, ValueArgum
 
     def _bound(self, rows: Any, X: Any, bound: Tensor, mask: Tensor) -> Any:
         """Return bounds in the units of the user: floating-point numbers, NaN for levels."""
-        raw = self.preprocessing_.raw_numbers(torch.where(mask, 0.0, bound).numpy())
+        raw = self._raw_numbers(torch.where(mask, 0.0, bound))
         if not self.preprocessing_.table:
-            raw, gaps = self._in_shape(raw), self._in_shape(~mask.numpy())
+            raw, gaps = in_shape(self.preprocessing_, raw), in_shape(self.preprocessing_, ~mask.numpy())
             values = rows.to_numpy(np.float64) if hasattr(rows, "columns") else np.asarray(rows, np.float64)
             found = np.where(gaps, raw, values)
-            return _as_given(pd.DataFrame(found, rows.index, rows.columns), X) if hasattr(rows, "columns") else found
+            return as_given(pd.DataFrame(found, rows.index, rows.columns), X) if hasattr(rows, "columns") else found
         known, columns = self.preprocessing_.table, {}
         given = {str(name): rows.iloc[:, at] for at, name in enumerate(rows.columns)}
         for number, (column, group) in enumerate(zip(known, self._groups, strict=True)):
@@ -488,7 +498,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, SavedEstimator, ValueArgum
                 values = pd.to_numeric(given[column.name]).to_numpy(np.float64, na_value=np.nan)
                 columns[column.name] = np.where(mask[:, group[0]].numpy(), values, raw[:, group[0]])
         frame = pd.DataFrame({name: columns[str(name)] for name in given}, index=rows.index)
-        return _as_given(frame.set_axis(rows.columns, axis=1), X)
+        return as_given(frame.set_axis(rows.columns, axis=1), X)
 
     # -- files --------------------------------------------------------------------------------------
 
@@ -497,6 +507,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, SavedEstimator, ValueArgum
         model, model_config = self.model_.pack()
         tensors = {f"preprocessing.{name}": tensor for name, tensor in preprocessing.items()}
         tensors |= {f"model.{name}": tensor for name, tensor in model.items()}
+        tensors["ranges"] = torch.from_numpy(self.ranges_)
         configs = {"preprocessing": preprocessing_config, "model": model_config}
         return tensors, model_files.header_of(self, _FITTED) | configs
 
@@ -506,6 +517,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, SavedEstimator, ValueArgum
         model_files.set_fitted(model, header)
         model.errors_ = list(model.errors_)
         model.preprocessing_ = Preprocessor.from_file(strip_prefix("preprocessing.", tensors), header["preprocessing"])
+        model.ranges_ = tensors["ranges"].numpy()
         model.model_ = CellModel.unpacked(strip_prefix("model.", tensors), header["model"])
         return model
 
@@ -524,46 +536,3 @@ def _listed(names: Sequence[Any]) -> str:
 def _levels(values: Tensor) -> Tensor:
     """Return the number of the level of each row: the largest probability, or whether it is above 1/2."""
     return values.argmax(1) if values.shape[1] > 1 else (values[:, 0] > 0.5).long()
-
-
-def _refuse_infinite(X: Any) -> None:
-    """Refuse infinite values, which are neither missing nor values."""
-    if hasattr(X, "columns"):
-        numeric = X.select_dtypes("number")
-        for name in numeric.columns:
-            found = np.flatnonzero(np.isinf(numeric[name].to_numpy(np.float64, na_value=np.nan)))
-            if len(found):
-                raise InputError(
-                    f"the input contains infinity at row {found[0]}, column {str(name)!r}; replace it by a number, or "
-                    "by NaN if it is missing"
-                )
-        return
-    start = 0
-    for part in flat_chunks(X, False)():
-        found = np.argwhere(np.isinf(part))
-        if len(found):
-            raise InputError(
-                f"the input contains infinity at row {start + found[0][0]}, column {found[0][1]}; replace it by a "
-                "number, or by NaN if it is missing"
-            )
-        start += len(part)
-
-
-def _with_cells(rows: pd.DataFrame, values: pd.DataFrame, gaps: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Return a copy of a table with the cells in gaps taken from `values`, in the types of the columns."""
-    columns = []
-    for at, name in enumerate(map(str, rows.columns)):
-        column, gap = rows.iloc[:, at], gaps[name]
-        if gap.any():
-            column = column.copy()
-            found = values[name].to_numpy()[gap]
-            if pd.api.types.is_integer_dtype(column.dtype):
-                found = np.rint(found.astype(np.float64)).astype(np.int64)
-            column.iloc[np.flatnonzero(gap)] = found.tolist() if column.dtype == object else found
-        columns.append(column)
-    return pd.concat(columns, axis=1).set_axis(rows.columns, axis=1) if columns else rows.copy()
-
-
-def _as_given(frame: pd.DataFrame, X: Any) -> Any:
-    """Return a frame of the type of the rows that were given: of polars for polars."""
-    return with_index(frame, X) if as_pandas(given_rows(X)) is not given_rows(X) else frame
