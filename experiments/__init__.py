@@ -16,6 +16,7 @@ from experiments import (
     capacity,
     cd_is_reconstruction,
     colorization,
+    completion,
     contraction,
     dae_is_rbm,
     dbm_mnist,
@@ -88,6 +89,7 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
         random_codes.EXPERIMENT,
         latent_space.EXPERIMENT,
         synthetic_tables.EXPERIMENT,
+        completion.EXPERIMENT,
         smile.EXPERIMENT,
         colorization.EXPERIMENT,
     )

@@ -149,16 +149,13 @@ def apply(
     log = Log(quiet)
     model = load_imputer(imputer, device)
     reading = sources.Reading(exclude, extra_columns, keep, text)
-    rows = sources.open_for_model(model, data, log, reading=reading)  # type: ignore[arg-type]
+    rows = sources.open_for_model(model, data, log, reading=reading)
     log.info(f"data: {sources.describe(rows)}")
     if getattr(rows.X, "ndim", 2) > 2 and destination.suffix.lower() != ".npy":
         raise InputError(f"{output}: the rows have the shape {tuple(rows.X.shape[1:])}; write a .npy file")
     outputs.note_left_out(output, keep, log)
     filled = _log_gaps(rows, log)
-    if draws is None:
-        tables = [model.transform(rows.X)]
-    else:
-        tables = model.sample(rows.X, draws, seed)
+    tables = [model.transform(rows.X)] if draws is None else model.sample(rows.X, draws, seed)
     bounds = None if interval is None else model.interval(rows.X, interval)
     _write(destination, model, tables, bounds, rows, draws is not None, force)
     log.info(f"{pluralize(rows.n_rows, 'row')} written to {output}")
@@ -175,11 +172,11 @@ def load_imputer(path: str, device: str = "auto") -> Imputer:
     """
     import isthmus
 
-    model = isthmus.load(path, device="auto")
+    model = isthmus.load(path, device=device)
     if model.kind != "imputer":
         raise InputError(
-            f"{path}: contains a model of kind {model.kind!r}, not an imputer; make one with isthmus impute fit DATA -o "
-            "IMPUTER"
+            f"{path}: contains a model of kind {model.kind!r}, not an imputer; make one with isthmus impute fit DATA "
+            "-o IMPUTER"
         )
     for denoiser in model.model_.denoisers:
         denoiser.set_params(device=device)
@@ -270,7 +267,7 @@ def _bounds(bounds: Any, frame: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     low, high = (pd.DataFrame(part).set_axis(frame.columns, axis=1).set_axis(frame.index, axis=0) for part in bounds)
-    found = {}
+    found: dict[str, Any] = {}
     for name in frame.columns:
         if not low[name].isna().any():
             found |= {f"{name}.low": low[name], f"{name}.high": high[name]}

@@ -182,13 +182,22 @@ class HiddenCells:
         copied = torch.nonzero(self.hidden[:, column] & self.copied).flatten()
         return copied if len(copied) >= ENOUGH_CELLS else torch.nonzero(self.hidden[:, column]).flatten()
 
-    def weights(self, groups: Sequence[Sequence[int]], centre: Tensor) -> Float[Tensor, "parts columns"]:
-        """Return the weights of the parts in each column; those of a group are equal."""
+    def weights(
+        self, groups: Sequence[Sequence[int]], centre: Tensor, noise: Float[Tensor, "parts columns"]
+    ) -> Float[Tensor, "parts columns"]:
+        """Return the weights of the parts in each column; those of a group are equal.
+
+        Args:
+            groups: the columns of each group.
+            centre: the mean of each column.
+            noise: variance of the errors of each part that will be averaged out.
+        """
         found = torch.empty(len(self.parts), self.truth.shape[1], dtype=torch.float64)
         for columns in map(list, groups):
             rows = self.rows_of(columns[0])
             parts = self.parts[:, rows][:, :, columns].numpy()
-            weights = weights_of_parts(self.truth[rows][:, columns].numpy(), parts, centre[columns].numpy())
+            truth, averaged = self.truth[rows][:, columns].numpy(), noise[:, columns].mean(1).numpy()
+            weights = weights_of_parts(truth, parts, centre[columns].numpy(), averaged)
             found[:, columns] = torch.from_numpy(weights)[:, None]
         return found
 
@@ -286,7 +295,7 @@ class CellTraining:
             trials.append(hidden_cells(part, z[some], mask[some], some_gaps, self.groups, self.rate, generator))
         hidden = HiddenCells.joined(trials)
         gaussian = StandardGaussian.fitted(z, mask)
-        weights = hidden.weights(self.groups, gaussian.centre)
+        weights = hidden.weights(self.groups, gaussian.centre, _averaged_noise(denoisers, z, mask))
         model = CellModel(tuple(denoisers), gaussian, weights, ranges)
         return replace(model, residuals=self._residuals(model, hidden)), hidden
 
@@ -294,6 +303,23 @@ class CellTraining:
         """Return the distribution of the scaled residuals of the first column of each group."""
         missed = (hidden.truth - model.combined(hidden.parts, hidden.mask)) / hidden.scale
         return tuple(Residuals.of(missed[hidden.rows_of(columns[0]), columns[0]].numpy()) for columns in self.groups)
+
+
+def _averaged_noise(denoisers: Sequence[CellDenoiser], z: Cells, mask: Mask) -> Float[Tensor, "parts columns"]:
+    """Return the variance in each column that the mean of the denoisers has less than one of them; 0 of the Gaussian.
+
+    It is that of their predictions of missing cells, or of all where no cell of the column is missing.
+    """
+    if not denoisers:
+        return torch.zeros(1, z.shape[1], dtype=torch.float64)
+    some = torch.nonzero(~mask.all(1)).flatten()
+    some = some if len(some) else torch.arange(len(z))
+    some = some[evenly_spaced(len(some), max(1, MAX_HIDDEN_ENTRIES // (2 * z.shape[1])))]
+    found = torch.stack([expected_cells([one], z[some], mask[some]) for one in denoisers])
+    variance = found.var(0, correction=0)
+    counted = ~mask[some] | mask[some].all(0)
+    noise = torch.where(counted, variance, 0.0).sum(0) / counted.sum(0).clamp(min=1)
+    return torch.stack([torch.zeros_like(noise), noise])
 
 
 def _ranges(z: Cells, mask: Mask) -> Float[Tensor, "ends columns"]:

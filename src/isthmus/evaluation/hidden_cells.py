@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import nnls
 
 MIN_CELLS = 10
-"""Least number of known cells of a column by which its predictions are weighted."""
+"""Number of known cells as which the equal weights of predictions count."""
 
 MAX_KEPT = 1000
 """Largest number of residuals of a column that are kept, evenly spaced in their order."""
@@ -20,40 +19,56 @@ def weights_of_parts(
     truth: Float[np.ndarray, "cells columns"],
     parts: Float[np.ndarray, "parts cells columns"],
     centre: Float[np.ndarray, " columns"],
+    noise: Float[np.ndarray, " parts"] | None = None,
 ) -> Float[np.ndarray, " parts"]:
     r"""Return the weights w >= 0 of predictions, of sum at most 1, with the least squared error; the rest is the mean.
 
         min_w  sum (t - m - sum_k w_k (p_k - m))^2,   w >= 0,   sum_k w_k <= 1
 
-    Few cells shrink the weights to equal ones: `MIN_CELLS` cells count as much as the equal weights.
+    Few cells shrink the weights to equal ones, which count as `MIN_CELLS` cells. A prediction whose random errors will
+    be averaged out later is weighted as without them: their variance is left out of the sum.
 
     Args:
         truth: the values t of known cells; several columns if they are the levels of one category.
         parts: the predictions p_k.
         centre: m, the mean of each column.
+        noise: the variance of random errors of each part that will be averaged out; None for 0.
 
-    Source: Breiman, Stacked regressions (1996), section 3.
+    Source: Breiman, Stacked regressions (1996), section 3; Fuller, Measurement error models (1987), section 1.2, for
+    the variance.
 
     Example:
-        >>> truth = np.arange(100.0)[:, None] - 49.5
+        >>> truth = np.arange(1000.0)[:, None] - 499.5
         >>> weights_of_parts(truth, np.stack([truth, -truth]), np.zeros(1)).round(2).tolist()
         [1.0, 0.0]
     """
     equal = np.full(len(parts), 1 / len(parts))
-    if len(truth) < MIN_CELLS:
+    if not truth.size:
         return equal
-    design = (parts - centre).reshape(len(parts), -1).T
-    wanted = (truth - centre).ravel()
-    power = float(np.sqrt((design**2).mean() * MIN_CELLS))
-    design = np.vstack([design, power * np.eye(len(parts))])
-    wanted = np.concatenate([wanted, power * equal])
-    found = nnls(design, wanted)[0]
-    if found.sum() <= 1:
-        return np.asarray(found)
-    # On the border the weights sum to 1: a heavy further row holds the sum.
-    heavy = 1e3 * float(np.abs(design).max() * math.sqrt(len(design))) or 1.0
-    found = nnls(np.vstack([design, np.full(len(parts), heavy)]), np.append(wanted, heavy))[0]
-    return np.asarray(found / found.sum())
+    design = (parts - centre).reshape(len(parts), -1)
+    gram, moment = design @ design.T / truth.size, design @ (truth - centre).ravel() / truth.size
+    gram = gram - np.diag(np.minimum(np.zeros(len(parts)) if noise is None else noise, 0.9 * gram.diagonal()))
+    prior = MIN_CELLS / len(truth) * float(gram.diagonal().mean())
+    return _bounded_minimum(gram + prior * np.eye(len(parts)), moment + prior * equal)
+
+
+def _bounded_minimum(gram: Float[np.ndarray, "n n"], moment: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Return argmin w'Aw - 2 b'w for w >= 0, sum w <= 1, by the minima of all faces: there are few parts."""
+    n = len(moment)
+    best, least = np.zeros(n), 0.0
+    for chosen in range(1, 2**n):
+        inside = [k for k in range(n) if chosen >> k & 1]
+        face = gram[np.ix_(inside, inside)]
+        free = np.linalg.lstsq(face, moment[inside], rcond=None)[0]
+        ones = np.linalg.lstsq(face, np.ones(len(inside)), rcond=None)[0]
+        on_border = free + (1 - free.sum()) / max(float(ones.sum()), 1e-12) * ones
+        for found in (free, on_border):
+            w = np.zeros(n)
+            w[inside] = found
+            value = float(w @ gram @ w - 2 * moment @ w)
+            if (w >= 0).all() and w.sum() <= 1 + 1e-9 and value < least:
+                best, least = w, value
+    return best
 
 
 @dataclass(frozen=True)
