@@ -114,7 +114,7 @@ def gaps(table: pd.DataFrame, form: str, rate: float, seed: int) -> Bool[np.ndar
 
 
 def _table(source: str, max_rows: int, seed: int) -> pd.DataFrame:
-    """Return random rows of a table, without constant columns; tables of ADBench without their anomalies as a column."""
+    """Return random rows of a table, without constant columns; tables of ADBench without their labels."""
     table = load_table(source)
     table = table.drop(columns=TARGET) if source.startswith("adbench/") else table
     rows = np.random.default_rng(seed).permutation(len(table))[:max_rows]
@@ -272,9 +272,9 @@ EXPERIMENT = Experiment(
     claim="Denoising autoencoders fill missing cells better than chained extra trees, with intervals that hold.",
     source="the comparison follows Stekhoven & Buehlmann, MissForest (2012); the targets are ours",
     protocol="At most 3,000 rows of six tables of ADBench without their labels, and of diabetes and breast cancer of "
-    "scikit-learn, made mixed. 30% of the cells are hidden at random; on Pima and diabetes also 10% and 50%, blocks of "
-    "half of the columns in 60% of the rows, and cells with a probability that depends on the first column. All methods "
-    "are fitted to the rows with gaps and fill them. Those of scikit-learn get standardised columns and indicators of "
+    "scikit-learn, made mixed. 30% of the cells are hidden at random; in Pima and diabetes also 10% and 50%, blocks of "
+    "half of the columns in 60% of the rows, and cells with a probability that depends on the first column. All "
+    "methods are fitted to these rows and fill them. Those of scikit-learn get standardised columns and indicators of "
     "levels: the mean; the mean of 10 nearest neighbours; chained Bayesian ridge regressions (10 rounds); chained "
     "regressions by 50 extra trees (5 rounds). Imputer has its default settings, which were chosen on other hidden "
     "cells of cardio and vowels. Coverage is the fraction of hidden real cells in the interval of 90%.",

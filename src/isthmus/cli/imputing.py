@@ -1,4 +1,4 @@
-"""`isthmus impute fit` and `apply`: train an imputer on rows with gaps, and fill the gaps of rows."""
+"""`isthmus impute fit` and `apply`: train an imputer on rows with missing entries, and fill missing entries of rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from isthmus.cli.terminal import Log, print_json
 from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from isthmus.data import Dataset
@@ -25,7 +24,7 @@ SHOWN = 30
 """Largest number of columns that are logged in lines of their own."""
 
 app = typer.Typer(
-    help="Fill missing values of rows from the others, with intervals or several draws.", add_completion=False,
+    help="Fill missing values of rows from the others, with intervals or as several samples.", add_completion=False,
     no_args_is_help=True,
 )  # fmt: skip
 
@@ -53,7 +52,7 @@ def fit(
     *,
     text: Any = None,
 ) -> None:
-    """Train an imputer on DATA, with or without gaps, write it to one file, and print its errors on hidden cells."""
+    """Train an imputer on DATA, with or without missing entries, write it to one file, and print its errors on hidden cells."""
     log = Log(quiet)
     destination = destinations.check_output_file(output, force=force, inputs=(data,))
     model = _imputer(set_ or [], {"max_epochs": epochs, "random_state": seed, "device": device}, text, quiet)
@@ -94,7 +93,7 @@ def _imputer(assignments: list[str], given: dict[str, Any], reading: ReadOptions
 
 
 def _log_errors(model: Imputer, log: Log) -> None:
-    """Log the error of each column on hidden cells beside that of its mean or most frequent level."""
+    """Log the error of each column on hidden cells, and that of its mean or most frequent level."""
     known = [entry for entry in model.errors_ if entry["error"] is not None]
     for entry in known[:SHOWN]:
         log.info(f"{entry['column']}: {error_text(entry)}, {pluralize(entry['cells'], 'hidden cell')}")
@@ -129,7 +128,7 @@ def apply(
             help="Add columns NAME.low and NAME.high, which contain the value with this probability, such as 0.9.",
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Random seed of the draws. Default: random.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Random seed of --draws. Default: random.")] = None,
     keep: options.Keep = None,
     exclude: options.Exclude = None,
     extra_columns: options.ExtraColumns = "refuse",
@@ -231,7 +230,7 @@ def _write(
     names = [str(name) for name in model.get_feature_names_out()]
     parts = []
     for number, table in enumerate(tables, 1):
-        frame = _frame(model, table, names)
+        frame = table if hasattr(table, "columns") else pd.DataFrame(table, columns=names)
         if bounds is not None:
             frame = pd.concat([frame, _bounds(bounds, frame)], axis=1)
         if numbered:
@@ -239,27 +238,6 @@ def _write(
         parts.append(frame.reset_index(drop=True))
     carried = None if rows.carried is None else pd.concat([rows.carried] * len(tables), ignore_index=True)
     outputs.write_rows(destination, pd.concat(parts, ignore_index=True), carried, force=force)
-
-
-def _frame(model: Imputer, table: Any, names: list[str]) -> pd.DataFrame:
-    """Return filled rows as a data frame, in which columns of whole numbers are integers."""
-    import pandas as pd
-
-    if not hasattr(table, "columns"):
-        return pd.DataFrame(table, columns=names)
-    whole = [column.name for column in model.preprocessing_.table if column.unit == "count" or column.decimals == 0]
-    changed = {name: table[name].astype("Int64") for name in whole if _is_whole(table[name])}
-    return table.assign(**changed) if changed else table
-
-
-def _is_whole(values: pd.Series) -> bool:
-    """Return whether floating-point values are all whole, and small enough to be exact."""
-    import pandas as pd
-
-    if not pd.api.types.is_float_dtype(values):
-        return False
-    numbers: np.ndarray = values.to_numpy("float64")
-    return bool(((numbers == numbers.round()) & (abs(numbers) < 2**53)).all())
 
 
 def _bounds(bounds: Any, frame: pd.DataFrame) -> pd.DataFrame:

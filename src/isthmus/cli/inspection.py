@@ -132,7 +132,7 @@ def _imputer_contents(path: str, model: Any, written_by: str) -> dict[str, Any]:
 
 
 def error_text(entry: Mapping[str, Any]) -> str:
-    """Return the error of a column beside that of its mean or most frequent level, in words."""
+    """Return the error of a column, and that of its mean or most frequent level, in words."""
     if entry["error"] is None:
         return "no cell was hidden"
     if entry["measure"] == "wrong":

@@ -29,7 +29,7 @@ from isthmus.parts.inference import EncoderMap
 from isthmus.parts.networks import MLP
 
 PATTERN_SHARE = 0.5
-"""Fraction of the rows of a batch that get the gaps of another row, where training rows have gaps."""
+"""Fraction of the rows of a batch that get the gaps of another row, where training rows have missing entries."""
 
 Cells = Float[Tensor, "rows columns"]
 Mask = Bool[Tensor, "rows columns"]
@@ -60,7 +60,7 @@ class CellRows:
 class CellDenoiser(DenoisingAutoencoder):
     """A denoising autoencoder of rows that are in model space already, whose encoder sees bins of each column.
 
-    Where rows have gaps, the gaps of other rows are hidden in half of the rows of a batch, and random cells in the
+    Where entries are missing, the gaps of other rows are hidden in half of the rows of a batch, and random cells in the
     others.
 
     Args:

@@ -240,7 +240,7 @@ def hidden_cells(
 
 
 def nearest_gaps(mask: Mask, gaps: Mask, generator: Generator) -> Mask:
-    """Return gaps for each row: of some random ones, those outside which the row has the fewest gaps of its own.
+    """Return gaps for each row: of some random ones, those outside which the row lacks the smallest number of cells.
 
     Then the cells that stay visible are about those that are visible in a row with these gaps.
     """

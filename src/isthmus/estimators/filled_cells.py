@@ -48,6 +48,8 @@ def with_cells(rows: pd.DataFrame, values: pd.DataFrame, gaps: dict[str, np.ndar
             found = values[name].to_numpy()[gap]
             if pd.api.types.is_integer_dtype(column.dtype):
                 found = np.rint(found.astype(np.float64)).astype(np.int64)
+            elif isinstance(column.dtype, np.dtype) and column.dtype.kind == "f":
+                found = found.astype(column.dtype)
             column.iloc[np.flatnonzero(gap)] = found.tolist() if column.dtype == object else found
         columns.append(column)
     return pd.concat(columns, axis=1).set_axis(rows.columns, axis=1) if columns else rows.copy()

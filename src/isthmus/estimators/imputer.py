@@ -37,7 +37,7 @@ LEVEL_UNITS = ("binary", "categorical")
 """Units of columns whose values are levels."""
 
 MAX_BIN_INPUTS, MAX_BINS, MIN_BINS = 4096, 16, 4
-"""Largest number of inputs of the encoder for bins; bins of a column, and the fewest that are of use."""
+"""Largest number of inputs of the encoder for bins; bins of a column, and their smallest number that is of use."""
 
 MIN_ROWS_OF_DENOISERS = 100
 """Least number of training rows of which denoisers are trained."""
@@ -74,7 +74,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, SavedEstimator, ValueArgum
     each fitted to the other folds; in training they hide the gaps of other rows and random cells, and see which cells
     are hidden. They need 100 rows. m is the mean of the column. The weights w are those of the least squared error on
     known cells of the fold that a denoiser was not fitted to, which are hidden for this. Their residuals give the
-    intervals and the draws.
+    intervals and the samples.
 
     Observed cells are returned bit for bit, in their type. Of a table, levels are filled with levels, whole numbers
     with whole numbers, and real numbers are rounded to the decimals of the column. Filled values lie in the range of
@@ -97,7 +97,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, SavedEstimator, ValueArgum
     Attributes:
         errors_: for each column, the error on hidden cells and that of the mean (`{"column": ..., "cells": ...,
             "measure": "RMSE" or "wrong", "error": ..., "baseline": ...}`): the root of the mean squared error in the
-            units of the column, or the fraction of wrong levels, beside the most frequent level.
+            units of the column, or the fraction of wrong levels, and that of the most frequent level.
         preprocessing_: units and scaling of the columns.
         model_: the fitted parts.
 
@@ -329,13 +329,13 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, SavedEstimator, ValueArgum
     def sample(self, X: Any, n: int = 5, random_state: Any = None) -> list[Any]:
         """Return n copies of the rows in which missing cells are drawn, for multiple imputation.
 
-        The draws of a column follow the residuals of hidden cells, or the probabilities of the levels; those of
+        The samples of a column follow the residuals of hidden cells, or the probabilities of the levels; those of
         several cells of a row are correlated as under the Gaussian.
 
         Args:
             X: rows.
             n: number of copies.
-            random_state: seed of the draws; None draws one.
+            random_state: seed of the samples; None draws one.
 
         Source: Rubin, Multiple imputation for nonresponse in surveys (1987), section 1.5.
 
@@ -350,7 +350,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, SavedEstimator, ValueArgum
         """
         check_is_fitted(self)
         if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
-            raise InputError(f"n={n!r}: the number of draws must be a whole number of at least 1")
+            raise InputError(f"n={n!r}: the number of samples must be a whole number of at least 1")
         rows = self._validated(X, reset=False)
         z, mask = self._read(rows)
         expected, scale = self._expected(z, mask)

@@ -233,7 +233,7 @@ class MissingEntries(Corruption):
 
 
 class CopiedGaps(MissingEntries):
-    """Simulated missing entries where other rows have gaps: like `MissingEntries`, with the pattern of a row with gaps.
+    """Simulated missing entries: those of other rows for some rows, and those of `MissingEntries` for the others.
 
         m = patterns[i], i uniform, with probability `share`;  m_j ~ Bernoulli(rate) otherwise
 
