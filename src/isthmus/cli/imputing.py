@@ -52,7 +52,7 @@ def fit(
     *,
     text: Any = None,
 ) -> None:
-    """Train an imputer on DATA, with or without missing entries, write it to one file, and print its errors on hidden cells."""
+    """Train an imputer on DATA and write it to one file; print the error of each column on cells that were hidden."""
     log = Log(quiet)
     destination = destinations.check_output_file(output, force=force, inputs=(data,))
     model = _imputer(set_ or [], {"max_epochs": epochs, "random_state": seed, "device": device}, text, quiet)
