@@ -33,7 +33,7 @@ EM_FITS = 6
 """Fits of the Gaussian, in addition to those that missing entries need."""
 
 WIDE, MAX_COMPONENTS_OF_WIDE = 256, 64
-"""The number of columns above which the Gaussian has few components."""
+"""The number of columns above which the Gaussian has few components, and is fitted without expectations of cells."""
 
 Cells = Float[Tensor, "rows columns"]
 Mask = Bool[Tensor, "rows columns"]
@@ -54,15 +54,19 @@ class StandardGaussian:
 
     @classmethod
     def fitted(cls, z: Cells, mask: Mask) -> Self:
-        """Fit to the observed cells of rows."""
+        """Fit to the observed cells of rows; in wide rows missing cells count as the mean of their column."""
         count = mask.sum(0).clamp(min=1)
         centre = torch.where(mask, z, 0.0).sum(0) / count
         spread = (torch.where(mask, z - centre, 0.0).square().sum(0) / count).sqrt()
         spread = torch.where(spread > 1e-9 * (1 + centre.abs()), spread, 1.0)
-        limit = {"max_components": MAX_COMPONENTS_OF_WIDE} if z.shape[1] > WIDE else {}
         standard = torch.where(mask, (z - centre) / spread, 0.0)
         noise = max(1e-3, 0.1 * z.shape[1] / len(z))  # of few rows the smallest variances are those of chance
-        return cls(centre, spread, fit_gaussian(standard, mask, min_variance=noise, kept=1.0, n_fits=EM_FITS, **limit))
+        options: dict[str, Any] = {"min_variance": noise, "kept": 1.0}
+        if z.shape[1] > WIDE:
+            gaussian = fit_gaussian(standard, n_fits=1, max_components=MAX_COMPONENTS_OF_WIDE, **options)
+        else:
+            gaussian = fit_gaussian(standard, mask, n_fits=EM_FITS, **options)
+        return cls(centre, spread, gaussian)
 
     def expected(self, z: Cells, mask: Mask) -> tuple[Cells, Cells]:
         """Return mean and standard deviation of each missing cell given the observed ones."""
