@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from experiments import (
+    anomalies,
     bottleneck_mnist,
     capacity,
     cd_is_reconstruction,
@@ -92,6 +93,7 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
         completion.EXPERIMENT,
         smile.EXPERIMENT,
         colorization.EXPERIMENT,
+        anomalies.EXPERIMENT,
     )
 }
 """The experiments by name."""

@@ -11,7 +11,16 @@ from pathlib import Path
 import numpy as np
 from sklearn import clone
 
-from isthmus import CodeClassifier, CodeRegressor, Convolutional, Convolutional1d, InputWarning, SparseAutoencoder, TopK
+from isthmus import (
+    AnomalyDetector,
+    CodeClassifier,
+    CodeRegressor,
+    Convolutional,
+    Convolutional1d,
+    InputWarning,
+    SparseAutoencoder,
+    TopK,
+)
 from isthmus.files import SCHEMA
 
 from .kinds import KINDS, SMALL
@@ -27,6 +36,8 @@ ROWS = {
     "conv, images": clone(KINDS["conv"]).set_params(network=Convolutional((4,), dense_sizes=(8,))),
     "classifier": CodeClassifier(encoder=clone(KINDS["deep"]), hidden_sizes=(4,), **SMALL),
     "regressor": CodeRegressor(encoder=clone(KINDS["rbm"]), frozen=True, **SMALL),
+    "anomalies": AnomalyDetector(random_state=0),
+    "anomalies, codes": AnomalyDetector(autoencoder=clone(KINDS["linear"]), n_folds=2, random_state=0),
 }
 
 
@@ -43,7 +54,9 @@ def path_of(name, schema=SCHEMA):
 def outputs(name, model):
     """What the model gives for the first rows: predictions, or codes, reconstructions and their scores."""
     rows = rows_of(name)[:4]
-    if hasattr(model, "predict"):
+    if isinstance(model, AnomalyDetector):
+        found = {"scores": model.score_samples(rows), "expected": model.explain(rows).expected}
+    elif hasattr(model, "predict"):
         found = {"predictions": model._outputs(rows)}
     else:
         found = {"codes": model.transform(rows), "reconstructions": model.reconstruct(rows), "nll": model.nll(rows)}

@@ -30,9 +30,9 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
     table = Table(title=model, show_header=False, title_justify="left", title_style="bold")
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
-    for name in ("kind", "written_by", "code_size", "hidden_sizes", "columns", "rows", "weights", "likelihood", "seed"):
+    for name in (name for name in _ENTRIES if name in contents):
         table.add_row(_title(name), _shown(contents[name]))
-    for section, heading in _SECTIONS.items():
+    for section, heading in ((name, heading) for name, heading in _SECTIONS.items() if name in contents):
         table.add_section()
         table.add_row(heading, "", style="bold")
         for name, value in contents[section].items():
@@ -45,6 +45,12 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
     table.add_row("versions", ", ".join(f"{name} {version}" for name, version in contents["versions"].items()))
     print_table(table)
 
+
+_ENTRIES = (
+    "kind", "written_by", "code_size", "hidden_sizes", "columns", "rows", "calibration_rows", "parts", "offset",
+    "weights", "likelihood", "seed",
+)  # fmt: skip
+"""The first entries, in order; those of an autoencoder or of a detector."""
 
 _SECTIONS = {"preprocessing": "preprocessing", "history": "training", "configuration": "arguments"}
 """Heading of each section, by its key."""
@@ -81,6 +87,8 @@ def _model_contents(path: str) -> dict[str, Any]:
     versions = {"schema": SCHEMA, "isthmus": isthmus.__version__, "torch": torch.__version__}
     if model.kind == "imputer":
         return _imputer_contents(path, model, str(written_by)) | {"versions": versions}
+    if hasattr(model, "p_value"):
+        return _detector_contents(path, model, f"isthmus {written_by}")
     coder = getattr(model, "encoder_", model)  # a classifier is described by its encoder
     preprocessing = coder.preprocessing_
     history: dict[str, Any] = model.history_
@@ -138,6 +146,27 @@ def error_text(entry: Mapping[str, Any]) -> str:
     if entry["measure"] == "wrong":
         return f"{entry['error']:.1%} wrong (most frequent level: {entry['baseline']:.1%})"
     return f"RMSE {entry['error']:.4g} (mean: {entry['baseline']:.4g})"
+
+
+def _detector_contents(path: str, model: Any, written_by: str) -> dict[str, Any]:
+    """Return the contents of the file of a detector of odd rows as plain data."""
+    import torch
+
+    import isthmus
+    from isthmus.files import SCHEMA
+
+    preprocessing = model.preprocessing_
+    return {
+        "model": path, "kind": model.kind, "written_by": written_by, "columns": preprocessing.n_columns,
+        "rows": model.n_rows_, "calibration_rows": len(model.calibration_rows_), "seed": model.seed_,
+        "parts": list(model.scores_.names), "offset": model.offset_,
+        "preprocessing": {
+            "source": preprocessing.source, "row_shape": list(preprocessing.row_shape), "dtype": preprocessing.dtype,
+        },
+        "configuration": model.get_params(deep=False) | {"autoencoder": getattr(model.autoencoder, "kind", None)},
+        "findings": [], "notes": model.history_["notes"],
+        "versions": {"schema": SCHEMA, "isthmus": isthmus.__version__, "torch": torch.__version__},
+    }  # fmt: skip
 
 
 def kinds(

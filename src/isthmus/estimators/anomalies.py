@@ -19,10 +19,18 @@ from isthmus.data.preprocessing import Preprocessor, input_type, n_rows_of
 from isthmus.data.streams import blocks
 from isthmus.errors import InputError, pluralize
 from isthmus.estimators import inputs, model_files
-from isthmus.estimators.anomaly_scores import CodeScores, ModelRows, TableScores
+from isthmus.estimators.anomaly_scores import CodeScores, ModelRows, TableScores, needs_denoiser
 from isthmus.estimators.base import BaseAutoencoder, seed_of
 from isthmus.estimators.cell_expectations import CellExpectations, better_by_denoiser
-from isthmus.estimators.identity import by_user_column, given_rows, user_columns, with_identity, with_index
+from isthmus.estimators.identity import (
+    as_polars,
+    by_user_column,
+    given_rows,
+    is_polars,
+    user_columns,
+    with_identity,
+    with_index,
+)
 from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.value_arguments import ValueArguments
 from isthmus.evaluation import conformal
@@ -44,9 +52,9 @@ class Explanation:
     Data frames, with the index and the columns of the rows, if the rows were one; else arrays in the shape of the rows.
 
     Attributes:
-        share: how odd the cell is, in nats: -log P(a deviation at least as large) - 1. Its mean over ordinary rows is
-            0; it is negative for a cell close to its expectation, and NaN for a missing cell. All pixels of a patch of
-            an image have equal parts of the share of the patch.
+        share: how odd the cell is, in nats: -log P(a deviation at least as large) - 1. Its mean over the cells of
+            ordinary rows is 0; it is negative for a cell close to its expectation, and NaN for a missing cell. All
+            pixels of a patch of an image have equal parts of the value of the patch.
         expected: the expected value in the units of the rows; the most probable level of a category.
         low, high: an interval of 90% for the value; NaN for categories and columns of two values.
     """
@@ -57,7 +65,7 @@ class Explanation:
     high: Any
 
     def top(self, n: int = 3) -> pd.DataFrame:
-        """Return the n cells of the largest share of each row: row, column, share, expected value and interval.
+        """Return the n oddest cells of each row: row, column, share, expected value and interval.
 
         Images and other rows of several axes have the number of the entry in the flattened row as the column.
 
@@ -94,7 +102,7 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
     The parts s_i of the score are, on columns that are standardized and squashed beyond three standard deviations: the
     distance of a trimmed Gaussian; the density of a trimmed mixture of five Gaussians of ten principal components with
     the likelihood of the residual; the mean distance to twenty neighbours in the coordinates in which the Gaussian is
-    standard; and, from 300 training rows on, the errors of a denoising autoencoder in cells that it does not see. With
+    standard; and, if each fit has 300 rows, the errors of a denoising autoencoder in cells that it does not see. With
     `autoencoder` they are the density of its codes and the likelihood of the rows given the codes. Trimmed fits use
     the 90% of the rows that fit best, so that odd rows among the training rows do not count. The scales t_i are those
     of training rows, each scored by a fit to other rows (cross-fitting).
@@ -113,7 +121,7 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
         n_folds: number of fits to parts of the training rows.
         categories: names of table columns to treat as categories; None infers them.
         random_state: seed of every random number; None draws a seed and stores it in `seed_`.
-        device: "auto", "cpu" or "cuda", of the autoencoders.
+        device: "auto", "cpu" or "cuda", of the denoiser; an `autoencoder` has its own.
 
     Attributes:
         offset_: the score below which rows are flagged.
@@ -271,7 +279,10 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
     def _fitted_scores(self, rows: ModelRows, generator: Generator) -> TableScores | CodeScores:
         """Fit the parts of the score to rows."""
         if self.autoencoder is None:
-            return TableScores.fitted(rows, self._groups, generator, self.device)
+            least = (self.n_rows_ - len(self.calibration_rows_)) * (self.n_folds - 1) // self.n_folds
+            groups = self._groups
+            denoises = needs_denoiser(least, groups)
+            return TableScores.fitted(rows, groups, generator, with_denoiser=denoises, device=self.device)
         model = clone(self.autoencoder)
         if model.random_state is None:
             model.set_params(random_state=int(torch.randint(2**31, (), generator=generator)))
@@ -291,10 +302,9 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
             found.append((inside, scores.raw(rows.take(inside))))
             if number == 0 and isinstance(scores, TableScores):
                 better = better_by_denoiser(scores, rows.take(inside))
-        n_parts = min(raw.shape[1] for _, raw in found)
-        crossed = np.empty((len(rows), n_parts))
+        crossed = np.empty((len(rows), found[0][1].shape[1]))
         for inside, raw in found:
-            crossed[inside.numpy()] = raw[:, :n_parts]
+            crossed[inside.numpy()] = raw
         return crossed, better
 
     def _keep_p_values(self, training: Int[Tensor, " n"], crossed: np.ndarray, raw: np.ndarray) -> None:
@@ -362,13 +372,9 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
         """Return the parts t of the oddness of each row, in nats, one column each: their mean is -`score_samples`."""
         raw = self.scores_.raw(self._checked(X))
         parts = {
-            name: tail(raw[:, n]) for n, (name, tail) in enumerate(zip(self._part_names, self.tails_, strict=True))
+            name: tail(raw[:, n]) for n, (name, tail) in enumerate(zip(self.scores_.names, self.tails_, strict=True))
         }
         return with_index(pd.DataFrame(parts), X)
-
-    @property
-    def _part_names(self) -> tuple[str, ...]:
-        return self.scores_.names[: len(self.tails_)]
 
     def explain(self, X: Any) -> Explanation:
         """Return for each cell how odd it is given the other cells of its row, and the values that were expected.
@@ -406,13 +412,18 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
         if not names:
             return bounds
         given = {str(label): label for label in getattr(given_rows(X), "columns", ())}
-        frame = bounds if isinstance(bounds, pd.DataFrame) else bounds.to_pandas()
-        frame = frame.assign().astype({given.get(name, name): object for name in names})
+        frame = bounds.copy() if isinstance(bounds, pd.DataFrame) else bounds.to_pandas()
         for name in names:
             frame[given.get(name, name)] = np.nan
-        return frame
+        return as_polars(frame) if is_polars(given_rows(X)) else frame
 
     # -- files --------------------------------------------------------------------------------------
+
+    @property
+    def nested_models(self) -> list[Any]:
+        """The denoiser or the autoencoder of the score, if there is one."""
+        nested = self.scores_.denoiser if isinstance(self.scores_, TableScores) else self.scores_.model
+        return [] if nested is None else [nested]
 
     def _pack(self) -> Packed:
         parts = {"preprocessing": self.preprocessing_.to_file(), "scores": self.scores_.pack(),
@@ -426,6 +437,8 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
             arrays |= {f"tail{number}.knots": tail.knots, f"tail{number}.values": tail.values}
         tensors |= {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         header = model_files.header_of(self, _FITTED, without=("autoencoder",))
+        given = None if self.autoencoder is None else self.autoencoder.random_state
+        header["autoencoder_random_state"] = model_files.plain("random_state", given)
         header |= {name: config for name, (_, config) in parts.items()}
         rate = getattr(self, "odd_rate_", None)
         return tensors, header | {"score_kind": self.scores_.kind, "odd_rate": None if rate is None else vars(rate)}
@@ -437,7 +450,9 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
             scores = TableScores.unpack(strip_prefix("scores.", tensors), header["scores"])
         else:
             scores = CodeScores.unpack(strip_prefix("scores.", tensors), header["scores"])
-        given = clone(scores.model) if isinstance(scores, CodeScores) else None
+        given = None
+        if isinstance(scores, CodeScores):
+            given = clone(scores.model).set_params(random_state=header["autoencoder_random_state"])
         model = model_files.constructed(cls, header, autoencoder=given)
         model_files.set_fitted(model, header)
         model.preprocessing_ = Preprocessor.from_file(strip_prefix("preprocessing.", tensors), header["preprocessing"])

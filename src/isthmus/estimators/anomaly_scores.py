@@ -63,8 +63,8 @@ class TableScores:
 
     Each part is fitted to columns that are standardized and squashed beyond three standard deviations. The denoiser is
     trained on the rows that the trimmed Gaussian fits best, and its part is the sum of the squared errors of all cells,
-    each hidden once, in units of the variance of the errors of its column. There is none for fewer than
-    `MIN_DENOISER_ROWS` rows, for one column, and for more than `MAX_COVARIANCE_COLUMNS`.
+    each hidden once, in units of the variance of the errors of its column. `needs_denoiser` says
+    when there is one.
     """
 
     kind: ClassVar[str] = "table"
@@ -91,14 +91,14 @@ class TableScores:
         return (*self.densities.names, *(() if self.denoiser is None else ("hidden cells",)))
 
     @classmethod
-    def fitted(cls, rows: ModelRows, groups: Groups, generator: Generator, device: str) -> Self:
+    def fitted(cls, rows: ModelRows, groups: Groups, generator: Generator, *, with_denoiser: bool, device: str) -> Self:
         """Fit all parts."""
         standardization = Standardization.of(rows.x, rows.mask)
         z = standardization(rows.x)
         densities = RowDensities.fitted(z, rows.mask, generator)
         seed = int(torch.randint(2**31, (), generator=generator))
         found = cls(standardization, densities, None, torch.ones(z.shape[1]).double(), groups)
-        if len(rows) < MIN_DENOISER_ROWS or not len(groups) > 1 or z.shape[1] > MAX_COVARIANCE_COLUMNS:
+        if not with_denoiser:
             return found
         distance = densities.gaussian.normal_score(z, rows.mask)
         near = distance <= distance.kthvalue(round(KEPT * len(z))).values
@@ -144,6 +144,16 @@ class TableScores:
         denoiser = None if nested is None else model_files.unpack(strip_prefix("denoiser.", tensors), nested)
         standardization = Standardization(tensors["mean"], tensors["scale"])
         return cls(standardization, densities, denoiser, tensors["variance"], header["groups"])
+
+
+def needs_denoiser(n_rows: int, groups: Groups) -> bool:
+    """Return whether rows are enough for the denoiser, and have more than one cell and not too many columns.
+
+    Example:
+        >>> needs_denoiser(1000, [[0], [1]]), needs_denoiser(1000, [[0, 1]]), needs_denoiser(100, [[0], [1]])
+        (True, False, False)
+    """
+    return n_rows >= MIN_DENOISER_ROWS and len(groups) > 1 and sum(map(len, groups)) <= MAX_COVARIANCE_COLUMNS
 
 
 class CodeScores:

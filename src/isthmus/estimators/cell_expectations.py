@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy.stats import norm
 from torch import Tensor
 
 from isthmus.estimators.anomaly_scores import PASSES, ModelRows, TableScores
@@ -25,8 +26,6 @@ COVERAGE = 0.9
 MAX_ROWS = 1000
 """Largest number of rows that intervals are calibrated on and that the choice of a method is made on."""
 
-MAX_SCORES = 2**20
-"""Largest number of residuals that are kept for the shares."""
 
 Groups = Sequence[Sequence[int]]
 Cells = Float[Tensor, "rows columns"]
@@ -44,7 +43,8 @@ class CellExpectations:
             autoencoder.
         by_denoiser: the columns whose expectation is that of the denoiser, (columns,).
         half_width: half of the interval, in units of the deviation, (columns,).
-        residuals: for each group, the scale of its residual.
+        unit: of the residual of each group, in deviations: 1, or more where ordinary rows have larger residuals.
+        scale: the scale of the residuals of all groups, in their units.
     """
 
     standardization: Standardization
@@ -53,7 +53,8 @@ class CellExpectations:
     groups: Groups
     by_denoiser: Bool[Tensor, " columns"]
     half_width: Float[Tensor, " columns"]
-    residuals: tuple[TailScores, ...] = ()
+    unit: Float[Tensor, " groups"]
+    scale: TailScores
 
     @classmethod
     def of(cls, rows: ModelRows, groups: Groups) -> CellExpectations:
@@ -69,7 +70,8 @@ class CellExpectations:
 
     @classmethod
     def _new(cls, standardization: Any, gaussian: Any, denoiser: Any, groups: Groups, by: Tensor) -> CellExpectations:
-        return cls(standardization, gaussian, denoiser, groups, by, torch.full(by.shape, math.inf).double())
+        width, unit = torch.full(by.shape, math.inf).double(), torch.ones(len(groups)).double()
+        return cls(standardization, gaussian, denoiser, groups, by, width, unit, TailScores.of(np.ones(1)))
 
     def expected(self, z: Cells, mask: Tensor | None) -> tuple[Cells, Cells]:
         """Return expectation and deviation of each cell, given the observed cells outside its group."""
@@ -82,8 +84,7 @@ class CellExpectations:
 
     def calibrated(self, rows: ModelRows) -> CellExpectations:
         """Return the expectations with intervals and scales of residuals from rows that took no part in any fit."""
-        n_columns = rows.x.shape[1]
-        rows = rows.take(torch.arange(min(len(rows), MAX_ROWS, max(100, MAX_SCORES // n_columns))))
+        rows = rows.take(torch.arange(min(len(rows), MAX_ROWS)))
         z = self.standardization(rows.x)
         mean, deviation = self.expected(z, rows.mask)
         residual = ((z - mean) / deviation).abs()
@@ -91,9 +92,9 @@ class CellExpectations:
             residual = torch.where(rows.mask, residual, float("nan"))
         widths = torch.tensor([_conformal_quantile(column) for column in residual.T], dtype=torch.float64)
         by_group = self._by_group(residual)
-        scales = [TailScores.of(column[~np.isnan(column)]) if not np.isnan(column).all() else TailScores.of(np.ones(1))
-                  for column in by_group.T.numpy()]  # fmt: skip
-        return replace(self, half_width=widths, residuals=tuple(scales))
+        unit = (by_group.nanquantile(COVERAGE, 0).nan_to_num(1.0) / norm.ppf((1 + COVERAGE) / 2)).clamp(min=1)
+        relative = (by_group / unit).flatten()
+        return replace(self, half_width=widths, unit=unit, scale=TailScores.of(relative[~relative.isnan()].numpy()))
 
     def _by_group(self, residual: Cells) -> Float[Tensor, "rows groups"]:
         """Return the root of the mean square over the columns of each group."""
@@ -102,37 +103,36 @@ class CellExpectations:
         return torch.stack([residual[:, list(group)].square().mean(1).sqrt() for group in self.groups], 1)
 
     def explained(self, rows: ModelRows) -> tuple[Cells, Cells, Cells, Cells]:
-        """Return shares, expected values and intervals of each cell, the latter three in model space.
+        """Return how odd each cell is, its expected value and its interval, the latter three in model space.
 
-        The share of a group is -log P(a residual at least as large) - 1, which has the mean 0 over ordinary rows. Its
-        columns have equal parts of it, so that sums over columns are those of groups. It is NaN of missing cells.
+        The first of a group is -log P(a residual at least as large) - 1 over all groups of ordinary rows, among which
+        its mean is 0. Of one cell that was changed, the residual in deviations is the largest of its row under the
+        Gaussian. The columns of a group have equal parts of it, so that sums over columns are those of groups.
+        It is NaN of missing cells.
         """
         z = self.standardization(rows.x)
         mean, deviation = self.expected(z, rows.mask)
         residual = ((z - mean) / deviation).abs()
         if rows.mask is not None:
             residual = torch.where(rows.mask, residual, float("nan"))
-        by_group, share = self._by_group(residual).numpy(), torch.empty_like(z)
+        by_group = torch.from_numpy(self.scale((self._by_group(residual) / self.unit).numpy()) - 1)
+        share = torch.empty_like(z)
         for number, group in enumerate(self.groups):
-            of_group = torch.from_numpy(self.residuals[number](by_group[:, number]) - 1) / len(group)
-            share[:, list(group)] = of_group[:, None]
+            share[:, list(group)] = by_group[:, number, None] / len(group)
         width = self.half_width * deviation
         values = (self.standardization.inverse(part) for part in (mean, mean - width, mean + width))
         return (share, *values)  # type: ignore[return-value]
 
     def to_file(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return tensors and plain data for `from_file`, without what the score has already."""
-        lengths = [len(scale.knots) for scale in self.residuals]
         tensors = {
-            "by_denoiser": self.by_denoiser, "half_width": self.half_width,
-            "knots": torch.from_numpy(np.concatenate([scale.knots for scale in self.residuals])),
-            "values": torch.from_numpy(np.concatenate([scale.values for scale in self.residuals])),
-            "scales": torch.tensor([scale.scale for scale in self.residuals], dtype=torch.float64),
+            "by_denoiser": self.by_denoiser, "half_width": self.half_width, "unit": self.unit,
+            "knots": torch.from_numpy(self.scale.knots), "values": torch.from_numpy(self.scale.values),
             "mean": self.standardization.mean, "scale": self.standardization.scale,
             "gaussian.mean": self.gaussian.mean, "gaussian.loadings": self.gaussian.loadings,
         }  # fmt: skip
         config = {
-            "lengths": lengths, "noise_variance": self.gaussian.noise_variance,
+            "tail_scale": self.scale.scale, "noise_variance": self.gaussian.noise_variance,
             "groups": [list(group) for group in self.groups],
         }  # fmt: skip
         return {name: part.contiguous().clone() for name, part in tensors.items()}, config
@@ -142,14 +142,11 @@ class CellExpectations:
         cls, tensors: dict[str, Tensor], config: dict[str, Any], denoiser: DenoisingAutoencoder | None
     ) -> CellExpectations:
         """Build the expectations from the result of `to_file`."""
-        ends = np.cumsum(config["lengths"])[:-1]
-        knots, values = (np.split(tensors[name].numpy(), ends) for name in ("knots", "values"))
-        scales = tensors["scales"].tolist()
+        scale = TailScores(tensors["knots"].numpy(), tensors["values"].numpy(), config["tail_scale"])
         return cls(
             Standardization(tensors["mean"], tensors["scale"]),
             ConditionalGaussian(tensors["gaussian.mean"], tensors["gaussian.loadings"], config["noise_variance"]),
-            denoiser, config["groups"], tensors["by_denoiser"], tensors["half_width"],
-            tuple(TailScores(*parts) for parts in zip(knots, values, scales, strict=True)),
+            denoiser, config["groups"], tensors["by_denoiser"], tensors["half_width"], tensors["unit"], scale,
         )  # fmt: skip
 
 

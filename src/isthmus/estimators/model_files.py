@@ -37,6 +37,11 @@ class SavedEstimator:
         """Return the tensors of the fitted estimator and all else as plain data."""
         raise NotImplementedError
 
+    @property
+    def nested_models(self) -> list[Any]:
+        """The fitted models that this one holds; by default none."""
+        return []
+
     @classmethod
     def _unpack(cls, tensors: dict[str, Tensor], header: dict[str, Any]) -> Self:
         """Return the estimator of what `_pack` returned."""
@@ -97,8 +102,8 @@ def load(path: str | os.PathLike[str], *, device: str = "auto") -> Any:
         raise InputError(f"{path} is not a model but the checkpoint of an unfinished run; continue it with --resume")
     model = unpack(tensors, header)
     model.set_params(device=device)
-    if hasattr(model, "encoder_"):
-        model.encoder_.set_params(device=device)
+    for part in model.nested_models:
+        part.set_params(device=device)
     return model
 
 

@@ -386,6 +386,11 @@ class CodePredictor(SavedEstimator, ValueArguments):
         )  # fmt: skip
 
     @property
+    def nested_models(self) -> list[Any]:
+        """The autoencoder."""
+        return [self.encoder_]
+
+    @property
     def _parts(self) -> nn.ModuleDict:
         """The parts that are kept, by name."""
         return nn.ModuleDict({"encoder": self.encoder_._parts, "head": self.head_})

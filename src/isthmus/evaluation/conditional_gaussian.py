@@ -39,8 +39,8 @@ class ConditionalGaussian:
 
         x = mu + W h + e,   h ~ N(0, I),   e ~ N(0, s^2 I),   so   x ~ N(mu, W W' + s^2 I)
 
-    With as many components as columns, any covariance whose smallest variance is s^2 has this form. The distribution of hidden entries given observed ones
-    follows from that of the code h given the observed entries o:
+    With as many components as columns, any covariance whose smallest variance is s^2 has this form. The distribution of
+    hidden entries given the observed ones, o, follows from that of the code h:
 
         h | x_o ~ N(S^-1 W_o' (x_o - mu_o) / s^2, S^-1),   S = I + W_o' W_o / s^2
 
@@ -273,7 +273,8 @@ def _fit(
         left = values[n_components:]
         noise = max(float(left.mean()) if len(left) else 0.0, min_variance)
         values, vectors = values[:n_components], vectors[:, :n_components]
-    return ConditionalGaussian(mean, vectors * (values - noise).clamp(min=0).sqrt(), noise)
+    loadings = (vectors * (values - noise).clamp(min=0).sqrt()).contiguous()
+    return ConditionalGaussian(mean, loadings, noise)
 
 
 def _expectations(x: Rows, mask: Mask | None, before: ConditionalGaussian | None) -> tuple[Rows, Tensor]:

@@ -135,7 +135,7 @@ def benjamini_hochberg(
 
 
 def _warn_if_impossible(n: int, rate: float, n_calibration: int) -> None:
-    """Warn if one row at the smallest possible p-value among n rows is no discovery."""
+    """Warn if a single row at the smallest possible p-value cannot be a discovery among n rows."""
     smallest = 1 / (n_calibration + 1)
     n_rows = math.ceil(smallest * n / rate - 1e-9)
     if n_rows > 1:
@@ -159,9 +159,9 @@ class TailScores:
 
         t(s) = -log P(S >= s),   above the start a of the tail   t(s) = t(a) + (s - a) / b
 
-    Between two reference scores t is linear, and above a, the 95% quantile, the tail is exponential with the mean excess
-    b, so that scores higher than all reference scores still differ. For a row of the reference's distribution t is
-    about exponential with mean 1, and sums of t combine scores of different units (Fisher's method).
+    Between two reference scores t is linear, and above a, the 95% quantile, the tail is exponential with the mean
+    excess b, so that scores higher than all reference scores still differ. For a row of the reference's distribution t
+    is about exponential with mean 1, and sums of t combine scores of different units (Fisher's method).
 
     Attributes:
         knots: reference scores, in increasing order.
