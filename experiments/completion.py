@@ -68,9 +68,9 @@ FULL = _Setup(
 )  # fmt: skip
 
 QUICK = _Setup(
-    targets={"coverage": Target(0.9, "within", "the intervals are those of 90%", 0.09)},
+    targets={"coverage": Target(0.9, "within", "the intervals are those of 90%", 0.1)},
     cases=(("breast-cancer", "random", 0.3), ("breast-cancer", "blocks", 0.3)), methods=("mean", "ridge", "imputer"),
-    max_rows=400, max_epochs=20,
+    max_rows=200, max_epochs=5,
 )  # fmt: skip
 
 
