@@ -97,7 +97,7 @@ def gaps(table: pd.DataFrame, form: str, rate: float, seed: int) -> Bool[np.ndar
 
     Example:
         >>> table = pd.DataFrame(np.random.default_rng(0).normal(size=(1000, 4)))
-        >>> [round(gaps(table, form, 0.3, 0)[:, 1:].mean(), 1) for form in ("random", "blocks", "depending")]
+        >>> [round(float(gaps(table, form, 0.3, 0)[:, 1:].mean()), 1) for form in ("random", "blocks", "depending")]
         [0.3, 0.3, 0.3]
     """
     rng = np.random.default_rng(seed)
