@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.dbn import DeepBeliefNetwork
     from isthmus.estimators.deep import Autoencoder
     from isthmus.estimators.denoising import DenoisingAutoencoder
+    from isthmus.estimators.imputer import Imputer
     from isthmus.estimators.linear import LinearAutoencoder
     from isthmus.estimators.rbm import RestrictedBoltzmannMachine
     from isthmus.estimators.recirculation import RecirculationAutoencoder
@@ -49,8 +50,8 @@ _MODULES = {
     "estimators.registry": (
         "AnomalyDetector", "Autoencoder", "CodeClassifier", "CodeRegressor", "ContractiveAutoencoder",
         "ConvolutionalAutoencoder", "DeepBeliefNetwork", "DeepBoltzmannMachine", "DeepRecurrentAutoencoder",
-        "DenoisingAutoencoder", "LinearAutoencoder", "RecirculationAutoencoder", "RestrictedBoltzmannMachine",
-        "SparseAutoencoder", "StackedAutoencoder", "VariationalAutoencoder", "load",
+        "DenoisingAutoencoder", "Imputer", "LinearAutoencoder", "RecirculationAutoencoder",
+        "RestrictedBoltzmannMachine", "SparseAutoencoder", "StackedAutoencoder", "VariationalAutoencoder", "load",
     ),
     "parts.own_networks": ("register_network",),
     "parts.own_penalties": ("register_penalty",),
@@ -105,6 +106,7 @@ __all__ = [
     "GaussianNoise",
     "GaussianPrior",
     "GroupMasking",
+    "Imputer",
     "InputError",
     "InputWarning",
     "JumpReLU",

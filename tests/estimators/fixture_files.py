@@ -17,6 +17,7 @@ from isthmus import (
     CodeRegressor,
     Convolutional,
     Convolutional1d,
+    Imputer,
     InputWarning,
     SparseAutoencoder,
     TopK,
@@ -38,11 +39,14 @@ ROWS = {
     "regressor": CodeRegressor(encoder=clone(KINDS["rbm"]), frozen=True, **SMALL),
     "anomalies": AnomalyDetector(random_state=0),
     "anomalies, codes": AnomalyDetector(autoencoder=clone(KINDS["linear"]), n_folds=2, random_state=0),
+    "imputer": Imputer(hidden_sizes=(4,), code_size=4, max_epochs=2, n_folds=2, random_state=0),
 }
 
 
 def rows_of(name):
-    """The rows of a file: images for one of them."""
+    """The rows of a file: images for one of them, and twice as many for the imputer, whose denoisers need 100."""
+    if name == "imputer":
+        return np.where(np.arange(2 * len(X))[:, None] % 12 == np.arange(12), np.nan, np.tile(X, (2, 1)))
     return X.reshape(-1, 3, 4) if name == "conv, images" else X
 
 
@@ -56,6 +60,8 @@ def outputs(name, model):
     rows = rows_of(name)[:4]
     if isinstance(model, AnomalyDetector):
         found = {"scores": model.score_samples(rows), "expected": model.explain(rows).expected}
+    elif isinstance(model, Imputer):
+        found = {"filled": model.transform(rows), "low": model.interval(rows, 0.8).low}
     elif hasattr(model, "predict"):
         found = {"predictions": model._outputs(rows)}
     else:

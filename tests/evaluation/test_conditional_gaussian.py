@@ -112,3 +112,12 @@ def test_constant_columns_and_wide_rows_have_a_fit():
     assert torch.isfinite(found.squared_distance(wide)).all()
     mask = torch.rand(wide.shape, generator=generator(5)) > 0.2
     assert torch.isfinite(fit_gaussian(wide, mask).filled(wide, mask)).all()
+
+
+def test_draws_have_the_conditional_mean_and_covariance():
+    row, mask = X[:1].expand(40_000, -1), OBSERVED[:1].expand(40_000, -1)
+    seen, hidden = (torch.nonzero(part).flatten() for part in (OBSERVED[0], ~OBSERVED[0]))
+    drawn = FITTED.draw_given(row, mask, generator(3))[:, hidden]
+    mean, covariance = given(seen, X[0], hidden)
+    torch.testing.assert_close(drawn.mean(0), mean, atol=0.02 * float(COVARIANCE.diagonal().max().sqrt()), rtol=0)
+    torch.testing.assert_close(drawn.T.cov(), covariance, atol=0.03 * float(covariance.diagonal().max()), rtol=0)

@@ -10,7 +10,14 @@ import torch
 
 from isthmus.errors import InputError
 from isthmus.parts.corruption_masks import group_of_columns, patch_groups, pixel_groups
-from isthmus.parts.corruptions import CustomCorruption, GaussianNoise, Masking, MissingEntries, SaltAndPepper
+from isthmus.parts.corruptions import (
+    CopiedGaps,
+    CustomCorruption,
+    GaussianNoise,
+    Masking,
+    MissingEntries,
+    SaltAndPepper,
+)
 
 GROUPS = [[0, 2, 5], [1, 3]]
 N_ROWS, N_COLUMNS = 4000, 7
@@ -315,3 +322,16 @@ def test_the_channels_of_a_pixel_are_a_group():
 def test_a_patch_without_pixels_raises():
     with pytest.raises(InputError, match="patch_size=0: .* give 1 or more"):
         patch_groups((1, 4, 4), 0)
+
+
+def test_gaps_of_other_rows_are_copied_to_a_share_of_the_rows():
+    patterns = torch.tensor([[True, True, False, False], [False, False, False, True]])
+    corruption = CopiedGaps(patterns, 0.6, 0.0)
+    out = corruption(torch.ones(5000, 4), torch.Generator().manual_seed(0))
+    hidden = out.corruption_mask.bool()
+    copied = [(hidden == pattern).all(1).float().mean().item() for pattern in patterns]
+    assert copied == pytest.approx([0.3, 0.3], abs=0.03)
+    assert (~hidden.any(1)).float().mean().item() == pytest.approx(0.4, abs=0.03)
+    assert torch.equal(out.mask, 1 - out.corruption_mask)
+    assert torch.equal(out.x, out.mask)
+    assert "patterns" not in corruption.state_dict()

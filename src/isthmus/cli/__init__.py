@@ -14,7 +14,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from isthmus.cli import anomalies, classifying, codes, demo, describing, evaluation, fitting, inspection, paths
+from isthmus.cli import (
+    anomalies,
+    classifying,
+    codes,
+    demo,
+    describing,
+    evaluation,
+    fitting,
+    imputing,
+    inspection,
+    paths,
+)
 from isthmus.cli.terminal import run_command
 from isthmus.errors import InputError
 
@@ -105,6 +116,7 @@ for _command in (
     app.command()(_command)
 app.add_typer(classifying.app, name="classify")
 app.add_typer(anomalies.app, name="anomalies")
+app.add_typer(imputing.app, name="impute")
 
 
 def main() -> None:

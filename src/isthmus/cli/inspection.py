@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -85,6 +86,9 @@ def _model_contents(path: str) -> dict[str, Any]:
 
     written_by = read_tensors(path)[1].get("version")
     model = isthmus.load(path)
+    versions = {"schema": SCHEMA, "isthmus": isthmus.__version__, "torch": torch.__version__}
+    if model.kind == "imputer":
+        return _imputer_contents(path, model, str(written_by)) | {"versions": versions}
     if hasattr(model, "p_value"):
         return _detector_contents(path, model, f"isthmus {written_by}")
     coder = getattr(model, "encoder_", model)  # a classifier is described by its encoder
@@ -114,8 +118,37 @@ def _model_contents(path: str) -> dict[str, Any]:
         },
         "configuration": model.get_params(deep=False) | ({} if coder is model else {"encoder": coder.kind}),
         "findings": history.get("findings", []), "notes": history["notes"],
-        "versions": {"schema": SCHEMA, "isthmus": isthmus.__version__, "torch": torch.__version__},
+        "versions": versions,
     }  # fmt: skip
+
+
+def _imputer_contents(path: str, model: Any, written_by: str) -> dict[str, Any]:
+    """Return the contents of the file of an imputer as plain data: those of its denoisers, and the errors by column."""
+    known, denoisers = model.preprocessing_, model.model_.denoisers
+    return {
+        "model": path, "kind": model.kind, "written_by": f"isthmus {written_by}", "code_size": model.code_size,
+        "hidden_sizes": list(model.hidden_sizes), "columns": known.n_columns, "rows": model.n_rows_,
+        "weights": sum(weight.numel() for part in denoisers for weight in part.coder_.parameters()),
+        "likelihood": denoisers[0].likelihood_["name"] if denoisers else "gaussian", "seed": model.seed_,
+        "preprocessing": {
+            "source": known.source, "row_shape": list(known.row_shape), "dtype": known.dtype,
+            "constant_columns": len(known.constant), **(model.history_.get(READ_OPTIONS) or {}),
+        },
+        "history": {
+            "denoisers": len(denoisers), "stopped": model.history_["stopped"],
+            **{f"error of {entry['column']}": error_text(entry) for entry in model.errors_},
+        },
+        "configuration": model.get_params(deep=False), "findings": [], "notes": model.history_["notes"],
+    }  # fmt: skip
+
+
+def error_text(entry: Mapping[str, Any]) -> str:
+    """Return the error of a column, and that of its mean or most frequent level, in words."""
+    if entry["error"] is None:
+        return "no cell was hidden"
+    if entry["measure"] == "wrong":
+        return f"{entry['error']:.1%} wrong (most frequent level: {entry['baseline']:.1%})"
+    return f"RMSE {entry['error']:.4g} (mean: {entry['baseline']:.4g})"
 
 
 def _detector_contents(path: str, model: Any, written_by: str) -> dict[str, Any]:

@@ -36,6 +36,8 @@ def load_autoencoder(path: str, device: str = "auto") -> BaseAutoencoder:
     import isthmus
 
     model = isthmus.load(path, device=device)
+    if model.kind == "imputer":
+        raise InputError(f"{path}: contains an imputer, not an autoencoder; use it with isthmus impute apply")
     if hasattr(model, "p_value"):
         raise InputError(
             f"{path}: contains a detector of odd rows, not an autoencoder; use it with isthmus anomalies score"

@@ -1,4 +1,4 @@
-"""The kinds of autoencoder, the predictors and the detector by name. Nothing below imports this module."""
+"""The kinds of autoencoder, the predictors, the detector and the imputer by name. Nothing below imports this module."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from isthmus.estimators.dbm import DeepBoltzmannMachine
 from isthmus.estimators.dbn import DeepBeliefNetwork
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.denoising import DenoisingAutoencoder
+from isthmus.estimators.imputer import Imputer
 from isthmus.estimators.linear import LinearAutoencoder
 from isthmus.estimators.model_files import load, named, register
 from isthmus.estimators.rbm import RestrictedBoltzmannMachine
@@ -22,7 +23,7 @@ from isthmus.estimators.stacked import StackedAutoencoder
 from isthmus.estimators.supervised import CodePredictor
 from isthmus.estimators.variational import VariationalAutoencoder
 
-__all__ = ["DETECTORS", "KINDS", "PREDICTORS", "kind_named", "load"]
+__all__ = ["DETECTORS", "IMPUTERS", "KINDS", "PREDICTORS", "kind_named", "load"]
 
 KINDS: dict[str, type[BaseAutoencoder]] = {
     estimator.kind: register(estimator)
@@ -51,6 +52,9 @@ PREDICTORS: dict[str, type[CodePredictor]] = {
 
 DETECTORS: dict[str, type[AnomalyDetector]] = {estimator.kind: register(estimator) for estimator in (AnomalyDetector,)}
 """Estimators that find odd rows."""
+
+IMPUTERS: dict[str, type[Imputer]] = {estimator.kind: register(estimator) for estimator in (Imputer,)}
+"""Estimators that fill missing cells."""
 
 
 def kind_named(name: str) -> type[BaseAutoencoder]:

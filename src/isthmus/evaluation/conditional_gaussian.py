@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from isthmus.evaluation.baseline import principal_components
+from isthmus.parts.sampling import randn_like
 
 MAX_COMPONENTS = 256
 """Largest number of principal components with a variance of their own."""
@@ -121,6 +122,20 @@ class ConditionalGaussian:
                     expected[part, group], variance[part, group] = self._expected(rows, seen, group)
                     start += len(rows)
         return expected, variance
+
+    def draw_given(self, x: Rows, mask: Mask, generator: torch.Generator) -> Rows:
+        """Return rows in which all entries are drawn from their joint distribution given the observed ones, float64.
+
+        A draw of an observed entry is one of its distribution given the others' code, and not its value.
+        """
+        found = []
+        for rows, m in self._blocks(x, mask):
+            _, code, root = self._code(rows, m)
+            noise = randn_like(code, generator)
+            code = code + torch.linalg.solve_triangular(root.mT, noise[..., None], upper=True).squeeze(-1)
+            error = math.sqrt(self.noise_variance) * randn_like(rows, generator)
+            found.append(self.mean + code @ self.loadings.T + error)
+        return torch.cat(found)
 
     def whitened(self, x: Rows) -> Rows:
         """Return (W W' + s^2 I)^-1/2 (x - mu), in which the squared distance of a row is its squared norm."""

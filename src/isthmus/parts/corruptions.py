@@ -10,11 +10,11 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
 from isthmus.errors import InputError
-from isthmus.parts.corruption_masks import CorruptionMaskSampler, Groups, bernoulli_mask
+from isthmus.parts.corruption_masks import CorruptionMaskSampler, Groups, bernoulli_mask, check_rate
 from isthmus.parts.sampling import randn_like
 
 
@@ -230,6 +230,45 @@ class MissingEntries(Corruption):
         return Corrupted(
             x.masked_fill(corruption_mask, 0.0), corruption_mask.to(x.dtype), (~corruption_mask).to(x.dtype)
         )
+
+
+class CopiedGaps(MissingEntries):
+    """Simulated missing entries: those of other rows for some rows, and those of `MissingEntries` for the others.
+
+        m = patterns[i], i uniform, with probability `share`;  m_j ~ Bernoulli(rate) otherwise
+
+    Shapes: (batch, columns) -> (batch, columns), and the mask of the same shape.
+
+    Args:
+        patterns: the gaps of rows, True where an entry is missing, (patterns, columns).
+        share: the probability that a row gets a pattern.
+        rate, groups: of the other rows, as in `MissingEntries`.
+
+    Source: van Buuren, Flexible imputation of missing data (2018), section 2.2.3, for missingness that depends on
+    other columns.
+
+    Example:
+        >>> out = CopiedGaps(torch.tensor([[False, True]]), 1.0, 0.5)(torch.ones(2, 2), torch.Generator())
+        >>> out.x.tolist()
+        [[1.0, 0.0], [1.0, 0.0]]
+    """
+
+    patterns: Tensor
+
+    def __init__(
+        self, patterns: Bool[Tensor, "patterns columns"], share: float, rate: float, groups: Groups | None = None
+    ) -> None:
+        super().__init__(rate, groups, patterns.shape[1])
+        self.share = check_rate(share)
+        self.register_buffer("patterns", patterns, persistent=False)
+
+    def forward(self, x: Float[Tensor, "batch columns"], generator: Generator, progress: float = 0.0) -> Corrupted:
+        """Set the missing entries to 0 and return the mask of the others."""
+        hidden = self.corruption_masks(x, generator)
+        number = torch.randint(len(self.patterns), (len(x),), generator=generator, device=generator.device)
+        copied = bernoulli_mask((len(x), 1), self.share, generator).to(x.device)
+        hidden = torch.where(copied, self.patterns[number.to(x.device)], hidden)
+        return Corrupted(x.masked_fill(hidden, 0.0), hidden.to(x.dtype), (~hidden).to(x.dtype))
 
 
 class CustomCorruption(Corruption):
