@@ -36,8 +36,8 @@ def test_a_classifier_of_digits_predicts_most_test_labels(models, tmp_path, succ
     assert f"accuracy: {facts['accuracy']:.4f} (539 rows)" in result.stderr
     assert (facts["rows"], facts["classes"]) == (539, list(range(10)))
     written = pd.read_csv(tmp_path / "p.csv")
-    assert list(written.columns) == ["label", *(f"p({digit})" for digit in range(10))]
-    np.testing.assert_allclose(written.iloc[:, 1:].sum(axis=1), 1)
+    assert list(written.columns) == ["row", "label", *(f"p({digit})" for digit in range(10))]
+    np.testing.assert_allclose(written.iloc[:, 2:].sum(axis=1), 1)
     digits = isthmus.data.open("digits:test")
     model = isthmus.load(models / "clf")
     assert written["label"].tolist() == model.predict(digits.X).tolist()

@@ -90,7 +90,7 @@ def test_kept_columns_come_back_as_they_were(table, inputs, tmp_path, succeed):
             assert written[name].tolist() == read[name].tolist() or name == "gaps"
             assert written[name].dtype.kind == read[name].dtype.kind
         np.testing.assert_array_equal(written["gaps"], read["gaps"])
-    assert output.with_suffix(".csv").read_text().splitlines()[1].startswith("2024-02-27,")
+    assert output.with_suffix(".csv").read_text().splitlines()[1].startswith("0,2024-02-27,")
 
 
 def test_a_table_of_one_column_and_one_row_is_written(inputs, table, tmp_path, succeed):
@@ -149,7 +149,7 @@ def test_columns_excluded_in_the_fit_of_a_classifier_stay_excluded(customers, tm
     succeed("classify", "fit", data, "--labels", "species", "--encoder", customers / "m.isthmus", "-o", classifier,
             "--epochs", 1, "--exclude", "customer")  # fmt: skip
     succeed("classify", "predict", classifier, data, "-o", tmp_path / "p.csv")
-    assert list(pd.read_csv(tmp_path / "p.csv")) == ["label", "p(long)", "p(short)"]
+    assert list(pd.read_csv(tmp_path / "p.csv")) == ["row", "label", "p(long)", "p(short)"]
 
 
 def test_errors_have_row_numbers_without_identifiers_and_their_parts_add_up(inputs, table, tmp_path, succeed):

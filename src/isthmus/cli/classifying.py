@@ -234,7 +234,8 @@ def predict(
     if correct is not None:
         summary["accuracy"] = float(correct.mean())
         log.info(f"accuracy: {correct.mean():.4f} ({len(correct):,} rows)")
-    _write(destination, model.classes_, classes, probabilities, rows.carried, force)
+    identity = outputs.with_row_numbers(rows, rows.n_rows)
+    _write(destination, model.classes_, classes, probabilities, identity, force)
     log.info(f"{rows.n_rows:,} predictions written to {output}")
     if as_json:
         print_json(summary)

@@ -50,7 +50,8 @@ def encode(
     rows = sources.open_for_model(fitted, data, log, reading=reading)
     outputs.note_left_out(output, keep, log)
     codes = fitted.transform(rows.X)
-    outputs.write_rows(destination, codes, rows.carried, names=list(fitted.get_feature_names_out()), force=force)
+    names, identity = list(fitted.get_feature_names_out()), outputs.with_row_numbers(rows, len(codes))
+    outputs.write_rows(destination, codes, identity, names=names, force=force)
     log.info(f"{len(codes):,} codes of size {codes.shape[1]} written to {output}")
 
 

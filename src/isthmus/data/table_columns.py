@@ -136,13 +136,8 @@ class Unit:
         raise InputError(f"column {column.name!r} was numeric when the model was fitted; found {found} at row {row}")
 
     def decode(self, column: TableColumn, numbers: Float[np.ndarray, "rows width"]) -> Any:
-        """Return the values of numbers; whole ones for a nullable type of integers, which holds no others."""
-        dtype = pd.api.types.pandas_dtype(column.dtype)
-        if not (pd.api.types.is_extension_array_dtype(dtype) and pd.api.types.is_integer_dtype(dtype)):
-            return numbers[:, 0]
-        limits = np.iinfo(getattr(dtype, "numpy_dtype", np.int64))
-        whole = np.clip(np.rint(numbers[:, 0].astype(np.float64)), limits.min, np.nextafter(float(limits.max), 0))
-        return pd.Series(whole).astype(dtype)
+        """Return the values of numbers."""
+        return numbers[:, 0]
 
     def with_statistics(self, column: TableColumn, numbers: Float[np.ndarray, "rows width"]) -> TableColumn:
         """Return the column with statistics of its encoded training values."""

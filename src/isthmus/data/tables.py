@@ -176,6 +176,32 @@ def in_units_of_columns(samples: Any, columns: Sequence[TableColumn]) -> Any:
     return _changed(rounded(samples, columns), {name: column.clipped for name, column in known.items()})
 
 
+def in_nullable_types(values: Any, columns: Sequence[TableColumn]) -> Any:
+    """Return a decoded table with whole numbers in columns of nullable integers, which hold no others.
+
+    So `X.fillna(model.reconstruct(X))` is possible. Other rows are returned as they are.
+
+    Example:
+        >>> found = in_nullable_types(pd.DataFrame({"n": [2.4]}), [TableColumn("n", "count", dtype="Int64")])
+        >>> found["n"].tolist(), found["n"].dtype
+        ([2], Int64Dtype())
+    """
+    if not isinstance(values, pd.DataFrame):
+        return values
+    changed = {}
+    for column in columns:
+        dtype = pd.api.types.pandas_dtype(column.dtype)
+        numbers = values[column.name]
+        if _is_nullable_integer(dtype) and pd.api.types.is_float_dtype(numbers.dtype):
+            limits = np.iinfo(getattr(dtype, "numpy_dtype", np.int64))
+            changed[column.name] = numbers.round().clip(limits.min, np.nextafter(float(limits.max), 0)).astype(dtype)
+    return values.assign(**changed) if changed else values
+
+
+def _is_nullable_integer(dtype: Any) -> bool:
+    return pd.api.types.is_extension_array_dtype(dtype) and pd.api.types.is_integer_dtype(dtype)
+
+
 def rounded(table: pd.DataFrame, columns: Sequence[TableColumn]) -> pd.DataFrame:
     """Return a table with real columns rounded to the decimals of the training values, and counts to whole numbers.
 

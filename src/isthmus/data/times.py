@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Shaped
 
-from isthmus.data.dates import ISO, parsed_texts, text_formats
 from isthmus.data.text_numbers import is_text
 from isthmus.errors import InputError, pluralize
 
@@ -93,6 +92,8 @@ def parsed_times(values: pd.Series, name: str, form: str | None = None) -> Times
 
 def _parsed(texts: pd.Series, name: str, form: str | None) -> Times:
     """Return texts as dates."""
+    from isthmus.data.dates import ISO, parsed_texts, text_formats
+
     known = [] if form is None else [form]
     formats = text_formats(texts)
     read = {each: times for each in [ISO, *known, *formats] if (times := parsed_texts(texts, each)).notna().all()}
@@ -111,6 +112,8 @@ def _parsed(texts: pd.Series, name: str, form: str | None) -> Times:
 
 def _unreadable(texts: pd.Series) -> str:
     """Return the first text that is not a date, or the statement that their forms differ."""
+    from isthmus.data.dates import parsed_texts, text_formats
+
     for row, text in enumerate(texts.iloc[:1000]):
         if parsed_texts(texts.iloc[row : row + 1], text_formats(texts.iloc[row : row + 1])[0]).isna().all():
             return f"{text!r} in row {row:,} is not a date"

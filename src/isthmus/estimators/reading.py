@@ -15,6 +15,7 @@ from torch import nn
 
 from isthmus.data.preprocessing import Preprocessor, n_rows_of
 from isthmus.data.streams import BLOCK_SIZE, blocks
+from isthmus.data.tables import in_nullable_types
 from isthmus.data.targets import TargetPreprocessor, check_paired, paired
 from isthmus.estimators import inputs
 from isthmus.estimators.conditions import Conditions, given_conditions, with_condition_columns
@@ -112,7 +113,7 @@ class ReadingMixin(TransformerMixin):
         """Encode and decode `X`; return the reconstruction in the units and the shape of X, or of the target.
 
         A data frame has the index of X, so that `X - model.reconstruct(X)` and `X.fillna(model.reconstruct(X))` compare
-        and fill row by row.
+        and fill row by row; columns of nullable integers hold whole numbers.
 
         Raises:
             InputError: sparse rows whose dense reconstruction would be larger than 1 GiB (`inputs.DENSE_LIMIT`).
@@ -128,7 +129,8 @@ class ReadingMixin(TransformerMixin):
         check_is_fitted(self)
         advice = "reconstruct fewer rows at a time, or use read(X), which goes block by block"
         inputs.check_dense_size(self.preprocessing_, n_rows_of(given_rows(X)), advice)
-        return with_identity(self._reconstructed(X), X)
+        found = in_nullable_types(self._reconstructed(X), self.preprocessing_.user_table)
+        return with_identity(found, X)
 
     def _reconstructed(self, X: Any) -> Any:
         """Return the reconstruction of `X` in the units of X, or of the target."""
