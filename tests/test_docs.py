@@ -3,17 +3,21 @@
 import ast
 import doctest
 import re
+import shlex
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import isthmus
+from isthmus.cli import app
 from isthmus.estimators.registry import KINDS, PREDICTORS
 from isthmus.values.value import ARGUMENTS, Value
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 
 VALUES = {
     name: value
@@ -42,7 +46,23 @@ def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
     assert not runner.failures, "".join(report)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda p: p.name)
+def test_a_tutorial_runs_as_it_is_written(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names, parser = {}, doctest.DocTestParser()
+    for language, block in re.findall(r"```(python|sh)\n(.*?)```", page.read_text(), re.S):
+        if language == "python":
+            runner, report = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE), []
+            runner.run(parser.get_doctest(block, names, page.name, str(page), 0), out=report.append, clear_globs=False)
+            assert not runner.failures, "".join(report)
+            names.update(runner.test.globs)
+            continue
+        for line in block.splitlines():
+            result = CliRunner().invoke(app, shlex.split(line)[1:])
+            assert result.exit_code == 0, f"{line}: {result.stderr}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, *TUTORIALS], ids=lambda p: p.name)
 def test_the_links_and_pictures_of_a_page_are_there(page):
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
         if not target.startswith("http"):

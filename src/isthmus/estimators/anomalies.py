@@ -374,14 +374,18 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
         """Return the oddness of rows: the mean of t over the parts."""
         return np.mean([tail(raw[:, number]) for number, tail in enumerate(self.tails_)], axis=0)
 
-    def _checked(self, X: Any) -> ModelRows:
-        """Return further rows in model space."""
+    def model_rows(self, X: Any) -> ModelRows:
+        """Return further rows in model space, without the columns that are left out.
+
+        Raises:
+            InputError: other rows than those of the fit; a row without an observed cell.
+        """
         check_is_fitted(self)
         return self._read(inputs.validate_input(self, X, reset=False))
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
         """Return the score of each row, (n,), in nats, at most 0: the lower, the odder."""
-        rows = self._checked(X)
+        rows = self.model_rows(X)
         return -self._combined(self.scores_.raw(rows))
 
     def decision_function(self, X: Any) -> Float[np.ndarray, " n"]:
@@ -400,11 +404,11 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
 
     def is_training_data(self, X: Any) -> bool:
         """Return whether these are the rows of `fit`, all of them in their order, whose p-values are `p_values_`."""
-        return bool(self._checked(X).digest == self.history_["digest"])
+        return bool(self.model_rows(X).digest == self.history_["digest"])
 
     def part_scores(self, X: Any) -> pd.DataFrame:
         """Return the parts t of the oddness of each row, in nats, one column each: their mean is -`score_samples`."""
-        raw = self.scores_.raw(self._checked(X))
+        raw = self.scores_.raw(self.model_rows(X))
         parts = {
             name: tail(raw[:, n]) for n, (name, tail) in enumerate(zip(self.scores_.names, self.tails_, strict=True))
         }
@@ -423,7 +427,7 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
         Raises:
             InputError: invalid rows; sparse rows or texts whose cells would be larger than 1 GiB.
         """
-        rows = self._checked(X)
+        rows = self.model_rows(X)
         share, *values = self.cells_.explained(rows)
         shares: Any = by_user_column(self.preprocessing_, share.numpy())
         columns = user_columns(self.preprocessing_, X)

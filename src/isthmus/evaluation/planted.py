@@ -14,7 +14,6 @@ from torch import Generator, Tensor
 
 from isthmus.data.dataset import Conditioned, Paired
 from isthmus.data.preprocessing import n_rows_of
-from isthmus.data.streams import blocks
 from isthmus.errors import InputError
 from isthmus.evaluation import conformal
 from isthmus.parts.sampling import rand_like, randn_like
@@ -130,7 +129,7 @@ def plant_test(detector: Any, X: Any, *, rates: Sequence[float] = RATES, random_
             f"the detector was fitted to {detector.n_rows_} rows; give the rows of the fit, in their order"
         )
     own = rows.iloc[index] if hasattr(rows, "iloc") else rows[index]
-    x = torch.cat([batch.x for batch in blocks(preprocessing.rows(own))]).double()
+    x = detector.model_rows(own).x.double()
     clean, generator = _scores(detector, x), Generator().manual_seed(random_state)
     found = {}
     for sort in SORTS:
