@@ -30,6 +30,7 @@ from experiments import (
     latent_space,
     layerwise_or_joint,
     linear_is_pca,
+    noise_removal,
     online,
     pretraining_gain,
     random_codes,
@@ -90,6 +91,7 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
         synthetic_tables.EXPERIMENT,
         smile.EXPERIMENT,
         colorization.EXPERIMENT,
+        noise_removal.EXPERIMENT,
     )
 }
 """The experiments by name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ from isthmus.values.corruptions import CORRUPTION, GaussianNoise
 STEP = 0.1
 """Length of the step of the divergence, in standard deviations of the noise."""
 
+MAX_PATCHES = 2**15
+"""Patches that are in memory together, but those of one image at least."""
+
 PATCHES_ACROSS = 4
 """Patches that cover a pixel of a larger image along each axis."""
 
@@ -39,13 +43,18 @@ class NoiseRemovalMixin(ReadingMixin):
     def denoise(self, X: Any, noise_level: Any = None) -> Any:
         r"""Return rows without their Gaussian noise, in the units and the shape of X.
 
-            d(x) = x + w (r(x) - x),   w = sum_j s_j^2 (1 - dr_j/dx_j) / ||r(x) - x||^2, clipped to [0, 1]
+            d(x) = x + w (r(x) - x),   w = (D + sqrt(2 sum_j s_j^4)) / ||r(x) - x||^2, clipped to [0, 1]
+            D = sum_j s_j^2 (1 - dr_j/dx_j)
 
-        r is the reconstruction and s_j the level, the standard deviation of the noise in column j. w minimises Stein's
-        unbiased estimate of the squared error of d(x), for each row, so that a row with less noise than in training is
-        changed less:
+        r is the reconstruction and s_j the level, the standard deviation of the noise in column j. D / ||r(x) - x||^2
+        minimises Stein's unbiased estimate of the squared error of d(x), for each row, so that a row with less noise
+        than in training is changed less:
 
-            SURE(w) = w^2 ||r(x) - x||^2 + sum_j s_j^2 (2 w (dr_j/dx_j - 1) + 1)
+            SURE(w) = w^2 ||r(x) - x||^2 - 2 w D + sum_j s_j^2
+
+        The second part of w is one standard deviation of ||noise||^2: on patches of 64 pixels w is below 1 by chance in
+        half of the rows without it. (On faces of other persons, in patches, the mean peak signal-to-noise ratio is then
+        higher by .1 to .6 decibels for noise of .02 to .2, and it is at most .1 below that of r.)
 
         The sum of derivatives is estimated with one probe b of random signs, the same for each row:
         sum_j s_j b_j (r_j(x + e s b) - r_j(x)) / e. Missing entries are filled with r(x).
@@ -89,7 +98,7 @@ class NoiseRemovalMixin(ReadingMixin):
         _check_rows(self.preprocessing_)
         level = self.noise_level(X) if noise_level is None else _checked_level(noise_level, self.preprocessing_)
         rows = as_pandas(given_rows(X))
-        if _is_larger(rows, self.preprocessing_):
+        if is_larger(rows, self.preprocessing_):
             return self._denoised_in_patches(rows, level)
         return with_identity(self._denoised(X, level), X)
 
@@ -117,7 +126,8 @@ class NoiseRemovalMixin(ReadingMixin):
         if not isinstance(corruption, GaussianNoise) or not isinstance(corruption.scale, int | float):
             raise InputError(
                 f"the noise level of {known.description} cannot be estimated, since they are neither images nor "
-                "series, and the model was not trained with one level of Gaussian noise; give noise_level"
+                "series, and the model was not trained with one level of Gaussian noise; give noise_level "
+                "(--noise-level)"
             )
         return corruption.scale * known.scale
 
@@ -136,24 +146,57 @@ class NoiseRemovalMixin(ReadingMixin):
     def _denoised_in_patches(self, images: np.ndarray, level: Float[np.ndarray, " channels"]) -> np.ndarray:
         """Return larger images: the mean of their overlapping patches at each pixel."""
         known = self.preprocessing_
-        across = slice(2, 4) if known.layout == "nchw" else slice(1, 3)
-        sizes = known.row_shape[across.start - 1 : across.stop - 1]
-        starts = [_patch_starts(whole, size) for whole, size in zip(images.shape[across], sizes, strict=True)]
-        total, count = np.zeros(images.shape), np.zeros(images.shape[1:])
-        for first in itertools.product(*starts):
-            place = (slice(None),) * across.start + tuple(
-                slice(at, at + size) for at, size in zip(first, sizes, strict=True)
-            )
-            total[place] += self._denoised(images[place], level)
-            count[place[1:]] += 1
-        mean = total / count
-        return np.rint(mean).astype(np.uint8) if known.dtype == "uint8" else mean.astype(known.dtype)
+        patches = _Patches.of(images.shape[1:], known)
+        made = np.empty(images.shape, known.dtype)
+        for first in range(0, len(images), at_once := max(1, MAX_PATCHES // len(patches.places))):
+            some = slice(first, first + at_once)
+            means = patches.mean(self._denoised(patches.cut(images[some]), level), len(images[some]))
+            made[some] = np.rint(means) if known.dtype == "uint8" else means
+        return made
+
+
+@dataclass(frozen=True)
+class _Patches:
+    """Overlapping patches of images of one shape.
+
+    Attributes:
+        shape: of an image.
+        size: of a patch.
+        places: the pixels of each patch.
+    """
+
+    shape: tuple[int, ...]
+    size: tuple[int, ...]
+    places: list[tuple[slice, ...]]
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], known: Preprocessor) -> _Patches:
+        """Return patches in the shape of the rows of a model."""
+        size = known.row_shape
+        starts = [_patch_starts(whole, part) for whole, part in zip(shape, size, strict=True)]
+        places = [
+            tuple(slice(at, at + part) for at, part in zip(first, size, strict=True))
+            for first in itertools.product(*starts)
+        ]
+        return cls(shape, size, places)
+
+    def cut(self, images: np.ndarray) -> np.ndarray:
+        """Return the patches of images, the first ones of all images first."""
+        return np.concatenate([images[(slice(None), *place)] for place in self.places])
+
+    def mean(self, patches: np.ndarray, n: int) -> Float[np.ndarray, "n ..."]:
+        """Return n images, the mean of their patches at each pixel."""
+        total, count = np.zeros((n, *self.shape)), np.zeros(self.shape)
+        for place, values in zip(self.places, patches.reshape(-1, n, *self.size), strict=True):
+            total[(slice(None), *place)] += values
+            count[place] += 1
+        return total / count
 
 
 def denoised(
     coder: Coder, batch: Batch, level: Float[Tensor, " columns"], signs: Float[Tensor, " columns"]
 ) -> Float[Tensor, "batch columns"]:
-    """Return x + w (r(x) - x) of a batch in model space, w by Stein's unbiased risk estimate.
+    """Return x + w (r(x) - x) of a batch in model space, w by Stein's unbiased risk estimate, see `denoise`.
 
     Args:
         coder: of the model.
@@ -169,8 +212,8 @@ def denoised(
         >>> for end, size in zip(ends, (0.5, 1)):  # r = x / 2
         ...     _ = end.affine_maps[0].weight.copy_(torch.eye(2) * size)
         >>> coder = Coder(EncoderMap(ends[0]), ends[1], Gaussian(2))
-        >>> denoised(coder, Batch(torch.tensor([[4.0, 0.0]])), torch.ones(2), torch.ones(2))  # w = 1 / 4
-        tensor([[3.5000, 0.0000]])
+        >>> denoised(coder, Batch(torch.tensor([[4.0, 0.0]])), torch.ones(2), torch.ones(2))  # w = (1 + 2) / 4
+        tensor([[2.5000, 0.0000]])
     """
     x, mask = batch.x, batch.observed
     step = STEP * level * signs
@@ -178,7 +221,8 @@ def denoised(
     moved = _reconstructed(coder, Batch(x + step, mask=batch.mask))
     observed = torch.ones_like(x) if mask is None else mask
     slope = (observed * level * signs * (moved - r)).sum(1) / STEP
-    excess = (observed * level.square()).sum(1) - slope
+    deviation = (2 * (observed * level.pow(4)).sum(1)).sqrt()
+    excess = (observed * level.square()).sum(1) - slope + deviation
     distance = (observed * (r - x).square()).sum(1)
     weight = (excess / distance.clamp_min(torch.finfo(x.dtype).tiny)).clamp(0.0, 1.0)[:, None]
     return torch.where(observed > 0, x + weight * (r - x), r)
@@ -200,7 +244,7 @@ def _check_rows(known: Preprocessor) -> None:
         found = "texts" if known.source == "text" else "sparse rows"
         raise InputError(f"the model was fitted on {found}; denoise is for images, series and columns of real numbers")
     if known.quantiles:
-        raise InputError("denoise needs noise of one scale, and scaling='quantile' changes it; fit with another scaling")
+        raise InputError("denoise needs noise of one scale, which scaling='quantile' changes; fit with another scaling")
     others = [column.name for column in known.table if set(column.output_units) != {"real"}]
     if others:
         raise InputError(f"column {others[0]!r} has no real numbers; denoise is for images, series and real columns")
@@ -225,7 +269,7 @@ def _checked_level(given: Any, known: Preprocessor) -> Float[np.ndarray, " chann
     return np.broadcast_to(level, (n,))
 
 
-def _is_larger(rows: Any, known: Preprocessor) -> bool:
+def is_larger(rows: Any, known: Preprocessor) -> bool:
     """Return whether rows are images that are not smaller than those of the fit, and larger along an axis."""
     shape = tuple(getattr(rows, "shape", ()))[1:]
     if known.image_shape is None or input_type(rows) != "array" or len(shape) != len(known.row_shape):
