@@ -95,7 +95,7 @@ def _shrunk(x: Signal, level: float, low: Sequence[float], levels: int) -> Signa
     if levels == 0 or any(size % 2 for size in x.shape):
         return x
     high = [(-1) ** k * each for k, each in enumerate(reversed(low))]
-    bands = {(): x}
+    bands: dict[tuple[int, ...], Signal] = {(): x}
     for axis in range(x.ndim):
         bands = {(*name, n): _down(band, axis, f) for name, band in bands.items() for n, f in enumerate((low, high))}
     coarse = (0,) * x.ndim
@@ -113,13 +113,13 @@ def _shrunk(x: Signal, level: float, low: Sequence[float], levels: int) -> Signa
 
 def _down(x: Signal, axis: int, filter_: Sequence[float]) -> Signal:
     every = range(0, x.shape[axis], 2)
-    return sum(c * np.take(np.roll(x, -k, axis), every, axis) for k, c in enumerate(filter_))
+    return np.sum([c * np.take(np.roll(x, -k, axis), every, axis) for k, c in enumerate(filter_)], axis=0)
 
 
 def _up(x: Signal, axis: int, filter_: Sequence[float]) -> Signal:
     spread = np.zeros([2 * n if i == axis else n for i, n in enumerate(x.shape)])
     spread[tuple(slice(None, None, 2) if i == axis else slice(None) for i in range(x.ndim))] = x
-    return sum(c * np.roll(spread, k, axis) for k, c in enumerate(filter_))
+    return np.sum([c * np.roll(spread, k, axis) for k, c in enumerate(filter_)], axis=0)
 
 
 def _thresholded(band: Signal, level: float) -> Signal:
