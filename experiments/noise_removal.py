@@ -322,7 +322,8 @@ EXPERIMENT = Experiment(
     source="Vincent et al. (2010) and Burger, Schuler & Harmeling (2012); the comparison is ours",
     protocol=(
         "Gaussian noise at three levels. digits: MNIST, models of the first 9,900 training images, 200 test images. "
-        "faces: Olivetti, 28 persons for training, 10 images of 4 others for validation, 40 images of 8 others for the test. series: sums "
+        "faces: Olivetti, 28 persons for training, 10 images of 4 others for validation, 40 images of 8 others for the "
+        "test. series: sums "
         "of three sines of 256 steps that change phase and level at two random steps, 100 test series. The models read "
         "patches of 12 x 12 pixels (digits) and 8 x 8 (faces), and windows of 64 steps; one hidden layer and a code of "
         "512 units (series 256), standardised values, Gaussian noise uniform up to 2 (digits), 1.7 (faces) and 1 "
