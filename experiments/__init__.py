@@ -32,6 +32,7 @@ from experiments import (
     latent_space,
     layerwise_or_joint,
     linear_is_pca,
+    noise_removal,
     online,
     pretraining_gain,
     random_codes,
@@ -94,6 +95,7 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
         smile.EXPERIMENT,
         colorization.EXPERIMENT,
         anomalies.EXPERIMENT,
+        noise_removal.EXPERIMENT,
     )
 }
 """The experiments by name."""

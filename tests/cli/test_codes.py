@@ -291,3 +291,59 @@ def test_a_target_is_decoded_in_place_of_the_rows(tmp_path, succeed, refused):
     refused(("fit", data, "--target", tmp_path / "few.npy", *output), "3 rows, and rows has 60")
     refused(("fit", data, "--target", target, "--kind", "linear", *output), "kind linear decodes its inputs alone")
     refused(("fit", data, "--target", target, "--validation", data, *output), "--validation DATA has no targets")
+
+
+@pytest.mark.parametrize("suffix", READERS)
+def test_rows_without_noise_keep_their_identity(suffix, tmp_path, succeed):
+    generator = np.random.default_rng(0)
+    rows = pd.DataFrame(generator.normal(size=(60, 2)) @ generator.normal(size=(2, 4)), columns=list("abcd"))
+    rows.assign(who=generator.permutation(60)).to_csv(tmp_path / "rows.csv", index=False)
+    fit = ("fit", tmp_path / "rows.csv", "--kind", "denoising", "--set", "corruption=gaussian", "--dtype", "who=id")
+    succeed(*fit, *SMALL, "-o", tmp_path / "m.isthmus")
+    output = tmp_path / f"clean.{suffix}"
+    made = succeed("denoise", tmp_path / "m.isthmus", tmp_path / "rows.csv", "-o", output)
+    assert "noise level: " in made.stderr
+    written, expected = READERS[suffix](output), isthmus.load(tmp_path / "m.isthmus").denoise(rows)
+    if suffix != "npy":
+        assert written.pop("who").tolist() == pd.read_csv(tmp_path / "rows.csv")["who"].tolist()
+    np.testing.assert_allclose(np.asarray(written), expected, rtol=1e-5)
+
+
+def test_images_larger_than_those_of_the_model_are_denoised_in_patches(tmp_path, succeed):
+    generator = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    pixels = generator.integers(0, 256, (3, 20, 18)).astype(np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / "photos" / f"{number}.png")
+    np.save(tmp_path / "patches.npy", generator.integers(0, 256, (60, 8, 8)).astype(np.uint8))
+    succeed("fit", tmp_path / "patches.npy", "--kind", "denoising", *SMALL, "-o", tmp_path / "m.isthmus")
+    made = ("denoise", tmp_path / "m.isthmus", tmp_path / "photos", "--noise-level", 20)
+    succeed(*made, "-o", tmp_path / "clean")
+    read = np.stack([np.asarray(Image.open(tmp_path / "clean" / f"{number}.png")) for number in range(3)])
+    np.testing.assert_array_equal(read, isthmus.load(tmp_path / "m.isthmus").denoise(pixels, 20))
+
+
+def test_windows_without_noise_come_back_at_their_times(tmp_path, succeed):
+    times = np.arange(60)
+    table = pd.DataFrame({"when": times, "x": np.sin(times / 4), "y": np.cos(times / 3)})
+    table.to_csv(tmp_path / "series.csv", index=False)
+    fit = ("fit", tmp_path / "series.csv", "--kind", "denoising", "--window", 8, "--stride", 2, "--time", "when")
+    succeed(*fit, *SMALL, "-o", tmp_path / "m.isthmus")
+    succeed("denoise", tmp_path / "m.isthmus", tmp_path / "series.csv", "-o", tmp_path / "clean.csv")
+    found = isthmus.data.windows(table, 8, 2, time="when")
+    expected = found.by_time(isthmus.load(tmp_path / "m.isthmus").denoise(found))
+    np.testing.assert_allclose(pd.read_csv(tmp_path / "clean.csv")[["x", "y"]], expected, rtol=1e-5)
+
+
+def test_denoise_refuses_other_kinds_levels_and_rows(inputs, tmp_path, succeed, refused):
+    arguments = ("denoise", inputs / "array.isthmus", inputs / "array.npy", "-o", tmp_path / "clean.npy")
+    refused(arguments, "kind deep does not remove noise; fit a model with --kind denoising")
+    model, data = tmp_path / "m.isthmus", inputs / "array.npy"
+    succeed("fit", data, "--kind", "denoising", *SMALL, "-o", model)
+    output = ("-o", tmp_path / "clean.npy")
+    refused(("denoise", model, data, *output, "--noise-level", "-1"), "noise_level=-1.0: a standard deviation")
+    refused(("denoise", model, data, *output), "cannot be estimated", "give noise_level (--noise-level)")
+    (tmp_path / "news.jsonl").write_text("\n".join('{"text": "red sky and blue sea"}' for _ in range(20)))
+    succeed("fit", tmp_path / "news.jsonl", "--kind", "denoising", *SMALL, "-o", tmp_path / "texts.isthmus")
+    texts = ("denoise", tmp_path / "texts.isthmus", tmp_path / "news.jsonl", "-o", tmp_path / "clean.csv")
+    refused((*texts, "--noise-level", 0.1), "fitted on texts")

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from isthmus.errors import InputError
@@ -62,6 +63,12 @@ def test_gaussian_noise_is_isotropic_with_the_given_scale():
     # The variance of a product of two entries is s^4, and 2 s^4 on the diagonal.
     assert (covariance - 0.25 * torch.eye(N_COLUMNS)).abs().max() < 5 * 0.25 * math.sqrt(2 / len(x))
     assert noise.mean(0).abs().max() < 5 * 0.5 / math.sqrt(len(x))
+
+
+def test_a_range_of_scales_gives_each_row_a_uniform_one():
+    x = torch.zeros(2000, 4000)
+    found = GaussianNoise((0.1, 0.5))(x, seeded()).x.std(1).double().numpy()
+    assert scipy.stats.kstest(found, "uniform", (0.1, 0.4)).pvalue > 1e-3
 
 
 @by_rated

@@ -328,13 +328,14 @@ def test_a_state_dict_restores_the_flag_of_the_last_refresh():
     "corruption",
     [
         GaussianNoise(0.1),
+        GaussianNoise((0.1, 0.5)),
         Masking(0.3),
         Masking(0.3, [[0, 1]], N_COLUMNS),
         SaltAndPepper(0.3, N_COLUMNS),
         MissingEntries(0.3, [[0, 1]], N_COLUMNS),
         CustomCorruption(lambda x, generator: x / 2),
     ],
-    ids=["gaussian", "masking", "groups", "salt-and-pepper", "missing", "callable"],
+    ids=["gaussian", "range", "masking", "groups", "salt-and-pepper", "missing", "callable"],
 )
 def test_a_corruption_does_not_wait(corruption):
     with NoWait():

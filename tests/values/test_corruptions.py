@@ -38,6 +38,7 @@ def equal(a, b) -> bool:
     [
         (Masking(rate=0.4), TABLE, corruptions.Masking(0.4)),
         (GaussianNoise(scale=0.2), TABLE, corruptions.GaussianNoise(0.2)),
+        (GaussianNoise(scale=[0.1, 0.2]), TABLE, corruptions.GaussianNoise((0.1, 0.2))),
         (SaltAndPepper(rate=0.4), TABLE, corruptions.SaltAndPepper(0.4, 7)),
         (GroupMasking(rate=0.4, groups=GROUPS), ROW, corruptions.Masking(0.4, GROUPS, 7)),
         (GroupMasking(rate=0.4), TABLE, corruptions.Masking(0.4, GROUPS, 7)),
@@ -119,6 +120,9 @@ def test_invalid_rates_and_weights_of_entries_raise(kind, fields, text):
 def test_an_invalid_scale_raises():
     with pytest.raises(InputError, match=r"corruption scale -0.1 is not a standard deviation; give"):
         GaussianNoise(scale=-0.1)
+    for scale in ((0.5, 0.1), (0.1, 0.2, 0.3), (-0.1, 0.2), (0.1, "much")):
+        with pytest.raises(InputError, match=r"is not a range; give two standard deviations \(low, high\)"):
+            GaussianNoise(scale=scale)
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ VALUES = [
     SGD(momentum=0.5, averaging=0.0),
     Masking(rate=0.5, corrupted_weight=1, clean_weight=0),
     GaussianNoise(scale=0.1),
+    GaussianNoise(scale=(0, 0.5)),
     SaltAndPepper(rate=0.1, clean_weight=0.5),
     GroupMasking(rate=0.5, groups=[[0, 1], [2, 3]]),
     MissingMask(groups=[[4]]),

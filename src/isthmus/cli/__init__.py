@@ -103,6 +103,7 @@ for _command in (
     codes.encode,
     codes.decode,
     codes.reconstruct,
+    codes.denoise,
     codes.sample,
     paths.traverse,
     paths.interpolate,

@@ -1,4 +1,4 @@
-"""`isthmus encode`, `decode`, `reconstruct` and `sample`: apply a model to rows."""
+"""`isthmus encode`, `decode`, `reconstruct`, `denoise` and `sample`: apply a model to rows."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from isthmus.estimators.base import BaseAutoencoder
+
+
+MAX_SHOWN = 8
+"""Noise levels of channels or columns that a message shows."""
 
 
 @with_read_options
@@ -104,10 +108,59 @@ def reconstruct(
     rows = sources.open_for_model(fitted, data, log, reading=reading)
     outputs.note_left_out(output, keep, log)
     if rows.windows is not None:
-        counts = windowing.write_reconstruction(destination, fitted, rows, force=force)
+        counts = windowing.write_channels(destination, fitted.reconstruct, rows, force=force)
         log.info(windowing.written(counts, output))
         return
     made = fitted.reconstruct(rows.X)
+    _write(fitted, made, output, destination, force, log, rows.row_names, rows.carried, black_and_white(rows.X))
+
+
+@with_read_options
+def denoise(
+    model: options.Model,
+    data: options.Data,
+    output: options.Rows,
+    noise_level: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            show_default=False,
+            help="Standard deviation of the noise, in the units of DATA. Default: it is estimated from neighbouring "
+            "pixels or steps; of a table it is the noise of training.",
+        ),
+    ] = None,
+    keep: options.Keep = None,
+    exclude: options.Exclude = None,
+    extra_columns: options.ExtraColumns = "refuse",
+    device: options.ReadingDevice = "auto",
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+    *,
+    text: Any = None,
+) -> None:
+    """Write the rows of DATA without their noise, in the units of DATA. MODEL is of kind denoising.
+
+    Output row i is input row i. A .csv or .parquet file starts with the identifiers of the rows, if DATA has them, and
+    the columns to keep. A model of windows gives each step of DATA that is in a window, by the mean of its windows.
+    Images may be larger than those of training: they are denoised in overlapping patches.
+    """
+    reading = sources.Reading(exclude, extra_columns, keep, text, larger=True)
+    destination, log, fitted = _opened(model, output, (model, data), device, force, quiet)
+    from isthmus.estimators.noise_removal import NoiseRemovalMixin
+
+    if not isinstance(fitted, NoiseRemovalMixin):
+        raise InputError(f"{model}: kind {fitted.kind} does not remove noise; fit a model with --kind denoising")
+    rows = sources.open_for_model(fitted, data, log, reading=reading)
+    outputs.note_left_out(output, keep, log)
+    level: Any = fitted.noise_level(rows.X) if noise_level is None else noise_level
+    if noise_level is None:
+        shown = ", ".join(f"{each:.4g}" for each in level[:MAX_SHOWN]) + ", ..." * (len(level) > MAX_SHOWN)
+        log.info(f"noise level: {shown}")
+    if rows.windows is not None:
+        counts = windowing.write_channels(destination, lambda X: fitted.denoise(X, level), rows, force=force)
+        log.info(windowing.written(counts, output))
+        return
+    made = fitted.denoise(rows.X, level)
     _write(fitted, made, output, destination, force, log, rows.row_names, rows.carried, black_and_white(rows.X))
 
 

@@ -75,6 +75,7 @@ class Reading:
         keep: columns that outputs repeat.
         text: options of text tables that differ from those of the training rows.
         unknown: "missing" or "refuse" values that are no level of a column; None is what the model has.
+        larger: True if images may be larger than those of training.
 
     Raises:
         InputError: another value of `extra_columns` or `unknown`.
@@ -85,6 +86,7 @@ class Reading:
     keep: Sequence[str] | None = None
     text: ReadOptions | None = None
     unknown: str | None = None
+    larger: bool = False
 
     def __post_init__(self) -> None:
         if self.unknown not in (None, "missing", "refuse"):
@@ -150,7 +152,8 @@ def open_for_model(
         if windows is not None:
             data = replace(data, X=_in_order(data, columns))
             data = windowing.windowed(data, windows, log, reading.keep or ())
-    return with_conditions(replace(data, X=_match_columns(model, data)), model._condition_names)
+    X = _match_columns(model, data, larger=reading.larger)
+    return with_conditions(replace(data, X=X), model._condition_names)
 
 
 def _with_kept(data: Dataset, keep: Sequence[str], labels: str | None) -> Dataset:
@@ -357,13 +360,14 @@ def _labels_of_file(path: str, n_rows: int) -> np.ndarray:
     return labels
 
 
-def _match_columns(model: BaseAutoencoder, data: Dataset) -> Any:
-    """Return the rows with their columns in the order of the model.
+def _match_columns(model: BaseAutoencoder, data: Dataset, *, larger: bool = False) -> Any:
+    """Return the rows with their columns in the order of the model; with `larger` images may exceed those of training.
 
     Raises:
         InputError: if columns are missing or unknown, or the row shape differs.
     """
     from isthmus.data.declared_rows import as_declared
+    from isthmus.estimators.noise_removal import is_larger
 
     X, known = data.X, _known_columns(model)
     if hasattr(X, "columns") and known is None:
@@ -377,7 +381,7 @@ def _match_columns(model: BaseAutoencoder, data: Dataset) -> Any:
         )
     if hasattr(X, "shape") and model.preprocessing_.inputs.source != "text":
         shape, expected = tuple(X.shape[1:]), tuple(model.preprocessing_.inputs.row_shape)
-        if shape != expected:
+        if shape != expected and not (larger and is_larger(X, model.preprocessing_)):
             resize = ", or fit the model with --resize" if len(expected) > 1 and len(shape) > 1 else ""
             raise InputError(
                 f"{data.name}: {_shaped(shape)}, but the model was fitted on {_shaped(expected)}; "

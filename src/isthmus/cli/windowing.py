@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -247,10 +247,16 @@ def record(model: BaseAutoencoder, rows: Dataset, entry: str) -> None:
     model.history_ = {**history, entry: {**history[entry], "windows": config}}
 
 
-def write_reconstruction(
-    destination: Path, model: BaseAutoencoder, rows: Dataset, *, force: bool = False
+def write_channels(
+    destination: Path, values_of: Callable[[Any], Any], rows: Dataset, *, force: bool = False
 ) -> tuple[int, int]:
-    """Write a line for each step that a window covers: its names, and the mean of its reconstructions.
+    """Write a line for each step that a window covers: its names, and the mean of its values in each channel.
+
+    Args:
+        destination: the output.
+        values_of: returns the values of windows, such as `model.reconstruct`.
+        rows: the windows.
+        force: overwrite existing output.
 
     Returns:
         The numbers of written steps and of those in no window.
@@ -258,7 +264,7 @@ def write_reconstruction(
     import pandas as pd
 
     series = _series(rows)
-    values = series.by_time_of(model.reconstruct)
+    values = series.by_time_of(values_of)
     table = pd.DataFrame(values[series.covered], columns=series.channels)
     return _write(destination, series, table, force)
 

@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.data_passes import SurveyedRows
+from isthmus.estimators.noise_removal import NoiseRemovalMixin
 from isthmus.estimators.regularized import Regularized
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class DenoisingAutoencoder(Regularized, BaseAutoencoder):
+class DenoisingAutoencoder(NoiseRemovalMixin, Regularized, BaseAutoencoder):
     r"""Denoising autoencoder: reconstructs clean rows from corrupted ones.
 
         J = E_x E_{x~ ~ C(.|x)} [ -log p_dec(x | h) ],   h = f(x~)
@@ -22,9 +23,10 @@ class DenoisingAutoencoder(Regularized, BaseAutoencoder):
     points lie on the manifold of the rows.
 
     Rows are corrupted anew at every training step and never after training: `reconstruct(X)` encodes X as it is, and
-    removes noise from noisy rows. With `corruption="missing"` the encoder gets the mask of the observed entries; fitted
-    with `missing="mask"`, the model accepts rows with missing values, and `reconstruct` imputes them. Pairs of noisy
-    and clean rows are given as `fit(noisy, target=clean)`, or `fit(noisy, clean)`.
+    removes noise from noisy rows; `denoise(X)` does so at the level of their noise. With `corruption="missing"` the
+    encoder gets the mask of the observed entries; fitted with `missing="mask"`, the model accepts rows with missing
+    values, and `reconstruct` imputes them. Pairs of noisy and clean rows are given as `fit(noisy, target=clean)`, or
+    `fit(noisy, clean)`.
 
     Args:
         corruption: C: "masking" (entries become 0, for standardised columns their mean), "gaussian", "salt-and-pepper",

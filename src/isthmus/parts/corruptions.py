@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 
 from isthmus.errors import InputError
 from isthmus.parts.corruption_masks import CorruptionMaskSampler, Groups, bernoulli_mask, check_rate
-from isthmus.parts.sampling import randn_like
+from isthmus.parts.sampling import rand_like, randn_like
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,13 @@ class GaussianNoise(Corruption):
     Shapes: (batch, columns) -> (batch, columns); every entry is corrupted.
 
     Args:
-        scale: s, in units of model space.
+        scale: s, in units of model space; or (low, high), and s of each row is uniform between them.
 
     Raises:
-        InputError: the scale is negative or not finite.
+        InputError: a scale is negative or not finite; low is above high.
 
-    Source: Vincent et al. (2010), section 3.3; Alain & Bengio (2013); DL book 14.5.
+    Source: Vincent et al. (2010), section 3.3; Alain & Bengio (2013); DL book 14.5. A range: Zhang et al., Beyond a
+    Gaussian denoiser, IEEE TIP 26 (2017), section III.D.
 
     Example:
         >>> noise = GaussianNoise(0.1)(torch.zeros(1000, 4), torch.Generator().manual_seed(0)).x
@@ -82,13 +83,17 @@ class GaussianNoise(Corruption):
         0.1
     """
 
-    def __init__(self, scale: float) -> None:
+    def __init__(self, scale: float | Sequence[float]) -> None:
         super().__init__()
         self.scale = check_scale(scale)
 
     def forward(self, x: Float[Tensor, "batch columns"], generator: Generator, progress: float = 0.0) -> Corrupted:
         """Add the noise."""
-        return Corrupted(x + randn_like(x, generator).mul_(self.scale), None)
+        if isinstance(self.scale, float):
+            return Corrupted(x + randn_like(x, generator).mul_(self.scale), None)
+        low, high = self.scale
+        of_rows = rand_like(x[..., :1], generator).mul_(high - low).add_(low).to(x.dtype)
+        return Corrupted(x + randn_like(x, generator).mul_(of_rows), None)
 
     def extra_repr(self) -> str:
         """Return the arguments that `repr` shows."""
@@ -333,12 +338,24 @@ class CustomCorruption(Corruption):
         return self.title
 
 
-def check_scale(scale: float) -> float:
-    """Return the noise scale as a float, after checking that it is finite and not negative.
+def check_scale(scale: float | Sequence[float]) -> float | tuple[float, float]:
+    """Return the noise scale as a float, or a range as two, after checking that they are finite and not negative.
 
     Raises:
-        InputError: the scale is negative or not finite.
+        InputError: a scale is negative or not finite; a range is not two scales in order.
+
+    Example:
+        >>> check_scale(1), check_scale([0, 0.5])
+        (1.0, (0.0, 0.5))
     """
-    if isinstance(scale, bool) or not isinstance(scale, Real) or not 0.0 <= scale < math.inf:
+    if isinstance(scale, list | tuple):
+        if len(scale) != 2 or not all(map(_is_scale, scale)) or scale[0] > scale[1]:
+            raise InputError(f"corruption scale {scale!r} is not a range; give two standard deviations (low, high)")
+        return float(scale[0]), float(scale[1])
+    if not _is_scale(scale):
         raise InputError(f"corruption scale {scale!r} is not a standard deviation; give a finite number of at least 0")
-    return float(scale)
+    return float(cast(float, scale))
+
+
+def _is_scale(scale: Any) -> bool:
+    return not isinstance(scale, bool) and isinstance(scale, Real) and 0.0 <= float(scale) < math.inf

@@ -117,13 +117,16 @@ class GaussianNoise(CorruptionValue):
     """Gaussian noise on every entry: x~ = x + scale e,   e ~ N(0, I).
 
     Args:
-        scale: standard deviation in model space; a column that was standardised has standard deviation 1 there.
+        scale: standard deviation in model space; a column that was standardised has standard deviation 1 there. With
+            (low, high) each row has a standard deviation of its own, uniform between them, so that one model removes
+            noise of any of these levels.
 
     Raises:
-        InputError: the scale is negative or not finite.
+        InputError: a scale is negative or not finite; low is above high.
 
     Source: Vincent et al., Stacked denoising autoencoders, JMLR 11 (2010), section 3.3; Alain & Bengio, What
-    regularized auto-encoders learn from the data-generating distribution (2013).
+    regularized auto-encoders learn from the data-generating distribution (2013). A range of scales: Zhang et al.,
+    Beyond a Gaussian denoiser, IEEE Transactions on Image Processing 26 (2017), section III.D.
 
     Example:
         >>> from isthmus import GaussianNoise
@@ -131,13 +134,13 @@ class GaussianNoise(CorruptionValue):
         GaussianNoise(scale=0.1)
     """
 
-    scale: float = 0.3
+    scale: float | tuple[float, float] = 0.3
 
     corrupted_weight: ClassVar[float] = 1.0  # type: ignore[misc]
     clean_weight: ClassVar[float] = 1.0  # type: ignore[misc]
 
     def check(self) -> None:
-        """Refuse a scale that is negative or not finite."""
+        """Refuse scales that are negative or not finite, and a range that is not two of them in order."""
         check_scale(self.scale)
 
     def build(self, row: RowShape) -> Corruption:
