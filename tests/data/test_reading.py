@@ -263,3 +263,41 @@ def test_declared_dates_identifiers_and_texts(tmp_path, refused):
         data.open(path, dtypes={"note": "date"})
     with refused("no column 'kee'; did you mean 'key'?"):
         data.open(path, dtypes={"kee": "id"})
+
+
+def test_dots_are_thousands_where_other_columns_have_decimal_commas(tmp_path):
+    rows = "".join(f"1.{n:03d};{n},5\n" for n in range(100, 130))
+    read = data.open(written(tmp_path, f"sales;rate\n{rows}12.000.000;1,5\n900;2,5\n"))
+    assert read.X["sales"].tolist()[:2] == [1100.0, 1101.0]
+    plain = data.open(written(tmp_path, f"sales;rate\n{rows}900;2,5\n"))
+    assert plain.X["sales"].tolist()[:2] == [1100.0, 1101.0]
+    assert any("'.' between thousands" in note for note in plain.notes)
+    assert plain.reading.decimal == ","
+    one = data.open(written(tmp_path, "sales;rate\n1.099;2\n"), decimal=plain.reading.decimal)
+    assert one.X["sales"].tolist() == [1099.0]
+    later = "".join(f"1.{n:03d};{n},5\n" for n in range(300)) + "12.5;1,5\n"
+    mixed = data.open(written(tmp_path, f"sales;rate\n{later}"))
+    assert mixed.X["sales"].tolist()[-1] == 12.5
+    assert mixed.X["sales"].tolist()[1] == 1.001
+    assert mixed.reading.decimal is None
+    alone = data.open(written(tmp_path, "sales;n\n114.182;3\n98.500;4\n"))
+    assert alone.X["sales"].tolist() == [114.182, 98.5]
+    assert any("give --decimal , --thousands ." in note for note in alone.notes)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("1.099,5", 1099.5), ("1 099,5", 1099.5), ("1.099", 1099.0)])
+def test_thousands_are_read_with_a_decimal_sign_alone(tmp_path, text, expected):
+    assert data.open(written(tmp_path, f"a;b\n{text};x\n2;y\n"), decimal=",").X["a"].tolist() == [expected, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("first", "rows", "expected"),
+    [
+        ("country,2010,2011,2012", ["C0,3,4,5", "C1,1,7,2", "C2,0,2,9"], True),
+        ("a,b,3", ["1,2,3", "4,5,6"], True),
+        ("p,x,s", ["e,x,s", "p,y,n", "e,x,t"], False),
+        ("name,kind", ["name,x", "other,y"], True),
+    ],
+)
+def test_headers_with_numbers_and_first_rows_of_categories(first, rows, expected):
+    assert is_header(first.split(","), [row.split(",") for row in rows]) is expected

@@ -87,7 +87,7 @@ def test_rows_without_columns_have_no_declared_types():
 def test_arguments_of_earlier_versions_name_their_successor():
     with pytest.raises(InputError, match=r"has no argument 'categories'; give dtypes=\{COLUMN: 'category'\}"):
         Autoencoder(categories=["zip"])
-    with pytest.raises(InputError, match=r"has no name; types of columns are dtypes=\{column: type\}"):
+    with pytest.raises(InputError, match="is not the name of a likelihood; declare types of columns by dtypes"):
         Autoencoder(likelihood={"zip": "categorical"}, **SETTINGS).fit(TABLE[["x", "zip"]])
 
 
@@ -210,3 +210,23 @@ def test_rows_are_compared_without_the_columns_that_are_left_out(arguments):
     assert list(model.preprocessing_.compared_columns(TABLE)) == names
     assert list(model.preprocessing_.compared(TABLE)) == [name for name in names if not arguments or name != "zip"]
     assert list(model.sample(2, random_state=0)) == names
+
+
+def test_numbers_in_an_object_column_are_numbers():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=40), "n": rng.integers(0, 9, 40)}).astype(object)
+    frame.loc[3, "a"] = None
+    model = Autoencoder(missing="mean", max_epochs=1, code_size=1, random_state=0).fit(frame)
+    assert [column.unit for column in model.preprocessing_.table] == ["real", "count"]
+    assert model.reconstruct(frame)["a"].dtype == np.float64
+
+
+def test_dates_with_dots_are_named_as_dates():
+    frame = pd.DataFrame({"day": [f"{d}.01.2024" for d in range(10, 31)], "x": np.arange(21.0)})
+    with pytest.raises(InputError, match=r"column 'day' contains dates.*--dtype day=date"):
+        Autoencoder(max_epochs=1).fit(frame)
+
+
+def test_a_seed_of_too_many_bits_is_refused():
+    with pytest.raises(InputError, match="a seed is a whole number of at most 63 bits"):
+        Autoencoder(random_state=10**20, max_epochs=1).fit(np.eye(8))

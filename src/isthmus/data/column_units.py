@@ -62,10 +62,16 @@ def _inferred(name: str, values: pd.Series) -> TableColumn:
         return TableColumn(name, "binary", [False, True], dtype)
     if pd.api.types.is_numeric_dtype(values):
         return TableColumn(name, _numeric_unit(present, has_missing=len(present) < len(values)), [], dtype)
+    if dtype == "object" and len(present) and present.map(_is_number).all():
+        return _inferred(name, pd.to_numeric(values))
     if dtype != "category":
         _refuse_unsupported(name, present)
         _refuse_text(name, present)
     return _with_levels(name, values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def _numeric_unit(values: pd.Series, *, has_missing: bool) -> str:

@@ -220,8 +220,10 @@ def _shown(value: Any) -> Any:
 
 def are_dates(texts: Sequence[str]) -> bool:
     """Return whether every text has a digit and a separator and can be parsed as a date."""
-    if not texts or not all(any(c in t for c in "-/:") and any(c.isdigit() for c in t) for t in texts):
+    has_signs = [any(c in t for c in "-/:") or _DOTTED.match(t) is not None for t in texts]
+    if not texts or not all(has_signs) or not all(any(c.isdigit() for c in t) for t in texts):
         return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pandas warns when it infers the format, which is intended here
-        return bool(pd.to_datetime(pd.Series(texts), errors="coerce", utc=True).notna().all())
+        inferred = pd.to_datetime(pd.Series(texts), errors="coerce", utc=True).notna().all()
+    return bool(inferred or parsed_texts(pd.Series(texts), text_formats(pd.Series(texts))[0]).notna().all())

@@ -17,9 +17,10 @@ def is_header(first: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
 
     - Of numbers alone it is a row, unless the numbers are evenly spaced and the lines below are not: wavelengths or
       years are names. A line ",0,1,2,..." or "0,1,2,..." that pandas writes for columns without names is a header.
-    - Of texts alone it is a header.
+    - Of texts alone it is a header, unless all of them, at least two, occur again below in their columns.
     - Of both it is a row if a text of it occurs again below in its column, as the class of a row does; otherwise it is
-      a header if the lines below have text where it has a number, or if its numbers are evenly spaced, as years.
+      a header if it has a text above numbers alone, if the lines below have text where it has a number, or if its
+      numbers are evenly spaced, as years, and those of most lines below are not.
 
     Args:
         first: the fields of the first line.
@@ -41,15 +42,18 @@ def is_header(first: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
     numeric = [j for j, field in enumerate(fields) if is_number(field)]
     texts = [j for j, field in enumerate(fields) if field and not is_number(field) and field not in MISSING_TEXTS]
     lines = [line for line in body if len(line) == len(fields)]
+    again = [any(fields[j] == line[j].strip() for line in lines) for j in texts]
     if not numeric:
-        return bool(texts)
-    names = _evenly_spaced([float(fields[j]) for j in numeric]) and not any(
-        _evenly_spaced([float(line[j]) for j in numeric]) for line in lines if all(is_number(line[j]) for j in numeric)
-    )
+        return bool(texts) and not (len(texts) > 1 and all(again))
+    numbers = [[float(line[j]) for j in numeric] for line in lines if all(is_number(line[j]) for j in numeric)]
+    n_even = sum(map(_evenly_spaced, numbers))
+    names = _evenly_spaced([float(fields[j]) for j in numeric]) and (not n_even or 2 * n_even < len(numbers))
     if not texts:
         return names and bool(lines)
-    if any(fields[j] == line[j].strip() for j in texts for line in lines):
+    if any(again):
         return False
+    if lines and any(all(is_number(line[j]) for line in lines) for j in texts):
+        return True
     below = any(is_number(line[j]) for j in numeric for line in lines)
     return names or not below
 

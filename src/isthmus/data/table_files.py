@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, takewhile
 from pathlib import Path
@@ -28,7 +28,7 @@ from isthmus.data.packed import (
     stem,
 )
 from isthmus.data.read_options import ReadOptions
-from isthmus.data.text_numbers import NumberFormat, is_text, number_format, with_numbers
+from isthmus.data.text_numbers import NumberFormat, is_text, number_format, suspected_thousands, with_numbers
 from isthmus.errors import InputError, pluralize
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def read_csv(path: Path, options: ReadOptions | None = None) -> Dataset:
         return _read_csv(path, options or ReadOptions())
 
 
-def _read_csv(path: Path, options: ReadOptions) -> Dataset:
+def _read_csv(path: Path, options: ReadOptions, thousands: Collection[str] = ()) -> Dataset:
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
@@ -102,7 +102,7 @@ def _read_csv(path: Path, options: ReadOptions) -> Dataset:
                     column_types={
                         raw[j] if header else f"f{j}": pa.string()
                         for j, name in enumerate(names)
-                        if name in codes or options.dtypes.get(name) in AS_TEXT
+                        if name in codes or name in thousands or options.dtypes.get(name) in AS_TEXT
                     },
                 ),
             )  # fmt: skip
@@ -116,10 +116,18 @@ def _read_csv(path: Path, options: ReadOptions) -> Dataset:
     if quotes % 2:
         _refuse_open_quote(path, delimiter, options)
     frame = cast("pd.DataFrame", _plain_numbers(table.rename_columns(names)).to_pandas(date_as_object=False))
-    frame, notes, forms = with_numbers(frame, options, delimiter, codes)
+    frame, notes, forms = with_numbers(frame, options, delimiter, codes, thousands)
+    shown = [line for line in ([] if header else [first]) + body if len(line) == len(names)]
+    if options.decimal is None and options.thousands is None and not thousands:
+        shown = [line for line in ([] if header else [first]) + body if len(line) == len(names)]
+        fields = {name: [line[j] for line in shown] for j, name in enumerate(names)}
+        suspected, more = suspected_thousands(frame, fields, forms, delimiter)
+        if suspected:
+            return _read_csv(path, options, suspected)
+        notes += more
     guessed = _csv_notes(path, first, header, delimiter, options)
     read = finish_table(path, frame, (*guessed, *(f"{path.name}: {note}" for note in notes)))
-    return replace(read, reading=_resolved(replace(options, header=header), forms, codes))
+    return replace(read, reading=_resolved(replace(options, header=header), frame, forms, codes))
 
 
 def with_written_numbers(data: Dataset, options: ReadOptions) -> Dataset:
@@ -130,7 +138,7 @@ def with_written_numbers(data: Dataset, options: ReadOptions) -> Dataset:
         options: the forms of the numbers, and the values that are missing.
     """
     frame, notes, forms = with_numbers(cast("pd.DataFrame", data.X), options, "", ())
-    data = replace(data, X=frame, reading=_resolved(options, forms, ()))
+    data = replace(data, X=frame, reading=_resolved(options, frame, forms, ()))
     return data.with_notes(*(f"{data.name}: {note}" for note in notes))
 
 
@@ -251,20 +259,33 @@ def with_notes_on_numbers(data: Dataset) -> Dataset:
     return data.with_notes(*notes)
 
 
-def _resolved(options: ReadOptions, forms: Mapping[str, NumberFormat], codes: Sequence[str]) -> ReadOptions:
-    """Return the options with what was guessed, by which a later file is read; columns may differ in their signs.
+def _resolved(
+    options: ReadOptions, frame: pd.DataFrame, forms: Mapping[str, NumberFormat], codes: Sequence[str]
+) -> ReadOptions:
+    """Return the options with what was guessed, by which a later file is read.
+
+    Columns may differ in their signs: the decimal sign is guessed again in a later file, if some numbers of this one
+    have a comma and others have a point.
 
     The separator is guessed for each file: its first line shows it.
     """
     found: dict[str, Any] = {}
     if options.decimal is None and options.thousands is None:
         signs = {(form.decimal, form.thousands) for form in forms.values()} - {(".", "")}
-        if len(signs) == 1:
+        if {decimal for decimal, _ in signs} == {","}:
+            found |= {} if _has_points(frame, forms) else {"decimal": ","}
+        elif len(signs) == 1:
             decimal, thousands = signs.pop()
             found |= {"decimal": decimal, "thousands": thousands or None}
     text = {name: "category" for name in codes if name not in options.dtypes}
     affixes = {name: form.affix for name, form in forms.items() if form.affix}
     return replace(options, **found, dtypes={**options.dtypes, **text}, affixes={**options.affixes, **affixes})
+
+
+def _has_points(frame: pd.DataFrame, forms: Mapping[str, NumberFormat]) -> bool:
+    """Return whether a column has fractions that were written with a decimal point."""
+    points = [name for name in frame if str(name) not in forms or forms[str(name)].decimal == "."]
+    return any(frame[name].dtype.kind == "f" and bool((frame[name].dropna() % 1 != 0).any()) for name in points)
 
 
 def column_names(path: Path, fields: Sequence[str], width: int = 0) -> list[str]:

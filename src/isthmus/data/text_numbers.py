@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -90,6 +90,9 @@ class NumberFormat:
 MINUS = "\N{MINUS SIGN}"
 """The sign that word processors write for a hyphen before a number."""
 
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:\.\d{3})?")
+"""A whole number below a million with a dot between thousands."""
+
 _CURRENCY = re.compile(r"[$\u20ac\u00a3\u00a5]|[A-Z]{3}")
 _UNIT = re.compile(r"[^\W\d_]{1,8}|[\u00b0\u00b5][^\W\d_]{0,4}")
 _AFFIXED = re.compile(
@@ -173,8 +176,9 @@ def _formats(options: ReadOptions) -> tuple[NumberFormat, ...]:
     """Return the forms of numbers that are tried: those of the options, if some are given."""
     if options.decimal is None and options.thousands is None:
         return FORMATS
-    form = NumberFormat(options.decimal or ".", options.thousands or "")
-    return form, replace(form, percent=True)
+    decimal = options.decimal or "."
+    thousands = ("", "." if decimal == "," else ",", " ") if options.thousands is None else (options.thousands,)
+    return tuple(NumberFormat(decimal, sign, percent) for percent in (False, True) for sign in thousands)
 
 
 def _unambiguous(values: pd.Series, form: NumberFormat, delimiter: str, options: ReadOptions) -> NumberFormat:
@@ -203,6 +207,44 @@ def refuse_text(name: str, values: pd.Series, numbers: pd.Series, declared: str 
         )
 
 
+def suspected_thousands(
+    frame: pd.DataFrame, fields: Mapping[str, Sequence[str]], forms: Mapping[str, NumberFormat], delimiter: str
+) -> tuple[list[str], list[str]]:
+    """Return the columns whose numbers, such as 1.234, are thousands if the file has decimal commas, and notes.
+
+    If no other column has decimal commas, there are no such columns. If columns are separated by semicolons, as where
+    decimal commas are common, a note names the other reading.
+
+    Args:
+        frame: the table, with numbers.
+        fields: the first texts of each column.
+        forms: the forms of the columns that were text.
+        delimiter: of the file.
+
+    Example:
+        >>> import pandas as pd
+        >>> frame, fields = pd.DataFrame({"a": [1.234, 20.5]}), {"a": ["1.234", "20.500"]}
+        >>> suspected_thousands(frame, fields, {"b": NumberFormat(",")}, ";")[0]
+        ['a']
+    """
+    found: list[str] = []
+    notes: list[str] = []
+    has_commas = any(form.decimal == "," for form in forms.values())
+    for name in map(str, frame.columns):
+        texts = [text.strip() for text in fields.get(name, ()) if text.strip()]
+        dotted = [text for text in texts if "." in text]
+        if name in forms or frame[name].dtype.kind != "f" or not dotted or not all(map(_THOUSANDS.fullmatch, texts)):
+            continue
+        if has_commas:
+            found.append(name)
+        elif delimiter == ";" and len(dotted) > 1:
+            notes.append(
+                f"column {name!r}: {dotted[0]} and the like were read with '.' as decimal sign; if it separates "
+                "thousands, give --decimal , --thousands ."
+            )
+    return found, notes
+
+
 def _with_affix(values: pd.Series, formats: tuple[NumberFormat, ...], known: str | None) -> tuple[NumberFormat, ...]:
     """Return the forms that are tried for a column: with its affix, if it has one or had one in training."""
     affix = affix_of(values) if known is None else known
@@ -213,7 +255,7 @@ def _in_other_forms(values: pd.Series, tried: tuple[NumberFormat, ...]) -> str:
     """Return what a text column of numbers has that are not in one of the forms; empty if they are no numbers."""
     form, share = number_format(values)
     if share == 1.0 and form not in tried:
-        option = f"--decimal {form.decimal}" if form.decimal != "." else f"--thousands {shlex.quote(form.thousands)}"
+        option = f"--thousands {shlex.quote(form.thousands)}" if form.thousands else f"--decimal {form.decimal}"
         return f"is text, but its values are {form}; if they are numbers, give {option}"
     if 0 < share < 1.0 and all(any(one.pattern.fullmatch(text) for one in FORMATS) for text in _present(values)):
         odd = exceptions(values, form)[0]
@@ -226,7 +268,11 @@ def _present(values: pd.Series) -> list[str]:
 
 
 def with_numbers(
-    frame: pd.DataFrame, options: ReadOptions, delimiter: str, codes: Sequence[str]
+    frame: pd.DataFrame,
+    options: ReadOptions,
+    delimiter: str,
+    codes: Sequence[str],
+    thousands: Collection[str] = (),
 ) -> tuple[pd.DataFrame, list[str], dict[str, NumberFormat]]:
     """Return a table whose text columns of numbers are numbers, without further missing markers, and notes.
 
@@ -237,6 +283,7 @@ def with_numbers(
         options: how to read it.
         delimiter: of the file, which decides what a comma before three digits is.
         codes: columns of digits that stay text.
+        thousands: columns whose dots separate thousands, if all their texts have this form.
 
     Raises:
         InputError: a column that is declared as a number holds something else.
@@ -258,7 +305,8 @@ def with_numbers(
             continue
         if options.na and values.isin(options.na).any():
             values = changed[name] = values.mask(values.isin(options.na))
-        tried = _with_affix(values, formats, options.affixes.get(str(name)))
+        of_column = (NumberFormat(",", "."), NumberFormat()) if name in thousands else formats
+        tried = _with_affix(values, of_column, options.affixes.get(str(name)))
         form, share = number_format(values, tried)
         if share == 1.0 or declared in NUMBERS:
             form = _unambiguous(values, form, delimiter, options)

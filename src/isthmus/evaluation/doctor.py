@@ -273,6 +273,7 @@ def _memorised_by_loss_curve(facts: FitFacts) -> str:
     if (
         monitored_loss[-1] < monitored_loss[0]
         or trained[best] - trained[-1] <= monitored_loss[0] - monitored_loss[best]
+        or 2 * (monitored_loss[-1] - trained[-1]) < monitored_loss[-1] - monitored_loss[best]  # training diverged
     ):
         return ""
     return (

@@ -125,7 +125,9 @@ def likelihood_config(
         return choose_likelihood(x, groups)
     config: dict[str, Any] = {"name": name} if isinstance(name, str) else dict(name)
     if "name" not in config:
-        raise InputError(f"likelihood={config!r} has no name; types of columns are dtypes={{column: type}}")
+        raise InputError(
+            f"likelihood={config!r} is not the name of a likelihood; declare types of columns by dtypes={config!r}"
+        )
     if config.get("name") not in LIKELIHOODS:
         wrong = config.get("name")
         raise InputError(f"unknown likelihood {wrong!r}; {nearest(str(wrong), ['auto', *LIKELIHOODS])}")
