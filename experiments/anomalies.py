@@ -255,7 +255,8 @@ def _rows(results: Results, setup: _Setup) -> list[Row]:
         for name in (OURS, *METHODS):
             rows.append(Row(f"{title}: AUROC, {name}", _mean(results, group, f"auc {name}"), form=".3f"))
             rows.append(Row(f"{title}: precision, {name}", _mean(results, group, f"precision {name}"), form=".3f"))
-    return rows[:3] + _rows_of_pyod(results, setup) + rows[3:]
+    of_pyod = _rows_of_pyod(results, setup)
+    return rows[:3] + of_pyod[:1] + rows[3:] + of_pyod[1:]
 
 
 def _of_pyod(results: Results, setup: _Setup) -> Results:
@@ -264,7 +265,7 @@ def _of_pyod(results: Results, setup: _Setup) -> Results:
 
 
 def _rows_of_pyod(results: Results, setup: _Setup) -> list[Row]:
-    """Return the rows of the detectors of PyOD."""
+    """Return the rows of the detectors of PyOD, the judged one first."""
     found, names = _of_pyod(results, setup), setup.developed
     if not found:
         return []
