@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +88,19 @@ METHODS: dict[str, Callable[[Rows, Rows, int], Scores]] = {
 }  # fmt: skip
 """The other detectors; all but the first and the last get standardized columns."""
 
+OF_PYOD: dict[str, tuple[str, dict[str, Any]]] = {
+    "PyOD AutoEncoder": ("pyod.models.auto_encoder:AutoEncoder", {"verbose": 0}),
+    "PyOD VAE": ("pyod.models.vae:VAE", {"verbose": 0}),
+    "PyOD KNN": ("pyod.models.knn:KNN", {}),
+}
+"""Detectors of PyOD with their defaults, on standardized columns: module and class, and the arguments."""
+
 AIMS = {
     "gain": Target(0.025, "at least", "a default should be worth its time"),
     "precision": Target(-0.03, "at least", "the gain must not cost precision"),
     "others": Target(0.01, "at least", "the choice should hold for other sets"),
     "best": Target(0.0, "at least", "above each of the usual detectors"),
+    "pyod": Target(0.0, "at least", "above each of PyOD's detectors"),
     "alarms": Target(0.05, "at most", "the stated rate of false alarms", 0.01),
     "alarms1": Target(0.01, "at most", "the stated rate of false alarms", 0.005),
 }
@@ -101,9 +111,10 @@ class _Setup(Setup):
     developed: tuple[str, ...]
     others: tuple[str, ...]
     seeds: tuple[int, ...]
+    of_pyod: tuple[str, ...] = ()
 
 
-FULL = _Setup(targets=AIMS, developed=DEVELOPED, others=OTHERS, seeds=(0, 1))
+FULL = _Setup(targets=AIMS, developed=DEVELOPED, others=OTHERS, seeds=(0, 1), of_pyod=tuple(OF_PYOD))
 QUICK = _Setup(
     targets={"quick": Target(0.9, "at least", "malignant cells differ from benign ones")},
     developed=("breast-cancer",), others=(), seeds=(0,),
@@ -126,7 +137,16 @@ def load(name: str, max_rows: int, seed: int) -> tuple[Rows, np.ndarray]:
 
 def _cells(setup: _Setup) -> list[Cell]:
     shared = {"seeds": list(setup.seeds), "test_fraction": TEST_FRACTION, "max_rows": MAX_ROWS, "seed": SEED}
-    return [Cell(name, {**shared, "set": name}, _measure) for name in (*setup.developed, *setup.others)]
+    cells = [Cell(name, {**shared, "set": name}, _measure) for name in (*setup.developed, *setup.others)]
+    if not setup.of_pyod or not has_pyod():
+        return cells
+    of_pyod = {**shared, "detectors": list(setup.of_pyod)}
+    return cells + [Cell(f"pyod-{name}", {**of_pyod, "set": name}, _measure_pyod) for name in setup.developed]
+
+
+def has_pyod() -> bool:
+    """Return whether PyOD and what its neural detectors need are installed; without them their cells are left out."""
+    return all(find_spec(package) is not None for package in ("pyod", "tqdm"))
 
 
 def _measure(settings: Settings, state: Path) -> Result:
@@ -158,6 +178,40 @@ def _one_split(X: Rows, y: np.ndarray, test_fraction: float, seed: int) -> dict[
         found[f"auc {name}"] = float(roc_auc_score(labels, values))
         found[f"precision {name}"] = float(average_precision_score(labels, values))
     return found
+
+
+def _measure_pyod(settings: Settings, state: Path) -> Result:
+    """Score the test rows of one set by the detectors of PyOD, for each seed."""
+    X, y = load(settings["set"], settings["max_rows"], settings["seed"])
+    found = [
+        _one_split_of_pyod(X, y, settings["test_fraction"], seed, settings["detectors"]) for seed in settings["seeds"]
+    ]
+    return {"split": {key: float(np.mean([one[key] for one in found])) for key in found[0]}}
+
+
+def _one_split_of_pyod(
+    X: Rows, y: np.ndarray, test_fraction: float, seed: int, names: Sequence[str]
+) -> dict[str, float]:
+    """Return the figures of PyOD's detectors for one division, which is that of `_one_split`."""
+    train, test, _, labels = train_test_split(X, y, test_size=test_fraction, stratify=y, random_state=seed)
+    scaler = StandardScaler().fit(train)
+    found = {}
+    for name in names:
+        start = time.process_time()
+        scores = scores_of_pyod(name, scaler.transform(train), scaler.transform(test), seed)
+        found[f"seconds {name}"] = time.process_time() - start
+        found[f"auc {name}"] = float(roc_auc_score(labels, scores))
+        found[f"precision {name}"] = float(average_precision_score(labels, scores))
+    return found
+
+
+def scores_of_pyod(name: str, train: Rows, test: Rows, seed: int) -> Scores:
+    """Return the scores of test rows by a detector of `OF_PYOD` with its defaults, high for odd rows."""
+    path, arguments = OF_PYOD[name]
+    module, _, of = path.partition(":")
+    kind = getattr(importlib.import_module(module), of)
+    seeded = {"random_state": seed} if "random_state" in kind().get_params() else {}
+    return np.asarray(kind(**arguments, **seeded).fit(train).decision_function(test))
 
 
 def _rate_for(n_rows: int) -> dict[str, Any]:
@@ -201,6 +255,27 @@ def _rows(results: Results, setup: _Setup) -> list[Row]:
         for name in (OURS, *METHODS):
             rows.append(Row(f"{title}: AUROC, {name}", _mean(results, group, f"auc {name}"), form=".3f"))
             rows.append(Row(f"{title}: precision, {name}", _mean(results, group, f"precision {name}"), form=".3f"))
+    of_pyod = _rows_of_pyod(results, setup)
+    return rows[:3] + of_pyod[:1] + rows[3:] + of_pyod[1:]
+
+
+def _of_pyod(results: Results, setup: _Setup) -> Results:
+    """Return the results of PyOD's detectors by set; none if PyOD was not installed."""
+    return {name: results[f"pyod-{name}"] for name in setup.developed if f"pyod-{name}" in results}
+
+
+def _rows_of_pyod(results: Results, setup: _Setup) -> list[Row]:
+    """Return the rows of the detectors of PyOD, the judged one first."""
+    found, names = _of_pyod(results, setup), setup.developed
+    if not found:
+        return []
+    auc = {name: _mean(found, names, f"auc {name}") for name in setup.of_pyod}
+    gain = _mean(results, names, f"auc {OURS}") - max(auc.values())
+    sets = f"mean of {len(names)} sets"
+    rows = [setup.row(f"{sets}: AUROC above the best of PyOD's AutoEncoder, VAE and KNN", gain, "pyod", ".3f")]
+    for name in setup.of_pyod:
+        rows.append(Row(f"{sets}: AUROC, {name}", auc[name], form=".3f"))
+        rows.append(Row(f"{sets}: precision, {name}", _mean(found, names, f"precision {name}"), form=".3f"))
     return rows
 
 
@@ -225,7 +300,20 @@ def _remarks(results: Results, setup: _Setup) -> list[str]:
             f"the parts: {parts}. {one['split']['flagged 5%']:.1%} of the ordinary rows flagged at 5%; fit "
             f"{one['split']['seconds']:.0f} s of processor time."
         )
-    return remarks
+    return remarks + _remarks_of_pyod(results, setup)
+
+
+def _remarks_of_pyod(results: Results, setup: _Setup) -> list[str]:
+    return [
+        f"{name}, AUROC/precision: "
+        + "; ".join(
+            f"{method} {one['split'][f'auc {method}']:.3f}/{one['split'][f'precision {method}']:.3f} "
+            f"({one['split'][f'seconds {method}']:.0f} s of processor time)"
+            for method in setup.of_pyod
+        )
+        + "."
+        for name, one in _of_pyod(results, setup).items()
+    ]
 
 
 def _pictures(results: Results, setup: _Setup) -> dict[str, Figure]:
@@ -255,8 +343,9 @@ EXPERIMENT = Experiment(
     "other eight were used for nothing. Detectors: AnomalyDetector as it comes; IsolationForest and "
     "LocalOutlierFactor (20 neighbours) of scikit-learn; the mean distance to 20 neighbours; the residual of the "
     "principal components of 90% of the variance; ECOD. All but the first, the second and the last get standardized "
-    "columns.",
-    minutes=30,
+    "columns. With PyOD and tqdm installed, PyOD's AutoEncoder, VAE and KNN with their defaults, on the twelve sets "
+    "and standardized columns.",
+    minutes=40,
     seed=SEED,
     full=FULL,
     quick=QUICK,

@@ -22,6 +22,7 @@ LAYERS = [
     "values",
     "estimators",
     "report",
+    "pyod",
     "cli",
     "__main__",
 ]
@@ -84,6 +85,10 @@ def test_nothing_is_unpickled_or_executed():
                 names = ["pickle"] if called in ("eval", "exec", "torch.load") or pickled else []
             found += [(module, node.lineno) for name in names if name.split(".")[0] in unsafe]
     assert found == []
+
+
+def test_no_module_imports_that_of_pyod():
+    assert [module for module, found in GRAPH.items() if "isthmus.pyod" in found] == []
 
 
 def test_only_estimators_import_scikit_learns_base_classes():

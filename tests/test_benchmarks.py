@@ -8,13 +8,13 @@ import pytest
 import torch
 
 import isthmus.data
-from benchmarks import device, variational
+from benchmarks import anomalies, device, variational
 from isthmus.estimators.registry import KINDS
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("module", ["__main__", "device", "kinds", "quality", "variational"])
+@pytest.mark.parametrize("module", ["__main__", "anomalies", "device", "kinds", "quality", "variational"])
 def test_help_prints_the_usage_and_measures_nothing(module, monkeypatch, capsys):
     def read(*arguments):
         raise AssertionError("the benchmark started")
@@ -32,6 +32,12 @@ def test_the_bare_loop_of_the_variational_autoencoder_has_the_mathematics_of_its
     x = variational.binary(np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8))
     bounds = [loop(x, x[:10])[1] for loop in (variational.bare, variational.ours)]
     assert bounds[0] == pytest.approx(bounds[1], rel=1e-5)
+
+
+def test_the_table_of_odd_rows_has_a_line_for_each_detector():
+    lines = anomalies.run(60, 20)
+    assert [line.split()[0] for line in lines[2:5]] == ["AnomalyDetector", "IsolationForest", "LocalOutlierFactor"]
+    assert lines[2].split()[2::2] == ["1.00", "1.00"]
 
 
 def test_the_device_check_has_a_case_of_every_kind():

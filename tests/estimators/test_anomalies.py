@@ -270,6 +270,7 @@ def test_a_file_keeps_scores_p_values_and_cells(of_table):
     np.testing.assert_allclose(again.score_samples(rows), of_table.score_samples(rows), rtol=1e-9)
     np.testing.assert_array_equal(again.p_value(rows), of_table.p_value(rows))
     np.testing.assert_array_equal(again.p_values_, of_table.p_values_)
+    np.testing.assert_array_equal(again.row_scores_, of_table.row_scores_)
     pd.testing.assert_frame_equal(again.explain(rows).share, of_table.explain(rows).share)
     assert again.get_params() == of_table.get_params() | {"random_state": 0}
     auto = AnomalyDetector(contamination="auto", n_folds=2, random_state=0).fit(X[:100])
@@ -351,5 +352,6 @@ def test_calibration_windows_are_the_last_ones_and_share_no_row_with_training():
     assert calibration.max() == len(found) - 1
     assert (np.diff(calibration) == 1).all()
     assert np.isfinite(detector.p_values_).all()
+    assert np.isfinite(detector.row_scores_).all()
     assert detector.preprocessing_.channels == ["x"]
     assert detector.explain(found.X[:3]).share.shape == (3, 10, 1)

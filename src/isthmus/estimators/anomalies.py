@@ -134,6 +134,8 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
         offset_: the score below which rows are flagged.
         p_values_: p-value of each row of `fit`, (n,): of a training row by the scores of the training rows, each scored
             by a fit to other rows; of a calibration row by the other calibration rows.
+        row_scores_: score of each row of `fit`, (n,), on the scale of `score_samples`: of a training row by a fit to
+            other rows; of a calibration row, which is in no fit, its `score_samples`.
         calibration_rows_: the numbers of the calibration rows.
         calibration_scores_: their scores, in increasing order.
         odd_rate_: with `contamination="auto"`, the estimated fraction of odd rows and its 90% interval
@@ -331,18 +333,20 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
         return crossed, better
 
     def _keep_p_values(self, training: Int[Tensor, " n"], crossed: np.ndarray, raw: np.ndarray) -> None:
-        """Set the calibration scores and the p-values of all rows."""
-        odd = self._combined(raw)
+        """Set the calibration scores, and the scores and the p-values of all rows."""
+        crossed_odd, odd = self._combined(crossed), self._combined(raw)
         self.calibration_scores_ = np.sort(-odd)
-        self.p_values_ = np.full(self.n_rows_, np.nan)
-        self.p_values_[training.numpy()] = conformal.p_values_among(self._combined(crossed))
-        self.p_values_[self.calibration_rows_] = conformal.p_values_among(odd)
+        self.row_scores_, self.p_values_ = np.full(self.n_rows_, np.nan), np.full(self.n_rows_, np.nan)
+        for rows, found in ((training.numpy(), crossed_odd), (self.calibration_rows_, odd)):
+            self.row_scores_[rows] = -found
+            self.p_values_[rows] = conformal.p_values_among(found)
 
     def _keep_p_values_of_others(self, rows: ModelRows) -> None:
-        """Set the p-values of windows that share rows with calibration windows, and so are in no part."""
+        """Set scores and p-values of windows that share rows with calibration windows, and so are in no part."""
         others = np.flatnonzero(np.isnan(self.p_values_))
         if len(others):
             scores = self._combined(self.scores_.raw(rows.take(torch.from_numpy(others))))
+            self.row_scores_[others] = -scores
             self.p_values_[others] = conformal.p_values(-self.calibration_scores_, scores)
 
     def _fitted_cells(self, rows: ModelRows, by_denoiser: Tensor) -> CellExpectations:
@@ -468,7 +472,7 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
                  "cells": self.cells_.to_file()}  # fmt: skip
         tensors = {f"{name}.{k}": v for name, (found, _) in parts.items() for k, v in found.items()}
         arrays = {
-            "p_values": self.p_values_, "calibration_rows": self.calibration_rows_,
+            "p_values": self.p_values_, "row_scores": self.row_scores_, "calibration_rows": self.calibration_rows_,
             "calibration_scores": self.calibration_scores_, "tail_scales": np.array([t.scale for t in self.tails_]),
         }  # fmt: skip
         for number, tail in enumerate(self.tails_):
@@ -502,7 +506,7 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
             TailScores(tensors[f"tail{n}.knots"].numpy(), tensors[f"tail{n}.values"].numpy(), scale)
             for n, scale in enumerate(scales)
         ]
-        for name in ("p_values", "calibration_rows", "calibration_scores"):
+        for name in ("p_values", "row_scores", "calibration_rows", "calibration_scores"):
             setattr(model, f"{name}_", tensors[name].numpy())
         if header["odd_rate"] is not None:
             model.odd_rate_ = OddRate(**header["odd_rate"])
