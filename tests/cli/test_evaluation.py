@@ -254,7 +254,7 @@ def test_the_report_is_one_file_and_is_overwritten_only_with_force(inputs, tmp_p
 
 def test_info_prints_the_contents_of_a_model_file(inputs, succeed):
     facts = json.loads(succeed("info", inputs / "table.isthmus", "--json").stdout)
-    assert (facts["kind"], facts["code_size"], facts["hidden_sizes"], facts["columns"]) == ("deep", 2, [8], 6)
+    assert (facts["kind"], facts["code_size"], facts["hidden_sizes"], facts["columns"]) == ("deep", 2, [8], 4)
     assert facts["preprocessing"]["exclude"] == ["species"]
     assert facts["history"]["stopped"] == "max_epochs"
     assert facts["configuration"]["hidden_sizes"] == [8]

@@ -64,7 +64,8 @@ def test_fit_states_gaps_and_the_windows_that_are_held_out(files):
 
 
 def test_the_model_holds_its_windows_and_info_prints_them(files, succeed):
-    expected = {"size": 8, "stride": 4, "time": "when", "group": "machine", "time_form": None, "channels": CHANNELS}
+    expected = {"size": 8, "stride": 4, "time": "when", "group": "machine", "time_form": None, "time_kind": "dates"}
+    expected["channels"] = CHANNELS
     shown = json.loads(succeed("info", files / "m.isthmus", "--json").stdout)
     assert shown["preprocessing"]["windows"] == expected
     printed = succeed("info", files / "m.isthmus").stdout
@@ -285,3 +286,11 @@ def test_columns_that_the_model_does_not_know_can_be_left_out(files, tmp_path, s
     for options in (("--extra-columns", "ignore"), ("--exclude", "extra"), ("--keep", "extra")):
         succeed("encode", files / "m.isthmus", tmp_path / "t.csv", "-o", tmp_path / "c.csv", *options, "--force")
     assert list(pd.read_csv(tmp_path / "c.csv"))[:4] == ["machine", "start", "end", "extra"]
+
+
+def test_times_of_another_kind_are_refused(files, tmp_path):
+    table = pd.read_csv(files / "tomorrow.csv").assign(when=lambda t: np.arange(len(t)))
+    table.to_csv(tmp_path / "numbers.csv", index=False)
+    result = run("encode", files / "m.isthmus", tmp_path / "numbers.csv", "-o", tmp_path / "x.csv")
+    assert result.exit_code == 2
+    assert "time column 'when' had dates when the model was fitted; found numbers, such as 0" in result.stderr

@@ -301,3 +301,9 @@ def test_thousands_are_read_with_a_decimal_sign_alone(tmp_path, text, expected):
 )
 def test_headers_with_numbers_and_first_rows_of_categories(first, rows, expected):
     assert is_header(first.split(","), [row.split(",") for row in rows]) is expected
+
+
+def test_other_separators_and_utf_16_are_named(tmp_path):
+    assert any("give --sep '|'" in note for note in data.open(written(tmp_path, "a|b\nx y|2\nz|3\n")).notes)
+    with pytest.raises(InputError, match="the text is UTF-16; give encoding='utf-16'"):
+        data.open(written(tmp_path, "a,b\n1,2\n", encoding="utf-16"))

@@ -132,6 +132,7 @@ def denoise(
     keep: options.Keep = None,
     exclude: options.Exclude = None,
     extra_columns: options.ExtraColumns = "refuse",
+    unknown: options.Unknown = None,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
@@ -144,7 +145,7 @@ def denoise(
     the columns to keep. A model of windows gives each step of DATA that is in a window, by the mean of its windows.
     Images may be larger than those of training: they are denoised in overlapping patches.
     """
-    reading = sources.Reading(exclude, extra_columns, keep, text, larger=True)
+    reading = sources.Reading(exclude, extra_columns, keep, text, unknown, larger=True)
     destination, log, fitted = _opened(model, output, (model, data), device, force, quiet)
     from isthmus.estimators.noise_removal import NoiseRemovalMixin
 

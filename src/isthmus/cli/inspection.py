@@ -47,7 +47,8 @@ def info(model: options.Model, as_json: options.Json = False) -> None:
 
 
 _ENTRIES = (
-    "kind", "written_by", "code_size", "hidden_sizes", "columns", "rows", "calibration_rows", "parts", "offset",
+    "kind", "written_by", "code_size", "hidden_sizes", "columns", "model_inputs", "rows", "calibration_rows",
+    "parts", "offset",
     "weights", "likelihood", "seed",
 )  # fmt: skip
 """The first entries, in order; those of an autoencoder or of a detector."""
@@ -98,7 +99,8 @@ def _model_contents(path: str) -> dict[str, Any]:
     last = epochs[-1] if epochs else {}
     return {
         "model": path, "kind": model.kind, "written_by": f"isthmus {written_by}", "code_size": coder.code_size_,
-        "hidden_sizes": list(getattr(coder, "hidden_sizes_", ())), "columns": preprocessing.n_columns,
+        "hidden_sizes": list(getattr(coder, "hidden_sizes_", ())),
+        "columns": len(preprocessing.table) or preprocessing.n_columns, "model_inputs": preprocessing.n_columns,
         "rows": model.n_rows_, "weights": sum(weight.numel() for weight in model._parts.parameters()),
         "likelihood": coder.likelihood_["name"], "seed": model.seed_,
         "preprocessing": {
@@ -127,7 +129,8 @@ def _imputer_contents(path: str, model: Any, written_by: str) -> dict[str, Any]:
     known, denoisers = model.preprocessing_, model.model_.denoisers
     return {
         "model": path, "kind": model.kind, "written_by": f"isthmus {written_by}", "code_size": model.code_size,
-        "hidden_sizes": list(model.hidden_sizes), "columns": known.n_columns, "rows": model.n_rows_,
+        "hidden_sizes": list(model.hidden_sizes), "columns": len(known.table) or known.n_columns,
+        "model_inputs": known.n_columns, "rows": model.n_rows_,
         "weights": sum(weight.numel() for part in denoisers for weight in part.coder_.parameters()),
         "likelihood": denoisers[0].likelihood_["name"] if denoisers else "gaussian", "seed": model.seed_,
         "preprocessing": {
@@ -160,7 +163,8 @@ def _detector_contents(path: str, model: Any, written_by: str) -> dict[str, Any]
 
     preprocessing = model.preprocessing_
     return {
-        "model": path, "kind": model.kind, "written_by": written_by, "columns": preprocessing.n_columns,
+        "model": path, "kind": model.kind, "written_by": written_by,
+        "columns": len(preprocessing.table) or preprocessing.n_columns, "model_inputs": preprocessing.n_columns,
         "rows": model.n_rows_, "calibration_rows": len(model.calibration_rows_), "seed": model.seed_,
         "parts": list(model.scores_.names), "offset": model.offset_,
         "preprocessing": {

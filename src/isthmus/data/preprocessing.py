@@ -298,15 +298,17 @@ class Preprocessor:
             refuse_missing(array, self.names)
 
     def _refuse_fractions(self, array: np.ndarray) -> None:
-        """Raise for images of fractions if the model was fitted on bytes: they are another unit.
+        """Raise for images of fractions or of booleans if the model was fitted on bytes: they are another unit.
+
+        Resized fractions may be a little above 1.
 
         Raises:
-            InputError: a floating-point array whose largest value is above 0 and at most 1.
+            InputError: a floating-point array whose largest value is above 0 and at most 1.1; booleans.
         """
-        if self.dtype != "uint8" or not bool((self.scale == BYTE_SCALE).all()) or array.dtype.kind != "f":
+        if self.dtype != "uint8" or not bool((self.scale == BYTE_SCALE).all()) or array.dtype.kind not in "fb":
             return
         largest = float(np.nanmax(array)) if array.size else 0.0
-        if 0 < largest <= 1:
+        if 0 < largest <= 1.1:
             raise InputError(
                 f"the model was fitted on bytes, 0 to 255, and the largest value of these rows is {largest:.3g}; give "
                 "the bytes, such as 255 * X"

@@ -32,13 +32,14 @@ class Windows:
         time: column of times by which rows are ordered; None keeps the order of the table, without gaps.
         group: column whose values separate series, such as machines; None is one series.
         time_form: form of texts that are dates, such as "%d.%m.%Y", which a later table is read by; None finds it.
+        time_kind: "dates" or "numbers", which the times of a later table must be; None takes both.
 
     Raises:
         InputError: sizes that are not whole numbers in their range; one column for both.
 
     Example:
         >>> Windows(64, 16, time="when").to_dict()
-        {'size': 64, 'stride': 16, 'time': 'when', 'group': None, 'time_form': None}
+        {'size': 64, 'stride': 16, 'time': 'when', 'group': None, 'time_form': None, 'time_kind': None}
     """
 
     size: int
@@ -46,6 +47,7 @@ class Windows:
     time: str | None = None
     group: str | None = None
     time_form: str | None = None
+    time_kind: str | None = None
 
     def __post_init__(self) -> None:
         for name, option, least in (("size", "--window", 2), ("stride", "--stride", 1)):

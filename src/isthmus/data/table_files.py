@@ -321,6 +321,8 @@ def _csv_notes(path: Path, first: list[str], header: bool, delimiter: str, optio
         )
     elif options.header is None and first[0] and any(map(is_number, first)):
         notes.append(f"{path.name}: line 1 was read as column names (--no-header if it is a row)")
+    if options.sep is None and len(first) == 1 and "|" in first[0]:
+        notes.append(f"{path.name}: was read as one column; if | separates columns, give --sep '|'")
     if options.sep is None and delimiter != "," and not TSV.search(path.name):
         notes.append(f"{path.name}: columns are separated by {'tabs' if delimiter == chr(9) else 'semicolons'}")
     return tuple(notes)
@@ -388,6 +390,9 @@ def _refuse_encoding(path: Path, options: ReadOptions) -> None:
     """Raise an `InputError` with the first line that is not in the encoding, which is UTF-8 if none is given."""
     if options.encoding is not None:
         raise InputError(f"{path}: the text is not in {options.encoding}; give its encoding (--encoding)")
+    with open_packed(path) as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise InputError(f"{path}: the text is UTF-16; give encoding='utf-16' (--encoding utf-16)")
     with open_packed(path) as file:
         for number, line in enumerate(lines(path, file, MAX_ROW), 1):
             try:

@@ -72,7 +72,13 @@ def cut(table: pd.DataFrame, options: Windows) -> WindowedSeries:
     if options.time is not None:
         parsed = parsed_times(table[options.time], options.time, options.time_form)
         times, notes = time_numbers(parsed.values), parsed.notes
-        options = replace(options, time_form=parsed.form)
+        kind = "numbers" if getattr(parsed.values.dtype, "kind", "M") in "iuf" else "dates"
+        if options.time_kind not in (None, kind):
+            raise InputError(
+                f"time column {options.time!r} had {options.time_kind} when the model was fitted; found {kind}, "
+                f"such as {table[options.time].iloc[0]}"
+            )
+        options = replace(options, time_form=parsed.form, time_kind=kind)
     order = np.argsort(groups, kind="stable") if times is None else np.lexsort((times, groups))
     if times is not None:
         _refuse_repeated(times[order], groups[order], steps.iloc[order], options)
