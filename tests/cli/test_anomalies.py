@@ -147,3 +147,13 @@ def test_windows_of_series_are_scored_and_the_broken_channel_is_named(tmp_path):
     page = run("report", tmp_path / "d.isthmus", tmp_path / "b.csv", "-o", tmp_path / "r.html")
     assert page.exit_code == 0, page.stderr
     assert "chart-band-0-1" in (tmp_path / "r.html").read_text()
+
+
+def test_columns_of_an_array_have_the_names_of_other_outputs(tmp_path):
+    X = np.random.default_rng(0).normal(size=(120, 3)) @ [[1, 0, 1], [0, 1, 1], [0, 0, 0.1]]
+    X[5, 1] = 30
+    np.save(tmp_path / "x.npy", X)
+    run("anomalies", "fit", tmp_path / "x.npy", "-o", tmp_path / "d.isthmus", "--seed", 0)
+    result = run("anomalies", "score", tmp_path / "d.isthmus", tmp_path / "x.npy", "-o", tmp_path / "o.csv", "--top", 1)
+    assert result.exit_code == 0, result.stderr
+    assert pd.read_csv(tmp_path / "o.csv")[["row", "cell_1"]].to_numpy().tolist() == [[5, "x1"]]

@@ -94,7 +94,8 @@ def cell_names(model: AnomalyDetector, columns: list[Any]) -> list[str]:
     if known.is_series:
         return [f"{channel}, step {step}" for step in range(shape[0]) for channel in known.channels]
     if len(shape) == 1 or len(columns) != math.prod(shape):
-        return list(map(str, columns))
+        is_numbered = columns == list(range(len(known.columns)))  # an array, without names
+        return known.columns if is_numbered else list(map(str, columns))
     return [",".join(map(str, np.unravel_index(i, shape))) for i in range(len(columns))]
 
 
