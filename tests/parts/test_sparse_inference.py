@@ -57,7 +57,7 @@ def check_optimal(solver, problem: SparseProblem, x: torch.Tensor, dictionary: t
 
 @SOLVERS
 def test_objectives_agree_with_lars_on_random_problems(solver):
-    for seed in range(40):
+    for seed in range(40 if solver is fista else 12):
         x, dictionary = rows_and_dictionary(seed)
         alpha = (0.05, 0.3, 1.0)[seed % 3]
         exact = sparse_encode(x.numpy(), dictionary.numpy(), algorithm="lasso_lars", alpha=alpha, max_iter=5000)
@@ -100,7 +100,7 @@ def test_orthonormal_atoms_give_soft_thresholding(solver):
 
 @SIGNS
 def test_the_gap_is_that_of_a_feasible_dual_point_and_bounds_the_error(non_negative):
-    for seed in range(12):
+    for seed in range(6):
         x, dictionary = rows_and_dictionary(seed)
         problem = SparseProblem.of(x, dictionary, 0.3, non_negative=non_negative)
         code = torch.randn(problem.correlations.shape, generator=torch.Generator().manual_seed(seed)).double()
@@ -113,8 +113,8 @@ def test_the_gap_is_that_of_a_feasible_dual_point_and_bounds_the_error(non_negat
         gap = duality_gap(problem, code)
         torch.testing.assert_close(problem.objective(code), primal(x, dictionary, code, 0.3))
         torch.testing.assert_close(gap, problem.objective(code) - dual)
-        best = problem.objective(coordinate_descent(problem, gap=1e-10, n_steps=20_000).code)
-        assert (problem.objective(code) - best <= gap + 1e-9).all()
+        best = problem.objective(fista(problem, gap=1e-7, n_steps=5000).code)
+        assert (problem.objective(code) - best <= gap + 1e-9 * problem.squared_norms).all()
 
 
 @SOLVERS
@@ -131,11 +131,12 @@ def test_single_precision_reaches_its_gap(solver):
 
 @SOLVERS
 def test_a_row_has_the_same_code_alone_and_among_others(solver, monkeypatch):
-    x, dictionary = rows_and_dictionary(2, n=30)
-    together = solver(SparseProblem.of(x, dictionary, 0.3), gap=1e-6)
-    monkeypatch.setattr(sparse_inference, "ROWS_AT_ONCE", 7)
-    in_blocks = solver(SparseProblem.of(x, dictionary, 0.3), gap=1e-6)
-    alone = [solver(SparseProblem.of(row[None], dictionary, 0.3), gap=1e-6) for row in x]
+    x, dictionary = rows_and_dictionary(2, n=10)
+    problem = SparseProblem.of(x, dictionary, 1.0)
+    together = solver(problem, gap=1e-4)
+    monkeypatch.setattr(sparse_inference, "ROWS_AT_ONCE", 4)
+    in_blocks = solver(problem, gap=1e-4)
+    alone = [solver(problem.rows(slice(row, row + 1)), gap=1e-4) for row in range(10)]
     assert in_blocks.n_steps == together.n_steps == max(single.n_steps for single in alone)
     torch.testing.assert_close(in_blocks.code, together.code)
     torch.testing.assert_close(torch.cat([single.code for single in alone]), together.code)
@@ -143,14 +144,28 @@ def test_a_row_has_the_same_code_alone_and_among_others(solver, monkeypatch):
 
 
 @SOLVERS
+def test_rows_that_stay_have_equal_bits_whatever_the_other_rows_are(solver):
+    x, dictionary = rows_and_dictionary(2, n=10, dtype=torch.float32)
+    codes = []
+    for others in (x, x.flip(1), 0.0 * x):
+        rows = torch.cat([x[:5], others[5:]])
+        found = solver(SparseProblem.of(rows, dictionary, 1.0), gap=1e-4, drops_rows=False)
+        assert (found.gap <= 0.5e-4 * rows.square().sum(1)).all()
+        codes.append(found.code[:5])
+    assert torch.equal(codes[0], codes[1])
+    assert torch.equal(codes[0], codes[2])
+    torch.testing.assert_close(codes[0], solver(SparseProblem.of(x[:5], dictionary, 1.0), gap=1e-4).code)
+
+
+@SOLVERS
 def test_a_warm_start_needs_fewer_steps(solver):
-    x, dictionary = rows_and_dictionary(1, n=30)
+    x, dictionary = rows_and_dictionary(1, n=10)
     problem = SparseProblem.of(x, dictionary, 0.3)
-    cold = solver(problem, gap=1e-6, n_steps=5000)
-    again = solver(problem, gap=1e-6, start=cold.code)
+    cold = solver(problem, gap=1e-4, n_steps=5000)
+    again = solver(problem, gap=1e-4, start=cold.code)
     assert again.n_steps == 0
     assert torch.equal(again.code, cold.code)
-    near = solver(SparseProblem.of(x, dictionary, 0.299), gap=1e-6, n_steps=5000, start=cold.code)
+    near = solver(SparseProblem.of(x, dictionary, 0.299), gap=1e-4, n_steps=5000, start=cold.code)
     assert near.n_steps < cold.n_steps
 
 

@@ -157,6 +157,7 @@ def fista(
     n_steps: int = 1000,
     gap: float | None = 1e-4,
     start: Float[Tensor, "batch atoms"] | None = None,
+    drops_rows: bool = True,
 ) -> SparseCodes:
     r"""Accelerated proximal gradient descent, with restarts of the momentum for each row.
 
@@ -171,6 +172,8 @@ def fista(
         gap: a row stops when its duality gap is at most `gap` * 1/2 ||x||^2. None takes all steps for each row and does
             not wait for the device, as in training.
         start: initial code; None is 0.
+        drops_rows: later steps leave out the rows that have stopped. With False they stay in the arrays, whose shapes
+            are then those of the rows: the last digits of a code do not depend on the other rows.
 
     Raises:
         InputError: steps, gap or start are invalid.
@@ -202,7 +205,7 @@ def fista(
         image = h @ part.gram
         return h, image, h, image, h.new_ones(len(h), 1)
 
-    return _solve(problem, _Solver(initial, step, FISTA_CHECK), n_steps, gap, start)
+    return _solve(problem, _Solver(initial, step, FISTA_CHECK), start, _Stop(n_steps, gap, drops_rows))
 
 
 def coordinate_descent(
@@ -211,6 +214,7 @@ def coordinate_descent(
     n_steps: int = 1000,
     gap: float | None = 1e-4,
     start: Float[Tensor, "batch atoms"] | None = None,
+    drops_rows: bool = True,
 ) -> SparseCodes:
     r"""Cyclic coordinate descent: each unit in turn takes its best value, given the others.
 
@@ -224,6 +228,8 @@ def coordinate_descent(
         n_steps: number of passes; with a gap the largest number.
         gap: a row stops when its duality gap is at most `gap` * 1/2 ||x||^2. None takes all passes for each row.
         start: initial code; None is 0.
+        drops_rows: later steps leave out the rows that have stopped. With False they stay in the arrays, whose shapes
+            are then those of the rows: the last digits of a code do not depend on the other rows.
 
     Raises:
         InputError: steps, gap or start are invalid.
@@ -254,7 +260,7 @@ def coordinate_descent(
             image.addmm_((units - before).T, part.gram[block])
         return h, h @ part.gram
 
-    return _solve(problem, _Solver(lambda part, h: (h, h @ part.gram), step, 1), n_steps, gap, start)
+    return _solve(problem, _Solver(lambda part, h: (h, h @ part.gram), step, 1), start, _Stop(n_steps, gap, drops_rows))
 
 
 @torch.no_grad()
@@ -362,17 +368,21 @@ class _Solver(NamedTuple):
     check_every: int
 
 
+class _Stop(NamedTuple):
+    n_steps: int
+    gap: float | None
+    drops_rows: bool
+
+
 @torch.no_grad()
-def _solve(
-    problem: SparseProblem, solver: _Solver, n_steps: int, gap: float | None, start: Tensor | None
-) -> SparseCodes:
+def _solve(problem: SparseProblem, solver: _Solver, start: Tensor | None, stop: _Stop) -> SparseCodes:
     """Run a solver on blocks of rows."""
     code, gaps = torch.empty_like(problem.correlations), torch.empty_like(problem.squared_norms)
     most = 0
     for block in _blocks(len(code)):
         part = problem.rows(block)
         h = torch.zeros_like(part.correlations) if start is None else start[block]
-        for rows, (values, image, *_), part_of_rows, taken in _finished(part, solver, h, n_steps, gap):
+        for rows, (values, image, *_), part_of_rows, taken in _finished(part, solver, h, stop):
             code[block][rows] = values
             gaps[block][rows] = _gap(part_of_rows, values, image)
             most = max(most, taken)
@@ -380,22 +390,28 @@ def _solve(
 
 
 def _finished(
-    problem: SparseProblem, solver: _Solver, start: Tensor, n_steps: int, gap: float | None
+    problem: SparseProblem, solver: _Solver, start: Tensor, stop: _Stop
 ) -> Iterator[tuple[slice | Int[Tensor, " rows"], _State, SparseProblem, int]]:
     """Yield numbers, state and problems of the rows that have finished, and the steps that they took."""
-    state, rows = solver.initial(problem, start), None
-    for taken in range(n_steps):
-        if gap is not None and taken % solver.check_every == 0:
-            done = _gap(problem, *state[:2]) <= 0.5 * gap * problem.squared_norms
-            n_done = int(done.sum())
-            if n_done:
-                rows = torch.arange(len(done), device=done.device) if rows is None else rows
+    state, rows, waiting = solver.initial(problem, start), None, None
+    for taken in range(stop.n_steps):
+        if stop.gap is not None and taken % solver.check_every == 0:
+            rows = torch.arange(len(start), device=start.device) if rows is None else rows
+            waiting = torch.ones_like(rows, dtype=torch.bool) if waiting is None else waiting
+            done = waiting & (_gap(problem, *state[:2]) <= 0.5 * stop.gap * problem.squared_norms)
+            waiting = waiting & ~done
+            if done.any():
                 yield rows[done], tuple(values[done] for values in state), problem.rows(done), taken
-                if n_done == len(done):
+                if not waiting.any():
                     return
-                rows, state, problem = rows[~done], tuple(values[~done] for values in state), problem.rows(~done)
+                if stop.drops_rows:
+                    rows, state, problem = rows[waiting], tuple(v[waiting] for v in state), problem.rows(waiting)
+                    waiting = waiting[waiting]
         state = solver.step(problem, state)
-    yield slice(None) if rows is None else rows, state, problem, n_steps
+    if rows is None or waiting is None:
+        yield slice(None), state, problem, stop.n_steps
+    else:
+        yield rows[waiting], tuple(values[waiting] for values in state), problem.rows(waiting), stop.n_steps
 
 
 def _blocks(n_rows: int) -> Iterator[slice]:
