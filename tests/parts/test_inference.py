@@ -22,8 +22,9 @@ from isthmus.parts.discrete_inference import Annealing, BernoulliInference, Cate
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
 from isthmus.parts.inference import EncoderMap, ImputingMap, Inference
-from isthmus.parts.likelihoods import Bernoulli
+from isthmus.parts.likelihoods import Bernoulli, Gaussian
 from isthmus.parts.networks import MLP
+from isthmus.parts.optimised_inference import OptimisedInference
 from isthmus.parts.recurrence import Recurrence
 from isthmus.parts.stochastic_inference import DiagonalGaussian, FullGaussian, GrowingNoise
 from tests.no_wait import NoWait
@@ -58,6 +59,11 @@ def recurrence(generator: torch.Generator) -> Coder:
     return Coder(Recurrence(layers, n_sweeps=2), StackedDecoder(layers), layers[0].likelihood)
 
 
+def sparse_coding(generator: torch.Generator) -> Coder:
+    decoder = MLP((CODE_SIZE, N_COLUMNS), generator=generator)
+    return Coder(OptimisedInference(decoder, alpha=0.1), decoder, Gaussian(N_COLUMNS))
+
+
 @dataclass(frozen=True)
 class Row:
     """An inference and its properties.
@@ -86,6 +92,7 @@ TABLE = {
     ),
     "imputing map": Row(rbm, ImputingMap, hides=True),
     "recurrence": Row(recurrence, Recurrence, draws=(2,)),
+    "optimised": Row(sparse_coding, OptimisedInference, hides=True),
     "growing noise": Row(with_mlp(lambda f: GrowingNoise(f)), GrowingNoise, is_random=True),
     "growing noise with mask": Row(
         with_mlp(lambda f: GrowingNoise(f, sees_mask=True), 2 * N_COLUMNS), GrowingNoise, is_random=True, hides=True
