@@ -112,7 +112,7 @@ def test_a_quote_within_an_unquoted_text_is_text(tmp_path):
         (b"a,b,a\n1,2,3\n", "two columns have the name 'a'"),
         (b"a,,c\n1,2,3\n", "column 2 of 3 has no name in line 1"),
         (b"a,b\n1,x\n2,caf\xe9\n", "line 3 is not UTF-8 text (byte 0xe9); give its encoding"),
-        ("a,b\n1,2\n".encode("utf-16"), "line 1 is not UTF-8 text (byte 0xff); give its encoding"),
+        ("a,b\n1,2\n".encode("utf-16"), "the text is UTF-16; give encoding="),
     ],
 )
 def test_invalid_csv_files_are_refused(tmp_path, refused, text, words):
