@@ -157,3 +157,9 @@ def test_columns_of_an_array_have_the_names_of_other_outputs(tmp_path):
     result = run("anomalies", "score", tmp_path / "d.isthmus", tmp_path / "x.npy", "-o", tmp_path / "o.csv", "--top", 1)
     assert result.exit_code == 0, result.stderr
     assert pd.read_csv(tmp_path / "o.csv")[["row", "cell_1"]].to_numpy().tolist() == [[5, "x1"]]
+
+
+def test_fit_compares_the_ranking_of_its_rows_with_the_labels(files):
+    summary = json.loads((files / "fit.json").read_text())
+    assert summary["auroc"] > 0.95
+    assert "labels (1 as odd): AUROC" in (files / "fit.log").read_text()

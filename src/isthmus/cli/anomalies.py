@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,7 +80,7 @@ def fit(
     model = _detector(kind, set_ or [], false_alarms, seed, device)
     windowing.check_options(windows, {}, text, labels)
     if windows is not None:
-        exclude, text = [*(exclude or []), *text.dtypes], replace(text, dtypes={})
+        exclude, text = windowing.columns_out(exclude, text)
     elif text.dtypes:
         model.set_params(dtypes=dict(text.dtypes))
     rows = sources.open_labelled(data, labels, text, exclude=exclude or [])
@@ -105,6 +104,7 @@ def fit(
         f"{summary['flagged']:,} of {rows.n_rows:,} training rows have a p-value of at most {rate:g}; about "
         f"{rate * rows.n_rows:,.0f} would without any odd row"
     )
+    summary |= _comparison(model.row_scores_, rows, labels, log)
     log.info(f"detector written to {destination}")
     if as_json:
         print_json(summary)
@@ -227,14 +227,14 @@ def score(
     rows = sources.open_for_model(
         model, data, log, labels=labels, reading=sources.Reading(exclude, extra_columns, keep, text, unknown)
     )
-    if model.is_training_data(rows.X):
+    found = scored_rows(model, rows.X, fdr)
+    scored, oddest = found.table, found.oddest
+    if found.of_fit:
         log.note(f"{rows.name}: the rows that the detector was fitted on; their p-values are those of cross-fitting")
-    scored = scored_rows(model, rows.X, fdr)
-    areas = _comparison(scored, rows, labels, log)
-    oddest = scored.sort_values("score", kind="stable").index
-    chosen = np.asarray(scored.index if top is None else oddest[:top])
-    explained = np.asarray(scored.index[scored["flag"]] if top is None else chosen)
-    table = pd.concat([scored.loc[chosen], odd_cells(model, rows.X, explained, explain)], axis=1).loc[chosen]
+    areas = _comparison(scored["score"], rows, labels, log)
+    chosen = scored.index.to_numpy() if top is None else oddest[:top]
+    written = np.flatnonzero(scored["flag"]) if top is None else chosen
+    table = pd.concat([scored.loc[chosen], odd_cells(model, rows.X, written, explain)], axis=1).loc[chosen]
     carried = outputs.with_row_numbers(rows, len(scored))
     outputs.write_rows(destination, table, carried.loc[chosen], force=force)
     n_flagged = int(scored["flag"].sum())
@@ -246,8 +246,8 @@ def score(
     if as_json:
         print_json(summary)
         return
-    first = np.asarray(oddest[: SHOWN_ROWS if top is None else min(top, SHOWN_ROWS)])
-    _print(carried.loc[first], scored.loc[first], odd_cells(model, rows.X, first, explain))
+    shown = oddest[: SHOWN_ROWS if top is None else min(top, SHOWN_ROWS)]
+    _print(carried.loc[shown], scored.loc[shown], odd_cells(model, rows.X, shown, explain))
 
 
 def load_detector(path: str, device: str = "auto") -> AnomalyDetector:
@@ -268,7 +268,7 @@ def load_detector(path: str, device: str = "auto") -> AnomalyDetector:
     return model
 
 
-def _comparison(scored: pd.DataFrame, rows: Dataset, labels: str | None, log: Log) -> dict[str, Any]:
+def _comparison(scores: Any, rows: Dataset, labels: str | None, log: Log) -> dict[str, Any]:
     """Return the areas under the ROC and the precision-recall curve of labels; nothing without labels of two values."""
     import numpy as np
     from sklearn.metrics import average_precision_score, roc_auc_score
@@ -282,7 +282,7 @@ def _comparison(scored: pd.DataFrame, rows: Dataset, labels: str | None, log: Lo
                 f"--labels {labels}: {pluralize(len(classes), 'value')}; give 1 for odd rows and 0 for others"
             )
         return {}
-    is_odd, odd = rows.labels == classes[1], -scored["score"]
+    is_odd, odd = rows.labels == classes[1], -scores
     areas = {
         "auroc": float(roc_auc_score(is_odd, odd)),
         "average_precision": float(average_precision_score(is_odd, odd)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -149,7 +148,7 @@ def fit(
     if windows is None:
         _declare(model, text)
     else:
-        exclude, text = [*(exclude or []), *text.dtypes], replace(text, dtypes={})
+        exclude, text = windowing.columns_out(exclude, text)
     if labels in model._condition_names:
         labels = None  # the column stays among the rows, as a condition
     rows, held_out = _open(data, validation, log, text, labels=labels, exclude=exclude or [], resize=shape)

@@ -21,6 +21,7 @@ def with_group(options: Mapping[str, Any], parameter: str, build: Callable[..., 
     """
 
     def decorate(command: Command) -> Command:
+        """Return the command with the options in its signature, and without the parameter."""
         signature = inspect.signature(command, eval_str=True)
         own = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from isthmus.data import Dataset
+    from isthmus.data.read_options import ReadOptions
     from isthmus.data.series import WindowedSeries, Windows
     from isthmus.estimators.base import BaseAutoencoder
 
@@ -101,6 +102,11 @@ def check_options(windows: Windows | None, given: Mapping[str, Any], reading: An
         )
     if labels in windows.identifiers:
         raise InputError(f"--labels {labels}: it is the column of time or group; name another column")
+
+
+def columns_out(exclude: Sequence[str] | None, reading: ReadOptions) -> tuple[list[str], ReadOptions]:
+    """Return the columns to leave out of windows, those that are declared so included, and options without types."""
+    return [*(exclude or []), *reading.dtypes], replace(reading, dtypes={})
 
 
 def layout_for(windows: Windows | None, layout: str | None) -> str | None:

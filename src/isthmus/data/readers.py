@@ -119,7 +119,7 @@ def open_undeclared(
 ) -> Dataset:
     """Read rows as `open` does, for a model that knows or learns the types of the columns.
 
-    Declared types only determine how the text of a .csv file is read.
+    Declared types only determine how texts are read.
     """
     options = ReadOptions() if options is None else options
     exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)

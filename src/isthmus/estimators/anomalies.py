@@ -389,7 +389,10 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
         """Return the score of each row, (n,), in nats, at most 0: the lower, the odder."""
-        rows = self.model_rows(X)
+        return self.scores_of(self.model_rows(X))
+
+    def scores_of(self, rows: ModelRows) -> Float[np.ndarray, " n"]:
+        """Return the score of each row of `model_rows`, (n,)."""
         return -self._combined(self.scores_.raw(rows))
 
     def decision_function(self, X: Any) -> Float[np.ndarray, " n"]:
@@ -406,9 +409,9 @@ class AnomalyDetector(OutlierMixin, SavedEstimator, ValueArguments):
         scores = self.score_samples(X)
         return conformal.p_values(-self.calibration_scores_, -scores)
 
-    def is_training_data(self, X: Any) -> bool:
+    def is_of_fit(self, rows: ModelRows) -> bool:
         """Return whether these are the rows of `fit`, all of them in their order, whose p-values are `p_values_`."""
-        return bool(self.model_rows(X).digest == self.history_["digest"])
+        return bool(rows.digest == self.history_["digest"])
 
     def part_scores(self, X: Any) -> pd.DataFrame:
         """Return the parts t of the oddness of each row, in nats, one column each: their mean is -`score_samples`."""

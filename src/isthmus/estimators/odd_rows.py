@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from isthmus.estimators.anomalies import AnomalyDetector
-from isthmus.evaluation.conformal import benjamini_hochberg
+from isthmus.estimators.anomalies import AnomalyDetector, Explanation
+from isthmus.evaluation.conformal import benjamini_hochberg, p_values
 
 MIN_SHARE = 1.0
 """Least oddness of a cell that is named, in nats: about one in seven cells of ordinary rows has as much."""
 
 
-def scored_rows(model: AnomalyDetector, X: Any, fdr: float | None = None) -> pd.DataFrame:
-    """Return the score, the p-value and the flag of each row, numbered from 0.
+@dataclass(frozen=True)
+class ScoredRows:
+    """Rows with their scores.
 
-    Rows of the fit, all of them in their order, have the p-values that the fit gave them.
+    Attributes:
+        table: the score, the p-value and the flag of each row, numbered from 0.
+        of_fit: True if they are the rows of the fit, whose p-values are those of cross-fitting.
+    """
+
+    table: pd.DataFrame
+    of_fit: bool
+
+    @property
+    def oddest(self) -> Int[np.ndarray, " rows"]:
+        """The numbers of the rows, the oddest first."""
+        return self.table["score"].sort_values(kind="stable").index.to_numpy()
+
+
+def scored_rows(model: AnomalyDetector, X: Any, fdr: float | None = None) -> ScoredRows:
+    """Return the scores, p-values and flags of rows, which are read and scored once.
 
     Args:
         model: a fitted detector.
@@ -29,17 +46,23 @@ def scored_rows(model: AnomalyDetector, X: Any, fdr: float | None = None) -> pd.
     Raises:
         InputError: invalid rows, or a rate outside (0, 1).
     """
-    scores = np.asarray(model.score_samples(X))
-    known = model.is_training_data(X)
-    p = model.p_values_ if known else np.asarray(model.p_value(X))
+    rows = model.model_rows(X)
+    scores, of_fit = model.scores_of(rows), model.is_of_fit(rows)
+    p = model.p_values_ if of_fit else p_values(-model.calibration_scores_, -scores)
     if fdr is not None:
         flags = benjamini_hochberg(p, fdr, len(model.calibration_scores_))
     else:
-        flags = p <= model.false_alarm_rate if known else scores < model.offset_
-    return pd.DataFrame({"score": scores, "p_value": p, "flag": flags})
+        flags = p <= model.false_alarm_rate if of_fit else scores < model.offset_
+    return ScoredRows(pd.DataFrame({"score": scores, "p_value": p, "flag": flags}), of_fit)
 
 
-def odd_cells(model: AnomalyDetector, X: Any, chosen: Int[np.ndarray, " chosen"], n: int) -> pd.DataFrame:
+def odd_cells(
+    model: AnomalyDetector,
+    X: Any,
+    chosen: Int[np.ndarray, " chosen"],
+    n: int,
+    explanation: Explanation | None = None,
+) -> pd.DataFrame:
     """Return the oddest cells of chosen rows, at most n: for each its column, value, expected value and interval.
 
     The columns of the k-th cell are cell_k, value_k, expected_k, low_k and high_k. They are empty for a row with fewer
@@ -50,11 +73,13 @@ def odd_cells(model: AnomalyDetector, X: Any, chosen: Int[np.ndarray, " chosen"]
         X: rows.
         chosen: the numbers of rows, which are the index of the result.
         n: the largest number of cells of a row.
+        explanation: of the chosen rows; None computes it.
     """
     if not n or not len(chosen):
         return pd.DataFrame(index=chosen)
     part = X.iloc[chosen] if hasattr(X, "iloc") else X[chosen]
-    frames = {name: frame.reset_index(drop=True) for name, frame in model.explain(part).frames().items()}
+    found_cells = model.explain(part) if explanation is None else explanation
+    frames = {name: frame.reset_index(drop=True) for name, frame in found_cells.frames().items()}
     share = frames.pop("share")
     frames = {"value": _values(part, share), **frames}
     odd = share.fillna(-np.inf).to_numpy(np.float64, copy=True)

@@ -191,6 +191,7 @@ def fista(
     threshold = problem.alpha / lipschitz
 
     def step(part: SparseProblem, state: _State) -> _State:
+        """Return the state after one shrinkage step with momentum."""
         h, image, y, image_y, t = state
         new = part.shrink(y + (part.correlations - image_y) / lipschitz, threshold)
         new_image = new @ part.gram
@@ -248,6 +249,7 @@ def coordinate_descent(
     diagonal = problem.gram.diagonal().clamp_min(torch.finfo(problem.gram.dtype).tiny)
 
     def step(part: SparseProblem, state: _State) -> _State:
+        """Return the state after one pass over all units."""
         h, image = state[0].clone(), state[1].clone()
         for block in blocks:
             units, gram = h[:, block].T.contiguous(), part.gram[block, block]

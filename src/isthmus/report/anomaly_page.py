@@ -87,19 +87,18 @@ def _identity(X: Any, given: pd.DataFrame | None) -> pd.DataFrame:
 
 def _rendered(model: AnomalyDetector, X: Any, identity: pd.DataFrame, title: str) -> str:
     scored = scored_rows(model, X)
-    oddest = scored["score"].sort_values(kind="stable").index[:SHOWN_ROWS].to_numpy()
-    cells = odd_cells(model, X, oddest, SHOWN_CELLS)
-    scores, p_values, flags = (scored[name].to_numpy() for name in ("score", "p_value", "flag"))
-    n_flagged, n_rows = int(flags.sum()), len(scored)
-    names = [" ".join(map(str, values)) for values in identity.iloc[oddest].itertuples(index=False)]
+    oddest = scored.oddest[:SHOWN_ROWS]
     explanation = model.explain(X.iloc[oddest] if hasattr(X, "iloc") else X[oddest])
+    cells = odd_cells(model, X, oddest, SHOWN_CELLS, explanation)
+    scores, p_values, flags = (scored.table[name].to_numpy() for name in ("score", "p_value", "flag"))
+    n_flagged, n_rows = int(flags.sum()), len(scores)
+    names = [" ".join(map(str, values)) for values in identity.iloc[oddest].itertuples(index=False)]
     drawn = {"scores": score_chart(-scores, -model.offset_)}
     bands = _bands(model, X, oddest[:MAX_BANDS], explanation, names)
     if bands:
         drawn |= {name: chart for name, _, chart in bands}
     elif len(model.preprocessing_.row_shape) == 1:
         drawn["heat"] = heat_chart(model, explanation.frames()["share"], names)
-    known = model.is_training_data(X)
     note = ["these are the rows that the detector was fitted on; their p-values are those of cross-fitting"]
     return _environment().get_template("anomalies.html").render(
         title=title,
@@ -111,7 +110,7 @@ def _rendered(model: AnomalyDetector, X: Any, identity: pd.DataFrame, title: str
             {"title": "calibration rows", "value": f"{len(model.calibration_scores_):,}",
              "remark": f"smallest p-value {1 / (1 + len(model.calibration_scores_)):.2g}"},
         ],
-        notes=note if known else [],
+        notes=note if scored.of_fit else [],
         identity=[str(name) or "name" for name in identity.columns],
         rows=[
             OddRow([str(value) for value in identity.iloc[row]], f"{float(scores[row]):.3g}",
