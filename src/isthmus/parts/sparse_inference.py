@@ -1,7 +1,9 @@
 """Sparse inference: the code that best explains a row by few atoms of a dictionary, for many rows at once.
 
-    min_h  1/2 ||x - D'h||^2 + alpha ||h||_1 + l2/2 ||h||^2          FISTA, coordinate descent
+    min_h  1/2 ||x - D'h||^2 + alpha Omega(h) + l2/2 ||h||^2         ISTA, FISTA; coordinate descent for the L1 norm
     min_h  1/2 ||x - D'h||^2   with at most k non-zeros in h         orthogonal matching pursuit
+
+Omega is a norm of `isthmus.parts.sparse_norms`: L1, groups or topographic neighbourhoods.
 
 D (atoms, columns) has the atoms as rows. Solvers use D only through the Gram matrix G = D D' and the correlations
 c = D x, so that the cost of a step does not depend on the number of columns.
@@ -10,7 +12,7 @@ c = D x, so that the cost of a step does not depend on the number of columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from isthmus.errors import InputError
 from isthmus.parts.layers import check_count, check_positive, is_count
+from isthmus.parts.sparse_norms import L1Norm, SparseNorm
 
 ROWS_AT_ONCE = 1024
 """Rows that are solved together: the arrays of one step stay in the processor's cache."""
@@ -26,8 +29,8 @@ ROWS_AT_ONCE = 1024
 ATOMS_AT_ONCE = 32
 """Atoms of a block of coordinate descent: the correlations of other atoms are updated once a block."""
 
-FISTA_CHECK = 8
-"""Steps of FISTA between two checks of the duality gap."""
+CHECK_EVERY = 8
+"""Steps of ISTA and FISTA between two checks of the duality gap."""
 
 N_SQUARINGS = 5
 """Squarings of the Gram matrix in the bound of its largest eigenvalue."""
@@ -37,7 +40,7 @@ N_SQUARINGS = 5
 class SparseProblem:
     r"""The problems of a batch of rows, one for each row x, in Gram form.
 
-        P(h) = 1/2 ||x||^2 - c'h + 1/2 h'G h + alpha ||h||_1,   G = D D' + l2 I,   c = D x,   optionally h >= 0
+        P(h) = 1/2 ||x||^2 - c'h + 1/2 h'G h + alpha Omega(h),   G = D D' + l2 I,   c = D x
 
     Several batches of rows can share `gram`.
 
@@ -45,8 +48,8 @@ class SparseProblem:
         gram: G.
         correlations: c of each row.
         squared_norms: ||x||^2 of each row.
-        alpha: weight of the L1 norm, above 0.
-        non_negative: True if codes have the constraint h >= 0.
+        alpha: weight of the norm, above 0.
+        norm: Omega, by default ||h||_1; it may have the constraint h >= 0.
 
     Source: Tibshirani, Regression shrinkage and selection via the lasso (1996); Zou & Hastie, Regularization and
     variable selection via the elastic net (2005), lemma 1, for l2.
@@ -61,7 +64,7 @@ class SparseProblem:
     correlations: Float[Tensor, "batch atoms"]
     squared_norms: Float[Tensor, " batch"]
     alpha: float
-    non_negative: bool = False
+    norm: SparseNorm = field(default_factory=L1Norm)
 
     @classmethod
     def of(
@@ -72,42 +75,43 @@ class SparseProblem:
         *,
         l2: float = 0.0,
         non_negative: bool = False,
+        norm: SparseNorm | None = None,
     ) -> SparseProblem:
         """Return the problems of rows and a dictionary.
 
         Args:
             x: rows.
             dictionary: D, with atoms as rows.
-            alpha: weight of the L1 norm, above 0.
-            l2: weight of 1/2 ||h||^2, 0 or more; above 0 the problem is the elastic net.
-            non_negative: True for the constraint h >= 0.
+            alpha: weight of the norm, above 0.
+            l2: weight of 1/2 ||h||^2, 0 or more; above 0, the problem with the L1 norm is the elastic net.
+            non_negative: True for `L1Norm(non_negative=True)`; another norm is given as `norm` alone.
+            norm: Omega; None is `L1Norm(non_negative)`.
 
         Raises:
             InputError: alpha is not above 0 or l2 is negative; the dictionary has another width or precision than the
-                rows.
+                rows; the norm does not fit the number of atoms, or is given in two ways.
         """
         alpha = check_positive("alpha", alpha)
         if l2 != 0.0:
             l2 = check_positive("l2", l2)
         _check_dictionary(x, dictionary)
+        if norm is None:
+            norm = L1Norm(non_negative)
+        elif non_negative:
+            raise InputError(f"non_negative=True and norm={norm}: give one of them, such as L1Norm(non_negative=True)")
+        norm.check(len(dictionary))
         gram = dictionary @ dictionary.T
         gram.diagonal().add_(l2)
-        return cls(gram, x @ dictionary.T, x.square().sum(1), alpha, non_negative)
+        return cls(gram, x @ dictionary.T, x.square().sum(1), alpha, norm)
 
     def objective(self, code: Float[Tensor, "batch atoms"]) -> Float[Tensor, " batch"]:
         """Return P(h) of each row, in nats for x ~ N(D'h, I)."""
         inner = (code * (0.5 * (code @ self.gram) - self.correlations)).sum(1)
-        return 0.5 * self.squared_norms + inner + self.alpha * code.abs().sum(1)
+        return 0.5 * self.squared_norms + inner + self.alpha * self.norm.value(code)
 
     def rows(self, index: slice | Tensor) -> SparseProblem:
         """Return the problems of some rows, by a slice, numbers or a mask."""
         return replace(self, correlations=self.correlations[index], squared_norms=self.squared_norms[index])
-
-    def shrink(self, h: Tensor, by: Tensor) -> Tensor:
-        """Return the proximal operator of by ||h||_1, with h >= 0 if the problem has this constraint."""
-        if self.non_negative:
-            return (h - by).clamp_min(0.0)
-        return h - h.clamp(-by, by)
 
 
 class SparseCodes(NamedTuple):
@@ -127,11 +131,11 @@ class SparseCodes(NamedTuple):
 def duality_gap(problem: SparseProblem, code: Float[Tensor, "batch atoms"]) -> Float[Tensor, " batch"]:
     r"""Return the duality gap of each row, an upper bound of P(h) - min P.
 
-        gap = 1/2 (1 - s)^2 ||r||^2 + sum_j (alpha |h_j| - s h_j g_j),   g = D r,   r = x - D'h
+        gap = 1/2 (1 - s)^2 ||r||^2 + [ alpha Omega(h) + (alpha Omega)*(s g) - s h'g ],   g = D r,   r = x - D'h
 
-    s r, with s = min(x'r / ||r||^2, alpha / max_j |g_j|), is a feasible point of the dual problem
-    max_u 1/2 ||x||^2 - 1/2 ||x - u||^2, |D u| <= alpha; with h >= 0 the maximum is that of g_j. No term is negative, so
-    that the value is accurate in float32 too: its error is below 1e-6 ||x||^2.
+    s r is a feasible point of the dual problem max_u 1/2 ||x||^2 - 1/2 ||x - u||^2 - (alpha Omega)*(D u). For a norm,
+    s = min(x'r / ||r||^2, alpha / dual(g)), and the conjugate is 0; for the L1 norm dual(g) = max_j |g_j|, with h >= 0
+    max_j g_j. No term is negative, so that the value is accurate in float32 too: its error is below 1e-6 ||x||^2.
 
     Shapes: h (batch, atoms) -> (batch,).
 
@@ -146,9 +150,46 @@ def duality_gap(problem: SparseProblem, code: Float[Tensor, "batch atoms"]) -> F
         (tensor([0.]), tensor([0.5312]))
     """
     _check_code(problem, code, "code")
-    if problem.non_negative and bool((code < 0.0).any()):
+    if problem.norm.non_negative and bool((code < 0.0).any()):
         raise InputError("the code has a negative value, and the problem is non-negative; give values of 0 or more")
     return _gap(problem, code, code @ problem.gram)
+
+
+def ista(
+    problem: SparseProblem,
+    *,
+    n_steps: int = 1000,
+    gap: float | None = 1e-4,
+    start: Float[Tensor, "batch atoms"] | None = None,
+    drops_rows: bool = True,
+) -> SparseCodes:
+    r"""Proximal gradient descent, which never increases the objective.
+
+        h_k = S(h_(k-1) - (G h_(k-1) - c) / L, alpha / L)
+
+    S is the step of the norm (`SparseNorm.shrink`), for the L1 norm soft thresholding, and L an upper bound of the
+    largest eigenvalue of G. `fista` takes fewer steps to the same gap.
+
+    Args:
+        problem: the rows and the dictionary.
+        n_steps: number of steps; with a gap the largest number.
+        gap: a row stops when its duality gap is at most `gap` * 1/2 ||x||^2. None takes all steps for each row and does
+            not wait for the device, as in training.
+        start: initial code; None is 0.
+        drops_rows: as for `fista`.
+
+    Raises:
+        InputError: steps, gap or start are invalid.
+
+    Source: Daubechies, Defrise & De Mol, An iterative thresholding algorithm for linear inverse problems with a
+    sparsity constraint (2004); Beck & Teboulle (2009), section 3.
+
+    Example:
+        >>> problem = SparseProblem.of(torch.tensor([[3.0, -0.5]]), torch.eye(2), alpha=1.0)
+        >>> ista(problem, gap=1e-6).code
+        tensor([[2., 0.]])
+    """
+    return _proximal_gradient(problem, start, _Stop(n_steps, gap, drops_rows), accelerated=False)
 
 
 def fista(
@@ -163,8 +204,9 @@ def fista(
 
         h_k = S(y_k - (G y_k - c) / L, alpha / L),   y_(k+1) = h_k + (t_k - 1) / t_(k+1) (h_k - h_(k-1))
 
-    S is soft thresholding, L an upper bound of the largest eigenvalue of G, and t_(k+1) = (1 + sqrt(1 + 4 t_k^2)) / 2.
-    Where (y_k - h_k)'(h_k - h_(k-1)) > 0 the momentum points upwards, and t restarts at 1.
+    S is the step of the norm (`SparseNorm.shrink`), for the L1 norm soft thresholding, L an upper bound of the largest
+    eigenvalue of G, and t_(k+1) = (1 + sqrt(1 + 4 t_k^2)) / 2. Where (y_k - h_k)'(h_k - h_(k-1)) > 0 the momentum
+    points upwards, and t restarts at 1.
 
     Args:
         problem: the rows and the dictionary.
@@ -186,27 +228,7 @@ def fista(
         >>> fista(problem, gap=1e-6).code
         tensor([[2., 0.]])
     """
-    _check_stop(problem, n_steps, gap, start)
-    lipschitz = eigenvalue_bound(problem.gram).clamp_min(torch.finfo(problem.gram.dtype).tiny)
-    threshold = problem.alpha / lipschitz
-
-    def step(part: SparseProblem, state: _State) -> _State:
-        """Return the state after one shrinkage step with momentum."""
-        h, image, y, image_y, t = state
-        new = part.shrink(y + (part.correlations - image_y) / lipschitz, threshold)
-        new_image = new @ part.gram
-        change = new - h
-        restarts = ((y - new) * change).sum(1, keepdim=True) > 0.0
-        t = torch.where(restarts, 1.0, t)
-        new_t = 0.5 * (1.0 + (1.0 + 4.0 * t.square()).sqrt())
-        momentum = (t - 1.0) / new_t
-        return new, new_image, new + momentum * change, new_image + momentum * (new_image - image), new_t
-
-    def initial(part: SparseProblem, h: Tensor) -> _State:
-        image = h @ part.gram
-        return h, image, h, image, h.new_ones(len(h), 1)
-
-    return _solve(problem, _Solver(initial, step, FISTA_CHECK), start, _Stop(n_steps, gap, drops_rows))
+    return _proximal_gradient(problem, start, _Stop(n_steps, gap, drops_rows), accelerated=True)
 
 
 def coordinate_descent(
@@ -217,7 +239,7 @@ def coordinate_descent(
     start: Float[Tensor, "batch atoms"] | None = None,
     drops_rows: bool = True,
 ) -> SparseCodes:
-    r"""Cyclic coordinate descent: each unit in turn takes its best value, given the others.
+    r"""Cyclic coordinate descent for the L1 norm: each unit in turn takes its best value, given the others.
 
         h_j = S(G_jj h_j + g_j, alpha) / G_jj,   g = c - G h
 
@@ -233,7 +255,7 @@ def coordinate_descent(
             are then those of the rows: the last digits of a code do not depend on the other rows.
 
     Raises:
-        InputError: steps, gap or start are invalid.
+        InputError: the norm is not `L1Norm`; steps, gap or start are invalid.
 
     Source: Friedman et al., Pathwise coordinate optimization (2007), section 2.
 
@@ -242,6 +264,12 @@ def coordinate_descent(
         >>> coordinate_descent(problem, gap=1e-6).code
         tensor([[2., 0.]])
     """
+    norm = problem.norm
+    if not isinstance(norm, L1Norm):
+        raise InputError(
+            f"coordinate descent changes one unit at a time, and {type(norm).__name__} depends on several units "
+            "together; use fista"
+        )
     _check_stop(problem, n_steps, gap, start)
     n_atoms = len(problem.gram)
     blocks = [slice(first, first + ATOMS_AT_ONCE) for first in range(0, n_atoms, ATOMS_AT_ONCE)]
@@ -255,7 +283,7 @@ def coordinate_descent(
             units, gram = h[:, block].T.contiguous(), part.gram[block, block]
             before, g = units.clone(), (part.correlations[:, block] - image[:, block]).T.contiguous()
             for j, size in enumerate(diagonal[block]):
-                new = part.shrink(size * units[j] + g[j], alpha) / size
+                new = norm.prox(size * units[j] + g[j], alpha) / size
                 g.addr_(gram[j], new - units[j], alpha=-1.0)
                 units[j] = new
             h[:, block] = units.T
@@ -416,6 +444,40 @@ def _finished(
         yield rows[waiting], tuple(values[waiting] for values in state), problem.rows(waiting), stop.n_steps
 
 
+def _proximal_gradient(problem: SparseProblem, start: Tensor | None, stop: _Stop, *, accelerated: bool) -> SparseCodes:
+    """Return the codes of proximal gradient descent, with or without momentum."""
+    _check_stop(problem, stop.n_steps, stop.gap, start)
+    lipschitz = eigenvalue_bound(problem.gram).clamp_min(torch.finfo(problem.gram.dtype).tiny)
+    threshold = problem.alpha / lipschitz
+
+    def shrunk(part: SparseProblem, y: Tensor, image_y: Tensor) -> Tensor:
+        return part.norm.shrink(y + (part.correlations - image_y) / lipschitz, threshold, y)
+
+    def plain(part: SparseProblem, state: _State) -> _State:
+        """Return the state after one step."""
+        new = shrunk(part, *state)
+        return new, new @ part.gram
+
+    def with_momentum(part: SparseProblem, state: _State) -> _State:
+        """Return the state after one step with momentum."""
+        h, image, y, image_y, t = state
+        new = shrunk(part, y, image_y)
+        new_image = new @ part.gram
+        change = new - h
+        restarts = ((y - new) * change).sum(1, keepdim=True) > 0.0
+        t = torch.where(restarts, 1.0, t)
+        new_t = 0.5 * (1.0 + (1.0 + 4.0 * t.square()).sqrt())
+        momentum = (t - 1.0) / new_t
+        return new, new_image, new + momentum * change, new_image + momentum * (new_image - image), new_t
+
+    def initial(part: SparseProblem, h: Tensor) -> _State:
+        image = h @ part.gram
+        return (h, image, h, image, h.new_ones(len(h), 1)) if accelerated else (h, image)
+
+    step = with_momentum if accelerated else plain
+    return _solve(problem, _Solver(initial, step, CHECK_EVERY), start, stop)
+
+
 def _blocks(n_rows: int) -> Iterator[slice]:
     return (slice(first, first + ROWS_AT_ONCE) for first in range(0, n_rows, ROWS_AT_ONCE))
 
@@ -426,10 +488,7 @@ def _gap(problem: SparseProblem, h: Tensor, image: Tensor) -> Float[Tensor, " ba
     tiny = torch.finfo(g.dtype).tiny
     inner = (h * g).sum(1)
     squared_residual = (problem.squared_norms - (h * problem.correlations).sum(1) - inner).clamp_min(0.0)
-    largest = (g if problem.non_negative else g.abs()).amax(1).clamp_min(tiny)
-    unconstrained = 1.0 + inner / squared_residual.clamp_min(tiny)
-    s = torch.minimum(unconstrained, problem.alpha / largest).clamp_min(0.0)
-    difference = torch.addcmul(problem.alpha * h.abs(), s[:, None] * h, g, value=-1.0).sum(1)
+    s, difference = problem.norm.feasible(h, g, problem.alpha, 1.0 + inner / squared_residual.clamp_min(tiny))
     return 0.5 * (1.0 - s).square() * squared_residual + difference
 
 
@@ -464,5 +523,5 @@ def _check_stop(problem: SparseProblem, n_steps: int, gap: float | None, start: 
         check_positive("gap", gap)
     if start is not None:
         _check_code(problem, start, "start")
-        if problem.non_negative and bool((start < 0.0).any()):
+        if problem.norm.non_negative and bool((start < 0.0).any()):
             raise InputError("start has a negative value, and the problem is non-negative; give values of 0 or more")
