@@ -22,7 +22,9 @@ from isthmus.parts.discrete_inference import Annealing, BernoulliInference, Cate
 from isthmus.parts.energies import RBMEnergy
 from isthmus.parts.forward import Batch
 from isthmus.parts.inference import EncoderMap, ImputingMap, Inference
+from isthmus.parts.lateral import LateralCompetition
 from isthmus.parts.likelihoods import Bernoulli, Gaussian
+from isthmus.parts.lista import LISTA
 from isthmus.parts.networks import MLP
 from isthmus.parts.optimised_inference import OptimisedInference
 from isthmus.parts.recurrence import Recurrence
@@ -64,6 +66,23 @@ def sparse_coding(generator: torch.Generator) -> Coder:
     return Coder(OptimisedInference(decoder, alpha=0.1), decoder, Gaussian(N_COLUMNS))
 
 
+def competition(*, sees_mask: bool = False):
+    """Return a function of a generator that builds a coder with lateral competition after an MLP."""
+
+    def coder(generator: torch.Generator) -> Coder:
+        encoder = MLP(((1 + sees_mask) * N_COLUMNS, 8, CODE_SIZE), generator=generator)
+        inference = LateralCompetition(encoder, "softplus", n_steps=4, sees_mask=sees_mask)
+        return Coder(inference, MLP((CODE_SIZE, N_COLUMNS), generator=generator), Bernoulli(N_COLUMNS))
+
+    return coder
+
+
+def unrolled(generator: torch.Generator) -> Coder:
+    decoder = MLP((CODE_SIZE, N_COLUMNS), generator=generator)
+    encoder = LISTA(decoder.affine_maps[0].weight.T, alpha=0.1, n_steps=4)
+    return Coder(EncoderMap(encoder), decoder, Bernoulli(N_COLUMNS))
+
+
 @dataclass(frozen=True)
 class Row:
     """An inference and its properties.
@@ -93,6 +112,9 @@ TABLE = {
     "imputing map": Row(rbm, ImputingMap, hides=True),
     "recurrence": Row(recurrence, Recurrence, draws=(2,)),
     "optimised": Row(sparse_coding, OptimisedInference, hides=True),
+    "map of unrolled steps": Row(unrolled, EncoderMap),
+    "competition": Row(competition(), LateralCompetition),
+    "competition with mask": Row(competition(sees_mask=True), LateralCompetition, hides=True),
     "growing noise": Row(with_mlp(lambda f: GrowingNoise(f)), GrowingNoise, is_random=True),
     "growing noise with mask": Row(
         with_mlp(lambda f: GrowingNoise(f, sees_mask=True), 2 * N_COLUMNS), GrowingNoise, is_random=True, hides=True

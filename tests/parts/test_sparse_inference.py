@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 from sklearn.decomposition import sparse_encode
 from sklearn.linear_model import ElasticNet, orthogonal_mp_gram
 
@@ -16,11 +17,14 @@ from isthmus.parts.sparse_inference import (
     duality_gap,
     eigenvalue_bound,
     fista,
+    ista,
     matching_pursuit,
 )
+from isthmus.parts.sparse_norms import GroupNorm, L1Norm, SparseNorm, TopographicNorm
 from tests.no_wait import NoWait
 
-SOLVERS = pytest.mark.parametrize("solver", [fista, coordinate_descent])
+SOLVERS = pytest.mark.parametrize("solver", [fista, ista, coordinate_descent])
+GRADIENT_SOLVERS = pytest.mark.parametrize("solver", [fista, ista])
 SIGNS = pytest.mark.parametrize("non_negative", [False, True])
 
 
@@ -41,27 +45,40 @@ def unit_atoms(dictionary: torch.Tensor) -> torch.Tensor:
     return dictionary / dictionary.norm(dim=1, keepdim=True)
 
 
-def primal(x: torch.Tensor, dictionary: torch.Tensor, code: torch.Tensor, alpha: float) -> torch.Tensor:
-    return 0.5 * (x - code @ dictionary).square().sum(1) + alpha * code.abs().sum(1)
+def primal(
+    x: torch.Tensor, dictionary: torch.Tensor, code: torch.Tensor, alpha: float, norm: SparseNorm | None = None
+) -> torch.Tensor:
+    penalty = code.abs().sum(1) if norm is None else norm.value(code)
+    return 0.5 * (x - code @ dictionary).square().sum(1) + alpha * penalty
 
 
 def check_optimal(solver, problem: SparseProblem, x: torch.Tensor, dictionary: torch.Tensor, exact: np.ndarray):
     """Check that the objective at gap 1e-6 is that of an exact code, relative to the objective of code zero."""
     found = solver(problem, gap=1e-6, n_steps=20_000)
-    best = primal(x, dictionary, torch.from_numpy(exact), problem.alpha)
+    best = primal(x, dictionary, torch.from_numpy(exact), problem.alpha, problem.norm)
     scale = 0.5 * x.square().sum(1)
     assert (found.gap <= 1e-6 * scale).all()
-    assert ((primal(x, dictionary, found.code, problem.alpha) - best).abs() <= 1e-6 * scale).all()
+    assert ((primal(x, dictionary, found.code, problem.alpha, problem.norm) - best).abs() <= 1e-6 * scale).all()
     return found.code
 
 
 @SOLVERS
 def test_objectives_agree_with_lars_on_random_problems(solver):
-    for seed in range(40 if solver is fista else 12):
-        x, dictionary = rows_and_dictionary(seed)
+    for seed in range(200 if solver is fista else 12):
+        x, dictionary = rows_and_dictionary(seed, n=1 if solver is fista else 5)
         alpha = (0.05, 0.3, 1.0)[seed % 3]
         exact = sparse_encode(x.numpy(), dictionary.numpy(), algorithm="lasso_lars", alpha=alpha, max_iter=5000)
         check_optimal(solver, SparseProblem.of(x, dictionary, alpha), x, dictionary, exact)
+
+
+def test_objectives_agree_with_those_of_skglm():
+    skglm = pytest.importorskip("skglm")
+    for seed in range(200):
+        x, dictionary = rows_and_dictionary(seed, n=1)
+        alpha = (0.05, 0.3, 1.0)[seed % 3]
+        model = skglm.Lasso(alpha / x.shape[1], fit_intercept=False, tol=1e-12, max_iter=1000)
+        exact = model.fit(dictionary.T.numpy(), x[0].numpy()).coef_[None]
+        check_optimal(fista, SparseProblem.of(x, dictionary, alpha), x, dictionary, exact)
 
 
 @SOLVERS
@@ -88,6 +105,122 @@ def test_the_elastic_net_agrees_with_scikit_learn(solver):
         exact = model.fit(dictionary.T.numpy(), x[0].numpy()).coef_
         found = solver(SparseProblem.of(x, dictionary, alpha, l2=l2), gap=1e-13, n_steps=20_000).code
         np.testing.assert_allclose(found[0].numpy(), exact, atol=1e-5)
+
+
+def grouped_rows_and_dictionary(seed: int, size: int, n: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return rows and a dictionary whose atoms form whole groups."""
+    x, dictionary = rows_and_dictionary(seed, n)
+    return x, dictionary[: len(dictionary) // size * size]
+
+
+@GRADIENT_SOLVERS
+def test_codes_of_groups_satisfy_the_optimality_conditions(solver):
+    """A group of zeros has ||g_k|| <= alpha, and another g_k = alpha h_k / ||h_k||, with g the correlations."""
+    states = set()
+    for seed in range(12):
+        size, alpha = (1, 2, 3)[seed % 3], 0.5
+        x, dictionary = grouped_rows_and_dictionary(seed // 3, size)
+        problem = SparseProblem.of(x, dictionary, alpha, norm=GroupNorm(size))
+        code = solver(problem, gap=1e-14, n_steps=50_000).code
+        h, g = (values.unflatten(1, (-1, size)) for values in (code, (x - code @ dictionary) @ dictionary.T))
+        active = h.norm(dim=2) > 0.0
+        assert (g.norm(dim=2)[~active] <= alpha * (1 + 1e-5)).all()
+        direction = h[active] / h[active].norm(dim=1, keepdim=True)
+        torch.testing.assert_close(g[active], alpha * direction, atol=1e-4, rtol=0.0)
+        states |= set(active.flatten().tolist())
+    assert states == {False, True}
+
+
+def test_objectives_of_groups_agree_with_those_of_skglm():
+    skglm = pytest.importorskip("skglm")
+    for seed in range(12):
+        size, alpha = (2, 3)[seed % 2], (0.1, 0.5, 1.0)[seed % 3]
+        x, dictionary = grouped_rows_and_dictionary(seed, size, n=1)
+        model = skglm.GroupLasso(size, alpha / x.shape[1], fit_intercept=False, tol=1e-8, max_iter=1000)
+        exact = model.fit(dictionary.T.numpy(), x[0].numpy()).coef_[None]
+        check_optimal(fista, SparseProblem.of(x, dictionary, alpha, norm=GroupNorm(size)), x, dictionary, exact)
+
+
+def test_groups_of_one_unit_are_the_l1_norm():
+    x, dictionary = rows_and_dictionary(1)
+    l1 = fista(SparseProblem.of(x, dictionary, 0.3, l2=0.2), gap=1e-6)
+    groups = fista(SparseProblem.of(x, dictionary, 0.3, l2=0.2, norm=GroupNorm(1)), gap=1e-6)
+    assert l1.n_steps == groups.n_steps
+    torch.testing.assert_close(groups.code, l1.code)
+    torch.testing.assert_close(groups.gap, l1.gap)
+
+
+MAPS = pytest.mark.parametrize(
+    "norm",
+    [
+        TopographicNorm((40,), 2, 0.1),
+        TopographicNorm((5, 8), 1, 1e-3),
+        TopographicNorm((5, 8), 2, 0.01),
+        TopographicNorm((8, 5), 1, 1.0),
+    ],
+    ids=str,
+)
+
+
+@MAPS
+def test_topographic_objectives_agree_with_quasi_newton_steps(norm):
+    x, dictionary = rows_and_dictionary(1)
+    for alpha, l2 in ((0.1, 0.0), (0.5, 0.3)):
+        problem = SparseProblem.of(x, dictionary, alpha, l2=l2, norm=norm)
+        found = fista(problem, gap=1e-9, n_steps=20_000)
+        scale = 0.5 * x.square().sum(1)
+        assert (found.gap <= 1e-9 * scale).all()
+        for row, objective in enumerate(problem.objective(found.code)):
+            part = problem.rows(slice(row, row + 1))
+
+            def value_and_gradient(h, part=part):
+                code = torch.from_numpy(h)[None].requires_grad_()
+                value = part.objective(code).sum()
+                value.backward()
+                return value.item(), code.grad[0].numpy()
+
+            best = minimize(
+                value_and_gradient, np.zeros(40), jac=True, method="L-BFGS-B",
+                options={"maxiter": 5000, "maxfun": 20_000, "ftol": 1e-15, "gtol": 1e-10, "maxcor": 30},
+            ).fun  # fmt: skip
+            assert -1e-6 * scale[row] <= best - objective.item()
+            assert objective.item() - best <= found.gap[row].item() + 1e-12
+
+
+@pytest.mark.parametrize("norm", [L1Norm(), L1Norm(non_negative=True), GroupNorm(4), TopographicNorm((5, 8), 1, 1e-3)])
+def test_the_gap_of_any_code_bounds_the_error(norm):
+    for seed in (1, 2, 4, 5):
+        x, dictionary = rows_and_dictionary(seed)
+        problem = SparseProblem.of(x, dictionary, 0.3, l2=0.1 * (seed % 2), norm=norm)
+        best = fista(problem, gap=1e-10, n_steps=50_000).code
+        for scale in (0.0, 1e-6, 1e-2, 1.0, 100.0):
+            code = best + scale * torch.randn(best.shape, generator=torch.Generator().manual_seed(seed)).double()
+            code = code.clamp_min(0.0) if norm.non_negative else code
+            error, gap = problem.objective(code) - problem.objective(best), duality_gap(problem, code)
+            assert (gap >= -1e-12 * problem.squared_norms).all()
+            assert (error <= gap + 1e-9 * problem.squared_norms).all()
+
+
+@pytest.mark.parametrize("norm", [L1Norm(), L1Norm(non_negative=True), GroupNorm(4), TopographicNorm((5, 8), 1, 1e-3)])
+def test_ista_never_increases_the_objective(norm):
+    x, dictionary = rows_and_dictionary(2, n=30)
+    problem = SparseProblem.of(x, dictionary, 0.3, norm=norm)
+    code = torch.randn(30, 40, generator=torch.Generator().manual_seed(0)).double().abs()
+    before = problem.objective(code)
+    for _ in range(50):
+        code = ista(problem, n_steps=1, gap=None, start=code).code
+        after = problem.objective(code)
+        assert (after <= before + 1e-12 * problem.squared_norms).all()
+        before = after
+
+
+def test_ista_needs_more_steps_than_fista():
+    x, dictionary = rows_and_dictionary(1, n=20)
+    problem = SparseProblem.of(x, dictionary, 0.05)
+    slow, fast = (solver(problem, gap=1e-5, n_steps=20_000) for solver in (ista, fista))
+    assert slow.n_steps > 2 * fast.n_steps
+    difference = problem.objective(slow.code) - problem.objective(fast.code)
+    assert (difference.abs() <= 0.5e-5 * problem.squared_norms).all()
 
 
 @SOLVERS
@@ -121,7 +254,7 @@ def test_the_gap_is_that_of_a_feasible_dual_point_and_bounds_the_error(non_negat
 def test_single_precision_reaches_its_gap(solver):
     x, dictionary = rows_and_dictionary(1, n=50, dtype=torch.float32)
     problem = SparseProblem.of(x, dictionary, 0.3)
-    found = solver(problem, gap=1e-5)
+    found = solver(problem, gap=1e-5, n_steps=20_000)
     assert found.code.dtype == torch.float32
     assert (found.gap <= 0.5e-5 * problem.squared_norms).all()
     exact = SparseProblem.of(x.double(), dictionary.double(), 0.3)
@@ -149,12 +282,13 @@ def test_rows_that_stay_have_equal_bits_whatever_the_other_rows_are(solver):
     codes = []
     for others in (x, x.flip(1), 0.0 * x):
         rows = torch.cat([x[:5], others[5:]])
-        found = solver(SparseProblem.of(rows, dictionary, 1.0), gap=1e-4, drops_rows=False)
+        found = solver(SparseProblem.of(rows, dictionary, 1.0), gap=1e-4, n_steps=5000, drops_rows=False)
         assert (found.gap <= 0.5e-4 * rows.square().sum(1)).all()
         codes.append(found.code[:5])
     assert torch.equal(codes[0], codes[1])
     assert torch.equal(codes[0], codes[2])
-    torch.testing.assert_close(codes[0], solver(SparseProblem.of(x[:5], dictionary, 1.0), gap=1e-4).code)
+    alone = solver(SparseProblem.of(x[:5], dictionary, 1.0), gap=1e-4, n_steps=5000).code
+    torch.testing.assert_close(codes[0], alone)
 
 
 @SOLVERS
@@ -167,6 +301,31 @@ def test_a_warm_start_needs_fewer_steps(solver):
     assert torch.equal(again.code, cold.code)
     near = solver(SparseProblem.of(x, dictionary, 0.299), gap=1e-4, n_steps=5000, start=cold.code)
     assert near.n_steps < cold.n_steps
+
+
+@GRADIENT_SOLVERS
+@pytest.mark.parametrize("norm", [GroupNorm(4), TopographicNorm((5, 8), 1, 0.01)])
+def test_a_fixed_number_of_steps_of_other_norms_waits_for_nothing(solver, norm):
+    x, dictionary = rows_and_dictionary(1, n=30)
+    problem = SparseProblem.of(x, dictionary, 0.3, norm=norm)
+    with NoWait():
+        found = [solver(problem, n_steps=n_steps, gap=None) for n_steps in (1, 4, 16, 64)]
+    means = [float(problem.objective(result.code).mean()) for result in found]
+    assert means == sorted(means, reverse=True)
+
+
+@pytest.mark.parametrize("norm", [GroupNorm(4), TopographicNorm((5, 8), 1, 0.01)])
+def test_rows_of_other_norms_stop_on_their_own_also_in_single_precision(norm):
+    x, dictionary = rows_and_dictionary(1, n=30, dtype=torch.float32)
+    x[3] = 0.0
+    problem = SparseProblem.of(x, dictionary, 0.3, norm=norm)
+    found = fista(problem, gap=1e-4, n_steps=5000)
+    assert (found.gap <= 0.5e-4 * problem.squared_norms).all()
+    assert (found.code[3] == 0.0).all()
+    alone = fista(problem.rows(slice(7, 8)), gap=1e-4, n_steps=5000)
+    torch.testing.assert_close(alone.code, found.code[7:8], rtol=1e-4, atol=1e-4)
+    exact = SparseProblem.of(x.double(), dictionary.double(), 0.3, norm=norm)
+    assert (duality_gap(exact, found.code.double()) <= found.gap + 1e-6 * exact.squared_norms).all()
 
 
 @SOLVERS
@@ -272,6 +431,11 @@ X, D = torch.ones(2, 3), torch.ones(4, 3)
             "the code has a negative value",
         ),
         (lambda: duality_gap(SparseProblem.of(X, D, 1.0), X), r"shape \(rows, atoms\) = \(2, 4\)"),
+        (lambda: SparseProblem.of(X, D, 1.0, norm=GroupNorm(3)), "groups of 3 units do not divide a code of 4 units"),
+        (lambda: SparseProblem.of(X, D, 1.0, norm=TopographicNorm((3, 3))), r"shape \(3, 3\) has 9 units, .* has 4"),
+        (lambda: SparseProblem.of(X, D, 1.0, norm=L1Norm(), non_negative=True), "non_negative=True and norm=L1Norm"),
+        (lambda: coordinate_descent(SparseProblem.of(X, D, 1.0, norm=GroupNorm(2))), "GroupNorm .*; use fista"),
+        (lambda: coordinate_descent(SparseProblem.of(X, D, 1.0, norm=TopographicNorm((4,)))), "use fista"),
         (lambda: matching_pursuit(X, D, 0), "k=0: it must be a whole number between 1 and the number of atoms, 4"),
         (lambda: matching_pursuit(X, D, 5), "k=5"),
         (lambda: matching_pursuit(X, D.T, 1), "atoms of 4 columns, and the rows have 3"),

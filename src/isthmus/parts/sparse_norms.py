@@ -12,6 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -138,7 +139,8 @@ class L1Norm(ProximalNorm):
         """Return h after soft thresholding."""
         if self.non_negative:
             return (h - by).clamp_min(0.0)
-        return h - h.clamp(-by, by)
+        limit: Any = by  # a number or a tensor; torch has one signature for each
+        return h - h.clamp(-limit, limit)
 
     def dual(self, g: Float[Tensor, "*draws units"]) -> Float[Tensor, "*draws"]:
         """Return the largest absolute value; with h >= 0 the largest value, which may be negative."""
