@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from isthmus.estimators.denoising import DenoisingAutoencoder
     from isthmus.estimators.imputer import Imputer
     from isthmus.estimators.linear import LinearAutoencoder
+    from isthmus.estimators.predictive import PredictiveSparseDecomposition
     from isthmus.estimators.rbm import RestrictedBoltzmannMachine
     from isthmus.estimators.recirculation import RecirculationAutoencoder
     from isthmus.estimators.recurrent import DeepRecurrentAutoencoder
     from isthmus.estimators.registry import load
     from isthmus.estimators.regressor import CodeRegressor
     from isthmus.estimators.sparse import SparseAutoencoder
+    from isthmus.estimators.sparse_coding import SparseCoding
     from isthmus.estimators.stacked import StackedAutoencoder
     from isthmus.estimators.variational import VariationalAutoencoder
     from isthmus.parts.own_networks import register_network
@@ -39,7 +41,20 @@ if TYPE_CHECKING:
     from isthmus.values.networks import MLP, Convolutional, Convolutional1d
     from isthmus.values.optimizers import SGD, AdamW
     from isthmus.values.priors import KL, FlowPrior, GaussianPrior, MixturePrior, NormalPrior, VampPrior
-    from isthmus.values.sparsities import L1, BatchTopK, Gated, JumpReLU, KLRate, LogPenalty, StudentT, TopK
+    from isthmus.values.sparse_inferences import FISTA, ISTA, CoordinateDescent, MatchingPursuit
+    from isthmus.values.sparsities import (
+        L1,
+        BatchTopK,
+        ElasticNet,
+        Gated,
+        GroupL2,
+        JumpReLU,
+        KLRate,
+        LogPenalty,
+        StudentT,
+        TopK,
+        Topographic,
+    )
     from isthmus.values.stages import FineTuning, Pretraining
     from isthmus.values.vocabularies import Words
 
@@ -50,8 +65,10 @@ _MODULES = {
     "estimators.registry": (
         "AnomalyDetector", "Autoencoder", "CodeClassifier", "CodeRegressor", "ContractiveAutoencoder",
         "ConvolutionalAutoencoder", "DeepBeliefNetwork", "DeepBoltzmannMachine", "DeepRecurrentAutoencoder",
-        "DenoisingAutoencoder", "Imputer", "LinearAutoencoder", "RecirculationAutoencoder",
-        "RestrictedBoltzmannMachine", "SparseAutoencoder", "StackedAutoencoder", "VariationalAutoencoder", "load",
+        "DenoisingAutoencoder", "Imputer", "LinearAutoencoder",
+        "PredictiveSparseDecomposition", "RecirculationAutoencoder", "RestrictedBoltzmannMachine",
+        "SparseAutoencoder", "SparseCoding", "StackedAutoencoder",
+        "VariationalAutoencoder", "load",
     ),
     "parts.own_networks": ("register_network",),
     "parts.own_penalties": ("register_penalty",),
@@ -64,7 +81,11 @@ _MODULES = {
     "values.networks": ("MLP", "Convolutional", "Convolutional1d"),
     "values.optimizers": ("SGD", "AdamW"),
     "values.priors": ("KL", "FlowPrior", "GaussianPrior", "MixturePrior", "NormalPrior", "VampPrior"),
-    "values.sparsities": ("L1", "BatchTopK", "Gated", "JumpReLU", "KLRate", "LogPenalty", "StudentT", "TopK"),
+    "values.sparse_inferences": ("FISTA", "ISTA", "CoordinateDescent", "MatchingPursuit"),
+    "values.sparsities": (
+        "L1", "BatchTopK", "ElasticNet", "Gated", "GroupL2", "JumpReLU", "KLRate", "LogPenalty", "StudentT", "TopK",
+        "Topographic",
+    ),
     "values.stages": ("FineTuning", "Pretraining"),
     "values.vocabularies": ("Words",),
 }  # fmt: skip
@@ -74,6 +95,8 @@ _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "CD",
+    "FISTA",
+    "ISTA",
     "KL",
     "L1",
     "MLP",
@@ -93,18 +116,21 @@ __all__ = [
     "Convolutional",
     "Convolutional1d",
     "ConvolutionalAutoencoder",
+    "CoordinateDescent",
     "DeepBeliefNetwork",
     "DeepBoltzmannMachine",
     "DeepRecurrentAutoencoder",
     "DenoisingAutoencoder",
     "DenoisingScoreMatching",
     "DiagonalPosterior",
+    "ElasticNet",
     "FineTuning",
     "FlowPrior",
     "FullPosterior",
     "Gated",
     "GaussianNoise",
     "GaussianPrior",
+    "GroupL2",
     "GroupMasking",
     "Imputer",
     "InputError",
@@ -115,9 +141,11 @@ __all__ = [
     "LinearAutoencoder",
     "LogPenalty",
     "Masking",
+    "MatchingPursuit",
     "MissingMask",
     "MixturePrior",
     "NormalPrior",
+    "PredictiveSparseDecomposition",
     "Pretraining",
     "RBMLayer",
     "RecirculationAutoencoder",
@@ -125,9 +153,11 @@ __all__ = [
     "SaltAndPepper",
     "ScoreMatching",
     "SparseAutoencoder",
+    "SparseCoding",
     "StackedAutoencoder",
     "StudentT",
     "TopK",
+    "Topographic",
     "TotalCorrelation",
     "VampPrior",
     "VariationalAutoencoder",

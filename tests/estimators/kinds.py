@@ -2,6 +2,7 @@
 
 from isthmus import (
     CD,
+    ISTA,
     KL,
     L1,
     MLP,
@@ -14,18 +15,24 @@ from isthmus import (
     ContractiveAutoencoder,
     Convolutional,
     ConvolutionalAutoencoder,
+    CoordinateDescent,
     DeepBeliefNetwork,
     DeepBoltzmannMachine,
     DeepRecurrentAutoencoder,
     DenoisingAutoencoder,
+    ElasticNet,
     FineTuning,
+    GroupL2,
     Layer,
     LinearAutoencoder,
+    MatchingPursuit,
     MissingMask,
     MixturePrior,
+    PredictiveSparseDecomposition,
     RecirculationAutoencoder,
     RestrictedBoltzmannMachine,
     SparseAutoencoder,
+    SparseCoding,
     StackedAutoencoder,
     TopK,
     TotalCorrelation,
@@ -69,6 +76,27 @@ KINDS = {
     ),
     "sparse, denoising, convolutional": SparseAutoencoder(
         code_size=20, sparsity="batch-topk", network=SMALL_CONVOLUTIONS, corruption="gaussian", **SMALL
+    ),
+    "sparse coding": SparseCoding(code_size=12, **SMALL),
+    "sparse coding, by gradient, non-negative, by coordinate descent": SparseCoding(
+        code_size=12,
+        sparsity=ElasticNet(0.5),
+        update="gradient",
+        inference=CoordinateDescent(n_steps=2),
+        non_negative=True,
+        **SMALL,
+    ),
+    "sparse coding, matching pursuit": SparseCoding(code_size=12, inference=MatchingPursuit(k=3), **SMALL),
+    "sparse coding, groups": SparseCoding(code_size=12, sparsity=GroupL2(0.5, size=3), inference=ISTA(), **SMALL),
+    "predictive": PredictiveSparseDecomposition(code_size=12, **SMALL),
+    "predictive, by gradient, deep, with gain, optimal": PredictiveSparseDecomposition(
+        code_size=12,
+        sparsity=L1(0.5),
+        network=MLP((16,)),
+        code_activation="gain-tanh",
+        update="gradient",
+        transform_inference="optimal",
+        **SMALL,
     ),
     "variational": VariationalAutoencoder(code_size=3, hidden_sizes=(16,), **SMALL),
     "variational, importance weighted, mixture prior": VariationalAutoencoder(
@@ -159,6 +187,15 @@ KINDS = {
     ),
     "dbn": DeepBeliefNetwork(code_size=5, hidden_sizes=(12, 8), fine_tuning=FineTuning(epochs=3), **SMALL),
 }
+
+ONE_LIKELIHOOD = [name for name, model in KINDS.items() if model.kind in ("sparse-coding", "psd")]
+"""The kinds that minimise a squared error alone."""
+
+WITHOUT_RATE = [name for name, model in KINDS.items() if model.kind == "sparse-coding" and model.update == "online"]
+"""The kinds that are trained without a learning rate."""
+
+COMPLETE_ROWS = ["sparse coding, by gradient, non-negative, by coordinate descent", "sparse coding, matching pursuit"]
+"""The kinds that do not take `missing="mask"`."""
 
 _REASON = "training takes mini-batches, whose order and number depend on the number of rows"
 

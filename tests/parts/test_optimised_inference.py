@@ -13,6 +13,7 @@ from isthmus.parts.likelihoods import Gaussian
 from isthmus.parts.networks import MLP
 from isthmus.parts.optimised_inference import OptimisedInference
 from isthmus.parts.sparse_inference import duality_gap
+from isthmus.parts.sparse_norms import L1Norm
 
 N_COLUMNS, CODE_SIZE, ALPHA = 6, 10, 0.3
 
@@ -37,8 +38,8 @@ def criterion(model: Coder, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor
 
 @pytest.mark.parametrize("non_negative", [False, True])
 def test_the_code_that_is_read_is_within_the_gap_of_the_best(non_negative):
-    model, x = coder(gap=1e-6, non_negative=non_negative, max_steps=5000), rows()
-    problem = model.inference.problem(Batch(x))
+    model, x = coder(gap=1e-6, norm=L1Norm(non_negative), max_steps=5000), rows()
+    problem = model.inference.problem(model.inference.centred(x))
     code = model.encode(Batch(x)).code
     assert (duality_gap(problem, code) <= 0.5e-6 * problem.squared_norms).all()
     assert (code == 0.0).any()

@@ -160,6 +160,8 @@ class BaseAutoencoder(
     """True for kinds that can decode a target in place of their inputs, as those of `NetworkArguments`."""
     takes_y_as_target: ClassVar[bool] = False
     """True for kinds whose `fit(X, y)` takes rows y in the shape of X as the target."""
+    unpacked_arguments: ClassVar[tuple[str, ...]] = ()
+    """Arguments that are not plain data, which files hold in another form."""
     samples_by_chain: ClassVar[bool] = False
     """True if `sample` runs Gibbs steps and can return the means of the last one."""
 
@@ -538,7 +540,7 @@ class BaseAutoencoder(
         tensors |= {f"preprocessing.{k}": v for k, v in preprocessing.items()}
         tensors |= {f"baseline.{k}": v for k, v in baseline.items()}
         configs = {"preprocessing": preprocessing_config, "baseline": baseline_config}
-        return tensors, model_files.header_of(self, _FITTED) | configs
+        return tensors, model_files.header_of(self, _FITTED, without=self.unpacked_arguments) | configs
 
     @classmethod
     def _unpack(cls, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> Self:

@@ -14,11 +14,13 @@ from isthmus.estimators.denoising import DenoisingAutoencoder
 from isthmus.estimators.imputer import Imputer
 from isthmus.estimators.linear import LinearAutoencoder
 from isthmus.estimators.model_files import load, named, register
+from isthmus.estimators.predictive import PredictiveSparseDecomposition
 from isthmus.estimators.rbm import RestrictedBoltzmannMachine
 from isthmus.estimators.recirculation import RecirculationAutoencoder
 from isthmus.estimators.recurrent import DeepRecurrentAutoencoder
 from isthmus.estimators.regressor import CodeRegressor
 from isthmus.estimators.sparse import SparseAutoencoder
+from isthmus.estimators.sparse_coding import SparseCoding
 from isthmus.estimators.stacked import StackedAutoencoder
 from isthmus.estimators.supervised import CodePredictor
 from isthmus.estimators.variational import VariationalAutoencoder
@@ -32,6 +34,8 @@ KINDS: dict[str, type[BaseAutoencoder]] = {
         Autoencoder,
         ConvolutionalAutoencoder,
         SparseAutoencoder,
+        SparseCoding,
+        PredictiveSparseDecomposition,
         DenoisingAutoencoder,
         ContractiveAutoencoder,
         VariationalAutoencoder,

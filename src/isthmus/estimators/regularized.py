@@ -145,24 +145,19 @@ class Regularization:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class NetworkArguments(ValueArguments):
-    """The arguments of kinds that are an encoder and a decoder.
+class NetworkArgument(ValueArguments):
+    """The argument `network` of kinds with an encoder.
 
     Args:
         network: "mlp" on flat rows; "conv", convolutions on images; "conv1d", along series; a value such as
             `MLP((500, 250), activation="tanh")`; or a network of your own: an object with the method `build` of
             `isthmus.parts.own_networks.Network`, or its name in `isthmus.register_network`.
-        penalties: further terms of the criterion, in a list: values such as `MMD()` or `L1(weight=0.1)`,
-            functions (output, coder) -> (batch,) in nats, or their names in `isthmus.register_penalty`.
     """
 
     network_defaults: ClassVar[Mapping[str, Any]] = {}
     """Fields of a network that are None, and what they are in this kind."""
-    takes_target: ClassVar[bool] = True
-    """True for kinds that can decode a target in place of their inputs."""
 
     network: Any = "mlp"
-    penalties: Sequence[Any] = ()
 
     def _pair(self, ends: Ends, shape: Shape, generator: torch.Generator) -> EncoderDecoder:
         """Build encoder and decoder, in the sizes that an earlier fit resolved."""
@@ -210,6 +205,22 @@ class NetworkArguments(ValueArguments):
                 )
             network = replace(network, hidden_sizes=sizes)
         return network.with_defaults(self.network_defaults) if isinstance(network, BuiltInNetwork) else network
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class NetworkArguments(NetworkArgument):
+    """The arguments of kinds that are an encoder and a decoder of any network.
+
+    Args:
+        network: as in `NetworkArgument`.
+        penalties: further terms of the criterion, in a list: values such as `MMD()` or `L1(weight=0.1)`,
+            functions (output, coder) -> (batch,) in nats, or their names in `isthmus.register_penalty`.
+    """
+
+    takes_target: ClassVar[bool] = True
+    """True for kinds that can decode a target in place of their inputs."""
+
+    penalties: Sequence[Any] = ()
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

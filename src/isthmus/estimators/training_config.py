@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,47 @@ from isthmus.learning.training_config import TrainingConfig
 MOMENTUM = 0.9
 """Default momentum of SGD."""
 
-DEFAULT_STEPS = 4000
-"""Default optimiser steps on small data; large data get twenty epochs."""
+
+@dataclass(frozen=True)
+class TrainingDefaults:
+    """Default batches and epochs of a kind.
+
+    Attributes:
+        n_batches: batches of an epoch, before the size is rounded to a power of two.
+        batch_sizes: smallest and largest batch.
+        n_steps: steps of a fit, on small data; large data get the smallest number of epochs.
+        epochs: smallest and largest number of epochs.
+    """
+
+    n_batches: int = 40
+    batch_sizes: tuple[int, int] = (16, 256)
+    n_steps: int = 4000
+    epochs: tuple[int, int] = (20, 250)
+
+    def batch_size(self, n_rows: int) -> int:
+        """Return the rows of a batch: a power of two.
+
+        Example:
+            >>> TrainingDefaults().batch_size(5000)
+            128
+        """
+        return int(np.clip(2 ** round(math.log2(max(1, n_rows / self.n_batches))), *self.batch_sizes))
+
+    def n_epochs(self, n_rows: int, batch_size: int) -> int:
+        """Return the number of epochs that make about `n_steps` steps.
+
+        Example:
+            >>> TrainingDefaults().n_epochs(5000, 128)
+            100
+        """
+        return int(np.clip(round(self.n_steps / math.ceil(n_rows / batch_size)), *self.epochs))
 
 
 def training_config_for(estimator: Any, n_rows: int, checkpoint_every: float = 60.0) -> TrainingConfig:
     """Return the training configuration of an estimator's arguments.
 
-    By default batches have about a fortieth of the rows, between 16 and 256, and as many epochs are run as make about
-    `DEFAULT_STEPS` steps, between 20 and 250.
+    `TrainingDefaults` of the kind have batches and epochs that are not given: by default about a fortieth of the rows,
+    between 16 and 256, and as many epochs as make about 4,000 steps, between 20 and 250.
 
     Args:
         estimator: with the training arguments of `BaseAutoencoder`.
@@ -37,12 +69,12 @@ def training_config_for(estimator: Any, n_rows: int, checkpoint_every: float = 6
         >>> settings.batch_size, settings.max_epochs
         (128, 100)
     """
-    batch_size = estimator.batch_size or 2 ** int(np.clip(round(np.log2(max(1, n_rows / 40))), 4, 8))
-    enough = int(np.clip(round(DEFAULT_STEPS / math.ceil(n_rows / batch_size)), 20, 250))
+    defaults: TrainingDefaults = getattr(estimator, "training_defaults", TrainingDefaults())
+    batch_size = estimator.batch_size or defaults.batch_size(n_rows)
     config = TrainingConfig(
-        max_epochs=estimator.max_epochs or enough, batch_size=batch_size, learning_rate=estimator.learning_rate,
-        patience=estimator.patience, time_limit=estimator.time_limit, precision=estimator.precision,
-        device=estimator.device, checkpoint_every=checkpoint_every,
+        max_epochs=estimator.max_epochs or defaults.n_epochs(n_rows, batch_size), batch_size=batch_size,
+        learning_rate=estimator.learning_rate, patience=estimator.patience, time_limit=estimator.time_limit,
+        precision=estimator.precision, device=estimator.device, checkpoint_every=checkpoint_every,
     )  # fmt: skip
     optimizer = estimator.value_of("optimizer")
     return config if optimizer is None else optimizer.configured(config, momentum=MOMENTUM, weight_decay=0.0)

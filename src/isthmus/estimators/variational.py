@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
@@ -127,6 +127,9 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
     learning_rate: float | None = None  # type: ignore[assignment]
 
     kind: ClassVar[str] = "vae"
+    accepted_strings: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "inference": ("diagonal", "full", "bernoulli", "categorical")
+    }
 
     # -- construction -------------------------------------------------------------------------------
 
@@ -202,7 +205,12 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
 
     def _check_inference(self, *, normal: bool) -> None:
         """Refuse arguments that the distribution of the code cannot have."""
-        posterior: PosteriorValue = self.value_of("inference")
+        posterior = self.value_of("inference")
+        if not isinstance(posterior, PosteriorValue):
+            raise InputError(
+                f"inference={self.inference!r}: the code of a variational autoencoder is a distribution; give one of "
+                f"{', '.join(map(repr, self.accepted_strings['inference']))}"
+            )
         if self.code_size is not None:
             posterior.check_code_size(int(self.code_size))
         if posterior.is_discrete and not normal:

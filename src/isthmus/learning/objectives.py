@@ -150,6 +150,11 @@ class Reconstruction(Objective):
 
     # -- before training ------------------------------------------------------------------------------
 
+    @property
+    def starts_as_dictionary(self) -> bool:
+        """True if the code of the centre is 0, so that the decoder's bias is the initial reconstruction."""
+        return bool(self.constraints)
+
     def prepare(self, rows: Rows) -> None:
         """Initialize the decoder's output and the encoder's origin from the rows, and check the constraints."""
         self.start_at(self.centre(rows), mean_target(rows))
@@ -186,7 +191,7 @@ class Reconstruction(Objective):
         if not isinstance(encoder, MLP):
             return
         encoder.centre(inference.encoder_input(centre[None], None)[0])
-        if len(encoder.affine_maps) == 1 and not self.constraints:
+        if len(encoder.affine_maps) == 1 and not self.starts_as_dictionary:
             initial_output = coder(Batch(centre[None])).parameters[0]
             coder.decoder.start_at(2 * desired_output - initial_output)
 

@@ -280,7 +280,8 @@ class Trainer:
         loss = stacked.sum() if len(means) > 1 else stacked
         for parameter in self.parameters:  # faster than the optimizer's own loop, which also records a profile
             parameter.grad = None
-        self.fabric.backward(loss)
+        if loss.requires_grad:  # else all weights are updated in closed form
+            self.fabric.backward(loss)
         self.loss = loss.detach()
         torch.where(self.loss.abs() < torch.inf, self.failed, self.one, out=self.failed)
         self.objective.project_gradient()

@@ -116,7 +116,8 @@ def build_optimizer(
     """
     check_choice("schedule", training_config.schedule, SCHEDULES)
     check_choice("optimizer", training_config.optimizer, OPTIMIZERS)
-    parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    # A group, which may be empty: an objective may update all of its weights in closed form.
+    parameters = [{"params": [parameter for parameter in objective.parameters() if parameter.requires_grad]}]
     shared: dict[str, Any] = {
         "lr": training_config.learning_rate, "weight_decay": training_config.weight_decay,
         "fused": device.type in ("cpu", "cuda"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -14,7 +15,9 @@ from isthmus.parts.forward import Batch
 from isthmus.parts.inference import Code, Decoder, Inference
 from isthmus.parts.layers import check_count, check_positive
 from isthmus.parts.networks import MLP
-from isthmus.parts.sparse_inference import SparseProblem, fista
+from isthmus.parts.sparse_activations import check_k
+from isthmus.parts.sparse_inference import SparseCodes, SparseProblem, fista, matching_pursuit
+from isthmus.parts.sparse_norms import L1Norm, SparseNorm
 
 
 class Correlations(nn.Module):
@@ -57,14 +60,60 @@ class Correlations(nn.Module):
         return self.centred(x) @ self.dictionary
 
 
-class OptimisedInference(Inference):
-    r"""Sparse coding: h is the most probable code of a row under a Laplace prior, found by FISTA.
+Solver = Callable[..., SparseCodes]
+"""Function (problem, n_steps=, gap=, drops_rows=) -> codes, such as `fista`."""
 
-        h = argmin_h 1/2 ||m (x - c) - D h||^2 + alpha ||h||_1,   r = D h + c
 
-    D and c are the weights of the decoder, and m is the mask of the visible entries: a hidden entry has the value c. No
-    gradient flows through the code. It is not needed: at the minimum the derivative of the criterion by h is 0, so that
-    the gradient by D is that with h constant.
+class LinearDecoderInference(Inference):
+    """Base class of inference that explains rows by the atoms of a linear decoder r = D h + c.
+
+    No gradient flows through the code. It is not needed: at the minimum the derivative of the criterion by h is 0, so
+    that the gradient by D is that with h constant.
+
+    Args:
+        decoder: an `MLP` of one affine map; it belongs to the coder and is not registered here.
+
+    Raises:
+        InputError: the decoder is not one affine map.
+    """
+
+    def __init__(self, decoder: MLP) -> None:
+        super().__init__()
+        self.correlations = Correlations(decoder)
+        self.encoder = self.correlations
+
+    @property
+    def atoms(self) -> Float[Tensor, "code_size columns"]:
+        """The atoms as rows."""
+        return self.correlations.dictionary.T
+
+    def centred(self, x: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
+        """Return x - c."""
+        return self.correlations.centred(x)
+
+    def solve(
+        self, x: Float[Tensor, "batch columns"], mask: Float[Tensor, "batch columns"] | None, *, trains: bool
+    ) -> Float[Tensor, "batch code_size"]:
+        """Return the codes of centred rows x - c; `trains` allows fewer steps."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def forward(
+        self, batch: Batch, decoder: Decoder, generator: Generator | None = None, progress: float = 1.0
+    ) -> Code:
+        """Return the codes of a batch, in fp32 or better also under autocast."""
+        with torch.autocast(batch.x.device.type, enabled=False):
+            x = self.centred(batch.x)
+            return Code(self.solve(x, batch.mask, trains=generator is not None), x @ self.correlations.dictionary)
+
+
+class OptimisedInference(LinearDecoderInference):
+    r"""Sparse coding: h is the most probable code of a row, found by optimisation.
+
+        h = argmin_h 1/2 ||m (x - c - D h)||^2 + alpha Omega(h) + l2/2 ||h||^2,   r = D h + c
+
+    D and c are the weights of the decoder, and m is the mask of the visible entries. With the L1 norm h has a Laplace
+    prior of the rate alpha.
 
     With a generator, as in training, each row takes `n_steps` steps. Without one, rows stop by their duality gap.
 
@@ -72,9 +121,11 @@ class OptimisedInference(Inference):
 
     Args:
         decoder: the decoder, an `MLP` of one affine map; it belongs to the coder and is not registered here.
-        alpha: weight of ||h||_1 relative to 1/2 ||x - r||^2: the rate of the Laplace prior.
-        non_negative: True for codes h >= 0, with an exponential prior.
-        n_steps: steps of FISTA in training, from the code of zeros.
+        alpha: weight of Omega(h) relative to 1/2 ||x - r||^2.
+        norm: Omega.
+        l2: weight of 1/2 ||h||^2.
+        solver: function that minimises.
+        n_steps: steps in training, from the code of zeros.
         gap: duality gap at which a row stops without generator, relative to 1/2 ||x - c||^2.
         max_steps: largest number of steps without generator.
 
@@ -94,41 +145,84 @@ class OptimisedInference(Inference):
         tensor([[2., 0.]])
     """
 
-    encoder: Correlations
-
     def __init__(
         self,
         decoder: MLP,
         alpha: float,
         *,
-        non_negative: bool = False,
+        norm: SparseNorm | None = None,
+        l2: float = 0.0,
+        solver: Solver = fista,
         n_steps: int = 20,
         gap: float = 1e-4,
         max_steps: int = 1000,
     ) -> None:
-        super().__init__()
+        super().__init__(decoder)
         check_count("n_steps", n_steps)
         check_count("max_steps", max_steps)
-        self.encoder = Correlations(decoder)
         self.alpha, self.gap = check_positive("alpha", alpha), check_positive("gap", gap)
-        self.non_negative, self.n_steps, self.max_steps = non_negative, n_steps, max_steps
+        self.norm, self.l2, self.solver = L1Norm() if norm is None else norm, l2, solver
+        self.n_steps, self.max_steps = n_steps, max_steps
 
-    @torch.no_grad()
-    def forward(
-        self, batch: Batch, decoder: Decoder, generator: Generator | None = None, progress: float = 1.0
-    ) -> Code:
-        """Return the codes of a batch, in fp32 or better also under autocast."""
-        with torch.autocast(batch.x.device.type, enabled=False):
-            problem = self.problem(batch)
-            if generator is not None:
-                code = fista(problem, n_steps=self.n_steps, gap=None).code
-            else:
-                code = fista(problem, n_steps=self.max_steps, gap=self.gap, drops_rows=False).code
-        return Code(code, problem.correlations)
+    def solve(
+        self, x: Float[Tensor, "batch columns"], mask: Float[Tensor, "batch columns"] | None, *, trains: bool
+    ) -> Float[Tensor, "batch code_size"]:
+        """Return the codes that minimise the criterion."""
+        return self.minimum(self.problem(x, mask), trains=trains)
 
-    def problem(self, batch: Batch) -> SparseProblem:
-        """Return the problems of the rows of a batch."""
-        centred = self.encoder.centred(batch.x)
-        if batch.mask is not None:
-            centred = centred * batch.mask
-        return SparseProblem.of(centred, self.encoder.dictionary.T, self.alpha, non_negative=self.non_negative)
+    def minimum(
+        self, problem: SparseProblem, *, trains: bool, start: Float[Tensor, "batch code_size"] | None = None
+    ) -> Float[Tensor, "batch code_size"]:
+        """Return the codes that solve problems, from an initial code; None is 0."""
+        if trains:
+            return self.solver(problem, n_steps=self.n_steps, gap=None, start=start).code
+        return self.solver(problem, n_steps=self.max_steps, gap=self.gap, drops_rows=False, start=start).code
+
+    def problem(
+        self,
+        x: Float[Tensor, "batch columns"],
+        mask: Float[Tensor, "batch columns"] | None = None,
+        *,
+        l2: float | None = None,
+    ) -> SparseProblem:
+        """Return the problems of centred rows, with another weight of 1/2 ||h||^2 if `l2` is given."""
+        l2 = self.l2 if l2 is None else l2
+        return SparseProblem.of(x, self.atoms, self.alpha, l2=l2, norm=self.norm, mask=mask)
+
+
+class PursuitInference(LinearDecoderInference):
+    r"""Sparse coding with a bound on the number of atoms, by orthogonal matching pursuit.
+
+        h ~ argmin_h 1/2 ||x - c - D h||^2   with at most k non-zeros in h
+
+    The minimum is a combinatorial problem; matching pursuit adds one atom at a time.
+
+    Args:
+        decoder: the decoder, an `MLP` of one affine map.
+        k: largest number of non-zero units of a row.
+
+    Raises:
+        InputError: the decoder is not one affine map; k is not between 1 and the code size; rows have missing entries.
+
+    Source: Pati, Rezaiifar & Krishnaprasad, Orthogonal matching pursuit (1993).
+
+    Example:
+        >>> decoder = MLP((4, 3), generator=torch.Generator().manual_seed(0))
+        >>> inference = PursuitInference(decoder, k=2)
+        >>> int((inference(Batch(torch.ones(1, 3)), decoder).code != 0).sum())
+        2
+    """
+
+    def __init__(self, decoder: MLP, k: int) -> None:
+        super().__init__(decoder)
+        self.k = check_k(k, self.correlations.dictionary.shape[1])
+
+    def solve(
+        self, x: Float[Tensor, "batch columns"], mask: Float[Tensor, "batch columns"] | None, *, trains: bool
+    ) -> Float[Tensor, "batch code_size"]:
+        """Return the codes of at most k units."""
+        if mask is not None:
+            raise InputError(
+                "matching pursuit needs rows without missing entries; give missing='mean', or inference='fista'"
+            )
+        return matching_pursuit(x, self.atoms, self.k)

@@ -20,6 +20,7 @@ from torch import Generator, Tensor, nn
 from isthmus.errors import InputError
 from isthmus.parts.coder import Coder
 from isthmus.parts.forward import ForwardPass
+from isthmus.parts.sparse_norms import SparseNorm
 
 PenaltyFunction = Callable[[ForwardPass, Coder], Tensor]
 """Function of a user that `CustomPenalty` wraps."""
@@ -146,6 +147,38 @@ class LaplacePrior(Penalty):
 
     def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
         """Return Omega of the code of each row."""
+        return self.of(output.code)
+
+
+class NormPenalty(Penalty):
+    r"""Norm of the code and its squared norm: weight * Omega = weight * norm(h) + l2/2 ||h||^2.
+
+    Shapes: code (*draws, batch, code_size) -> (*draws, batch).
+
+    Args:
+        weight: of the norm.
+        norm: the norm.
+        l2: weight of 1/2 ||h||^2.
+
+    Example:
+        >>> from isthmus.parts.sparse_norms import GroupNorm
+        >>> NormPenalty(1.0, GroupNorm(2)).of(torch.tensor([[3.0, 4.0, 0.0, 0.0]]))
+        tensor([5.])
+    """
+
+    def __init__(self, weight: float, norm: SparseNorm, *, l2: float = 0.0) -> None:
+        super().__init__(weight)
+        self.norm, self.l2 = norm, l2
+
+    def of(self, code: Float[Tensor, "*draws batch code_size"]) -> Float[Tensor, "*draws batch"]:
+        """Return Omega of each code."""
+        code = at_least_fp32(code)
+        norm = self.norm.value(code)
+        return norm if self.weight == 0.0 else norm + 0.5 * self.l2 / self.weight * code.square().sum(-1)
+
+    def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
+        """Return Omega of the code of each row."""
+        self.norm.check(output.code.shape[-1])
         return self.of(output.code)
 
 

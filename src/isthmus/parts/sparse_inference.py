@@ -50,6 +50,8 @@ class SparseProblem:
         squared_norms: ||x||^2 of each row.
         alpha: weight of the norm, above 0.
         norm: Omega, by default ||h||_1; it may have the constraint h >= 0.
+        l2: weight of 1/2 ||h||^2, which `gram` contains.
+        dictionary, mask: D, and 1 for an observed entry of each row, if rows have missing entries; else None.
 
     Source: Tibshirani, Regression shrinkage and selection via the lasso (1996); Zou & Hastie, Regularization and
     variable selection via the elastic net (2005), lemma 1, for l2.
@@ -65,6 +67,9 @@ class SparseProblem:
     squared_norms: Float[Tensor, " batch"]
     alpha: float
     norm: SparseNorm = field(default_factory=L1Norm)
+    l2: float = 0.0
+    dictionary: Float[Tensor, "atoms columns"] | None = None
+    mask: Float[Tensor, "batch columns"] | None = None
 
     @classmethod
     def of(
@@ -76,6 +81,7 @@ class SparseProblem:
         l2: float = 0.0,
         non_negative: bool = False,
         norm: SparseNorm | None = None,
+        mask: Float[Tensor, "batch columns"] | None = None,
     ) -> SparseProblem:
         """Return the problems of rows and a dictionary.
 
@@ -86,6 +92,8 @@ class SparseProblem:
             l2: weight of 1/2 ||h||^2, 0 or more; above 0, the problem with the L1 norm is the elastic net.
             non_negative: True for `L1Norm(non_negative=True)`; another norm is given as `norm` alone.
             norm: Omega; None is `L1Norm(non_negative)`.
+            mask: 1 for an observed entry, 0 for a missing one, which takes no part in ||x - D'h||^2; None is all
+                observed. A step then costs twice the products with D.
 
         Raises:
             InputError: alpha is not above 0 or l2 is negative; the dictionary has another width or precision than the
@@ -102,16 +110,28 @@ class SparseProblem:
         norm.check(len(dictionary))
         gram = dictionary @ dictionary.T
         gram.diagonal().add_(l2)
-        return cls(gram, x @ dictionary.T, x.square().sum(1), alpha, norm)
+        if mask is None:
+            return cls(gram, x @ dictionary.T, x.square().sum(1), alpha, norm, l2)
+        x = x * mask
+        return cls(gram, x @ dictionary.T, x.square().sum(1), alpha, norm, l2, dictionary, mask)
 
     def objective(self, code: Float[Tensor, "batch atoms"]) -> Float[Tensor, " batch"]:
         """Return P(h) of each row, in nats for x ~ N(D'h, I)."""
-        inner = (code * (0.5 * (code @ self.gram) - self.correlations)).sum(1)
+        inner = (code * (0.5 * self.image(code) - self.correlations)).sum(1)
         return 0.5 * self.squared_norms + inner + self.alpha * self.norm.value(code)
+
+    def image(self, code: Float[Tensor, "batch atoms"]) -> Float[Tensor, "batch atoms"]:
+        """Return G h of each row; with missing entries the G of the observed ones, D diag(m) D' + l2 I."""
+        if self.mask is None or self.dictionary is None:
+            return code @ self.gram
+        observed = ((code @ self.dictionary) * self.mask) @ self.dictionary.T
+        return torch.add(observed, code, alpha=self.l2)
 
     def rows(self, index: slice | Tensor) -> SparseProblem:
         """Return the problems of some rows, by a slice, numbers or a mask."""
-        return replace(self, correlations=self.correlations[index], squared_norms=self.squared_norms[index])
+        mask = None if self.mask is None else self.mask[index]
+        correlations, squared_norms = self.correlations[index], self.squared_norms[index]
+        return replace(self, correlations=correlations, squared_norms=squared_norms, mask=mask)
 
 
 class SparseCodes(NamedTuple):
@@ -152,7 +172,7 @@ def duality_gap(problem: SparseProblem, code: Float[Tensor, "batch atoms"]) -> F
     _check_code(problem, code, "code")
     if problem.norm.non_negative and bool((code < 0.0).any()):
         raise InputError("the code has a negative value, and the problem is non-negative; give values of 0 or more")
-    return _gap(problem, code, code @ problem.gram)
+    return _gap(problem, code, problem.image(code))
 
 
 def ista(
@@ -270,6 +290,8 @@ def coordinate_descent(
             f"coordinate descent changes one unit at a time, and {type(norm).__name__} depends on several units "
             "together; use fista"
         )
+    if problem.mask is not None:
+        raise InputError("coordinate descent needs rows without missing entries; use fista")
     _check_stop(problem, n_steps, gap, start)
     n_atoms = len(problem.gram)
     blocks = [slice(first, first + ATOMS_AT_ONCE) for first in range(0, n_atoms, ATOMS_AT_ONCE)]
@@ -456,13 +478,13 @@ def _proximal_gradient(problem: SparseProblem, start: Tensor | None, stop: _Stop
     def plain(part: SparseProblem, state: _State) -> _State:
         """Return the state after one step."""
         new = shrunk(part, *state)
-        return new, new @ part.gram
+        return new, part.image(new)
 
     def with_momentum(part: SparseProblem, state: _State) -> _State:
         """Return the state after one step with momentum."""
         h, image, y, image_y, t = state
         new = shrunk(part, y, image_y)
-        new_image = new @ part.gram
+        new_image = part.image(new)
         change = new - h
         restarts = ((y - new) * change).sum(1, keepdim=True) > 0.0
         t = torch.where(restarts, 1.0, t)
@@ -471,7 +493,7 @@ def _proximal_gradient(problem: SparseProblem, start: Tensor | None, stop: _Stop
         return new, new_image, new + momentum * change, new_image + momentum * (new_image - image), new_t
 
     def initial(part: SparseProblem, h: Tensor) -> _State:
-        image = h @ part.gram
+        image = part.image(h)
         return (h, image, h, image, h.new_ones(len(h), 1)) if accelerated else (h, image)
 
     step = with_momentum if accelerated else plain

@@ -12,6 +12,7 @@ from isthmus.errors import InputError
 from isthmus.parts.discrete_inference import Annealing, BernoulliInference, CategoricalInference
 from isthmus.parts.layers import check_positive, is_count
 from isthmus.parts.stochastic_inference import DiagonalGaussian, DistributionInference, FullGaussian
+from isthmus.values.sparse_inferences import FISTA, ISTA, CoordinateDescent, MatchingPursuit
 from isthmus.values.value import Value, value_argument
 
 MAX_FULL_SIZE = 64
@@ -206,7 +207,8 @@ INFERENCE = value_argument(
     "inference",
     {
         "diagonal": DiagonalPosterior(), "full": FullPosterior(), "bernoulli": BernoulliPosterior(),
-        "categorical": CategoricalPosterior(),
+        "categorical": CategoricalPosterior(), "fista": FISTA(), "ista": ISTA(),
+        "coordinate-descent": CoordinateDescent(), "matching-pursuit": MatchingPursuit(),
     },
     required=True,
 )  # fmt: skip

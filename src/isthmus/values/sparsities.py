@@ -17,6 +17,7 @@ from isthmus.parts.layers import ACTIVATIONS, check_choice, check_count, check_p
 from isthmus.parts.penalties import Penalty, check_rate, check_weight
 from isthmus.parts.prefixes import PrefixReconstruction, check_prefixes
 from isthmus.parts.sparse_activations import check_k
+from isthmus.parts.sparse_norms import GroupNorm, L1Norm, SparseNorm, TopographicNorm
 from isthmus.parts.sparsity import ActiveUnits, DeadUnits, GateL1, GateReconstruction, SparseParts
 from isthmus.values.value import Value, check_flag, value_argument
 
@@ -92,8 +93,24 @@ class Prior(Sparsity):
         return SparseParts(activation, {"sparsity": self.penalty(activation in NON_NEGATIVE), **revival})
 
 
+class NormPrior(Prior):
+    """Base class of priors -log p(h) = weight Omega(h) + l2/2 ||h||^2 + constant, whose codes can be optimised."""
+
+    l2: float
+    any_sign: ClassVar[bool] = False
+    """True for a norm of several units, whose codes cannot be constrained to h >= 0."""
+
+    @abstractmethod
+    def norm(self, non_negative: bool = False) -> SparseNorm:
+        """Return Omega."""
+
+    def penalty(self, non_negative: bool = False) -> Penalty:
+        """Return the penalty."""
+        return penalties.NormPenalty(self.weight, self.norm(non_negative), l2=self.l2)
+
+
 @dataclass(frozen=True, repr=False)
-class L1(Prior):
+class L1(NormPrior):
     r"""L1 penalty on the code: a Laplace prior, exponential for codes that are never negative.
 
         weight * Omega(h) = -log p(h) = sum_j ( weight |h_j| - log(weight / 2) )
@@ -120,10 +137,139 @@ class L1(Prior):
     unit_columns: bool | None = None
 
     term: ClassVar[str] = "l1"
+    l2: ClassVar[float] = 0.0  # type: ignore[misc]
+
+    def norm(self, non_negative: bool = False) -> SparseNorm:
+        """Return the L1 norm."""
+        return L1Norm(non_negative)
 
     def penalty(self, non_negative: bool = False) -> Penalty:
         """Return the penalty."""
         return penalties.LaplacePrior(self.weight, non_negative=non_negative)
+
+
+@dataclass(frozen=True, repr=False)
+class ElasticNet(NormPrior):
+    r"""L1 and squared penalty on the code: weight * sum_j |h_j| + l2/2 sum_j h_j^2.
+
+    Atoms that are nearly equal get similar codes, where `L1` alone chooses one of them.
+
+    Args:
+        weight: of the L1 norm, relative to 1/2 ||x - r||^2, in model space.
+        l2: weight of 1/2 ||h||^2.
+        unit_columns: keep the atoms at norm 1; None does so for a linear decoder with weights of its own.
+
+    Raises:
+        InputError: a weight is negative or not finite.
+
+    Source: Zou & Hastie, Regularization and variable selection via the elastic net (2005).
+
+    Example:
+        >>> from isthmus import ElasticNet
+        >>> ElasticNet(weight=0.5, l2=0.1)
+        ElasticNet(weight=0.5)
+    """
+
+    weight: float = 0.1
+    l2: float = 0.1
+    unit_columns: bool | None = None
+
+    term: ClassVar[str] = "elastic_net"
+
+    def check(self) -> None:
+        """Refuse negative weights."""
+        super().check()
+        check_weight("ElasticNet: l2", self.l2)
+
+    def norm(self, non_negative: bool = False) -> SparseNorm:
+        """Return the L1 norm."""
+        return L1Norm(non_negative)
+
+
+@dataclass(frozen=True, repr=False)
+class GroupL2(NormPrior):
+    r"""Norm of groups of units: weight * sum_k ||h_k||_2, so that a group is active or exactly 0 as a whole.
+
+    Groups are blocks of neighbouring units of the code.
+
+    Args:
+        weight: relative to 1/2 ||x - r||^2, in model space.
+        size: units of a group; it has to divide the code size.
+        unit_columns: keep the atoms at norm 1; None does so for a linear decoder with weights of its own.
+
+    Raises:
+        InputError: the weight is negative or not finite; a size below 1; at `fit`, a size that does not divide the
+            code.
+
+    Source: Yuan & Lin, Model selection and estimation in regression with grouped variables (2006).
+
+    Example:
+        >>> from isthmus import GroupL2
+        >>> GroupL2(weight=0.5, size=8)
+        GroupL2(weight=0.5, size=8)
+    """
+
+    weight: float = 0.1
+    size: int = 4
+    unit_columns: bool | None = None
+
+    term: ClassVar[str] = "group_l2"
+    l2: ClassVar[float] = 0.0  # type: ignore[misc]
+    any_sign: ClassVar[bool] = True
+
+    def check(self) -> None:
+        """Refuse a negative weight, and a size below 1."""
+        super().check()
+        check_count("GroupL2: size", self.size)
+
+    def norm(self, non_negative: bool = False) -> SparseNorm:
+        """Return the norm of the groups."""
+        return GroupNorm(self.size)
+
+
+@dataclass(frozen=True, repr=False)
+class Topographic(NormPrior):
+    r"""Norm of overlapping neighbourhoods on a map of the units: neighbours on the map become similar atoms.
+
+        weight * sum_i sqrt(epsilon^2 + sum_j w_ij h_j^2),   w_ij a Gaussian window around unit i
+
+    Codes have small values in place of zeros.
+
+    Args:
+        weight: relative to 1/2 ||x - r||^2, in model space.
+        shape: units of a ring, (n,), or rows and columns of a torus; their product is the code size.
+        radius: distance on the map, in units, at which a neighbourhood ends.
+        unit_columns: keep the atoms at norm 1; None does so for a linear decoder with weights of its own.
+
+    Raises:
+        InputError: the weight is negative or not finite; a map that is smaller than its neighbourhoods; at `fit`, a map
+            of another number of units than the code.
+
+    Source: Kavukcuoglu, Ranzato, Fergus & LeCun, Learning invariant features through topographic filter maps (2009).
+
+    Example:
+        >>> from isthmus import Topographic
+        >>> Topographic(shape=(10, 10), radius=2)
+        Topographic(shape=(10, 10), radius=2)
+    """
+
+    weight: float = 0.1
+    shape: Sequence[int] = (8, 8)
+    radius: int = 1
+    unit_columns: bool | None = None
+
+    term: ClassVar[str] = "topographic"
+    l2: ClassVar[float] = 0.0  # type: ignore[misc]
+    any_sign: ClassVar[bool] = True
+
+    def check(self) -> None:
+        """Refuse a negative weight, and maps that are smaller than a neighbourhood."""
+        super().check()
+        self.norm()
+
+    def norm(self, non_negative: bool = False) -> SparseNorm:
+        """Return the norm of the map."""
+        return TopographicNorm(tuple(self.shape), self.radius)
 
 
 @dataclass(frozen=True, repr=False)
@@ -447,7 +593,8 @@ SPARSITY = value_argument(
     "sparsity",
     {
         "l1": L1(), "student-t": StudentT(), "log": LogPenalty(), "kl": KLRate(), "topk": TopK(),
-        "batch-topk": BatchTopK(), "jumprelu": JumpReLU(), "gated": Gated(),
+        "batch-topk": BatchTopK(), "jumprelu": JumpReLU(), "gated": Gated(), "elastic-net": ElasticNet(),
+        "group-l2": GroupL2(), "topographic": Topographic(),
     },
 )  # fmt: skip
 """The argument `sparsity`."""

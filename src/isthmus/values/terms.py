@@ -13,7 +13,17 @@ from isthmus.parts.own_penalties import penalty_named
 from isthmus.parts.penalties import CustomPenalty, Penalty
 from isthmus.values.code_penalties import MMD, TotalCorrelation
 from isthmus.values.contractions import Contraction
-from isthmus.values.sparsities import L1, NON_NEGATIVE, KLRate, LogPenalty, Prior, StudentT
+from isthmus.values.sparsities import (
+    L1,
+    NON_NEGATIVE,
+    ElasticNet,
+    GroupL2,
+    KLRate,
+    LogPenalty,
+    Prior,
+    StudentT,
+    Topographic,
+)
 
 EXAMPLES = "a value such as L1(weight=0.1) or Contraction(), or a function (output, coder) -> (batch,)"
 
@@ -22,7 +32,9 @@ PenaltyValue = Contraction | Prior | KLRate | MMD | TotalCorrelation
 """Values that the list takes."""
 
 STRINGS: dict[str, PenaltyValue] = {
-    "l1": L1(), "student-t": StudentT(), "log": LogPenalty(), "kl": KLRate(), "contraction": Contraction(),
+    "l1": L1(), "elastic-net": ElasticNet(), "group-l2": GroupL2(),
+    "topographic": Topographic(), "student-t": StudentT(),
+    "log": LogPenalty(), "kl": KLRate(), "contraction": Contraction(),
     "mmd": MMD(), "total-correlation": TotalCorrelation(),
 }  # fmt: skip
 """Strings that stand for values in the list."""
