@@ -72,7 +72,7 @@ def test_the_links_and_pictures_of_a_page_are_there(page):
 def kinds_of(text):
     """Return the names in the sentence "Kinds: ..." of a text, with the defaults in parentheses."""
     sentence = re.search(r"Kinds: (.*?)\.(?:\s|$)", text, re.S)[1]
-    return dict(re.findall(r"`(\w+)`(?: \(`([^`]*)`\))?", sentence))
+    return dict(re.findall(r"`([\w-]+)`(?: \(`([^`]*)`\))?", sentence))
 
 
 def test_every_value_has_one_entry_and_every_argument_a_section():

@@ -26,7 +26,8 @@ from isthmus.parts.lateral import LateralCompetition
 from isthmus.parts.likelihoods import Bernoulli, Gaussian
 from isthmus.parts.lista import LISTA
 from isthmus.parts.networks import MLP
-from isthmus.parts.optimised_inference import OptimisedInference
+from isthmus.parts.optimised_inference import OptimisedInference, PursuitInference
+from isthmus.parts.predictive_inference import GainTanh, PredictionError, PredictiveInference
 from isthmus.parts.recurrence import Recurrence
 from isthmus.parts.stochastic_inference import DiagonalGaussian, FullGaussian, GrowingNoise
 from tests.no_wait import NoWait
@@ -64,6 +65,18 @@ def recurrence(generator: torch.Generator) -> Coder:
 def sparse_coding(generator: torch.Generator) -> Coder:
     decoder = MLP((CODE_SIZE, N_COLUMNS), generator=generator)
     return Coder(OptimisedInference(decoder, alpha=0.1), decoder, Gaussian(N_COLUMNS))
+
+
+def pursuit(generator: torch.Generator) -> Coder:
+    decoder = MLP((CODE_SIZE, N_COLUMNS), generator=generator)
+    return Coder(PursuitInference(decoder, k=2), decoder, Gaussian(N_COLUMNS))
+
+
+def prediction(generator: torch.Generator) -> Coder:
+    decoder = MLP((CODE_SIZE, N_COLUMNS), generator=generator)
+    encoder = MLP((N_COLUMNS, CODE_SIZE), generator=generator)
+    inference = PredictiveInference(encoder, GainTanh(CODE_SIZE), decoder, alpha=0.1, prediction_weight=1.0)
+    return Coder(inference, decoder, Gaussian(N_COLUMNS))
 
 
 def competition(*, sees_mask: bool = False):
@@ -112,6 +125,8 @@ TABLE = {
     "imputing map": Row(rbm, ImputingMap, hides=True),
     "recurrence": Row(recurrence, Recurrence, draws=(2,)),
     "optimised": Row(sparse_coding, OptimisedInference, hides=True),
+    "matching pursuit": Row(pursuit, PursuitInference, hides=True),
+    "prediction": Row(prediction, PredictiveInference),
     "map of unrolled steps": Row(unrolled, EncoderMap),
     "competition": Row(competition(), LateralCompetition),
     "competition with mask": Row(competition(sees_mask=True), LateralCompetition, hides=True),
@@ -220,7 +235,8 @@ def test_the_log_densities_of_each_draw_are_finite_or_absent(row):
 
 @every_inference
 def test_the_gradient_reaches_every_parameter(row):
-    objective = Reconstruction(row.build(seeded()))
+    penalties = {"prediction": PredictionError()} if row.type is PredictiveInference else None  # trains its encoder
+    objective = Reconstruction(row.build(seeded()), penalties=penalties)
     terms, _ = objective.terms(BATCH, 0.5, seeded(3))
     torch.stack([term.mean() for term in terms.values()]).sum().backward()
     unreached = [

@@ -71,7 +71,7 @@ class DictionaryModel(CodeSamplingMixin, BaseAutoencoder):
     default_rate: ClassVar[float] = 2e-3
     """Learning rate of `learning_rate=None`."""
     training_defaults: ClassVar[TrainingDefaults] = TrainingDefaults(
-        n_batches=10, batch_sizes=(16, 512), n_steps=250, epochs=(8, 30)
+        n_batches=10, batch_sizes=(16, 512), n_steps=150, epochs=(5, 20)
     )
     accepted_strings: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "sparsity": ("l1", "elastic-net", "group-l2", "topographic")
@@ -128,7 +128,7 @@ class DictionaryModel(CodeSamplingMixin, BaseAutoencoder):
         return likelihood_config("gaussian" if self.likelihood == "auto" else self.likelihood, rows.deciding_row, None)
 
     def _suggest_code_size(self, rows: SurveyedRows) -> tuple[int, str]:
-        return min(max(rows.n_columns, 64), 512), "the columns, at least 64 and at most 512"
+        return min(max(rows.n_columns, 64), 256), "the columns, at least 64 and at most 256"
 
     def _phases(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
         return super()._phases(

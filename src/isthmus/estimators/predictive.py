@@ -41,7 +41,7 @@ class PredictiveSparseDecomposition(NetworkArgument, DictionaryModel):
     A stack of these is a pipeline: `make_pipeline(PredictiveSparseDecomposition(...), ...)`.
 
     Args:
-        code_size: number of atoms. None takes the columns of model space, at least 64 and at most 512.
+        code_size: number of atoms. None takes the columns of model space, at least 64 and at most 256.
         sparsity: the penalty Omega: "l1", "elastic-net", "group-l2", "topographic", or a value such as `L1(0.5)` and
             `Topographic(shape=(8, 8))`. None takes `L1(1.0)`.
         prediction_weight: gamma, relative to 1/2 ||x - r||^2.
@@ -55,7 +55,7 @@ class PredictiveSparseDecomposition(NetworkArgument, DictionaryModel):
         update: "online" updates the dictionary in closed form from running sums, and the encoder by the optimiser;
             "gradient" both by the optimiser.
         learning_rate: None takes .01.
-        max_epochs: None takes as many as make about 1,500 steps, between 20 and 100.
+        max_epochs: None takes as many as make about 1,000 steps, between 10 and 60.
         likelihood: "gaussian", the only one; "auto" is the same.
 
     The other arguments are those of `BaseAutoencoder`.
@@ -87,7 +87,7 @@ class PredictiveSparseDecomposition(NetworkArgument, DictionaryModel):
     default_rate: ClassVar[float] = 1e-2
     network_defaults: ClassVar[Mapping[str, Any]] = {"hidden_sizes": (), "tied": False}
     training_defaults: ClassVar[TrainingDefaults] = TrainingDefaults(
-        n_batches=20, batch_sizes=(16, 256), n_steps=1500, epochs=(20, 100)
+        n_batches=20, batch_sizes=(16, 256), n_steps=1000, epochs=(10, 60)
     )
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:

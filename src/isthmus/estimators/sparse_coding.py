@@ -43,7 +43,7 @@ class SparseCoding(DictionaryModel):
     h. After training its scales are fitted to the codes, for `sample` and `log_prob`.
 
     Args:
-        code_size: number of atoms. None takes the columns of model space, at least 64 and at most 512.
+        code_size: number of atoms. None takes the columns of model space, at least 64 and at most 256.
         sparsity: the penalty Omega: "l1", "elastic-net", "group-l2", "topographic", or a value such as `L1(0.5)`,
             `ElasticNet(weight=0.5, l2=0.1)`, `GroupL2(weight=0.5, size=4)`, `Topographic(shape=(8, 8))`. None takes
             `L1(1.0)`.
@@ -56,7 +56,7 @@ class SparseCoding(DictionaryModel):
             (atoms, columns) in model space. Codes then are those of inference over the atoms of another model
             ("explaining away"). None learns the dictionary.
         likelihood: "gaussian", the only one; "auto" is the same.
-        max_epochs: None takes as many as make about 250 steps, between 8 and 30.
+        max_epochs: None takes as many as make about 150 steps, between 5 and 20.
         batch_size: None takes about a tenth of the rows, between 16 and 512: large batches cost less for each row.
         learning_rate, optimizer: of `update="gradient"`; None takes .002.
         missing: with "mask" the code is that of the observed entries. It needs "fista" or "ista".

@@ -91,20 +91,12 @@ class LinearDecoderInference(Inference):
         """Return x - c."""
         return self.correlations.centred(x)
 
-    def solve(
-        self, x: Float[Tensor, "batch columns"], mask: Float[Tensor, "batch columns"] | None, *, trains: bool
-    ) -> Float[Tensor, "batch code_size"]:
-        """Return the codes of centred rows x - c; `trains` allows fewer steps."""
-        raise NotImplementedError
-
     @torch.no_grad()
-    def forward(
-        self, batch: Batch, decoder: Decoder, generator: Generator | None = None, progress: float = 1.0
-    ) -> Code:
-        """Return the codes of a batch, in fp32 or better also under autocast."""
+    def solved(self, batch: Batch, solve: Callable[[Tensor, Tensor | None], Float[Tensor, "batch code_size"]]) -> Code:
+        """Return the codes that a function of centred rows and their mask finds, in fp32 or better under autocast."""
         with torch.autocast(batch.x.device.type, enabled=False):
             x = self.centred(batch.x)
-            return Code(self.solve(x, batch.mask, trains=generator is not None), x @ self.correlations.dictionary)
+            return Code(solve(x, batch.mask), x @ self.correlations.dictionary)
 
 
 class OptimisedInference(LinearDecoderInference):
@@ -164,11 +156,12 @@ class OptimisedInference(LinearDecoderInference):
         self.norm, self.l2, self.solver = L1Norm() if norm is None else norm, l2, solver
         self.n_steps, self.max_steps = n_steps, max_steps
 
-    def solve(
-        self, x: Float[Tensor, "batch columns"], mask: Float[Tensor, "batch columns"] | None, *, trains: bool
-    ) -> Float[Tensor, "batch code_size"]:
-        """Return the codes that minimise the criterion."""
-        return self.minimum(self.problem(x, mask), trains=trains)
+    def forward(
+        self, batch: Batch, decoder: Decoder, generator: Generator | None = None, progress: float = 1.0
+    ) -> Code:
+        """Return the codes of a batch."""
+        trains = generator is not None
+        return self.solved(batch, lambda x, mask: self.minimum(self.problem(x, mask), trains=trains))
 
     def minimum(
         self, problem: SparseProblem, *, trains: bool, start: Float[Tensor, "batch code_size"] | None = None
@@ -195,14 +188,14 @@ class PursuitInference(LinearDecoderInference):
 
         h ~ argmin_h 1/2 ||x - c - D h||^2   with at most k non-zeros in h
 
-    The minimum is a combinatorial problem; matching pursuit adds one atom at a time.
+    The minimum is a combinatorial problem; matching pursuit adds one atom at a time. A hidden entry has the value c.
 
     Args:
         decoder: the decoder, an `MLP` of one affine map.
         k: largest number of non-zero units of a row.
 
     Raises:
-        InputError: the decoder is not one affine map; k is not between 1 and the code size; rows have missing entries.
+        InputError: the decoder is not one affine map; k is not between 1 and the code size.
 
     Source: Pati, Rezaiifar & Krishnaprasad, Orthogonal matching pursuit (1993).
 
@@ -217,12 +210,13 @@ class PursuitInference(LinearDecoderInference):
         super().__init__(decoder)
         self.k = check_k(k, self.correlations.dictionary.shape[1])
 
-    def solve(
-        self, x: Float[Tensor, "batch columns"], mask: Float[Tensor, "batch columns"] | None, *, trains: bool
+    def forward(
+        self, batch: Batch, decoder: Decoder, generator: Generator | None = None, progress: float = 1.0
+    ) -> Code:
+        """Return the codes of a batch."""
+        return self.solved(batch, self._pursue)
+
+    def _pursue(
+        self, x: Float[Tensor, "batch columns"], mask: Float[Tensor, "batch columns"] | None
     ) -> Float[Tensor, "batch code_size"]:
-        """Return the codes of at most k units."""
-        if mask is not None:
-            raise InputError(
-                "matching pursuit needs rows without missing entries; give missing='mean', or inference='fista'"
-            )
-        return matching_pursuit(x, self.atoms, self.k)
+        return matching_pursuit(x if mask is None else x * mask, self.atoms, self.k)
