@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from isthmus.values.energy_methods import CD, PCD, DenoisingScoreMatching, ScoreMatching
     from isthmus.values.inferences import BernoulliPosterior, CategoricalPosterior, DiagonalPosterior, FullPosterior
     from isthmus.values.layers import Layer, RBMLayer
-    from isthmus.values.networks import MLP, Convolutional, Convolutional1d
+    from isthmus.values.networks import LISTA, MLP, Convolutional, Convolutional1d
     from isthmus.values.optimizers import SGD, AdamW
     from isthmus.values.priors import KL, FlowPrior, GaussianPrior, MixturePrior, NormalPrior, VampPrior
-    from isthmus.values.sparse_inferences import FISTA, ISTA, CoordinateDescent, MatchingPursuit
+    from isthmus.values.sparse_inferences import FISTA, ISTA, CoordinateDescent, MatchingPursuit, Recurrent
     from isthmus.values.sparsities import (
         L1,
         BatchTopK,
@@ -78,10 +78,10 @@ _MODULES = {
     "values.energy_methods": ("CD", "PCD", "DenoisingScoreMatching", "ScoreMatching"),
     "values.inferences": ("BernoulliPosterior", "CategoricalPosterior", "DiagonalPosterior", "FullPosterior"),
     "values.layers": ("Layer", "RBMLayer"),
-    "values.networks": ("MLP", "Convolutional", "Convolutional1d"),
+    "values.networks": ("LISTA", "MLP", "Convolutional", "Convolutional1d"),
     "values.optimizers": ("SGD", "AdamW"),
     "values.priors": ("KL", "FlowPrior", "GaussianPrior", "MixturePrior", "NormalPrior", "VampPrior"),
-    "values.sparse_inferences": ("FISTA", "ISTA", "CoordinateDescent", "MatchingPursuit"),
+    "values.sparse_inferences": ("FISTA", "ISTA", "CoordinateDescent", "MatchingPursuit", "Recurrent"),
     "values.sparsities": (
         "L1", "BatchTopK", "ElasticNet", "Gated", "GroupL2", "JumpReLU", "KLRate", "LogPenalty", "StudentT", "TopK",
         "Topographic",
@@ -99,6 +99,7 @@ __all__ = [
     "ISTA",
     "KL",
     "L1",
+    "LISTA",
     "MLP",
     "MMD",
     "PCD",
@@ -149,6 +150,7 @@ __all__ = [
     "Pretraining",
     "RBMLayer",
     "RecirculationAutoencoder",
+    "Recurrent",
     "RestrictedBoltzmannMachine",
     "SaltAndPepper",
     "ScoreMatching",

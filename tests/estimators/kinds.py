@@ -5,6 +5,7 @@ from isthmus import (
     ISTA,
     KL,
     L1,
+    LISTA,
     MLP,
     MMD,
     PCD,
@@ -30,6 +31,7 @@ from isthmus import (
     MixturePrior,
     PredictiveSparseDecomposition,
     RecirculationAutoencoder,
+    Recurrent,
     RestrictedBoltzmannMachine,
     SparseAutoencoder,
     SparseCoding,
@@ -77,6 +79,8 @@ KINDS = {
     "sparse, denoising, convolutional": SparseAutoencoder(
         code_size=20, sparsity="batch-topk", network=SMALL_CONVOLUTIONS, corruption="gaussian", **SMALL
     ),
+    "sparse, lateral competition": SparseAutoencoder(code_size=80, inference=Recurrent(n_steps=3), **SMALL),
+    "sparse, unrolled steps": SparseAutoencoder(code_size=80, network=LISTA(n_steps=2), **SMALL),
     "sparse coding": SparseCoding(code_size=12, **SMALL),
     "sparse coding, by gradient, non-negative, by coordinate descent": SparseCoding(
         code_size=12,

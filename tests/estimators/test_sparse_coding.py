@@ -131,6 +131,9 @@ def test_the_atoms_of_another_model_explain_rows_in_its_units(source, tmp_path):
     expected = matrix.reshape(len(matrix), -1) / np.linalg.norm(matrix.reshape(len(matrix), -1), axis=1, keepdims=True)
     np.testing.assert_allclose(model.components_, expected, atol=1e-6)
     assert model.preprocessing_ is fitted.preprocessing_
+    fitted.save(tmp_path / "atoms.isthmus")
+    of_file = SparseCoding(atoms=tmp_path / "atoms.isthmus", sparsity=L1(0.1), random_state=0).fit(FEW)
+    np.testing.assert_array_equal(of_file.transform(FEW), model.transform(FEW))
     model.save(tmp_path / "m.isthmus")
     loaded = isthmus.load(tmp_path / "m.isthmus")
     np.testing.assert_array_equal(loaded.transform(FEW), model.transform(FEW))
@@ -183,7 +186,8 @@ def test_rows_of_zeros_have_codes_of_zeros():
         ({"atoms": np.ones((4, 64))}, "code_size=20: 4 atoms are given; leave code_size out"),
         ({"atoms": np.zeros((4, 64)), "code_size": None}, "atom 0 is 0 in every column"),
         ({"atoms": np.ones(64), "code_size": None}, "give an array .atoms, columns., with atoms as rows"),
-        ({"atoms": "digits", "code_size": None}, "give a fitted model or an array"),
+        ({"atoms": "digits.isthmus", "code_size": None}, "digits.isthmus"),
+        ({"atoms": object(), "code_size": None}, "give a fitted model, its file, or an array"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused_in_one_line(arguments, text):

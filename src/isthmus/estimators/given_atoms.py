@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from isthmus.data.preprocessing import Preprocessor
 from isthmus.errors import InputError
 from isthmus.estimators.base import BaseAutoencoder
+from isthmus.estimators.model_files import load
 from isthmus.evaluation.features import n_weight_layers
 
 
@@ -31,13 +33,17 @@ class GivenAtoms:
 
     @classmethod
     def of(cls, given: Any) -> Self:
-        """Return the atoms of an array or of a fitted model.
+        """Return the atoms of an array, of a fitted model, or of a model file.
 
         Of a model they are the rows of `dictionary()`, else the filters of an encoder of one layer.
 
         Raises:
             InputError: no matrix of finite numbers; an atom of zeros; a model without atoms.
         """
+        if isinstance(given, str | os.PathLike):
+            given = load(given)
+            if not isinstance(given, BaseAutoencoder):
+                raise InputError(f"atoms: the file holds a {type(given).__name__}, which has no atoms")
         if isinstance(given, BaseAutoencoder):
             check_is_fitted(given)
             return cls(_normalised(_atoms_of(given), f"the atoms of {type(given).__name__}"), given.preprocessing_)
@@ -72,7 +78,7 @@ def _normalised(given: Any, name: str) -> Float[Tensor, "atoms columns"]:
         matrix = np.asarray(given, np.float64)
     except (TypeError, ValueError):
         raise InputError(
-            f"{name}={type(given).__name__}: give a fitted model or an array (atoms, columns) in model space"
+            f"{name}={type(given).__name__}: give a fitted model, its file, or an array (atoms, columns) in model space"
         ) from None
     if matrix.ndim != 2 or matrix.size == 0:
         raise InputError(f"{name} of shape {matrix.shape}: give an array (atoms, columns), with atoms as rows")

@@ -12,7 +12,7 @@ from torch import nn
 from isthmus.errors import InputError
 from isthmus.estimators.dictionary_models import DictionaryModel
 from isthmus.estimators.records import Recipe, Shape
-from isthmus.estimators.regularized import NetworkArgument
+from isthmus.estimators.regularized import EncoderArguments
 from isthmus.estimators.training_config import TrainingDefaults
 from isthmus.parts.coder import Coder
 from isthmus.parts.layers import ACTIVATIONS, check_choice, check_count, check_positive
@@ -29,7 +29,7 @@ OWN_ACTIVATIONS = ("shrinkage", "gain-tanh")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class PredictiveSparseDecomposition(NetworkArgument, DictionaryModel):
+class PredictiveSparseDecomposition(EncoderArguments, DictionaryModel):
     r"""Predictive sparse decomposition: sparse coding with an encoder that predicts the optimal code.
 
         J = E_x min_h [ 1/2 ||x - c - D h||^2 + Omega(h) + gamma/2 ||h - f(x)||^2 ],   ||d_j|| = 1

@@ -39,7 +39,9 @@ from isthmus.values.corruptions import (
     build_corruption,
     entry_weights,
 )
+from isthmus.values.inferences import INFERENCE
 from isthmus.values.networks import BuiltInNetwork, EncoderDecoder, Ends, own_network
+from isthmus.values.sparse_inferences import Recurrent
 from isthmus.values.sparsities import SPARSITY, Sparsity
 from isthmus.values.terms import penalties_of
 from isthmus.values.value import Value
@@ -55,6 +57,7 @@ class Regularization:
     Attributes:
         corruption, sparsity, contraction: the values of these arguments, or None.
         penalties: further terms of the criterion.
+        competition: lateral competition after the encoder, or None.
         gathers: True if the decoder's input in training is always the sparse code itself, as `GatheredLinear` needs.
     """
 
@@ -63,6 +66,7 @@ class Regularization:
     contraction: Contraction | None = None
     penalties: Sequence[Any] = ()
     gathers: bool = False
+    competition: Recurrent | None = None
 
     @classmethod
     def of(cls, arguments: Any, *, gathers: bool = False) -> Regularization:
@@ -70,6 +74,7 @@ class Regularization:
         return cls(
             CORRUPTION.expanded(arguments.corruption), SPARSITY.expanded(arguments.sparsity),
             CONTRACTION.expanded(arguments.contraction), getattr(arguments, "penalties", ()), gathers,
+            competition_of(arguments),
         )  # fmt: skip
 
     @property
@@ -107,7 +112,10 @@ class Regularization:
             pair = replace(pair, decoder=with_gathered_weights(pair.decoder, activation.k))
         corrupted_weight, clean_weight = entry_weights(self.corruption)
         terms = sparse.penalties | self._contraction_term()
-        inference = EncoderMap(pair.encoder, activation, sees_mask=self.mask_aware)
+        if self.competition is None:
+            inference = EncoderMap(pair.encoder, activation, sees_mask=self.mask_aware)
+        else:
+            inference = self.competition.after(pair.encoder, activation, sees_mask=self.mask_aware)
         return Reconstruction(
             Coder(inference, pair.decoder, likelihood), corruption=self._corruption(shape),
             penalties=terms | penalties_of(self.penalties, activation, terms),
@@ -144,8 +152,24 @@ class Regularization:
         return build_corruption(self.corruption, RowShape(shape.n_columns, shape.groups, shape.image_shape))
 
 
+def competition_of(arguments: Any) -> Recurrent | None:
+    """Return the lateral competition of an object with the argument `inference`; None without it.
+
+    Raises:
+        InputError: another inference.
+    """
+    given = getattr(arguments, "inference", None)
+    value = INFERENCE.expanded(given)
+    if value is not None and not isinstance(value, Recurrent):
+        raise InputError(
+            f"inference={given!r}: after an encoder units can compete, inference='recurrent' or Recurrent(n_steps=10); "
+            "kind 'sparse-coding' has the solvers"
+        )
+    return value
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
-class NetworkArgument(ValueArguments):
+class EncoderArguments(ValueArguments):
     """The argument `network` of kinds with an encoder.
 
     Args:
@@ -208,11 +232,11 @@ class NetworkArgument(ValueArguments):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class NetworkArguments(NetworkArgument):
+class NetworkArguments(EncoderArguments):
     """The arguments of kinds that are an encoder and a decoder of any network.
 
     Args:
-        network: as in `NetworkArgument`.
+        network: as in `EncoderArguments`.
         penalties: further terms of the criterion, in a list: values such as `MMD()` or `L1(weight=0.1)`,
             functions (output, coder) -> (batch,) in nats, or their names in `isthmus.register_penalty`.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -33,6 +34,8 @@ class SparseAutoencoder(Regularized, BaseAutoencoder):
             training), "jumprelu" (learned thresholds, active units counted), "gated" (separate gate and magnitude); or
             a value with its arguments: `L1`, `StudentT`, `LogPenalty`, `KLRate`, `TopK`, `BatchTopK`, `JumpReLU`,
             `Gated`. None leaves only the other penalties.
+        inference: None is one pass through the encoder; "recurrent" or `Recurrent(n_steps=10)` lets units compete
+            afterwards, each inhibited by active units of similar atoms. It needs a linear decoder.
         network, hidden_sizes, code_activation: the networks; by default one layer each way, ReLU codes and a linear
             decoder, whose bias is subtracted from the rows and starts at their geometric median.
         code_size: None takes four times the columns of model space, at least 64 and at most 2,048 units.
@@ -62,9 +65,11 @@ class SparseAutoencoder(Regularized, BaseAutoencoder):
     """
 
     sparsity: Any = "l1"
+    inference: Any = None
 
     kind: ClassVar[str] = "sparse"
     overcomplete: ClassVar[bool] = True
+    accepted_strings: ClassVar[Mapping[str, tuple[str, ...]]] = {"inference": ("recurrent",)}
 
     def _choose_likelihood(self, rows: SurveyedRows, validation_rows: Rows | None) -> dict[str, Any]:
         """Return "gaussian" in place of "gaussian-unit" for "auto", so that atoms are parts of rows."""

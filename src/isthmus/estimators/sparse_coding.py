@@ -52,9 +52,9 @@ class SparseCoding(DictionaryModel):
         non_negative: codes have the constraint h >= 0.
         update: "online" updates the dictionary in closed form from running sums (Mairal et al. 2009); "gradient" by
             the optimiser, with atoms projected to norm 1.
-        atoms: a dictionary that is given and stays: a fitted model, whose atoms and preprocessing are used, or an array
-            (atoms, columns) in model space. Codes then are those of inference over the atoms of another model
-            ("explaining away"). None learns the dictionary.
+        atoms: a dictionary that is given and stays: a fitted model or its file, whose atoms and preprocessing are
+            used, or an array (atoms, columns) in model space. Its atoms then compete to explain a row ("explaining
+            away"). None learns the dictionary.
         likelihood: "gaussian", the only one; "auto" is the same.
         max_epochs: None takes as many as make about 150 steps, between 5 and 20.
         batch_size: None takes about a tenth of the rows, between 16 and 512: large batches cost less for each row.

@@ -21,6 +21,7 @@ from isthmus.parts.constraints import Constraint
 from isthmus.parts.corruptions import Corrupted, Corruption
 from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.layers import check_choice
+from isthmus.parts.lista import LISTA
 from isthmus.parts.networks import MLP
 from isthmus.parts.penalties import Penalty
 
@@ -188,10 +189,10 @@ class Reconstruction(Objective):
         desired_output = coder.likelihood.starting_parameters(centre if output_centre is None else output_centre)
         coder.decoder.start_at(desired_output)
         encoder = getattr(inference, "encoder", None)
-        if not isinstance(encoder, MLP):
+        if not isinstance(encoder, MLP | LISTA):
             return
         encoder.centre(inference.encoder_input(centre[None], None)[0])
-        if len(encoder.affine_maps) == 1 and not self.starts_as_dictionary:
+        if isinstance(encoder, MLP) and len(encoder.affine_maps) == 1 and not self.starts_as_dictionary:
             initial_output = coder(Batch(centre[None])).parameters[0]
             coder.decoder.start_at(2 * desired_output - initial_output)
 

@@ -12,7 +12,7 @@ from isthmus.errors import InputError
 from isthmus.parts.discrete_inference import Annealing, BernoulliInference, CategoricalInference
 from isthmus.parts.layers import check_positive, is_count
 from isthmus.parts.stochastic_inference import DiagonalGaussian, DistributionInference, FullGaussian
-from isthmus.values.sparse_inferences import FISTA, ISTA, CoordinateDescent, MatchingPursuit
+from isthmus.values.sparse_inferences import FISTA, ISTA, CoordinateDescent, MatchingPursuit, Recurrent
 from isthmus.values.value import Value, value_argument
 
 MAX_FULL_SIZE = 64
@@ -209,6 +209,7 @@ INFERENCE = value_argument(
         "diagonal": DiagonalPosterior(), "full": FullPosterior(), "bernoulli": BernoulliPosterior(),
         "categorical": CategoricalPosterior(), "fista": FISTA(), "ista": ISTA(),
         "coordinate-descent": CoordinateDescent(), "matching-pursuit": MatchingPursuit(),
+        "recurrent": Recurrent(),
     },
     required=True,
 )  # fmt: skip

@@ -10,10 +10,11 @@ from typing import Any, ClassVar, Self
 from torch import Generator, nn
 
 from isthmus.errors import InputError
-from isthmus.parts import networks
+from isthmus.parts import lista, networks
+from isthmus.parts.constraints import normalise
 from isthmus.parts.convolutions import check_kernel_size, is_series, resolve_sizes
 from isthmus.parts.inference import Decoder
-from isthmus.parts.layers import INIT_SCHEMES, Normalization, check_options, check_sizes
+from isthmus.parts.layers import INIT_SCHEMES, Normalization, check_count, check_options, check_positive, check_sizes
 from isthmus.parts.likelihoods import Likelihood
 from isthmus.parts.networks import ConvolutionalDecoder, ConvolutionalEncoder, TiedMLP, default_hidden_sizes
 from isthmus.parts.own_networks import Network, build_pair, network_named
@@ -279,6 +280,58 @@ class Convolutional1d(Convolutional):
         return super().image_shape(ends)
 
 
+@dataclass(frozen=True, repr=False)
+class LISTA(BuiltInNetwork):
+    """Encoder of unrolled steps of sparse inference with learned weights, and a linear decoder.
+
+    Before training the encoder takes `n_steps` steps of ISTA over the initial dictionary.
+
+    Args:
+        n_steps: steps; with one step it is one layer.
+        threshold: weight of the L1 norm in the initial steps.
+        non_negative: codes are h >= 0.
+
+    Raises:
+        InputError: a count below 1, or a threshold that is not above 0; at `fit`, a likelihood with more than one
+            parameter for a column, or the mask as an input.
+
+    Source: Gregor & LeCun, Learning fast approximations of sparse coding (2010).
+
+    Example:
+        >>> from isthmus import LISTA
+        >>> LISTA(n_steps=5)
+        LISTA(n_steps=5)
+    """
+
+    n_steps: int = 3
+    threshold: float = 0.1
+    non_negative: bool = False
+
+    takes_mask: ClassVar[bool] = False
+
+    def check(self) -> None:
+        """Refuse a count below 1, and a threshold that is not above 0."""
+        check_count("LISTA: n_steps", self.n_steps)
+        check_positive("LISTA: threshold", self.threshold)
+
+    def with_sizes(self, hidden_sizes: tuple[int, ...] | None, dense_sizes: tuple[int, ...] | None) -> Self:
+        """Return the value: it has no hidden layers."""
+        return self
+
+    def build(self, ends: Ends, generator: Generator) -> EncoderDecoder:
+        """Return encoder and decoder."""
+        if ends.n_inputs != ends.n_columns or ends.likelihood.n_parameters != ends.n_columns:
+            raise InputError(
+                f"network={self!r} has one input and one output for each column; leave the mask of missing entries and "
+                "learned variances out, or use network='mlp'"
+            )
+        decoder = networks.MLP((ends.code_size, ends.n_columns), generator=generator)
+        weight = decoder.affine_maps[0].weight
+        normalise(weight)
+        encoder = lista.LISTA(weight.T, self.threshold, n_steps=self.n_steps, non_negative=self.non_negative)
+        return EncoderDecoder(encoder, decoder, ())
+
+
 def _kernel_size(ends: Ends) -> int:
     """Return the default size of the kernels: 5 along the steps of series, else 3."""
     return 5 if ends.image_shape is not None and is_series(ends.image_shape) else 3
@@ -419,7 +472,7 @@ class NetworkArgument(ValueArgument):
 
 NETWORK = NetworkArgument(
     "network",
-    {"mlp": MLP(), "conv": Convolutional(), "conv1d": Convolutional1d()},
+    {"mlp": MLP(), "conv": Convolutional(), "conv1d": Convolutional1d(), "lista": LISTA()},
     accepts=lambda given: isinstance(given, Network) and not isinstance(given, type),
     others="an object with a method build(n_inputs, code_size, n_outputs, image_shape, generator) that returns an "
     "encoder and a decoder",

@@ -6,7 +6,10 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import nn
+
 from isthmus.errors import InputError
+from isthmus.parts.lateral import LateralCompetition
 from isthmus.parts.layers import check_count, check_positive
 from isthmus.parts.networks import MLP
 from isthmus.parts.optimised_inference import LinearDecoderInference, OptimisedInference, PursuitInference, Solver
@@ -136,6 +139,38 @@ class CoordinateDescent(IterativeSolver):
     n_steps: int = 5
 
     solver: ClassVar[Solver] = staticmethod(coordinate_descent)
+
+
+@dataclass(frozen=True, repr=False)
+class Recurrent(Value):
+    """Lateral competition after an encoder: units inhibit units of similar atoms, for some steps.
+
+    The gradient flows through all steps.
+
+    Args:
+        n_steps: number of steps.
+
+    Raises:
+        InputError: a count below 1; at `fit`, a decoder that is not linear.
+
+    Source: Rozell, Johnson, Baraniuk & Olshausen, Sparse coding via thresholding and local competition in neural
+    circuits (2008).
+
+    Example:
+        >>> from isthmus import Recurrent
+        >>> Recurrent(n_steps=5)
+        Recurrent(n_steps=5)
+    """
+
+    n_steps: int = 10
+
+    def check(self) -> None:
+        """Refuse a count below 1."""
+        check_count("Recurrent: n_steps", self.n_steps)
+
+    def after(self, encoder: nn.Module, activation: str | nn.Module, *, sees_mask: bool) -> LateralCompetition:
+        """Return the inference after an encoder."""
+        return LateralCompetition(encoder, activation, n_steps=self.n_steps, sees_mask=sees_mask)
 
 
 @dataclass(frozen=True, repr=False)
