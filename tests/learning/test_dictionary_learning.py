@@ -77,21 +77,20 @@ def test_an_atom_without_use_stays():
     torch.testing.assert_close(atoms, torch.tensor([[1.0, 0.0], [0.5**0.5, 0.5**0.5]]))
 
 
-def test_the_sums_of_a_pass_are_the_means_over_all_of_its_rows():
+def test_the_sums_of_a_pass_are_means_in_which_a_batch_counts_in_proportion_to_its_number():
     x, _ = sparse_rows()
     model = objective().train()
     model.prepare(MatrixRows(x))
     atoms = model.inference.atoms.clone()
-    model.window = 1e9  # plain means
-    centred = x - x.mean(0)
-    moments = torch.zeros(N_ATOMS, N_ATOMS)
+    model.window = 1e9
     for part in torch.arange(400).split(100):
         _, carried = model.terms(Batch(x[part]), 0.0, seeded())
         carried.store()  # the sums alone; the dictionary stays
+    centred = x - x.mean(0)
     h = fista(SparseProblem.of(centred, atoms, ALPHA), n_steps=20, gap=None).code
-    moments = h.T @ h / 400
-    torch.testing.assert_close(model.code_moments, moments, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(model.cross_moments, h.T @ centred / 400, rtol=1e-4, atol=1e-6)
+    weighted = h * torch.arange(1, 5).repeat_interleave(100)[:, None] / 1000
+    torch.testing.assert_close(model.code_moments, weighted.T @ h, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(model.cross_moments, weighted.T @ centred, rtol=1e-4, atol=1e-6)
 
 
 def test_weights_of_rows_count_as_repeated_rows():

@@ -19,7 +19,7 @@ from isthmus.learning.objectives import Objective
 from isthmus.learning.rows import Rows, evenly_spaced
 from isthmus.learning.trainer import mean_over_rows
 from isthmus.parts.coder import Coder
-from isthmus.parts.forward import Batch
+from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.sparse_activations import SparseActivation
 
 MAX_DIAGNOSIS_ROWS = 1024
@@ -43,7 +43,9 @@ def diagnose_fit(model: Any, objective: Objective, rows: SurveyedRows, validatio
     pca_error = float(
         mean_over_rows(model.baseline_.squared_error(others.desired_output, others.observed), others.weight)
     )
-    enough = others if len(others.x) >= ENOUGH_ROWS else some
+    output = coder(some)
+    other_output = output if others is some else coder(others)
+    enough = other_output if len(others.x) >= ENOUGH_ROWS else output
     facts = FitFacts(
         epochs=history["epochs"],
         stopped=history["stopped"],
@@ -58,15 +60,15 @@ def diagnose_fit(model: Any, objective: Objective, rows: SurveyedRows, validatio
         penalised=_is_penalised(objective),
         best_epoch=history["best_epoch"],
         nan_epoch=history["nan_epoch"],
-        codes=coder(some).code,
-        train_error=_error(coder, some),
-        validation_error=None if validation_rows is None else _error(coder, others),
+        codes=output.code,
+        train_error=_error(coder, output),
+        validation_error=None if validation_rows is None else _error(coder, other_output),
         pca_error=None if some.target is not None else pca_error,
-        shuffled_error=None if some.target is not None else _error(coder, _shuffled(some)),
+        shuffled_error=None if some.target is not None else _error(coder, coder(_shuffled(some))),
         column_names=model.preprocessing_.columns,
         user_columns=_user_columns(model.preprocessing_),
         column_r2=_column_r2(model.preprocessing_, coder, enough),
-        r2_rows="training" if enough is some else "validation",
+        r2_rows="training" if enough is output else "validation",
         kind=model.kind,
         arguments=frozenset(model.get_params()),
         images=model.preprocessing_.image_shape is not None,
@@ -102,15 +104,15 @@ def _user_columns(preprocessing: Preprocessor) -> dict[str, list[int]] | None:
     return dict(zip(names, preprocessing.members or [], strict=True))
 
 
-def _column_r2(preprocessing: Preprocessor, coder: Coder, batch: Batch) -> dict[str, float]:
+def _column_r2(preprocessing: Preprocessor, coder: Coder, output: ForwardPass) -> dict[str, float]:
     """Compute 1 - E[(t - r)^2] / Var[t] of each column of the user over the rows, by their weights; t = x by default.
 
     Columns that are constant in these rows are left out; so are all columns of images, sparse rows and texts.
     """
     if preprocessing.image_shape is not None or preprocessing.source not in ("array", "table"):
         return {}
-    x = batch.desired_output
-    r = coder.likelihood.mean_given(coder(batch).parameters, x)
+    batch, x = output.batch, output.batch.desired_output
+    r = coder.likelihood.mean_given(output.parameters, x)
     weight = torch.ones_like(x, dtype=torch.float64) if batch.observed is None else batch.observed.double()
     weight = weight if batch.weight is None else weight * batch.weight[:, None]
     total = weight.sum(0).clamp_min(torch.finfo(torch.float64).tiny)
@@ -134,9 +136,10 @@ def _named_columns(preprocessing: Preprocessor) -> dict[str, list[int]]:
     return {name: [i] for i, name in enumerate(preprocessing.columns)} if own is None else own
 
 
-def _error(coder: Coder, batch: Batch) -> float:
+def _error(coder: Coder, output: ForwardPass) -> float:
     """Compute the mean over rows, by their weights, of ||t - r||^2, summed over observed columns; t = x by default."""
-    r = coder.likelihood.mean_given(coder(batch).parameters, batch.desired_output)
+    batch = output.batch
+    r = coder.likelihood.mean_given(output.parameters, batch.desired_output)
     return float(mean_over_rows(squared_residuals(batch.desired_output, r, batch.observed).sum(1), batch.weight))
 
 

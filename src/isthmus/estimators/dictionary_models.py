@@ -44,7 +44,7 @@ UPDATES = ("online", "gradient")
 DEFAULT_PRIOR = L1(1.0)
 """Penalty of `sparsity=None`."""
 
-MAX_DENSITY_ROWS = 4096
+MAX_DENSITY_ROWS = 1024
 """Rows to whose codes the scales of the directed model are fitted, evenly spaced."""
 
 

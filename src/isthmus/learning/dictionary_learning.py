@@ -46,8 +46,9 @@ class OnlineDictionary(Reconstruction):
         d_j <- u_j / ||u_j||,   u_j = d_j + (b_j - D a_j) / A_jj,   for each atom in turn
 
     The update minimises the surrogate 1/2 tr(D A D') - tr(D'B) by one pass of block coordinate descent over atoms of
-    norm 1. rho is 1 / t in step t, and at least the fraction of the rows that a batch is, so that the sums are those of
-    about the last pass over the rows: codes of early dictionaries are forgotten. c is the mean of the rows and stays.
+    norm 1. rho is 2 / (t + 1) in step t, so that a batch counts in proportion to t, and at least the fraction of the
+    rows that a batch is: the sums are those of about the last pass over the rows, and codes of early dictionaries are
+    forgotten. c is the mean of the rows and stays.
 
     A row's missing entries are taken from its reconstruction, as in the EM algorithm.
 
@@ -59,7 +60,7 @@ class OnlineDictionary(Reconstruction):
         learns: False keeps the dictionary as it is: training only evaluates it.
 
     Source: Mairal, Bach, Ponce & Sapiro, Online dictionary learning for sparse coding (2009), algorithms 1 and 2 and
-    section 3.4; there rho is 1 / t with an optional forgetting factor.
+    section 3.4.
 
     Example:
         >>> from isthmus.parts.likelihoods import Gaussian
@@ -152,7 +153,7 @@ class OnlineDictionary(Reconstruction):
         weight = self.row_weights(batch)
         weighted = h / len(h) if weight is None else h * (weight / weight.sum())[:, None]
         n_updates = latest(self.n_updates) + 1.0
-        rho = (1.0 / n_updates).clamp_min(min(1.0, len(h) / self.window))
+        rho = (2.0 / (n_updates + 1.0)).clamp_min(min(1.0, len(h) / self.window))
         carry(self.n_updates, n_updates)
         carry(self.code_moments, latest(self.code_moments).lerp(weighted.T @ h, rho))
         carry(self.cross_moments, latest(self.cross_moments).lerp(weighted.T @ x, rho))

@@ -61,7 +61,7 @@ class Correlations(nn.Module):
 
 
 Solver = Callable[..., SparseCodes]
-"""Function (problem, n_steps=, gap=, drops_rows=) -> codes, such as `fista`."""
+"""Function (problem, n_steps=, gap=, start=) -> codes, such as `fista`."""
 
 
 class LinearDecoderInference(Inference):
@@ -169,7 +169,7 @@ class OptimisedInference(LinearDecoderInference):
         """Return the codes that solve problems, from an initial code; None is 0."""
         if trains:
             return self.solver(problem, n_steps=self.n_steps, gap=None, start=start).code
-        return self.solver(problem, n_steps=self.max_steps, gap=self.gap, drops_rows=False, start=start).code
+        return self.solver(problem, n_steps=self.max_steps, gap=self.gap, start=start).code
 
     def problem(
         self,

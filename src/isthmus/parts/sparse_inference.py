@@ -11,12 +11,13 @@ c = D x, so that the cost of a step does not depend on the number of columns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from isthmus.errors import InputError
@@ -28,6 +29,9 @@ ROWS_AT_ONCE = 1024
 
 ATOMS_AT_ONCE = 32
 """Atoms of a block of coordinate descent: the correlations of other atoms are updated once a block."""
+
+ROWS_MULTIPLE = 64
+"""Rows that have stopped leave the arrays of a solver in multiples of this number."""
 
 CHECK_EVERY = 8
 """Steps of ISTA and FISTA between two checks of the duality gap."""
@@ -181,7 +185,6 @@ def ista(
     n_steps: int = 1000,
     gap: float | None = 1e-4,
     start: Float[Tensor, "batch atoms"] | None = None,
-    drops_rows: bool = True,
 ) -> SparseCodes:
     r"""Proximal gradient descent, which never increases the objective.
 
@@ -196,7 +199,6 @@ def ista(
         gap: a row stops when its duality gap is at most `gap` * 1/2 ||x||^2. None takes all steps for each row and does
             not wait for the device, as in training.
         start: initial code; None is 0.
-        drops_rows: as for `fista`.
 
     Raises:
         InputError: steps, gap or start are invalid.
@@ -209,7 +211,7 @@ def ista(
         >>> ista(problem, gap=1e-6).code
         tensor([[2., 0.]])
     """
-    return _proximal_gradient(problem, start, _Stop(n_steps, gap, drops_rows), accelerated=False)
+    return _proximal_gradient(problem, start, _Stop(n_steps, gap), accelerated=False)
 
 
 def fista(
@@ -218,7 +220,6 @@ def fista(
     n_steps: int = 1000,
     gap: float | None = 1e-4,
     start: Float[Tensor, "batch atoms"] | None = None,
-    drops_rows: bool = True,
 ) -> SparseCodes:
     r"""Accelerated proximal gradient descent, with restarts of the momentum for each row.
 
@@ -234,8 +235,6 @@ def fista(
         gap: a row stops when its duality gap is at most `gap` * 1/2 ||x||^2. None takes all steps for each row and does
             not wait for the device, as in training.
         start: initial code; None is 0.
-        drops_rows: later steps leave out the rows that have stopped. With False they stay in the arrays, whose shapes
-            are then those of the rows: the last digits of a code do not depend on the other rows.
 
     Raises:
         InputError: steps, gap or start are invalid.
@@ -248,7 +247,7 @@ def fista(
         >>> fista(problem, gap=1e-6).code
         tensor([[2., 0.]])
     """
-    return _proximal_gradient(problem, start, _Stop(n_steps, gap, drops_rows), accelerated=True)
+    return _proximal_gradient(problem, start, _Stop(n_steps, gap), accelerated=True)
 
 
 def coordinate_descent(
@@ -257,7 +256,6 @@ def coordinate_descent(
     n_steps: int = 1000,
     gap: float | None = 1e-4,
     start: Float[Tensor, "batch atoms"] | None = None,
-    drops_rows: bool = True,
 ) -> SparseCodes:
     r"""Cyclic coordinate descent for the L1 norm: each unit in turn takes its best value, given the others.
 
@@ -271,8 +269,6 @@ def coordinate_descent(
         n_steps: number of passes; with a gap the largest number.
         gap: a row stops when its duality gap is at most `gap` * 1/2 ||x||^2. None takes all passes for each row.
         start: initial code; None is 0.
-        drops_rows: later steps leave out the rows that have stopped. With False they stay in the arrays, whose shapes
-            are then those of the rows: the last digits of a code do not depend on the other rows.
 
     Raises:
         InputError: the norm is not `L1Norm`; steps, gap or start are invalid.
@@ -312,7 +308,7 @@ def coordinate_descent(
             image.addmm_((units - before).T, part.gram[block])
         return h, h @ part.gram
 
-    return _solve(problem, _Solver(lambda part, h: (h, h @ part.gram), step, 1), start, _Stop(n_steps, gap, drops_rows))
+    return _solve(problem, _Solver(lambda part, h: (h, h @ part.gram), step, 1), start, _Stop(n_steps, gap))
 
 
 @torch.no_grad()
@@ -423,7 +419,6 @@ class _Solver(NamedTuple):
 class _Stop(NamedTuple):
     n_steps: int
     gap: float | None
-    drops_rows: bool
 
 
 @torch.no_grad()
@@ -445,35 +440,50 @@ def _finished(
     problem: SparseProblem, solver: _Solver, start: Tensor, stop: _Stop
 ) -> Iterator[tuple[slice | Int[Tensor, " rows"], _State, SparseProblem, int]]:
     """Yield numbers, state and problems of the rows that have finished, and the steps that they took."""
-    state, rows, waiting = solver.initial(problem, start), None, None
+    state = solver.initial(problem, start)
+    if stop.gap is None:
+        for _ in range(stop.n_steps):
+            state = solver.step(problem, state)
+        yield slice(None), state, problem, stop.n_steps
+        return
+    rows = torch.arange(len(start), device=start.device)
+    waiting = torch.ones_like(rows, dtype=torch.bool)
     for taken in range(stop.n_steps):
-        if stop.gap is not None and taken % solver.check_every == 0:
-            rows = torch.arange(len(start), device=start.device) if rows is None else rows
-            waiting = torch.ones_like(rows, dtype=torch.bool) if waiting is None else waiting
+        if taken % solver.check_every == 0:
             done = waiting & (_gap(problem, *state[:2]) <= 0.5 * stop.gap * problem.squared_norms)
-            waiting = waiting & ~done
             if done.any():
                 yield rows[done], tuple(values[done] for values in state), problem.rows(done), taken
-                if not waiting.any():
+                waiting = waiting & ~done
+                n_waiting = int(waiting.sum())
+                if n_waiting == 0:
                     return
-                if stop.drops_rows:
-                    rows, state, problem = rows[waiting], tuple(v[waiting] for v in state), problem.rows(waiting)
-                    waiting = waiting[waiting]
+                kept = _kept(waiting, n_waiting)
+                if len(kept) < len(rows):
+                    rows, waiting, problem = rows[kept], waiting[kept], problem.rows(kept)
+                    state = tuple(values[kept] for values in state)
         state = solver.step(problem, state)
-    if rows is None or waiting is None:
-        yield slice(None), state, problem, stop.n_steps
-    else:
-        yield rows[waiting], tuple(values[waiting] for values in state), problem.rows(waiting), stop.n_steps
+    yield rows[waiting], tuple(values[waiting] for values in state), problem.rows(waiting), stop.n_steps
+
+
+def _kept(waiting: Bool[Tensor, " rows"], n_waiting: int) -> Int[Tensor, " kept"]:
+    """Return the numbers of the rows that go on, and of as many others as make a multiple of `ROWS_MULTIPLE`.
+
+    Products of matrices of these sizes have the same rounding errors in each row, so that the code of a row does not
+    depend on the rows that are solved with it.
+    """
+    n_kept = math.ceil(n_waiting / ROWS_MULTIPLE) * ROWS_MULTIPLE
+    return torch.argsort(waiting.to(torch.uint8), descending=True, stable=True)[:n_kept]
 
 
 def _proximal_gradient(problem: SparseProblem, start: Tensor | None, stop: _Stop, *, accelerated: bool) -> SparseCodes:
     """Return the codes of proximal gradient descent, with or without momentum."""
     _check_stop(problem, stop.n_steps, stop.gap, start)
     lipschitz = eigenvalue_bound(problem.gram).clamp_min(torch.finfo(problem.gram.dtype).tiny)
-    threshold = problem.alpha / lipschitz
+    step_size = lipschitz.reciprocal()
+    threshold = problem.alpha * step_size
 
     def shrunk(part: SparseProblem, y: Tensor, image_y: Tensor) -> Tensor:
-        return part.norm.shrink(y + (part.correlations - image_y) / lipschitz, threshold, y)
+        return part.norm.shrink(torch.addcmul(y, part.correlations - image_y, step_size), threshold, y)
 
     def plain(part: SparseProblem, state: _State) -> _State:
         """Return the state after one step."""
@@ -486,11 +496,12 @@ def _proximal_gradient(problem: SparseProblem, start: Tensor | None, stop: _Stop
         new = shrunk(part, y, image_y)
         new_image = part.image(new)
         change = new - h
-        restarts = ((y - new) * change).sum(1, keepdim=True) > 0.0
+        restarts = torch.linalg.vecdot(y - new, change)[:, None] > 0.0
         t = torch.where(restarts, 1.0, t)
         new_t = 0.5 * (1.0 + (1.0 + 4.0 * t.square()).sqrt())
         momentum = (t - 1.0) / new_t
-        return new, new_image, new + momentum * change, new_image + momentum * (new_image - image), new_t
+        y, image_y = torch.addcmul(new, momentum, change), torch.addcmul(new_image, momentum, new_image - image)
+        return new, new_image, y, image_y, new_t
 
     def initial(part: SparseProblem, h: Tensor) -> _State:
         image = part.image(h)
