@@ -117,10 +117,11 @@ def _recalls(
     """Return the recall of features with a unit, in rows without and with an active child."""
     feature = pairs[:, 0]
     below, there = with_active_child(features, active)[:, feature], active[:, feature]
-    return tuple(  # type: ignore[return-value]
-        float(np.count_nonzero(matched & where) / max(np.count_nonzero(where), 1))
-        for where in (there & ~below, there & below)
-    )
+
+    def recall(where: Bool[np.ndarray, "rows matched"]) -> float:
+        return float(np.count_nonzero(matched & where)) / max(int(np.count_nonzero(where)), 1)
+
+    return recall(there & ~below), recall(there & below)
 
 
 def _parent_share(
