@@ -222,8 +222,8 @@ def _points(results: Results, name: str) -> list[Result]:
 def chosen(results: Results, name: str, n_active: float) -> Result:
     """Return the result of the judged setting: that with the number of active units nearest to the true one.
 
-    A fit is chosen by validation rows. Pursuit over the atoms of TopK takes the chosen fit of TopK, and pursuit over the
-    true atoms the number of active units on the test rows, which no fit depends on.
+    A fit is chosen by validation rows. Pursuit over the atoms of TopK takes the chosen fit of TopK, and pursuit over
+    the true atoms the number of active units on the test rows, which no fit depends on.
     """
     if name == "pursuit-learned":
         return dict(chosen(results, "topk", n_active)["pursuit"])

@@ -217,7 +217,7 @@ def test_prefixes_of_a_code_are_printed_and_are_in_json(inputs, tmp_path, succee
     assert "squared error of the first 16" not in table
     found = json.loads(succeed("evaluate", path, inputs / "array.npy", "--json").stdout)["prefixes"]
     assert [part["n_units"] for part in found] == [4, 8, 16]
-    assert found[0]["dead_share"] == found[0]["dead_units"] / 4
+    assert found[0]["dead_rate"] == found[0]["dead_units"] / 4
     assert found[0]["splits"] >= 0
 
 

@@ -52,7 +52,7 @@ def test_dead_units_do_not_enter_the_mean_of_splits():
     code = torch.zeros(40, 3)
     code[:, [0, 2]] = 1.0
     first, _ = prefix_quality([coded(code, atoms_at(0.0, 90.0, 10.0), [2])], [2], atoms_at(0.0, 90.0, 10.0))
-    assert (first.splits, first.dead_units, first.dead_share, first.active_per_row) == (1.0, 1, 0.5, 1.0)
+    assert (first.splits, first.dead_units, first.dead_rate, first.active_per_row) == (1.0, 1, 0.5, 1.0)
 
 
 def test_units_of_the_longer_prefix_are_not_later_units_of_themselves():

@@ -193,7 +193,7 @@ def _print_results(results: dict[str, Any]) -> None:
 def _prefixes(found: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, str]]:
     """Yield the rows of the table about the prefixes of a code; the whole code comes last and has its own rows."""
     for part in found[:-1]:
-        remark = f"{part['dead_share']:.1%} of these units dead"
+        remark = f"{part['dead_rate']:.1%} of these units dead"
         if part["splits"] is not None:
             remark += f"; a unit splits into {part['splits']:.2g} later ones, {part['absorbers']:.2g} absorb it"
         yield (

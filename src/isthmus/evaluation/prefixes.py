@@ -19,8 +19,8 @@ SAME_DIRECTION = 0.7
 """Cosine above which two atoms have the same direction."""
 
 ALMOST_ALWAYS = 0.95
-"""Share of the rows of a later unit in which an earlier one is active, from which it counts as "only with it"; below 1
-minus this share it counts as "without it"."""
+"""Fraction of the rows of a later unit in which an earlier one is active, from which it counts as "only with it"; below 1
+minus this fraction it counts as "without it"."""
 
 LEAST_ROWS = 10
 """Rows in which a later unit must be active to be counted: a unit of one row is always active with a frequent one."""
@@ -57,13 +57,13 @@ class PrefixQuality:
     absorbers: float | None
 
     @property
-    def dead_share(self) -> float:
-        """The share of the p units that are active in no row."""
+    def dead_rate(self) -> float:
+        """The fraction of the p units that are active in no row."""
         return self.dead_units / self.n_units
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields and `dead_share`."""
-        return {**asdict(self), "dead_share": self.dead_share}
+        """Return the fields and `dead_rate`."""
+        return {**asdict(self), "dead_rate": self.dead_rate}
 
 
 @dataclass(frozen=True)
