@@ -19,8 +19,8 @@ SAME_DIRECTION = 0.7
 """Cosine above which two atoms have the same direction."""
 
 ALMOST_ALWAYS = 0.95
-"""Fraction of the rows of a later unit in which an earlier one is active, from which it counts as "only with it"; below 1
-minus this fraction it counts as "without it"."""
+"""Fraction of the rows of a later unit in which an earlier one is active, from which it counts as "only with it"; below
+1 minus this fraction it counts as "without it"."""
 
 LEAST_ROWS = 10
 """Rows in which a later unit must be active to be counted: a unit of one row is always active with a frequent one."""
