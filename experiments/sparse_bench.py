@@ -84,10 +84,10 @@ FULL = _Setup(
     training={"code_size": 512, "max_epochs": 1, "batch_size": 128, "learning_rate": 5e-3},
     curves={
         "l1": Curve(sparsity="l1", argument="weight", values=(0.2, 0.4)),
-        "student-t": Curve(sparsity="student-t", argument="weight", values=(0.03, 0.05),
+        "student-t": Curve(sparsity="student-t", argument="weight", values=(0.03, 0.05, 0.08),
                            fixed={"degrees": 3.0, "scale": 0.1}),
         "log": Curve(sparsity="log", argument="weight", values=(0.04, 0.06), fixed={"scale": 0.1}),
-        "jumprelu": Curve(sparsity="jumprelu", argument="weight", values=(0.05, 0.15)),
+        "jumprelu": Curve(sparsity="jumprelu", argument="weight", values=(0.05, 0.15, 0.5)),
         "gated": Curve(sparsity="gated", argument="weight", values=(0.25, 0.5)),
         "topk": Curve(sparsity="topk", argument="k", values=(5, 8)),
         "batch-topk": Curve(sparsity="batch-topk", argument="k", values=(5, 8)),
@@ -326,8 +326,8 @@ EXPERIMENT = Experiment(
         "5 a row on average; its weight is U(1/2, 3/2). The 64 most frequent features are roots; each other feature is "
         "active only with its parent, which is 4 to 16 times as frequent. Features 2k - 1 and 2k have the same parent "
         "and a correlation of .3. 100,000 training, 4,000 validation and 6,000 test rows. 256-512-256, unit columns, "
-        "squared error, Adam in fp32 at 5e-3 with warm-up and a cosine to zero, batches of 128, one epoch, for two "
-        "settings of each kind of sparsity; orthogonal matching pursuit over the true atoms and over those of TopK."
+        "squared error, Adam in fp32 at 5e-3 with warm-up and a cosine to zero, batches of 128, one epoch, for two or "
+        "three settings of each kind of sparsity; orthogonal matching pursuit over the true atoms and over those of TopK."
     ),
     minutes=10,
     seed=SEED,
