@@ -49,7 +49,7 @@ NAMES = {
 }  # fmt: skip
 """The kinds of sparsity, in words."""
 
-TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100)
+TICKS = (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 """Ticks of the axis of active units."""
 
 PURSUITS = {"pursuit-learned": "pursuit, atoms of TopK", "pursuit-true": "pursuit, true atoms"}
@@ -295,6 +295,9 @@ def _curves(results: Results, n_active: float) -> Figure:
     """Draw error and F1 against active units, a curve for each method."""
     figure = Figure(figsize=(11.5, 4.4), layout="constrained")
     panels = figure.subplots(1, 2)
+    active = [point["active"] for name in NAMES | PURSUITS for point in _points(results, name)]
+    smallest, largest = min(active), max(active)
+    ticks = [tick for tick in TICKS if 0.8 * smallest <= tick <= 1.25 * largest]
     labels = (("error", "share of the variance lost"), ("f1_all", "F1 of all activations"))
     for ax, (key, label) in zip(panels, labels, strict=True):
         for colour, (name, kind) in zip(GROUPS, (NAMES | PURSUITS).items(), strict=False):
@@ -303,7 +306,8 @@ def _curves(results: Results, n_active: float) -> Figure:
                     label=kind)  # fmt: skip
         ax.axvline(n_active, color=GREY, ls=":", lw=1.4, label="true number")
         ax.set_xscale("log")
-        ax.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+        ax.set_xlim(0.8 * smallest, 1.25 * largest)
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
         ax.set_xlabel("active units a row")
         ax.set_ylabel(label)
@@ -327,7 +331,7 @@ EXPERIMENT = Experiment(
         "active only with its parent, which is 4 to 16 times as frequent. Features 2k - 1 and 2k have the same parent "
         "and a correlation of .3. 100,000 training, 4,000 validation and 6,000 test rows. 256-512-256, unit columns, "
         "squared error, Adam in fp32 at 5e-3 with warm-up and a cosine to zero, batches of 128, one epoch, for two or "
-        "three settings of each kind of sparsity; orthogonal matching pursuit over the true atoms and over those of TopK."
+        "three settings of each kind of sparsity; orthogonal matching pursuit over the true atoms and those of TopK."
     ),
     minutes=10,
     seed=SEED,
