@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from numpy.typing import ArrayLike
 
 from experiments.synthetic_features import Features
 from isthmus.evaluation.dictionaries import match
@@ -72,7 +73,7 @@ def feature_scores(
     f1, cosine = np.zeros(len(features.rates)), np.zeros(len(features.rates))
     f1[feature] = f_measure(both, np.count_nonzero(theirs, axis=0), np.count_nonzero(matched, axis=0))
     cosine[feature] = cosines
-    judged = np.flatnonzero(active.any(0)[:n_judged])
+    judged = np.flatnonzero(active[:, :n_judged].any(0))
     alone, with_child = _recalls(features, active, pairs, matched)
     return FeatureScores(
         mcc=float(cosines.mean()),
@@ -86,9 +87,7 @@ def feature_scores(
     )
 
 
-def f_measure(
-    both: Int[np.ndarray, ...] | np.integer, first: Int[np.ndarray, ...] | int, second: Int[np.ndarray, ...] | int
-) -> Float[np.ndarray, ...]:
+def f_measure(both: ArrayLike, first: ArrayLike, second: ArrayLike) -> Float[np.ndarray, ...]:
     """Return F1 by counts of rows: those with both, with the first, and with the second; 0 if there are none.
 
     Example:
