@@ -157,17 +157,17 @@ def at_the_truth(results: Results, name: str, n_active: float) -> Result:
     return min(_points(results, name), key=lambda cell: abs(cell["active"] - n_active))
 
 
-def over_l1(results: Results, name: str) -> float:
-    """Return the largest ratio of the error of a kind of sparsity to that of L1 at equal active units.
+def error_ratio(results: Results, name: str, base: str = "l1") -> float:
+    """Return the largest ratio of the error of a kind of sparsity to that of another one at equal active units.
 
-    The error of L1 is interpolated on its curve, in logarithms. NaN if no point is within the curve of L1.
+    The error of the other one is interpolated on its curve, in logarithms. NaN if no point is within its curve.
     """
-    l1 = _points(results, "l1")
-    active, errors = (np.log([cell[quantity] for cell in l1]) for quantity in ("active", "error"))
+    others = _points(results, base)
+    active, errors = (np.log([cell[quantity] for cell in others]) for quantity in ("active", "error"))
     ratios = [
         cell["error"] / float(np.exp(np.interp(np.log(cell["active"]), active, errors)))
         for cell in _points(results, name)
-        if l1[0]["active"] <= cell["active"] <= l1[-1]["active"]
+        if others[0]["active"] <= cell["active"] <= others[-1]["active"]
     ]
     return max(ratios, default=float("nan"))
 
@@ -188,9 +188,9 @@ def _rows(results: Results, setup: _Setup) -> list[Row]:
         *(Row(f"{kind}: share of the variance lost", chosen[name]["error"], form=".3f")
           for name, kind in NAMES.items()),
         setup.row("mean max cosine, TopK minus L1", topk["mmcs"] - l1["mmcs"], "cosine", ".3f"),
-        setup.row("error at equal active units, TopK over L1, largest", over_l1(results, "topk"), "error", ".3f"),
+        setup.row("error at equal active units, TopK over L1, largest", error_ratio(results, "topk"), "error", ".3f"),
         *(Row(f"error at equal active units, {kind} over L1, largest", ratio, form=".3f")
-          for name, kind in NAMES.items() if name not in ("l1", "topk") and (ratio := over_l1(results, name)) > 0),
+          for name, kind in NAMES.items() if name not in ("l1", "topk") and (ratio := error_ratio(results, name)) > 0),
     ]  # fmt: skip
 
 

@@ -207,6 +207,20 @@ def test_exact_zeros_and_dead_units_are_printed_if_there_are_any(inputs, tmp_pat
     assert "zero" not in plain
 
 
+def test_prefixes_of_a_code_are_printed_and_are_in_json(inputs, tmp_path, succeed):
+    X, path = np.load(inputs / "array.npy"), tmp_path / "nested.isthmus"
+    sparsity = isthmus.TopK(k=2, prefixes=(4, 8))
+    isthmus.SparseAutoencoder(code_size=16, sparsity=sparsity, max_epochs=2, random_state=0).fit(X).save(path)
+    table = succeed("evaluate", path, inputs / "array.npy").stdout
+    assert re.search(r"squared error of the first 4 units +│ +[\d.]+ │", table)
+    assert "squared error of the first 8 units" in table
+    assert "squared error of the first 16" not in table
+    found = json.loads(succeed("evaluate", path, inputs / "array.npy", "--json").stdout)["prefixes"]
+    assert [part["n_units"] for part in found] == [4, 8, 16]
+    assert found[0]["dead_rate"] == found[0]["dead_units"] / 4
+    assert found[0]["splits"] >= 0
+
+
 def test_no_relative_error_is_printed_if_pca_is_exact(tmp_path, succeed):
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 4)))
     succeed("fit", tmp_path / "x.npy", "-o", tmp_path / "m", "--kind", "sparse", "--code-size", 6, "--epochs", 1)

@@ -81,6 +81,6 @@ def test_the_ratio_to_l1_is_the_largest_at_equal_active_units():
         "l1-1": cell(1.0, 0.8), "l1-2": cell(4.0, 0.2), "topk-1": cell(2.0, 0.2), "topk-2": cell(9.0, 9.0),
         "batch-topk-1": cell(2.0, 0.6),
     }  # fmt: skip
-    assert dictionary_recovery.over_l1(results, "topk") == pytest.approx(0.5)
-    assert dictionary_recovery.over_l1(results, "batch-topk") == pytest.approx(1.5)
+    assert dictionary_recovery.error_ratio(results, "topk") == pytest.approx(0.5)
+    assert dictionary_recovery.error_ratio(results, "batch-topk") == pytest.approx(1.5)
     assert dictionary_recovery.at_the_truth(results, "topk", 3.0) == cell(2.0, 0.2)

@@ -181,11 +181,27 @@ def _print_results(results: dict[str, Any]) -> None:
         table.add_row(
             "dead units (zero in every row)", f"{results['dead_units']:,} of {results['code_size']:,}", "", ""
         )
+    for row in _prefixes(results.get("prefixes", [])):
+        table.add_row(*row)
     for row in _fidelity(results.get("fidelity")):
         table.add_row(*row)
     print_table(table)
     if "log_likelihood" in results:
         print(f"log p(x): {results['log_likelihood']['comparable']}")
+
+
+def _prefixes(found: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield the rows of the table about the prefixes of a code; the whole code comes last and has its own rows."""
+    for part in found[:-1]:
+        remark = f"{part['dead_rate']:.1%} of these units dead"
+        if part["splits"] is not None:
+            remark += f"; a unit splits into {part['splits']:.2g} later ones, {part['absorbers']:.2g} absorb it"
+        yield (
+            f"squared error of the first {part['n_units']:,} units",
+            f"{part['squared_error_per_row']:.4g}",
+            "",
+            remark,
+        )
 
 
 def _method(found: Mapping[str, Any]) -> str:

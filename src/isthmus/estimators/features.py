@@ -22,7 +22,9 @@ from isthmus.evaluation.features import (
     is_linear,
     top_activating_rows,
 )
+from isthmus.evaluation.prefixes import CodedRows, PrefixQuality, prefix_quality
 from isthmus.parts.likelihoods import Likelihood
+from isthmus.parts.prefixes import prefix
 
 
 def _has_filters(model: Any) -> bool:
@@ -45,6 +47,17 @@ def _has_dictionary(model: Any) -> bool:
             "unit_effects(X) gives the effect of each unit on an average row"
         )
     return True
+
+
+def _has_prefixes(model: Any) -> bool:
+    """Return whether the sparsity of a fitted model has prefixes."""
+    check_is_fitted(model)
+    return bool(_prefixes(model))
+
+
+def _prefixes(model: Any) -> tuple[int, ...]:
+    """Return the prefixes of the model's sparsity; empty if it has none."""
+    return tuple(getattr(getattr(model, "sparsity", None), "prefixes", None) or ())
 
 
 class FeatureInspectionMixin:
@@ -188,6 +201,48 @@ class FeatureInspectionMixin:
         found = effects(self._decode, seen, chosen)  # type: ignore[attr-defined]
         known = self.preprocessing_
         return known.as_rows(found) if known.is_series else as_images(found, known.image_shape)
+
+    @available_if(_has_prefixes)
+    def prefix_quality(self, X: Any) -> list[PrefixQuality]:
+        """Return the quality of the first units of a code with prefixes, such as `TopK(prefixes=(64, 256))`.
+
+        The method is absent (`hasattr`) if the sparsity has no prefixes.
+
+        Args:
+            X: rows.
+
+        Returns:
+            A record `isthmus.evaluation.prefixes.PrefixQuality` for each prefix, and one for the whole code: the error
+            of these units alone, active and dead units, and into how many later units a unit splits or is absorbed. The
+            last two need a decoder that is linear in the code.
+
+        Raises:
+            InputError: no rows, or invalid ones.
+
+        Source: Bussmann et al., Learning multi-level features with Matryoshka sparse autoencoders (2025).
+
+        Example:
+            >>> from isthmus import SparseAutoencoder, TopK
+            >>> X = np.random.default_rng(0).normal(size=(200, 6))
+            >>> sparsity = TopK(k=4, prefixes=(8, 16))
+            >>> model = SparseAutoencoder(code_size=32, sparsity=sparsity, max_epochs=30, random_state=0).fit(X)
+            >>> found = model.prefix_quality(X)
+            >>> [part.n_units for part in found]
+            [8, 16, 32]
+            >>> found[0].squared_error_per_row > found[2].squared_error_per_row
+            True
+        """
+        atoms_of = self.dictionary() if hasattr(self, "dictionary") else None
+        return prefix_quality(self._coded(X), _prefixes(self), atoms_of)
+
+    def _coded(self, X: Any) -> Iterator[CodedRows]:
+        """Yield the rows, their codes and the reconstructions from prefixes block by block, on the CPU."""
+        coder, sizes = self.coder_, (*_prefixes(self), self.code_size_)
+        for batch, n in self._padded(self._rows(X)):  # type: ignore[attr-defined]
+            x, code, mask = batch.desired_output, coder.encode(batch).code, batch.observed
+            decoded = (coder.decode(prefix(code, size), condition=batch.condition) for size in sizes)
+            reconstructions = [coder.likelihood.mean_given(one, x)[:n].cpu() for one in decoded]
+            yield CodedRows(x[:n].cpu(), code[:n].cpu(), reconstructions, None if mask is None else mask[:n].cpu())
 
     def _check_unit(self, unit: Any) -> None:
         """Refuse a number that is not a unit of the code."""

@@ -104,6 +104,16 @@ def match(
     return np.stack([rows, columns], axis=1), found[rows, columns]
 
 
+def cosines(true: Dictionary, learned: Dictionary) -> Float[np.ndarray, "true learned"]:
+    """Return the cosine of each atom of one dictionary with each atom of another; 0 for an atom of zeros.
+
+    Example:
+        >>> cosines([[1.0, 0.0], [0.0, 0.0]], [[3.0, 0.0], [1.0, 1.0]]).round(2).tolist()
+        [[1.0, 0.71], [0.0, 0.0]]
+    """
+    return _cosines(*_unit_norm_atoms(true, learned), True)
+
+
 def compare_dictionaries(true: Dictionary, learned: Dictionary, *, signed: bool = True) -> Comparison:
     """Compute all measures of `Comparison` for a learned and a true dictionary.
 
@@ -115,9 +125,9 @@ def compare_dictionaries(true: Dictionary, learned: Dictionary, *, signed: bool 
         (0.5, '0.550', '0.550')
     """
     nearest = _nearest(*_unit_norm_atoms(true, learned), signed)
-    pairs, cosines = match(true, learned, signed=signed)
+    pairs, matched = match(true, learned, signed=signed)
     recovered = float((nearest > RECOVERY_COSINE).mean())
-    return Comparison(float(nearest.mean()), float(cosines.mean()), recovered, pairs, cosines)
+    return Comparison(float(nearest.mean()), float(matched.mean()), recovered, pairs, matched)
 
 
 def sorted_atoms(dictionary: Dictionary, use: ArrayLike) -> Int[np.ndarray, " atoms"]:

@@ -150,7 +150,8 @@ def evaluate(
         code_size components), below_pca (see `compare_with_pca`), zero_share (the fraction of the entries of all codes
         that are exactly zero), dead_units (the number of units that are zero in every row), seconds, notes (a list of
         sentences). A density adds log_p_per_row (nats), score_kind ("exact", "estimate", "bound" or "unnormalised") and
-        log_likelihood, the values of its `LikelihoodReport`.
+        log_likelihood, the values of its `LikelihoodReport`. A code with prefixes adds prefixes, the values of the
+        `PrefixQuality` of each prefix and of the whole code.
         Labels add classes, probe_rows, linear_probe_accuracy, linear_probe_accuracy_raw, knn_accuracy and
         knn_accuracy_raw.
 
@@ -177,6 +178,8 @@ def evaluate(
     if n_draws > 0 if has_densities(model.coder_) else isinstance(model, Density):
         report = likelihood_of(model, X, max(n_draws, 1))
         results |= {"log_p_per_row": report.mean, "score_kind": report.kind, "log_likelihood": report.as_dict()}
+    if (prefix_quality := getattr(model, "prefix_quality", None)) is not None:
+        results["prefixes"] = [part.to_dict() for part in prefix_quality(X)]
     if labels is not None:
         results |= _probes(torch.cat(sums.codes), torch.cat(sums.raw), label_array(labels)[probed], random_state)
     return results | {"seconds": time.perf_counter() - began}
