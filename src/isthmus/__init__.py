@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.dbn import DeepBeliefNetwork
     from isthmus.estimators.deep import Autoencoder
     from isthmus.estimators.denoising import DenoisingAutoencoder
+    from isthmus.estimators.filter_bank import FilterBank
     from isthmus.estimators.imputer import Imputer
     from isthmus.estimators.linear import LinearAutoencoder
     from isthmus.estimators.rbm import RestrictedBoltzmannMachine
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.sparse import SparseAutoencoder
     from isthmus.estimators.stacked import StackedAutoencoder
     from isthmus.estimators.variational import VariationalAutoencoder
+    from isthmus.estimators.whitening import Whitening
     from isthmus.parts.own_networks import register_network
     from isthmus.parts.own_penalties import register_penalty
     from isthmus.values.code_penalties import MMD, TotalCorrelation
@@ -50,8 +52,9 @@ _MODULES = {
     "estimators.registry": (
         "AnomalyDetector", "Autoencoder", "CodeClassifier", "CodeRegressor", "ContractiveAutoencoder",
         "ConvolutionalAutoencoder", "DeepBeliefNetwork", "DeepBoltzmannMachine", "DeepRecurrentAutoencoder",
-        "DenoisingAutoencoder", "Imputer", "LinearAutoencoder", "RecirculationAutoencoder",
-        "RestrictedBoltzmannMachine", "SparseAutoencoder", "StackedAutoencoder", "VariationalAutoencoder", "load",
+        "DenoisingAutoencoder", "FilterBank", "Imputer", "LinearAutoencoder", "RecirculationAutoencoder",
+        "RestrictedBoltzmannMachine", "SparseAutoencoder", "StackedAutoencoder", "VariationalAutoencoder", "Whitening",
+        "load",
     ),
     "parts.own_networks": ("register_network",),
     "parts.own_penalties": ("register_penalty",),
@@ -99,6 +102,7 @@ __all__ = [
     "DenoisingAutoencoder",
     "DenoisingScoreMatching",
     "DiagonalPosterior",
+    "FilterBank",
     "FineTuning",
     "FlowPrior",
     "FullPosterior",
@@ -131,6 +135,7 @@ __all__ = [
     "TotalCorrelation",
     "VampPrior",
     "VariationalAutoencoder",
+    "Whitening",
     "Words",
     "__version__",
     "load",
