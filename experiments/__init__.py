@@ -19,6 +19,7 @@ from experiments import (
     colorization,
     completion,
     contraction,
+    conv_psd,
     dae_is_rbm,
     dbm_mnist,
     dbn_mnist,
@@ -32,6 +33,7 @@ from experiments import (
     latent_space,
     layerwise_or_joint,
     linear_is_pca,
+    natural_patches,
     noise_removal,
     online,
     pretraining_gain,
@@ -96,6 +98,8 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
         colorization.EXPERIMENT,
         anomalies.EXPERIMENT,
         noise_removal.EXPERIMENT,
+        natural_patches.EXPERIMENT,
+        conv_psd.EXPERIMENT,
     )
 }
 """The experiments by name."""

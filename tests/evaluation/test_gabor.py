@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from isthmus import InputError
+from isthmus.evaluation import gabor as fits
 from isthmus.evaluation.gabor import fit_gabor, gabor_fits, share_of_gabors
 
 
@@ -46,6 +47,14 @@ def test_the_parameters_of_an_exact_function_give_the_function_back(seed):
     np.testing.assert_allclose(again, found.image, atol=1e-6)
     assert 0 <= found.angle < math.pi
     assert found.frequency == pytest.approx(truth["frequency"], abs=0.03)
+
+
+def test_the_derivatives_are_those_of_differences():
+    at = np.array([1.3, -0.7, 4.2, 5.1, 0.8, np.log(1.7), np.log(2.4), 0.2])
+    found = fits._gabor_gradient(at, (9, 11))
+    for number, step in enumerate(1e-5 * np.eye(8)):
+        expected = (fits._gabor(at + step, (9, 11)) - fits._gabor(at - step, (9, 11))) / 2e-5
+        np.testing.assert_allclose(found[number], expected, atol=1e-8)
 
 
 def test_functions_with_several_cycles_are_identified():

@@ -106,19 +106,22 @@ def fit_gabor(atom: ArrayLike) -> GaborFit:
     def residuals(parameters: np.ndarray) -> np.ndarray:
         return (_gabor(parameters, image.shape) - scaled).ravel()
 
-    found = min(
-        (
-            least_squares(residuals, np.clip(start.parameters, low + 1e-9, high - 1e-9), bounds=(low, high),
-                          x_scale="jac", max_nfev=60, ftol=1e-6, xtol=1e-6)
-            for start in starts
-        ),
-        key=lambda result: float(result.cost),
-    )  # fmt: skip
-    return _as_fit(found.x, size, image, total)
+    def jacobian(parameters: np.ndarray) -> np.ndarray:
+        return _gabor_gradient(parameters, image.shape).reshape(len(parameters), -1).T
+
+    found = [
+        least_squares(
+            residuals, np.clip(start.parameters, low + 1e-9, high - 1e-9), jac=jacobian, bounds=(low, high),
+            x_scale="jac", max_nfev=60, ftol=1e-6, xtol=1e-6,
+        )
+        for start in starts
+    ]  # fmt: skip
+    best = min(found, key=lambda result: float(result.cost))
+    return _as_fit(best.x, size, image, total)
 
 
 def gabor_fits(atoms: ArrayLike) -> list[GaborFit]:
-    """Return the fit of each atom, about a tenth of a second each.
+    """Return the fit of each atom, of 12 x 12 pixels in about 50 milliseconds each.
 
     Args:
         atoms: (atoms, h, w); or (atoms, columns) of square patches, as `dictionary()` returns them.
@@ -173,19 +176,41 @@ def _checked(atoms: np.ndarray) -> Float[np.ndarray, "atoms h w"]:
 
 def _gabor(parameters: Float[np.ndarray, " 8"], shape: tuple[int, ...]) -> Float[np.ndarray, "h w"]:
     """Return the function of parameters: cosine, sine, row, column, angle, log across, log along, frequency."""
-    envelope, wave = _parts(parameters[2:], shape)
-    return envelope * (parameters[0] * np.cos(wave) + parameters[1] * np.sin(wave))
+    basis = _waves(parameters[2:], shape)
+    return parameters[0] * basis[0] + parameters[1] * basis[1]
 
 
-def _parts(
-    parameters: Float[np.ndarray, " 6"], shape: tuple[int, ...]
-) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
-    """Return the envelope, and the phase of the wave relative to that at the centre."""
-    row, column, angle, log_across, log_along, frequency = parameters
-    y, x = np.arange(shape[0])[:, None] - row, np.arange(shape[1])[None, :] - column
-    u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+def _gabor_gradient(parameters: Float[np.ndarray, " 8"], shape: tuple[int, ...]) -> Float[np.ndarray, "8 h w"]:
+    """Return the derivatives of `_gabor` by its parameters."""
+    cosine, sine, _, _, angle, log_across, log_along, frequency = parameters
+    even, odd = _waves(parameters[2:], shape)
+    g, turned = cosine * even + sine * odd, 2 * np.pi * (sine * even - cosine * odd)  # a quarter of a cycle further
+    u, v = _turned(parameters[2:5], shape)
+    over_across, over_along = u * np.exp(-2 * log_across), v * np.exp(-2 * log_along)
+    by_u, by_v = frequency * turned - over_across * g, -over_along * g
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.stack([
+        even, odd, -sin * by_u - cos * by_v, sin * by_v - cos * by_u, v * by_u - u * by_v,
+        u * over_across * g, v * over_along * g, u * turned,
+    ])  # fmt: skip
+
+
+def _waves(parameters: Float[np.ndarray, " 6"], shape: tuple[int, ...]) -> Float[np.ndarray, "2 h w"]:
+    """Return cosine and sine in the envelope."""
+    u, v = _turned(parameters[:3], shape)
+    log_across, log_along, frequency = parameters[3:]
     envelope = np.exp(-0.5 * (np.square(u * np.exp(-log_across)) + np.square(v * np.exp(-log_along))))
-    return envelope, 2 * np.pi * frequency * u
+    wave = 2 * np.pi * frequency * u
+    return np.stack([envelope * np.cos(wave), envelope * np.sin(wave)])
+
+
+def _turned(
+    parameters: Float[np.ndarray, " 3"], shape: tuple[int, ...]
+) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
+    """Return the coordinates in the direction of the wave and at right angles to it, from row, column and angle."""
+    row, column, angle = parameters
+    y, x = np.arange(shape[0])[:, None] - row, np.arange(shape[1])[None, :] - column
+    return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
 
 
 def _bounds(shape: tuple[int, ...]) -> tuple[Float[np.ndarray, " 8"], Float[np.ndarray, " 8"]]:
@@ -205,8 +230,7 @@ def _starts(image: Float[np.ndarray, "h w"]) -> Iterator[_Start]:
         for across, along in ENVELOPES:
             logs = np.log(np.maximum([across * side, along * side], 1.1 * SMALLEST_DEVIATION))
             inner = np.array([row, column, angle, *logs, frequency], np.float64)
-            envelope, wave = _parts(inner, image.shape)
-            basis = np.stack([(envelope * np.cos(wave)).ravel(), (envelope * np.sin(wave)).ravel()], 1)
+            basis = _waves(inner, image.shape).reshape(2, -1).T
             weights = np.linalg.lstsq(basis, image.ravel(), rcond=None)[0]
             error = float(np.square(image.ravel() - basis @ weights).sum())
             yield _Start(error, np.concatenate([weights, inner]))
