@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from experiments import variation_sets
 from experiments.drawing import COLOURS, axes, image_lines
 from experiments.experiment import Cell, Experiment, Published, Result, Results, Row, Settings, Setup, Target
-from experiments.learning import load_dataset, load_rows
+from experiments.learning import load_dataset
 from isthmus.data import local_contrast
 from isthmus.estimators.filter_bank import FilterBank
 from isthmus.estimators.sparse import SparseAutoencoder
@@ -162,19 +163,28 @@ def _cells(setup: _Setup) -> list[Cell]:
 
 
 def _data(settings: Settings, state: Path) -> _Data:
+    """Return the images of a cell; the digits are stored beside the folder of the cells."""
+    sizes = settings["sizes"]
     if settings["data"] == "basic":
-        folder = state.parent.parent / "sets"
-        found = variation_sets.stored("basic", settings["sizes"], folder=folder, source=settings["source"])
-        parts = {part: getattr(found, part) for part in variation_sets.PARTS}
-        images = {part: each.images for part, each in parts.items()}
-        return _Data(_in_contrast(images), {part: each.labels for part, each in parts.items()})
+        return _digits(settings["source"], tuple(sizes.items()), state.parent.parent / "sets")
+    return _photographs(sizes["train"], sizes["validation"])
+
+
+@functools.lru_cache(maxsize=1)
+def _digits(source: str, sizes: tuple[tuple[str, int], ...], folder: Path) -> _Data:
+    found = variation_sets.stored("basic", dict(sizes), folder=folder, source=source)
+    parts = {part: getattr(found, part) for part in variation_sets.PARTS}
+    images = {part: each.images for part, each in parts.items()}
+    return _Data(_in_contrast(images), {part: each.labels for part, each in parts.items()})
+
+
+@functools.lru_cache(maxsize=1)
+def _photographs(n_train: int, n_validation: int) -> _Data:
     train, test = load_dataset("cifar10-10k"), load_dataset("cifar10-10k:test")
-    n, m = settings["sizes"]["train"], settings["sizes"]["validation"]
-    rows, labels = load_rows("cifar10-10k"), np.asarray(train.labels)
-    images = {"train": rows[:n], "validation": rows[n : n + m], "test": np.asarray(test.X)}
-    return _Data(
-        _in_contrast(images), {"train": labels[:n], "validation": labels[n : n + m], "test": np.asarray(test.labels)}
-    )
+    rows, labels, end = np.asarray(train.X), np.asarray(train.labels), n_train + n_validation
+    images = {"train": rows[:n_train], "validation": rows[n_train:end], "test": np.asarray(test.X)}
+    of_test = np.asarray(test.labels)
+    return _Data(_in_contrast(images), {"train": labels[:n_train], "validation": labels[n_train:end], "test": of_test})
 
 
 def _in_contrast(images: Mapping[str, np.ndarray]) -> dict[str, Float[np.ndarray, "n h w *c"]]:
