@@ -19,7 +19,6 @@ from experiments import (
     colorization,
     completion,
     contraction,
-    conv_psd,
     dae_is_rbm,
     dbm_mnist,
     dbn_mnist,
@@ -99,7 +98,6 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
         anomalies.EXPERIMENT,
         noise_removal.EXPERIMENT,
         natural_patches.EXPERIMENT,
-        conv_psd.EXPERIMENT,
     )
 }
 """The experiments by name."""

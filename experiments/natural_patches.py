@@ -21,9 +21,9 @@ from isthmus.evaluation.gabor import gabor_fits
 
 TARGETS = {
     "sparse": Target(0.5, "at least", "sparse codes of natural images are edges (Olshausen & Field 1996)"),
-    "over-patches": Target(2.0, "at least", "atoms are Gabor functions more often than patches are"),
+    "over-controls": Target(0.25, "at least", "atoms of models are Gabor functions more often than those of no model"),
 }
-"""No source states figures for these patches."""
+"""No source states figures for these patches. The targets were set after short trials."""
 
 SEED = 0
 N_SHOWN = 20
@@ -159,8 +159,8 @@ def _rows(results: Results, setup: _Setup) -> list[Row]:
     rows = [setup.row(f"{_name(name)}: fraction of Gabor functions (R^2 > {LEAST})", _share(found), name)
             for name, found in results.items()]  # fmt: skip
     rows += [Row(f"{_name(name)}: median R^2", float(np.median(found["r2"]))) for name, found in results.items()]
-    best, plain = max(_share(results[arm]) for arm in setup.arms), _share(results["patches"])
-    rows.append(setup.row("fraction of the best model over that of patches", best / max(plain, 1e-2), "over-patches"))
+    best, plain = (max(_share(results[name]) for name in names) for names in (setup.arms, CONTROLS))
+    rows.append(setup.row("fraction of the best model minus that of the best control", best - plain, "over-controls"))
     medians = {name: float(np.median(found["r2"])) for name, found in results.items()}
     difference = medians[setup.arms[0]] - medians["noise"]
     rows.append(setup.row(f"median R^2, {_name(setup.arms[0])} minus white noise", difference, "over-noise"))
