@@ -32,6 +32,7 @@ from experiments import (
     latent_space,
     layerwise_or_joint,
     linear_is_pca,
+    natural_patches,
     noise_removal,
     online,
     pretraining_gain,
@@ -98,6 +99,7 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
         colorization.EXPERIMENT,
         anomalies.EXPERIMENT,
         noise_removal.EXPERIMENT,
+        natural_patches.EXPERIMENT,
     )
 }
 """The experiments by name."""

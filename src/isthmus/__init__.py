@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.dbn import DeepBeliefNetwork
     from isthmus.estimators.deep import Autoencoder
     from isthmus.estimators.denoising import DenoisingAutoencoder
+    from isthmus.estimators.filter_bank import FilterBank
     from isthmus.estimators.imputer import Imputer
     from isthmus.estimators.linear import LinearAutoencoder
     from isthmus.estimators.predictive import PredictiveSparseDecomposition
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.sparse_coding import SparseCoding
     from isthmus.estimators.stacked import StackedAutoencoder
     from isthmus.estimators.variational import VariationalAutoencoder
+    from isthmus.estimators.whitening import Whitening
     from isthmus.parts.own_networks import register_network
     from isthmus.parts.own_penalties import register_penalty
     from isthmus.values.code_penalties import MMD, TotalCorrelation
@@ -65,10 +67,9 @@ _MODULES = {
     "estimators.registry": (
         "AnomalyDetector", "Autoencoder", "CodeClassifier", "CodeRegressor", "ContractiveAutoencoder",
         "ConvolutionalAutoencoder", "DeepBeliefNetwork", "DeepBoltzmannMachine", "DeepRecurrentAutoencoder",
-        "DenoisingAutoencoder", "Imputer", "LinearAutoencoder",
-        "PredictiveSparseDecomposition", "RecirculationAutoencoder", "RestrictedBoltzmannMachine",
-        "SparseAutoencoder", "SparseCoding", "StackedAutoencoder",
-        "VariationalAutoencoder", "load",
+        "DenoisingAutoencoder", "FilterBank", "Imputer", "LinearAutoencoder", "PredictiveSparseDecomposition",
+        "RecirculationAutoencoder", "RestrictedBoltzmannMachine", "SparseAutoencoder", "SparseCoding",
+        "StackedAutoencoder", "VariationalAutoencoder", "Whitening", "load",
     ),
     "parts.own_networks": ("register_network",),
     "parts.own_penalties": ("register_penalty",),
@@ -125,6 +126,7 @@ __all__ = [
     "DenoisingScoreMatching",
     "DiagonalPosterior",
     "ElasticNet",
+    "FilterBank",
     "FineTuning",
     "FlowPrior",
     "FullPosterior",
@@ -163,6 +165,7 @@ __all__ = [
     "TotalCorrelation",
     "VampPrior",
     "VariationalAutoencoder",
+    "Whitening",
     "Words",
     "__version__",
     "load",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from sklearn import clone
+from sklearn.decomposition import PCA
 
 from isthmus import (
     AnomalyDetector,
@@ -17,10 +18,12 @@ from isthmus import (
     CodeRegressor,
     Convolutional,
     Convolutional1d,
+    FilterBank,
     Imputer,
     InputWarning,
     SparseAutoencoder,
     TopK,
+    Whitening,
 )
 from isthmus.files import SCHEMA
 
@@ -40,14 +43,18 @@ ROWS = {
     "anomalies": AnomalyDetector(random_state=0),
     "anomalies, codes": AnomalyDetector(autoencoder=clone(KINDS["linear"]), n_folds=2, random_state=0),
     "imputer": Imputer(hidden_sizes=(4,), code_size=4, max_epochs=2, n_folds=2, random_state=0),
-}
+    "filter bank, tiled": FilterBank(n_filters=2, filter_size=2, n_tiles=2, pool_size=2, normalization_size=3,
+                                     random_state=0),
+    "filter bank, learned": FilterBank(PCA(4), filter_size=2, pool_size=2, random_state=0),
+    "whitening": Whitening(),
+}  # fmt: skip
 
 
 def rows_of(name):
-    """The rows of a file: images for one of them, and twice as many for the imputer, whose denoisers need 100."""
+    """The rows of a file: images for some of them, and twice as many for the imputer, whose denoisers need 100."""
     if name == "imputer":
         return np.where(np.arange(2 * len(X))[:, None] % 12 == np.arange(12), np.nan, np.tile(X, (2, 1)))
-    return X.reshape(-1, 3, 4) if name == "conv, images" else X
+    return X.reshape(-1, 3, 4) if name == "conv, images" or name.startswith("filter bank") else X
 
 
 def path_of(name, schema=SCHEMA):
@@ -62,6 +69,8 @@ def outputs(name, model):
         found = {"scores": model.score_samples(rows), "expected": model.explain(rows).expected}
     elif isinstance(model, Imputer):
         found = {"filled": model.transform(rows), "low": model.interval(rows, 0.8).low}
+    elif isinstance(model, FilterBank | Whitening):
+        found = {"features": model.transform(rows)}
     elif hasattr(model, "predict"):
         found = {"predictions": model._outputs(rows)}
     else:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import isthmus
-from isthmus.estimators.registry import DETECTORS, IMPUTERS, KINDS, PREDICTORS
+from isthmus.estimators.registry import DETECTORS, IMPUTERS, KINDS, PREDICTORS, TRANSFORMERS
 from isthmus.files import SCHEMA, read_tensors
 
 from .fixture_files import FOLDER, ROWS, expected_path, outputs, path_of
@@ -17,7 +17,7 @@ FILES = [(schema, name) for schema in SCHEMAS for name in json.loads(expected_pa
 
 def test_the_schema_of_today_has_a_file_of_every_kind():
     kinds = {read_tensors(path_of(name))[1]["kind"] for schema, name in FILES if schema == SCHEMA}
-    assert kinds == {*KINDS, *PREDICTORS, *DETECTORS, *IMPUTERS}
+    assert kinds == {*KINDS, *PREDICTORS, *DETECTORS, *IMPUTERS, *TRANSFORMERS}
     assert ROWS.keys() <= {name for schema, name in FILES if schema == SCHEMA}
 
 

@@ -90,6 +90,8 @@ def _model_contents(path: str) -> dict[str, Any]:
     versions = {"schema": SCHEMA, "isthmus": isthmus.__version__, "torch": torch.__version__}
     if model.kind == "imputer":
         return _imputer_contents(path, model, str(written_by)) | {"versions": versions}
+    if model.kind in ("filter-bank", "whitening"):
+        return _transformer_contents(path, model, str(written_by)) | {"versions": versions}
     if hasattr(model, "p_value"):
         return _detector_contents(path, model, f"isthmus {written_by}")
     coder = getattr(model, "encoder_", model)  # a classifier is described by its encoder
@@ -142,6 +144,19 @@ def _imputer_contents(path: str, model: Any, written_by: str) -> dict[str, Any]:
             **{f"error of {entry['column']}": error_text(entry) for entry in model.errors_},
         },
         "configuration": model.get_params(deep=False), "findings": [], "notes": model.history_["notes"],
+    }  # fmt: skip
+
+
+def _transformer_contents(path: str, model: Any, written_by: str) -> dict[str, Any]:
+    """Return the contents of the file of a filter bank or of a whitening as plain data."""
+    arguments = model.get_params(deep=False)
+    if hasattr(arguments.get("filters"), "shape"):
+        arguments["filters"] = f"array of shape {arguments['filters'].shape}"
+    shapes = {name: list(getattr(model, f"{name}_", ())) for name in ("row_shape", "image_shape", "output_shape")}
+    return {
+        "model": path, "kind": model.kind, "written_by": f"isthmus {written_by}", "columns": model.n_features_in_,
+        "preprocessing": {name: shape for name, shape in shapes.items() if shape},
+        "configuration": arguments, "findings": [], "notes": model.history_["notes"],
     }  # fmt: skip
 
 

@@ -31,13 +31,17 @@ def load_autoencoder(path: str, device: str = "auto") -> BaseAutoencoder:
     """Load the autoencoder in a model file, to run on a device.
 
     Raises:
-        InputError: if the file cannot be loaded or contains a classifier or a detector of odd rows.
+        InputError: if the file cannot be loaded or contains a classifier, a detector of odd rows or a transformer.
     """
     import isthmus
 
     model = isthmus.load(path, device=device)
     if model.kind == "imputer":
         raise InputError(f"{path}: contains an imputer, not an autoencoder; use it with isthmus impute apply")
+    if model.kind in ("filter-bank", "whitening"):
+        raise InputError(
+            f"{path}: contains a {model.kind}, not an autoencoder; use it in Python: isthmus.load(PATH).transform(X)"
+        )
     if hasattr(model, "p_value"):
         raise InputError(
             f"{path}: contains a detector of odd rows, not an autoencoder; use it with isthmus anomalies score"

@@ -106,7 +106,8 @@ def load(path: str | os.PathLike[str], *, device: str = "auto") -> Any:
     if "kind" not in header:
         raise InputError(f"{path} is not a model but the checkpoint of an unfinished run; continue it with --resume")
     model = unpack(tensors, header)
-    model.set_params(device=device)
+    if hasattr(model, "device"):
+        model.set_params(device=device)
     for part in model.nested_models:
         part.set_params(device=device)
     return model

@@ -1,4 +1,4 @@
-"""The kinds of autoencoder, the predictors, the detector and the imputer by name. Nothing below imports this module."""
+"""The kinds of autoencoder, and the other estimators of files, by name. Nothing below imports this module."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from isthmus.estimators.dbm import DeepBoltzmannMachine
 from isthmus.estimators.dbn import DeepBeliefNetwork
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.denoising import DenoisingAutoencoder
+from isthmus.estimators.filter_bank import FilterBank
 from isthmus.estimators.imputer import Imputer
 from isthmus.estimators.linear import LinearAutoencoder
 from isthmus.estimators.model_files import load, named, register
@@ -24,8 +25,9 @@ from isthmus.estimators.sparse_coding import SparseCoding
 from isthmus.estimators.stacked import StackedAutoencoder
 from isthmus.estimators.supervised import CodePredictor
 from isthmus.estimators.variational import VariationalAutoencoder
+from isthmus.estimators.whitening import Whitening
 
-__all__ = ["DETECTORS", "IMPUTERS", "KINDS", "PREDICTORS", "kind_named", "load"]
+__all__ = ["DETECTORS", "IMPUTERS", "KINDS", "PREDICTORS", "TRANSFORMERS", "kind_named", "load"]
 
 KINDS: dict[str, type[BaseAutoencoder]] = {
     estimator.kind: register(estimator)
@@ -59,6 +61,11 @@ DETECTORS: dict[str, type[AnomalyDetector]] = {estimator.kind: register(estimato
 
 IMPUTERS: dict[str, type[Imputer]] = {estimator.kind: register(estimator) for estimator in (Imputer,)}
 """Estimators that fill missing cells."""
+
+TRANSFORMERS: dict[str, type[FilterBank] | type[Whitening]] = {
+    FilterBank.kind: register(FilterBank), Whitening.kind: register(Whitening)
+}  # fmt: skip
+"""Transformers of images and rows that learn no code."""
 
 
 def kind_named(name: str) -> type[BaseAutoencoder]:
