@@ -161,6 +161,14 @@ def test_more_atoms_than_rows_are_noted():
     assert any("more atoms (50) than rows (27)" in note for note in model.history_["notes"])
 
 
+@pytest.mark.parametrize("scale", [0.01, 1.0, 50.0])
+def test_the_default_penalty_follows_the_scale_of_the_rows(scale):
+    model = SparseCoding(scaling="none", **SMALL).fit(scale * FEW)
+    assert model._prior.weight == pytest.approx(0.1 * scale * np.sqrt(FEW.var(0).sum()), rel=0.1)
+    assert any("sparsity was not given: L1(weight=" in note for note in model.history_["notes"])
+    assert 0.5 < (model.transform(scale * FEW) == 0).mean() < 0.95
+
+
 def test_rows_of_zeros_have_codes_of_zeros():
     model = SparseCoding(code_size=8, max_epochs=1, random_state=0).fit(np.zeros((20, 5)))
     assert (model.transform(np.zeros((3, 5))) == 0).all()

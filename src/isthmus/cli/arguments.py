@@ -7,7 +7,7 @@ import inspect
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -154,7 +154,8 @@ def settings(assignments: Sequence[str], kind: str, constructor: type) -> dict[s
             if len(path) == 1 and name not in ARGUMENTS:
                 found[name] = _parse_value(name, text, hints[name])
                 continue
-            values[name], set_to = _changed(path, 0, values.get(name, parameters[name].default), text)
+            accepted = getattr(constructor, "accepted_strings", {}).get(name)
+            values[name], set_to = _changed(path, 0, values.get(name, parameters[name].default), text, accepted)
             found["__".join(path)] = set_to
         except InputError as error:
             raise InputError(f"--set {assignment}: {error}") from None
@@ -180,7 +181,9 @@ def _advice(constructor: Any, name: str, hints: Mapping[str, Any]) -> str:
     return f"it is {successor} in Python, here --set {dotted}=..."
 
 
-def _changed(path: Sequence[str], depth: int, given: Any, text: str) -> tuple[Any, Any]:
+def _changed(
+    path: Sequence[str], depth: int, given: Any, text: str, accepted: Collection[str] | None = None
+) -> tuple[Any, Any]:
     """Return the value of an argument with one field set, and what the field is set to.
 
     Without a field both are the value that the text stands for.
@@ -190,6 +193,7 @@ def _changed(path: Sequence[str], depth: int, given: Any, text: str) -> tuple[An
         depth: index of the argument in the path.
         given: the value of the argument so far.
         text: the text after '='.
+        accepted: strings that the kind takes; None is all.
 
     Raises:
         InputError: the argument takes no values, its value has no such field, or the text has the wrong type.
@@ -202,7 +206,8 @@ def _changed(path: Sequence[str], depth: int, given: Any, text: str) -> tuple[An
         return found, found
     current, field = argument.expanded(given), path[depth + 1]
     if not isinstance(current, Value) or field not in current.get_params(deep=False):
-        names = [f"{'.'.join(path[: depth + 1])}={each}" for each in argument.names_with(field)]
+        strings = [each for each in argument.names_with(field) if accepted is None or each in accepted]
+        names = [f"{'.'.join(path[: depth + 1])}={each}" for each in strings]
         if names:
             raise InputError(f"{name} is {given!r}, which has no {field}; add --set {', or '.join(names)}")
         argument.changed(given, {field: None})

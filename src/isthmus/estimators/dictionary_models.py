@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
@@ -41,8 +42,8 @@ from isthmus.values.value import Value
 UPDATES = ("online", "gradient")
 """Updates of the dictionary."""
 
-DEFAULT_PRIOR = L1(1.0)
-"""Penalty of `sparsity=None`."""
+DEFAULT_RATIO = 0.1
+"""Weight of the default penalty, relative to the root mean squared norm of the centred rows."""
 
 MAX_DENSITY_ROWS = 1024
 """Rows to whose codes the scales of the directed model are fitted, evenly spaced."""
@@ -55,7 +56,7 @@ class DictionaryModel(CodeSamplingMixin, BaseAutoencoder):
     Args:
         sparsity: the penalty Omega: "l1", "elastic-net", "group-l2", "topographic", or a value such as
             `L1(0.5)`; None takes
-            `L1(1.0)`.
+            `L1` with a tenth of the root mean squared norm of the centred rows as its weight.
         non_negative: codes have the constraint h >= 0.
         update: "online" updates the dictionary in closed form from running sums (Mairal et al. 2009); "gradient" by
             the optimiser, with atoms projected to norm 1.
@@ -82,7 +83,7 @@ class DictionaryModel(CodeSamplingMixin, BaseAutoencoder):
     @property
     def _prior(self) -> NormPrior | None:
         """The penalty; None where inference has none."""
-        prior = DEFAULT_PRIOR if self.sparsity is None else self.value_of("sparsity")
+        prior = L1(getattr(self, "default_weight_", 1.0)) if self.sparsity is None else self.value_of("sparsity")
         if not isinstance(prior, NormPrior):
             raise InputError(
                 f"sparsity={self.sparsity!r}: codes minimise a convex penalty; give one of "
@@ -125,6 +126,8 @@ class DictionaryModel(CodeSamplingMixin, BaseAutoencoder):
     # -- training -----------------------------------------------------------------------------------
 
     def _choose_likelihood(self, rows: SurveyedRows, validation_rows: Rows | None) -> dict[str, Any]:
+        norm = math.sqrt(rows.statistics.variance)
+        self.default_weight_ = float(f"{DEFAULT_RATIO * norm:.2g}") or 1.0
         return likelihood_config("gaussian" if self.likelihood == "auto" else self.likelihood, rows.deciding_row, None)
 
     def _suggest_code_size(self, rows: SurveyedRows) -> tuple[int, str]:
@@ -136,7 +139,9 @@ class DictionaryModel(CodeSamplingMixin, BaseAutoencoder):
         )
 
     def _notes(self, recipe: Recipe) -> list[str]:
-        notes = super()._notes(recipe)
+        notes, prior = super()._notes(recipe), self._prior
+        if self.sparsity is None and prior is not None:
+            notes.append(f"sparsity was not given: {prior!r} chosen (a tenth of the norm of the centred rows)")
         if self.code_size_ > self.n_rows_:
             notes.append(
                 f"there are more atoms ({self.code_size_}) than rows ({self.n_rows_}), so that atoms can be rows; give "

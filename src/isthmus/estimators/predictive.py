@@ -43,7 +43,8 @@ class PredictiveSparseDecomposition(EncoderArguments, DictionaryModel):
     Args:
         code_size: number of atoms. None takes the columns of model space, at least 64 and at most 256.
         sparsity: the penalty Omega: "l1", "elastic-net", "group-l2", "topographic", or a value such as `L1(0.5)` and
-            `Topographic(shape=(8, 8))`. None takes `L1(1.0)`.
+            `Topographic(shape=(8, 8))`. None takes `L1` with a tenth of the root mean squared norm of the centred
+            rows as its weight.
         prediction_weight: gamma, relative to 1/2 ||x - r||^2.
         code_activation: of the encoder's output: "shrinkage", soft thresholds that are learned; "gain-tanh", tanh with
             a learned gain, as in the paper; or another activation, such as "linear".

@@ -46,7 +46,7 @@ class SparseCoding(DictionaryModel):
         code_size: number of atoms. None takes the columns of model space, at least 64 and at most 256.
         sparsity: the penalty Omega: "l1", "elastic-net", "group-l2", "topographic", or a value such as `L1(0.5)`,
             `ElasticNet(weight=0.5, l2=0.1)`, `GroupL2(weight=0.5, size=4)`, `Topographic(shape=(8, 8))`. None takes
-            `L1(1.0)`.
+            `L1` with a tenth of the root mean squared norm of the centred rows as the weight.
         inference: the solver: "fista", "ista", "coordinate-descent", or a value such as `FISTA(gap=1e-6)`;
             "matching-pursuit" or `MatchingPursuit(k=10)` takes at most k atoms a row in place of a penalty.
         non_negative: codes have the constraint h >= 0.
