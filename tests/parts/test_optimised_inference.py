@@ -50,7 +50,7 @@ def test_the_code_that_is_read_is_within_the_gap_of_the_best(non_negative):
 def test_more_steps_in_training_come_closer_to_the_code_that_is_read():
     x = rows()
     best = coder(gap=1e-10, max_steps=5000).encode(Batch(x)).code
-    errors = [float((coder(n_steps=n)(Batch(x), seeded()).code - best).norm()) for n in (1, 20, 400)]
+    errors = [float((coder(n_steps=n)(Batch(x), seeded()).code - best).norm()) for n in (1, 20, 800)]
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 1e-3 * float(best.norm())
 

@@ -200,6 +200,7 @@ class GroupNorm(ProximalNorm):
         """Return h after block soft thresholding."""
         groups = self._grouped(h)
         norms = groups.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(h.dtype).tiny)
+        by = by[..., None] if isinstance(by, Tensor) and by.ndim else by  # one for each row
         return (groups * (1.0 - by / norms).clamp_min(0.0)).flatten(-2)
 
     def dual(self, g: Float[Tensor, "*draws units"]) -> Float[Tensor, "*draws"]:
