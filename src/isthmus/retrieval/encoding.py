@@ -14,7 +14,7 @@ from isthmus.data.preprocessing import n_rows_of
 from isthmus.errors import InputError, pluralize
 from isthmus.estimators import inputs
 from isthmus.estimators.base import BaseAutoencoder
-from isthmus.estimators.model_files import load
+from isthmus.estimators.registry import load
 from isthmus.files import content_digest
 from isthmus.retrieval.bits import CodeBits
 from isthmus.retrieval.kept_rows import BITS, CODE, ROW, KeptRows, block_size, taken

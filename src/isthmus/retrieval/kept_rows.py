@@ -28,6 +28,9 @@ MAX_COLUMNS = 1000
 
 _BLOCK_BYTES = 2**25
 
+_TYPED_OBJECTS = ("integer", "floating", "mixed-integer-float", "boolean", "datetime", "datetime64", "date", "decimal")
+"""Types that pandas finds in columns of objects which are kept as such; others are kept as text."""
+
 
 @dataclass(frozen=True)
 class KeptRows:
@@ -180,12 +183,15 @@ def _fields(columns: Mapping[str, str], table: pd.DataFrame) -> list[pa.Field]:
 
 def _arrow_type(values: pd.Series) -> pa.DataType:
     """Return the Arrow type of a column: that of its values, and text for mixed or only missing ones."""
+    import pandas as pd
     import pyarrow as pa
 
     values = _plain(values)
+    if values.dtype == object and pd.api.types.infer_dtype(values, skipna=True) not in _TYPED_OBJECTS:
+        return pa.large_string()
     try:
-        found = pa.infer_type(values, from_pandas=True) if values.dtype == object else pa.array(values.iloc[:0]).type
-    except (pa.ArrowException, TypeError, ValueError):
+        found = pa.array(values if values.dtype == object else values.iloc[:0], from_pandas=True).type
+    except (pa.ArrowException, TypeError, ValueError):  # types without a column of Arrow, such as complex numbers
         return pa.large_string()
     known = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_temporal, pa.types.is_decimal)
     return found if any(is_of(found) for is_of in known) else pa.large_string()
