@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 ROWS, MODEL, COUNTER = "rows", "model", "counter"
 """Tables: the rows; the settings with the model, which is written last; the number of the next row."""
 
+LOCK = ".lock"
+"""File of a local index that a process holds while it makes a change."""
+
 MEMORY = "memory://"
 
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`")
@@ -61,6 +64,8 @@ class Store:
             blobs = [pa.array([blob], pa.large_binary()) for blob in (model, tensors)]
             texts = pa.array([json.dumps(settings)], pa.large_string())
             database.create_table(MODEL, pa.table([texts, *blobs], ["settings", "model", "tensors"]))
+            if "://" not in address:
+                (Path(address) / LOCK).touch()
         return cls(database, address)
 
     @classmethod
@@ -122,10 +127,13 @@ class Store:
                 self.table.checkout_latest()
 
     def _check_out(self, version: int) -> None:
+        self._check_known(version)
+        self.table.checkout(version)
+
+    def _check_known(self, version: int) -> None:
         known = [each["version"] for each in self.versions()]
         if version not in known:
             raise InputError(f"{self.address}: no version {version}; it has {known[0]} to {known[-1]}")
-        self.table.checkout(version)
 
     # -- reading ----------------------------------------------------------------------------------------
 
@@ -259,6 +267,7 @@ class Store:
 
     def restore(self, version: int) -> None:
         """Make the rows of an older version the latest one."""
+        self._check_known(version)
         with _writing(self.address, "the latest version is kept"):
             self._keep_next_row()
             self._check_out(version)
@@ -337,7 +346,7 @@ def _lock(address: str) -> Iterator[None]:
         yield
         return
     try:
-        file = (Path(address) / ".lock").open("w")
+        file = (Path(address) / LOCK).open("a")
     except OSError as error:
         raise InputError(f"{address}: cannot be changed ({error.strerror}); check its permissions") from None
     with file:
