@@ -14,7 +14,7 @@ from isthmus.estimators.registry import KINDS
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("module", ["__main__", "anomalies", "device", "kinds", "quality", "variational"])
+@pytest.mark.parametrize("module", ["__main__", "anomalies", "device", "kinds", "quality", "retrieval", "variational"])
 def test_help_prints_the_usage_and_measures_nothing(module, monkeypatch, capsys):
     def read(*arguments):
         raise AssertionError("the benchmark started")

@@ -62,20 +62,42 @@ class HammingIndex:
         """
         queries = checked_queries(queries, self.n_bytes)
         check_k(k, len(self))
-        if among is None or len(among) == len(self):
-            found: Found = self._index.search(queries, k)  # faiss returns ties in the order of the rows
-            return found
-        return _among(self, queries, k, among)
+        if among is not None and len(among) < len(self):
+            return self.subset(among).search(queries, k)
+        found: Found = self._index.search(queries, k)  # faiss returns ties in the order of the rows
+        return found
+
+    def subset(self, among: Int[np.ndarray, " rows"]) -> Subset:
+        """Return some of the codes, by rows in ascending order."""
+        return Subset(self, among)
 
 
-def _among(index: HammingIndex, queries: np.ndarray, k: int, among: np.ndarray) -> Found:
-    """Return the neighbours among some rows, whose codes are copied: faster than a test of each row of a scan."""
-    distances, rows = (np.full((len(queries), k), NONE, dtype) for dtype in (np.int32, np.int64))
-    n_found = min(k, len(among))
-    if n_found:
-        found = HammingIndex(index.codes[among]).search(queries, n_found)
-        distances[:, :n_found], rows[:, :n_found] = found[0], among[found[1]]
-    return distances, rows
+class Subset:
+    """Some codes of an index, which are copied: a scan of them is faster than one that tests each row.
+
+    Args:
+        index: all codes.
+        among: the rows of the codes, in ascending order.
+    """
+
+    def __init__(self, index: HammingIndex, among: Int[np.ndarray, " rows"]) -> None:
+        self.among, self.n_bytes, self.n_rows = among, index.n_bytes, len(index)
+        self._index = index if len(among) == len(index) else HammingIndex(index.codes[among])
+
+    def search(self, queries: UInt8[np.ndarray, "queries bytes"], k: int) -> Found:
+        """Return distances and rows of the k nearest of the codes, by distance and then by row.
+
+        Raises:
+            InputError: queries of another width; k below 1, or larger than the number of all codes.
+        """
+        queries = checked_queries(queries, self.n_bytes)
+        check_k(k, self.n_rows)
+        distances, rows = (np.full((len(queries), k), NONE, dtype) for dtype in (np.int32, np.int64))
+        n_found = min(k, len(self.among))
+        if n_found:
+            found = self._index.search(queries, n_found)
+            distances[:, :n_found], rows[:, :n_found] = found[0], self.among[found[1]]
+        return distances, rows
 
 
 def checked_codes(codes: Any) -> UInt8[np.ndarray, "n bytes"]:

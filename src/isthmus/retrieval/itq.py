@@ -64,11 +64,13 @@ class ITQ:
         self.components_ = _principal_components(codes - self.mean_, self.n_bits)
         projected = (codes - self.mean_) @ self.components_
         rotation = random_rotation(self.n_bits, torch.Generator().manual_seed(self.random_state))
-        self.objective_ = [_error(projected, rotation)]
+        turned = projected @ rotation
+        self.objective_ = [_error(turned)]
         for _ in range(self.n_iterations):
-            left, _, right = np.linalg.svd(projected.T @ _signs(projected @ rotation))
+            left, _, right = np.linalg.svd(projected.T @ _signs(turned))
             rotation = left @ right
-            self.objective_.append(_error(projected, rotation))
+            turned = projected @ rotation
+            self.objective_.append(_error(turned))
         self.rotation_ = rotation
         return self
 
@@ -120,7 +122,6 @@ def _signs(values: Float[np.ndarray, "n bits"]) -> Float[np.ndarray, "n bits"]:
     return np.where(values > 0, 1.0, -1.0)
 
 
-def _error(projected: Float[np.ndarray, "n bits"], rotation: Float[np.ndarray, "bits bits"]) -> float:
-    """Return J."""
-    turned = projected @ rotation
-    return float(((_signs(turned) - turned) ** 2).sum() / len(projected))
+def _error(turned: Float[np.ndarray, "n bits"]) -> float:
+    """Return J of the projections after the rotation."""
+    return float(((np.abs(turned) - 1) ** 2).sum() / len(turned))

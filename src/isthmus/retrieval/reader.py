@@ -15,7 +15,7 @@ from isthmus.estimators import inputs
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.retrieval.bits import CodeBits, hamming
 from isthmus.retrieval.duplicates import check_distance, groups_of, near_duplicates
-from isthmus.retrieval.hamming import NONE, HammingIndex, check_k
+from isthmus.retrieval.hamming import NONE, HammingIndex, Subset, check_k
 from isthmus.retrieval.kept_rows import CODE, ROW, KeptRows, plain_rows
 from isthmus.retrieval.ranking import RERANKINGS, Distances, check_reranking, distances_to, n_candidates
 from isthmus.retrieval.store import Store
@@ -39,13 +39,18 @@ class Neighbours:
     measure: str
 
 
+MAX_CONDITIONS = 4
+"""Conditions whose rows are kept in memory."""
+
+
 class Loaded(NamedTuple):
-    """The bits of one version in memory."""
+    """The bits of one version in memory, and those of the rows for which the latest conditions hold."""
 
     version: int
     rows: Int[np.ndarray, " n"]
     bits: HammingIndex
     has_partitions: bool
+    conditions: dict[str, Subset]
 
 
 class IndexReader:
@@ -125,7 +130,7 @@ class IndexReader:
         version = self._store.version
         if self._cached is None or self._cached.version != version:
             rows, codes = self._store.read_bits()
-            self._cached = Loaded(version, rows, HammingIndex(codes), self._store.has_partitions)
+            self._cached = Loaded(version, rows, HammingIndex(codes), self._store.has_partitions, {})
         return self._cached
 
     def _places(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
@@ -244,15 +249,22 @@ class IndexReader:
         Raises:
             InputError: bits of another width; what `search` refuses of `k` and `where`.
         """
-        rows, index = self._loaded.rows, self._loaded.bits
-        distances, places = index.search(bits, k, None if where is None else self._matching(where))
+        rows = self._loaded.rows
+        distances, places = (self._loaded.bits if where is None else self._matching(where)).search(bits, k)
         if len(rows) and rows[-1] == len(rows) - 1:  # rows are numbered by their places, as NONE is
             return Neighbours(places, distances, "bits")
         return Neighbours(np.where(places == NONE, NONE, rows[places]), distances, "bits")
 
-    def _matching(self, where: str) -> Int[np.ndarray, " places"]:
-        """Return the places of the rows for which a condition holds."""
-        return np.searchsorted(self._loaded.rows, self._store.matching(where))
+    def _matching(self, where: str) -> Subset:
+        """Return the bits of the rows for which a condition holds; those of the latest conditions are kept."""
+        known = self._loaded.conditions
+        if where not in known:
+            check_k(1, len(self))
+            found = self._loaded.bits.subset(np.searchsorted(self._loaded.rows, self._store.matching(where)))
+            if len(known) >= MAX_CONDITIONS:
+                del known[next(iter(known))]
+            known[where] = found
+        return known[where]
 
     def _check_reranking(self, rerank: str | None) -> None:
         check_reranking(rerank, has_codes=not self._has_bits_alone, has_rows=self._kept.is_kept)

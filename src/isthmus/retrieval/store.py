@@ -38,7 +38,11 @@ class Store:
     Args:
         database: a connection of LanceDB.
         address: folder or address, for messages.
-        version: version of the rows to read; None is the latest one, which follows the changes of others.
+        version: version of the rows to read; None is the latest one.
+
+    Attributes:
+        version: the number of the version that is read; each change adds one.
+        schema: the Arrow schema of the rows.
     """
 
     def __init__(self, database: Any, address: str, version: int | None = None) -> None:
@@ -48,6 +52,12 @@ class Store:
         if version is not None:
             with _reading(address):
                 self._check_out(version)
+        self.schema: pa.Schema = self.table.schema
+        self._note_version()
+
+    def _note_version(self) -> None:
+        """Keep the number of the version that is read, which takes LanceDB longer than a search."""
+        self.version = int(self.table.version)
 
     @classmethod
     def create(
@@ -97,16 +107,6 @@ class Store:
             row = self.database.open_table(MODEL).search().to_arrow().to_pylist()[0]
         return json.loads(row["settings"]), row["model"], row["tensors"]
 
-    @property
-    def version(self) -> int:
-        """The number of the version that is read; each change adds one."""
-        return int(self.table.version)
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The Arrow schema of the rows."""
-        return self.table.schema
-
     def versions(self) -> list[dict[str, Any]]:
         """Return number, time and number of rows of each version, the oldest first."""
         with _reading(self.address):
@@ -125,6 +125,7 @@ class Store:
         if self.version_of_reader is None:
             with _reading(self.address):
                 self.table.checkout_latest()
+                self._note_version()
 
     def _check_out(self, version: int) -> None:
         self._check_known(version)
@@ -218,7 +219,10 @@ class Store:
             )
         with _lock(self.address):
             self.refresh()
-            yield
+            try:
+                yield
+            finally:
+                self._note_version()
 
     def next_row(self) -> int:
         """Return the number of the next row, which no row had before."""
