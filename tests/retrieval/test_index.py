@@ -334,7 +334,7 @@ def test_kept_columns_survive_json():
         (lambda i: built(i.address + "/no/index"), "does not exist"),
         (lambda i: isthmus.Index.open(i.address, model=model(1)), "the index of another model"),
         (lambda i: isthmus.Index.open(i.address, version=4), "no version 4"),
-        (lambda i: isthmus.Index.open(Path(i.address).parent), "this folder is no index"),
+        (lambda i: isthmus.Index.open(Path(i.address).parent), "this folder is not an index"),
         (lambda i: isthmus.Index.open(i.address + "x"), "no such index"),
         (lambda i: isthmus.Index.open(__file__), "is a file, not an index"),
         (lambda i: isthmus.Index.build(model(), table(), columns={"a": [1]}), "1 row, and X has 120"),
@@ -442,3 +442,26 @@ def test_an_index_is_searched_after_a_kill_while_rows_are_added(tmp_path):
     assert_found(index.search(X[:5], 7), brute(index, X[:5], 7))
     n = len(index)
     assert index.add(X).tolist() == list(range(n, n + 500))
+
+
+class BinaryCodes(isthmus.LinearAutoencoder):
+    """A kind whose codes are bits, 0 or 1 of type uint8."""
+
+    def transform(self, X):
+        return (super().transform(X) > 0).astype(np.uint8)
+
+
+def test_codes_that_are_bits_are_the_bits_of_an_index():
+    X = np.random.default_rng(0).normal(size=(90, 14))
+    fitted = BinaryCodes(code_size=12, **SMALL).fit(X)
+    index = isthmus.Index.build(fitted, X)
+    assert (index.info["bits"], index.info["codes"]) == (12, "bits")
+    codes = fitted.transform(X)
+    distances = (codes[:, None] != codes[None]).sum(-1)
+    order = np.argsort(distances, axis=1, kind="stable")[:, :4]
+    assert_found(index.search(X, 4), (np.take_along_axis(distances, order, 1), order))
+    assert index.search_row(5, 3, rerank="rows").rows.shape == (1, 3)
+    with pytest.raises(InputError, match="the codes of this index are the bits themselves"):
+        index.search(X, 4, rerank="codes")
+    with pytest.raises(InputError, match="the codes of this model are 12 bits"):
+        isthmus.Index.build(fitted, X, n_bits=64)

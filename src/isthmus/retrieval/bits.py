@@ -109,7 +109,7 @@ class CodeBits:
         """Return the bits of codes, 0 or 1."""
         if self.mean is None or self.weights is None or self.thresholds is None:
             return np.asarray(codes, np.uint8)
-        # float64, so that the bits of a code do not depend on the codes beside it in a product of matrices
+        # float64, so that the bits of a code do not depend on the other codes of a product of matrices
         return ((np.asarray(codes, np.float64) - self.mean) @ self.weights > self.thresholds).astype(np.uint8)
 
     def packed(self, codes: np.ndarray) -> UInt8[np.ndarray, "n bytes"]:

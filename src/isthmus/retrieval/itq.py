@@ -92,7 +92,7 @@ def finite_codes(codes: Float[np.ndarray, "n units"]) -> Float[np.ndarray, "n un
     """
     codes = np.asarray(codes, np.float64)
     if len(codes) < 2:
-        raise InputError(f"{pluralize(len(codes), 'code')}: bits of codes are learned from at least two")
+        raise InputError(f"{pluralize(len(codes), 'code')}: give at least two, which determine the bits")
     if not np.isfinite(codes).all():
         row, unit = np.argwhere(~np.isfinite(codes))[0]
         raise InputError(f"the codes hold {codes[row, unit]} at row {row}, unit {unit}; codes must be finite")

@@ -83,7 +83,8 @@ class Store:
         """Open an index.
 
         Raises:
-            InputError: no such folder, a folder that is no index, an unfinished or a damaged one, an unknown version.
+            InputError: no such folder, a folder that is not an index, an unfinished or a damaged index, an unknown
+                version.
         """
         is_local = "://" not in address
         if is_local and not Path(address).is_dir():
@@ -95,7 +96,7 @@ class Store:
                 database = extras.lancedb().connect(address)
                 names = list(database.list_tables().tables)
         if ROWS not in names:
-            raise InputError(f"{address}: this folder is no index; name one written by isthmus index build")
+            raise InputError(f"{address}: this folder is not an index; name one written by isthmus index build")
         if MODEL not in names or COUNTER not in names:
             raise InputError(f"{address}: the build of this index did not finish; remove the folder and build it again")
         with _reading(address):
