@@ -266,6 +266,21 @@ def test_rows_of_every_form_are_indexed_and_given_back(form, tmp_path):
     assert len(index.add(X[:2] if form != "table" else X.iloc[:2])) == 2
 
 
+def test_an_index_at_an_address_is_built_opened_and_replaced(tmp_path):
+    address = f"file://{tmp_path}/index"
+    built(address)
+    isthmus.Index.open(address).add(table().iloc[:2])
+    assert len(isthmus.Index.open(address)) == 122
+    with pytest.raises(InputError, match="exists already; choose another address"):
+        built(address)
+    assert len(built(address, force=True)) == 120
+    with pytest.raises(InputError, match="this folder is not an index"):
+        isthmus.Index.open(f"file://{tmp_path}/other")
+    for act in (isthmus.Index.open, built):
+        with pytest.raises(InputError, match="No object store provider"):
+            act("s4://bucket/index")
+
+
 def test_columns_of_every_type_are_kept(tmp_path):
     X = np.random.default_rng(0).normal(size=(6, 3))
     fitted = isthmus.LinearAutoencoder(code_size=2, **SMALL).fit(X)

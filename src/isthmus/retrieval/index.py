@@ -116,7 +116,7 @@ class Index(IndexReader):
             store = Store.create(MEMORY, schema, batches, settings, model_bytes, tensors)
         else:
             with new_folder(os.fspath(path), force) as address:
-                Store.create(address, schema, batches, settings, model_bytes, tensors)
+                Store.create(address, schema, batches, settings, model_bytes, tensors, force=force)
             store = Store.open(os.fspath(path))
         return cls(store, model, bits, kept, settings)
 

@@ -62,13 +62,17 @@ class Store:
     @classmethod
     def create(
         cls, address: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch], settings: dict[str, Any],
-        model: bytes, tensors: bytes,
+        model: bytes, tensors: bytes, *, force: bool = False,
     ) -> Store:  # fmt: skip
-        """Write a new index; the table of the model is the last one, so that an unfinished index has none."""
+        """Write a new index; the table of the model is the last one, so that an unfinished index has none.
+
+        Raises:
+            InputError: an index at an address, unless `force` replaces it; an address that is not valid; a full disk.
+        """
         import pyarrow as pa
 
+        database = _emptied(address, force)
         with _writing(address, "no index was written"):
-            database = extras.lancedb().connect(address)
             _stream(lambda reader: database.create_table(ROWS, reader), schema, batches)
             database.create_table(COUNTER, pa.table({"next": [0]}))
             blobs = [pa.array([blob], pa.large_binary()) for blob in (model, tensors)]
@@ -278,6 +282,24 @@ class Store:
             self._check_out(version)
             self.table.restore()
             self.table.checkout_latest()
+
+
+def _emptied(address: str, force: bool) -> Any:
+    """Return a connection to a place without an index; with `force` the tables of one are removed.
+
+    Raises:
+        InputError: an index that is not replaced; an address that is not valid.
+    """
+    with _reading(address):
+        database = extras.lancedb().connect(address)
+        known = [name for name in database.list_tables().tables if name in (MODEL, ROWS, COUNTER)]
+        if known and not force:
+            raise InputError(
+                f"{address}: exists already; choose another address, or replace it with --force (force=True)"
+            )
+        for name in known:
+            database.drop_table(name)
+    return database
 
 
 def _table_names(address: str) -> list[str]:
