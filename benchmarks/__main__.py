@@ -1,8 +1,9 @@
-"""Print the benchmark tables except those of four commands: python -m benchmarks [ROWS] [REPEATS].
+"""Print the benchmark tables except those of five commands: python -m benchmarks [ROWS] [REPEATS].
 
 The rows are those of MNIST if available, else of mnist-sample. `python -m benchmarks.quality` prints the time to equal
 test error and takes about 15 minutes, `python -m benchmarks.variational` that to an equal bound.
-`python -m benchmarks.anomalies` compares detectors of odd rows, `python -m benchmarks.device` a GPU with the CPU.
+`python -m benchmarks.anomalies` compares detectors of odd rows, `python -m benchmarks.retrieval` searches in indexes,
+`python -m benchmarks.device` a GPU with the CPU.
 """
 
 from __future__ import annotations

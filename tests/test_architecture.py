@@ -21,6 +21,7 @@ LAYERS = [
     "evaluation",
     "values",
     "estimators",
+    "retrieval",
     "report",
     "pyod",
     "cli",

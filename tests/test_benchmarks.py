@@ -14,7 +14,9 @@ from isthmus.estimators.registry import KINDS
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("module", ["__main__", "anomalies", "device", "dictionary", "kinds", "quality", "variational"])
+@pytest.mark.parametrize(
+    "module", ["__main__", "anomalies", "device", "dictionary", "kinds", "quality", "retrieval", "variational"]
+)
 def test_help_prints_the_usage_and_measures_nothing(module, monkeypatch, capsys):
     def read(*arguments):
         raise AssertionError("the benchmark started")

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from isthmus.estimators.whitening import Whitening
     from isthmus.parts.own_networks import register_network
     from isthmus.parts.own_penalties import register_penalty
+    from isthmus.retrieval.bits import hash_codes
+    from isthmus.retrieval.index import Index
     from isthmus.values.code_penalties import MMD, TotalCorrelation
     from isthmus.values.contractions import Contraction
     from isthmus.values.corruptions import GaussianNoise, GroupMasking, Masking, MissingMask, SaltAndPepper
@@ -73,6 +75,8 @@ _MODULES = {
     ),
     "parts.own_networks": ("register_network",),
     "parts.own_penalties": ("register_penalty",),
+    "retrieval.bits": ("hash_codes",),
+    "retrieval.index": ("Index",),
     "values.code_penalties": ("MMD", "TotalCorrelation"),
     "values.contractions": ("Contraction",),
     "values.corruptions": ("GaussianNoise", "GroupMasking", "Masking", "MissingMask", "SaltAndPepper"),
@@ -136,6 +140,7 @@ __all__ = [
     "GroupL2",
     "GroupMasking",
     "Imputer",
+    "Index",
     "InputError",
     "InputWarning",
     "JumpReLU",
@@ -168,6 +173,7 @@ __all__ = [
     "Whitening",
     "Words",
     "__version__",
+    "hash_codes",
     "load",
     "register_network",
     "register_penalty",

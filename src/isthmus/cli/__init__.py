@@ -23,8 +23,10 @@ from isthmus.cli import (
     evaluation,
     fitting,
     imputing,
+    indexing,
     inspection,
     paths,
+    searching,
 )
 from isthmus.cli.terminal import run_command
 from isthmus.errors import InputError
@@ -109,6 +111,8 @@ for _command in (
     paths.interpolate,
     evaluation.evaluate,
     evaluation.report,
+    searching.search,
+    searching.duplicates,
     describing.describe,
     inspection.info,
     inspection.kinds,
@@ -118,6 +122,7 @@ for _command in (
 app.add_typer(classifying.app, name="classify")
 app.add_typer(anomalies.app, name="anomalies")
 app.add_typer(imputing.app, name="impute")
+app.add_typer(indexing.app, name="index")
 
 
 def main() -> None:

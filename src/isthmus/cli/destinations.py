@@ -217,6 +217,24 @@ def check_folder_output(path: str, *, force: bool = False, inputs: Inputs = ()) 
     return target
 
 
+def check_index_output(path: str, *, force: bool = False, inputs: Inputs = ()) -> str:
+    """Return the folder of a new index after checking that it can be created; addresses of object stores as they are.
+
+    Raises:
+        InputError: the path exists and is not an index that `force` replaces; its folder is missing or read-only; it is
+            or lies in one of the inputs.
+    """
+    from isthmus.retrieval.folders import check_new_folder
+
+    if "://" in path:
+        return path
+    target = Path(path).expanduser()
+    refuse_overlap(path, inputs)
+    check_new_folder(target, force=force)
+    _refuse_unwritable(target.absolute().parent)
+    return str(target)
+
+
 def _refuse_unwritable(folder: Path) -> None:
     """Raise unless a temporary file can be created in the folder."""
     if not folder.is_dir():

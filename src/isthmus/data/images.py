@@ -89,6 +89,17 @@ def read_image_folder(folder: Path, resize: tuple[int, int] | None = None) -> Da
     return Dataset(X, _labels(names), folder.resolve().name, names, notes, carried=paths_of_rows)
 
 
+def read_image(path: Path, size: tuple[int, int], *, colour: bool) -> np.ndarray:
+    """Read one image in a height and width, as bytes (height, width), or (height, width, 3) with `colour`.
+
+    Raises:
+        InputError: if the image cannot be read.
+    """
+    header = _read_header(path, path.name)
+    _refuse_wide(path.parent, [header])
+    return _read_pixels(header, "RGB" if colour else "L", (size[1], size[0]))
+
+
 def _find(folder: Path) -> tuple[list[Path], list[str]]:
     """Return the sorted paths of the images below `folder`, and the names of the other files."""
 

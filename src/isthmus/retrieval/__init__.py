@@ -1,0 +1,1 @@
+"""Similar rows: bits of codes, Hamming neighbours in memory, and indexes on disk with filters and versions."""
