@@ -31,6 +31,7 @@ from isthmus.report.model_samples import model_samples
 from isthmus.report.report_data import ReportData, collect_report_data, sample, take, user_columns
 from isthmus.report.saving import check_overwrite, save_atomically
 from isthmus.report.series_section import series_section
+from isthmus.report.similar_rows import similar_rows
 from isthmus.report.summary import comparison_rows, headline, histograms, summary_cards
 
 MAX_ERROR_COLUMNS = 30
@@ -57,9 +58,9 @@ def write(
     """Write a report on a model and the rows `X` to one self-contained HTML file, which needs no network.
 
     Sections: findings of the doctor, loss by epoch, reconstructions, the series of windows over time, samples of a
-    generative model (those of a table compared with the rows), a map of the codes, the decoder with a slider for each
-    unit of the code, spectrum and histograms of the codes, units with their top-activating rows, weights of the first
-    layer, error by column or pixel, comparison with PCA, and configuration.
+    generative model (those of a table compared with the rows), a map of the codes, rows with similar codes, the decoder
+    with a slider for each unit of the code, spectrum and histograms of the codes, units with their top-activating rows,
+    weights of the first layer, error by column or pixel, comparison with PCA, and configuration.
 
     Args:
         model: a fitted estimator.
@@ -132,6 +133,9 @@ def render(
     all_charts = {**measured_charts(model, report_data), "map": map_chart}
     if filters is not None and filters.chart is not None:
         all_charts["filters"] = filters.chart
+    similar = similar_rows(model, X, report_data.codes, np.asarray(points["row"]), names)
+    if similar is not None:
+        all_charts["distances"] = similar.chart
     over_time = None if series is None else series_section(model, series)
     if over_time is not None:
         all_charts |= over_time.charts
@@ -149,6 +153,7 @@ def render(
         model_samples=model_samples(model, X, report_data.n_rows, random_state),
         features=feature_report(model, X, report_data, names, spread),
         filters=filters,
+        similar=similar,
         over_time=over_time,
         **decoder_values(section),
         drawn=set(all_charts),
