@@ -198,6 +198,9 @@ ONE_LIKELIHOOD = [name for name, model in KINDS.items() if model.kind in ("spars
 WITHOUT_RATE = [name for name, model in KINDS.items() if model.kind == "sparse-coding" and model.update == "online"]
 """The kinds that are trained without a learning rate."""
 
+OPTIMISED = [name for name, model in KINDS.items() if model.kind == "sparse-coding"]
+"""The kinds without an encoder."""
+
 COMPLETE_ROWS = ["sparse coding, by gradient, non-negative, by coordinate descent", "sparse coding, matching pursuit"]
 """The kinds that do not take `missing="mask"`."""
 

@@ -54,8 +54,16 @@ def copies(*pairs):
 
 
 DICTIONARY = copies(("layers.0.weight", "layers.0.weight"))
-SPARSE = ("sparse", "sparse, k of a row, gathered", "sparse, k on average", "sparse, thresholds", "sparse, gated")
+SPARSE = (
+    "sparse",
+    "sparse, k of a row, gathered",
+    "sparse, k on average",
+    "sparse, thresholds",
+    "sparse, gated",
+    "sparse, lateral competition",
+)
 COPIES = dict.fromkeys(SPARSE, DICTIONARY) | {
+    "sparse, unrolled steps": copies(("affine.weight", "layers.0.weight")),
     "stacked, jointly sparse and contractive": copies(
         ("encoders.0.layers.0.weight", "decoders.1.layers.0.weight"),
         ("encoders.1.layers.0.weight", "decoders.0.layers.0.weight"),

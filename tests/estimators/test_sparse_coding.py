@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 from sklearn.datasets import load_digits
 from sklearn.decomposition import MiniBatchDictionaryLearning, sparse_encode
+from sklearn.model_selection import GridSearchCV
 
 import isthmus
 from isthmus import (
@@ -141,6 +142,32 @@ def test_the_atoms_of_another_model_explain_rows_in_its_units(source, tmp_path):
     np.testing.assert_allclose(again.components_, expected, atol=1e-6)
 
 
+def test_a_copy_for_a_search_keeps_the_fitted_model_whose_atoms_are_given():
+    fitted = SparseCoding(**SMALL).fit(FEW)
+    search = GridSearchCV(SparseCoding(atoms=fitted, random_state=0), {"sparsity__weight": [0.1, 0.3]}, cv=2).fit(FEW)
+    np.testing.assert_allclose(search.best_estimator_.components_, fitted.components_, atol=1e-6)
+
+
+def test_a_file_keeps_the_default_penalty_and_its_weight(tmp_path):
+    fitted = SparseCoding(**SMALL).fit(FEW)
+    fitted.save(tmp_path / "m.isthmus")
+    loaded = isthmus.load(tmp_path / "m.isthmus")
+    assert loaded.sparsity is None
+    assert loaded._prior == fitted._prior
+
+
+def test_arguments_that_were_changed_after_the_fit_are_not_saved(tmp_path):
+    fitted = SparseCoding(**SMALL).fit(FEW).set_params(sparsity__weight=5.0)
+    with pytest.raises(InputError, match="sparsity=L1.weight=5.0.*: the model was fitted with sparsity=L1"):
+        fitted.save(tmp_path / "m.isthmus")
+
+
+def test_a_field_of_no_penalty_names_the_penalties_of_the_kind():
+    with pytest.raises(InputError, match="has no argument 'k'; it has weight"):
+        SparseCoding().set_params(sparsity__k=3)
+    assert SparseCoding().set_params(sparsity__weight=0.5).sparsity == L1(0.5)
+
+
 def test_an_array_of_atoms_is_taken_and_normalised():
     atoms = np.eye(64)[:10] * 3.0
     model = SparseCoding(atoms=atoms, scaling="none", random_state=0).fit(FEW)
@@ -230,8 +257,7 @@ def test_training_brings_the_prediction_near_the_code(predictive):
 def test_the_optimal_code_is_better_by_the_criterion_and_the_encoder_near_it(predictive):
     import copy
 
-    optimal = copy.deepcopy(predictive)
-    optimal.coder_.inference.optimal = True
+    optimal = copy.deepcopy(predictive).set_params(transform_inference="optimal")
     x = scaled(predictive, DIGITS)
     f, h = predictive.transform(DIGITS), optimal.transform(DIGITS)
 

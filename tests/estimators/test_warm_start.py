@@ -24,7 +24,7 @@ from isthmus.learning.trainer import Trainer
 
 from .fitted import X, equal, fitted, kept_state
 from .interruptions import kill
-from .kinds import KINDS
+from .kinds import KINDS, WITHOUT_RATE
 
 every_kind = pytest.mark.parametrize("name", KINDS)
 ONE_OF_EACH = list({model.kind: name for name, model in reversed(KINDS.items())}.values())
@@ -43,7 +43,7 @@ def with_rate(model, rate):
     return model.set_params(**{argument: rate for argument in RATES if argument in model.get_params()})
 
 
-@every_kind
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in (*WITHOUT_RATE, "predictive")])
 def test_at_a_tiny_rate_the_weights_stay_and_rows_of_another_scale_are_read_as_before(name):
     model, before = with_rate(warm(name, max_epochs=1), 1e-9), fitted(name)
     model.fit(1.5 * X[:100])

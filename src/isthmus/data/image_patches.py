@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Shaped
 
 from isthmus.errors import InputError
-from isthmus.parts.filter_stages import local_contrast_normalized
 
 MAX_ENTRIES = 2**22
 """Entries of the images that are normalised at once."""
@@ -59,6 +57,7 @@ def patches(
     views = np.lib.stride_tricks.sliding_window_view(array, (height, width), axis=(1, 2))
     found = views[rows, down, across]
     found = np.moveaxis(found, 1, -1) if array.ndim == 4 else found
+    check_finite(found, "the patches")
     return np.ascontiguousarray(found[generator.permutation(n)])
 
 
@@ -92,16 +91,32 @@ def local_contrast(images: Any, size: int = 9) -> Float[np.ndarray, "n height wi
         >>> bool(np.allclose(darker, isthmus.data.local_contrast(images), atol=1e-4))
         True
     """
+    import torch  # here, since the package of data is imported without torch
+
+    from isthmus.parts.filter_stages import local_contrast_normalized
+
     array = checked_images(images)
     check_window(size, "size")
     found = np.empty(array.shape, np.float32)
     at_once = max(1, MAX_ENTRIES // max(1, array[:1].size))
     for start in range(0, len(array), at_once):
-        block = torch.from_numpy(np.asarray(array[start : start + at_once], np.float32))
+        pixels = np.asarray(array[start : start + at_once], np.float32)
+        check_finite(pixels, "the images")
+        block = torch.from_numpy(pixels)
         maps = block[:, None] if block.ndim == 3 else block.movedim(-1, 1)
         y = local_contrast_normalized(maps, size)
         found[start : start + at_once] = (y[:, 0] if block.ndim == 3 else y.movedim(1, -1)).numpy()
     return found
+
+
+def check_finite(pixels: np.ndarray, what: str) -> None:
+    """Refuse pixels that are not finite.
+
+    Raises:
+        InputError: a pixel is NaN or infinite.
+    """
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise InputError(f"{what} hold NaN or infinite pixels; fill them first, or leave these images out")
 
 
 def checked_images(images: Any) -> np.ndarray:

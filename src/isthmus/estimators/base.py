@@ -534,6 +534,7 @@ class BaseAutoencoder(
     # -- files --------------------------------------------------------------------------------------
 
     def _pack(self) -> Packed:
+        check_same_parts(self, "the model was fitted with")
         preprocessing, preprocessing_config = self.preprocessing_.to_file()
         baseline, baseline_config = self.baseline_.to_file()
         tensors = dict(self._parts.state_dict())

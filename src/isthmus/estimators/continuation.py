@@ -28,7 +28,7 @@ from isthmus.learning.trainer import Trainer
 TRAINING_ARGUMENTS = (
     "max_epochs", "max_steps", "batch_size", "learning_rate", "optimizer", "validation_fraction", "patience",
     "time_limit", "pretraining", "fine_tuning", "n_draws", "random_state", "device", "precision", "warm_start",
-    "verbose", "unknown",
+    "verbose", "unknown", "transform_inference",
 )  # fmt: skip
 """Arguments that may change when training goes on: they decide how a model is trained or run, not what it is."""
 
@@ -47,8 +47,12 @@ def part_arguments(estimator: Any) -> dict[str, str]:
     return {name: argument_text(value) for name, value in arguments.items() if name not in TRAINING_ARGUMENTS}
 
 
-def check_same_parts(estimator: Any) -> None:
-    """Refuse to go on with arguments that would build other parts than those that were trained.
+def check_same_parts(estimator: Any, trained: str = "the weights to go on from were trained with") -> None:
+    """Refuse arguments that would build other parts than those that were trained.
+
+    Args:
+        estimator: a fitted estimator.
+        trained: start of the sentence that says how it was fitted.
 
     Raises:
         InputError: the first argument that was changed since the fit.
@@ -57,7 +61,7 @@ def check_same_parts(estimator: Any) -> None:
     for name, value in part_arguments(estimator).items():
         if value != fitted.get(name):
             raise InputError(
-                f"{name}={value}: the weights to go on from were trained with {name}={fitted.get(name)}; set it back, "
+                f"{name}={value}: {trained} {name}={fitted.get(name)}; set it back, "
                 "or train new weights by fit with warm_start=False"
             )
 

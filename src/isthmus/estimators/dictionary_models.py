@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -101,6 +101,21 @@ class DictionaryModel(CodeSamplingMixin, BaseAutoencoder):
     def _new_density(self, code_size: int) -> SparseDensity:
         return SparseDensity(code_size, non_negative=self.non_negative)
 
+    def set_params(self, **params: Any) -> Self:
+        """Set arguments, as `ValueArguments.set_params`; `sparsity__weight` of the default penalty is that of `L1`."""
+        nested = any(name.startswith("sparsity__") for name in params)
+        if nested and self.sparsity is None and "sparsity" not in params:
+            params = {"sparsity": "l1", **params}
+        return super().set_params(**params)
+
+    def take_values(self, values: Mapping[str, Value]) -> None:
+        """Set the values of a file; the weight of the default penalty is kept as that of the fit."""
+        default = values.get("sparsity")
+        if self.sparsity is None and isinstance(default, L1):
+            self.default_weight_ = default.weight
+            values = {name: value for name, value in values.items() if name != "sparsity"}
+        super().take_values(values)
+
     def resolved_values(self) -> dict[str, Value]:
         """Return the values of the arguments; the default penalty where none is given."""
         values, prior = super().resolved_values(), self._prior
@@ -169,6 +184,7 @@ class DictionaryModel(CodeSamplingMixin, BaseAutoencoder):
     @property
     def components_(self) -> Float[np.ndarray, "code_size columns"]:
         """The atoms as rows, in model space, as in scikit-learn; the same as `dictionary()`."""
+        check_is_fitted(self)
         return self.dictionary()
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -51,7 +51,8 @@ class PredictiveSparseDecomposition(EncoderArguments, DictionaryModel):
         network: the encoder, "mlp" of one layer, or a value such as `MLP((500,))`. The decoder is always the
             dictionary.
         n_inference_steps: steps of the optimisation from the prediction, in training.
-        transform_inference: "encoder": codes are f(x); "optimal": codes are the minimum, found from f(x).
+        transform_inference: "encoder": codes are f(x); "optimal": codes are the minimum, found from f(x). `set_params`
+            changes it after `fit`.
         non_negative: codes have the constraint h >= 0.
         update: "online" updates the dictionary in closed form from running sums, and the encoder by the optimiser;
             "gradient" both by the optimiser.
@@ -109,6 +110,13 @@ class PredictiveSparseDecomposition(EncoderArguments, DictionaryModel):
             coder, self._criterion(coder, terms), density=self._new_density(shape.code_size),
             hidden_sizes=pair.hidden_sizes, dense_sizes=pair.dense_sizes,
         )  # fmt: skip
+
+    def set_params(self, **params: Any) -> Self:
+        """Set arguments, as `ValueArguments.set_params`; `transform_inference` acts on a fitted model, too."""
+        super().set_params(**params)
+        if hasattr(self, "coder_"):
+            self.coder_.inference.optimal = self.transform_inference == "optimal"
+        return self
 
     def _activation(self, code_size: int, threshold: float) -> nn.Module:
         """Return the activation of the encoder's output; thresholds start at the weight of the penalty."""

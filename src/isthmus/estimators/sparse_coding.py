@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from sklearn.base import clone
 
 from isthmus.data.preprocessing import Preprocessor
 from isthmus.errors import InputError
@@ -194,6 +196,13 @@ class SparseCoding(DictionaryModel):
         if self.atoms is None:
             return super()._notes(recipe)
         return ["atoms are given; the fit took the mean of the rows and the scales of the codes alone"]
+
+    def __sklearn_clone__(self) -> SparseCoding:
+        """Return an unfitted copy; a fitted model as `atoms` is kept, for the folds of a search."""
+        arguments = self.get_params(deep=False)
+        given = arguments.pop("atoms")
+        kept = copy.deepcopy(given) if hasattr(given, "coder_") else clone(given, safe=False)
+        return type(self)(atoms=kept, **{name: clone(value, safe=False) for name, value in arguments.items()})
 
     # -- files --------------------------------------------------------------------------------------
 

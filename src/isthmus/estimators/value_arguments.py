@@ -126,7 +126,8 @@ class ValueArguments(BaseEstimator):
         others = {f"{name}__{field}": value for name, inner in nested.items() for field, value in inner.items()}
         super().set_params(**plain, **others)
         for name, changes in own.items():
-            setattr(self, name, ARGUMENTS[name].changed(getattr(self, name), changes))
+            accepted = self.accepted_strings.get(name)
+            setattr(self, name, ARGUMENTS[name].changed(getattr(self, name), changes, accepted))
         return self
 
     def _check_values(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -457,7 +457,7 @@ class NetworkArgument(ValueArgument):
             return network_named(given)
         return super().expanded(given)
 
-    def changed(self, given: Any, changes: Mapping[str, Any]) -> Any:
+    def changed(self, given: Any, changes: Mapping[str, Any], accepted: Collection[str] | None = None) -> Any:
         """Return the network with other fields; a network of a user may be a dataclass.
 
         Raises:
@@ -467,7 +467,7 @@ class NetworkArgument(ValueArgument):
         is_own = not isinstance(network, Value) and is_dataclass(network) and not isinstance(network, type)
         if is_own and set(changes) <= {field.name for field in fields(network)}:
             return replace(network, **changes)
-        return super().changed(given, changes)
+        return super().changed(given, changes, accepted)
 
 
 NETWORK = NetworkArgument(

@@ -143,8 +143,13 @@ class ValueArgument:
         """Return the strings whose values have a field."""
         return [name for name, value in self.values.items() if field in value.get_params(deep=False)]
 
-    def changed(self, given: Any, changes: Mapping[str, Any]) -> Any:
+    def changed(self, given: Any, changes: Mapping[str, Any], accepted: Collection[str] | None = None) -> Any:
         """Return the value of an argument with other fields; a string is expanded first.
+
+        Args:
+            given: the value, its string, or None.
+            changes: fields by name.
+            accepted: strings that a kind takes; None is all.
 
         Raises:
             InputError: there is no value, or it has no such field; the message names the strings that have it.
@@ -154,7 +159,8 @@ class ValueArgument:
         for change in changes:
             field = change.partition("__")[0]
             if field not in known:
-                having = [f"{self.name}={name!r}" for name in self.names_with(field)]
+                strings = [name for name in self.names_with(field) if accepted is None or name in accepted]
+                having = [f"{self.name}={name!r}" for name in strings]
                 found = f"{self.name}={given!r}" + (f", that is {value!r}," if isinstance(given, str) else "")
                 advice = f"set {' or '.join(having)} with it" if having else f"it has {', '.join(known) or 'none'}"
                 raise InputError(f"{found} has no argument {field!r}; {advice}")
