@@ -48,7 +48,7 @@ def signed_lines(
 def signed_map(
     atoms: Float[np.ndarray, "units pixels"], map_shape: Sequence[int], image_shape: Sequence[int], *, title: str
 ) -> Figure:
-    """Return a map of signed images, row by row, each scaled by its largest magnitude, in the colours of `signed_lines`.
+    """Return a map of signed images, row by row, each scaled by its largest magnitude; colours as in `signed_lines`.
 
     Args:
         atoms: the images.
