@@ -45,7 +45,8 @@ ARMS: dict[str, tuple[str, str, dict[str, Any]]] = {
                                     "sparsity__rate": 0.03}),
     "coding": ("sparse coding", "sparse-coding", {"sparsity": "l1", "sparsity__weight": 1.5, "max_steps": 2000}),
     "psd": ("PSD", "psd", {"sparsity": "l1", "sparsity__weight": 1.5, "max_steps": 2000}),
-    "map": ("topographic map", "sparse-coding", {"sparsity": "topographic", "sparsity__weight": 1.5, "max_steps": 2000}),
+    "map": ("topographic map", "sparse-coding", {"sparsity": "topographic", "sparsity__weight": 1.5,
+                                                 "max_steps": 2000}),
 }  # fmt: skip
 """Models: name in tables and pictures, kind, and arguments in addition to `_COMMON`."""
 
@@ -260,18 +261,20 @@ EXPERIMENT = Experiment(
     claim="Sparse models of whitened patches of natural images learn Gabor functions.",
     source=(
         "Olshausen & Field, Emergence of simple-cell receptive field properties by learning a sparse code for natural "
-        "images, Nature 381 (1996); Vincent et al., Stacked denoising autoencoders, JMLR 11 (2010), section 4. They "
-        "state no fractions; the bound of R^2 is ours"
+        "images, Nature 381 (1996); Kavukcuoglu et al., Fast inference in sparse coding algorithms (2008) and Learning "
+        "invariant features through topographic filter maps (2009); Vincent et al., Stacked denoising autoencoders, "
+        "JMLR 11 (2010), section 4. They state no fractions; the bound of R^2 is ours"
     ),
     protocol=(
         "50,000 grey patches of 12 x 12 pixels of CIFAR-10 10k, without their mean, whitened (ZCA, a fifth of the mean "
         "eigenvalue added), 144 units. Sparse autoencoder: the 10 largest units of a row. Denoising autoencoder: tied "
         "rectified linear units, Gaussian noise of the standard deviation of the patches. RBM: Gaussian visible units "
         "of unit variance, CD-1, a target rate of 3%. 6,000 steps of 64 patches each. Sparse coding and predictive "
-        "sparse decomposition (PSD): L1 of weight 1.5, the dictionary updated online; topographic map: sparse coding "
-        "whose penalty, of weight 1.5, is the norm of neighbourhoods of 3 x 3 units on a torus of 12 x 12; 2,000 steps "
-        "each. The settings were found by short trials, those of these three on other patches. A Gabor function is fitted by least squares to each atom of the decoder. Controls: 100 patches, "
-        "principal components and images of white noise."
+        "sparse decomposition (PSD): L1 of weight 1.5, the dictionary updated online. Topographic map: sparse coding "
+        "whose penalty, of weight 1.5, is the norm of neighbourhoods of 3 x 3 units on a torus of 12 x 12. 2,000 steps "
+        "of 64 patches each. The settings were found by short trials, those of the last three models on other patches "
+        "of these images. A Gabor function is fitted by least squares to each atom of the decoder. Controls: 100 "
+        "patches, principal components and images of white noise."
     ),
     minutes=11,
     seed=SEED,
