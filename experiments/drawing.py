@@ -45,6 +45,34 @@ def signed_lines(
     return figure
 
 
+def signed_map(
+    atoms: Float[np.ndarray, "units pixels"], map_shape: Sequence[int], image_shape: Sequence[int], *, title: str
+) -> Figure:
+    """Return a map of signed images, row by row, each scaled by its largest magnitude; colours as in `signed_lines`.
+
+    Args:
+        atoms: the images.
+        map_shape: rows and columns of the map.
+        image_shape: (channels, height, width), of one channel.
+        title: of the figure.
+
+    Example:
+        >>> signed_map(np.eye(6, 4), (2, 3), (1, 2, 2), title="a map").axes[0].images[0].get_array().shape
+        (7, 10, 3)
+    """
+    (down, across), (_, height, width) = map_shape, image_shape
+    tiles = signed_colours(np.asarray(atoms, np.float64).reshape(-1, height, width))
+    apart = np.pad(tiles, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=160)
+    sheet = apart.reshape(down, across, height + 1, width + 1, 3).swapaxes(1, 2)
+    sheet = np.pad(sheet.reshape(down * (height + 1), -1, 3), ((1, 0), (1, 0), (0, 0)), constant_values=160)
+    figure = Figure(figsize=(0.5 * across, 0.5 * down * height / width + 0.4), layout="constrained")
+    ax = figure.subplots()
+    ax.imshow(sheet, interpolation="nearest")
+    _bare(ax)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
 def image_lines(
     lines: Mapping[str, Float[np.ndarray, "images pixels"]],
     image_shape: Sequence[int],

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.decomposition import sparse_encode
 
-from experiments import dictionary_recovery, sparsity_limits
+from experiments import dictionary_recovery, natural_patches, sparsity_limits
 from isthmus.parts.networks import MLP
 
 DATA = {"n_features": 30, "n_columns": 12, "n_active": 2.5}
@@ -84,3 +84,16 @@ def test_the_ratio_to_l1_is_the_largest_at_equal_active_units():
     assert dictionary_recovery.error_ratio(results, "topk") == pytest.approx(0.5)
     assert dictionary_recovery.error_ratio(results, "batch-topk") == pytest.approx(1.5)
     assert dictionary_recovery.at_the_truth(results, "topk", 3.0) == cell(2.0, 0.2)
+
+
+def test_angles_between_neighbours_on_a_torus_agree_with_a_pinwheel():
+    n, rows = 6, 5
+    angles = np.tile(np.arange(n) * np.pi / n, (rows, 1)).ravel()
+    near, any_two = natural_patches.neighbour_turns({"angles": angles, "r2": np.ones(n * rows)}, [rows, n])
+    assert near == pytest.approx(np.pi / n / 2)  # half of the pairs lie in a column, with equal angles
+    assert any_two > near
+
+
+def test_angles_between_atoms_that_are_no_gabor_functions_do_not_count():
+    found = {"angles": [0.0, 0.3, 1.2, 0.0], "r2": [0.9, 0.9, 0.1, 0.0]}
+    assert natural_patches.neighbour_turns(found, [1, 4])[1] == pytest.approx(0.3)

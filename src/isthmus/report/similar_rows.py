@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial.distance import cdist
 
+from isthmus.data.dataset import Conditioned, Paired
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.report import charts
 from isthmus.report.code_maps import standardised
@@ -60,7 +61,7 @@ def similar_rows(
     picked: Int[np.ndarray, " picked"],
     names: RowInfo,
 ) -> SimilarRows | None:
-    """Return the section; None for series, texts and sparse rows, and with few rows.
+    """Return the section; None for few rows, series, texts, sparse rows, and rows with targets or conditions.
 
     Args:
         model: the model.
@@ -70,7 +71,12 @@ def similar_rows(
         names: of all rows.
     """
     known = model.preprocessing_
-    if len(picked) < MIN_ROWS or known.is_series or known.source in ("sparse", "text"):
+    if (
+        len(picked) < MIN_ROWS
+        or known.is_series
+        or known.source in ("sparse", "text")
+        or isinstance(X, Conditioned | Paired)
+    ):
         return None
     of_bits = bool(np.isin(codes[picked], (0, 1)).all())
     distances = code_distances(codes[picked], of_bits=of_bits)
