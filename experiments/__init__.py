@@ -35,6 +35,7 @@ from experiments import (
     noise_removal,
     online,
     pretraining_gain,
+    psd,
     random_codes,
     rbm_mnist,
     recirculation,
@@ -96,6 +97,7 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
         colorization.EXPERIMENT,
         anomalies.EXPERIMENT,
         noise_removal.EXPERIMENT,
+        psd.EXPERIMENT,
     )
 }
 """The experiments by name."""
