@@ -27,6 +27,7 @@ from experiments import (
     denoise_score,
     depth,
     dictionary_recovery,
+    explaining_away,
     few_labels,
     identity_crossing,
     latent_space,
@@ -98,6 +99,7 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
         anomalies.EXPERIMENT,
         noise_removal.EXPERIMENT,
         psd.EXPERIMENT,
+        explaining_away.EXPERIMENT,
     )
 }
 """The experiments by name."""
