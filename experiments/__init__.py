@@ -27,6 +27,7 @@ from experiments import (
     denoise_score,
     depth,
     dictionary_recovery,
+    explaining_away,
     few_labels,
     identity_crossing,
     latent_space,
@@ -36,6 +37,7 @@ from experiments import (
     noise_removal,
     online,
     pretraining_gain,
+    psd,
     random_codes,
     rbm_mnist,
     recirculation,
@@ -100,6 +102,8 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
         anomalies.EXPERIMENT,
         noise_removal.EXPERIMENT,
         natural_patches.EXPERIMENT,
+        psd.EXPERIMENT,
+        explaining_away.EXPERIMENT,
     )
 }
 """The experiments by name."""
