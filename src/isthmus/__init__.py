@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.dbn import DeepBeliefNetwork
     from isthmus.estimators.deep import Autoencoder
     from isthmus.estimators.denoising import DenoisingAutoencoder
+    from isthmus.estimators.hashing import SemanticHashing
     from isthmus.estimators.imputer import Imputer
     from isthmus.estimators.linear import LinearAutoencoder
     from isthmus.estimators.rbm import RestrictedBoltzmannMachine
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from isthmus.estimators.variational import VariationalAutoencoder
     from isthmus.parts.own_networks import register_network
     from isthmus.parts.own_penalties import register_penalty
-    from isthmus.values.code_penalties import MMD, TotalCorrelation
+    from isthmus.values.binarisations import GrowingNoise, RelaxedBernoulli, StraightThrough
+    from isthmus.values.code_penalties import MMD, BitBalance, Decorrelation, Neighbours, TotalCorrelation
     from isthmus.values.contractions import Contraction
     from isthmus.values.corruptions import GaussianNoise, GroupMasking, Masking, MissingMask, SaltAndPepper
     from isthmus.values.energy_methods import CD, PCD, DenoisingScoreMatching, ScoreMatching
@@ -51,11 +53,13 @@ _MODULES = {
         "AnomalyDetector", "Autoencoder", "CodeClassifier", "CodeRegressor", "ContractiveAutoencoder",
         "ConvolutionalAutoencoder", "DeepBeliefNetwork", "DeepBoltzmannMachine", "DeepRecurrentAutoencoder",
         "DenoisingAutoencoder", "Imputer", "LinearAutoencoder", "RecirculationAutoencoder",
-        "RestrictedBoltzmannMachine", "SparseAutoencoder", "StackedAutoencoder", "VariationalAutoencoder", "load",
+        "RestrictedBoltzmannMachine", "SemanticHashing", "SparseAutoencoder", "StackedAutoencoder",
+        "VariationalAutoencoder", "load",
     ),
     "parts.own_networks": ("register_network",),
     "parts.own_penalties": ("register_penalty",),
-    "values.code_penalties": ("MMD", "TotalCorrelation"),
+    "values.binarisations": ("GrowingNoise", "RelaxedBernoulli", "StraightThrough"),
+    "values.code_penalties": ("MMD", "BitBalance", "Decorrelation", "Neighbours", "TotalCorrelation"),
     "values.contractions": ("Contraction",),
     "values.corruptions": ("GaussianNoise", "GroupMasking", "Masking", "MissingMask", "SaltAndPepper"),
     "values.energy_methods": ("CD", "PCD", "DenoisingScoreMatching", "ScoreMatching"),
@@ -85,6 +89,7 @@ __all__ = [
     "Autoencoder",
     "BatchTopK",
     "BernoulliPosterior",
+    "BitBalance",
     "CategoricalPosterior",
     "CodeClassifier",
     "CodeRegressor",
@@ -93,6 +98,7 @@ __all__ = [
     "Convolutional",
     "Convolutional1d",
     "ConvolutionalAutoencoder",
+    "Decorrelation",
     "DeepBeliefNetwork",
     "DeepBoltzmannMachine",
     "DeepRecurrentAutoencoder",
@@ -106,6 +112,7 @@ __all__ = [
     "GaussianNoise",
     "GaussianPrior",
     "GroupMasking",
+    "GrowingNoise",
     "Imputer",
     "InputError",
     "InputWarning",
@@ -117,15 +124,19 @@ __all__ = [
     "Masking",
     "MissingMask",
     "MixturePrior",
+    "Neighbours",
     "NormalPrior",
     "Pretraining",
     "RBMLayer",
     "RecirculationAutoencoder",
+    "RelaxedBernoulli",
     "RestrictedBoltzmannMachine",
     "SaltAndPepper",
     "ScoreMatching",
+    "SemanticHashing",
     "SparseAutoencoder",
     "StackedAutoencoder",
+    "StraightThrough",
     "StudentT",
     "TopK",
     "TotalCorrelation",

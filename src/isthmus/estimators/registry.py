@@ -11,6 +11,7 @@ from isthmus.estimators.dbm import DeepBoltzmannMachine
 from isthmus.estimators.dbn import DeepBeliefNetwork
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.denoising import DenoisingAutoencoder
+from isthmus.estimators.hashing import SemanticHashing
 from isthmus.estimators.imputer import Imputer
 from isthmus.estimators.linear import LinearAutoencoder
 from isthmus.estimators.model_files import load, named, register
@@ -41,6 +42,7 @@ KINDS: dict[str, type[BaseAutoencoder]] = {
         RestrictedBoltzmannMachine,
         DeepBeliefNetwork,
         DeepBoltzmannMachine,
+        SemanticHashing,
     )
 }
 """Every kind of autoencoder by its name on the command line."""
