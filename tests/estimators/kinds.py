@@ -23,10 +23,14 @@ from isthmus import (
     LinearAutoencoder,
     MissingMask,
     MixturePrior,
+    Neighbours,
     RecirculationAutoencoder,
+    RelaxedBernoulli,
     RestrictedBoltzmannMachine,
+    SemanticHashing,
     SparseAutoencoder,
     StackedAutoencoder,
+    StraightThrough,
     TopK,
     TotalCorrelation,
     VampPrior,
@@ -126,6 +130,13 @@ KINDS = {
         pretraining="joint",
         fine_tuning=FineTuning(epochs=3),
         **SMALL,
+    ),
+    "hashing": SemanticHashing(code_size=12, **SMALL),
+    "hashing, straight-through, deep": SemanticHashing(
+        code_size=10, hidden_sizes=(16,), binarisation=StraightThrough(), penalties=(Neighbours(k=3),), **SMALL
+    ),
+    "hashing, relaxed, convolutional, without penalties": SemanticHashing(
+        code_size=9, binarisation=RelaxedBernoulli(), network=SMALL_CONVOLUTIONS, penalties=(), **SMALL
     ),
     "recirculation": RecirculationAutoencoder(code_size=4, **SMALL),
     "recirculation, tied, rectified, by Adam": RecirculationAutoencoder(

@@ -48,6 +48,7 @@ CHECKED = {
     "rbm": {"max_epochs": 3, "code_size": 4},
     "dbm": {"max_epochs": 2, "code_size": 3, "hidden_sizes": (4,), "method": PCD(n_chains=10), "n_iterations": 3},
     "dbn": {"max_epochs": 2, "code_size": 3, "hidden_sizes": (4,)},
+    "hash": {"max_epochs": 3, "code_size": 4},
 }
 """Small settings for scikit-learn's checks, which fit about 75 times."""
 
