@@ -80,12 +80,12 @@ class NearestRows:
         self.directions = torch.cat([self._directions(batch) for _, batch in _blocks(rows, self.candidates)])
 
     def of(self, rows: Rows, k: int) -> Int[Tensor, "n k"]:
-        """Return the numbers of the k nearest of the other rows for each row, (n, k), fewer if there are fewer.
+        """Return the numbers of the k nearest of the other rows for each row, (n, k).
 
-        A row is never its own neighbour.
+        k is reduced to a tenth of the candidates, at least 1. A row is never its own neighbour.
         """
         own = rows is self.rows
-        k = min(k, len(self.candidates) - own)
+        k = min(k, max(len(self.candidates) // 10, 1), len(self.candidates) - own)
         found = [self._nearest(index, batch, k, own=own) for index, batch in _blocks(rows, torch.arange(len(rows)))]
         return torch.cat(found)
 

@@ -155,7 +155,7 @@ class Reconstruction(Objective):
         """Initialize the decoder's output and the encoder's origin from the rows, and check the constraints."""
         encoder = getattr(self.coder.inference, "encoder", None)
         if isinstance(encoder, CountEncoder):
-            encoder.learn(batch.x for batch in sampled_batches(rows))
+            encoder.learn(lambda: (batch.x for batch in sampled_batches(rows)))
         self.start_at(self.centre(rows), mean_target(rows))
         self.prepare_statistics(rows)
         for constraint in self.constraints:

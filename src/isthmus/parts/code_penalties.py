@@ -317,7 +317,7 @@ class NeighbourReconstruction(Penalty):
         NeighbourReconstruction(weight=1, k=5)
     """
 
-    def __init__(self, weight: float = 1.0, *, n_neighbours: int = 10) -> None:
+    def __init__(self, weight: float = 1.0, *, n_neighbours: int = 50) -> None:
         super().__init__(weight)
         check_count("Neighbours: k", n_neighbours)
         self.n_neighbours = int(n_neighbours)

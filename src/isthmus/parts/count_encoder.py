@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -55,12 +55,13 @@ class CountEncoder(MLP):
     Example:
         >>> encoder = CountEncoder(MLP((3, 2), generator=torch.Generator().manual_seed(0)))
         >>> counts = torch.tensor([[1.0, 0.0, 1.0]])
-        >>> encoder.learn([counts])
+        >>> encoder.learn(lambda: [counts])
         >>> bool(torch.equal(encoder(counts), encoder(counts.log1p().exp() - 1)))
         True
     """
 
     weights: Tensor
+    mean: Tensor
 
     def __init__(self, encoder: MLP) -> None:
         nn.Module.__init__(self)
@@ -68,18 +69,23 @@ class CountEncoder(MLP):
         self.normalization, self.dropout = encoder.normalization, encoder.dropout
         self.layers = encoder.layers
         self.register_buffer("weights", torch.ones(encoder.sizes[0]))
+        self.register_buffer("mean", torch.zeros(encoder.sizes[0]), persistent=False)
 
-    def learn(self, blocks: Iterable[Float[Tensor, "block columns"]]) -> None:
-        """Take the weights of the terms from rows of counts."""
-        self.weights.copy_(inverse_frequencies(blocks))
+    def learn(self, blocks: Callable[[], Iterable[Float[Tensor, "block columns"]]]) -> None:
+        """Take the weights of the terms, and the mean of what the network sees, from rows of counts in two passes."""
+        self.weights.copy_(inverse_frequencies(blocks()))
+        n, total = 0, torch.zeros_like(self.mean)
+        for x in blocks():
+            n, total = n + len(x), total + self.terms(x).sum(0)
+        self.mean.copy_(total / n)
 
     def terms(self, counts: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
         """Return what the network sees."""
         return weighted_terms(counts, self.weights) * self.sizes[0] ** 0.5
 
     def centre(self, mean: Float[Tensor, " inputs"]) -> None:
-        """Centre the first layer at the weighted terms of the mean counts."""
-        super().centre(self.terms(mean))
+        """Centre the first layer at the mean of what it sees, which is not what it sees of the mean counts."""
+        super().centre(self.mean)
 
     def forward(
         self, x: Float[Tensor, "*draws batch columns"], generator: Generator | None = None

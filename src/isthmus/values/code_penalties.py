@@ -104,7 +104,7 @@ class BitBalance(Value):
         BitBalance(weight=5.0)
     """
 
-    weight: float = 10.0
+    weight: float = 2.0
 
     term: ClassVar[str] = "bit_balance"
 
@@ -137,7 +137,7 @@ class Decorrelation(Value):
         Decorrelation(weight=0.5)
     """
 
-    weight: float = 1.0
+    weight: float = 0.01
 
     term: ClassVar[str] = "decorrelation"
 
@@ -160,7 +160,7 @@ class Neighbours(Value):
     among at most 20,000 training rows, evenly spaced.
 
     Args:
-        k: number of neighbours of a row.
+        k: number of neighbours of a row, at most a tenth of the rows among which they are searched.
         weight: relative to the reconstruction of the row itself.
 
     Raises:
@@ -174,8 +174,8 @@ class Neighbours(Value):
         Neighbours(k=20)
     """
 
-    k: int = 10
-    weight: float = 1.0
+    k: int = 50
+    weight: float = 3.0
 
     term: ClassVar[str] = "neighbours"
 
