@@ -263,8 +263,8 @@ def _rows(results: Results, setup: _Setup) -> list[Row]:
             rows.append(setup.row(f"{bits} bits, {NAMES[name]}: precision of the first {JUDGED}", value, key, ".3f"))
         ours = _precisions(results, bits)["hash"]
         rows += [
-            Row(f"{bits} bits, semantic hashing, beside {name} on another split", ours, setup.published[f"{key} {bits}"],
-                form=".3f", comparable=False)
+            Row(f"{bits} bits, semantic hashing, beside {name} on another split", ours,
+                setup.published[f"{key} {bits}"], form=".3f", comparable=False)
             for key, (name, found) in _PAPERS.items() if f"{key} {bits}" in setup.published
         ]  # fmt: skip
     rows.append(Row(f"cosine of tf-idf: precision of the first {JUDGED}", _at(results["cosine"]["precision"], JUDGED),
@@ -331,13 +331,13 @@ EXPERIMENT = Experiment(
     name="semantic-hashing",
     claim="Codes of a few bits retrieve documents of the same topic better than the terms themselves.",
     source="Salakhutdinov & Hinton, Semantic hashing (2007); Deep Learning, section 14.9",
-    protocol="Reuters-21578, ModApte: the 9,603 training documents train each model; each test document with a topic is "
-    "a query for the training documents with a topic, nearest by Hamming distance; those that share a topic are "
-    "relevant. Precision of the first 100, its expectation where documents are tied. The semantic hashing has one layer "
-    "each way on counts of the 2,000 most frequent terms, 20 epochs in batches of 128, noise before the sigmoid, and "
-    "penalties on balance, covariance and neighbours; numbers and weights of neighbours were compared on the last 15% of "
-    "the training documents. The other codes are of tf-idf: random hyperplanes (LSH); its leading singular vectors, as "
-    "many as bits, by a random rotation, by spectral hashing and by ITQ.",
+    protocol="Reuters-21578, ModApte: the 9,603 training documents train each model; each test document with a topic "
+    "is a query for the training documents with a topic, nearest by Hamming distance; those that share a topic are "
+    "relevant. Precision of the first 100, its expectation where documents are tied. The semantic hashing has one "
+    "layer each way on counts of the 2,000 most frequent terms, 20 epochs in batches of 128, noise before the sigmoid, "
+    "and penalties on balance, covariance and neighbours; numbers and weights of neighbours were compared on the last "
+    "15% of the training documents. The other codes are of tf-idf: random hyperplanes (LSH); its leading singular "
+    "vectors, as many as bits, by a random rotation, by spectral hashing and by ITQ.",
     minutes=12,
     seed=SEED,
     full=FULL,

@@ -83,9 +83,7 @@ class SemanticHashing(NetworkArguments, BaseAutoencoder):
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
         likelihood = shape.built_likelihood
         # Weights of linear units: those of sigmoids would saturate them before the noise grows.
-        ends = Ends(
-            shape.n_columns, shape.code_size, likelihood, shape.image_shape, output_shape=shape.decoded_shape
-        )
+        ends = Ends(shape.n_columns, shape.code_size, likelihood, shape.image_shape, output_shape=shape.decoded_shape)
         pair = self._pair(ends, shape, generator)
         reads_counts = likelihood.is_count and not shape.decodes_target and type(pair.encoder) is MLP
         encoder = CountEncoder(cast(MLP, pair.encoder)) if reads_counts else pair.encoder

@@ -17,6 +17,9 @@ from isthmus.parts.forward import Batch
 MAX_CANDIDATES, MAX_CANDIDATE_ENTRIES = 20_000, 2**26
 """Largest number of rows among which neighbours are searched, and of their entries: 256 MiB in float32."""
 
+MIN_CANDIDATES_PER_NEIGHBOUR = 50
+"""Rows for each neighbour: of few rows, many neighbours would be no neighbourhood."""
+
 _ROWS_AT_ONCE = 1024
 """Number of rows whose similarities to all candidates are in memory at a time."""
 
@@ -82,10 +85,10 @@ class NearestRows:
     def of(self, rows: Rows, k: int) -> Int[Tensor, "n k"]:
         """Return the numbers of the k nearest of the other rows for each row, (n, k).
 
-        k is reduced to a tenth of the candidates, at least 1. A row is never its own neighbour.
+        k is reduced to a fiftieth of the candidates, at least 1. A row is never its own neighbour.
         """
         own = rows is self.rows
-        k = min(k, max(len(self.candidates) // 10, 1), len(self.candidates) - own)
+        k = min(k, max(len(self.candidates) // MIN_CANDIDATES_PER_NEIGHBOUR, 1), len(self.candidates) - own)
         found = [self._nearest(index, batch, k, own=own) for index, batch in _blocks(rows, torch.arange(len(rows)))]
         return torch.cat(found)
 

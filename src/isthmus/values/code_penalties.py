@@ -104,7 +104,7 @@ class BitBalance(Value):
         BitBalance(weight=5.0)
     """
 
-    weight: float = 2.0
+    weight: float = 0.1
 
     term: ClassVar[str] = "bit_balance"
 
@@ -160,7 +160,7 @@ class Neighbours(Value):
     among at most 20,000 training rows, evenly spaced.
 
     Args:
-        k: number of neighbours of a row, at most a tenth of the rows among which they are searched.
+        k: number of neighbours of a row, at most a fiftieth of the rows among which they are searched.
         weight: relative to the reconstruction of the row itself.
 
     Raises:
