@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 
 import isthmus
@@ -19,7 +20,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def hashing():
-    return SemanticHashing(code_size=20, max_epochs=25, random_state=0).fit(X[:1000])
+    return SemanticHashing(code_size=20, max_epochs=50, random_state=0).fit(X[:1000])
 
 
 @pytest.mark.parametrize("binarisation", ["noise", "straight-through", "bernoulli"])
@@ -45,14 +46,16 @@ def test_near_codes_are_of_the_same_class(hashing):
     assert (Y[:1000][distances.argmin(1)] == Y[1000:]).mean() > 0.75
 
 
-def test_noise_makes_rounding_harmless():
-    fits = [
-        SemanticHashing(code_size=16, binarisation=isthmus.GrowingNoise(scale), penalties=(), max_epochs=20,
-                        random_state=0).fit(X[:1000])
-        for scale in (4.0, 0.01)
-    ]  # fmt: skip
-    noisy, plain = (model.reconstruction_error(X[1000:]).mean() for model in fits)
-    assert noisy < plain
+def test_noise_moves_units_away_from_their_thresholds():
+    def undecided(scale):
+        model = SemanticHashing(
+            code_size=16, binarisation=isthmus.GrowingNoise(scale), penalties=(), max_epochs=20, learning_rate=1e-2,
+            validation_fraction=0.0, random_state=0,
+        ).fit(X[:1000])  # fmt: skip
+        rate = np.concatenate([torch.sigmoid(output.preactivation).numpy() for output in model.read(X[1000:])])
+        return ((rate > 0.1) & (rate < 0.9)).mean()
+
+    assert undecided(4.0) < 0.7 * undecided(0.01)
 
 
 def test_neighbours_bring_the_codes_of_near_rows_together():
@@ -100,8 +103,18 @@ def test_wrong_arguments_are_refused(arguments, message):
         SemanticHashing(**arguments).fit(X[:50])
 
 
-def test_wrong_fields_of_values_are_refused():
-    for make in (lambda: Neighbours(k=0), lambda: BitBalance(-1.0), lambda: isthmus.GrowingNoise(scale=-1.0),
-                 lambda: isthmus.StraightThrough(stochastic=1), lambda: isthmus.RelaxedBernoulli(temperature=0)):  # fmt: skip
-        with pytest.raises(InputError):
-            make()
+@pytest.mark.parametrize(
+    ("value", "fields"),
+    [
+        (Neighbours, {"k": 0}),
+        (Neighbours, {"weight": -1.0}),
+        (BitBalance, {"weight": -1.0}),
+        (isthmus.Decorrelation, {"weight": float("inf")}),
+        (isthmus.GrowingNoise, {"scale": 0.0}),
+        (isthmus.StraightThrough, {"stochastic": 1}),
+        (isthmus.RelaxedBernoulli, {"temperature": 0}),
+    ],
+)
+def test_wrong_fields_of_values_are_refused(value, fields):
+    with pytest.raises(InputError, match=next(iter(fields))):
+        value(**fields)
