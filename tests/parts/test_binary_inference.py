@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from isthmus.errors import InputError
-from isthmus.parts.binary_inference import NoisyBits, RelaxedBits, StraightThroughBits
+from isthmus.parts.binary_inference import BinaryMap, NoisyBits, RelaxedBits, StraightThroughBits
 from isthmus.parts.discrete_inference import Annealing
 from isthmus.parts.forward import Batch
 
@@ -20,7 +20,7 @@ class Same(nn.Module):
 
 
 A = torch.linspace(-3, 3, 7).repeat(20_000, 1)
-EVERY = pytest.mark.parametrize("build", [NoisyBits, StraightThroughBits, RelaxedBits])
+EVERY = pytest.mark.parametrize("stand_in", [NoisyBits(), StraightThroughBits(), RelaxedBits()])
 
 
 def seeded(seed=0):
@@ -28,15 +28,15 @@ def seeded(seed=0):
 
 
 @EVERY
-def test_codes_in_evaluation_mode_are_bits_whatever_the_generator(build):
-    inference = build(Same()).eval()
+def test_codes_in_evaluation_mode_are_bits_whatever_the_generator(stand_in):
+    inference = BinaryMap(Same(), stand_in).eval()
     for generator in (None, seeded()):
         code = inference(Batch(A[:1]), None, generator).code
         assert code.tolist() == [[0, 0, 0, 0, 1, 1, 1]]
 
 
 def test_the_noise_grows_linearly_and_stays_at_its_end_after_annealing():
-    inference = NoisyBits(Same(), scale=2.0)
+    inference = BinaryMap(Same(), NoisyBits(2.0))
     for progress in (0.0, 0.5, 1.0):
         logits = torch.logit(inference(Batch(A), None, seeded(), progress).code.double()) - A
         assert logits[:, 3].std().item() == pytest.approx(2.0 * progress, abs=0.03)
@@ -48,7 +48,7 @@ def test_straight_through_bits_are_bits_with_the_gradient_of_the_sigmoid():
     a = A[:1].clone().requires_grad_()
     for stochastic in (False, True):
         a.grad = None
-        code = StraightThroughBits(Same(), stochastic=stochastic)(Batch(a), None, seeded()).code
+        code = BinaryMap(Same(), StraightThroughBits(stochastic))(Batch(a), None, seeded()).code
         assert set(code.detach().unique().tolist()) <= {0.0, 1.0}
         code.sum().backward()
         rate = torch.sigmoid(a.detach())
@@ -56,19 +56,19 @@ def test_straight_through_bits_are_bits_with_the_gradient_of_the_sigmoid():
 
 
 @pytest.mark.parametrize(
-    "inference",
+    "stand_in",
     [
-        StraightThroughBits(Same(), stochastic=True),
-        RelaxedBits(Same(), annealing=Annealing(0.01, 0.01)),
-        RelaxedBits(Same(), annealing=Annealing(straight_through=True)),
+        StraightThroughBits(stochastic=True),
+        RelaxedBits(annealing=Annealing(0.01, 0.01)),
+        RelaxedBits(annealing=Annealing(straight_through=True)),
     ],
 )
-def test_sampled_bits_have_the_rates_of_the_sigmoid(inference):
-    rate = inference(Batch(A), None, seeded()).code.round().mean(0)
+def test_sampled_bits_have_the_rates_of_the_sigmoid(stand_in):
+    rate = BinaryMap(Same(), stand_in)(Batch(A), None, seeded()).code.round().mean(0)
     expected = torch.sigmoid(A[0])
     assert torch.allclose(rate, expected, atol=4 * 0.5 / math.sqrt(len(A)))
 
 
 def test_a_scale_of_zero_is_refused():
     with pytest.raises(InputError, match="NoisyBits: scale"):
-        NoisyBits(Same(), scale=0.0)
+        NoisyBits(scale=0.0)

@@ -88,7 +88,7 @@ class SemanticHashing(NetworkArguments, BaseAutoencoder):
         reads_counts = likelihood.is_count and not shape.decodes_target and type(pair.encoder) is MLP
         encoder = CountEncoder(cast(MLP, pair.encoder)) if reads_counts else pair.encoder
         binarisation: Binarisation = self.value_of("binarisation")
-        coder = Coder(binarisation.build(encoder), pair.decoder, likelihood)
+        coder = Coder(BinaryMap(encoder, binarisation.build()), pair.decoder, likelihood)
         objective = Reconstruction(coder, penalties=penalties_of(self.penalties, "sigmoid"))
         return Recipe(coder, objective, hidden_sizes=pair.hidden_sizes, dense_sizes=pair.dense_sizes)
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 
-from torch import nn
-
 from isthmus.errors import InputError
-from isthmus.parts.binary_inference import BinaryMap, NoisyBits, RelaxedBits, StraightThroughBits
+from isthmus.parts.binary_inference import NoisyBits, RelaxedBits, StandIn, StraightThroughBits
 from isthmus.parts.discrete_inference import Annealing
 from isthmus.parts.layers import check_positive
 from isthmus.values.value import Value, value_argument
@@ -18,8 +16,8 @@ class Binarisation(Value):
     """Base class of the values of `binarisation`."""
 
     @abstractmethod
-    def build(self, encoder: nn.Module) -> BinaryMap:
-        """Return the inference."""
+    def build(self) -> StandIn:
+        """Return what stands in for the bits."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,9 +45,9 @@ class GrowingNoise(Binarisation):
         """Refuse a scale that is not above 0."""
         check_positive("GrowingNoise: scale", self.scale)
 
-    def build(self, encoder: nn.Module) -> BinaryMap:
-        """Return the inference."""
-        return NoisyBits(encoder, scale=self.scale)
+    def build(self) -> StandIn:
+        """Return what stands in for the bits."""
+        return NoisyBits(self.scale)
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,9 +75,9 @@ class StraightThrough(Binarisation):
         if not isinstance(self.stochastic, bool):
             raise InputError(f"StraightThrough: stochastic={self.stochastic!r}: it must be True or False")
 
-    def build(self, encoder: nn.Module) -> BinaryMap:
-        """Return the inference."""
-        return StraightThroughBits(encoder, stochastic=self.stochastic)
+    def build(self) -> StandIn:
+        """Return what stands in for the bits."""
+        return StraightThroughBits(self.stochastic)
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,9 +108,9 @@ class RelaxedBernoulli(Binarisation):
         check_positive("RelaxedBernoulli: temperature", self.temperature)
         check_positive("RelaxedBernoulli: final_temperature", self.final_temperature)
 
-    def build(self, encoder: nn.Module) -> BinaryMap:
-        """Return the inference."""
-        return RelaxedBits(encoder, annealing=Annealing(self.temperature, self.final_temperature))
+    def build(self) -> StandIn:
+        """Return what stands in for the bits."""
+        return RelaxedBits(Annealing(self.temperature, self.final_temperature))
 
 
 BINARISATION = value_argument(
