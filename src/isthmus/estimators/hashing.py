@@ -43,7 +43,7 @@ class SemanticHashing(NetworkArguments, BaseAutoencoder):
 
     Args:
         binarisation: "noise", "straight-through", "bernoulli", or a value such as `GrowingNoise(scale=2.0)`,
-            `StraightThrough(stochastic=False)`, `RelaxedBernoulli(final_temperature=0.2)`: the stand-in for the bits.
+            `StraightThrough(stochastic=False)`, `RelaxedBernoulli(final_temperature=0.2)`: the placeholder of the bits.
         code_size: number of bits.
         penalties: further terms of the criterion, in a list; "bit-balance", "decorrelation" and "neighbours" by
             default, or values such as `Neighbours(k=20)`; see `Autoencoder`.

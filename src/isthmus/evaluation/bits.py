@@ -15,7 +15,7 @@ COPIED_CORRELATION = 0.95
 """Correlation of two bits, of any sign, above which one of them copies the other."""
 
 COLLIDING_SHARE, LARGE_COLLIDING_SHARE = 0.5, 0.95
-"""Shares of the rows whose code is that of another row, above which a finding says so, and above which it warns."""
+"""Fractions of the rows whose code is that of another row, above which a finding says so, and above which it warns."""
 
 MIN_ROWS = 20
 """Smallest number of rows of which bits are compared."""
@@ -71,7 +71,7 @@ def colliding_codes(facts: FitFacts) -> Finding | None:
         "colliding-codes",
         f"{share:.0%} of {pluralize(len(bits), 'row')} have the code of another row; there are "
         f"{pluralize(n_codes, 'code')}",
-        "use more bits (code_size) to tell these rows apart, or a smaller weight of Neighbours(); nothing is wrong if "
+        "use more bits (code_size) to distinguish these rows, or a smaller weight of Neighbours(); nothing is wrong if "
         "the rows are that similar",
         "warning" if share > LARGE_COLLIDING_SHARE else "note",
     )
@@ -92,7 +92,7 @@ def copies(bits: Float[np.ndarray, "rows bits"]) -> Int[np.ndarray, "pairs 2"]:
 
 
 def colliding_share(bits: Float[np.ndarray, "rows bits"]) -> float:
-    """Return the share of the rows whose code is also that of another row.
+    """Return the fraction of the rows whose code is also that of another row.
 
     Example:
         >>> colliding_share(np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]]))
