@@ -139,6 +139,9 @@ CASES = {
         "stacked", hidden_sizes=(12,), layers="rbm", pretraining="together", code_activation="linear"
     ),
     "recurrent": small("recurrent", hidden_sizes=(12, 8), n_sweeps=2),
+    "hash": small("hash", code_size=16),
+    "hash, straight-through": small("hash", code_size=16, binarisation="straight-through"),
+    "hash, relaxed": small("hash", code_size=16, binarisation="bernoulli"),
     "recirculation": small("recirculation"),
     "rbm": small("rbm", scaling="minmax"),
     "rbm, rectified": small("rbm", hidden_units="rectified", optimizer="adamw"),

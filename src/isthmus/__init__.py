@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.deep import Autoencoder
     from isthmus.estimators.denoising import DenoisingAutoencoder
     from isthmus.estimators.filter_bank import FilterBank
+    from isthmus.estimators.hashing import SemanticHashing
     from isthmus.estimators.imputer import Imputer
     from isthmus.estimators.linear import LinearAutoencoder
     from isthmus.estimators.predictive import PredictiveSparseDecomposition
@@ -34,9 +35,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.whitening import Whitening
     from isthmus.parts.own_networks import register_network
     from isthmus.parts.own_penalties import register_penalty
-    from isthmus.retrieval.bits import hash_codes
-    from isthmus.retrieval.index import Index
-    from isthmus.values.code_penalties import MMD, TotalCorrelation
+       
     from isthmus.values.contractions import Contraction
     from isthmus.values.corruptions import GaussianNoise, GroupMasking, Masking, MissingMask, SaltAndPepper
     from isthmus.values.energy_methods import CD, PCD, DenoisingScoreMatching, ScoreMatching
@@ -69,15 +68,12 @@ _MODULES = {
     "estimators.registry": (
         "AnomalyDetector", "Autoencoder", "CodeClassifier", "CodeRegressor", "ContractiveAutoencoder",
         "ConvolutionalAutoencoder", "DeepBeliefNetwork", "DeepBoltzmannMachine", "DeepRecurrentAutoencoder",
-        "DenoisingAutoencoder", "FilterBank", "Imputer", "LinearAutoencoder", "PredictiveSparseDecomposition",
-        "RecirculationAutoencoder", "RestrictedBoltzmannMachine", "SparseAutoencoder", "SparseCoding",
-        "StackedAutoencoder", "VariationalAutoencoder", "Whitening", "load",
-    ),
-    "parts.own_networks": ("register_network",),
-    "parts.own_penalties": ("register_penalty",),
-    "retrieval.bits": ("hash_codes",),
-    "retrieval.index": ("Index",),
-    "values.code_penalties": ("MMD", "TotalCorrelation"),
+        "BitBalance", "Decorrelation", "DenoisingAutoencoder", "FilterBank", "GrowingNoise", "hash_codes", "Imputer",
+        "Index", "LinearAutoencoder", "MMD", "Neighbours", "parts.own_networks", "parts.own_penalties",
+        "PredictiveSparseDecomposition", "RecirculationAutoencoder", "register_network", "register_penalty",
+        "RelaxedBernoulli", "RestrictedBoltzmannMachine", "retrieval.bits", "retrieval.index", "SemanticHashing",
+        "SparseAutoencoder", "SparseCoding", "StackedAutoencoder", "StraightThrough", "TotalCorrelation",
+        "values.binarisations", "values.code_penalties", "VariationalAutoencoder", "Whitening", "load",
     "values.contractions": ("Contraction",),
     "values.corruptions": ("GaussianNoise", "GroupMasking", "Masking", "MissingMask", "SaltAndPepper"),
     "values.energy_methods": ("CD", "PCD", "DenoisingScoreMatching", "ScoreMatching"),
@@ -114,6 +110,7 @@ __all__ = [
     "Autoencoder",
     "BatchTopK",
     "BernoulliPosterior",
+    "BitBalance",
     "CategoricalPosterior",
     "CodeClassifier",
     "CodeRegressor",
@@ -123,6 +120,7 @@ __all__ = [
     "Convolutional1d",
     "ConvolutionalAutoencoder",
     "CoordinateDescent",
+    "Decorrelation",
     "DeepBeliefNetwork",
     "DeepBoltzmannMachine",
     "DeepRecurrentAutoencoder",
@@ -139,6 +137,7 @@ __all__ = [
     "GaussianPrior",
     "GroupL2",
     "GroupMasking",
+    "GrowingNoise",
     "Imputer",
     "Index",
     "InputError",
@@ -152,18 +151,22 @@ __all__ = [
     "MatchingPursuit",
     "MissingMask",
     "MixturePrior",
+    "Neighbours",
     "NormalPrior",
     "PredictiveSparseDecomposition",
     "Pretraining",
     "RBMLayer",
     "RecirculationAutoencoder",
     "Recurrent",
+    "RelaxedBernoulli",
     "RestrictedBoltzmannMachine",
     "SaltAndPepper",
     "ScoreMatching",
+    "SemanticHashing",
     "SparseAutoencoder",
     "SparseCoding",
     "StackedAutoencoder",
+    "StraightThrough",
     "StudentT",
     "TopK",
     "Topographic",

@@ -29,13 +29,17 @@ from isthmus import (
     MatchingPursuit,
     MissingMask,
     MixturePrior,
+    Neighbours,
     PredictiveSparseDecomposition,
     RecirculationAutoencoder,
     Recurrent,
+    RelaxedBernoulli,
     RestrictedBoltzmannMachine,
+    SemanticHashing,
     SparseAutoencoder,
     SparseCoding,
     StackedAutoencoder,
+    StraightThrough,
     TopK,
     TotalCorrelation,
     VampPrior,
@@ -158,6 +162,13 @@ KINDS = {
         pretraining="joint",
         fine_tuning=FineTuning(epochs=3),
         **SMALL,
+    ),
+    "hashing": SemanticHashing(code_size=12, **SMALL),
+    "hashing, straight-through, deep": SemanticHashing(
+        code_size=10, hidden_sizes=(16,), binarisation=StraightThrough(), penalties=(Neighbours(k=3),), **SMALL
+    ),
+    "hashing, relaxed, convolutional, without penalties": SemanticHashing(
+        code_size=9, binarisation=RelaxedBernoulli(), network=SMALL_CONVOLUTIONS, penalties=(), **SMALL
     ),
     "recirculation": RecirculationAutoencoder(code_size=4, **SMALL),
     "recirculation, tied, rectified, by Adam": RecirculationAutoencoder(

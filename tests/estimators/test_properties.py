@@ -1,6 +1,7 @@
 """What every kind promises, asked of every kind."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -55,6 +56,7 @@ CHECKED = {
     "rbm": {"max_epochs": 3, "code_size": 4},
     "dbm": {"max_epochs": 2, "code_size": 3, "hidden_sizes": (4,), "method": PCD(n_chains=10), "n_iterations": 3},
     "dbn": {"max_epochs": 2, "code_size": 3, "hidden_sizes": (4,)},
+    "hash": {"max_epochs": 3, "code_size": 4},
 }
 """Small settings for scikit-learn's checks, which fit about 75 times."""
 
@@ -86,7 +88,8 @@ def test_the_gradient_reaches_every_parameter(name):
 
 @every_kind
 def test_every_term_is_finite_and_not_zero(name):
-    batch = fitted(name).preprocessing_.rows(X).batch(torch.arange(64))
+    rows = fitted(name).preprocessing_.rows(X)
+    batch = replace(rows.batch(torch.arange(64)), neighbour=rows.batch(torch.arange(1, 65)))
     objective = criterion(fitted(name)).eval()  # in training mode the rows themselves count as activity
     for part in objective.modules():
         if isinstance(part, DeadUnits):  # where no unit is dead there is nothing to revive

@@ -11,11 +11,18 @@ import scipy.stats
 import torch
 
 from isthmus import MMD as Discrepancy
-from isthmus import Autoencoder, DenoisingAutoencoder, InputError, SparseAutoencoder, VariationalAutoencoder
+from isthmus import Autoencoder, DenoisingAutoencoder, InputError, Neighbours, SparseAutoencoder, VariationalAutoencoder
 from isthmus import TotalCorrelation as Dependence
 from isthmus.learning.rows import weighted_size
 from isthmus.learning.stacking import CodeRows
-from isthmus.parts.code_penalties import KERNELS, MMD, TotalCorrelation
+from isthmus.parts.code_penalties import (
+    KERNELS,
+    MMD,
+    BitBalance,
+    Decorrelation,
+    NeighbourReconstruction,
+    TotalCorrelation,
+)
 from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch
 from isthmus.parts.inference import EncoderMap
@@ -328,3 +335,56 @@ def test_invalid_fields_raise_in_one_line(build, text):
     with pytest.raises(InputError, match=text) as error:
         build()
     assert "\n" not in str(error.value)
+
+
+# -- bits --------------------------------------------------------------------------------------------
+
+
+def bits_of(n=40, size=5, seed=0):
+    return torch.rand(n, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_balance_and_decorrelation_are_those_of_numpy():
+    code, w = bits_of(), torch.linspace(0.1, 2, 40, dtype=torch.float64)
+    rate, covariance = np.average(code, axis=0, weights=w), np.cov(code.T, aweights=w, bias=True)
+    assert BitBalance().of(code, w).item() == pytest.approx(((2 * rate - 1) ** 2).sum())
+    pairs = (4 * covariance[np.triu_indices(5, 1)]) ** 2
+    assert Decorrelation().of(code, w).item() == pytest.approx(pairs.sum())
+
+
+@pytest.mark.parametrize("penalty", [BitBalance(), Decorrelation()])
+def test_rows_of_weight_two_count_as_two_rows_and_draws_as_rows(penalty):
+    code, w = bits_of(6), torch.tensor([1.0, 2.0, 1.0, 1.0, 2.0, 1.0])
+    repeated = code[[0, 1, 1, 2, 3, 4, 4, 5]]
+    assert penalty.of(code, w).item() == pytest.approx(penalty.of(repeated).item())
+    assert penalty.of(torch.stack([code, code])).item() == pytest.approx(penalty.of(code).item())
+
+
+def test_balanced_independent_bits_have_no_penalty():
+    states = torch.tensor(list(itertools.product((0.0, 1.0), repeat=3)))
+    assert BitBalance().of(states).item() == pytest.approx(0)
+    assert Decorrelation().of(states).item() == pytest.approx(0)
+
+
+def test_the_neighbours_term_is_the_nll_of_the_neighbour_and_zero_without_one():
+    coder = coder_of()
+    x, other = (torch.from_numpy(np.random.default_rng(seed).normal(size=(3, 4))).float() for seed in (0, 1))
+    mask = torch.tensor([[1.0, 0, 1, 1]] * 3)
+    penalty = NeighbourReconstruction(n_neighbours=2)
+    assert not penalty(coder(Batch(x)), coder, None).any()
+    output = coder(Batch(x, neighbour=Batch(other, mask=mask)))
+    found = penalty(output, coder, None)
+    assert torch.allclose(found, coder.likelihood.nll(output.parameters, other, mask))
+
+
+def test_bit_penalties_need_units_between_zero_and_one():
+    with pytest.raises(InputError, match="units in \\(0, 1\\)"):
+        Autoencoder(code_size=2, penalties=["bit-balance"]).fit(np.eye(8))
+
+
+@pytest.mark.parametrize("kind", [Autoencoder, SparseAutoencoder, VariationalAutoencoder])
+def test_other_kinds_take_neighbours(kind):
+    X = np.random.default_rng(0).normal(size=(60, 4))
+    model = kind(code_size=3, penalties=[Neighbours(k=3)], max_epochs=2, random_state=0).fit(X)
+    assert model.history_["epochs"][-1]["terms"]["neighbours"] > 0
+    model.partial_fit(X)

@@ -17,6 +17,7 @@ from isthmus.learning.objectives import Reconstruction
 from isthmus.learning.stacking import StackedDecoder
 from isthmus.learning.trainer import Trainer
 from isthmus.learning.training_config import TrainingConfig
+from isthmus.parts.binary_inference import BinaryMap, NoisyBits, RelaxedBits, StraightThroughBits
 from isthmus.parts.coder import Coder
 from isthmus.parts.discrete_inference import Annealing, BernoulliInference, CategoricalInference
 from isthmus.parts.energies import RBMEnergy
@@ -134,6 +135,13 @@ TABLE = {
     "growing noise with mask": Row(
         with_mlp(lambda f: GrowingNoise(f, sees_mask=True), 2 * N_COLUMNS), GrowingNoise, is_random=True, hides=True
     ),
+    "noisy bits": Row(with_mlp(lambda f: BinaryMap(f, NoisyBits())), BinaryMap, is_random=True),
+    "straight-through bits": Row(with_mlp(lambda f: BinaryMap(f, StraightThroughBits())), BinaryMap),
+    "sampled straight-through bits with mask": Row(
+        with_mlp(lambda f: BinaryMap(f, StraightThroughBits(stochastic=True), sees_mask=True), 2 * N_COLUMNS),
+        BinaryMap, is_random=True, hides=True,
+    ),
+    "relaxed bits": Row(with_mlp(lambda f: BinaryMap(f, RelaxedBits())), BinaryMap, is_random=True),
     "gaussian": Row(
         with_mlp(DiagonalGaussian, n_outputs=2 * CODE_SIZE), DiagonalGaussian,
         draws=(1,), is_random=True, has_density=True,

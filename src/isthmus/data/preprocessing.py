@@ -83,6 +83,7 @@ class Preprocessor:
         dtypes: Mapping[str, str] | None = None,
         weights: np.ndarray | None = None,
         scaling_of_tables: str = "standard",
+        scaling_of_texts: str = "auto",
         layout: str = "auto",
         fractions: str = "auto",
         vocabulary_options: dict[str, Any] | None = None,
@@ -98,6 +99,7 @@ class Preprocessor:
             scaling, missing, dtypes, layout: arguments of the estimators.
             weights: (n,), the weight of each row.
             scaling_of_tables: the scaling that "auto" stands for in a table.
+            scaling_of_texts: the scaling that "auto" stands for in texts: "auto" is tf-idf, "none" counts.
             fractions: what "auto" does with arrays of values in [0, 1]: "auto" keeps those of images, and scales others
                 by column; "keep" keeps all; "scale" scales all, and bytes.
             vocabulary_options: options of `Vocabulary.from_data`, which finds the terms of texts.
@@ -123,6 +125,7 @@ class Preprocessor:
         if layout not in ("auto", "table") and kind != "array":
             raise InputError(f"layout={layout!r} is for arrays; found {_SOURCES[kind]}; use layout='auto'")
         if kind == "text":
+            scaling = scaling_of_texts if scaling == "auto" else scaling
             vocabulary = Vocabulary.from_data(list(X), counts=scaling == "none", **(vocabulary_options or {}))
             width = len(vocabulary.terms)
             return cls("text", (width,), "float32", np.zeros(width), np.ones(width), names=vocabulary.terms,

@@ -49,6 +49,7 @@ from isthmus.estimators.training_config import step_counts, training_config_for,
 from isthmus.estimators.value_arguments import ValueArguments
 from isthmus.evaluation.baseline import PrincipalComponents
 from isthmus.files import content_digest
+from isthmus.learning.neighbours import with_neighbours
 from isthmus.learning.phases import Phase, run_phases
 from isthmus.learning.rows import Rows
 from isthmus.learning.trainer import strip_prefix
@@ -302,9 +303,10 @@ class BaseAutoencoder(
         phases_of = self._further_phases if goes_on else self._phases
         phases = phases_of(recipe, training_config_for(self, len(rows), run.every), generator)
         phases = with_max_steps(phases, self.max_steps)
+        read = self._with_neighbours(recipe, rows, validation_rows)
         with ProgressBar(f"{self.kind} ({self.code_size_})", self.verbose) as bar:
             *before, last = run_phases(
-                recipe.whole, phases, rows, validation_rows, generator, on_progress=bar.on_progress,
+                recipe.whole, phases, *read, generator, on_progress=bar.on_progress,
                 save_state=run.save_state, save_end=run.save_end, resumed=run.resumed,
             )  # fmt: skip
         self._complete(recipe, rows)
@@ -343,6 +345,7 @@ class BaseAutoencoder(
         layout = self.layout if windows is None else inputs.layout_of_windows(self.layout)
         options: dict[str, Any] = {
             "scaling": inputs.scaling_for(self.scaling, self.likelihood), "missing": self.missing,
+            "scaling_of_texts": self._scaling_of_texts,
             "dtypes": of_model_columns(checked_dtypes(self.dtypes)), "weights": weights,
             "scaling_of_tables": self._scaling_of_tables, "layout": layout, "fractions": self._fractions,
             "vocabulary_options": self.value_of("vocabulary").get_params(),
@@ -363,6 +366,11 @@ class BaseAutoencoder(
     def _scaling_of_tables(self) -> str:
         """The scaling of tables that `scaling="auto"` takes."""
         return "standard"
+
+    @property
+    def _scaling_of_texts(self) -> str:
+        """The rows that `scaling="auto"` makes of texts: "auto" is tf-idf, "none" counts."""
+        return "auto"
 
     @property
     def _fractions(self) -> str:
@@ -403,6 +411,13 @@ class BaseAutoencoder(
         self._n_features_out = self.code_size_
         self._forget_optimizer()
         return recipe
+
+    def _with_neighbours(
+        self, recipe: Recipe, rows: Rows, validation_rows: Rows | None = None
+    ) -> tuple[Rows, Rows | None]:
+        """Return training and validation rows with the neighbours that penalties of the criterion need."""
+        are_counts = recipe.coder.likelihood.is_count
+        return with_neighbours(recipe.objective, rows, validation_rows, are_counts=are_counts)
 
     def _complete(self, recipe: Recipe, rows: SurveyedRows) -> None:
         """Compute what has a closed form after training."""

@@ -252,9 +252,10 @@ class ContinuationMixin:
         """Run the phase, with the optimiser of the last call, and return its record."""
         prepare = phase.objective.prepare if phase.initialize else phase.objective.prepare_statistics
         prepare(rows)
+        read, _ = self._with_neighbours(recipe, rows)
         with ProgressBar(f"{self.kind} ({self.code_size_})", self.verbose) as bar:
             trainer = Trainer(
-                phase.objective, rows, None, phase.training_config, generator, on_progress=bar.on_progress
+                phase.objective, read, None, phase.training_config, generator, on_progress=bar.on_progress
             )
             if self._optimizer_memory is not None:
                 self._optimizer_memory.restore(trainer)

@@ -18,6 +18,7 @@ from isthmus.evaluation.variational import variational_facts
 from isthmus.learning.objectives import Objective
 from isthmus.learning.rows import Rows, evenly_spaced
 from isthmus.learning.trainer import mean_over_rows
+from isthmus.parts.binary_inference import BinaryMap
 from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.sparse_activations import SparseActivation
@@ -75,6 +76,7 @@ def diagnose_fit(model: Any, objective: Objective, rows: SurveyedRows, validatio
         epochs_argument=model._epochs_argument,
         unreached=history["unreached"],
         variational=variational_facts(coder, some),
+        has_bits=isinstance(coder.inference, BinaryMap),
         cut=history["stopped"] == "time_limit" and history["n_steps"] < history["planned_steps"],
     )
     history["squared_error"] = {

@@ -12,6 +12,7 @@ from isthmus.estimators.dbn import DeepBeliefNetwork
 from isthmus.estimators.deep import Autoencoder
 from isthmus.estimators.denoising import DenoisingAutoencoder
 from isthmus.estimators.filter_bank import FilterBank
+from isthmus.estimators.hashing import SemanticHashing
 from isthmus.estimators.imputer import Imputer
 from isthmus.estimators.linear import LinearAutoencoder
 from isthmus.estimators.model_files import load, named, register
@@ -47,6 +48,7 @@ KINDS: dict[str, type[BaseAutoencoder]] = {
         RestrictedBoltzmannMachine,
         DeepBeliefNetwork,
         DeepBoltzmannMachine,
+        SemanticHashing,
     )
 }
 """Every kind of autoencoder by its name on the command line."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.errors import pluralize
-from isthmus.evaluation import variational
+from isthmus.evaluation import bits, variational
 from isthmus.evaluation.facts import ColumnStatistics, Finding, FitFacts, column_statistics, shuffled_columns
 from isthmus.evaluation.residuals import is_zero_error
 from isthmus.parts.likelihoods import LIKELIHOODS
@@ -293,8 +293,8 @@ def worse_than_pca(facts: FitFacts) -> Finding | None:
     error = facts.train_error if facts.validation_error is None else facts.validation_error
     if error is None or facts.pca_error is None or (facts.penalised and facts.code_size >= facts.n_varying):
         return None  # a PCA with as many components as columns copies the rows, which is not the aim here
-    if facts.variational is not None:
-        return None  # its criterion is the bound, and its reconstructions are decodings of means
+    if facts.variational is not None or facts.has_bits:
+        return None  # a bound is not an error; and a bit holds less than a component, which is a real number
     if is_zero_error(facts.pca_error, facts.columns.squares):
         return None
     excess = error - facts.pca_error
@@ -427,6 +427,7 @@ RULES: dict[str, Callable[[FitFacts], Finding | None]] = {
     "collapsed-code": collapsed_code,
     "dead-units": dead_units,
     **variational.RULES,
+    **bits.RULES,
     "memorised-rows": memorised_rows,
     "copies-input": copies_input,
     "worse-than-pca": worse_than_pca,
@@ -441,6 +442,7 @@ RULES: dict[str, Callable[[FitFacts], Finding | None]] = {
 
 SUPPRESSED_BY = {
     "posterior-collapse": ("collapsed-code",),
+    "constant-bits": ("collapsed-code",),
     "memorised-rows": ("over-fitting", "worse-than-mean"),
     "nan": ("memorised-rows", "worse-than-pca", "worse-than-mean", "over-fitting"),
 }
@@ -448,7 +450,7 @@ SUPPRESSED_BY = {
 
 
 OF_A_WHOLE_TRAINING = (
-    "collapsed-code", "dead-units", *variational.RULES, "memorised-rows", "copies-input", "worse-than-pca",
+    "collapsed-code", "dead-units", *variational.RULES, *bits.RULES, "memorised-rows", "copies-input", "worse-than-pca",
     "worse-than-mean", "over-fitting", "still-improving",
 )  # fmt: skip
 """The findings that say nothing of a model some phases of which were not trained."""

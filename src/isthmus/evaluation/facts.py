@@ -114,6 +114,7 @@ class FitFacts:
         unreached: names of the phases that training ended before.
         cut: True if the time limit ended the last phase before its last planned step.
         variational: facts of a variational autoencoder; None for other kinds.
+        has_bits: True if codes are bits.
     """
 
     epochs: Sequence[Mapping[str, Any]]
@@ -145,6 +146,7 @@ class FitFacts:
     unreached: Sequence[str] = ()
     cut: bool = False
     variational: VariationalFacts | None = None
+    has_bits: bool = False
 
     @property
     def monitored_loss(self) -> list[float]:

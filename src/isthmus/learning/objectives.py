@@ -19,6 +19,7 @@ from isthmus.parts.carried import Carried, collected
 from isthmus.parts.coder import Coder
 from isthmus.parts.constraints import Constraint
 from isthmus.parts.corruptions import Corrupted, Corruption
+from isthmus.parts.count_encoder import CountEncoder
 from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.layers import check_choice
 from isthmus.parts.lista import LISTA
@@ -158,6 +159,9 @@ class Reconstruction(Objective):
 
     def prepare(self, rows: Rows) -> None:
         """Initialize the decoder's output and the encoder's origin from the rows, and check the constraints."""
+        encoder = getattr(self.coder.inference, "encoder", None)
+        if isinstance(encoder, CountEncoder):
+            encoder.learn(lambda: (batch.x for batch in sampled_batches(rows)))
         self.start_at(self.centre(rows), mean_target(rows))
         self.prepare_statistics(rows)
         for constraint in self.constraints:

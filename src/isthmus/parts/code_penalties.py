@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from isthmus.errors import InputError
 from isthmus.parts.coder import Coder
 from isthmus.parts.forward import ForwardPass
-from isthmus.parts.layers import check_choice, check_positive
+from isthmus.parts.layers import check_choice, check_count, check_positive
 from isthmus.parts.likelihood_gaussians import LOG_2_PI
 from isthmus.parts.penalties import Penalty, at_least_fp32
 from isthmus.parts.priors import GaussianMoments
@@ -215,3 +215,120 @@ def _log_densities(
     """Return log q(h_ij | x_m) of unit j, of shape (*draws, i, m, j)."""
     squares = (code.unsqueeze(-2) - mean).square() * torch.exp(-log_variance)
     return -0.5 * (squares + log_variance + LOG_2_PI)
+
+
+class BitBalance(Penalty):
+    r"""Distance of the rate of each bit from 1/2: a bit that is on for half of the rows holds most information.
+
+        Omega = sum_j (2 r_j - 1)^2,   r_j = the mean of h_j over the batch, by the weights of the rows
+
+    Shapes: code in [0, 1], (*draws, batch, code_size) -> (), a function of the batch.
+
+    Args:
+        weight: factor of Omega, which is 1 for a bit that never changes.
+
+    Source: Weiss, Torralba & Fergus, Spectral hashing (2008), section 2; Do, Doan & Cheung, Binary deep neural network
+    (2016), for the penalty.
+
+    Example:
+        >>> BitBalance().of(torch.tensor([[0.0, 1.0], [1.0, 1.0]]))
+        tensor(1.)
+    """
+
+    def of(
+        self, code: Float[Tensor, "*draws batch code_size"], weight: Float[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, ""]:
+        """Return Omega of the codes of a batch; None gives the rows equal weights."""
+        rate, _ = _weighted_rows(code, weight)
+        return (2.0 * rate - 1.0).square().sum()
+
+    def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, ""]:
+        """Return Omega of the codes of the batch."""
+        return self.of(output.code, output.batch.weight)
+
+
+class Decorrelation(Penalty):
+    r"""Squared covariances of different bits, relative to the variance 1/4 of a balanced bit.
+
+        Omega = sum over i < j of (4 C_ij)^2,   C = the covariance of the code in the batch, by the weights of the rows
+
+    For balanced bits 4 C_ij is their correlation. Covariances of a batch of M rows differ from 0 by chance, so that
+    independent bits have an Omega of about the number of pairs / M.
+
+    Shapes: code in [0, 1], (*draws, batch, code_size) -> (), a function of the batch.
+
+    Args:
+        weight: factor of Omega, which is 1 for a bit that copies another one.
+
+    Source: Weiss, Torralba & Fergus, Spectral hashing (2008), section 2; Cogswell et al., Reducing overfitting by
+    decorrelating representations (2016), for the penalty.
+
+    Example:
+        >>> round(Decorrelation().of(torch.tensor([[0.0, 1.0], [1.0, 0.0]])).item(), 3)
+        1.0
+    """
+
+    def of(
+        self, code: Float[Tensor, "*draws batch code_size"], weight: Float[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, ""]:
+        """Return Omega of the codes of a batch; None gives the rows equal weights."""
+        _, centred = _weighted_rows(code, weight)
+        covariance = 4.0 * centred.mT @ centred
+        return (covariance.square().sum() - covariance.diagonal().square().sum()) / 2.0
+
+    def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, ""]:
+        """Return Omega of the codes of the batch."""
+        return self.of(output.code, output.batch.weight)
+
+
+def _weighted_rows(
+    code: Float[Tensor, "*draws batch code_size"], weight: Float[Tensor, " batch"] | None
+) -> tuple[Float[Tensor, " code_size"], Float[Tensor, "rows code_size"]]:
+    """Return the mean of the codes over draws and rows, and sqrt(w_i) (h_i - mean), whose products are covariances."""
+    n_draws, flat = code.shape[:-2].numel(), at_least_fp32(code).flatten(0, -2)
+    w = flat.new_ones(code.shape[-2]) if weight is None else weight.to(flat.dtype)
+    w = (w / (w.sum() * n_draws)).repeat(n_draws).unsqueeze(-1)
+    mean = (w * flat).sum(0)
+    return mean, w.sqrt() * (flat - mean)
+
+
+class NeighbourReconstruction(Penalty):
+    r"""Reconstruction of a neighbour from the code of a row: rows that are near each other get similar codes.
+
+        Omega = -log p_dec(x' | h),   x' = one of the k nearest rows of x
+
+    The rows carry their neighbours (`Batch.neighbour`); `isthmus.learning.neighbours` finds them before training.
+    Rows without neighbours have Omega = 0.
+
+    Shapes: forward pass of (*draws, batch) rows -> (*draws, batch), a sum over rows.
+
+    Args:
+        weight: of the neighbour relative to the row itself.
+        n_neighbours: k.
+
+    Raises:
+        InputError: k is not a whole number of at least 1.
+
+    Source: Hansen et al., Unsupervised semantic hashing with pairwise reconstruction (2020), section 3; Chaidaroon,
+    Ebesu & Fang, Deep semantic text hashing with weak supervision (2018).
+
+    Example:
+        >>> NeighbourReconstruction(n_neighbours=5)
+        NeighbourReconstruction(weight=1, k=5)
+    """
+
+    def __init__(self, weight: float = 1.0, *, n_neighbours: int = 50) -> None:
+        super().__init__(weight)
+        check_count("Neighbours: k", n_neighbours)
+        self.n_neighbours = int(n_neighbours)
+
+    def forward(self, output: ForwardPass, coder: Coder, generator: Generator | None) -> Float[Tensor, "*draws batch"]:
+        """Return Omega of each row."""
+        neighbour = output.batch.neighbour
+        if neighbour is None:
+            return output.code.new_zeros(output.code.shape[:-1])
+        return coder.likelihood.nll(output.parameters, neighbour.desired_output, neighbour.observed)
+
+    def extra_repr(self) -> str:
+        """Return the arguments that `repr` shows."""
+        return f"weight={self.weight:g}, k={self.n_neighbours}"

@@ -23,6 +23,7 @@ class Batch:
         mask: 1 where an entry was observed, 0 where it was missing.
         weight: the weight of each row in the criterion.
         label: the class or the regression target of each row.
+        neighbour: a row near each row, for penalties that compare the two.
     """
 
     x: Float[Tensor, "batch columns"]
@@ -33,6 +34,7 @@ class Batch:
     weight: Float[Tensor, " batch"] | None = None
     label: Tensor | None = None
     target_mask: Float[Tensor, "batch targets"] | None = None
+    neighbour: Batch | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`; the same object if it is there already.
@@ -42,7 +44,9 @@ class Batch:
         if self.x.device == device:
             return self
 
-        def moved(part: Tensor) -> Tensor:
+        def moved(part: Any) -> Any:
+            if isinstance(part, Batch):
+                return part.to(device)
             if device.type != "cuda" or part.device.type != "cpu":
                 return part.to(device)
             return part.pin_memory().to(device, non_blocking=True)

@@ -39,6 +39,7 @@ class Penalty(nn.Module, ABC):
         inner: True if the term stands inside the bound, so that it is reduced over draws together with the likelihood.
             The mean over draws of other terms is added to the bound.
         counts_rows: True if `prepare` needs the number of training rows.
+        n_neighbours: number of nearest rows, of which each row carries one (`Batch.neighbour`); 0 needs none.
 
     Raises:
         InputError: the weight is negative or not a finite number.
@@ -46,6 +47,7 @@ class Penalty(nn.Module, ABC):
 
     inner: ClassVar[bool] = False
     counts_rows: ClassVar[bool] = False
+    n_neighbours: int = 0
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from torch import nn
 from isthmus.errors import InputError
 from isthmus.parts.own_penalties import penalty_named
 from isthmus.parts.penalties import CustomPenalty, Penalty
-from isthmus.values.code_penalties import MMD, TotalCorrelation
+from isthmus.values.code_penalties import MMD, BitBalance, Decorrelation, Neighbours, TotalCorrelation
 from isthmus.values.contractions import Contraction
 from isthmus.values.sparsities import (
     L1,
@@ -28,7 +28,7 @@ from isthmus.values.sparsities import (
 EXAMPLES = "a value such as L1(weight=0.1) or Contraction(), or a function (output, coder) -> (batch,)"
 
 
-PenaltyValue = Contraction | Prior | KLRate | MMD | TotalCorrelation
+PenaltyValue = Contraction | Prior | KLRate | MMD | TotalCorrelation | BitBalance | Decorrelation | Neighbours
 """Values that the list takes."""
 
 STRINGS: dict[str, PenaltyValue] = {
@@ -36,6 +36,7 @@ STRINGS: dict[str, PenaltyValue] = {
     "topographic": Topographic(), "student-t": StudentT(),
     "log": LogPenalty(), "kl": KLRate(), "contraction": Contraction(),
     "mmd": MMD(), "total-correlation": TotalCorrelation(),
+    "bit-balance": BitBalance(), "decorrelation": Decorrelation(), "neighbours": Neighbours(),
 }  # fmt: skip
 """Strings that stand for values in the list."""
 
@@ -94,7 +95,7 @@ def _check_value(value: PenaltyValue, code_activation: str | nn.Module) -> None:
             f"penalties holds {value!r}, which needs codes of any sign and size, and code_activation is {name!r}; give "
             "code_activation='linear' without a sparsity"
         )
-    if isinstance(value, KLRate) and code_activation != "sigmoid":
+    if isinstance(value, KLRate | BitBalance | Decorrelation) and code_activation != "sigmoid":
         raise InputError(
             f"penalties holds {value!r}, which needs units in (0, 1), and code_activation is {code_activation!r}; give "
             "code_activation='sigmoid'"
