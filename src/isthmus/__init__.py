@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from isthmus.estimators.whitening import Whitening
     from isthmus.parts.own_networks import register_network
     from isthmus.parts.own_penalties import register_penalty
-       
+    from isthmus.retrieval.bits import hash_codes
+    from isthmus.retrieval.index import Index
+    from isthmus.values.binarisations import GrowingNoise, RelaxedBernoulli, StraightThrough
+    from isthmus.values.code_penalties import MMD, BitBalance, Decorrelation, Neighbours, TotalCorrelation
     from isthmus.values.contractions import Contraction
     from isthmus.values.corruptions import GaussianNoise, GroupMasking, Masking, MissingMask, SaltAndPepper
     from isthmus.values.energy_methods import CD, PCD, DenoisingScoreMatching, ScoreMatching
@@ -68,23 +71,27 @@ _MODULES = {
     "estimators.registry": (
         "AnomalyDetector", "Autoencoder", "CodeClassifier", "CodeRegressor", "ContractiveAutoencoder",
         "ConvolutionalAutoencoder", "DeepBeliefNetwork", "DeepBoltzmannMachine", "DeepRecurrentAutoencoder",
-        "BitBalance", "Decorrelation", "DenoisingAutoencoder", "FilterBank", "GrowingNoise", "hash_codes", "Imputer",
-        "Index", "LinearAutoencoder", "MMD", "Neighbours", "parts.own_networks", "parts.own_penalties",
-        "PredictiveSparseDecomposition", "RecirculationAutoencoder", "register_network", "register_penalty",
-        "RelaxedBernoulli", "RestrictedBoltzmannMachine", "retrieval.bits", "retrieval.index", "SemanticHashing",
-        "SparseAutoencoder", "SparseCoding", "StackedAutoencoder", "StraightThrough", "TotalCorrelation",
-        "values.binarisations", "values.code_penalties", "VariationalAutoencoder", "Whitening", "load",
+        "DenoisingAutoencoder", "FilterBank", "Imputer", "LinearAutoencoder", "PredictiveSparseDecomposition",
+        "RecirculationAutoencoder", "RestrictedBoltzmannMachine", "SemanticHashing", "SparseAutoencoder",
+        "SparseCoding", "StackedAutoencoder", "VariationalAutoencoder", "Whitening", "load",
+    ),
+    "parts.own_networks": ("register_network",),
+    "parts.own_penalties": ("register_penalty",),
+    "retrieval.bits": ("hash_codes",),
+    "retrieval.index": ("Index",),
+    "values.binarisations": ("GrowingNoise", "RelaxedBernoulli", "StraightThrough"),
+    "values.code_penalties": ("BitBalance", "Decorrelation", "MMD", "Neighbours", "TotalCorrelation"),
     "values.contractions": ("Contraction",),
     "values.corruptions": ("GaussianNoise", "GroupMasking", "Masking", "MissingMask", "SaltAndPepper"),
-    "values.energy_methods": ("CD", "PCD", "DenoisingScoreMatching", "ScoreMatching"),
+    "values.energy_methods": ("CD", "DenoisingScoreMatching", "PCD", "ScoreMatching"),
     "values.inferences": ("BernoulliPosterior", "CategoricalPosterior", "DiagonalPosterior", "FullPosterior"),
     "values.layers": ("Layer", "RBMLayer"),
-    "values.networks": ("LISTA", "MLP", "Convolutional", "Convolutional1d"),
-    "values.optimizers": ("SGD", "AdamW"),
-    "values.priors": ("KL", "FlowPrior", "GaussianPrior", "MixturePrior", "NormalPrior", "VampPrior"),
-    "values.sparse_inferences": ("FISTA", "ISTA", "CoordinateDescent", "MatchingPursuit", "Recurrent"),
+    "values.networks": ("Convolutional", "Convolutional1d", "LISTA", "MLP"),
+    "values.optimizers": ("AdamW", "SGD"),
+    "values.priors": ("FlowPrior", "GaussianPrior", "KL", "MixturePrior", "NormalPrior", "VampPrior"),
+    "values.sparse_inferences": ("CoordinateDescent", "FISTA", "ISTA", "MatchingPursuit", "Recurrent"),
     "values.sparsities": (
-        "L1", "BatchTopK", "ElasticNet", "Gated", "GroupL2", "JumpReLU", "KLRate", "LogPenalty", "StudentT", "TopK",
+        "BatchTopK", "ElasticNet", "Gated", "GroupL2", "JumpReLU", "KLRate", "L1", "LogPenalty", "StudentT", "TopK",
         "Topographic",
     ),
     "values.stages": ("FineTuning", "Pretraining"),
