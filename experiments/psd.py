@@ -68,7 +68,7 @@ _TEN = "ten steps of inference are enough in training"
 def _bounds(*data: str) -> tuple[dict[str, Published], dict[str, Target]]:
     """Return the published figures and the targets for data sets."""
     published = {f"{name} {kind}": Published(100.0, "at least", _SPEED) for name in data for kind in ("equal", "exact")}
-    targets = {}
+    targets: dict[str, Target] = {}
     for name in data:
         targets |= {
             f"{name} joint": Target(1.0, "at most", _JOINT),
@@ -268,7 +268,8 @@ def speeds(encode: Encode, coder: Coder, rows: Vectors, weight: float) -> dict[s
     steps: of FISTA from 0 until its reconstruction error is at most that of the encoder.
     """
     x = torch.from_numpy(rows)
-    atoms = coder.inference.atoms.contiguous()
+    inference: Any = coder.inference
+    atoms: Tensor = inference.atoms.contiguous()
     constant = coder.decode(x.new_zeros(1, len(atoms)))
 
     def solved(n_steps: int, gap: float | None) -> Tensor:
