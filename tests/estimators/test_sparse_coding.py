@@ -269,6 +269,13 @@ def test_the_optimal_code_is_better_by_the_criterion_and_the_encoder_near_it(pre
     assert np.square(h - f).sum() < 0.2 * np.square(h).sum()
 
 
+def test_unrolled_steps_start_with_the_weight_of_the_penalty(tmp_path):
+    model = PredictiveSparseDecomposition(network="lista", code_activation="linear", sparsity=L1(0.3), **SMALL).fit(FEW)
+    assert model._network.threshold == 0.3
+    model.save(tmp_path / "m.isthmus")
+    np.testing.assert_array_equal(isthmus.load(tmp_path / "m.isthmus").transform(FEW), model.transform(FEW))
+
+
 def test_the_predicted_code_has_zeros(predictive):
     assert 0.2 < (predictive.transform(DIGITS) == 0).mean() < 0.95
 

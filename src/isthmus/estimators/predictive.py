@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -19,7 +19,7 @@ from isthmus.parts.layers import ACTIVATIONS, check_choice, check_count, check_p
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import MLP
 from isthmus.parts.predictive_inference import GainTanh, PredictionError, PredictiveInference, SoftShrinkage
-from isthmus.values.networks import Ends
+from isthmus.values.networks import LISTA, Ends
 
 READINGS = ("encoder", "optimal")
 """Codes that `transform` returns."""
@@ -110,6 +110,14 @@ class PredictiveSparseDecomposition(EncoderArguments, DictionaryModel):
             coder, self._criterion(coder, terms), density=self._new_density(shape.code_size),
             hidden_sizes=pair.hidden_sizes, dense_sizes=pair.dense_sizes,
         )  # fmt: skip
+
+    @property
+    def _network(self) -> Any:
+        """The network; `LISTA` starts with the weight of the penalty as its threshold."""
+        network, prior = super()._network, self._prior
+        if isinstance(network, LISTA) and network.threshold is None and prior is not None:
+            return replace(network, threshold=prior.weight)
+        return network
 
     def set_params(self, **params: Any) -> Self:
         """Set arguments, as `ValueArguments.set_params`; `transform_inference` acts on a fitted model, too."""

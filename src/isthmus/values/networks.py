@@ -28,6 +28,10 @@ its features separate digits better (`python -m experiments contraction` and `fe
 """
 
 
+DEFAULT_THRESHOLD = 0.1
+"""Weight of the L1 norm in the initial steps of `LISTA`."""
+
+
 @dataclass(frozen=True)
 class EncoderDecoder:
     """An encoder, its decoder, and the sizes of their hidden layers."""
@@ -288,7 +292,8 @@ class LISTA(BuiltInNetwork):
 
     Args:
         n_steps: steps; with one step it is one layer.
-        threshold: weight of the L1 norm in the initial steps.
+        threshold: weight of the L1 norm in the initial steps. None is the weight of the sparsity in
+            `PredictiveSparseDecomposition`, and 0.1 in other kinds.
         non_negative: codes are h >= 0.
 
     Raises:
@@ -304,7 +309,7 @@ class LISTA(BuiltInNetwork):
     """
 
     n_steps: int = 3
-    threshold: float = 0.1
+    threshold: float | None = None
     non_negative: bool = False
 
     takes_mask: ClassVar[bool] = False
@@ -312,7 +317,8 @@ class LISTA(BuiltInNetwork):
     def check(self) -> None:
         """Refuse a count below 1, and a threshold that is not above 0."""
         check_count("LISTA: n_steps", self.n_steps)
-        check_positive("LISTA: threshold", self.threshold)
+        if self.threshold is not None:
+            check_positive("LISTA: threshold", self.threshold)
 
     def with_sizes(self, hidden_sizes: tuple[int, ...] | None, dense_sizes: tuple[int, ...] | None) -> Self:
         """Return the value: it has no hidden layers."""
@@ -328,7 +334,8 @@ class LISTA(BuiltInNetwork):
         decoder = networks.MLP((ends.code_size, ends.n_columns), generator=generator)
         weight = decoder.affine_maps[0].weight
         normalise(weight)
-        encoder = lista.LISTA(weight.T, self.threshold, n_steps=self.n_steps, non_negative=self.non_negative)
+        threshold = DEFAULT_THRESHOLD if self.threshold is None else self.threshold
+        encoder = lista.LISTA(weight.T, threshold, n_steps=self.n_steps, non_negative=self.non_negative)
         return EncoderDecoder(encoder, decoder, ())
 
 
