@@ -233,9 +233,9 @@ def shortened(value: Any) -> str:
 
     Example:
         >>> shortened("a\\nb"), shortened(0.123456789), len(shortened("a" * 100))
-        ('a b', '0.1235', 60)
+        ('a b', '0.123457', 60)
     """
-    text = f"{value:.4g}" if isinstance(value, float) else one_line(str(value))
+    text = f"{value:.6g}" if isinstance(value, float) else one_line(str(value))
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
 
 

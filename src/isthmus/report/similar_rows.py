@@ -98,7 +98,7 @@ def similar_rows(
         f"{'bits that differ' if of_bits else 'distances of standardised codes'}. The chart compares the nearest "
         "neighbour of each row with all pairs."
     )
-    return SimilarRows(explanation, lines, columns, distance_chart(distances, measure))
+    return SimilarRows(explanation, lines, columns, distance_chart(distances, measure, of_bits=of_bits))
 
 
 def code_distances(codes: Float[np.ndarray, "rows code_size"], *, of_bits: bool) -> Float[np.ndarray, "rows rows"]:
@@ -114,12 +114,13 @@ def code_distances(codes: Float[np.ndarray, "rows code_size"], *, of_bits: bool)
     return cdist(standardised(codes), standardised(codes))
 
 
-def distance_chart(distances: Float[np.ndarray, "rows rows"], measure: str) -> charts.Chart:
+def distance_chart(distances: Float[np.ndarray, "rows rows"], measure: str, *, of_bits: bool = False) -> charts.Chart:
     """Plot the distributions of the distances of nearest neighbours and of all pairs."""
     pairs = distances[np.triu_indices(len(distances), 1)]
     others = distances + np.diag(np.full(len(distances), np.inf))
     nearest = others.min(1)
-    edges = np.linspace(0.0, float(pairs.max()) or 1.0, BINS + 1)
+    largest = float(pairs.max())
+    edges = np.arange(-0.5, largest + 1.0) if of_bits else np.linspace(0.0, largest or 1.0, BINS + 1)
     middles = (edges[1:] + edges[:-1]) / 2
     data = []
     for name, values, colour in (("nearest neighbour", nearest, charts.OURS), ("all pairs", pairs, charts.SERIES)):

@@ -201,7 +201,9 @@ class Store:
             missing = re.search(r"No field named [\"`]?(.+?)[\"`]?\. Valid|Column (.+?) does not exist", str(error))
             if missing:
                 column = missing[1] or missing[2]
-                raise InputError(f"where={where!r}: no column {column!r}; {hint(column, names)}") from None
+                raise InputError(
+                    f"where={where!r}: no column {column!r}; {hint(column, names)}; a text stands in quotes: '{column}'"
+                ) from None
             if isinstance(error, OSError) or "LanceError(IO)" in str(error):
                 raise _damaged(self.address, error) from None
             reason = one_line(error).partition(", /")[0]
