@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -263,9 +263,9 @@ def _rows(results: Results, setup: _Setup) -> list[Row]:
             rows.append(setup.row(f"{bits} bits, {NAMES[name]}: precision of the first {JUDGED}", value, key, ".3f"))
         ours = _precisions(results, bits)["hash"]
         rows += [
-            Row(f"{bits} bits, semantic hashing, beside {name} on another split", ours,
-                setup.published[f"{key} {bits}"], form=".3f", comparable=False)
-            for key, (name, found) in _PAPERS.items() if f"{key} {bits}" in setup.published
+            replace(setup.row(f"{bits} bits, semantic hashing, beside {name} on another split", ours, f"{key} {bits}",
+                              ".3f"), comparable=False)
+            for key, (name, found) in _PAPERS.items() if bits in found and setup.data == FULL.data
         ]  # fmt: skip
     rows.append(Row(f"cosine of tf-idf: precision of the first {JUDGED}", _at(results["cosine"]["precision"], JUDGED),
                     form=".3f"))  # fmt: skip

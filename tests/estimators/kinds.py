@@ -212,6 +212,9 @@ WITHOUT_RATE = [name for name, model in KINDS.items() if model.kind == "sparse-c
 OPTIMISED = [name for name, model in KINDS.items() if model.kind == "sparse-coding"]
 """The kinds without an encoder."""
 
+WITHOUT_GRADIENT = [*WITHOUT_RATE, *(name for name, model in KINDS.items() if model.kind == "hash")]
+"""The kinds whose codes have no gradient: those of an optimisation, and bits."""
+
 COMPLETE_ROWS = ["sparse coding, by gradient, non-negative, by coordinate descent", "sparse coding, matching pursuit"]
 """The kinds that do not take `missing="mask"`."""
 

@@ -41,7 +41,7 @@ def test_the_ends_of_an_interpolation_are_the_reconstructions(name, method):
 @every_kind
 def test_a_traversal_changes_the_code_of_one_unit(name):
     model = fitted(name)
-    codes = model.transform(X)
+    codes = model.transform(X).astype(np.float32)
     unit = int(codes.var(0).argmax())
     moved = model.traverse(X[:3], unit, 4, low=-1, high=2)
     expected = codes[:3].repeat(4, 0)

@@ -29,7 +29,7 @@ from isthmus import (
 from isthmus.data import Documents
 from isthmus.files import read_tensors
 
-from .kinds import EXPECTED_FAILURES, KINDS, WITHOUT_RATE
+from .kinds import EXPECTED_FAILURES, KINDS, WITHOUT_GRADIENT
 
 DIGITS = load_digits()
 X, Y = DIGITS.data[:300], DIGITS.target[:300]
@@ -74,7 +74,7 @@ def test_every_kind_can_be_started_from_and_stays_as_it_was(name):
     before = weights(start)
     model = CodeClassifier(encoder=start, **QUICK | {"learning_rate": 1e-2}).fit(X, Y)
     assert same(weights(start), before)
-    assert same(weights(model.encoder_), before) == (name in WITHOUT_RATE)  # codes by optimisation have no gradient
+    assert same(weights(model.encoder_), before) == (name in WITHOUT_GRADIENT)
     assert model.predict_proba(X).shape == (300, 10)
     assert model.history_["epochs"][-1]["train"] < model.history_["epochs"][0]["train"]
 
