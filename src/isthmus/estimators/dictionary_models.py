@@ -55,8 +55,7 @@ class DictionaryModel(CodeSamplingMixin, BaseAutoencoder):
 
     Args:
         sparsity: the penalty Omega: "l1", "elastic-net", "group-l2", "topographic", or a value such as
-            `L1(0.5)`; None takes
-            `L1` with a tenth of the root mean squared norm of the centred rows as its weight.
+            `L1(0.5)`; None takes `L1` with a tenth of the root mean squared norm of the centred rows as its weight.
         non_negative: codes have the constraint h >= 0.
         update: "online" updates the dictionary in closed form from running sums (Mairal et al. 2009); "gradient" by
             the optimiser, with atoms projected to norm 1.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import clone
 
 from isthmus.data.preprocessing import Preprocessor
 from isthmus.errors import InputError
@@ -18,6 +16,7 @@ from isthmus.estimators.dictionary_models import DictionaryModel
 from isthmus.estimators.given_atoms import GivenAtoms
 from isthmus.estimators.model_files import Packed
 from isthmus.estimators.records import Recipe, Shape
+from isthmus.estimators.value_arguments import clone_with_fitted
 from isthmus.learning.dictionary_learning import OnlineDictionary
 from isthmus.learning.objectives import Objective
 from isthmus.learning.phases import Phase
@@ -199,10 +198,7 @@ class SparseCoding(DictionaryModel):
 
     def __sklearn_clone__(self) -> SparseCoding:
         """Return an unfitted copy; a fitted model as `atoms` is kept, for the folds of a search."""
-        arguments = self.get_params(deep=False)
-        given = arguments.pop("atoms")
-        kept = copy.deepcopy(given) if hasattr(given, "coder_") else clone(given, safe=False)
-        return type(self)(atoms=kept, **{name: clone(value, safe=False) for name, value in arguments.items()})
+        return clone_with_fitted(self, "atoms")
 
     # -- files --------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from isthmus.estimators.labels import validate_labels
 from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.training_config import step_counts, training_config_for, with_max_steps
-from isthmus.estimators.value_arguments import ValueArguments
+from isthmus.estimators.value_arguments import ValueArguments, clone_with_fitted
 from isthmus.files import content_digest
 from isthmus.learning.objectives import Objective
 from isthmus.learning.phases import Phase, run_phases
@@ -437,10 +437,7 @@ class CodePredictor(SavedEstimator, ValueArguments):
 
     def __sklearn_clone__(self) -> CodePredictor:
         """Return an unfitted copy with a copy of the same fitted autoencoder, for the folds of a search."""
-        arguments = self.get_params(deep=False)
-        given = arguments.pop("encoder")
-        kept = copy.deepcopy(given) if hasattr(given, "coder_") else clone(given, safe=False)
-        return type(self)(encoder=kept, **{name: clone(value, safe=False) for name, value in arguments.items()})
+        return clone_with_fitted(self, "encoder")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 
 from isthmus.errors import InputError
 from isthmus.values.value import ARGUMENTS, Value, argument_named, fully_expanded, nested_params, split_nested
@@ -135,3 +136,14 @@ class ValueArguments(BaseEstimator):
         for name in self._get_param_names():
             if name in ARGUMENTS:
                 self.value_of(name)
+
+
+def clone_with_fitted(estimator: Any, name: str) -> Any:
+    """Return an unfitted copy of an estimator with a copy of the fitted model that is its argument `name`.
+
+    `sklearn.clone` would make the model unfitted. An argument that is not a fitted model is cloned as the others.
+    """
+    arguments = estimator.get_params(deep=False)
+    given = arguments.pop(name)
+    kept = copy.deepcopy(given) if hasattr(given, "coder_") else clone(given, safe=False)
+    return type(estimator)(**{name: kept}, **{key: clone(value, safe=False) for key, value in arguments.items()})

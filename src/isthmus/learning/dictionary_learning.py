@@ -136,20 +136,17 @@ class OnlineDictionary(Reconstruction):
         if self.training and self.learns:
             with torch.autocast(batch.x.device.type, enabled=False):
                 self._carry_sums(output)
-        terms = {"reconstruction": self.nll(output)}
-        for name, penalty in self.penalties.items():
-            terms[name] = penalty.weight * penalty(output, self.coder, generator)
-        return terms
+        return self.terms_of(output, generator)
 
     @torch.no_grad()
     def _carry_sums(self, output: ForwardPass) -> None:
         """Carry A, B, the use of the atoms and the worst residuals of the batch."""
         batch, h = output.batch, output.code
-        x = self.inference.centred(batch.x)
-        residual = x - h @ self.inference.atoms
+        x, explained = self.inference.centred(batch.x), h @ self.inference.atoms
+        residual = x - explained
         if batch.mask is not None:
             residual = residual * batch.mask
-            x = residual + h @ self.inference.atoms
+            x = residual + explained
         weight = self.row_weights(batch)
         weighted = h / len(h) if weight is None else h * (weight / weight.sum())[:, None]
         n_updates = latest(self.n_updates) + 1.0

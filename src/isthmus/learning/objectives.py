@@ -223,7 +223,10 @@ class Reconstruction(Objective):
 
     def criterion(self, batch: Batch, progress: float, generator: torch.Generator | None) -> dict[str, Tensor]:
         """Return the reconstruction term, (batch,), nats, or the bound, and the weighted penalties."""
-        output = self(batch, generator, progress)
+        return self.terms_of(self(batch, generator, progress), generator)
+
+    def terms_of(self, output: ForwardPass, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Return the terms of a forward pass."""
         inner = {"reconstruction": self.nll(output)}
         if output.log_q is not None and output.log_prior is not None:
             inner["divergence"] = output.log_q - output.log_prior
