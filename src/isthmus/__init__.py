@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from isthmus.values.energy_methods import CD, PCD, DenoisingScoreMatching, ScoreMatching
     from isthmus.values.inferences import BernoulliPosterior, CategoricalPosterior, DiagonalPosterior, FullPosterior
     from isthmus.values.layers import Layer, RBMLayer
-    from isthmus.values.networks import LISTA, MLP, Convolutional, Convolutional1d
+    from isthmus.values.networks import LISTA, MLP, Convolutional, Convolutional1d, FeatureMaps
     from isthmus.values.optimizers import SGD, AdamW
     from isthmus.values.priors import KL, FlowPrior, GaussianPrior, MixturePrior, NormalPrior, VampPrior
     from isthmus.values.sparse_inferences import FISTA, ISTA, CoordinateDescent, MatchingPursuit, Recurrent
@@ -86,7 +86,7 @@ _MODULES = {
     "values.energy_methods": ("CD", "DenoisingScoreMatching", "PCD", "ScoreMatching"),
     "values.inferences": ("BernoulliPosterior", "CategoricalPosterior", "DiagonalPosterior", "FullPosterior"),
     "values.layers": ("Layer", "RBMLayer"),
-    "values.networks": ("Convolutional", "Convolutional1d", "LISTA", "MLP"),
+    "values.networks": ("Convolutional", "Convolutional1d", "FeatureMaps", "LISTA", "MLP"),
     "values.optimizers": ("AdamW", "SGD"),
     "values.priors": ("FlowPrior", "GaussianPrior", "KL", "MixturePrior", "NormalPrior", "VampPrior"),
     "values.sparse_inferences": ("CoordinateDescent", "FISTA", "ISTA", "MatchingPursuit", "Recurrent"),
@@ -135,6 +135,7 @@ __all__ = [
     "DenoisingScoreMatching",
     "DiagonalPosterior",
     "ElasticNet",
+    "FeatureMaps",
     "FilterBank",
     "FineTuning",
     "FlowPrior",

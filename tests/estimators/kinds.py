@@ -22,6 +22,7 @@ from isthmus import (
     DeepRecurrentAutoencoder,
     DenoisingAutoencoder,
     ElasticNet,
+    FeatureMaps,
     FineTuning,
     GroupL2,
     Layer,
@@ -106,6 +107,7 @@ KINDS = {
         transform_inference="optimal",
         **SMALL,
     ),
+    "predictive, filters": PredictiveSparseDecomposition(network=FeatureMaps(n_maps=9, kernel_size=7), **SMALL),
     "variational": VariationalAutoencoder(code_size=3, hidden_sizes=(16,), **SMALL),
     "variational, importance weighted, mixture prior": VariationalAutoencoder(
         code_size=3, hidden_sizes=(16,), importance_samples=3, prior=MixturePrior(k=4), **SMALL
@@ -214,6 +216,9 @@ OPTIMISED = [name for name, model in KINDS.items() if model.kind == "sparse-codi
 
 WITHOUT_GRADIENT = [*WITHOUT_RATE, *(name for name, model in KINDS.items() if model.kind == "hash")]
 """The kinds whose codes have no gradient: those of an optimisation, and bits."""
+
+IMPLIED_SIZE = [name for name, model in KINDS.items() if isinstance(getattr(model, "network", None), FeatureMaps)]
+"""The kinds whose code has as many units as their network has positions."""
 
 COMPLETE_ROWS = ["sparse coding, by gradient, non-negative, by coordinate descent", "sparse coding, matching pursuit"]
 """The kinds that do not take `missing="mask"`."""

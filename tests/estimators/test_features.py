@@ -98,7 +98,8 @@ def test_filters_have_the_columns_of_the_rows_also_where_the_encoder_is_told_wha
     if weight.ndim == 2:
         np.testing.assert_array_equal(filters, weight[:, : X.shape[1]])
     else:
-        np.testing.assert_array_equal(filters, weight[:, 0])
+        assert filters.shape == (len(weight), weight.shape[-1])
+        np.testing.assert_array_equal(filters, weight.flatten(1))
 
 
 def test_filters_of_a_deep_encoder_are_those_of_its_first_layer():

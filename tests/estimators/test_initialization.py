@@ -71,6 +71,7 @@ COPIES = dict.fromkeys(SPARSE, DICTIONARY) | {
     "stacked, machines at the same time, a linear code": copies(
         ("encoders.0.up.weight", "decoders.1.weight"), ("encoders.1.up.weight", "decoders.0.weight")
     ),
+    "predictive, filters": copies(("weight", "weight")),
     "dbn": copies(("maps.0.weight", "maps.0.weight"), ("maps.1.weight", "maps.1.weight")),
 }
 """Pairs of weights of which one starts as the other or its transpose, by row."""

@@ -84,7 +84,7 @@ def test_a_wrecked_sensor_raises_the_error_of_its_own_cells(name, channel):
 def test_convolutions_run_along_the_steps_and_read_all_channels():
     kernel = next(m for m in fitted("conv").coder_.encoder.modules() if isinstance(m, torch.nn.Conv2d)).weight
     assert kernel.shape == (8, CHANNELS, 1, 5)
-    assert fitted("conv").filters().shape == (8, 1, 5, CHANNELS)
+    assert fitted("conv").filters().shape == (8, 5, CHANNELS)
 
 
 def test_the_convolutional_code_shifts_with_the_series():

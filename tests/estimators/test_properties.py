@@ -22,7 +22,7 @@ from isthmus.estimators.training_config import training_config_for
 from isthmus.parts.sparsity import DeadUnits
 
 from .fitted import X, criterion, equal, fitted, kept_state, state
-from .kinds import COMPLETE_ROWS, EXPECTED_FAILURES, KINDS, ONE_LIKELIHOOD, WITHOUT_RATE
+from .kinds import COMPLETE_ROWS, EXPECTED_FAILURES, IMPLIED_SIZE, KINDS, ONE_LIKELIHOOD, WITHOUT_RATE
 
 FEW = X[:100]
 IMAGES = load_digits().images[:60]
@@ -297,10 +297,11 @@ def test_images_come_back_in_their_own_shape_and_type(name, layout):
 
 @every_kind
 def test_it_works_in_a_pipeline_and_a_grid_search(name):
-    search = GridSearchCV(quick(name), {"code_size": [3, 9]}, cv=2).fit(X[:60])
-    assert search.best_params_["code_size"] in (3, 9)
+    argument = "network__n_maps" if name in IMPLIED_SIZE else "code_size"
+    search = GridSearchCV(quick(name), {argument: [3, 9]}, cv=2).fit(X[:60])
+    assert search.best_params_[argument] in (3, 9)
     codes = make_pipeline(StandardScaler(), quick(name)).fit_transform(FEW)
-    assert codes.shape == (100, KINDS[name].code_size)
+    assert codes.shape == (100, fitted(name).code_size_)
 
 
 @every_kind
@@ -410,6 +411,13 @@ def test_values_outside_the_domain_of_the_likelihood_are_refused(name):
 def test_one_row_is_refused_and_a_wide_code_is_noted_where_it_is_not_the_point(name):
     with pytest.raises(InputError, match="n_samples=1: training needs at least two rows"):
         clone(KINDS[name]).fit(X[:1])
-    model = clone(KINDS[name]).set_params(code_size=9, max_epochs=1).fit(X[:, :8])
+    model = clone(KINDS[name]).set_params(code_size=9, max_epochs=1)
+    if name in IMPLIED_SIZE:
+        with pytest.raises(
+            InputError, match="code_size=9: FeatureMaps.* has a code of .* units.*; leave code_size out"
+        ):
+            model.fit(X[:, :8])
+        return
+    model.fit(X[:, :8])
     noted = any("more units (9) than the data has columns (8)" in note for note in model.history_["notes"])
     assert noted != model.overcomplete

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,8 @@ from isthmus import (
     L1,
     CoordinateDescent,
     ElasticNet,
+    FeatureMaps,
+    FilterBank,
     GroupL2,
     InputError,
     MatchingPursuit,
@@ -293,3 +297,93 @@ def test_the_predicted_code_has_zeros(predictive):
 def test_arguments_of_the_encoder_that_do_not_fit_are_refused(arguments, text):
     with pytest.raises(InputError, match=text):
         PredictiveSparseDecomposition(**(SMALL | arguments)).fit(FEW)
+
+
+# -- filters ------------------------------------------------------------------------------------------
+
+
+def shapes_on_series(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return series (n, 64, 2) that are sums of three shapes of 7 steps at random places, and the shapes."""
+    random = np.random.default_rng(seed)
+    shapes = np.random.default_rng(0).normal(size=(3, 7, 2))
+    shapes /= np.linalg.norm(shapes, axis=(1, 2), keepdims=True)
+    rows = 0.02 * random.normal(size=(n, 64, 2))
+    for row in rows:
+        for start in random.integers(0, 57, size=5):
+            row[start : start + 7] += random.exponential(3.0) * shapes[random.integers(3)]
+    return rows, shapes
+
+
+@pytest.fixture(scope="module")
+def filters():
+    rows, _ = shapes_on_series(200, 1)
+    network = FeatureMaps(n_maps=4, kernel_size=11)
+    return PredictiveSparseDecomposition(network=network, scaling="none", max_epochs=16, random_state=0).fit(rows)
+
+
+def test_filters_find_the_shapes_of_which_series_are_sums(filters):
+    _, shapes = shapes_on_series(1, 1)
+    assert filters.components_.shape == (4, 11, 2)
+    np.testing.assert_allclose(np.linalg.norm(filters.components_, axis=(1, 2)), 1, rtol=1e-5)
+    for shape in shapes:
+        placed = np.stack([np.pad(shape, ((lag, 10 - lag), (0, 0)))[3:14] for lag in range(11)])
+        assert np.abs(np.einsum("ltc,mtc->lm", placed, filters.components_)).max() > 0.8
+
+
+def test_codes_of_filters_are_sparse_and_rebuild_series(filters):
+    rows, _ = shapes_on_series(50, 2)
+    codes = filters.transform(rows)
+    assert codes.shape == (50, 4 * 64)
+    assert (codes != 0).mean() < 0.25
+    assert 1 - ((rows - filters.reconstruct(rows)) ** 2).sum() / (rows**2).sum() > 0.8
+    optimal = copy.deepcopy(filters).set_params(transform_inference="optimal")
+    assert 1 - ((rows - optimal.reconstruct(rows)) ** 2).sum() / (rows**2).sum() > 0.9
+
+
+def test_codes_of_filters_move_with_the_series(filters):
+    rows = np.zeros((2, 64, 2))
+    rows[0, 20:27], rows[1, 29:36] = 3 * shapes_on_series(1, 1)[1][0], 3 * shapes_on_series(1, 1)[1][0]
+    first, second = filters.transform(rows).reshape(2, 4, 64)
+    np.testing.assert_allclose(np.roll(first, 9, axis=1)[:, 15:-15], second[:, 15:-15], atol=1e-5)
+
+
+def test_filters_work_on_volumes_with_their_shape():
+    volumes = np.random.default_rng(0).normal(size=(30, 6, 5, 7)).astype(np.float32)
+    model = PredictiveSparseDecomposition(
+        network=FeatureMaps(3, kernel_size=3, stride=2, shape=(6, 5, 7)), layout="table", max_epochs=1, random_state=0
+    ).fit(volumes)
+    assert model.components_.shape == (3, 3, 3, 3)
+    assert model.transform(volumes).shape == (30, 3 * 3 * 3 * 4)
+    assert model.reconstruct(volumes).shape == volumes.shape
+
+
+def test_a_bank_takes_the_filters_of_whole_images():
+    network = FeatureMaps(4, kernel_size=3)
+    model = PredictiveSparseDecomposition(network=network, layout="nhw", max_epochs=1, random_state=0)
+    images = DIGITS[:60].reshape(-1, 8, 8)
+    bank = FilterBank(model.fit(images), pool_size=3, normalization_size=3).fit(images)
+    assert bank.filters_.shape == (4, 3, 3, 1)
+    assert bank.transform(images).shape == (60, 2, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"update": "online"}, "update='online': the dictionary of FeatureMaps.* is updated by gradient; leave it out"),
+        ({"sparsity": "group-l2"}, "its groups are of units in a row, and those of FeatureMaps.* have places"),
+        ({"code_size": 5}, "code_size=5: FeatureMaps.* has a code of 576 units, the positions of all maps .9 x 64."),
+        ({"network": FeatureMaps(shape=(7, 9))}, "rows of 64 columns in model space do not have the axes 7 x 9"),
+        ({"network": FeatureMaps(kernel_size=65)}, "the filters are longer than the shortest axis of the rows, 64"),
+        ({"likelihood": "bernoulli"}, "minimises a squared error"),
+    ],
+)
+def test_arguments_that_do_not_go_with_filters_are_refused(arguments, message):
+    model = PredictiveSparseDecomposition(network=FeatureMaps(9, kernel_size=7), max_epochs=1)
+    with pytest.raises(InputError, match=message):
+        model.set_params(**arguments).fit(DIGITS[:30])
+
+
+def test_a_shape_is_for_flat_rows():
+    model = PredictiveSparseDecomposition(network=FeatureMaps(shape=(8, 8)), layout="nhw", max_epochs=1)
+    with pytest.raises(InputError, match="the rows are images or series, which have their own axes; leave shape out"):
+        model.fit(DIGITS[:30].reshape(-1, 8, 8))

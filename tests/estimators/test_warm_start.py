@@ -24,7 +24,7 @@ from isthmus.learning.trainer import Trainer
 
 from .fitted import X, equal, fitted, kept_state
 from .interruptions import kill
-from .kinds import KINDS, WITHOUT_RATE
+from .kinds import IMPLIED_SIZE, KINDS, WITHOUT_RATE
 
 every_kind = pytest.mark.parametrize("name", KINDS)
 ONE_OF_EACH = list({model.kind: name for name, model in reversed(KINDS.items())}.values())
@@ -65,7 +65,7 @@ def test_a_second_fit_ends_with_a_lower_loss_than_the_first(name):
     assert equal(kept_state(fitted(name)), kept_state(copy.deepcopy(fitted(name)))), "the copy was trained"
 
 
-@every_kind
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in IMPLIED_SIZE])
 def test_an_argument_of_the_model_that_was_changed_is_refused_by_name(name):
     model = warm(name, code_size=9 if fitted(name).code_size != 9 else 3)
     with pytest.raises(

@@ -43,7 +43,7 @@ def test_the_fixed_point_of_correlations_and_soft_thresholding_is_the_sparse_cod
     encoder = Correlations(decoder)
     inference = LateralCompetition(encoder, activation, n_steps=3000)
     centred = encoder.centred(rows())
-    problem = SparseProblem.of(centred, encoder.dictionary.T, ALPHA, non_negative=non_negative)
+    problem = SparseProblem.of(centred, encoder.dictionary, ALPHA, non_negative=non_negative)
     expected = fista(problem, gap=1e-10, n_steps=10_000).code
     found = inference(Batch(rows()), decoder).code
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0.0)

@@ -205,6 +205,10 @@ class BaseAutoencoder(
         """Return the default number of units of the code, and the reason."""
         return rows.suggested_code_size(), "principal components of 90% of the variance"
 
+    def _implied_code_size(self) -> tuple[int, str] | None:
+        """Return the units of the code that follow from other arguments, and the reason; None if they are free."""
+        return None
+
     def _notes(self, recipe: Recipe) -> list[str]:
         """Return notes for the user on the fitted model: on its layout, a target, convolutions over a table."""
         return [*self._layout_notes(), *self._notes_on_parts(recipe)]
@@ -458,7 +462,7 @@ class BaseAutoencoder(
             wide = self.code_size_ > rows.n_columns and not self.overcomplete
             note = f"the code has more units ({self.code_size_}) than the data has columns ({rows.n_columns})"
             return [note] if wide else []
-        self.code_size_, why = self._suggest_code_size(rows)
+        self.code_size_, why = self._implied_code_size() or self._suggest_code_size(rows)
         return [f"code_size was not given: {self.code_size_} chosen ({why})"]
 
     def _survey(self, rows: Rows) -> SurveyedRows:

@@ -80,6 +80,11 @@ class DictionaryModel(CodeSamplingMixin, BaseAutoencoder):
     # -- construction -------------------------------------------------------------------------------
 
     @property
+    def _resolved_update(self) -> str:
+        """The update of the dictionary."""
+        return self.update
+
+    @property
     def _prior(self) -> NormPrior | None:
         """The penalty; None where inference has none."""
         prior = L1(getattr(self, "default_weight_", 1.0)) if self.sparsity is None else self.value_of("sparsity")
@@ -93,7 +98,7 @@ class DictionaryModel(CodeSamplingMixin, BaseAutoencoder):
 
     def _criterion(self, coder: Coder, penalties: Mapping[str, Penalty]) -> Objective:
         """Return the criterion, with the update of the dictionary."""
-        if self.update == "online":
+        if self._resolved_update == "online":
             return OnlineDictionary(coder, penalties=penalties)
         return Reconstruction(coder, penalties=penalties, constraints=(UnitColumns(),))
 
@@ -122,7 +127,7 @@ class DictionaryModel(CodeSamplingMixin, BaseAutoencoder):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check_choice("update", self.update, UPDATES)
+        check_choice("update", self._resolved_update, UPDATES)
         if isinstance(self.likelihood, dict) or self.likelihood in {*LIKELIHOODS} - {"gaussian"}:
             raise InputError(
                 f"likelihood={self.likelihood!r}: kind {self.kind} minimises a squared error; leave likelihood out"
@@ -140,9 +145,18 @@ class DictionaryModel(CodeSamplingMixin, BaseAutoencoder):
     # -- training -----------------------------------------------------------------------------------
 
     def _choose_likelihood(self, rows: SurveyedRows, validation_rows: Rows | None) -> dict[str, Any]:
-        norm = math.sqrt(rows.statistics.variance)
+        norm = math.sqrt(rows.statistics.variance * self._covered(rows.n_columns))
         self.default_weight_ = float(f"{DEFAULT_RATIO * norm:.2g}") or 1.0
         return likelihood_config("gaussian" if self.likelihood == "auto" else self.likelihood, rows.deciding_row, None)
+
+    @property
+    def _n_atoms(self) -> int:
+        """Number of atoms that are learned."""
+        return self.code_size_
+
+    def _covered(self, n_columns: int) -> float:
+        """Return the fraction of a row that an atom covers."""
+        return 1.0
 
     def _suggest_code_size(self, rows: SurveyedRows) -> tuple[int, str]:
         return min(max(rows.n_columns, 64), 256), "the columns, at least 64 and at most 256"
@@ -155,10 +169,10 @@ class DictionaryModel(CodeSamplingMixin, BaseAutoencoder):
     def _notes(self, recipe: Recipe) -> list[str]:
         notes, prior = super()._notes(recipe), self._prior
         if self.sparsity is None and prior is not None:
-            notes.append(f"sparsity was not given: {prior!r} chosen (a tenth of the norm of the centred rows)")
-        if self.code_size_ > self.n_rows_:
+            notes.append(f"sparsity was not given: {prior!r} chosen ({self._reason_of_weight})")
+        if self._n_atoms > self.n_rows_:
             notes.append(
-                f"there are more atoms ({self.code_size_}) than rows ({self.n_rows_}), so that atoms can be rows; give "
+                f"there are more atoms ({self._n_atoms}) than rows ({self.n_rows_}), so that atoms can be rows; give "
                 "a smaller code_size unless that is meant"
             )
         return notes
@@ -185,6 +199,11 @@ class DictionaryModel(CodeSamplingMixin, BaseAutoencoder):
         """The atoms as rows, in model space, as in scikit-learn; the same as `dictionary()`."""
         check_is_fitted(self)
         return self.dictionary()
+
+    @property
+    def _reason_of_weight(self) -> str:
+        """The reason of the default weight."""
+        return "a tenth of the norm of the centred rows"
 
     @property
     def _density(self) -> SparseDensity:

@@ -16,6 +16,7 @@ from isthmus.evaluation.features import (
     Activity,
     activity,
     as_images,
+    as_kernels,
     atoms,
     effects,
     first_layer_weights,
@@ -79,7 +80,8 @@ class FeatureInspectionMixin:
         Returns:
             Weights on the columns of model space, float64: (units, columns); of images (units, h, w), or
             (units, h, w, c) for several channels; of series (units, t, c); of a convolution its kernels,
-            (maps, kh, kw) or (maps, kh, kw, c). The weights of a mask-aware encoder on the mask are left out.
+            (maps, kh, kw) or (maps, kh, kw, c), along series (maps, kt) or (maps, kt, c). The weights of a
+            mask-aware encoder on the mask are left out.
 
         Source: Deep Learning, section 14.2.1; Olshausen & Field, Emergence of simple-cell receptive field
         properties (1996), figure 4.
@@ -94,7 +96,7 @@ class FeatureInspectionMixin:
         assert found is not None
         weight, is_kernel = found
         if is_kernel:
-            return weight[:, 0] if weight.shape[1] == 1 else np.moveaxis(weight, 1, -1)
+            return as_kernels(weight)
         inputs = self.preprocessing_.inputs
         weight = weight[:, : inputs.n_columns]
         return inputs.as_rows(weight) if inputs.is_series else as_images(weight, inputs.image_shape)
@@ -105,8 +107,10 @@ class FeatureInspectionMixin:
 
             parameters of p_dec = c + sum_j h_j d_j,   atom j is d_j
 
-        The method is absent (`hasattr`) if the decoder is not linear in the code. For a Gaussian the parameters are
-        the reconstruction itself, in model space; for "gaussian-unit" and "bernoulli" they are its logits.
+        The method is absent (`hasattr`) if the decoder is not linear in the code. With `FeatureMaps` the atoms are the
+        filters at each position, and `components_` of `PredictiveSparseDecomposition` has the filters alone. For a
+        Gaussian the parameters are the reconstruction itself, in model space; for "gaussian-unit" and "bernoulli" they
+        are its logits.
         `isthmus.evaluation.dictionaries` compares, sorts and prunes dictionaries.
 
         Returns:

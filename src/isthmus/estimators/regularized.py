@@ -190,6 +190,12 @@ class EncoderArguments(ValueArguments):
             return network.with_sizes(shape.hidden_sizes, shape.dense_sizes).build(ends, generator)
         return own_network(network, ends, generator)
 
+    def _implied_code_size(self) -> tuple[int, str] | None:
+        """Return the number of units of the code that the network has for these rows; None where it has any number."""
+        network, inputs = self._network, self.preprocessing_.inputs
+        size = network.code_size(inputs.map_shape, inputs.n_columns) if isinstance(network, BuiltInNetwork) else None
+        return None if size is None else (size, f"the positions of all maps of {network!r}")
+
     def resolved_values(self) -> dict[str, Value]:
         """Return the values of the arguments, the network with the defaults of the kind."""
         values = super().resolved_values()

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
+from isthmus.parts.filter_maps import FilterEncoder
 from isthmus.parts.mean_field import MeanField
 
 CODES_AT_ONCE = 256
@@ -127,8 +128,8 @@ def n_weight_layers(encoder: nn.Module) -> int:
 def _layer_weights(encoder: nn.Module) -> Iterator[tuple[Tensor, bool]]:
     """Yield the weights of each layer in order, and True if they are convolution kernels."""
     for layer in encoder.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            yield layer.weight, isinstance(layer, nn.Conv2d)
+        if isinstance(layer, nn.Linear | nn.Conv2d | FilterEncoder):
+            yield layer.weight, not isinstance(layer, nn.Linear)
         elif isinstance(layer, MeanField) and layer.own is None:
             yield from ((weight, False) for weight in layer.energy.weights)
 
@@ -146,6 +147,19 @@ def as_images(
         return weights
     images = weights.reshape(len(weights), *image_shape)
     return images[:, 0] if image_shape[0] == 1 else np.moveaxis(images, 1, -1)
+
+
+def as_kernels(weights: Float[np.ndarray, "maps channels *kernel"]) -> Float[np.ndarray, "maps ..."]:
+    """Return kernels with the channels last: (maps, h, w, c), of one channel (maps, h, w), of series without height.
+
+    Example:
+        >>> as_kernels(np.zeros((5, 1, 7, 7))).shape, as_kernels(np.zeros((5, 3, 7, 7))).shape
+        ((5, 7, 7), (5, 7, 7, 3))
+        >>> as_kernels(np.zeros((5, 3, 1, 9))).shape
+        (5, 9, 3)
+    """
+    weights = weights[:, :, 0] if weights.ndim == 4 and weights.shape[2] == 1 else weights
+    return weights[:, 0] if weights.shape[1] == 1 else np.moveaxis(weights, 1, -1)
 
 
 @torch.no_grad()

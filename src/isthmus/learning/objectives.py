@@ -21,8 +21,8 @@ from isthmus.parts.constraints import Constraint
 from isthmus.parts.corruptions import Corrupted, Corruption
 from isthmus.parts.count_encoder import CountEncoder
 from isthmus.parts.forward import Batch, ForwardPass
+from isthmus.parts.inference import CentringEncoder
 from isthmus.parts.layers import check_choice
-from isthmus.parts.lista import LISTA
 from isthmus.parts.networks import MLP
 from isthmus.parts.penalties import Penalty
 
@@ -193,7 +193,7 @@ class Reconstruction(Objective):
         desired_output = coder.likelihood.starting_parameters(centre if output_centre is None else output_centre)
         coder.decoder.start_at(desired_output)
         encoder = getattr(inference, "encoder", None)
-        if not isinstance(encoder, MLP | LISTA):
+        if not isinstance(encoder, CentringEncoder):
             return
         encoder.centre(inference.encoder_input(centre[None], None)[0])
         if isinstance(encoder, MLP) and len(encoder.affine_maps) == 1 and not self.starts_as_dictionary:

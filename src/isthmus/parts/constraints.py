@@ -8,10 +8,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
 from isthmus.parts.coder import Coder
+from isthmus.parts.filter_maps import FilterDecoder
 from isthmus.parts.networks import MLP
 
 
@@ -39,7 +41,7 @@ class Constraint(ABC):
 
 
 class UnitColumns(Constraint):
-    r"""Constraint ||d_j|| = 1 on every column d_j of a linear decoder r = D h + c.
+    r"""Constraint ||d_j|| = 1 on every column d_j, or every filter, of a linear decoder r = D h + c.
 
         project:           d_j <- d_j / ||d_j||
         project_gradient:  g_j <- g_j - (g_j . d_j) d_j / ||d_j||^2
@@ -49,7 +51,8 @@ class UnitColumns(Constraint):
     has no direction and is left unchanged.
 
     Raises:
-        InputError: (from `check`, when the model is built) the decoder is not one affine map.
+        InputError: (from `check`, when the model is built) the decoder is neither one affine map nor one transposed
+            convolution.
 
     Source: Olshausen & Field (1997); Bricken et al. (2023), Towards monosemanticity, "Advice for training sparse
     autoencoders"; Gao et al. (2024), appendix A.
@@ -62,8 +65,8 @@ class UnitColumns(Constraint):
     """
 
     def check(self, coder: Coder) -> None:
-        """Check that the decoder is one affine map, whose columns are the atoms."""
-        if dictionary_weight(coder.decoder) is None:
+        """Check that the decoder is linear, with atoms as its weights."""
+        if atom_parameter(coder.decoder) is None:
             raise InputError(
                 f"unit columns need a linear decoder; found: {describe(coder.decoder)}; take "
                 "one layer with weights of its own, network=MLP((), tied=False), or leave unit_columns out"
@@ -71,17 +74,17 @@ class UnitColumns(Constraint):
 
     def project_gradient(self, coder: Coder) -> None:
         """Remove the component of each column's gradient along the column."""
-        weight = dictionary_weight(coder.decoder)
+        weight = atom_parameter(coder.decoder)
         if weight is not None and weight.grad is not None:
-            gradient, columns = weight.grad, weight.detach()
+            gradient, columns = as_columns(weight.grad), as_columns(weight.detach())
             along = (gradient * columns).sum(0) / columns.square().sum(0).clamp_min(torch.finfo(weight.dtype).tiny)
             gradient.addcmul_(columns, along, value=-1.0)
 
     def project(self, coder: Coder) -> None:
         """Divide each column by its norm."""
-        weight = dictionary_weight(coder.decoder)
+        weight = atom_parameter(coder.decoder)
         if weight is not None:
-            normalise(weight)
+            normalise(as_columns(weight.detach()))
 
 
 def dictionary_weight(decoder: object) -> Tensor | None:
@@ -89,6 +92,21 @@ def dictionary_weight(decoder: object) -> Tensor | None:
     if isinstance(decoder, MLP) and len(decoder.affine_maps) == 1:
         return decoder.affine_maps[0].weight
     return None
+
+
+def atom_parameter(decoder: object) -> Tensor | None:
+    """Return the weights of a linear decoder: D, or the filters of a convolution; None of another decoder."""
+    return decoder.weight if isinstance(decoder, FilterDecoder) else dictionary_weight(decoder)
+
+
+def as_columns(weight: Tensor) -> Float[Tensor, "weights atoms"]:
+    """Return a view of weights or of their gradient in which each atom, or each filter, is a column.
+
+    Example:
+        >>> as_columns(torch.zeros(4, 1, 5, 5)).shape, as_columns(torch.zeros(784, 16)).shape
+        (torch.Size([25, 4]), torch.Size([784, 16]))
+    """
+    return weight if weight.ndim == 2 else weight.view(len(weight), -1).T
 
 
 @torch.no_grad()

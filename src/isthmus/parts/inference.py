@@ -35,6 +35,15 @@ class SharedEncoder(Protocol):
         ...
 
 
+@runtime_checkable
+class CentringEncoder(Protocol):
+    """An encoder whose input can be centred by its biases."""
+
+    def centre(self, mean: Float[Tensor, " inputs"]) -> None:
+        """Encode x - mean in place of x from now on."""
+        ...
+
+
 class Imputer(Protocol):
     """A model of the rows that imputes missing entries."""
 

@@ -7,10 +7,10 @@ from torch import Generator, Tensor, nn
 
 from isthmus.errors import InputError
 from isthmus.parts.constraints import describe, dictionary_weight
+from isthmus.parts.dictionaries import eigenvalue_bound
 from isthmus.parts.forward import Batch
 from isthmus.parts.inference import Code, Decoder, EncoderMap
 from isthmus.parts.layers import check_count
-from isthmus.parts.sparse_inference import eigenvalue_bound
 
 
 class LateralCompetition(EncoderMap):

@@ -11,8 +11,8 @@ from torch import Generator, Tensor, nn
 from torch.nn.utils import skip_init
 
 from isthmus.errors import InputError
+from isthmus.parts.dictionaries import eigenvalue_bound
 from isthmus.parts.layers import check_count, check_positive
-from isthmus.parts.sparse_inference import eigenvalue_bound
 from isthmus.parts.sparse_norms import L1Norm
 
 

@@ -11,6 +11,8 @@ from torch import Generator, Tensor, nn
 
 from isthmus.errors import InputError
 from isthmus.parts.constraints import describe, dictionary_weight
+from isthmus.parts.dictionaries import Atoms, Dictionary
+from isthmus.parts.filter_maps import FilterDecoder
 from isthmus.parts.forward import Batch
 from isthmus.parts.inference import Code, Decoder, Inference
 from isthmus.parts.layers import check_count, check_positive
@@ -18,6 +20,9 @@ from isthmus.parts.networks import MLP
 from isthmus.parts.sparse_activations import check_k
 from isthmus.parts.sparse_inference import SparseCodes, SparseProblem, fista, matching_pursuit
 from isthmus.parts.sparse_norms import L1Norm, SparseNorm
+
+LinearDecoder = MLP | FilterDecoder
+"""Decoder r = D h + c: an `MLP` of one affine map, or one transposed convolution."""
 
 
 class Correlations(nn.Module):
@@ -29,7 +34,7 @@ class Correlations(nn.Module):
         decoder: the decoder, whose weights are used; it is not registered here.
 
     Raises:
-        InputError: the decoder is not one affine map.
+        InputError: the decoder is neither one affine map nor one transposed convolution.
 
     Example:
         >>> decoder = MLP((5, 3), generator=torch.Generator().manual_seed(0))
@@ -37,27 +42,30 @@ class Correlations(nn.Module):
         torch.Size([2, 5])
     """
 
-    def __init__(self, decoder: MLP) -> None:
+    def __init__(self, decoder: LinearDecoder) -> None:
         super().__init__()
-        if dictionary_weight(decoder) is None:
+        if not isinstance(decoder, FilterDecoder) and dictionary_weight(decoder) is None:
             raise InputError(f"inference by optimisation needs a linear decoder; found: {describe(decoder)}")
         # nn.Module does not register a module inside a tuple; deepcopy still copies it consistently.
         self._decoder = (decoder,)
 
     @property
-    def dictionary(self) -> Float[Tensor, "columns code_size"]:
-        """The matrix D, whose columns are the atoms."""
-        return cast(Tensor, dictionary_weight(self._decoder[0]))
+    def dictionary(self) -> Dictionary:
+        """The map D of a code to a row."""
+        decoder = self._decoder[0]
+        if isinstance(decoder, FilterDecoder):
+            return decoder.dictionary
+        return Atoms(cast(Tensor, dictionary_weight(decoder)).T)
 
     def centred(self, x: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
         """Return x - c: the difference from the reconstruction of the code of zeros."""
-        return x - self._decoder[0](x.new_zeros(1, self.dictionary.shape[1]))
+        return x - cast(Tensor, self._decoder[0](x.new_zeros(1, self.dictionary.n_atoms)))
 
     def forward(
         self, x: Float[Tensor, "batch columns"], generator: Generator | None = None
     ) -> Float[Tensor, "batch code_size"]:
         """Return the correlations."""
-        return self.centred(x) @ self.dictionary
+        return self.dictionary.correlate(self.centred(x))
 
 
 Solver = Callable[..., SparseCodes]
@@ -71,13 +79,13 @@ class LinearDecoderInference(Inference):
     that the gradient by D is that with h constant.
 
     Args:
-        decoder: an `MLP` of one affine map; it belongs to the coder and is not registered here.
+        decoder: the linear decoder; it belongs to the coder and is not registered here.
 
     Raises:
-        InputError: the decoder is not one affine map.
+        InputError: the decoder is not linear.
     """
 
-    def __init__(self, decoder: MLP) -> None:
+    def __init__(self, decoder: LinearDecoder) -> None:
         super().__init__()
         self.correlations = Correlations(decoder)
         self.encoder = self.correlations
@@ -85,7 +93,7 @@ class LinearDecoderInference(Inference):
     @property
     def atoms(self) -> Float[Tensor, "code_size columns"]:
         """The atoms as rows."""
-        return self.correlations.dictionary.T
+        return self.correlations.dictionary.values
 
     def centred(self, x: Float[Tensor, "batch columns"]) -> Float[Tensor, "batch columns"]:
         """Return x - c."""
@@ -96,7 +104,7 @@ class LinearDecoderInference(Inference):
         """Return the codes that a function of centred rows and their mask finds, in fp32 or better under autocast."""
         with torch.autocast(batch.x.device.type, enabled=False):
             x = self.centred(batch.x)
-            return Code(solve(x, batch.mask), x @ self.correlations.dictionary)
+            return Code(solve(x, batch.mask), self.correlations.dictionary.correlate(x))
 
 
 class OptimisedInference(LinearDecoderInference):
@@ -112,7 +120,7 @@ class OptimisedInference(LinearDecoderInference):
     Shapes: x (batch, columns); h (batch, code_size).
 
     Args:
-        decoder: the decoder, an `MLP` of one affine map; it belongs to the coder and is not registered here.
+        decoder: the linear decoder; it belongs to the coder and is not registered here.
         alpha: weight of Omega(h) relative to 1/2 ||x - r||^2.
         norm: Omega.
         l2: weight of 1/2 ||h||^2.
@@ -122,7 +130,7 @@ class OptimisedInference(LinearDecoderInference):
         max_steps: largest number of steps without generator.
 
     Raises:
-        InputError: the decoder is not one affine map; alpha or gap is not above 0; steps are not whole numbers of at
+        InputError: the decoder is not linear; alpha or gap is not above 0; steps are not whole numbers of at
             least 1.
 
     Source: Olshausen & Field, Sparse coding with an overcomplete basis set (1997); Goodfellow, Bengio & Courville, Deep
@@ -139,7 +147,7 @@ class OptimisedInference(LinearDecoderInference):
 
     def __init__(
         self,
-        decoder: MLP,
+        decoder: LinearDecoder,
         alpha: float,
         *,
         norm: SparseNorm | None = None,
@@ -180,7 +188,7 @@ class OptimisedInference(LinearDecoderInference):
     ) -> SparseProblem:
         """Return the problems of centred rows, with another weight of 1/2 ||h||^2 if `l2` is given."""
         l2 = self.l2 if l2 is None else l2
-        return SparseProblem.of(x, self.atoms, self.alpha, l2=l2, norm=self.norm, mask=mask)
+        return SparseProblem.of(x, self.correlations.dictionary, self.alpha, l2=l2, norm=self.norm, mask=mask)
 
 
 class PursuitInference(LinearDecoderInference):
@@ -208,7 +216,7 @@ class PursuitInference(LinearDecoderInference):
 
     def __init__(self, decoder: MLP, k: int) -> None:
         super().__init__(decoder)
-        self.k = check_k(k, self.correlations.dictionary.shape[1])
+        self.k = check_k(k, self.correlations.dictionary.n_atoms)
 
     def forward(
         self, batch: Batch, decoder: Decoder, generator: Generator | None = None, progress: float = 1.0

@@ -16,7 +16,7 @@ from isthmus.errors import InputError
 from isthmus.parts.carried import carry, latest
 from isthmus.parts.registered import Registry
 
-BUILT_IN = ("mlp", "conv", "conv1d", "lista")
+BUILT_IN = ("mlp", "conv", "conv1d", "lista", "feature-maps")
 """Names of the networks of the package."""
 
 

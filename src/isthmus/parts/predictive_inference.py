@@ -13,8 +13,7 @@ from isthmus.parts.coder import Coder
 from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.inference import Code, Decoder
 from isthmus.parts.layers import check_positive
-from isthmus.parts.networks import MLP
-from isthmus.parts.optimised_inference import LinearDecoderInference, OptimisedInference
+from isthmus.parts.optimised_inference import LinearDecoder, LinearDecoderInference, OptimisedInference
 from isthmus.parts.penalties import Penalty, at_least_fp32
 from isthmus.parts.sparse_inference import SparseProblem
 
@@ -85,7 +84,7 @@ class PredictiveInference(LinearDecoderInference):
     Args:
         encoder: x -> a.
         activation: a -> f(x).
-        decoder: the decoder, an `MLP` of one affine map.
+        decoder: the linear decoder.
         alpha: weight of Omega(h) relative to 1/2 ||x - r||^2.
         prediction_weight: gamma, above 0.
         optimal: True to find the minimum when rows are read.
@@ -99,6 +98,7 @@ class PredictiveInference(LinearDecoderInference):
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)
+        >>> from isthmus.parts.networks import MLP
         >>> encoder, decoder = MLP((3, 5), generator=generator), MLP((5, 3), generator=generator)
         >>> inference = PredictiveInference(encoder, SoftShrinkage(5), decoder, alpha=0.1, prediction_weight=1.0)
         >>> code = inference(Batch(torch.ones(1, 3)), decoder)
@@ -112,7 +112,7 @@ class PredictiveInference(LinearDecoderInference):
         self,
         encoder: nn.Module,
         activation: nn.Module,
-        decoder: MLP,
+        decoder: LinearDecoder,
         alpha: float,
         *,
         prediction_weight: float,

@@ -6,7 +6,8 @@
 Omega is a norm of `isthmus.parts.sparse_norms`: L1, groups or topographic neighbourhoods.
 
 D (atoms, columns) has the atoms as rows. Solvers use D only through the Gram matrix G = D D' and the correlations
-c = D x, so that the cost of a step does not depend on the number of columns.
+c = D x, so that the cost of a step does not depend on the number of columns. Filters at every position of a row have
+too many atoms for G; there a step takes a convolution and its transpose.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from isthmus.errors import InputError
+from isthmus.parts.dictionaries import Atoms, Dictionary, eigenvalue_bound
 from isthmus.parts.layers import check_count, check_positive, is_count
 from isthmus.parts.sparse_norms import L1Norm, SparseNorm
 
@@ -39,8 +41,8 @@ SMALLER_CURVATURE, ADAPTIVE_STEPS = 0.9, 200
 CHECK_EVERY = 8
 """Steps of ISTA and FISTA between two checks of the duality gap."""
 
-N_SQUARINGS = 5
-"""Squarings of the Gram matrix in the bound of its largest eigenvalue."""
+MOST_ENTRIES = 2**22
+"""Largest number of entries of the codes that are solved together; but at least `ROWS_MULTIPLE` rows are."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,14 @@ class SparseProblem:
     Several batches of rows can share `gram`.
 
     Attributes:
-        gram: G.
+        gram: G; None where products with D take its place.
         correlations: c of each row.
         squared_norms: ||x||^2 of each row.
         alpha: weight of the norm, above 0.
         norm: Omega, by default ||h||_1; it may have the constraint h >= 0.
         l2: weight of 1/2 ||h||^2, which `gram` contains.
-        dictionary, mask: D, and 1 for an observed entry of each row, if rows have missing entries; else None.
+        dictionary: D, if rows have missing entries or there is no G; else None.
+        mask: 1 for an observed entry of each row, if rows have missing entries; else None.
 
     Source: Tibshirani, Regression shrinkage and selection via the lasso (1996); Zou & Hastie, Regularization and
     variable selection via the elastic net (2005), lemma 1, for l2.
@@ -69,20 +72,20 @@ class SparseProblem:
         tensor([2.6250])
     """
 
-    gram: Float[Tensor, "atoms atoms"]
+    gram: Float[Tensor, "atoms atoms"] | None
     correlations: Float[Tensor, "batch atoms"]
     squared_norms: Float[Tensor, " batch"]
     alpha: float
     norm: SparseNorm = field(default_factory=L1Norm)
     l2: float = 0.0
-    dictionary: Float[Tensor, "atoms columns"] | None = None
+    dictionary: Dictionary | None = None
     mask: Float[Tensor, "batch columns"] | None = None
 
     @classmethod
     def of(
         cls,
         x: Float[Tensor, "batch columns"],
-        dictionary: Float[Tensor, "atoms columns"],
+        dictionary: Float[Tensor, "atoms columns"] | Dictionary,
         alpha: float,
         *,
         l2: float = 0.0,
@@ -94,7 +97,7 @@ class SparseProblem:
 
         Args:
             x: rows.
-            dictionary: D, with atoms as rows.
+            dictionary: D, with atoms as rows, or another `Dictionary`.
             alpha: weight of the norm, above 0.
             l2: weight of 1/2 ||h||^2, 0 or more; above 0, the problem with the L1 norm is the elastic net.
             non_negative: True for `L1Norm(non_negative=True)`; another norm is given as `norm` alone.
@@ -109,18 +112,19 @@ class SparseProblem:
         alpha = check_positive("alpha", alpha)
         if l2 != 0.0:
             l2 = check_positive("l2", l2)
+        dictionary = dictionary if isinstance(dictionary, Dictionary) else Atoms(dictionary)
         _check_dictionary(x, dictionary)
         if norm is None:
             norm = L1Norm(non_negative)
         elif non_negative:
             raise InputError(f"non_negative=True and norm={norm}: give one of them, such as L1Norm(non_negative=True)")
-        norm.check(len(dictionary))
-        gram = dictionary @ dictionary.T
-        gram.diagonal().add_(l2)
-        if mask is None:
-            return cls(gram, x @ dictionary.T, x.square().sum(1), alpha, norm, l2)
-        x = x * mask
-        return cls(gram, x @ dictionary.T, x.square().sum(1), alpha, norm, l2, dictionary, mask)
+        norm.check(dictionary.n_atoms)
+        gram = dictionary.gram()
+        if gram is not None:
+            gram.diagonal().add_(l2)
+        x = x if mask is None else x * mask
+        kept = dictionary if gram is None or mask is not None else None
+        return cls(gram, dictionary.correlate(x), x.square().sum(1), alpha, norm, l2, kept, mask)
 
     def objective(self, code: Float[Tensor, "batch atoms"]) -> Float[Tensor, " batch"]:
         """Return P(h) of each row, in nats for x ~ N(D'h, I)."""
@@ -129,10 +133,21 @@ class SparseProblem:
 
     def image(self, code: Float[Tensor, "batch atoms"]) -> Float[Tensor, "batch atoms"]:
         """Return G h of each row; with missing entries the G of the observed ones, D diag(m) D' + l2 I."""
-        if self.mask is None or self.dictionary is None:
+        if self.gram is not None and self.mask is None:
             return code @ self.gram
-        observed = ((code @ self.dictionary) * self.mask) @ self.dictionary.T
+        assert self.dictionary is not None
+        decoded = self.dictionary.decode(code)
+        observed = self.dictionary.correlate(decoded if self.mask is None else decoded * self.mask)
         return torch.add(observed, code, alpha=self.l2)
+
+    def largest_eigenvalue(self) -> Float[Tensor, ""]:
+        """Return an upper bound of the largest eigenvalue of G, above 0."""
+        if self.gram is not None:
+            bound = eigenvalue_bound(self.gram)
+        else:
+            assert self.dictionary is not None
+            bound = self.dictionary.eigenvalue_bound() + self.l2
+        return bound.clamp_min(torch.finfo(bound.dtype).tiny)
 
     def rows(self, index: slice | Tensor) -> SparseProblem:
         """Return the problems of some rows, by a slice, numbers or a mask."""
@@ -215,7 +230,7 @@ def ista(
         tensor([[2., 0.]])
     """
     _check_stop(problem, n_steps, gap, start)
-    lipschitz = _lipschitz(problem)
+    lipschitz = problem.largest_eigenvalue()
 
     def step(part: SparseProblem, state: _State) -> _State:
         """Return the state after one step."""
@@ -266,7 +281,7 @@ def fista(
         tensor([[2., 0.]])
     """
     _check_stop(problem, n_steps, gap, start)
-    lipschitz = _lipschitz(problem)
+    lipschitz = problem.largest_eigenvalue()
 
     def initial(part: SparseProblem, h: Tensor) -> _State:
         image, ones = part.image(h), h.new_ones(len(h), 1)
@@ -314,27 +329,30 @@ def coordinate_descent(
         )
     if problem.mask is not None:
         raise InputError("coordinate descent needs rows without missing entries; use fista")
+    if problem.gram is None:
+        raise InputError("coordinate descent needs the Gram matrix of the atoms, and filters have none; use fista")
     _check_stop(problem, n_steps, gap, start)
-    n_atoms = len(problem.gram)
+    gram = problem.gram
+    n_atoms = len(gram)
     blocks = [slice(first, first + ATOMS_AT_ONCE) for first in range(0, n_atoms, ATOMS_AT_ONCE)]
-    alpha = problem.gram.new_full((), problem.alpha)
-    diagonal = problem.gram.diagonal().clamp_min(torch.finfo(problem.gram.dtype).tiny)
+    alpha = gram.new_full((), problem.alpha)
+    diagonal = gram.diagonal().clamp_min(torch.finfo(gram.dtype).tiny)
 
     def step(part: SparseProblem, state: _State) -> _State:
         """Return the state after one pass over all units."""
         h, image = state[0].clone(), state[1].clone()
         for block in blocks:
-            units, gram = h[:, block].T.contiguous(), part.gram[block, block]
+            units, inner = h[:, block].T.contiguous(), gram[block, block]
             before, g = units.clone(), (part.correlations[:, block] - image[:, block]).T.contiguous()
             for j, size in enumerate(diagonal[block]):
                 new = norm.prox(size * units[j] + g[j], alpha) / size
-                g.addr_(gram[j], new - units[j], alpha=-1.0)
+                g.addr_(inner[j], new - units[j], alpha=-1.0)
                 units[j] = new
             h[:, block] = units.T
-            image.addmm_((units - before).T, part.gram[block])
-        return h, h @ part.gram
+            image.addmm_((units - before).T, gram[block])
+        return h, h @ gram
 
-    return _solve(problem, _Solver(lambda part, h: (h, h @ part.gram), step, 1), start, _Stop(n_steps, gap))
+    return _solve(problem, _Solver(lambda part, h: (h, h @ gram), step, 1), start, _Stop(n_steps, gap))
 
 
 @torch.no_grad()
@@ -366,7 +384,7 @@ def matching_pursuit(
         >>> matching_pursuit(torch.tensor([[3.0, -0.5]]), torch.eye(2), k=1)
         tensor([[3., 0.]])
     """
-    _check_dictionary(x, dictionary)
+    _check_dictionary(x, Atoms(dictionary))
     n_atoms = len(dictionary)
     if not is_count(k) or k > n_atoms:
         raise InputError(f"k={k!r}: it must be a whole number between 1 and the number of atoms, {n_atoms}")
@@ -408,30 +426,6 @@ def _pursue(gram: Float[Tensor, "atoms atoms"], c: Float[Tensor, "batch atoms"],
     return code
 
 
-def eigenvalue_bound(gram: Float[Tensor, "atoms atoms"]) -> Float[Tensor, ""]:
-    r"""Return an upper bound of the largest eigenvalue of a positive semi-definite matrix, without its eigenvalues.
-
-        lambda_max <= (trace G^p)^(1/p) <= atoms^(1/p) lambda_max,   p = 64
-
-    The trace of G^64 is the squared Frobenius norm of G^32, which takes five squarings. For 256 atoms the bound is at
-    most 9% above the eigenvalue.
-
-    Example:
-        >>> eigenvalue_bound(torch.diag(torch.tensor([3.0, 1.0])))
-        tensor(3.)
-    """
-    power, log_bound, exponent = gram, gram.new_zeros(()), 1.0
-    tiny = torch.finfo(gram.dtype).tiny
-    for squaring in range(N_SQUARINGS + 1):
-        norm = torch.linalg.matrix_norm(power).clamp_min(tiny)
-        log_bound = log_bound + norm.log() / exponent
-        if squaring < N_SQUARINGS:
-            power = power / norm
-            power = power @ power
-            exponent *= 2.0
-    return log_bound.exp()
-
-
 _State = tuple[Tensor, ...]
 """State of the rows in a solver: the code h, its image G h, and further tensors of the solver."""
 
@@ -452,7 +446,7 @@ def _solve(problem: SparseProblem, solver: _Solver, start: Tensor | None, stop: 
     """Run a solver on blocks of rows."""
     code, gaps = torch.empty_like(problem.correlations), torch.empty_like(problem.squared_norms)
     most = 0
-    for block in _blocks(len(code)):
+    for block in _blocks(*code.shape):
         part = problem.rows(block)
         h = torch.zeros_like(part.correlations) if start is None else start[block]
         for rows, (values, image, *_), part_of_rows, taken in _finished(part, solver, h, stop):
@@ -501,11 +495,6 @@ def _kept(waiting: Bool[Tensor, " rows"], n_waiting: int) -> Int[Tensor, " kept"
     return torch.argsort(waiting.to(torch.uint8), descending=True, stable=True)[:n_kept]
 
 
-def _lipschitz(problem: SparseProblem) -> Float[Tensor, ""]:
-    """Return an upper bound of the largest eigenvalue of G, above 0."""
-    return eigenvalue_bound(problem.gram).clamp_min(torch.finfo(problem.gram.dtype).tiny)
-
-
 def _shrunk(problem: SparseProblem, y: Tensor, image: Tensor, curvature: Tensor) -> Tensor:
     """Return the proximal gradient step from y, given G y and the curvature, of all rows or of each row."""
     rate = curvature.reciprocal()
@@ -529,8 +518,9 @@ def _accelerated_step(problem: SparseProblem, state: _State, lipschitz: Float[Te
     return new, new_image, y, image_y, new_t, curvature, n_steps + 1.0
 
 
-def _blocks(n_rows: int) -> Iterator[slice]:
-    return (slice(first, first + ROWS_AT_ONCE) for first in range(0, n_rows, ROWS_AT_ONCE))
+def _blocks(n_rows: int, n_atoms: int) -> Iterator[slice]:
+    size = min(ROWS_AT_ONCE, max(MOST_ENTRIES // n_atoms // ROWS_MULTIPLE, 1) * ROWS_MULTIPLE)
+    return (slice(first, first + size) for first in range(0, n_rows, size))
 
 
 def _gap(problem: SparseProblem, h: Tensor, image: Tensor) -> Float[Tensor, " batch"]:
@@ -543,21 +533,17 @@ def _gap(problem: SparseProblem, h: Tensor, image: Tensor) -> Float[Tensor, " ba
     return 0.5 * (1.0 - s).square() * squared_residual + difference
 
 
-def _check_dictionary(x: Tensor, dictionary: Tensor) -> None:
-    if x.ndim != 2 or dictionary.ndim != 2 or 0 in dictionary.shape:
+def _check_dictionary(x: Tensor, dictionary: Dictionary) -> None:
+    if x.ndim != 2:
+        raise InputError(f"rows of shape {tuple(x.shape)}: give a matrix, one row for each row")
+    if x.shape[1] != dictionary.n_columns:
         raise InputError(
-            f"rows of shape {tuple(x.shape)} and a dictionary of shape {tuple(dictionary.shape)}: give matrices, with "
-            "rows and atoms as rows"
-        )
-    if x.shape[1] != dictionary.shape[1]:
-        raise InputError(
-            f"the dictionary has atoms of {dictionary.shape[1]} columns, and the rows have {x.shape[1]}; give a "
+            f"the dictionary has atoms of {dictionary.n_columns} columns, and the rows have {x.shape[1]}; give a "
             "dictionary (atoms, columns) with atoms as rows"
         )
-    if x.dtype != dictionary.dtype or x.dtype not in (torch.float32, torch.float64):
-        raise InputError(
-            f"rows are {x.dtype} and the dictionary is {dictionary.dtype}; give both as float32 or as float64"
-        )
+    dtype = dictionary.values.dtype
+    if x.dtype != dtype or x.dtype not in (torch.float32, torch.float64):
+        raise InputError(f"rows are {x.dtype} and the dictionary is {dtype}; give both as float32 or as float64")
 
 
 def _check_code(problem: SparseProblem, code: Tensor, name: str) -> None:

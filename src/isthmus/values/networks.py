@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -13,6 +14,8 @@ from isthmus.errors import InputError
 from isthmus.parts import lista, networks
 from isthmus.parts.constraints import normalise
 from isthmus.parts.convolutions import check_kernel_size, is_series, resolve_sizes
+from isthmus.parts.dictionaries import FilterGrid, filter_grid
+from isthmus.parts.filter_maps import FilterDecoder, FilterEncoder, unit_filters
 from isthmus.parts.inference import Decoder
 from isthmus.parts.layers import INIT_SCHEMES, Normalization, check_count, check_options, check_positive, check_sizes
 from isthmus.parts.likelihoods import Likelihood
@@ -30,6 +33,13 @@ its features separate digits better (`python -m experiments contraction` and `fe
 
 DEFAULT_THRESHOLD = 0.1
 """Weight of the L1 norm in the initial steps of `LISTA`."""
+
+
+INITIAL_RESPONSE = 0.5
+"""Norm of the initial filters of the encoder of `FeatureMaps`, relative to those of the decoder.
+
+At .1 no response is above its threshold, and the encoder of predictive sparse decomposition does not learn.
+"""
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,10 @@ class BuiltInNetwork(Value):
         """Return a copy in which fields that are None have the defaults of a kind; other names are left out."""
         known = self.get_params(deep=False)
         return replace(self, **{name: default for name, default in defaults.items() if known.get(name, 0) is None})  # type: ignore[type-var]
+
+    def code_size(self, image_shape: tuple[int, int, int] | None, n_columns: int) -> int | None:
+        """Return the units of a code, if they follow from the network and the rows; else None."""
+        return None
 
     @abstractmethod
     def build(self, ends: Ends, generator: Generator) -> EncoderDecoder:
@@ -339,6 +353,98 @@ class LISTA(BuiltInNetwork):
         return EncoderDecoder(encoder, decoder, ())
 
 
+@dataclass(frozen=True, repr=False)
+class FeatureMaps(BuiltInNetwork):
+    """Filters at every position of a row: an encoder of one convolution, and its transpose as a linear decoder.
+
+    The code is the maps of all filters, (maps, *positions) as one vector, so that `code_size` follows from the sizes:
+    leave it out. Images have filters of height and width, series of steps, and each filter reads all channels. Other
+    rows are one axis, or have the axes `shape`. The two convolutions have weights of their own, and nothing between
+    them: in `PredictiveSparseDecomposition` this is convolutional sparse coding.
+
+    Args:
+        n_maps: number of filters.
+        kernel_size: length of the filters along each axis, odd.
+        stride: distance of neighbouring positions of a map. With 2, maps of images have a quarter of the units.
+        shape: axes of rows that are given flat or as an array of layout "table": (steps,), (height, width) or
+            (depth, height, width). None takes those of images and series, and one axis for other rows.
+
+    Raises:
+        InputError: a size below 1, an even kernel; at `fit`, a kernel that is longer than an axis, axes that do not
+            have as many values as a row, `shape` for images or series, another `code_size`, the mask as an input, or a
+            likelihood with more than one parameter for a column.
+
+    Source: Kavukcuoglu, Sermanet, Boureau, Gregor, Mathieu & LeCun, Learning convolutional feature hierarchies for
+    visual recognition (2010), section 2.
+
+    Example:
+        >>> from isthmus import FeatureMaps
+        >>> FeatureMaps(32, kernel_size=9, stride=2)
+        FeatureMaps(n_maps=32, kernel_size=9, stride=2)
+    """
+
+    n_maps: int = 16
+    kernel_size: int = 7
+    stride: int = 1
+    shape: Sequence[int] | None = None
+
+    takes_mask: ClassVar[bool] = False
+
+    def check(self) -> None:
+        """Refuse sizes below 1, an even kernel, and a shape of more than three axes."""
+        check_sizes("FeatureMaps: n_maps", (self.n_maps,))
+        check_sizes("FeatureMaps: stride", (self.stride,))
+        check_kernel_size(self.kernel_size)
+        if self.shape is not None:
+            check_sizes("FeatureMaps: shape", self.shape)
+            if not 1 <= len(self.shape) <= 3:
+                raise InputError(f"FeatureMaps: shape={tuple(self.shape)}: give one, two or three axes")
+
+    def with_sizes(self, hidden_sizes: tuple[int, ...] | None, dense_sizes: tuple[int, ...] | None) -> Self:
+        """Return the value: it has no hidden layers."""
+        return self
+
+    def grid(self, image_shape: tuple[int, int, int] | None, n_columns: int) -> FilterGrid:
+        """Return the sizes for rows of a shape and a width.
+
+        Raises:
+            InputError: see the class.
+        """
+        if self.shape is None:
+            return filter_grid(image_shape, n_columns, self.n_maps, self.kernel_size, self.stride)
+        if image_shape is not None:
+            raise InputError(
+                f"network={self!r}: the rows are images or series, which have their own axes; leave shape out, or give "
+                "layout='table'"
+            )
+        if math.prod(self.shape) != n_columns:
+            raise InputError(
+                f"network={self!r}: rows of {n_columns} columns in model space do not have the axes "
+                f"{' x '.join(map(str, self.shape))}"
+            )
+        return FilterGrid((1, *self.shape), self.n_maps, self.kernel_size, self.stride)
+
+    def code_size(self, image_shape: tuple[int, int, int] | None, n_columns: int) -> int:
+        """Return the units of a code."""
+        return self.grid(image_shape, n_columns).code_size
+
+    def build(self, ends: Ends, generator: Generator) -> EncoderDecoder:
+        """Return encoder and decoder; both start with the same filters, of half the norm in the encoder."""
+        if ends.n_inputs != ends.n_columns or ends.likelihood.n_parameters != ends.n_columns:
+            raise InputError(
+                f"network={self!r} has one input and one output for each column; leave the mask of missing entries, "
+                "targets, conditions and learned variances out, or use network='mlp'"
+            )
+        grid = self.grid(ends.image_shape, ends.n_columns)
+        if ends.code_size != grid.code_size:
+            raise InputError(
+                f"code_size={ends.code_size}: {self!r} has a code of {grid.code_size} units, the positions of all "
+                f"maps ({' x '.join(map(str, grid.maps_shape))}); leave code_size out"
+            )
+        filters = unit_filters(grid, generator)
+        return EncoderDecoder(FilterEncoder(grid, INITIAL_RESPONSE * filters), FilterDecoder(grid, filters), ())
+
+
 def _kernel_size(ends: Ends) -> int:
     """Return the default size of the kernels: 5 along the steps of series, else 3."""
     return 5 if ends.image_shape is not None and is_series(ends.image_shape) else 3
@@ -479,7 +585,13 @@ class NetworkArgument(ValueArgument):
 
 NETWORK = NetworkArgument(
     "network",
-    {"mlp": MLP(), "conv": Convolutional(), "conv1d": Convolutional1d(), "lista": LISTA()},
+    {
+        "mlp": MLP(),
+        "conv": Convolutional(),
+        "conv1d": Convolutional1d(),
+        "lista": LISTA(),
+        "feature-maps": FeatureMaps(),
+    },
     accepts=lambda given: isinstance(given, Network) and not isinstance(given, type),
     others="an object with a method build(n_inputs, code_size, n_outputs, image_shape, generator) that returns an "
     "encoder and a decoder",
