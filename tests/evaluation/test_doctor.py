@@ -168,6 +168,15 @@ def test_dead_rectified_units_are_not_counted_as_collapsed() -> None:
     assert silent("dead-units", with_codes({3: 0.1}, "relu"))
 
 
+def test_of_feature_maps_those_are_found_that_are_constant_at_every_position() -> None:
+    borders = replace(with_codes({1: 3.0, 2: 0.0}, "relu"), n_maps=2)
+    assert silent("constant-maps", borders)
+    assert silent("collapsed-code", borders)
+    assert silent("dead-units", borders)
+    one = replace(with_codes({2: 3.0, 3: 0.0}), n_maps=2)
+    assert say("constant-maps", one).startswith("1 of 2 feature maps is constant over 500 rows: 1 | give the sparsity")
+
+
 def test_codes_that_are_not_finite_give_no_finding_on_units() -> None:
     lost = with_codes({0: math.nan})
     assert silent("collapsed-code", lost)

@@ -126,7 +126,7 @@ def test_the_section_stays_small_for_a_wide_code_and_large_images():
     assert f"The {features.MAX_UNITS} of 40 units that vary most" in report.usage
     uris = [uri for unit in report.units for _, uri in unit.pictures]
     uris += [row.picture for unit in report.units for row in (*unit.highest, *unit.lowest)]
-    assert len(uris) == features.MAX_UNITS * (2 + features.TOP_ROWS_AS_PICTURES)
+    assert features.MAX_UNITS * 2 < len(uris) <= features.MAX_UNITS * (2 + features.TOP_ROWS_AS_PICTURES)
     assert sum(map(len, uris)) < 1_200_000
     assert max(pixels(uri).shape[1] for uri in uris) == features.FILTER_SIDE
 

@@ -20,6 +20,7 @@ from isthmus.learning.rows import Rows, evenly_spaced
 from isthmus.learning.trainer import mean_over_rows
 from isthmus.parts.binary_inference import BinaryMap
 from isthmus.parts.coder import Coder
+from isthmus.parts.filter_maps import FilterDecoder
 from isthmus.parts.forward import Batch, ForwardPass
 from isthmus.parts.sparse_activations import SparseActivation
 
@@ -77,6 +78,7 @@ def diagnose_fit(model: Any, objective: Objective, rows: SurveyedRows, validatio
         unreached=history["unreached"],
         variational=variational_facts(coder, some),
         has_bits=isinstance(coder.inference, BinaryMap),
+        n_maps=coder.decoder.grid.n_maps if isinstance(coder.decoder, FilterDecoder) else None,
         cut=history["stopped"] == "time_limit" and history["n_steps"] < history["planned_steps"],
     )
     history["squared_error"] = {

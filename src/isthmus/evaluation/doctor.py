@@ -142,7 +142,7 @@ def constant_columns(facts: FitFacts) -> Finding | None:
 def collapsed_code(facts: FitFacts) -> Finding | None:
     """Detect units of the code that are constant over the rows, except for dead units."""
     units = facts.units
-    if units is None:
+    if units is None or facts.n_maps is not None:
         return None
     dead = units.dead if facts.rectified else np.zeros_like(units.dead)
     collapsed = np.flatnonzero(units.collapsed & ~dead)
@@ -160,9 +160,27 @@ def collapsed_code(facts: FitFacts) -> Finding | None:
     return Finding("collapsed-code", message, advice)
 
 
+def constant_maps(facts: FitFacts) -> Finding | None:
+    """Detect feature maps that are constant at every position; at some positions, such as borders, many are."""
+    units = facts.units
+    if units is None or facts.n_maps is None:
+        return None
+    constant = np.flatnonzero(units.collapsed.reshape(facts.n_maps, -1).all(1)).tolist()
+    if not constant:
+        return None
+    return Finding(
+        "constant-maps",
+        f"{len(constant)} of {pluralize(facts.n_maps, 'feature map')} {_are(constant)} constant over "
+        f"{pluralize(units.n_rows, 'row')}: {_listed(constant)}",
+        "give the sparsity a smaller weight, or fewer filters (n_maps)",
+    )
+
+
 def dead_units(facts: FitFacts) -> Finding | None:
     """Detect rectified units that are zero for every row and therefore have no gradient."""
     units = facts.units
+    if facts.n_maps is not None:
+        return None
     if units is None or not facts.rectified or not units.dead.any():
         return None
     dead = np.flatnonzero(units.dead).tolist()
@@ -425,6 +443,7 @@ RULES: dict[str, Callable[[FitFacts], Finding | None]] = {
     "nan": diverged,
     "unscaled-input": unscaled_input,
     "collapsed-code": collapsed_code,
+    "constant-maps": constant_maps,
     "dead-units": dead_units,
     **variational.RULES,
     **bits.RULES,
@@ -450,8 +469,8 @@ SUPPRESSED_BY = {
 
 
 OF_A_WHOLE_TRAINING = (
-    "collapsed-code", "dead-units", *variational.RULES, *bits.RULES, "memorised-rows", "copies-input", "worse-than-pca",
-    "worse-than-mean", "over-fitting", "still-improving",
+    "collapsed-code", "constant-maps", "dead-units", *variational.RULES, *bits.RULES, "memorised-rows", "copies-input",
+    "worse-than-pca", "worse-than-mean", "over-fitting", "still-improving",
 )  # fmt: skip
 """The findings that say nothing of a model some phases of which were not trained."""
 

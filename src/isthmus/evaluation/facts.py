@@ -115,6 +115,7 @@ class FitFacts:
         cut: True if the time limit ended the last phase before its last planned step.
         variational: facts of a variational autoencoder; None for other kinds.
         has_bits: True if codes are bits.
+        n_maps: number of feature maps whose positions are the units of the code; None for other codes.
     """
 
     epochs: Sequence[Mapping[str, Any]]
@@ -147,6 +148,7 @@ class FitFacts:
     cut: bool = False
     variational: VariationalFacts | None = None
     has_bits: bool = False
+    n_maps: int | None = None
 
     @property
     def monitored_loss(self) -> list[float]:

@@ -195,7 +195,8 @@ def compare_with_pca(model: Model, X: Any) -> dict[str, Any]:
     Returns:
         A JSON-serialisable dictionary: rows, code_size, squared_error_per_row, pca_squared_error_per_row (squared model
         units), and below_pca = 1 - model error / PCA error. below_pca is negative if the model is worse than PCA, and
-        None if the PCA error is zero up to rounding.
+        None if a PCA copies the rows: its error is zero up to rounding, or the code has as many units as the rows have
+        columns.
 
     Raises:
         InputError: there are no rows.
@@ -223,13 +224,13 @@ def squared_error_by_column(model: Model, X: Any) -> Float[np.ndarray, " columns
 
 def _errors(model: Model, sums: _RunningSums) -> dict[str, Any]:
     own, linear = sums.squared_error / sums.n_rows, sums.pca_squared_error / sums.n_rows
-    pca_is_exact = is_zero_error(sums.pca_squared_error, sums.squares)
+    copies = model.code_size_ >= len(sums.by_column) or is_zero_error(sums.pca_squared_error, sums.squares)
     return {
         "rows": sums.n_rows,
         "code_size": int(model.code_size_),
         "squared_error_per_row": own,
         "pca_squared_error_per_row": linear,
-        "below_pca": None if pca_is_exact else 1 - own / linear,
+        "below_pca": None if copies else 1 - own / linear,
     }
 
 

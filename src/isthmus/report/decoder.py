@@ -29,6 +29,7 @@ from isthmus.learning.unrolling import UnrolledDecoder, UntiedRBMDecoder
 from isthmus.parts.belief_networks import GenerativeNetwork
 from isthmus.parts.convolutions import ConvolutionalDecoder
 from isthmus.parts.energies import RBMDecoder
+from isthmus.parts.filter_maps import FilterDecoder
 from isthmus.parts.layers import ACTIVATIONS, BatchNormalization, Dropout
 from isthmus.parts.likelihood_binary import Bernoulli, ContinuousBernoulli
 from isthmus.parts.likelihood_counts import LOG_RATE_BOUND, Categorical, Multinomial, Poisson
@@ -180,7 +181,7 @@ def dense_layers(decoder: Any) -> list[DenseLayer]:
         return [DenseLayer.affine(decoder.weight, decoder.rbm.visible_bias)]
     if type(decoder) in (StackedDecoder, UnrolledDecoder):
         return _of_stack(decoder)
-    if isinstance(decoder, ConvolutionalDecoder):
+    if isinstance(decoder, ConvolutionalDecoder | FilterDecoder):
         raise InputError("its decoder is convolutional")
     raise InputError(f"its decoder, {_title(decoder)}, is not a network of the package")
 
