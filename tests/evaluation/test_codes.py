@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from isthmus.errors import InputError
 from isthmus.evaluation import codes as codes_module
 from isthmus.evaluation.codes import (
+    covariance_eigenvalues,
     knn_accuracy,
     linear_probe_accuracy,
     probe_rows,
@@ -192,3 +193,10 @@ def test_a_unit_is_dead_if_it_is_zero_in_every_row() -> None:
 
 def test_one_row_shows_no_collapse() -> None:
     assert not unit_statistics(np.ones((1, 3))).collapsed.any()
+
+
+@pytest.mark.parametrize("shape", [(5, 12), (12, 5), (1, 4), (7, 7)])
+def test_eigenvalues_are_those_of_the_covariance_for_few_and_for_many_rows(shape: tuple[int, int]) -> None:
+    codes = np.random.default_rng(0).normal(size=shape)
+    expected = np.linalg.eigvalsh(np.cov(codes, rowvar=False) if shape[0] > 1 else np.zeros((4, 4)))[::-1]
+    np.testing.assert_allclose(covariance_eigenvalues(codes), expected, atol=1e-12)

@@ -16,7 +16,7 @@ from isthmus.data.tables import TableColumn
 from isthmus.evaluation import reconstruction
 from isthmus.evaluation.codes import unit_statistics
 from isthmus.evaluation.features import first_layer_weights
-from isthmus.report import figures
+from isthmus.report import charts, figures
 from isthmus.report.charts import column_chart, map_chart, pixel_chart
 from isthmus.report.code_maps import map_codes, standardised
 from isthmus.report.examples import hover_values
@@ -368,3 +368,22 @@ def test_a_marginal_without_values_or_with_one_value_has_a_picture():
     assert nothing.bars == []
     constant = _marginal(TableColumn("x", "real"), 0.0, np.full(3, 0.5), np.full(2, 0.5))
     assert max(bar.rows for bar in constant.bars) == 100
+
+
+def test_terms_that_would_flatten_the_loss_are_hidden_at_first():
+    def hidden(level: float) -> list[bool]:
+        epochs = [
+            {"epoch": i, "terms": {"own": level + i, "near": 10.0 - i}, "train": 10.0 - i, "held_out": None}
+            for i in range(3)
+        ]
+        drawn = charts.loss_chart({"epochs": epochs})
+        assert charts.hides_lines(drawn) == (level > 20)
+        return ["visible" in trace for trace in drawn["data"]]
+
+    assert hidden(500.0) == [False, True, False]
+    assert hidden(9.0) == [False, False, False]
+
+
+def test_losses_keep_the_digits_in_which_they_differ():
+    epochs = [{"epoch": i, "terms": {}, "train": 15_829.125 - i / 1000, "held_out": None} for i in range(3)]
+    assert charts.loss_chart({"epochs": epochs})["data"][0]["y"] == [15829.125, 15829.124, 15829.123]

@@ -295,11 +295,16 @@ def unit_statistics(codes: Codes) -> UnitStatistics:
 def covariance_eigenvalues(codes: Float[np.ndarray, "rows code_size"]) -> Float[np.ndarray, " code_size"]:
     """Compute the eigenvalues of the covariance of the codes (divisor n - 1) in decreasing order, clipped at zero.
 
+    Of fewer rows than units, they are those of the products of rows, which are fewer numbers, and zeros.
+
     Example:
         >>> covariance_eigenvalues(np.array([[1.0, 0.0], [-1.0, 0.0]])).tolist()
         [2.0, 0.0]
     """
     codes = np.asarray(codes, np.float64)
     centred = codes - codes.mean(0)
-    scatter = centred.T @ centred / max(1, len(codes) - 1)
-    return np.clip(np.linalg.eigvalsh(scatter)[::-1], 0, None)
+    n_rows, code_size = codes.shape
+    products = centred.T @ centred if n_rows >= code_size else centred @ centred.T
+    eigenvalues = np.zeros(code_size)
+    eigenvalues[: len(products)] = np.linalg.eigvalsh(products / max(1, n_rows - 1))[::-1]
+    return np.clip(eigenvalues, 0, None)

@@ -39,9 +39,19 @@ def plain(text: Any, most: int = 48) -> str:
     return html.escape(text if len(text) <= most else f"{text[: most - 1]}…", quote=False)
 
 
-def numbers(values: Any) -> list[float | None]:
-    """Round to five significant digits to keep the page small; NaN and infinity become None."""
-    return [float(f"{v:.5g}") if np.isfinite(v) else None for v in np.asarray(values, np.float64).ravel()]
+SMALLEST_SHARE = 1e-5
+"""Fraction of the variance below which a direction of the codes is not drawn."""
+
+DIGITS_OF_LOSS = 9
+"""Significant digits of losses, which change little next to constants of densities."""
+
+FEWEST_OF_AXIS = 0.25
+"""Smallest fraction of the axis of a chart over which the losses vary when terms are shown with them."""
+
+
+def numbers(values: Any, digits: int = 5) -> list[float | None]:
+    """Round to significant digits, by default five, to keep the page small; NaN and infinity become None."""
+    return [float(f"{v:.{digits}g}") if np.isfinite(v) else None for v in np.asarray(values, np.float64).ravel()]
 
 
 def axis(title: str = "", **options: Any) -> dict[str, Any]:
@@ -65,22 +75,22 @@ def loss_chart(history: Mapping[str, Any]) -> Chart | None:
     mode = "lines+markers" if len(epochs) < 12 else "lines"
 
     def line(name: str, values: list[Any], colour: str, **style: Any) -> dict[str, Any]:
-        values = numbers([np.nan if v is None else v for v in values])
+        values = numbers([np.nan if v is None else v for v in values], DIGITS_OF_LOSS)
         return {
             "type": "scatter", "mode": mode, "name": plain(name), "x": steps, "y": values,
             "line": {"color": colour, "width": 2.2, **style},
-            "hovertemplate": "epoch %{x}<br>%{y:,.5g} nats<extra>%{fullData.name}</extra>",
+            "hovertemplate": "epoch %{x}<br>%{y:,.7g} nats<extra>%{fullData.name}</extra>",
         }  # fmt: skip
 
-    terms = sorted({name for epoch in epochs for name in epoch["terms"]})
-    data = [
+    losses = [line("training rows", [e["train"] for e in epochs], OURS)]
+    if any(e["held_out"] is not None for e in epochs):
+        losses.append(line("validation rows", [e["held_out"] for e in epochs], VALIDATION))
+    terms = [
         line(f"{name} (term during training)", [e["terms"].get(name) for e in epochs],
              TERMS[i % len(TERMS)], width=1.3, dash="dot")
-        for i, name in enumerate(terms)
+        for i, name in enumerate(sorted({name for epoch in epochs for name in epoch["terms"]}))
     ]  # fmt: skip
-    data.append(line("training rows", [e["train"] for e in epochs], OURS))
-    if any(e["held_out"] is not None for e in epochs):
-        data.append(line("validation rows", [e["held_out"] for e in epochs], VALIDATION))
+    data = [*(term if fits_in(term["y"], losses) else term | {"visible": "legendonly"} for term in terms), *losses]
     shapes = []
     best = history.get("best_epoch", -1)
     if 0 <= best < len(epochs) - 1:
@@ -88,6 +98,29 @@ def loss_chart(history: Mapping[str, Any]) -> Chart | None:
                        "y1": 1, "line": {"color": "var(--muted)", "width": 1, "dash": "dash"}})  # fmt: skip
     ticks = {"tickmode": "linear", "dtick": 1} if len(epochs) <= 12 else {}
     return chart(data, 360, shapes=shapes, xaxis=axis("epoch", **ticks), yaxis=axis("nats per row"))
+
+
+def hides_lines(drawn: Chart | None) -> bool:
+    """Return whether some lines of a chart are hidden until their name is clicked."""
+    return drawn is not None and any(trace.get("visible") == "legendonly" for trace in drawn["data"])
+
+
+def fits_in(values: Sequence[float | None], losses: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether losses still vary over a quarter of an axis that shows these values, too.
+
+    Terms have levels of their own, such as constants of densities, next to which a loss seems to be constant.
+
+    Example:
+        >>> losses = [{"y": [725.0, 722.0, 721.0]}]
+        >>> fits_in([723.0, 720.0, 719.0], losses), fits_in([1.5, 1.2, 1.0], losses), fits_in([None], losses)
+        (True, False, True)
+    """
+    shown = [value for loss in losses for value in loss["y"] if value is not None]
+    known = [value for value in values if value is not None]
+    if not shown or not known:
+        return True
+    spread = max(shown) - min(shown)
+    return spread == 0 or spread >= FEWEST_OF_AXIS * (max(*shown, *known) - min(*shown, *known))
 
 
 def map_chart(found: CodeMap, labels: Labels | None, error: Float[np.ndarray, " rows"]) -> Chart:
@@ -168,16 +201,20 @@ def _densest(points: Float[np.ndarray, "rows 2"]) -> Float[np.ndarray, " 2"]:
 
 
 def spectrum_chart(eigenvalues: Float[np.ndarray, " units"], explained: Float[np.ndarray, " components"]) -> Chart:
-    """Plot the fraction of the variance in each principal direction of the codes and of the PCA baseline."""
+    """Plot the fraction of the variance in each principal direction of the codes and of the PCA baseline.
+
+    Directions after the first 20 are left out from where the fraction is below `SMALLEST_SHARE`.
+    """
     data = []
     for name, values, colour in (("code", eigenvalues, OURS), ("PCA", explained, PCA)):
         total = float(np.sum(values))
         shares = np.asarray(values, np.float64) / (total if total > 0 else 1)
+        shares = shares[: max(20, int(np.searchsorted(-shares, -SMALLEST_SHARE)))]
         few = {"type": "bar", "marker": {"color": colour}}
         many = {"type": "scatter", "mode": "lines+markers", "line": {"color": colour, "width": 2.2}}
         data.append({
             **(few if len(eigenvalues) <= 20 else many), "name": name, "x": list(range(1, len(shares) + 1)),
-            "y": numbers(shares), "customdata": numbers(values),
+            "y": numbers(shares), "customdata": numbers(values[: len(shares)]),
             "hovertemplate": "component %{x}<br>%{y:.1%} of the variance (%{customdata:.4g})"
                              "<extra>%{fullData.name}</extra>",
         })  # fmt: skip

@@ -157,6 +157,7 @@ def render(
         over_time=over_time,
         **decoder_values(section),
         drawn=set(all_charts),
+        hides_terms=charts.hides_lines(all_charts.get("loss")),
         charts=json_for_script(all_charts),
         points=json_for_script(points),
         style=_file("report.css"),
