@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from sklearn.metrics import r2_score
 
+import isthmus
 from isthmus import (
     L1,
     MLP,
@@ -189,3 +192,31 @@ def test_the_median_row_is_of_as_many_rows_as_fit_its_memory(n_columns, n_rows):
     assert sum(rows.sizes) <= n_rows + 1  # the first row tells whether entries may be missing
     assert max(rows.sizes) <= 1024
     torch.testing.assert_close(found, geometric_median(x[evenly_spaced(6000, n_rows)]))
+
+
+def test_large_counts_of_a_table_are_reconstructed_near_their_values():
+    random = np.random.default_rng(0)
+    visits = random.poisson(np.exp(random.normal(0.5, 0.8, size=900)))
+    table = pd.DataFrame({"age": random.normal(40, 12, size=900), "visits": visits})
+    model = SparseAutoencoder(max_epochs=40, random_state=0).fit(table[:700])
+    assert [group["unit"] for group in model.likelihood_["groups"]] == ["real", "count"]
+    found = model.reconstruct(table[700:])["visits"]
+    assert r2_score(table["visits"][700:], found) > 0.8
+    assert found.max() < 2 * visits.max()
+
+
+def test_a_model_file_keeps_the_view_of_counts_with_which_it_was_trained(tmp_path):
+    random = np.random.default_rng(0)
+    table = pd.DataFrame({"age": random.normal(40, 12, size=200), "visits": random.poisson(3, size=200)})
+    model = SparseAutoencoder(max_epochs=2, random_state=0).fit(table)
+    model.save(tmp_path / "new.isthmus")
+    loaded = isthmus.load(tmp_path / "new.isthmus")
+    np.testing.assert_array_equal(loaded.transform(table), model.transform(table))
+    x = torch.tensor([[0.5, 2.0], [0.1, 7.0]])
+    scale = model.likelihood_["groups"][1]["scale"][0]
+    torch.testing.assert_close(loaded.coder_.likelihood.encoder_view(x)[:, 1], torch.log1p(scale * x[:, 1]))
+    torch.testing.assert_close(loaded.coder_.likelihood.encoder_view(x)[:, 0], x[:, 0])
+    for group in model.likelihood_["groups"]:
+        group.pop("log_view", None)
+    model.save(tmp_path / "older.isthmus")
+    torch.testing.assert_close(isthmus.load(tmp_path / "older.isthmus").coder_.likelihood.encoder_view(x), x)

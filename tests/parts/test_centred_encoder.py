@@ -10,6 +10,7 @@ import scipy.optimize
 import torch
 
 from isthmus.parts.centred_encoder import CentredMLP, geometric_median, initialize_dictionary
+from isthmus.parts.constraints import dictionary_weight
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import MLP
 
@@ -78,3 +79,26 @@ def test_a_decoder_of_two_layers_is_not_changed():
     before = copy.deepcopy(decoder.state_dict())
     initialize_dictionary(encoder, decoder)
     assert all(torch.equal(before[name], value) for name, value in decoder.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("n_columns", "code_size", "n_active"), [(2, 64, None), (3, 200, 8), (2, 64, 8), (64, 80, None)]
+)
+def test_first_reconstructions_are_not_much_larger_than_the_rows(n_columns, code_size, n_active):
+    generator = torch.Generator().manual_seed(1)
+    encoder, decoder = (
+        MLP((n_columns, code_size), generator=generator), MLP((code_size, n_columns), generator=generator)
+    )  # fmt: skip
+    initialize_dictionary(encoder, decoder, n_active)
+    atoms = dictionary_weight(decoder).detach()
+    weight = encoder.affine_maps[0].weight.detach()
+    x = torch.randn(500, n_columns, generator=generator)
+    code = (x @ weight.T).relu()
+    if n_active is not None:
+        code = code * (code >= code.topk(n_active, dim=1).values[:, -1:])
+    gain = float((x * (code @ atoms.T)).sum() / x.square().sum())
+    assert 0.4 < gain < 2.1
+    if code_size > 10 * n_columns:
+        assert gain == pytest.approx(1, abs=0.15)
+    else:
+        torch.testing.assert_close(weight, atoms.T)

@@ -206,6 +206,7 @@ class Preprocessor:
             group: dict[str, Any] = {"unit": unit, "columns": list(range(place.start, place.stop))}
             if unit == "count":
                 group["scale"] = [float(scale) for scale in self.scale[place]]
+                group["log_view"] = True
             groups.append(group)
         return groups
 

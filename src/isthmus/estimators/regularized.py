@@ -101,7 +101,8 @@ class Regularization:
             self._refuse_for_targets()
         sparse = self._sparse(shape, pair, code_activation)
         if sparse.constraints:
-            pair = make_dictionary(pair, likelihood, mask_aware=self.mask_aware)
+            n_active = getattr(sparse.code_activation, "k", None)
+            pair = make_dictionary(pair, likelihood, mask_aware=self.mask_aware, n_active=n_active)
         activation = sparse.code_activation
         if (
             self.gathers
@@ -322,12 +323,14 @@ class Regularized(MapArguments):
         return Regularization.of(self, gathers=True)
 
 
-def make_dictionary(pair: EncoderDecoder, likelihood: Likelihood, *, mask_aware: bool) -> EncoderDecoder:
+def make_dictionary(
+    pair: EncoderDecoder, likelihood: Likelihood, *, mask_aware: bool, n_active: int | None = None
+) -> EncoderDecoder:
     """Initialise the decoder as a dictionary with unit columns, and the encoder as its transpose.
 
     The encoder gets rows minus the decoder's bias; a mask-aware encoder gets them as they are.
     """
-    initialize_dictionary(pair.encoder, pair.decoder)
+    initialize_dictionary(pair.encoder, pair.decoder, n_active)
     if mask_aware or not isinstance(pair.encoder, networks.MLP):
         return pair
     return replace(pair, encoder=CentredMLP(pair.encoder, pair.decoder, likelihood))

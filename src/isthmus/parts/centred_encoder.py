@@ -15,6 +15,12 @@ from isthmus.parts.networks import MLP
 MAX_ITERATIONS = 200
 """Largest number of Weiszfeld iterations; some tens are enough to initialize a bias."""
 
+LARGEST_GAIN = 2.0
+"""Largest ratio of first reconstructions to rows at which the encoder starts as the transpose of the decoder."""
+
+N_PROBES = 256
+"""Number of random rows of which the ratio is taken."""
+
 ROWS_AT_ONCE = 256
 """Number of rows whose differences from the median are in memory at a time."""
 
@@ -22,10 +28,11 @@ ROWS_AT_ONCE = 256
 class CentredMLP(MLP):
     """Encoder of the difference from the reconstruction of the zero code.
 
-        a = encoder(x - x_0),   x_0 = E[x | h = 0]
+        a = encoder(v(x) - v(x_0)),   x_0 = E[x | h = 0]
 
     For a linear decoder and the Gaussian likelihood, x_0 is the decoder's bias, which encoder and decoder then share.
-    The code of zeros reconstructs x_0 exactly.
+    The code of zeros reconstructs x_0 exactly. v is `Likelihood.encoder_view`: x itself, and log(1 + k) of counts k in
+    tables, whose log rates are linear in the code.
 
     Shapes: (*draws, batch, columns) -> (*draws, batch, code_size).
 
@@ -68,14 +75,21 @@ class CentredMLP(MLP):
     def forward(
         self, x: Float[Tensor, "*draws batch columns"], generator: Generator | None = None
     ) -> Float[Tensor, "*draws batch units"]:
-        """Encode x - x_0."""
-        return self.encode_centred(x - self.origin, generator)
+        """Encode the difference of x from x_0."""
+        return self.encode_difference(x, self.origin, generator=generator)
 
-    def encode_centred(
-        self, difference: Float[Tensor, "*draws batch columns"], generator: Generator | None = None
+    def encode_difference(
+        self,
+        x: Float[Tensor, "*draws batch columns"],
+        origin: Float[Tensor, "*draws batch columns"] | Float[Tensor, " columns"],
+        mask: Float[Tensor, "batch columns"] | None = None,
+        *,
+        generator: Generator | None = None,
     ) -> Float[Tensor, "*draws batch units"]:
-        """Encode a difference from x_0."""
-        return super().forward(difference, generator)
+        """Encode v(x) - v(origin), and 0 in place of it where the mask is 0."""
+        view = self._decoder_and_likelihood[1].encoder_view
+        difference = view(x) - view(origin)
+        return super().forward(difference if mask is None else difference * mask, generator)
 
 
 @torch.no_grad()
@@ -122,11 +136,16 @@ def _distances(rows: Float[Tensor, "rows columns"], point: Float[Tensor, " colum
 
 
 @torch.no_grad()
-def initialize_dictionary(encoder: nn.Module, decoder: object) -> None:
-    """Initialize the decoder D with unit columns and, where the encoder is one layer, the encoder with W = D^T.
+def initialize_dictionary(encoder: nn.Module, decoder: object, n_active: int | None = None) -> None:
+    """Initialize the decoder D with unit columns and, where the encoder is one layer, the encoder with W = D^T / g.
 
-    Each unit then detects the pattern that it adds to the reconstruction. A decoder that is not one affine map is
-    left unchanged.
+    Each unit then detects the pattern that it adds to the reconstruction. g is 1, unless so many units are active at
+    the same time that the first reconstructions would be more than twice as large as the rows (`initial_gain`): an
+    exponential mean, that of counts, would overflow. A decoder that is not one affine map is left unchanged.
+
+    Args:
+        encoder, decoder: the networks.
+        n_active: the number of units that are active in a row; None is those with a positive pre-activation.
 
     Source: Gao et al. (2024), section 2.4 and appendix A.1.
     """
@@ -136,4 +155,27 @@ def initialize_dictionary(encoder: nn.Module, decoder: object) -> None:
     normalise(weight)
     maps = encoder.affine_maps if isinstance(encoder, MLP) else []
     if len(maps) == 1 and maps[0].weight.shape == weight.shape[::-1]:
-        maps[0].weight.copy_(weight.t())
+        gain = initial_gain(weight, n_active)
+        maps[0].weight.copy_(weight.t() / gain if gain > LARGEST_GAIN else weight.t())
+
+
+@torch.no_grad()
+def initial_gain(dictionary: Float[Tensor, "columns units"], n_active: int | None = None) -> float:
+    """Return the ratio of reconstructions D relu(D'x) to x, of random x: <x, r> / <x, x>.
+
+    Args:
+        dictionary: D, with columns of norm 1.
+        n_active: the number of units, those with the largest pre-activations, that are active; None is all.
+
+    Example:
+        >>> both_signs = torch.tensor([[1.0, -1.0]])
+        >>> round(initial_gain(both_signs), 3), round(initial_gain(both_signs.repeat(1, 20)), 3)
+        (1.0, 20.0)
+    """
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(N_PROBES, len(dictionary), generator=generator).to(dictionary)
+    code = (x @ dictionary).relu()
+    if n_active is not None and n_active < code.shape[1]:
+        largest, units = code.topk(n_active, dim=1)
+        code = torch.zeros_like(code).scatter(1, units, largest)
+    return float((x * (code @ dictionary.T)).sum() / x.square().sum())

@@ -97,6 +97,10 @@ class Likelihood(nn.Module, ABC):
         low, high = self.bounds
         return (x < low - (high - low)) | (x > high + (high - low))
 
+    def encoder_view(self, x: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
+        """Return the values that an encoder sees which is centred at E[x | h = 0]; by default the rows themselves."""
+        return x
+
     def parameters_for(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " parameters"]:
         """Return the decoder's output for a given mean: the inverse of `mean`.
 

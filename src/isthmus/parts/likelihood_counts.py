@@ -241,6 +241,7 @@ class Poisson(Likelihood):
     Args:
         n_columns: the width of x and of the decoder's output.
         scale: the number of counts in one model unit, for each column; by default, 1.
+        log_view: encoders that are centred see log(1 + k) in place of x.
 
     Units:
         x, mean and samples are in model units (counts / scale). The nll is that of the counts, a probability, so it
@@ -265,8 +266,9 @@ class Poisson(Likelihood):
     scale: Tensor
     is_count = True
 
-    def __init__(self, n_columns: int, scale: Sequence[float] | None = None) -> None:
+    def __init__(self, n_columns: int, scale: Sequence[float] | None = None, log_view: bool = False) -> None:
         super().__init__(n_columns, n_columns)
+        self.log_view = bool(log_view)
         scale = [1.0] * n_columns if scale is None else [float(value) for value in scale]
         if len(scale) != n_columns:
             raise InputError(
@@ -278,8 +280,12 @@ class Poisson(Likelihood):
         self.register_buffer("scale", torch.tensor(scale), persistent=False)
 
     def config(self) -> dict[str, Any]:
-        """Return the name and the scales."""
-        return {"name": self.name, "scale": self._scale}
+        """Return the name and the scales, and that encoders see logarithms if they do."""
+        return {"name": self.name, "scale": self._scale, **({"log_view": True} if self.log_view else {})}
+
+    def encoder_view(self, x: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
+        """Return x, or log(1 + k) if encoders see logarithms."""
+        return (self.scale * x).clamp_min(0.0).log1p() if self.log_view else x
 
     def nll_by_column(
         self, parameters: Float[Tensor, "*draws batch columns"], x: Float[Tensor, "batch columns"]

@@ -35,7 +35,7 @@ class Mixed(Likelihood):
     Args:
         n_columns: the width of x and of the decoder's output.
         groups: mappings with "unit", "columns" (numbers from 0) and, for counts, "scale"; each column is in exactly one
-            group.
+            group. Counts with "log_view" are log(1 + k) for encoders that are centred.
         learned_variance: learn the variance of each real column.
 
     Raises:
@@ -110,6 +110,12 @@ class Mixed(Likelihood):
         """Sample each column from the distribution of its unit."""
         return self.blocks.join([unit.sample(p, generator) for unit, p in self._by_unit(parameters)])
 
+    def encoder_view(self, x: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
+        """Return the columns as their units show them to an encoder."""
+        if not any(getattr(unit, "log_view", False) for unit in self.units):
+            return x
+        return self.blocks.join([unit.encoder_view(values) for unit, values in self._by_unit(x)])
+
     def parameters_for(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
         """Return the parameters of each column for its mean."""
         return self.blocks.join([unit.parameters_for(its_mean) for unit, its_mean in self._by_unit(mean)])
@@ -152,7 +158,7 @@ def _normal_form(group: Group) -> dict[str, Any]:
     scale = [1.0] * len(columns) if scale is None else [float(value) for value in scale]
     if len(scale) != len(columns):
         raise InputError(f"a count group of {len(columns)} columns has {len(scale)} scales; give one per column")
-    return {"unit": unit, "columns": columns, "scale": scale}
+    return {"unit": unit, "columns": columns, "scale": scale, **({"log_view": True} if group.get("log_view") else {})}
 
 
 def _choices(groups: Sequence[Group]) -> Categorical:
@@ -166,7 +172,8 @@ def _with_variances(groups: Sequence[Group]) -> GaussianPerColumn:
 
 
 def _counts(groups: Sequence[Group]) -> Poisson:
-    return Poisson(len(_columns(groups)), [value for group in groups for value in group["scale"]])
+    scale = [value for group in groups for value in group["scale"]]
+    return Poisson(len(_columns(groups)), scale, log_view=all(group.get("log_view", False) for group in groups))
 
 
 UNITS: dict[str, Callable[[Sequence[Group]], Likelihood]] = {

@@ -172,14 +172,20 @@ class DeadUnits(Penalty):
 
     def _residual_preactivation(self, output: ForwardPass, coder: Coder) -> Float[Tensor, "*draws batch units"]:
         """Return a', the encoding of the residual; a mask-aware encoder receives a mask of ones."""
-        inference, encoder, x = cast(EncoderMap, coder.inference), coder.encoder, output.batch.x
+        inference, encoder, x, mask = (
+            cast(EncoderMap, coder.inference),
+            coder.encoder,
+            output.batch.x,
+            output.batch.mask,
+        )
         with torch.no_grad():
-            residual = x - coder.likelihood.mean(output.parameters)
-            residual = residual if output.batch.mask is None else residual * output.batch.mask
-            if not isinstance(encoder, CentredMLP):
-                residual = residual + coder.likelihood.mean(coder.decoder(torch.zeros_like(output.code[..., :1, :])))
+            reconstruction = coder.likelihood.mean(output.parameters)
         if isinstance(encoder, CentredMLP):
-            return encoder.encode_centred(residual)
+            return encoder.encode_difference(x, reconstruction, mask)
+        with torch.no_grad():
+            residual = x - reconstruction
+            residual = residual if mask is None else residual * mask
+            residual = residual + coder.likelihood.mean(coder.decoder(torch.zeros_like(output.code[..., :1, :])))
         return inference.preactivation(residual, None)
 
     def _threshold_shift(self, residual_preactivation: Float[Tensor, "*draws batch units"]) -> Float[Tensor, " units"]:
