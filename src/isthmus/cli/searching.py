@@ -10,7 +10,7 @@ import typer
 
 from isthmus.cli import destinations, options, outputs, sources
 from isthmus.cli.indexing import IndexPath, ModelCheck, indexed, open_index
-from isthmus.cli.reading import with_read_options
+from isthmus.cli.reading import with_reading
 from isthmus.cli.terminal import Log, one_line, print_json, print_table
 from isthmus.errors import InputError, pluralize
 
@@ -36,7 +36,7 @@ Output = Annotated[
 ]
 
 
-@with_read_options
+@with_reading(without=["keep", "extra_columns"], extra_columns="ignore")
 def search(
     index: IndexPath,
     query: Annotated[
@@ -74,14 +74,11 @@ def search(
     ] = False,
     output: Output = None,
     model: ModelCheck = None,
-    exclude: options.Exclude = None,
-    unknown: options.Unknown = None,
+    reading: sources.Reading = sources.AS_TRAINED,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
-    *,
-    text: Any = None,
 ) -> None:
     """Find the rows of INDEX that are most similar to QUERY, or to one of its own rows.
 
@@ -95,7 +92,6 @@ def search(
     if row is not None:
         near, names = found.search_row(row, k, where=where, rerank=rerank, exact=exact), [f"row {row}"]
     else:
-        reading = sources.Reading(exclude, "ignore", None, text, unknown=unknown)
         X, names = queries(found, str(query), log, reading)
         near = found.search(X, k, where=where, rerank=rerank, exact=exact)
     if where is not None and (near.rows < 0).any():
