@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import MiniBatchDictionaryLearning, sparse_encode
 from sklearn.model_selection import GridSearchCV
@@ -140,6 +143,35 @@ def test_the_atoms_of_another_model_explain_rows_in_its_units(source, tmp_path):
     np.testing.assert_array_equal(loaded.transform(FEW), model.transform(FEW))
     again = loaded.fit(FEW)  # a second fit keeps the atoms
     np.testing.assert_allclose(again.components_, expected, atol=1e-6)
+
+
+def test_a_fit_reads_the_atoms_of_a_file_once_and_the_next_fit_reads_them_anew(tmp_path, monkeypatch):
+    from isthmus.estimators import given_atoms
+
+    files, read = [tmp_path / "first.isthmus", tmp_path / "second.isthmus"], []
+    sources = [SparseCoding(**SMALL | {"random_state": seed}).fit(FEW) for seed in (0, 1)]
+    for source, file in zip(sources, files, strict=True):
+        source.save(file)
+    load = given_atoms.load
+    monkeypatch.setattr(given_atoms, "load", lambda path: read.append(path) or load(path))
+    model = SparseCoding(atoms=files[0], sparsity=L1(0.1), random_state=0)
+    for again in range(2):
+        model.fit(FEW)
+        assert read == files[:1] * (again + 1)
+    model.set_params(atoms=files[1]).fit(FEW)
+    np.testing.assert_allclose(model.components_, sources[1].components_, atol=1e-6)
+    sources[0].save(files[1])
+    model.fit(FEW)
+    np.testing.assert_allclose(model.components_, sources[0].components_, atol=1e-6)
+    read.clear()
+    copy = pickle.loads(pickle.dumps(clone(model).partial_fit(FEW)))
+    assert read == files[1:]
+    np.testing.assert_allclose(copy.components_, sources[0].components_, atol=1e-6)
+    assert vars(copy).keys() == vars(clone(model).partial_fit(FEW)).keys()
+    with pytest.raises(InputError, match="atoms have 64 columns and the rows have 9"):
+        copy.set_params(scaling="none", atoms=sources[0].components_).fit(FEW[:, :9])
+    copy.set_params(atoms=np.eye(9)).fit(FEW[:, :9])
+    np.testing.assert_allclose(copy.components_, np.eye(9), atol=1e-6)
 
 
 def test_a_copy_for_a_search_keeps_the_fitted_model_whose_atoms_are_given():
