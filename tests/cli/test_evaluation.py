@@ -315,5 +315,17 @@ def test_kinds_prints_the_choices_of_arguments_that_are_plain_strings(succeed):
     assert "online, gradient" in succeed("kinds", "sparse-coding").stdout
 
 
+def test_quiet_commands_print_the_json_that_is_asked_for_and_nothing_else(inputs, tmp_path, succeed):
+    model, data = inputs / "table.isthmus", inputs / "table.csv"
+    for command in (("evaluate", model, data), ("describe", data)):
+        result = succeed(*command, "--quiet")
+        assert (result.stdout, result.stderr) == ("", "")
+        printed = succeed(*command, "--quiet", "--json")
+        assert json.loads(printed.stdout).keys() == json.loads(succeed(*command, "--json").stdout).keys()
+        assert printed.stderr == ""
+    result = succeed("evaluate", model, data, "--quiet", "-o", tmp_path / "e.csv")
+    assert (result.stdout, result.stderr) == ("", "")
+
+
 def test_the_version_is_printed(succeed):
     assert succeed("--version").stdout == f"isthmus {isthmus.__version__}\n"

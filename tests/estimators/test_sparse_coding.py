@@ -16,6 +16,7 @@ from sklearn.model_selection import GridSearchCV
 import isthmus
 from isthmus import (
     FISTA,
+    ISTA,
     L1,
     CoordinateDescent,
     ElasticNet,
@@ -226,6 +227,16 @@ def test_the_default_penalty_follows_the_scale_of_the_rows(scale):
     assert model._prior.weight == pytest.approx(0.1 * scale * np.sqrt(FEW.var(0).sum()), rel=0.1)
     assert any("sparsity was not given: L1(weight=" in note for note in model.history_["notes"])
     assert 0.5 < (model.transform(scale * FEW) == 0).mean() < 0.95
+
+
+@pytest.mark.parametrize("solver", [FISTA, ISTA, CoordinateDescent])
+def test_a_relative_gap_is_below_1(solver):
+    with pytest.raises(InputError, match=f"{solver.__name__}: gap=2: it is relative, .*give a number below 1"):
+        solver(gap=2)
+    with pytest.raises(InputError, match="gap=1.0"):
+        solver(gap=1.0)
+    codes = SparseCoding(inference=solver(gap=0.999), sparsity=L1(0.1), **SMALL).fit(FEW).transform(FEW)
+    assert np.isfinite(codes).all()
 
 
 def test_rows_of_zeros_have_codes_of_zeros():

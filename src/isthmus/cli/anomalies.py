@@ -238,6 +238,7 @@ def score(
     log.info(f"{n_flagged:,} of {rows.n_rows:,} rows flagged; {pluralize(len(table), 'row')} written to {output}")
     if as_json:
         print_json(summary)
+    if as_json or quiet:
         return
     shown = oddest[: SHOWN_ROWS if top is None else min(top, SHOWN_ROWS)]
     _print(carried.loc[shown], scored.loc[shown], odd_cells(model, rows.X, shown, explain))

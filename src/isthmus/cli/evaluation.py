@@ -107,7 +107,7 @@ def evaluate(
         log.info(_write_errors(destination, fitted, rows, str(output), force))
     if as_json:
         print_json(results)
-    else:
+    elif not quiet:
         _print_results(results)
 
 

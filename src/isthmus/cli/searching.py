@@ -102,7 +102,7 @@ def search(
         log.info(f"{pluralize(len(table), 'neighbour')} of {_n_queries(len(names))} written to {output}")
     if as_json:
         print_json({"index": index, "measure": near.measure, "queries": _as_json(found, near, names)})
-    elif destination is None:
+    elif destination is None and not quiet:
         _print_neighbours(table, near, names, log)
 
 
@@ -271,7 +271,7 @@ def duplicates(
     if destination is not None:
         outputs.write_rows(destination, table.reset_index(drop=True), force=force)
         log.info(f"{pluralize(len(table), 'row')} written to {output}")
-    elif not as_json and groups:
+    elif groups and not (as_json or quiet):
         _print(table, "near-equal rows", ["group", "row"])
         if len(table) < n_rows:
             log.note(f"{pluralize(n_rows - len(table), 'row')} more; -o FILE or --json gives all")
