@@ -1,5 +1,9 @@
 """Errors and warnings about invalid input. Each message is one line: what was found, where, and what to do."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Invalid input. The message is one line: what was found, where, and what to do.
@@ -12,6 +16,23 @@ class InputError(ValueError):
         ...
         isthmus.errors.InputError: rows.csv: line 3 has 4 fields and the header has 5; add the missing field
     """
+
+
+class ChoiceError(InputError):
+    """A text that is none of the choices of an argument.
+
+    Args:
+        message: the line for the user.
+        choices: the valid texts.
+
+    Example:
+        >>> ChoiceError("update='fast' is not one of online, gradient", ("online", "gradient")).choices
+        ('online', 'gradient')
+    """
+
+    def __init__(self, message: str, choices: Iterable[str] = ()):
+        super().__init__(message)
+        self.choices = tuple(choices)
 
 
 class InputWarning(UserWarning):

@@ -297,5 +297,35 @@ def test_kinds_lists_every_kind_with_its_summary_and_in_json_its_source(succeed)
     assert "source" not in words
 
 
+def test_kinds_prints_the_choices_of_arguments_that_are_plain_strings(succeed):
+    from isthmus.estimators.registry import KINDS, choices_of
+
+    for kind, estimator in KINDS.items():
+        found = json.loads(succeed("kinds", kind, "--json").stdout)["arguments"]
+        assert found["missing"]["choices"] == ["refuse", "mean", "median", "mask"]
+        for name, entry in found.items():
+            assert tuple(entry["choices"]) in ((), choices_of(estimator, name))
+            assert not entry["choices"] or entry["default"] is None or entry["default"] in entry["choices"]
+            for choice in entry["choices"]:
+                estimator(**{name: choice})._check_parameters()
+    found = json.loads(succeed("kinds", "psd", "--json").stdout)["arguments"]
+    assert found["transform_inference"]["choices"] == ["encoder", "optimal"]
+    assert found["code_activation"]["choices"][:3] == ["shrinkage", "gain-tanh", "sigmoid"]
+    assert found["code_size"]["choices"] == []
+    assert "online, gradient" in succeed("kinds", "sparse-coding").stdout
+
+
+def test_quiet_commands_print_the_json_that_is_asked_for_and_nothing_else(inputs, tmp_path, succeed):
+    model, data = inputs / "table.isthmus", inputs / "table.csv"
+    for command in (("evaluate", model, data), ("describe", data)):
+        result = succeed(*command, "--quiet")
+        assert (result.stdout, result.stderr) == ("", "")
+        printed = succeed(*command, "--quiet", "--json")
+        assert json.loads(printed.stdout).keys() == json.loads(succeed(*command, "--json").stdout).keys()
+        assert printed.stderr == ""
+    result = succeed("evaluate", model, data, "--quiet", "-o", tmp_path / "e.csv")
+    assert (result.stdout, result.stderr) == ("", "")
+
+
 def test_the_version_is_printed(succeed):
     assert succeed("--version").stdout == f"isthmus {isthmus.__version__}\n"

@@ -155,7 +155,7 @@ def test_columns_excluded_in_the_fit_of_a_classifier_stay_excluded(customers, tm
 def test_errors_have_row_numbers_without_identifiers_and_their_parts_add_up(inputs, table, tmp_path, succeed):
     model, data = inputs / "table.isthmus", inputs / "table.csv"
     printed = succeed("evaluate", model, data).stdout
-    assert succeed("evaluate", model, data, "-o", tmp_path / "e.csv", "--quiet").stdout == printed
+    assert succeed("evaluate", model, data, "-o", tmp_path / "e.csv").stdout == printed
     errors = pd.read_csv(tmp_path / "e.csv")
     assert list(errors) == ["row", "error", "length", "width", "height", "city"]
     assert errors["row"].tolist() == list(range(60))

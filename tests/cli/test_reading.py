@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pytest
 
 import isthmus
 
@@ -161,3 +162,34 @@ def test_a_column_that_names_the_split_of_a_row_is_no_feature(tmp_path, succeed)
     succeed("fit", tmp_path / "rows.csv", "--dtype", "split=binary", *SMALL, "-o", model, "--force")
     assert list(isthmus.load(model).feature_names_in_) == ["x", "y", "split"]
     succeed("encode", model, tmp_path / "rows.csv", "-o", tmp_path / "codes.csv", "--force")
+
+
+@pytest.mark.parametrize("written", [("True", "False"), ("true", "false"), ("TRUE", "FALSE")])
+@pytest.mark.parametrize("has_gaps", [False, True])
+def test_booleans_of_any_spelling_are_binary_and_come_back_as_booleans(written, has_gaps, tmp_path, succeed):
+    x = np.random.default_rng(0).normal(size=80)
+    flags = np.where(x > 0, *written).astype(object)
+    if has_gaps:
+        flags[::9] = ""
+    data, model, output = tmp_path / "rows.csv", tmp_path / "model.isthmus", tmp_path / "out.csv"
+    data.write_text("x,flag\n" + "".join(f"{a:.3f},{flag}\n" for a, flag in zip(x, flags, strict=True)))
+    succeed("fit", data, "--missing", "mask", "--epochs", 60, "--code-size", 2, "--seed", 0, "-o", model)
+    known = isthmus.load(model).preprocessing_.table[1]
+    assert (known.unit, known.levels) == ("binary", [False, True])
+    succeed("reconstruct", model, data, "-o", output)
+    found = pd.read_csv(output)["flag"]
+    assert found.dtype == bool
+    assert (found == (x > 0))[np.abs(x) > 0.5].mean() > 0.9
+    assert set(output.read_text().splitlines()[1].partition(",")[2:]) <= {"true", "false"}
+    succeed("encode", model, output, "-o", tmp_path / "codes.npy")  # the output is a file of the same schema
+    succeed("encode", model, data, "--keep", "flag", "-o", tmp_path / "kept.csv")
+    kept = pd.read_csv(tmp_path / "kept.csv")["flag"]
+    assert [str(value).lower() for value in kept.dropna()] == [flag.lower() for flag in flags if flag]
+    succeed("fit", data, "--missing", "mask", *SMALL, "--dtype", "flag=category", "-o", tmp_path / "texts.isthmus")
+    assert isthmus.load(tmp_path / "texts.isthmus").preprocessing_.table[1].levels == sorted(written)
+
+
+def test_of_header_and_no_header_the_last_one_counts(tmp_path, succeed):
+    (tmp_path / "rows.csv").write_text("a,b\n" + "1.5,x\n2.5,y\n" * 20)
+    for options, n_rows in ((("--header", "--no-header"), 41), (("--no-header", "--header"), 40)):
+        assert json.loads(succeed("describe", tmp_path / "rows.csv", *options, "--json").stdout)["rows"] == n_rows

@@ -227,6 +227,8 @@ def test_dates_with_dots_are_named_as_dates():
         Autoencoder(max_epochs=1).fit(frame)
 
 
-def test_a_seed_of_too_many_bits_is_refused():
+def test_a_seed_of_too_many_bits_or_below_0_is_refused():
     with pytest.raises(InputError, match="a seed is a whole number of at most 63 bits"):
         Autoencoder(random_state=10**20, max_epochs=1).fit(np.eye(8))
+    with pytest.raises(InputError, match="random_state=-1: a seed is a whole number of at most 63 bits, 0 or more"):
+        Autoencoder(random_state=-1, max_epochs=1).fit(np.eye(8))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import MiniBatchDictionaryLearning, sparse_encode
 from sklearn.model_selection import GridSearchCV
@@ -15,6 +17,7 @@ from sklearn.model_selection import GridSearchCV
 import isthmus
 from isthmus import (
     FISTA,
+    ISTA,
     L1,
     CoordinateDescent,
     ElasticNet,
@@ -146,6 +149,35 @@ def test_the_atoms_of_another_model_explain_rows_in_its_units(source, tmp_path):
     np.testing.assert_allclose(again.components_, expected, atol=1e-6)
 
 
+def test_a_fit_reads_the_atoms_of_a_file_once_and_the_next_fit_reads_them_anew(tmp_path, monkeypatch):
+    from isthmus.estimators import given_atoms
+
+    files, read = [tmp_path / "first.isthmus", tmp_path / "second.isthmus"], []
+    sources = [SparseCoding(**SMALL | {"random_state": seed}).fit(FEW) for seed in (0, 1)]
+    for source, file in zip(sources, files, strict=True):
+        source.save(file)
+    load = given_atoms.load
+    monkeypatch.setattr(given_atoms, "load", lambda path: read.append(path) or load(path))
+    model = SparseCoding(atoms=files[0], sparsity=L1(0.1), random_state=0)
+    for again in range(2):
+        model.fit(FEW)
+        assert read == files[:1] * (again + 1)
+    model.set_params(atoms=files[1]).fit(FEW)
+    np.testing.assert_allclose(model.components_, sources[1].components_, atol=1e-6)
+    sources[0].save(files[1])
+    model.fit(FEW)
+    np.testing.assert_allclose(model.components_, sources[0].components_, atol=1e-6)
+    read.clear()
+    copy = pickle.loads(pickle.dumps(clone(model).partial_fit(FEW)))
+    assert read == files[1:]
+    np.testing.assert_allclose(copy.components_, sources[0].components_, atol=1e-6)
+    assert vars(copy).keys() == vars(clone(model).partial_fit(FEW)).keys()
+    with pytest.raises(InputError, match="atoms have 64 columns and the rows have 9"):
+        copy.set_params(scaling="none", atoms=sources[0].components_).fit(FEW[:, :9])
+    copy.set_params(atoms=np.eye(9)).fit(FEW[:, :9])
+    np.testing.assert_allclose(copy.components_, np.eye(9), atol=1e-6)
+
+
 def test_a_copy_for_a_search_keeps_the_fitted_model_whose_atoms_are_given():
     fitted = SparseCoding(**SMALL).fit(FEW)
     search = GridSearchCV(SparseCoding(atoms=fitted, random_state=0), {"sparsity__weight": [0.1, 0.3]}, cv=2).fit(FEW)
@@ -198,6 +230,16 @@ def test_the_default_penalty_follows_the_scale_of_the_rows(scale):
     assert model._prior.weight == pytest.approx(0.1 * scale * np.sqrt(FEW.var(0).sum()), rel=0.1)
     assert any("sparsity was not given: L1(weight=" in note for note in model.history_["notes"])
     assert 0.5 < (model.transform(scale * FEW) == 0).mean() < 0.95
+
+
+@pytest.mark.parametrize("solver", [FISTA, ISTA, CoordinateDescent])
+def test_a_relative_gap_is_below_1(solver):
+    with pytest.raises(InputError, match=f"{solver.__name__}: gap=2: it is relative, .*give a number below 1"):
+        solver(gap=2)
+    with pytest.raises(InputError, match="gap=1.0"):
+        solver(gap=1.0)
+    codes = SparseCoding(inference=solver(gap=0.999), sparsity=L1(0.1), **SMALL).fit(FEW).transform(FEW)
+    assert np.isfinite(codes).all()
 
 
 def test_rows_of_zeros_have_codes_of_zeros():

@@ -10,7 +10,7 @@ import typer
 
 from isthmus.cli import arguments, destinations, options, outputs, sources, windowing
 from isthmus.cli.describing import log_columns
-from isthmus.cli.reading import with_read_options
+from isthmus.cli.reading import with_read_options, with_reading
 from isthmus.cli.terminal import Log, print_json, print_table
 from isthmus.errors import InputError, pluralize
 
@@ -169,7 +169,7 @@ def _log_plant_test(summary: dict[str, Any], log: Log) -> None:
 
 
 @app.command()
-@with_read_options
+@with_reading()
 def score(
     detector: Annotated[
         str,
@@ -198,16 +198,11 @@ def score(
         ),
     ] = None,
     labels: options.Labels = None,
-    keep: options.Keep = None,
-    exclude: options.Exclude = None,
-    extra_columns: options.ExtraColumns = "refuse",
-    unknown: options.Unknown = None,
+    reading: sources.Reading = sources.AS_TRAINED,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
-    *,
-    text: Any = None,
 ) -> None:
     """Write the score, the p-value and the flag of each row of DATA, and the oddest cells of flagged rows.
 
@@ -224,9 +219,7 @@ def score(
     model = load_detector(detector, device)
     from isthmus.estimators.odd_rows import odd_cells, scored_rows
 
-    rows = sources.open_for_model(
-        model, data, log, labels=labels, reading=sources.Reading(exclude, extra_columns, keep, text, unknown)
-    )
+    rows = sources.open_for_model(model, data, log, labels=labels, reading=reading)
     found = scored_rows(model, rows.X, fdr)
     scored, oddest = found.table, found.oddest
     if found.of_fit:
@@ -245,6 +238,7 @@ def score(
     log.info(f"{n_flagged:,} of {rows.n_rows:,} rows flagged; {pluralize(len(table), 'row')} written to {output}")
     if as_json:
         print_json(summary)
+    if as_json or quiet:
         return
     shown = oddest[: SHOWN_ROWS if top is None else min(top, SHOWN_ROWS)]
     _print(carried.loc[shown], scored.loc[shown], odd_cells(model, rows.X, shown, explain))

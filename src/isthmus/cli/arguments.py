@@ -162,6 +162,17 @@ def settings(assignments: Sequence[str], kind: str, constructor: type) -> dict[s
     return found
 
 
+def takes_text(constructor: type, name: str) -> bool:
+    """Return whether an argument of a kind takes plain strings.
+
+    Example:
+        >>> from isthmus import Autoencoder
+        >>> takes_text(Autoencoder, "code_activation"), takes_text(Autoencoder, "code_size")
+        (True, False)
+    """
+    return str in _members(get_type_hints(constructor)[name])
+
+
 def _split_assignment(assignment: str) -> tuple[str, list[str], str]:
     """Return the assignment, the names before '=', which dots separate, and the text after it."""
     name, equals, text = (part.strip() for part in assignment.partition("="))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli import arguments, destinations, fitting, options, outputs, sources, windowing
-from isthmus.cli.reading import with_read_options
+from isthmus.cli.reading import with_reading
 from isthmus.cli.terminal import JobFailed, Log, print_json
 from isthmus.errors import InputError
 
@@ -29,7 +29,7 @@ app = typer.Typer(
 
 
 @app.command()
-@with_read_options
+@with_reading(without=["keep"])
 def fit(
     data: options.Data,
     encoder: Annotated[
@@ -63,9 +63,7 @@ def fit(
             help="Validation set: a fraction of the labelled rows, or a data source. Default: 0.1.",
         ),
     ] = None,
-    exclude: options.Exclude = None,
-    extra_columns: options.ExtraColumns = "refuse",
-    unknown: options.Unknown = None,
+    reading: sources.Reading = sources.AS_TRAINED,
     epochs: options.Epochs = None,
     time_limit: options.TimeLimit = None,
     seed: options.Seed = None,
@@ -76,15 +74,12 @@ def fit(
     force: options.Force = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
-    *,
-    text: Any = None,
 ) -> None:
     """Train a classifier on the labels of DATA, starting from the encoder of a model, and write it to one file."""
     log = Log(quiet)
     held_out_source = None if validation is None or arguments.fraction(validation) is not None else validation
     read = (encoder, data, held_out_source, sources.file_of(labels))
     destination = destinations.check_model_output(output, force=force, resume=resume, inputs=read)
-    reading = sources.Reading(exclude, extra_columns, text=text, unknown=unknown)
     checkpoint = fitting.checkpoint_arguments(destination, checkpoint_every, resume)
     coder = sources.load_autoencoder(encoder)
     rows = sources.require_labels(sources.open_for_model(coder, data, log, labels=labels, reading=reading))
@@ -106,7 +101,7 @@ def fit(
         held_out = (validation_dataset.X, validation_dataset.labels)
     fitting.log_resume(destination, resume, log)
     model.fit(rows.X, rows.labels, validation=held_out, **checkpoint)
-    sources.exclude_later(model.encoder_, exclude or [])
+    sources.exclude_later(model.encoder_, reading.exclude or [])
     model.save(destination)
     summary = _summary(model, destination)
     _log_summary(model, summary, log)
@@ -183,7 +178,7 @@ def _log_summary(model: CodeClassifier, summary: dict[str, Any], log: Log) -> No
 
 
 @app.command()
-@with_read_options
+@with_reading()
 def predict(
     classifier: Annotated[
         str,
@@ -195,16 +190,11 @@ def predict(
         typer.Option("-o", "--output", metavar="FILE", show_default=False, help=f"Output file: {', '.join(SUFFIXES)}."),
     ],
     labels: options.Labels = None,
-    keep: options.Keep = None,
-    exclude: options.Exclude = None,
-    extra_columns: options.ExtraColumns = "refuse",
-    unknown: options.Unknown = None,
+    reading: sources.Reading = sources.AS_TRAINED,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
-    *,
-    text: Any = None,
 ) -> None:
     """Write the predicted class and the class probabilities of each row of DATA; with labels, print the accuracy.
 
@@ -212,7 +202,6 @@ def predict(
     """
     advice, read = f"predictions are written as {', '.join(SUFFIXES)}", (classifier, data, sources.file_of(labels))
     destination = destinations.check_format(output, SUFFIXES, advice, force=force, inputs=read)
-    reading = sources.Reading(exclude, extra_columns, keep, text, unknown=unknown)
     import isthmus
 
     log = Log(quiet)
@@ -223,7 +212,7 @@ def predict(
             "train one with isthmus classify fit"
         )
     rows = sources.open_for_model(model.encoder_, data, log, labels=labels, reading=reading)
-    outputs.note_left_out(output, keep, log)
+    outputs.note_left_out(output, reading.keep, log)
     probabilities = model.predict_proba(rows.X)
     classes = model.classes_[probabilities.argmax(1)]
     summary: dict[str, Any] = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli import destinations, options, outputs, sources, windowing
-from isthmus.cli.reading import with_read_options
+from isthmus.cli.reading import with_reading
 from isthmus.cli.terminal import Log
 from isthmus.errors import InputError, pluralize
 
@@ -24,7 +24,7 @@ MAX_SHOWN = 8
 """Noise levels of channels or columns that a message shows."""
 
 
-@with_read_options
+@with_reading()
 def encode(
     model: options.Model,
     data: options.Data,
@@ -32,15 +32,10 @@ def encode(
         str,
         typer.Option("-o", "--output", metavar="CODES", show_default=False, help="Output file: .npy, .csv, .parquet."),
     ],
-    keep: options.Keep = None,
-    exclude: options.Exclude = None,
-    extra_columns: options.ExtraColumns = "refuse",
-    unknown: options.Unknown = None,
+    reading: sources.Reading = sources.AS_TRAINED,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
-    *,
-    text: Any = None,
 ) -> None:
     """Write the codes of DATA: output row i encodes input row i.
 
@@ -49,10 +44,9 @@ def encode(
     values of the last step.
     """
     destination, log = destinations.check_codes_output(output, force=force, inputs=(model, data)), Log(quiet)
-    reading = sources.Reading(exclude, extra_columns, keep, text, unknown=unknown)
     fitted = sources.load_autoencoder(model, device)
     rows = sources.open_for_model(fitted, data, log, reading=reading)
-    outputs.note_left_out(output, keep, log)
+    outputs.note_left_out(output, reading.keep, log)
     codes = fitted.transform(rows.X)
     names, identity = list(fitted.get_feature_names_out()), outputs.with_row_numbers(rows, len(codes))
     outputs.write_rows(destination, codes, identity, names=names, force=force)
@@ -82,20 +76,15 @@ def decode(
     _write(fitted, rows, output, destination, force, log, names, carried, black_and_white(rows))
 
 
-@with_read_options
+@with_reading()
 def reconstruct(
     model: options.Model,
     data: options.Data,
     output: options.Rows,
-    keep: options.Keep = None,
-    exclude: options.Exclude = None,
-    extra_columns: options.ExtraColumns = "refuse",
-    unknown: options.Unknown = None,
+    reading: sources.Reading = sources.AS_TRAINED,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
-    *,
-    text: Any = None,
 ) -> None:
     """Encode and decode DATA, and write the reconstructions in the units of DATA.
 
@@ -103,10 +92,9 @@ def reconstruct(
     starts with the identifiers of the rows, if DATA has them, and the columns to keep. A model of windows gives each
     step of DATA that is in a window, by the mean of the reconstructions of its windows.
     """
-    reading = sources.Reading(exclude, extra_columns, keep, text, unknown=unknown)
     destination, log, fitted = _opened(model, output, (model, data), device, force, quiet)
     rows = sources.open_for_model(fitted, data, log, reading=reading)
-    outputs.note_left_out(output, keep, log)
+    outputs.note_left_out(output, reading.keep, log)
     if rows.windows is not None:
         counts = windowing.write_channels(destination, fitted.reconstruct, rows, force=force)
         log.info(windowing.written(counts, output))
@@ -115,7 +103,7 @@ def reconstruct(
     _write(fitted, made, output, destination, force, log, rows.row_names, rows.carried, black_and_white(rows.X))
 
 
-@with_read_options
+@with_reading(larger=True)
 def denoise(
     model: options.Model,
     data: options.Data,
@@ -129,15 +117,10 @@ def denoise(
             "pixels or steps; of a table it is the noise of training.",
         ),
     ] = None,
-    keep: options.Keep = None,
-    exclude: options.Exclude = None,
-    extra_columns: options.ExtraColumns = "refuse",
-    unknown: options.Unknown = None,
+    reading: sources.Reading = sources.AS_TRAINED,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
-    *,
-    text: Any = None,
 ) -> None:
     """Write the rows of DATA without their noise, in the units of DATA. MODEL is of kind denoising.
 
@@ -145,14 +128,13 @@ def denoise(
     the columns to keep. A model of windows gives each step of DATA that is in a window, by the mean of its windows.
     Images may be larger than those of training: they are denoised in overlapping patches.
     """
-    reading = sources.Reading(exclude, extra_columns, keep, text, unknown, larger=True)
     destination, log, fitted = _opened(model, output, (model, data), device, force, quiet)
     from isthmus.estimators.noise_removal import NoiseRemovalMixin
 
     if not isinstance(fitted, NoiseRemovalMixin):
         raise InputError(f"{model}: kind {fitted.kind} does not remove noise; fit a model with --kind denoising")
     rows = sources.open_for_model(fitted, data, log, reading=reading)
-    outputs.note_left_out(output, keep, log)
+    outputs.note_left_out(output, reading.keep, log)
     level: Any = fitted.noise_level(rows.X) if noise_level is None else noise_level
     if noise_level is None:
         shown = ", ".join(f"{each:.4g}" for each in level[:MAX_SHOWN]) + ", ..." * (len(level) > MAX_SHOWN)

@@ -54,7 +54,8 @@ def demo(
     isthmus.report.write(
         model, test.X, report_file, labels=test.labels, row_names=test.row_names, title="isthmus demo", force=True
     )
-    _print_scores(scores, time.perf_counter() - began)
+    if not quiet:
+        _print_scores(scores, time.perf_counter() - began)
     log.info(f"model: {model_file}   report: {report_file}")
     log.info(f"next: open {report_file} in a browser; isthmus info {model_file}; isthmus fit YOUR.csv -o my.isthmus")
 

@@ -39,6 +39,8 @@ def describe(
             "columns": [column.to_dict() for column in columns],
         })  # fmt: skip
         return
+    if quiet:
+        return
     if not columns:
         print(sources.describe(rows))
         return

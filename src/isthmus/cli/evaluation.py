@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isthmus.cli import destinations, options, outputs, sources, windowing
-from isthmus.cli.reading import with_read_options
+from isthmus.cli.reading import with_reading
 from isthmus.cli.terminal import Log, print_json, print_table
 from isthmus.errors import InputError, pluralize
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from isthmus.estimators.base import BaseAutoencoder
 
 
-@with_read_options
+@with_reading()
 def evaluate(
     model: options.Model,
     data: options.Data,
@@ -56,24 +56,19 @@ def evaluate(
             help="File for the squared error of each row and the part of each column in it: .csv, .parquet, .npy.",
         ),
     ] = None,
-    keep: options.Keep = None,
-    exclude: options.Exclude = None,
-    extra_columns: options.ExtraColumns = "refuse",
-    unknown: options.Unknown = None,
+    reading: sources.Reading = sources.AS_TRAINED,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
-    *,
-    text: Any = None,
 ) -> None:
     """Evaluate MODEL on DATA: errors compared with PCA; with labels, the accuracy of classifiers on the codes."""
-    destination, reading = None, sources.Reading(exclude, extra_columns, keep, text, unknown=unknown)
+    destination = None
     if output is not None:
         read = (model, data, target, sources.file_of(labels))
         destination = destinations.check_errors_output(output, force=force, inputs=read)
-    elif keep:
-        raise InputError(f"--keep {keep[0]}: without -o no file is written; name one, such as -o errors.csv")
+    elif reading.keep:
+        raise InputError(f"--keep {reading.keep[0]}: without -o no file is written; name one, such as -o errors.csv")
     import isthmus.evaluation.reconstruction
     from isthmus.evaluation.fidelity import fidelity_of, no_fidelity
     from isthmus.evaluation.likelihood import has_densities
@@ -108,11 +103,11 @@ def evaluate(
         results["fidelity"] = fidelity_of(fitted, rows.X).to_dict()
     results = {"model": model, "data": rows.name, **results}
     if destination is not None:
-        outputs.note_left_out(str(output), keep, log)
+        outputs.note_left_out(str(output), reading.keep, log)
         log.info(_write_errors(destination, fitted, rows, str(output), force))
     if as_json:
         print_json(results)
-    else:
+    elif not quiet:
         _print_results(results)
 
 
@@ -255,7 +250,7 @@ def _fidelity(found: Mapping[str, Any] | None) -> Iterator[tuple[str, str, str, 
     yield "samples: AUC of a classifier", f"{found['auc']:.3f}", "0.500", remark
 
 
-@with_read_options
+@with_reading(without=["keep"])
 def report(
     model: options.Model,
     data: options.Data,
@@ -265,20 +260,15 @@ def report(
     ],
     labels: options.Labels = None,
     target: options.Target = None,
-    exclude: options.Exclude = None,
-    extra_columns: options.ExtraColumns = "refuse",
-    unknown: options.Unknown = None,
+    reading: sources.Reading = sources.AS_TRAINED,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
-    *,
-    text: Any = None,
 ) -> None:
     """Write a report on MODEL and DATA as one HTML file, which opens without an internet connection."""
     advice = "the report is HTML; write it to a .html file"
     read = (model, data, target, sources.file_of(labels))
     destination = destinations.check_format(output, (".html", ".htm"), advice, force=force, inputs=read)
-    reading = sources.Reading(exclude, extra_columns, text=text, unknown=unknown)
     import isthmus.report
     from isthmus.estimators.anomalies import AnomalyDetector
 

@@ -9,7 +9,7 @@ import typer
 
 from isthmus.cli import arguments, destinations, options, outputs, sources
 from isthmus.cli.inspection import error_text
-from isthmus.cli.reading import with_read_options
+from isthmus.cli.reading import with_read_options, with_reading
 from isthmus.cli.terminal import Log, print_json
 from isthmus.errors import InputError, pluralize
 
@@ -102,7 +102,7 @@ def _log_errors(model: Imputer, log: Log) -> None:
 
 
 @app.command()
-@with_read_options
+@with_reading()
 def apply(
     imputer: Annotated[
         str,
@@ -129,16 +129,11 @@ def apply(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Random seed of --draws. Default: random.")] = None,
-    keep: options.Keep = None,
-    exclude: options.Exclude = None,
-    extra_columns: options.ExtraColumns = "refuse",
-    unknown: options.Unknown = None,
+    reading: sources.Reading = sources.AS_TRAINED,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
-    *,
-    text: Any = None,
 ) -> None:
     """Write the rows of DATA with missing values filled; other values are written as they are."""
     from isthmus.data.writers import ARRAY_SUFFIXES
@@ -148,12 +143,11 @@ def apply(
     _check_options(output, draws, interval)
     log = Log(quiet)
     model = load_imputer(imputer, device)
-    reading = sources.Reading(exclude, extra_columns, keep, text, unknown)
     rows = sources.open_for_model(model, data, log, reading=reading)
     log.info(f"data: {sources.describe(rows)}")
     if getattr(rows.X, "ndim", 2) > 2 and destination.suffix.lower() != ".npy":
         raise InputError(f"{output}: the rows have the shape {tuple(rows.X.shape[1:])}; write a .npy file")
-    outputs.note_left_out(output, keep, log)
+    outputs.note_left_out(output, reading.keep, log)
     filled = _log_gaps(rows, log)
     tables = [model.transform(rows.X)] if draws is None else model.sample(rows.X, draws, seed)
     bounds = None if interval is None else model.interval(rows.X, interval)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from isthmus.cli import destinations, options, sources
-from isthmus.cli.reading import with_read_options
+from isthmus.cli.reading import with_reading
 from isthmus.cli.terminal import Log, print_json, print_table
 from isthmus.errors import InputError, pluralize
 
@@ -44,7 +46,7 @@ ModelCheck = Annotated[
 
 
 @app.command()
-@with_read_options
+@with_reading()
 def build(
     model: options.Model,
     data: options.Data,
@@ -71,16 +73,11 @@ def build(
             help="Add partitions of the bits for an index that is larger than memory; answers are then approximate.",
         ),
     ] = False,
-    keep: options.Keep = None,
-    exclude: options.Exclude = None,
-    extra_columns: options.ExtraColumns = "refuse",
-    unknown: options.Unknown = None,
+    reading: sources.Reading = sources.AS_TRAINED,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
-    *,
-    text: Any = None,
 ) -> None:
     """Encode the rows of DATA and write an index of them, in which `isthmus search` finds similar rows.
 
@@ -91,11 +88,10 @@ def build(
 
     destination, log = destinations.check_index_output(output, force=force, inputs=(model, data)), Log(quiet)
     fitted = sources.load_autoencoder(model, device)
-    reading = sources.Reading(exclude, extra_columns, keep, text, unknown=unknown)
     rows = with_label_column(sources.open_for_model(fitted, data, log, reading=reading))
     index = Index.build(
         fitted, indexed(rows), destination, n_bits=bits, columns=rows.carried, force=force,
-        identifiers=identifiers_of(rows, keep or []),
+        identifiers=identifiers_of(rows, reading.keep or []),
     )  # fmt: skip
     if approximate:
         index.partition()
@@ -105,19 +101,15 @@ def build(
 
 
 @app.command()
-@with_read_options
+@with_reading(without=["keep"])
 def add(
     index: IndexPath,
     data: options.Data,
     model: ModelCheck = None,
-    exclude: options.Exclude = None,
-    extra_columns: options.ExtraColumns = "refuse",
-    unknown: options.Unknown = None,
+    reading: sources.Reading = sources.AS_TRAINED,
     device: options.ReadingDevice = "auto",
     quiet: options.Quiet = False,
     as_json: options.Json = False,
-    *,
-    text: Any = None,
 ) -> None:
     """Add the rows of DATA to INDEX: all of them, or none if the command fails or is killed.
 
@@ -125,7 +117,7 @@ def add(
     """
     log, found = Log(quiet), open_index(index, model, device)
     kept = [name for stored, name in found.further_columns.items() if stored not in found.identifiers]
-    reading = sources.Reading(exclude, extra_columns, [name for name in kept if name != LABEL], text, unknown=unknown)
+    reading = replace(reading, keep=[name for name in kept if name != LABEL])
     rows = sources.open_for_model(found.model, data, log, reading=reading)
     if LABEL in kept:
         rows = with_label_column(rows)
@@ -230,7 +222,7 @@ def indexed(rows: Dataset) -> Any:
     return rows.X.reset_index(drop=True) if hasattr(rows.X, "reset_index") else rows.X
 
 
-def identifiers_of(rows: Dataset, keep: list[str]) -> list[str]:
+def identifiers_of(rows: Dataset, keep: Sequence[str]) -> list[str]:
     """Return the carried columns that say which row is which: those that are not columns to keep or labels."""
     carried = [] if rows.carried is None else [str(name) for name in rows.carried.columns]
     return [name for name in carried if name not in (*keep, LABEL)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.cli import options
+from isthmus.cli import arguments, options
 from isthmus.cli.sources import READ_OPTIONS
 from isthmus.cli.terminal import print_json, print_table
 
@@ -222,9 +222,9 @@ def kinds(
 
 
 def _print_arguments(kind: str, as_json: bool) -> None:
-    """Print every argument of a kind with its default, and the strings that stand for values with their fields."""
+    """Print every argument of a kind with its default, and its strings; those of values with their fields."""
     from isthmus.estimators.model_files import plain
-    from isthmus.estimators.registry import kind_named
+    from isthmus.estimators.registry import choices_of, kind_named
     from isthmus.values.value import ARGUMENTS
 
     estimator = kind_named(kind)
@@ -232,7 +232,11 @@ def _print_arguments(kind: str, as_json: bool) -> None:
     for name, default in estimator().get_params(deep=False).items():
         values = _values(ARGUMENTS[name]) if name in ARGUMENTS else {}
         accepted = estimator.accepted_strings.get(name, tuple(values))
-        contents[name] = {"default": default, "values": {each: values[each] for each in accepted}}
+        contents[name] = {
+            "default": default,
+            "values": {each: values[each] for each in accepted},
+            "choices": choices_of(estimator, name) if arguments.takes_text(estimator, name) else (),
+        }
     if as_json:
         print_json({"kind": kind, "arguments": plain("arguments", contents)})
         return
@@ -241,7 +245,7 @@ def _print_arguments(kind: str, as_json: bool) -> None:
     table = Table()
     table.add_column("--set", no_wrap=True, style="bold")
     table.add_column("default", no_wrap=True)
-    table.add_column("values, and their arguments after a dot")
+    table.add_column("values, and their arguments after a dot; choices")
     for name, entry in contents.items():
         lines = [
             f"{shorthand}: " + ", ".join(f"{field}={_shown(each)}" for field, each in fields.items())
@@ -249,6 +253,7 @@ def _print_arguments(kind: str, as_json: bool) -> None:
             else shorthand
             for shorthand, fields in entry["values"].items()
         ]
+        lines += [", ".join(entry["choices"])] if entry["choices"] else []
         table.add_row(name, _shown(entry["default"]), "\n".join(lines))
     print_table(table)
 

@@ -11,7 +11,7 @@ import typer
 
 from isthmus.cli import arguments, destinations, options, outputs, sources
 from isthmus.cli.codes import black_and_white
-from isthmus.cli.reading import with_read_options
+from isthmus.cli.reading import with_reading
 from isthmus.cli.terminal import Log
 from isthmus.errors import InputError, pluralize
 
@@ -87,7 +87,7 @@ class _Opened:
         return arguments.numbers(option, text, len(self.codes), f"rows of {self.data.name}")
 
 
-@with_read_options
+@with_reading(without=["keep"])
 def traverse(
     model: options.Model,
     data: options.Data,
@@ -111,14 +111,10 @@ def traverse(
     high: Annotated[
         float | None, typer.Option(metavar="VALUE", help="Last value. Default: the 99% quantile of the unit over DATA.")
     ] = None,
-    exclude: options.Exclude = None,
-    extra_columns: options.ExtraColumns = "refuse",
-    unknown: options.Unknown = None,
+    reading: sources.Reading = sources.AS_TRAINED,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
-    *,
-    text: Any = None,
 ) -> None:
     """Change one unit of the code at a time, and write the decoded rows.
 
@@ -127,7 +123,6 @@ def traverse(
     Tables have the identifiers of the rows, if DATA has them, the columns row, unit, step and value (of the unit), then
     the decoded columns in their units.
     """
-    reading = sources.Reading(exclude, extra_columns, text=text, unknown=unknown)
     opened = _Opened.of(model, data, output, reading, device, force, quiet)
     import numpy as np
 
@@ -154,7 +149,7 @@ def traverse(
     _write(opened, paths, conditions_between(conditions, conditions, steps), columns, identifiers, names)
 
 
-@with_read_options
+@with_reading(without=["keep"])
 def interpolate(
     model: options.Model,
     data: options.Data,
@@ -171,21 +166,16 @@ def interpolate(
         bool,
         typer.Option("--spherical", help="Move directions on a great circle and lengths linearly. Default: lines."),
     ] = False,
-    exclude: options.Exclude = None,
-    extra_columns: options.ExtraColumns = "refuse",
-    unknown: options.Unknown = None,
+    reading: sources.Reading = sources.AS_TRAINED,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
-    *,
-    text: Any = None,
 ) -> None:
     """Go from the code of one row of DATA to that of another in equal steps, and write the decoded rows.
 
     Tables have the identifiers of the two rows, if DATA has them, the columns from, to (row numbers) and step, then the
     decoded columns in their units.
     """
-    reading = sources.Reading(exclude, extra_columns, text=text, unknown=unknown)
     opened = _Opened.of(model, data, output, reading, device, force, quiet)
     import numpy as np
 

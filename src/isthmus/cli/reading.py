@@ -1,12 +1,15 @@
-"""The options of commands that read data files: how a text table is read, and the types of its columns."""
+"""The options of commands that read data: how a text table is read, the types of its columns, and which are read."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from isthmus.cli import options
 from isthmus.cli.option_groups import Command, with_group
+from isthmus.cli.sources import AS_TRAINED, Reading
 from isthmus.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,7 +45,34 @@ OPTIONS = {
         "Repeatable. Any table.",
     ),
 }  # fmt: skip
-"""The options by the names of their parameters."""
+"""The options of text tables by the names of their parameters."""
+
+COLUMN_OPTIONS = {
+    "keep": options.Keep,
+    "exclude": options.Exclude,
+    "extra_columns": options.ExtraColumns,
+    "unknown": options.Unknown,
+}
+"""The options on the columns of data for a fitted model, by the attributes of `Reading`, which has their defaults."""
+
+
+def with_reading(*, without: Collection[str] = (), **decided: Any) -> Callable[[Command], Command]:
+    """Return a decorator that passes one `Reading` to the parameter `reading` of a command.
+
+    The command gets the options of `COLUMN_OPTIONS` in the place of the parameter, and those of `OPTIONS`.
+
+    Args:
+        without: names of the options of `COLUMN_OPTIONS` that the command does not have.
+        decided: attributes of `Reading` that the command decides.
+    """
+    columns = {name: option for name, option in COLUMN_OPTIONS.items() if name not in without}
+
+    def build(**given: Any) -> Reading:
+        of_columns = {name: given.pop(name) for name in columns}
+        return Reading(**of_columns, **decided, text=read_options(**given))
+
+    defaults = {name: getattr(AS_TRAINED, name) for name in columns}
+    return with_group({**columns, **OPTIONS}, "reading", build, defaults=defaults, in_place=columns)
 
 
 def with_read_options(command: Command) -> Command:

@@ -10,7 +10,7 @@ import typer
 
 from isthmus.cli import destinations, options, outputs, sources
 from isthmus.cli.indexing import IndexPath, ModelCheck, indexed, open_index
-from isthmus.cli.reading import with_read_options
+from isthmus.cli.reading import with_reading
 from isthmus.cli.terminal import Log, one_line, print_json, print_table
 from isthmus.errors import InputError, pluralize
 
@@ -36,7 +36,7 @@ Output = Annotated[
 ]
 
 
-@with_read_options
+@with_reading(without=["keep", "extra_columns"], extra_columns="ignore")
 def search(
     index: IndexPath,
     query: Annotated[
@@ -74,14 +74,11 @@ def search(
     ] = False,
     output: Output = None,
     model: ModelCheck = None,
-    exclude: options.Exclude = None,
-    unknown: options.Unknown = None,
+    reading: sources.Reading = sources.AS_TRAINED,
     device: options.ReadingDevice = "auto",
     force: options.Force = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
-    *,
-    text: Any = None,
 ) -> None:
     """Find the rows of INDEX that are most similar to QUERY, or to one of its own rows.
 
@@ -95,7 +92,6 @@ def search(
     if row is not None:
         near, names = found.search_row(row, k, where=where, rerank=rerank, exact=exact), [f"row {row}"]
     else:
-        reading = sources.Reading(exclude, "ignore", None, text, unknown=unknown)
         X, names = queries(found, str(query), log, reading)
         near = found.search(X, k, where=where, rerank=rerank, exact=exact)
     if where is not None and (near.rows < 0).any():
@@ -106,7 +102,7 @@ def search(
         log.info(f"{pluralize(len(table), 'neighbour')} of {_n_queries(len(names))} written to {output}")
     if as_json:
         print_json({"index": index, "measure": near.measure, "queries": _as_json(found, near, names)})
-    elif destination is None:
+    elif destination is None and not quiet:
         _print_neighbours(table, near, names, log)
 
 
@@ -275,7 +271,7 @@ def duplicates(
     if destination is not None:
         outputs.write_rows(destination, table.reset_index(drop=True), force=force)
         log.info(f"{pluralize(len(table), 'row')} written to {output}")
-    elif not as_json and groups:
+    elif groups and not (as_json or quiet):
         _print(table, "near-equal rows", ["group", "row"])
         if len(table) < n_rows:
             log.note(f"{pluralize(n_rows - len(table), 'row')} more; -o FILE or --json gives all")

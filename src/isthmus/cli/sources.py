@@ -99,8 +99,12 @@ class Reading:
             raise InputError(f"--extra-columns {self.extra_columns}: it must be ignore or refuse")
 
 
+AS_TRAINED = Reading()
+"""The data are read as those of training."""
+
+
 def open_for_model(
-    model: BaseAutoencoder, source: str, log: Log, *, labels: str | None = None, reading: Reading | None = None
+    model: BaseAutoencoder, source: str, log: Log, *, labels: str | None = None, reading: Reading = AS_TRAINED
 ) -> Dataset:
     """Read rows for a fitted model, as the training rows were read: drop excluded columns, resize images.
 
@@ -118,7 +122,6 @@ def open_for_model(
     from isthmus.data.declared_rows import with_identifiers, without_split
     from isthmus.data.dtypes import checked_dtypes
 
-    reading = Reading() if reading is None else reading
     history: dict[str, Any] = model.history_
     read_options = history.get(READ_OPTIONS) or {"exclude": [], "resize": None}
     if reading.unknown is not None:

@@ -10,6 +10,9 @@ from typing import Any
 from isthmus.data.dtypes import checked_dtypes
 from isthmus.errors import InputError
 
+_BARRED = {"sep": '"\r\n', "thousands": '"\r\n+-'}
+"""Characters, in addition to letters and digits, that are no such signs."""
+
 
 @dataclass(frozen=True)
 class ReadOptions:
@@ -26,7 +29,8 @@ class ReadOptions:
         affixes: texts that stand before or after the numbers of columns, such as "kg"; found when a file is read.
 
     Raises:
-        InputError: an unknown encoding or type, a sign of another length, equal signs of decimals and thousands.
+        InputError: an unknown encoding or type; a sign of another length, or a letter, digit or quote; equal signs of
+            decimals and thousands.
 
     Example:
         >>> ReadOptions(sep=";", decimal=",").to_dict()
@@ -49,6 +53,8 @@ class ReadOptions:
         for name, sign in (("sep", self.sep), ("decimal", self.decimal), ("thousands", self.thousands)):
             if sign is not None and len(sign) != 1:
                 raise InputError(f"{name}={sign!r}: it must be one character (--{name})")
+            if sign is not None and name in _BARRED and (sign.isalnum() or sign in _BARRED[name]):
+                raise InputError(f"{name}={sign!r}: it can be part of a value; give a sign such as ';' (--{name})")
         if self.decimal not in (None, ".", ","):
             raise InputError(f"decimal={self.decimal!r}: it must be '.' or ',' (--decimal)")
         if self.thousands is not None and self.thousands == (self.decimal or "."):

@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
+from isthmus.data.preprocessing import Preprocessor
 from isthmus.estimators import model_files
+from isthmus.estimators.cell_denoiser import CellDenoiser, CellRows, hidden_predictions, merged
 from isthmus.estimators.denoising import DenoisingAutoencoder
-from isthmus.estimators.masked_denoiser import hidden_predictions, masked_denoiser, merged, with_nan
 from isthmus.evaluation.conditional_gaussian import MAX_COVARIANCE_COLUMNS, ConditionalGaussian, fit_gaussian
 from isthmus.evaluation.oddness import KEPT, N_FITS, RowDensities, Standardization
 from isthmus.files import content_digest
@@ -21,6 +22,12 @@ from isthmus.learning.trainer import strip_prefix
 
 MIN_DENOISER_ROWS = 300
 """Least number of rows that the denoiser of hidden cells is trained on."""
+
+DENOISER: dict[str, Any] = {
+    "hidden_sizes": (64,), "code_size": 64, "rate": 0.3, "max_epochs": 500, "max_steps": 500, "batch_size": 256,
+    "learning_rate": 3e-3,
+}  # fmt: skip
+"""Arguments of the denoiser."""
 
 PASSES = 10
 """Largest number of passes over the rows in which each cell is hidden once, for the score."""
@@ -110,7 +117,7 @@ class TableScores:
         distance = densities.gaussian.normal_score(z, rows.mask)
         near = distance <= distance.kthvalue(round(KEPT * len(z))).values
         z, mask = z[near], None if rows.mask is None else rows.mask[near]
-        found.denoiser = masked_denoiser(groups, seed=seed, device=device).fit(with_nan(z, mask))
+        found.denoiser = _fitted_denoiser(z, mask, groups, seed, device)
         part = slice(MAX_VARIANCE_ROWS)
         squares = found.squared_errors(z[part], None if mask is None else mask[part])
         found.variance = squares.nanmean(0).nan_to_num(1.0).clamp(min=MIN_VARIANCE)
@@ -118,6 +125,7 @@ class TableScores:
 
     def squared_errors(self, z: Tensor, mask: Tensor | None) -> Float[Tensor, "rows columns"]:
         """Return the squared errors of the denoiser, NaN of missing cells."""
+        assert self.denoiser is not None
         errors = (hidden_predictions(self.denoiser, z, mask, merged(self.groups, PASSES)) - z).square()
         return errors if mask is None else torch.where(mask, errors, float("nan"))
 
@@ -151,6 +159,16 @@ class TableScores:
         denoiser = None if nested is None else model_files.unpack(strip_prefix("denoiser.", tensors), nested)
         standardization = Standardization(tensors["mean"], tensors["scale"])
         return cls(standardization, densities, denoiser, tensors["variance"], header["groups"])
+
+
+def _fitted_denoiser(z: Tensor, mask: Tensor | None, groups: Groups, seed: int, device: str) -> CellDenoiser:
+    """Return a denoiser of hidden cells that is fitted to standardized rows."""
+    observed = torch.ones_like(z, dtype=torch.bool) if mask is None else mask
+    preprocessing = Preprocessor.from_data(z.numpy(), scaling="none", missing="mask", layout="table")
+    denoiser = CellDenoiser.of_hidden_cells(
+        groups=groups, likelihood="gaussian", random_state=seed, device=device, **DENOISER
+    )
+    return denoiser.fit_cells(preprocessing, CellRows(z, observed), observed[:0])
 
 
 def needs_denoiser(n_rows: int, groups: Groups) -> bool:

@@ -602,7 +602,9 @@ def seed_of(random_state: Any) -> int:
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
     if isinstance(random_state, int | np.integer):
-        if not -(2**63) <= random_state < 2**63:
-            raise InputError(f"random_state={random_state}: a seed is a whole number of at most 63 bits (--seed)")
+        if not 0 <= random_state < 2**63:
+            raise InputError(
+                f"random_state={random_state}: a seed is a whole number of at most 63 bits, 0 or more (--seed)"
+            )
         return int(random_state)
     return int(check_random_state(random_state).randint(2**31))

@@ -1,10 +1,10 @@
-"""A denoising autoencoder that is trained on hidden cells of rows in model space."""
+"""A denoising autoencoder of rows in model space that predicts hidden cells from the others."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -27,12 +27,16 @@ from isthmus.parts.corruptions import CopiedGaps
 from isthmus.parts.forward import Batch
 from isthmus.parts.inference import EncoderMap
 from isthmus.parts.networks import MLP
+from isthmus.values import networks
+from isthmus.values.corruptions import MissingMask
 
 PATTERN_SHARE = 0.5
 """Fraction of the rows of a batch that get the gaps of another row, where training rows have missing entries."""
 
 Cells = Float[Tensor, "rows columns"]
 Mask = Bool[Tensor, "rows columns"]
+Groups = Sequence[Sequence[int]]
+"""Lists of columns that are hidden together. Together they contain every column once."""
 
 
 class CellRows:
@@ -58,10 +62,10 @@ class CellRows:
 @register
 @dataclass(kw_only=True, eq=False, repr=False)
 class CellDenoiser(DenoisingAutoencoder):
-    """A denoising autoencoder of rows that are in model space already, whose encoder sees bins of each column.
+    """A denoising autoencoder of rows that are in model space already, which learns E[x_j | the visible cells].
 
-    Where entries are missing, the gaps of other rows are hidden in half of the rows of a batch, and random cells in the
-    others.
+    Its encoder sees the mask of the visible cells and, with `n_bins`, bins of each column. Where entries are missing,
+    the gaps of other rows are hidden in half of the rows of a batch, and random cells in the others.
 
     Args:
         n_bins: bins of each column that the encoder sees (`BinnedEncoder`); 0 for none.
@@ -70,6 +74,25 @@ class CellDenoiser(DenoisingAutoencoder):
     n_bins: int = 0
 
     kind: ClassVar[str] = "cell-denoiser"
+
+    @classmethod
+    def of_hidden_cells(
+        cls, hidden_sizes: Sequence[int], *, rate: float, groups: Groups = (), **arguments: Any
+    ) -> Self:
+        """Return an unfitted denoiser whose criterion counts the cells alone that its corruption hides.
+
+        Args:
+            hidden_sizes: of the encoder, whose units are SiLU.
+            rate: fraction of the cells, or of the groups, that is hidden in training.
+            groups: columns that are hidden together; none for those of the rows.
+            arguments: of the denoiser.
+        """
+        corruption = MissingMask(
+            rate=rate, groups=[list(group) for group in groups] or None, corrupted_weight=1.0, clean_weight=0.0
+        )
+        network = networks.MLP(tuple(hidden_sizes), activation="silu")
+        given = {"code_activation": "silu", "validation_fraction": 0.0, **arguments}
+        return cls(corruption=corruption, network=network, **given)
 
     def fit_cells(self, preprocessing: Preprocessor, rows: CellRows, gaps: Mask, n_passes: int = 1) -> CellDenoiser:
         """Train on rows.
@@ -130,3 +153,31 @@ def expected_cells(models: Sequence[DenoisingAutoencoder], z: Cells, mask: Mask)
             total[start : start + n] += coder.likelihood.mean(output.parameters)[:n].cpu().double()
             start += n
     return total / len(models)
+
+
+def hidden_predictions(denoiser: DenoisingAutoencoder, z: Cells, mask: Mask | None, groups: Groups) -> Cells:
+    """Return the prediction of each cell with its group hidden, float64; NaN of columns in no group.
+
+    Args:
+        denoiser: fitted.
+        z, mask: rows, as in `CellRows`; None for rows without missing cells.
+        groups: columns that are hidden together: one pass over the rows for each.
+    """
+    found = torch.full(z.shape, torch.nan, dtype=torch.float64)
+    for group in groups:
+        columns = list(group)
+        visible = torch.ones_like(z, dtype=torch.bool) if mask is None else mask.clone()
+        visible[:, columns] = False
+        found[:, columns] = expected_cells([denoiser], z, visible)[:, columns]
+    return found
+
+
+def merged(groups: Groups, n: int) -> list[list[int]]:
+    """Return groups merged to at most n, in turn, so that neighbouring groups are hidden in different passes.
+
+    Example:
+        >>> merged([[0], [1], [2, 3]], 2)
+        [[0, 2, 3], [1]]
+    """
+    n = min(n, len(groups))
+    return [[column for group in groups[start::n] for column in group] for start in range(n)]

@@ -14,8 +14,8 @@ from scipy.stats import norm
 from torch import Tensor
 
 from isthmus.estimators.anomaly_scores import PASSES, ModelRows, TableScores
+from isthmus.estimators.cell_denoiser import hidden_predictions, merged
 from isthmus.estimators.denoising import DenoisingAutoencoder
-from isthmus.estimators.masked_denoiser import hidden_predictions, merged
 from isthmus.evaluation.conditional_gaussian import ConditionalGaussian, fit_gaussian
 from isthmus.evaluation.conformal import TailScores
 from isthmus.evaluation.oddness import KEPT, N_FITS, Standardization

@@ -32,8 +32,6 @@ from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.value_arguments import ValueArguments
 from isthmus.learning.trainer import strip_prefix
 from isthmus.parts.sampling import derived_generator, rand_like
-from isthmus.values.corruptions import MissingMask
-from isthmus.values.networks import MLP
 
 LEVEL_UNITS = ("binary", "categorical")
 """Units of columns whose values are levels."""
@@ -284,14 +282,13 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, SavedEstimator, ValueArgum
         n_epochs = self.max_epochs or 200
         n_steps = n_epochs * math.ceil(len(rows) / batch_size)
         has_units = self.preprocessing_.table or self.preprocessing_.image_shape is not None
-        denoiser = CellDenoiser(
-            corruption=MissingMask(rate=self.hidden_rate, corrupted_weight=1.0, clean_weight=0.0),
-            n_bins=n_bins if n_bins >= MIN_BINS else 0,
-            network=MLP(tuple(self.hidden_sizes), activation="silu"), code_activation="silu", code_size=self.code_size,
+        denoiser = CellDenoiser.of_hidden_cells(
+            self.hidden_sizes, rate=self.hidden_rate, n_bins=n_bins if n_bins >= MIN_BINS else 0,
+            code_size=self.code_size,
             likelihood="auto" if has_units else "gaussian", max_epochs=math.ceil(n_epochs / n_passes),
             max_steps=n_steps if self.max_epochs else min(n_steps, MAX_STEPS),
-            batch_size=batch_size, learning_rate=self.learning_rate, validation_fraction=0.0, random_state=seed,
-            device=self.device, verbose=self.verbose,
+            batch_size=batch_size, learning_rate=self.learning_rate, random_state=seed, device=self.device,
+            verbose=self.verbose,
         )  # fmt: skip
         denoiser.fit_cells(self.preprocessing_, rows, gaps, n_passes)
         if denoiser.history_["stopped"] == "interrupted":

@@ -18,12 +18,14 @@ from torch import Tensor
 from isthmus.data.dataset import Conditioned, Documents, Paired, as_pandas
 from isthmus.data.declared_rows import as_declared
 from isthmus.data.dtypes import checked_dtypes, refuse_unknown_columns
+from isthmus.data.layouts import LAYOUTS
 from isthmus.data.levels import UNKNOWN
-from isthmus.data.preprocessing import Preprocessor, input_type
+from isthmus.data.preprocessing import MISSING, SCALINGS, Preprocessor, input_type
 from isthmus.data.series import WindowedSeries
 from isthmus.data.tables import contradictions, joined, name_problems
 from isthmus.data.window_rows import WindowRows
-from isthmus.errors import InputError
+from isthmus.errors import ChoiceError, InputError
+from isthmus.learning.precision import PRECISIONS
 from isthmus.learning.rows import Rows
 from isthmus.parts.likelihoods import LIKELIHOODS
 
@@ -401,6 +403,8 @@ def check_parameters(estimator: Any) -> None:
             continue
         if isinstance(defaults[name].default, bool) and not isinstance(value, bool | np.bool_):
             raise InputError(f"{name}={value!r}: it must be True or False")
+        if name in _CHOICES and not (isinstance(value, str) and value in _CHOICES[name]):
+            raise ChoiceError(f"{name}={value!r} is not one of {', '.join(_CHOICES[name])}", _CHOICES[name])
         for names, is_meant, wanted in _RULES:
             if name in names and not is_meant(value):
                 raise InputError(f"{name}={value!r}: it must be {wanted}")
@@ -418,6 +422,11 @@ def _is_whole(value: Any, least: int) -> bool:
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "layout": LAYOUTS, "scaling": SCALINGS, "missing": MISSING, "unknown": UNKNOWN, "precision": PRECISIONS,
+}  # fmt: skip
+"""The strings of arguments that every kind has."""
 
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("hidden_sizes",), _are_sizes, "a list of whole numbers of at least 1, such as (512, 256)"),
@@ -441,7 +450,6 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         lambda value: _is_number(value) and 0 < value < math.inf,
         "a number above 0",
     ),
-    (("unknown",), lambda value: value in UNKNOWN, f"one of {', '.join(UNKNOWN)}"),
     (("time_limit",), lambda value: _is_number(value) and value > 0, "a number above 0"),
     (
         ("hidden_noise", "reconstruction_weight"),

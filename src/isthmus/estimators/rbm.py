@@ -21,6 +21,8 @@ from isthmus.learning.energy_objective import EnergyObjective
 from isthmus.learning.phases import Phase
 from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.energies import RBMEnergy
+from isthmus.parts.hidden_units import HIDDEN_UNITS
+from isthmus.parts.layers import check_choice
 from isthmus.parts.likelihoods import Likelihood, likelihood_from
 from isthmus.parts.penalties import Penalty
 from isthmus.parts.semi_restricted import SemiRestrictedRBMEnergy
@@ -97,6 +99,10 @@ class RestrictedBoltzmannMachine(Contrastive, BaseAutoencoder):
     overcomplete: ClassVar[bool] = True
 
     # -- construction -------------------------------------------------------------------------------
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_choice("hidden_units", self.hidden_units, tuple(HIDDEN_UNITS))
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
         objective = self._objective(shape, generator)

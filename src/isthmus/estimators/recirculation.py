@@ -14,6 +14,7 @@ from isthmus.learning.recirculation import Recirculation
 from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.coder import Coder
 from isthmus.parts.inference import EncoderMap
+from isthmus.parts.layers import ACTIVATIONS, check_choice
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.values.networks import perceptrons
 
@@ -73,6 +74,10 @@ class RecirculationAutoencoder(BaseAutoencoder):
     precision: str = "fp32"
 
     kind: ClassVar[str] = "recirculation"
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_choice("code_activation", self.code_activation, tuple(ACTIVATIONS))
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
         likelihood = likelihood_from(shape.likelihood, shape.n_columns)

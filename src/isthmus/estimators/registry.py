@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from isthmus.errors import ChoiceError, InputError
 from isthmus.estimators.anomalies import AnomalyDetector
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.classifier import CodeClassifier
@@ -28,7 +31,7 @@ from isthmus.estimators.supervised import CodePredictor
 from isthmus.estimators.variational import VariationalAutoencoder
 from isthmus.estimators.whitening import Whitening
 
-__all__ = ["DETECTORS", "IMPUTERS", "KINDS", "PREDICTORS", "TRANSFORMERS", "kind_named", "load"]
+__all__ = ["DETECTORS", "IMPUTERS", "KINDS", "PREDICTORS", "TRANSFORMERS", "choices_of", "kind_named", "load"]
 
 KINDS: dict[str, type[BaseAutoencoder]] = {
     estimator.kind: register(estimator)
@@ -81,3 +84,27 @@ def kind_named(name: str) -> type[BaseAutoencoder]:
         'Autoencoder'
     """
     return named(KINDS, name)
+
+
+def choices_of(estimator: type[BaseAutoencoder], argument: str) -> tuple[str, ...]:
+    """Return the strings that an argument takes: those that its check names where it refuses another string.
+
+    Args:
+        estimator: class of a kind.
+        argument: an argument that takes plain strings.
+
+    Returns:
+        The strings; none where the check does not choose among strings.
+
+    Example:
+        >>> choices_of(KINDS["sparse-coding"], "update"), choices_of(KINDS["deep"], "missing")
+        (('online', 'gradient'), ('refuse', 'mean', 'median', 'mask'))
+    """
+    no_choice: dict[str, Any] = {argument: ""}
+    try:
+        estimator(**no_choice)._check_parameters()
+    except ChoiceError as error:
+        return error.choices
+    except InputError:
+        return ()
+    return ()

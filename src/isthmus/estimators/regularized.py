@@ -26,6 +26,7 @@ from isthmus.parts.centred_encoder import CentredMLP, geometric_median, initiali
 from isthmus.parts.coder import Coder
 from isthmus.parts.constraints import dictionary_weight
 from isthmus.parts.inference import EncoderMap
+from isthmus.parts.layers import ACTIVATIONS, check_choice
 from isthmus.parts.likelihoods import Likelihood
 from isthmus.parts.penalties import Penalty
 from isthmus.parts.sparse_activations import BatchTopK, TopK, with_gathered_weights
@@ -267,6 +268,12 @@ class MapArguments(FittedPriorMixin, NetworkArguments):
 
     code_activation: str | None = None
     fit_prior: Any = None
+
+    def _check_values(self) -> None:
+        """Refuse arguments that are no values, and unknown activations."""
+        super()._check_values()
+        if self.code_activation is not None:
+            check_choice("code_activation", self.code_activation, tuple(ACTIVATIONS))
 
     def _recipe(self, shape: Shape, generator: torch.Generator) -> Recipe:
         """Build every part that the arguments name, around one encoder and decoder."""

@@ -88,6 +88,9 @@ class SparseCoding(DictionaryModel):
     inference: Any = "fista"
     atoms: Any = None
 
+    _atoms_of_fit: ClassVar[GivenAtoms | None] = None
+    """The dictionary that is given, in a fit, which reads it once: from `_check_parameters` to `_complete`."""
+
     kind: ClassVar[str] = "sparse-coding"
     unpacked_arguments: ClassVar[tuple[str, ...]] = ("atoms",)
     accepted_strings: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -133,7 +136,9 @@ class SparseCoding(DictionaryModel):
     @property
     def _given(self) -> GivenAtoms | None:
         """The dictionary that is given; None if it is learned."""
-        return None if self.atoms is None else GivenAtoms.of(self.atoms)
+        if self.atoms is None:
+            return None
+        return GivenAtoms.of(self.atoms) if self._atoms_of_fit is None else self._atoms_of_fit
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -160,11 +165,12 @@ class SparseCoding(DictionaryModel):
             )
 
     def _check_given(self) -> None:
-        """Refuse arguments of a dictionary that is learned."""
-        given = self._given
+        """Refuse arguments of a dictionary that is learned, and keep the given one for the fit that begins."""
+        given = GivenAtoms.of(self.atoms)
+        self.__dict__["_atoms_of_fit"] = given
         if self.update != "online":
             raise InputError(f"update={self.update!r}: atoms are given and stay; leave update out")
-        if given is not None and self.code_size not in (None, len(given.atoms)):
+        if self.code_size not in (None, len(given.atoms)):
             raise InputError(f"code_size={self.code_size!r}: {len(given.atoms)} atoms are given; leave code_size out")
         self._refuse_optimizer("atoms are given and stay; leave it out")
 
@@ -190,6 +196,10 @@ class SparseCoding(DictionaryModel):
         if self.atoms is not None:
             training_config = replace(training_config, max_epochs=1, max_steps=1)
         return super()._phases(recipe, training_config, generator)
+
+    def _complete(self, recipe: Recipe, rows: SurveyedRows) -> None:
+        super()._complete(recipe, rows)
+        self.__dict__.pop("_atoms_of_fit", None)
 
     def _notes(self, recipe: Recipe) -> list[str]:
         if self.atoms is None:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torch.nn.utils import skip_init
 
-from isthmus.errors import InputError
+from isthmus.errors import ChoiceError, InputError
 from isthmus.parts.carried import carry, latest
 
 Normalization = Literal["batch", "layer"]
@@ -71,20 +71,20 @@ def check_choice(what: str, value: object, choices: Sequence[str]) -> None:
     """Check that a name is among the choices, and suggest the nearest one if it is not.
 
     Raises:
-        InputError: `value` is not one of `choices`.
+        ChoiceError: `value` is not one of `choices`.
 
     Example:
         >>> check_choice("activation", "rleu", list(ACTIVATIONS))
         Traceback (most recent call last):
         ...
-        isthmus.errors.InputError: activation 'rleu' is unknown; did you mean 'relu'? ...
+        isthmus.errors.ChoiceError: activation 'rleu' is unknown; did you mean 'relu'? ...
     """
     if isinstance(value, str) and value in choices:
         return
     near = difflib.get_close_matches(str(value).lower(), choices, n=1, cutoff=0.4)
     suggestion = f"did you mean '{near[0]}'? " if near else ""
     known = ", ".join(choices)
-    raise InputError(f"{what} {value!r} is unknown; {suggestion}choose one of: {known}")
+    raise ChoiceError(f"{what} {value!r} is unknown; {suggestion}choose one of: {known}", choices)
 
 
 def check_sizes(what: str, sizes: Sequence[int]) -> None:

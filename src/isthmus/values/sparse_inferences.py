@@ -50,13 +50,18 @@ class IterativeSolver(SparseInferenceValue):
     solver: ClassVar[Solver]
 
     def check(self) -> None:
-        """Refuse counts below 1, and a gap that is not above 0."""
+        """Refuse counts below 1, and a gap that is no fraction."""
         name = type(self).__name__
         check_count(f"{name}: n_steps", self.n_steps)
         if not check_positive(f"{name}: gap", self.gap) >= SMALLEST_GAP:
             raise InputError(
                 f"{name}: gap={self.gap!r}: codes are computed in float32, whose rounding leaves a gap of about "
                 f"{SMALLEST_GAP:g}; give at least this"
+            )
+        if self.gap >= 1:
+            raise InputError(
+                f"{name}: gap={self.gap!r}: it is relative, and the gap of the code of zeros is at most 1; give a "
+                "number below 1, such as 1e-4"
             )
         check_count(f"{name}: max_steps", self.max_steps)
 
@@ -80,7 +85,7 @@ class FISTA(IterativeSolver):
         max_steps: largest number of steps of a row outside of training.
 
     Raises:
-        InputError: a count below 1, or a gap that is not above 0.
+        InputError: a count below 1, or a gap outside (0, 1).
 
     Source: Beck & Teboulle, A fast iterative shrinkage-thresholding algorithm (2009).
 
@@ -103,7 +108,7 @@ class ISTA(IterativeSolver):
         max_steps: largest number of steps of a row outside of training.
 
     Raises:
-        InputError: a count below 1, or a gap that is not above 0.
+        InputError: a count below 1, or a gap outside (0, 1).
 
     Source: Daubechies, Defrise & De Mol, An iterative thresholding algorithm for linear inverse problems (2004).
 
@@ -126,7 +131,7 @@ class CoordinateDescent(IterativeSolver):
         max_steps: largest number of passes of a row outside of training.
 
     Raises:
-        InputError: a count below 1, or a gap that is not above 0.
+        InputError: a count below 1, or a gap outside (0, 1).
 
     Source: Friedman et al., Pathwise coordinate optimization (2007).
 
