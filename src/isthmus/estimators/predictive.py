@@ -150,7 +150,8 @@ class PredictiveSparseDecomposition(EncoderArguments, DictionaryModel):
 
     @property
     def _resolved_update(self) -> str:
-        return self.update or ("online" if self._filters is None else "gradient")
+        by_default = "online" if self._filters is None else "gradient"
+        return by_default if self.update is None else self.update
 
     @property
     def _network(self) -> Any:
