@@ -19,6 +19,7 @@ import isthmus
 from isthmus.errors import InputError
 from isthmus.retrieval.bits import hamming
 from isthmus.retrieval.encoding import fingerprint
+from isthmus.retrieval.folders import new_folder
 from isthmus.retrieval.kept_rows import KeptRows
 
 SMALL = {"max_epochs": 1, "random_state": 0}
@@ -329,6 +330,8 @@ def test_kept_columns_survive_json():
         (lambda i: i.search(table(), 121), "k=121: the index has 120 rows; give at most 120"),
         (lambda i: i.search(table(), 0), "k=0: the number of neighbours"),
         (lambda i: i.search(table(), 1, where="prise < 3"), "no column 'prise'; did you mean 'price'?"),
+        (lambda i: i.search(table(), 1, where="unit cost < 3"), "write 'unit cost' in backquotes: `unit cost`"),
+        (lambda i: i.search(table(), 1, where="day < '2024-03-01'"), "such as day < date '2024-01-31'"),
         (lambda i: i.search(table(), 1, where="price <"), "not a condition"),
         (lambda i: i.search(table(), 1, where="price < 'cheap'"), "not a condition"),
         (lambda i: i.search(table(), 1, where="1"), "not a condition"),
@@ -411,7 +414,7 @@ def test_an_add_that_fails_in_a_later_block_adds_no_row(tmp_path, monkeypatch):
     assert index.add(table(), columns={"n": [float(i) for i in range(120)]})[0] == 120
 
 
-def test_a_full_disk_while_adding_loses_nothing(tmp_path):
+def test_a_full_disk_loses_nothing(tmp_path):
     import resource
 
     index = built(tmp_path / "index")
@@ -421,12 +424,19 @@ def test_a_full_disk_while_adding_loses_nothing(tmp_path):
     try:
         with pytest.raises(InputError, match="could not be written .File too large.*no row was added; free disk space"):
             index.add(table())
+        with pytest.raises(InputError, match="index: could not be written .File too large.*no row was removed"):
+            index.remove(where="price < 0")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     opened = isthmus.Index.open(tmp_path / "index")
     assert len(opened) == 125
     assert_found(opened.search(table().iloc[:3], 5), brute(opened, table().iloc[:3], 5))
     assert len(opened.add(table())) == 120
+
+
+def test_a_failure_of_a_build_names_the_path_that_was_given(tmp_path):
+    with pytest.raises(InputError, match=f"^{tmp_path}/index: full$"), new_folder(f"{tmp_path}/index", False) as folder:
+        raise InputError(f"{folder}: full")
 
 
 ADDING = """

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SAMPLE_ROWS = 20_000
 """Rows, evenly spaced, whose codes determine the bits."""
 
-ROWS_PER_PARTITION = 4096
+ROWS_PER_PARTITION, MIN_PARTITIONED = 4096, 256
 
 
 class Index(IndexReader):
@@ -233,7 +233,16 @@ class Index(IndexReader):
         Raises:
             InputError: fewer than 256 rows.
         """
-        if len(self) < 256:
-            raise InputError(f"{self.address}: {pluralize(len(self), 'row')}; partitions need at least 256")
+        check_partitioned(self.address, len(self))
         with self._store.changing():
             self._store.partition(n_partitions or max(len(self) // ROWS_PER_PARTITION, 1))
+
+
+def check_partitioned(address: str, n_rows: int) -> None:
+    """Refuse partitions of few rows.
+
+    Raises:
+        InputError: fewer than 256 rows.
+    """
+    if n_rows < MIN_PARTITIONED:
+        raise InputError(f"{address}: {pluralize(n_rows, 'row')}; partitions need at least {MIN_PARTITIONED}")

@@ -196,19 +196,20 @@ class Store:
             raise InputError(f"where={where!r}: holds ';'; give one condition, such as price < 10")
         try:
             yield
+        except InputError:
+            raise
         except (ValueError, RuntimeError, OSError) as error:
             names = [name for name in self.schema.names if name not in (BITS, CODE)]
             missing = re.search(r"No field named [\"`]?(.+?)[\"`]?\. Valid|Column (.+?) does not exist", str(error))
             if missing:
-                column = missing[1] or missing[2]
-                raise InputError(
-                    f"where={where!r}: no column {column!r}; {hint(column, names)}; a text stands in quotes: '{column}'"
-                ) from None
+                raise _unknown_column(where, missing[1] or missing[2], names) from None
             if isinstance(error, OSError) or "LanceError(IO)" in str(error):
                 raise _damaged(self.address, error) from None
             reason = one_line(error).partition(", /")[0]
+            is_date = re.search(r"convert to literal of type '(Timestamp|Date)", str(error))
+            example = "day < date '2024-01-31'" if is_date else "price < 10 and city = 'Oslo'"
             raise InputError(
-                f"where={where!r}: not a condition ({reason}); give one in SQL, such as price < 10 and city = 'Oslo'"
+                f"where={where!r}: not a condition ({reason}); give one in SQL, such as {example}"
             ) from None
 
     # -- changes ----------------------------------------------------------------------------------------
@@ -284,6 +285,17 @@ class Store:
             self._check_out(version)
             self.table.restore()
             self.table.checkout_latest()
+
+
+def _unknown_column(where: str, column: str, names: Sequence[str]) -> InputError:
+    """Return the error of a condition with a name that no column has, or with a part of a name without backquotes."""
+    longer = [name for name in names if re.search(rf"\b{re.escape(column)}\b", name) and not name.isidentifier()]
+    meant = next((name for name in longer if name in where), None)
+    if meant is not None:
+        return InputError(f"where={where!r}: no column {column!r}; write {meant!r} in backquotes: `{meant}`")
+    return InputError(
+        f"where={where!r}: no column {column!r}; {hint(column, names)}; a text stands in quotes: '{column}'"
+    )
 
 
 def _emptied(address: str, force: bool) -> Any:
