@@ -213,6 +213,31 @@ def test_partitions_find_most_neighbours_and_exact_answers_all(tmp_path):
     assert (found.rows[:, 0] == np.arange(20)).all()
 
 
+@pytest.mark.parametrize("rerank", [None, "codes", "rows"])
+def test_an_index_with_partitions_is_searched_and_changed_without_the_bits_of_all_rows(rerank, tmp_path, monkeypatch):
+    X = np.random.default_rng(0).normal(size=(280, 6))
+    fitted = isthmus.LinearAutoencoder(code_size=6, **SMALL).fit(X)
+    isthmus.Index.build(fitted, X, tmp_path / "index").partition(1)  # all rows are candidates
+    exact, index = (isthmus.Index.open(tmp_path / "index") for _ in range(2))
+    monkeypatch.setattr("isthmus.retrieval.reader.QUERIES_PER_CALL", 4)
+    monkeypatch.setattr(index._store, "read_bits", None)  # which fails if it is called
+    found, own = exact.search(X[:9], 28, rerank=rerank, exact=True), exact.search_row(7, 28, rerank=rerank, exact=True)
+    np.testing.assert_array_equal(index.search(X[:9], 28, rerank=rerank).distances, found.distances)
+    np.testing.assert_array_equal(index.search_row(7, 28, rerank=rerank).distances, own.distances)
+    few = index.search(X[:9], 28, where="_row in (3, 8)")
+    assert [sorted(found) for found in few.rows[:, :2].tolist()] == [[3, 8]] * 9
+    assert (few.rows[:, 2:] == -1).all()
+    pd.testing.assert_frame_equal(index.table([9, 2, 9]), exact.table([9, 2, 9]))
+    np.testing.assert_array_equal(index.rows([]), X[:0])
+    assert index.add(X[:2]).tolist() == [280, 281]
+    assert {0, 280} <= set(index.search(X[:1], 28, rerank=rerank).rows[0].tolist())
+    assert index.remove([280]) == 1
+    assert (len(index), index.info["rows"]) == (281, 281)
+    for act in (index.search_row, lambda row: index.remove([row]), lambda row: index.rows([row])):
+        with pytest.raises(InputError, match="no row 280; it has 281 rows"):
+            act(280)
+
+
 def test_duplicates_are_verified_by_the_distance_of_their_rows():
     X = np.random.default_rng(0).normal(size=(60, 5))
     X[50:] = X[:10] + 1e-6

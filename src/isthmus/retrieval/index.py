@@ -195,7 +195,7 @@ class Index(IndexReader):
         with self._store.changing():
             if where is None:
                 numbers = np.unique(np.asarray(rows, np.int64))
-                self._places(numbers)
+                self._fetch(numbers, [ROW])  # raises for a number that no row has
                 where = f"{ROW} IN ({', '.join(map(str, numbers))})"
             else:
                 numbers = self._store.matching(where)
@@ -226,6 +226,10 @@ class Index(IndexReader):
 
     def partition(self, n_partitions: int | None = None) -> None:
         """Add an IVF index of the bits, for an index that is larger than memory: `search` is then approximate.
+
+        `search`, `search_row`, `table`, `rows`, `add` and `remove` then read from disk the rows that they need. All
+        bits are read into memory by `search_bits`, `exact=True`, `duplicates` and `row_numbers`. Rows that are added
+        later are found by a scan of theirs until `compact`.
 
         Args:
             n_partitions: number of clusters of the bits; None is one for each 4,096 rows.
