@@ -369,6 +369,15 @@ def test_kept_columns_survive_json():
         (lambda i: i.add(table().assign(price="cheap")), "price"),
         (lambda i: i.remove(), "one of rows and where"),
         (lambda i: i.remove([5, 500]), "no row 500"),
+        (lambda i: i.remove([1.7]), "row number 1.7: row numbers are whole numbers"),
+        (lambda i: i.remove([True] * 120), "row number True"),
+        (lambda i: i.search_row("3"), "row number '3'"),
+        (lambda i: i.table(["a"]), "row number 'a'"),
+        (lambda i: i.search(table(), "3"), "k='3': the number"),
+        (lambda i: i.search(table(), 1, where=3), "a condition is a text"),
+        (lambda i: i.duplicates(1.5), "distance=1.5: it must be a whole number"),
+        (lambda i: i.duplicates(1, row_distance=-1), "row_distance=-1: it must be at least 0"),
+        (lambda i: built(n_bits=2.5), "n_bits=2.5: it must be a whole number"),
         (lambda i: i.remove(where="cost < 3"), "no column 'cost'"),
         (lambda i: i.duplicates(64), "below the number of bits, 64"),
         (lambda i: i.restore(7), "no version 7; it has 1 to 1"),
@@ -411,7 +420,7 @@ def test_an_index_whose_build_did_not_finish_or_is_damaged_is_refused(tmp_path):
     for path in (tmp_path / "index" / "rows.lance" / "data").iterdir():
         path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(InputError, match="the index cannot be read"):
-        len(isthmus.Index.open(tmp_path / "index"))
+        isthmus.Index.open(tmp_path / "index").search(table(), 1)
 
 
 def test_a_build_that_fails_leaves_nothing_and_force_replaces_an_index_alone(tmp_path):

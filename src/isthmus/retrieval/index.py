@@ -24,6 +24,7 @@ from isthmus.retrieval.encoding import (
     tensors_to_bytes,
 )  # fmt: skip
 from isthmus.retrieval.folders import new_folder
+from isthmus.retrieval.hamming import checked_numbers
 from isthmus.retrieval.kept_rows import ROW, KeptRows, plain_rows, taken
 from isthmus.retrieval.reader import IndexReader
 from isthmus.retrieval.store import MEMORY, Store
@@ -194,7 +195,7 @@ class Index(IndexReader):
             raise InputError("remove takes row numbers or a condition: give one of rows and where")
         with self._store.changing():
             if where is None:
-                numbers = np.unique(np.asarray(rows, np.int64))
+                numbers = np.unique(checked_numbers(rows))
                 self._fetch(numbers, [ROW])  # raises for a number that no row has
                 where = f"{ROW} IN ({', '.join(map(str, numbers))})"
             else:

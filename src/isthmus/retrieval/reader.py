@@ -15,7 +15,7 @@ from isthmus.estimators import inputs
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.retrieval.bits import CodeBits, hamming
 from isthmus.retrieval.duplicates import check_distance, groups_of, near_duplicates
-from isthmus.retrieval.hamming import NONE, HammingIndex, Subset, check_k
+from isthmus.retrieval.hamming import NONE, HammingIndex, Subset, check_k, checked_numbers
 from isthmus.retrieval.kept_rows import BITS, CODE, ROW, KeptRows, plain_rows
 from isthmus.retrieval.ranking import RERANKINGS, Distances, check_reranking, distances_to, n_candidates
 from isthmus.retrieval.store import Store
@@ -165,7 +165,7 @@ class IndexReader:
         Raises:
             InputError: a number that no row has.
         """
-        rows = np.asarray(rows, np.int64)
+        rows = checked_numbers(rows)
         if self._is_on_disk:
             return self._store.fetch_rows(rows, columns)
         return self._store.fetch(self._places(rows), columns)
@@ -195,7 +195,7 @@ class IndexReader:
         Raises:
             InputError: a number that no row has.
         """
-        rows = np.asarray(rows, np.int64)
+        rows = checked_numbers(rows)
         names = {**self._kept.further, **self._kept.columns}
         found = self._fetch(rows, list(names)).to_pandas()
         labels = [each if list(names.values()).count(names[each]) > 1 else names[each] for each in names]
@@ -268,7 +268,7 @@ class IndexReader:
             InputError: also a number that no row has.
         """
         check_k(k, len(self))
-        packed = self._packed_of(np.array([row]))
+        packed = self._packed_of(checked_numbers([row]))
         check_k(k, len(self) - 1)
         self._check_reranking(rerank)
         codes = self._codes_of(np.array([row]))
@@ -378,6 +378,8 @@ class IndexReader:
             InputError: a distance below 0, or of at least the number of bits; rows that are not kept, to verify them.
         """
         check_distance(distance, self.bits.n_bits)
+        if row_distance is not None and not row_distance >= 0:
+            raise InputError(f"row_distance={row_distance}: it must be at least 0")
         if row_distance is not None and not self._kept.is_kept:
             raise InputError(f"{self.address}: the rows are not kept; omit row_distance, which compares them")
         rows, index = self._loaded.rows, self._loaded.bits

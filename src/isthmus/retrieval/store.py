@@ -216,6 +216,8 @@ class Store:
     @contextmanager
     def _condition(self, where: str) -> Iterator[None]:
         """Convert the exceptions for a condition to an `InputError` with the columns that there are."""
+        if not isinstance(where, str):
+            raise InputError(f"where={where!r}: a condition is a text in SQL, such as 'price < 10'")
         if ";" in _QUOTED.sub("", where):
             raise InputError(f"where={where!r}: holds ';'; give one condition, such as price < 10")
         try:
