@@ -2,13 +2,14 @@
 
 import importlib
 import sys
+import threading
 
 import numpy as np
 import pytest
 import torch
 
 import isthmus.data
-from benchmarks import anomalies, device, variational
+from benchmarks import anomalies, device, retrieval, variational
 from isthmus.estimators.registry import KINDS
 
 CPU = torch.device("cpu")
@@ -40,6 +41,27 @@ def test_the_table_of_odd_rows_has_a_line_for_each_detector():
     lines = anomalies.run(60, 20)
     assert [line.split()[0] for line in lines[2:5]] == ["AnomalyDetector", "IsolationForest", "LocalOutlierFactor"]
     assert lines[2].split()[2::2] == ["1.00", "1.00"]
+
+
+def test_the_searches_of_an_index_are_compared_and_see_whole_blocks(monkeypatch):
+    for name, value in {"BLOCK": 400, "ADDED_ROWS": 20, "ALONE_SECONDS": 0.1}.items():
+        monkeypatch.setattr(retrieval, name, value)
+    monkeypatch.setattr(retrieval, "get_context", lambda method: InThread)
+    lines = retrieval.run(1000, 1, 4)
+    assert lines[0].startswith("build of 1000 rows")
+    assert {line.split("  ")[0] for line in lines[6:-3]} == {
+        "faiss", "index", "with codes", "re-ranked", "multi-index", "where 1%", "where 10%", "where 100%"
+    }  # fmt: skip
+    assert lines[-2].startswith("each search saw whole blocks")
+
+
+class InThread:
+    """Events and processes that are threads, which see patched sizes."""
+
+    Event = threading.Event
+
+    class Process(threading.Thread):
+        exitcode = 0
 
 
 def test_the_device_check_has_a_case_of_every_kind():

@@ -134,6 +134,9 @@ def test_words_are_a_query_of_a_model_of_texts(tmp_path, succeed, refused):
     assert "cocoa" in json.loads(result.stdout)["queries"][0]["neighbours"][0]["columns"]["text"]
     assert len(found(succeed("search", tmp_path / "index", tmp_path / "news.jsonl", "-k", 1, "--json"))) == 40
     refused(("search", tmp_path / "index", "missing.jsonl"), "missing.jsonl: no such file")
+    assert "the model knows no word of 'zebra'" in succeed("search", tmp_path / "index", "zebra", "-k", 1).stderr
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "a.png")
+    refused(("search", tmp_path / "index", tmp_path / "a.png"), "an image, and the model was fitted on texts")
 
 
 def test_an_image_file_is_a_query_of_a_model_of_images(inputs, tmp_path, succeed, refused):
@@ -164,6 +167,7 @@ def test_labels_of_data_are_a_column_of_the_index(tmp_path, succeed):
         (("search", "{index}"), ["give QUERY, or a row of the index with --row N"]),
         (("search", "{index}", "{shop}/query.csv", "--row", 3), ["give QUERY, or a row"]),
         (("search", "{index}", "{shop}/query.csv", "--where", "prise < 3"), ["no column 'prise'", "'price'"]),
+        (("search", "{index}", ""), ["the query is empty"]),
         (("search", "{index}", "{shop}/query.csv", "--where", "price <"), ["not a condition", "give one in SQL"]),
         (("search", "{index}", "{inputs}/table.csv"), ["missing columns 'size', 'weight'"]),
         (("search", "{index}", "{inputs}/array.npy"), ["the model was fitted on a table with named columns"]),
@@ -184,6 +188,7 @@ def test_labels_of_data_are_a_column_of_the_index(tmp_path, succeed):
         ((*BUILD, "-o", "{index}"), ["exists already", "--force"]),
         ((*BUILD, "-o", "{shop}", "--force"), ["contains the input"]),
         ((*BUILD, "-o", "no/x"), ["does not exist"]),
+        ((*BUILD, "-o", "few", "--approximate"), ["few: 80 rows; partitions need at least 256"]),
         (("index", "build", *BUILD[:1:-1], "-o", "x"), ["commands expect MODEL before DATA"]),
     ],
 )  # fmt: skip

@@ -19,6 +19,7 @@ import isthmus
 from isthmus.errors import InputError
 from isthmus.retrieval.bits import hamming
 from isthmus.retrieval.encoding import fingerprint
+from isthmus.retrieval.folders import new_folder
 from isthmus.retrieval.kept_rows import KeptRows
 
 SMALL = {"max_epochs": 1, "random_state": 0}
@@ -212,6 +213,31 @@ def test_partitions_find_most_neighbours_and_exact_answers_all(tmp_path):
     assert (found.rows[:, 0] == np.arange(20)).all()
 
 
+@pytest.mark.parametrize("rerank", [None, "codes", "rows"])
+def test_an_index_with_partitions_is_searched_and_changed_without_the_bits_of_all_rows(rerank, tmp_path, monkeypatch):
+    X = np.random.default_rng(0).normal(size=(280, 6))
+    fitted = isthmus.LinearAutoencoder(code_size=6, **SMALL).fit(X)
+    isthmus.Index.build(fitted, X, tmp_path / "index").partition(1)  # all rows are candidates
+    exact, index = (isthmus.Index.open(tmp_path / "index") for _ in range(2))
+    monkeypatch.setattr("isthmus.retrieval.reader.QUERIES_PER_CALL", 4)
+    monkeypatch.setattr(index._store, "read_bits", None)  # which fails if it is called
+    found, own = exact.search(X[:9], 28, rerank=rerank, exact=True), exact.search_row(7, 28, rerank=rerank, exact=True)
+    np.testing.assert_array_equal(index.search(X[:9], 28, rerank=rerank).distances, found.distances)
+    np.testing.assert_array_equal(index.search_row(7, 28, rerank=rerank).distances, own.distances)
+    few = index.search(X[:9], 28, where="_row in (3, 8)")
+    assert [sorted(found) for found in few.rows[:, :2].tolist()] == [[3, 8]] * 9
+    assert (few.rows[:, 2:] == -1).all()
+    pd.testing.assert_frame_equal(index.table([9, 2, 9]), exact.table([9, 2, 9]))
+    np.testing.assert_array_equal(index.rows([]), X[:0])
+    assert index.add(X[:2]).tolist() == [280, 281]
+    assert {0, 280} <= set(index.search(X[:1], 28, rerank=rerank).rows[0].tolist())
+    assert index.remove([280]) == 1
+    assert (len(index), index.info["rows"]) == (281, 281)
+    for act in (index.search_row, lambda row: index.remove([row]), lambda row: index.rows([row])):
+        with pytest.raises(InputError, match="no row 280; it has 281 rows"):
+            act(280)
+
+
 def test_duplicates_are_verified_by_the_distance_of_their_rows():
     X = np.random.default_rng(0).normal(size=(60, 5))
     X[50:] = X[:10] + 1e-6
@@ -329,6 +355,8 @@ def test_kept_columns_survive_json():
         (lambda i: i.search(table(), 121), "k=121: the index has 120 rows; give at most 120"),
         (lambda i: i.search(table(), 0), "k=0: the number of neighbours"),
         (lambda i: i.search(table(), 1, where="prise < 3"), "no column 'prise'; did you mean 'price'?"),
+        (lambda i: i.search(table(), 1, where="unit cost < 3"), "write 'unit cost' in backquotes: `unit cost`"),
+        (lambda i: i.search(table(), 1, where="day < '2024-03-01'"), "such as day < date '2024-01-31'"),
         (lambda i: i.search(table(), 1, where="price <"), "not a condition"),
         (lambda i: i.search(table(), 1, where="price < 'cheap'"), "not a condition"),
         (lambda i: i.search(table(), 1, where="1"), "not a condition"),
@@ -341,6 +369,15 @@ def test_kept_columns_survive_json():
         (lambda i: i.add(table().assign(price="cheap")), "price"),
         (lambda i: i.remove(), "one of rows and where"),
         (lambda i: i.remove([5, 500]), "no row 500"),
+        (lambda i: i.remove([1.7]), "row number 1.7: row numbers are whole numbers"),
+        (lambda i: i.remove([True] * 120), "row number True"),
+        (lambda i: i.search_row("3"), "row number '3'"),
+        (lambda i: i.table(["a"]), "row number 'a'"),
+        (lambda i: i.search(table(), "3"), "k='3': the number"),
+        (lambda i: i.search(table(), 1, where=3), "a condition is a text"),
+        (lambda i: i.duplicates(1.5), "distance=1.5: it must be a whole number"),
+        (lambda i: i.duplicates(1, row_distance=-1), "row_distance=-1: it must be at least 0"),
+        (lambda i: built(n_bits=2.5), "n_bits=2.5: it must be a whole number"),
         (lambda i: i.remove(where="cost < 3"), "no column 'cost'"),
         (lambda i: i.duplicates(64), "below the number of bits, 64"),
         (lambda i: i.restore(7), "no version 7; it has 1 to 1"),
@@ -383,7 +420,7 @@ def test_an_index_whose_build_did_not_finish_or_is_damaged_is_refused(tmp_path):
     for path in (tmp_path / "index" / "rows.lance" / "data").iterdir():
         path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(InputError, match="the index cannot be read"):
-        len(isthmus.Index.open(tmp_path / "index"))
+        isthmus.Index.open(tmp_path / "index").search(table(), 1)
 
 
 def test_a_build_that_fails_leaves_nothing_and_force_replaces_an_index_alone(tmp_path):
@@ -411,7 +448,7 @@ def test_an_add_that_fails_in_a_later_block_adds_no_row(tmp_path, monkeypatch):
     assert index.add(table(), columns={"n": [float(i) for i in range(120)]})[0] == 120
 
 
-def test_a_full_disk_while_adding_loses_nothing(tmp_path):
+def test_a_full_disk_loses_nothing(tmp_path):
     import resource
 
     index = built(tmp_path / "index")
@@ -421,12 +458,19 @@ def test_a_full_disk_while_adding_loses_nothing(tmp_path):
     try:
         with pytest.raises(InputError, match="could not be written .File too large.*no row was added; free disk space"):
             index.add(table())
+        with pytest.raises(InputError, match="index: could not be written .File too large.*no row was removed"):
+            index.remove(where="price < 0")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     opened = isthmus.Index.open(tmp_path / "index")
     assert len(opened) == 125
     assert_found(opened.search(table().iloc[:3], 5), brute(opened, table().iloc[:3], 5))
     assert len(opened.add(table())) == 120
+
+
+def test_a_failure_of_a_build_names_the_path_that_was_given(tmp_path):
+    with pytest.raises(InputError, match=f"^{tmp_path}/index: full$"), new_folder(f"{tmp_path}/index", False) as folder:
+        raise InputError(f"{folder}: full")
 
 
 ADDING = """

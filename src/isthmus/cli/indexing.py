@@ -84,11 +84,13 @@ def build(
     The index holds the bits of the codes, the codes, identifiers, the columns to keep, the labels that DATA include,
     the rows, and a copy of MODEL. Conditions of a search can name all of its columns.
     """
-    from isthmus.retrieval.index import Index
+    from isthmus.retrieval.index import Index, check_partitioned
 
     destination, log = destinations.check_index_output(output, force=force, inputs=(model, data)), Log(quiet)
     fitted = sources.load_autoencoder(model, device)
     rows = with_label_column(sources.open_for_model(fitted, data, log, reading=reading))
+    if approximate:
+        check_partitioned(output, rows.n_rows)
     index = Index.build(
         fitted, indexed(rows), destination, n_bits=bits, columns=rows.carried, force=force,
         identifiers=identifiers_of(rows, reading.keep or []),

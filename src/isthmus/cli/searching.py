@@ -117,16 +117,26 @@ def queries(index: Index, query: str, log: Log, reading: sources.Reading) -> tup
     from isthmus.data.named import is_named
     from isthmus.data.readers import KNOWN_SUFFIXES
 
+    if not query.strip():
+        raise InputError("the query is empty; give words, a file, or a row of the index with --row N")
     path = Path(query).expanduser()
     is_text = index.model.preprocessing_.inputs.source == "text"
     is_source = is_named(query) or _exists(path) or (query.lower().endswith(KNOWN_SUFFIXES) and " " not in query)
     if is_text and not is_source:
+        _note_unknown_words(index, query, log)
         return Documents([query]), [query]
     if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
         return _image(index, path, log), [path.name]
     rows = sources.open_for_model(index.model, query, log, reading=reading)
     names = [f"query {i}" for i in range(rows.n_rows)] if rows.row_names is None else list(rows.row_names)
     return indexed(rows), names
+
+
+def _note_unknown_words(index: Index, query: str, log: Log) -> None:
+    """Note that a model of texts reads no word of a query, whose neighbours are then arbitrary."""
+    vocabulary = index.model.preprocessing_.inputs.vocabulary
+    if vocabulary is not None and not vocabulary.rows([query]).nnz:
+        log.note(f"the model knows no word of {shortened(query)!r}: the rows found are those nearest to an empty text")
 
 
 def _exists(path: Path) -> bool:
@@ -147,10 +157,8 @@ def _image(index: Index, path: Path, log: Log) -> np.ndarray:
 
     known = index.model.preprocessing_.inputs
     if known.layout not in ("nhw", "nhwc", "nchw") or known.dtype != "uint8":
-        raise InputError(
-            f"{path}: an image, and the model was fitted on {known.description or known.source} ({known.dtype}); give "
-            "rows of that form"
-        )
+        fitted = "texts" if known.source == "text" else f"{known.description or known.source} ({known.dtype})"
+        raise InputError(f"{path}: an image, and the model was fitted on {fitted}; give rows of that form")
     shape = known.row_shape[-2:] if known.layout == "nchw" else known.row_shape[:2]
     pixels = read_image(path, (shape[0], shape[1]), colour=known.layout != "nhw")
     log.note(f"{path.name}: read as an image of {shape[0]}x{shape[1]}")

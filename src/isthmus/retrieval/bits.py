@@ -91,8 +91,8 @@ class CodeBits:
         Raises:
             InputError: fewer than one bit; another number of bits than that of codes that are bits; what `ITQ` refuses.
         """
-        if n_bits is not None and n_bits < 1:
-            raise InputError(f"n_bits={n_bits}: it must be at least 1")
+        if n_bits is not None and (not isinstance(n_bits, int | np.integer) or n_bits < 1):
+            raise InputError(f"n_bits={n_bits!r}: it must be a whole number of at least 1")
         if are_bits(codes):
             if n_bits not in (None, codes.shape[1]):
                 raise InputError(f"n_bits={n_bits}: the codes of this model are {codes.shape[1]} bits; omit n_bits")

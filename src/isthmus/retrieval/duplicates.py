@@ -63,8 +63,10 @@ def check_distance(distance: int, n_bits: int) -> None:
     """Refuse a distance for which no two rows, or every two rows, are a pair.
 
     Raises:
-        InputError: a distance below 0, or of at least the number of bits.
+        InputError: a distance below 0, or of at least the number of bits; one that is not a whole number.
     """
+    if not isinstance(distance, int | np.integer):
+        raise InputError(f"distance={distance!r}: it must be a whole number of bits")
     if not 0 <= distance < n_bits:
         raise InputError(f"distance={distance}: it must be at least 0 and below the number of bits, {n_bits}")
 

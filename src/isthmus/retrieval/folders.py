@@ -34,9 +34,11 @@ def new_folder(path: str, force: bool) -> Iterator[str]:
             shutil.rmtree(old)
         else:
             os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with suppress(FileNotFoundError):
             shutil.rmtree(temporary)
+        if isinstance(error, InputError):  # messages name the path that was given
+            raise InputError(str(error).replace(str(temporary), path)) from None
         raise
 
 

@@ -135,6 +135,22 @@ def check_k(k: int, n_rows: int) -> None:
     if not n_rows:
         raise InputError("the index is empty: it has no rows to find; add rows first")
     if not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1:
-        raise InputError(f"k={k}: the number of neighbours must be a whole number of at least 1")
+        raise InputError(f"k={k!r}: the number of neighbours must be a whole number of at least 1")
     if k > n_rows:
         raise InputError(f"k={k}: the index has {pluralize(n_rows, 'row')}; give at most {n_rows}")
+
+
+def checked_numbers(rows: Any) -> Int[np.ndarray, " n"]:
+    """Return row numbers as an array.
+
+    Raises:
+        InputError: values that are not whole numbers.
+
+    Example:
+        >>> checked_numbers([3, 1]), checked_numbers([])
+        (array([3, 1]), array([], dtype=int64))
+    """
+    found = np.atleast_1d(np.asarray(rows))
+    if found.size and found.dtype.kind not in "iu":
+        raise InputError(f"row number {found.flat[0].item()!r}: row numbers are whole numbers")
+    return found.astype(np.int64)

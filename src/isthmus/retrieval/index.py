@@ -24,6 +24,7 @@ from isthmus.retrieval.encoding import (
     tensors_to_bytes,
 )  # fmt: skip
 from isthmus.retrieval.folders import new_folder
+from isthmus.retrieval.hamming import checked_numbers
 from isthmus.retrieval.kept_rows import ROW, KeptRows, plain_rows, taken
 from isthmus.retrieval.reader import IndexReader
 from isthmus.retrieval.store import MEMORY, Store
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 SAMPLE_ROWS = 20_000
 """Rows, evenly spaced, whose codes determine the bits."""
 
-ROWS_PER_PARTITION = 4096
+ROWS_PER_PARTITION, MIN_PARTITIONED = 4096, 256
 
 
 class Index(IndexReader):
@@ -194,8 +195,8 @@ class Index(IndexReader):
             raise InputError("remove takes row numbers or a condition: give one of rows and where")
         with self._store.changing():
             if where is None:
-                numbers = np.unique(np.asarray(rows, np.int64))
-                self._places(numbers)
+                numbers = np.unique(checked_numbers(rows))
+                self._fetch(numbers, [ROW])  # raises for a number that no row has
                 where = f"{ROW} IN ({', '.join(map(str, numbers))})"
             else:
                 numbers = self._store.matching(where)
@@ -227,13 +228,26 @@ class Index(IndexReader):
     def partition(self, n_partitions: int | None = None) -> None:
         """Add an IVF index of the bits, for an index that is larger than memory: `search` is then approximate.
 
+        `search`, `search_row`, `table`, `rows`, `add` and `remove` then read from disk the rows that they need. All
+        bits are read into memory by `search_bits`, `exact=True`, `duplicates` and `row_numbers`. Rows that are added
+        later are found by a scan of theirs until `compact`.
+
         Args:
             n_partitions: number of clusters of the bits; None is one for each 4,096 rows.
 
         Raises:
             InputError: fewer than 256 rows.
         """
-        if len(self) < 256:
-            raise InputError(f"{self.address}: {pluralize(len(self), 'row')}; partitions need at least 256")
+        check_partitioned(self.address, len(self))
         with self._store.changing():
             self._store.partition(n_partitions or max(len(self) // ROWS_PER_PARTITION, 1))
+
+
+def check_partitioned(address: str, n_rows: int) -> None:
+    """Refuse partitions of few rows.
+
+    Raises:
+        InputError: fewer than 256 rows.
+    """
+    if n_rows < MIN_PARTITIONED:
+        raise InputError(f"{address}: {pluralize(n_rows, 'row')}; partitions need at least {MIN_PARTITIONED}")

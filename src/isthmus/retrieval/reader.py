@@ -15,13 +15,14 @@ from isthmus.estimators import inputs
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.retrieval.bits import CodeBits, hamming
 from isthmus.retrieval.duplicates import check_distance, groups_of, near_duplicates
-from isthmus.retrieval.hamming import NONE, HammingIndex, Subset, check_k
-from isthmus.retrieval.kept_rows import CODE, ROW, KeptRows, plain_rows
+from isthmus.retrieval.hamming import NONE, HammingIndex, Subset, check_k, checked_numbers
+from isthmus.retrieval.kept_rows import BITS, CODE, ROW, KeptRows, plain_rows
 from isthmus.retrieval.ranking import RERANKINGS, Distances, check_reranking, distances_to, n_candidates
 from isthmus.retrieval.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,17 @@ class Neighbours:
 MAX_CONDITIONS = 4
 """Conditions whose rows are kept in memory."""
 
+QUERIES_PER_CALL = 256
+"""Queries of an index with partitions that LanceDB answers together."""
+
+
+class Contents(NamedTuple):
+    """The size of one version, and whether its bits have partitions."""
+
+    version: int
+    n_rows: int
+    has_partitions: bool
+
 
 class Loaded(NamedTuple):
     """The bits of one version in memory, and those of the rows for which the latest conditions hold."""
@@ -49,7 +61,6 @@ class Loaded(NamedTuple):
     version: int
     rows: Int[np.ndarray, " n"]
     bits: HammingIndex
-    has_partitions: bool
     conditions: dict[str, Subset]
 
 
@@ -67,11 +78,12 @@ class IndexReader:
     def __init__(self, store: Store, model: BaseAutoencoder, bits: CodeBits, kept: KeptRows, settings: Any) -> None:
         self._store, self.model, self.bits, self._kept, self._settings = store, model, bits, kept, settings
         self._cached: Loaded | None = None
+        self._noted: Contents | None = None
 
     # -- contents -----------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._loaded.rows)
+        return self._contents.n_rows
 
     @property
     def address(self) -> str:
@@ -116,7 +128,7 @@ class IndexReader:
             "bits": self.bits.n_bits, "bytes_of_bits": len(self) * -(-self.bits.n_bits // 8),
             "codes": "bits" if self._has_bits_alone else "real numbers and bits",
             "columns": self.columns, "identifiers": self.identifiers, "rows_kept": self._kept.is_kept,
-            "partitions": self._loaded.has_partitions, "fingerprint": self._settings["fingerprint"],
+            "partitions": self._contents.has_partitions, "fingerprint": self._settings["fingerprint"],
             "version": self.version, "versions": self.versions,
         }  # fmt: skip
 
@@ -130,8 +142,33 @@ class IndexReader:
         version = self._store.version
         if self._cached is None or self._cached.version != version:
             rows, codes = self._store.read_bits()
-            self._cached = Loaded(version, rows, HammingIndex(codes), self._store.has_partitions, {})
+            self._cached = Loaded(version, rows, HammingIndex(codes), {})
         return self._cached
+
+    @property
+    def _contents(self) -> Contents:
+        """The size of the version that is read, which is asked for once."""
+        version = self._store.version
+        if self._noted is None or self._noted.version != version:
+            self._noted = Contents(version, self._store.n_rows, self._store.has_partitions)
+        return self._noted
+
+    @property
+    def _is_on_disk(self) -> bool:
+        """True if the bits have partitions and are not in memory, where only a scan of all bits brings them."""
+        has_bits = self._cached is not None and self._cached.version == self._store.version
+        return self._contents.has_partitions and not has_bits
+
+    def _fetch(self, rows: Sequence[int] | Int[np.ndarray, " n"], columns: Sequence[str]) -> pa.Table:
+        """Return some columns of rows by number, in this order.
+
+        Raises:
+            InputError: a number that no row has.
+        """
+        rows = checked_numbers(rows)
+        if self._is_on_disk:
+            return self._store.fetch_rows(rows, columns)
+        return self._store.fetch(self._places(rows), columns)
 
     def _places(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """Return the places in the table of row numbers.
@@ -158,9 +195,9 @@ class IndexReader:
         Raises:
             InputError: a number that no row has.
         """
-        rows = np.asarray(rows, np.int64)
+        rows = checked_numbers(rows)
         names = {**self._kept.further, **self._kept.columns}
-        found = self._store.fetch(self._places(rows), list(names)).to_pandas()
+        found = self._fetch(rows, list(names)).to_pandas()
         labels = [each if list(names.values()).count(names[each]) > 1 else names[each] for each in names]
         return found[list(names)].set_axis(labels, axis=1).set_index(np.array(rows))
 
@@ -172,7 +209,7 @@ class IndexReader:
         """
         if not self._kept.is_kept:
             raise InputError(f"{self.address}: sparse rows and rows with conditions are not kept, only their codes")
-        return self._kept.rows(self._store.fetch(self._places(np.asarray(rows)), self._kept.own_fields))
+        return self._kept.rows(self._fetch(rows, self._kept.own_fields))
 
     def numbers_of(self, identifiers: Sequence[str]) -> Int[np.ndarray, " n"]:
         """Return the row numbers of identifiers as text: values of the first identifying column, or row numbers.
@@ -231,10 +268,10 @@ class IndexReader:
             InputError: also a number that no row has.
         """
         check_k(k, len(self))
-        place = self._places(np.array([row]))
+        packed = self._packed_of(checked_numbers([row]))
         check_k(k, len(self) - 1)
         self._check_reranking(rerank)
-        codes, packed = self._codes_at(place), self._loaded.bits.codes[place]
+        codes = self._codes_of(np.array([row]))
         query_rows = self._model_rows(self.rows([row])) if rerank == "rows" else None
         found = self._ranked(packed, codes, query_rows, k + 1, where, rerank, exact)
         is_other = found.rows[0] != row
@@ -275,7 +312,7 @@ class IndexReader:
     ) -> Neighbours:  # fmt: skip
         """Return the neighbours by bits, reordered by another distance if one is named."""
         size = k if rerank is None else n_candidates(k, len(self))
-        if self._loaded.has_partitions and not exact:
+        if self._contents.has_partitions and not exact:
             found = self._nearest(packed, size, where)
         else:
             found = self.search_bits(packed, min(size, len(self)), where=where)
@@ -288,17 +325,18 @@ class IndexReader:
     def _nearest(self, packed: np.ndarray, k: int, where: str | None) -> Neighbours:
         """Return about the nearest rows, by the partitions of the table."""
         rows, distances = (np.full((len(packed), k), NONE, np.int64) for _ in range(2))
-        for i, query in enumerate(packed):
-            near, members = self._store.nearest(query, k, where)
-            order = np.lexsort((members, near))
-            rows[i, : len(order)], distances[i, : len(order)] = members[order], near[order]
+        for start in range(0, len(packed), QUERIES_PER_CALL):
+            query, near, members = self._store.nearest(packed[start : start + QUERIES_PER_CALL], k, where)
+            order = np.lexsort((members, near, query))
+            query = query[order]
+            place = np.arange(len(query)) - np.searchsorted(query, query)
+            rows[start + query, place], distances[start + query, place] = members[order], near[order]
         return Neighbours(rows, distances, "bits")
 
     def _reordered(self, candidates: np.ndarray, queries: np.ndarray, rerank: str) -> tuple[np.ndarray, np.ndarray]:
         """Return candidates in the order of their distance to the queries, and of their numbers; with distances."""
         members = np.unique(candidates[candidates != NONE])
-        places = self._places(members)
-        known = self._model_rows(self.rows(members)) if rerank == "rows" and len(members) else self._codes_at(places)
+        known = self._model_rows(self.rows(members)) if rerank == "rows" and len(members) else self._codes_of(members)
         measure: Distances = RERANKINGS[rerank]
         rows, distances = np.full(candidates.shape, NONE), np.full(candidates.shape, float(NONE))
         for i, query in enumerate(queries):
@@ -308,12 +346,15 @@ class IndexReader:
             rows[i, : len(own)], distances[i, : len(own)] = own[order], found[order]
         return rows, distances
 
-    def _codes_at(self, places: Int[np.ndarray, " n"]) -> np.ndarray:
-        """Return the codes of rows by place."""
-        if self._has_bits_alone:
-            return self._loaded.bits.codes[places]
-        column = self._store.fetch(places, [CODE])[CODE].combine_chunks()
-        return column.flatten().to_numpy().reshape(len(places), -1)
+    def _packed_of(self, rows: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n bytes"]:
+        """Return the packed bits of rows by number."""
+        if self._is_on_disk:
+            return _matrix(self._fetch(rows, [BITS])[BITS])
+        return self._loaded.bits.codes[self._places(rows)]
+
+    def _codes_of(self, rows: Int[np.ndarray, " n"]) -> np.ndarray:
+        """Return the codes of rows by number."""
+        return self._packed_of(rows) if self._has_bits_alone else _matrix(self._fetch(rows, [CODE])[CODE])
 
     def _model_rows(self, X: Any) -> Float[np.ndarray, "n columns"]:
         """Return rows in model space."""
@@ -337,6 +378,8 @@ class IndexReader:
             InputError: a distance below 0, or of at least the number of bits; rows that are not kept, to verify them.
         """
         check_distance(distance, self.bits.n_bits)
+        if row_distance is not None and not row_distance >= 0:
+            raise InputError(f"row_distance={row_distance}: it must be at least 0")
         if row_distance is not None and not self._kept.is_kept:
             raise InputError(f"{self.address}: the rows are not kept; omit row_distance, which compares them")
         rows, index = self._loaded.rows, self._loaded.bits
@@ -358,3 +401,10 @@ class IndexReader:
         near.data = (hamming(codes[near.row], codes[near.col]) <= distance).astype(float)
         near.eliminate_zeros()
         return [group[members] for members in groups_of(connected_components(near, directed=False)[1])]
+
+
+def _matrix(column: pa.ChunkedArray) -> np.ndarray:
+    """Return a column of lists of one size as a matrix."""
+    flat, size = column.combine_chunks().flatten().to_numpy(), column.type.list_size
+    found: np.ndarray = flat.reshape(-1, size)
+    return found

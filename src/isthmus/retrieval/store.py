@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from isthmus.data.messages import hint, one_line
-from isthmus.errors import InputError
+from isthmus.errors import InputError, pluralize
 from isthmus.retrieval import extras
 from isthmus.retrieval.kept_rows import BITS, CODE, ROW
 
@@ -174,15 +174,39 @@ class Store:
             found = self.table.take_offsets(unique.tolist()).select(list(dict.fromkeys([*columns, ROW]))).to_arrow()
         return found.take(order) if len(unique) else found
 
+    def fetch_rows(self, rows: Int[np.ndarray, " n"], columns: Sequence[str]) -> pa.Table:
+        """Return some columns of rows by number, in this order, without the numbers of all rows in memory.
+
+        Raises:
+            InputError: a number that no row has.
+        """
+        unique, order = np.unique(rows, return_inverse=True)
+        chosen = f"{ROW} IN ({', '.join(map(str, unique))})" if len(unique) else "false"
+        with _reading(self.address):
+            search = self.table.search().where(chosen)
+            found = search.select(list(dict.fromkeys([*columns, ROW]))).to_arrow().sort_by(ROW)
+        unknown = np.setdiff1d(unique, found[ROW].to_numpy())
+        if len(unknown):
+            raise InputError(f"{self.address}: no row {unknown[0]}; it has {pluralize(self.n_rows, 'row')}")
+        return found.take(order)
+
     def nearest(
-        self, query: UInt8[np.ndarray, " bytes"], k: int, where: str | None
-    ) -> tuple[Int[np.ndarray, " found"], Int[np.ndarray, " found"]]:
-        """Return distances and numbers of about the k nearest rows, by the IVF index of the bits."""
-        search = self.table.search(query, vector_column_name=BITS).distance_type("hamming").limit(k)
+        self, queries: UInt8[np.ndarray, "queries bytes"], k: int, where: str | None
+    ) -> tuple[Int[np.ndarray, " found"], Int[np.ndarray, " found"], Int[np.ndarray, " found"]]:
+        """Return about the k nearest rows of queries, by the IVF index of the bits: queries, distances, numbers."""
+        search = self.table.search(list(queries), vector_column_name=BITS).distance_type("hamming").limit(k)
         with self._condition(where or ""):
             search = search if where is None else search.where(where)
             found = search.select([ROW, "_distance"]).to_arrow()
-        return found["_distance"].to_numpy().astype(np.int64), found[ROW].to_numpy()
+        several = "query_index" in found.column_names  # one query has no such column
+        query = found["query_index"].to_numpy() if several else np.zeros(len(found))
+        return query.astype(np.int64), found["_distance"].to_numpy().astype(np.int64), found[ROW].to_numpy()
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows."""
+        with _reading(self.address):
+            return int(self.table.count_rows())
 
     @property
     def has_partitions(self) -> bool:
@@ -192,23 +216,26 @@ class Store:
     @contextmanager
     def _condition(self, where: str) -> Iterator[None]:
         """Convert the exceptions for a condition to an `InputError` with the columns that there are."""
+        if not isinstance(where, str):
+            raise InputError(f"where={where!r}: a condition is a text in SQL, such as 'price < 10'")
         if ";" in _QUOTED.sub("", where):
             raise InputError(f"where={where!r}: holds ';'; give one condition, such as price < 10")
         try:
             yield
+        except InputError:
+            raise
         except (ValueError, RuntimeError, OSError) as error:
             names = [name for name in self.schema.names if name not in (BITS, CODE)]
             missing = re.search(r"No field named [\"`]?(.+?)[\"`]?\. Valid|Column (.+?) does not exist", str(error))
             if missing:
-                column = missing[1] or missing[2]
-                raise InputError(
-                    f"where={where!r}: no column {column!r}; {hint(column, names)}; a text stands in quotes: '{column}'"
-                ) from None
+                raise _unknown_column(where, missing[1] or missing[2], names) from None
             if isinstance(error, OSError) or "LanceError(IO)" in str(error):
                 raise _damaged(self.address, error) from None
             reason = one_line(error).partition(", /")[0]
+            is_date = re.search(r"convert to literal of type '(Timestamp|Date)", str(error))
+            example = "day < date '2024-01-31'" if is_date else "price < 10 and city = 'Oslo'"
             raise InputError(
-                f"where={where!r}: not a condition ({reason}); give one in SQL, such as price < 10 and city = 'Oslo'"
+                f"where={where!r}: not a condition ({reason}); give one in SQL, such as {example}"
             ) from None
 
     # -- changes ----------------------------------------------------------------------------------------
@@ -261,12 +288,13 @@ class Store:
         self.database.create_table(COUNTER, pa.table({"next": [self.next_row()]}), mode="overwrite")
 
     def partition(self, n_partitions: int) -> None:
-        """Add an IVF index of the bits."""
+        """Add an IVF index of the bits, and a sorted one of the numbers of rows."""
         from importlib import import_module
 
-        config = import_module("lancedb.index").IvfFlat(distance_type="hamming", num_partitions=n_partitions)
+        kinds = import_module("lancedb.index")
         with _writing(self.address, "the index has no partitions"):
-            self.table.create_index(BITS, config=config)
+            self.table.create_index(ROW, config=kinds.BTree())
+            self.table.create_index(BITS, config=kinds.IvfFlat(distance_type="hamming", num_partitions=n_partitions))
 
     def compact(self) -> None:
         """Write the rows to fewer files, and remove older versions with the rows that only they have."""
@@ -284,6 +312,17 @@ class Store:
             self._check_out(version)
             self.table.restore()
             self.table.checkout_latest()
+
+
+def _unknown_column(where: str, column: str, names: Sequence[str]) -> InputError:
+    """Return the error of a condition with a name that no column has, or with a part of a name without backquotes."""
+    longer = [name for name in names if re.search(rf"\b{re.escape(column)}\b", name) and not name.isidentifier()]
+    meant = next((name for name in longer if name in where), None)
+    if meant is not None:
+        return InputError(f"where={where!r}: no column {column!r}; write {meant!r} in backquotes: `{meant}`")
+    return InputError(
+        f"where={where!r}: no column {column!r}; {hint(column, names)}; a text stands in quotes: '{column}'"
+    )
 
 
 def _emptied(address: str, force: bool) -> Any:
