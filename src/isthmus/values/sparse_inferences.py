@@ -50,7 +50,7 @@ class IterativeSolver(SparseInferenceValue):
     solver: ClassVar[Solver]
 
     def check(self) -> None:
-        """Refuse counts below 1, and a gap that is no fraction."""
+        """Refuse counts below 1, and a gap outside (0, 1)."""
         name = type(self).__name__
         check_count(f"{name}: n_steps", self.n_steps)
         if not check_positive(f"{name}: gap", self.gap) >= SMALLEST_GAP:
