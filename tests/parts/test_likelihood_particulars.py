@@ -8,7 +8,8 @@ import torch
 from scipy import optimize, special, stats
 from torch import Tensor
 
-from isthmus.parts.likelihoods import LIKELIHOODS, GaussianLearned, GaussianPerColumn, likelihood_from
+from isthmus.errors import InputError
+from isthmus.parts.likelihoods import LIKELIHOODS, GaussianLearned, GaussianPerColumn, Mixed, Poisson, likelihood_from
 
 
 def test_bernoulli_nll_of_reals_is_the_cross_entropy() -> None:
@@ -172,3 +173,29 @@ def test_gradients_are_finite_at_the_start_where_a_column_is_rare_or_never_seen(
     assert bool(nll.isfinite().all())
     assert bool(gradient.isfinite().all())
     assert bool((gradient[1, : likelihood.n_columns] != 0).any())
+
+
+def test_means_of_counts_stay_below_twice_the_largest_value_and_are_free_below_it():
+    free, bounded = Poisson(2, [4.0, 1.0]), Poisson(2, [4.0, 1.0], largest=[2.5, 30.0])
+    parameters = torch.linspace(-40, 40, 81)[:, None].expand(81, 2)
+    means = bounded.mean(parameters)
+    assert (means < torch.tensor([5.0, 60.0])).all()
+    assert (means.diff(dim=0) >= 0).all()
+    assert (means <= free.mean(parameters)).all()
+    low = parameters[parameters[:, 0] < -4]
+    torch.testing.assert_close(bounded.mean(low), free.mean(low), rtol=0.01, atol=0)
+
+
+def test_an_encoder_sees_logarithms_of_counts_where_the_likelihood_says_so():
+    x = torch.tensor([[0.0, 3.0], [2.0, 0.5]])
+    groups = [{"unit": "real", "columns": [0]}, {"unit": "count", "columns": [1], "scale": [2.0], "log_view": True}]
+    expected = torch.stack([x[:, 0], torch.log1p(2 * x[:, 1])], 1)
+    torch.testing.assert_close(Mixed(2, groups).encoder_view(x), expected)
+    assert Mixed(2, [groups[0], {"unit": "count", "columns": [1]}]).encoder_view(x) is x
+
+
+def test_numbers_of_largest_values_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match="a Poisson likelihood of 2 columns has 1 largest values"):
+        Poisson(2, largest=[1.0])
+    with pytest.raises(InputError, match="a count group of 2 columns has 1 largest values"):
+        Mixed(2, [{"unit": "count", "columns": [0, 1], "largest": [1.0]}])

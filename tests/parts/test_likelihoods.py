@@ -157,6 +157,13 @@ def poisson(likelihood: Any, parameters: np.ndarray, x: np.ndarray) -> np.ndarra
     return stats.poisson.logpmf(np.rint(x * scale), scale * np.exp(bounded(parameters, 20))).sum(-1)
 
 
+def bounded_poisson(likelihood: Any, parameters: np.ndarray, x: np.ndarray) -> np.ndarray:
+    config = likelihood.config()
+    scale, bound = np.array(config["scale"]), 2 * np.maximum(config["largest"], 1 / np.array(config["scale"]))
+    mean = bound * np.exp(-np.logaddexp(np.log(bound) - bounded(parameters, 20), 0))
+    return stats.poisson.logpmf(np.rint(x * scale), scale * mean).sum(-1)
+
+
 def mixture(likelihood: Any, parameters: np.ndarray, x: np.ndarray) -> np.ndarray:
     k, d = likelihood.n_components, x.shape[-1]
     log_densities = np.empty((len(x), k))
@@ -303,6 +310,16 @@ CASES = [
         dropped=[0],
         left=({"name": "poisson", "scale": [0.5]}, [1]),
         means=mean_counts(3.0, 0.5),
+    ),
+    Case(
+        "poisson with largest values",
+        {"name": "poisson", "scale": [3.0, 0.5], "log_view": True, "largest": [2.0, 0.0]},
+        2,
+        bounded_poisson,
+        lambda: cartesian(counts(3.0), counts(0.5)),
+        dropped=[0],
+        left=({"name": "poisson", "scale": [0.5], "log_view": True, "largest": [0.0]}, [1]),
+        means=lambda n, generator: uniform(n, 0.01, 1.9, generator),
     ),
     Case(
         "mixed",

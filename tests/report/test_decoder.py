@@ -492,6 +492,6 @@ def test_the_page_decodes_given_the_chosen_condition(tmp_path):
     row = example(data, 0)
     code, own = model.transform(table)[[row]], table["colour"][row]
     expected = [model.inverse_transform(code, {"colour": colour})["height"][0] for colour in (own, "grey", own)]
-    assert [float(text) for _, text in results] == pytest.approx(expected, abs=0.05)
+    assert [float(text) for _, text in results] == pytest.approx(expected, abs=0.1)
     assert results[1][0] == "2"
     assert results[2] == results[0]

@@ -55,6 +55,7 @@ from isthmus.learning.rows import Rows
 from isthmus.learning.trainer import strip_prefix
 from isthmus.learning.training_config import TrainingConfig
 from isthmus.parts.convolutions import has_convolutions
+from isthmus.parts.likelihood_tables import with_largest
 from isthmus.parts.likelihoods import Likelihood, likelihood_config, likelihood_from
 
 GOES_ON_NOTE = "training went on from the weights of an earlier fit, with its preprocessing (warm_start)"
@@ -490,6 +491,7 @@ class BaseAutoencoder(
             InputError: a value of the validation rows outside the domain of the likelihood.
         """
         config = likelihood_config(self.likelihood, rows.deciding_row, self.preprocessing_.groups)
+        config = with_largest(config, rows.statistics.maximum)
         self._check_rows(validation_rows, likelihood_from(config, rows.n_columns))
         return config
 

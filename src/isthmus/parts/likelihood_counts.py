@@ -21,6 +21,9 @@ from isthmus.parts.likelihood_base import (
 )
 from isthmus.parts.sampling import rand_like
 
+LARGEST_MEAN = 2.0
+"""Bound of the mean of counts, relative to the largest value in training."""
+
 LOG_RATE_BOUND = 20.0
 
 
@@ -233,7 +236,10 @@ class Poisson(Likelihood):
         -log p(k | a) = sum_j [ lambda_j - k_j log lambda_j + log k_j! ],
         k = scale * x,   lambda = scale * exp(b),   b = 20 tanh(a / 20)
 
-    The soft bound on b, the logarithm of the mean in model units, prevents an overflow.
+    The soft bound on b, the logarithm of the mean in model units, prevents an overflow. With the largest value m of a
+    column, means are below 2 m: an exponential of a network far from its training rows would be arbitrarily large.
+
+        b = u - softplus(u - 20 tanh(a / 20)),   u = log(2 m)
 
     Shapes:
         parameters a (*draws, batch, n_columns); x and weight (batch, n_columns); nll (*draws, batch).
@@ -242,13 +248,14 @@ class Poisson(Likelihood):
         n_columns: the width of x and of the decoder's output.
         scale: the number of counts in one model unit, for each column; by default, 1.
         log_view: encoders that are centred see log(1 + k) in place of x.
+        largest: m, the largest value of each column, in model units; None has no such bound.
 
     Units:
         x, mean and samples are in model units (counts / scale). The nll is that of the counts, a probability, so it
         has no Jacobian of the scale.
 
     Raises:
-        InputError: the number of scales is not the number of columns, or a scale is not positive.
+        InputError: the number of scales or of largest values is not the number of columns, or a scale is not positive.
 
     Source:
         Nelder & Wedderburn 1972, Generalized linear models (the log link).
@@ -266,7 +273,15 @@ class Poisson(Likelihood):
     scale: Tensor
     is_count = True
 
-    def __init__(self, n_columns: int, scale: Sequence[float] | None = None, log_view: bool = False) -> None:
+    log_largest_mean: Tensor | None
+
+    def __init__(
+        self,
+        n_columns: int,
+        scale: Sequence[float] | None = None,
+        log_view: bool = False,
+        largest: Sequence[float] | None = None,
+    ) -> None:
         super().__init__(n_columns, n_columns)
         self.log_view = bool(log_view)
         scale = [1.0] * n_columns if scale is None else [float(value) for value in scale]
@@ -278,10 +293,28 @@ class Poisson(Likelihood):
             raise InputError(f"the scales of a Poisson likelihood must be positive numbers; found {min(scale)}")
         self._scale = scale
         self.register_buffer("scale", torch.tensor(scale), persistent=False)
+        if largest is not None and len(largest) != n_columns:
+            raise InputError(
+                f"a Poisson likelihood of {n_columns} columns has {len(largest)} largest values; give one per column"
+            )
+        self._largest = None if largest is None else [float(value) for value in largest]
+        bound = None
+        if self._largest is not None:
+            # A column of zeros is bounded as one of at most one count.
+            bound = (LARGEST_MEAN * torch.maximum(torch.tensor(self._largest), 1.0 / self.scale)).log()
+        self.register_buffer("log_largest_mean", bound, persistent=False)
 
     def config(self) -> dict[str, Any]:
-        """Return the name and the scales, and that encoders see logarithms if they do."""
-        return {"name": self.name, "scale": self._scale, **({"log_view": True} if self.log_view else {})}
+        """Return the name and the scales, and the other options that are given."""
+        options = {"log_view": True} if self.log_view else {}
+        bounds = {} if self._largest is None else {"largest": self._largest}
+        return {"name": self.name, "scale": self._scale, **options, **bounds}
+
+    def log_mean(self, parameters: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
+        """Return b, the logarithm of the mean in model units."""
+        bounded = soft_clip(parameters, LOG_RATE_BOUND)
+        bound = self.log_largest_mean
+        return bounded if bound is None else bound - F.softplus(bound - bounded)
 
     def encoder_view(self, x: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
         """Return x, or log(1 + k) if encoders see logarithms."""
@@ -292,16 +325,19 @@ class Poisson(Likelihood):
     ) -> Float[Tensor, "*draws batch columns"]:
         """Return lambda_j - k_j log lambda_j + log k_j!."""
         count = x * self.scale
-        log_rate = self.scale.log() + soft_clip(parameters.to(x.dtype), LOG_RATE_BOUND)
+        log_rate = self.scale.log() + self.log_mean(parameters.to(x.dtype))
         return torch.exp(log_rate) - count * log_rate + torch.lgamma(count + 1)
 
     def mean(self, parameters: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
         """Return exp(b), in model units."""
-        return torch.exp(soft_clip(parameters, LOG_RATE_BOUND))
+        return torch.exp(self.log_mean(parameters))
 
     def link(self, mean: Float[Tensor, " columns"]) -> Float[Tensor, " columns"]:
-        """Return 20 atanh(log m / 20), for m clamped to at least 1e-6 counts and to [exp(-19.9), exp(19.9)]."""
+        """Return the inverse of `mean`, for means of at least 1e-6 counts, in [exp(-19.9), exp(19.9)] and below 2 m."""
         log_mean = torch.maximum(mean, MEAN_MARGIN / self.scale).log()
+        if self.log_largest_mean is not None:
+            below = (self.log_largest_mean - log_mean).clamp_min(MEAN_MARGIN)
+            log_mean = self.log_largest_mean - (below + torch.log(-torch.expm1(-below)))
         bound = 0.995 * LOG_RATE_BOUND
         return LOG_RATE_BOUND * torch.atanh(log_mean.clamp(-bound, bound) / LOG_RATE_BOUND)
 

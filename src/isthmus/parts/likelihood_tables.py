@@ -35,7 +35,8 @@ class Mixed(Likelihood):
     Args:
         n_columns: the width of x and of the decoder's output.
         groups: mappings with "unit", "columns" (numbers from 0) and, for counts, "scale"; each column is in exactly one
-            group. Counts with "log_view" are log(1 + k) for encoders that are centred.
+            group. Counts with "log_view" are log(1 + k) for encoders that are centred, and those with "largest", the
+            largest value of each column, have means below twice these.
         learned_variance: learn the variance of each real column.
 
     Raises:
@@ -158,7 +159,12 @@ def _normal_form(group: Group) -> dict[str, Any]:
     scale = [1.0] * len(columns) if scale is None else [float(value) for value in scale]
     if len(scale) != len(columns):
         raise InputError(f"a count group of {len(columns)} columns has {len(scale)} scales; give one per column")
-    return {"unit": unit, "columns": columns, "scale": scale, **({"log_view": True} if group.get("log_view") else {})}
+    options: dict[str, Any] = {"log_view": True} if group.get("log_view") else {}
+    if group.get("largest") is not None:
+        options["largest"] = [float(value) for value in group["largest"]]
+        if len(options["largest"]) != len(columns):
+            raise InputError(f"a count group of {len(columns)} columns has {len(options['largest'])} largest values")
+    return {"unit": unit, "columns": columns, "scale": scale, **options}
 
 
 def _choices(groups: Sequence[Group]) -> Categorical:
@@ -171,16 +177,38 @@ def _with_variances(groups: Sequence[Group]) -> GaussianPerColumn:
     return GaussianPerColumn(len(_columns(groups)))
 
 
-def _counts(groups: Sequence[Group]) -> Poisson:
+def counts_of(groups: Sequence[Group]) -> Poisson:
+    """Return one likelihood for all groups of counts."""
     scale = [value for group in groups for value in group["scale"]]
-    return Poisson(len(_columns(groups)), scale, log_view=all(group.get("log_view", False) for group in groups))
+    are_bounded = all("largest" in group for group in groups)
+    largest = [value for group in groups for value in group["largest"]] if are_bounded else None
+    log_view = all(group.get("log_view", False) for group in groups)
+    return Poisson(len(_columns(groups)), scale, log_view=log_view, largest=largest)
+
+
+def with_largest(config: Mapping[str, Any], largest: Float[Any, " columns"]) -> dict[str, Any]:
+    """Return the configuration of a likelihood with the largest values of its count columns, if it is "mixed".
+
+    Example:
+        >>> config = {"name": "mixed", "groups": [{"unit": "count", "columns": [1], "scale": [1.0]}]}
+        >>> with_largest(config, [5.0, 7.0])["groups"]
+        [{'unit': 'count', 'columns': [1], 'scale': [1.0], 'largest': [7.0]}]
+    """
+    if config["name"] != Mixed.name:
+        return dict(config)
+    groups = [
+        {**group, "largest": [float(largest[column]) for column in group["columns"]]}
+        if group["unit"] == "count" else group
+        for group in config["groups"]
+    ]  # fmt: skip
+    return {**config, "groups": groups}
 
 
 UNITS: dict[str, Callable[[Sequence[Group]], Likelihood]] = {
     "real": lambda groups: Gaussian(len(_columns(groups))),
     "binary": lambda groups: Bernoulli(len(_columns(groups))),
     "categorical": _choices,
-    "count": _counts,
+    "count": counts_of,
 }
 
 

@@ -10,7 +10,7 @@ scaled by quantiles the way from normal scores to values, piecewise linear.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -41,7 +41,7 @@ from isthmus.parts.likelihood_gaussians import (
     GaussianUnit,
     MixtureDensity,
 )
-from isthmus.parts.likelihood_tables import Mixed
+from isthmus.parts.likelihood_tables import Mixed, counts_of
 from isthmus.parts.likelihoods import Likelihood
 from isthmus.parts.mean_field import DBMDecoder
 from isthmus.parts.networks import MLP, TiedMLP
@@ -280,8 +280,7 @@ def mean_record(likelihood: Likelihood) -> tuple[list[dict[str, Any]], int]:
     """
     n = likelihood.n_columns
     if type(likelihood) is Mixed:
-        groups = [(_UNIT_FUNCTIONS[group["unit"]], group["columns"]) for group in likelihood.groups]
-        return [{"function": function, "columns": columns} for function, columns in groups], n
+        return [_group_record(group) for group in likelihood.groups], n
     if type(likelihood) is Categorical:
         return [{"function": "softmax", "columns": columns} for columns in likelihood.groups], n
     if type(likelihood) not in _FUNCTIONS:
@@ -291,6 +290,14 @@ def mean_record(likelihood: Likelihood) -> tuple[list[dict[str, Any]], int]:
         k = likelihood.n_components
         return [{**whole, "n_components": k}], k + k * n
     return [whole], n
+
+
+def _group_record(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the mean of a group of columns of one unit; of counts with bounds also the logarithms of these."""
+    record = {"function": _UNIT_FUNCTIONS[group["unit"]], "columns": group["columns"]}
+    if "largest" in group:
+        record["bounds"] = counts_of([group]).log_largest_mean.tolist()  # type: ignore[union-attr]
+    return record
 
 
 def _check_size(layers: list[DenseLayer]) -> None:
@@ -458,7 +465,15 @@ def _mean(part: dict[str, Any], parameters: np.ndarray) -> np.ndarray:
         k = part["n_components"]
         means = parameters[:, k:].reshape(len(parameters), k, -1)
         return np.einsum("rk,rkc->rc", softmax(parameters[:, :k], axis=1), means)
+    if "bounds" in part:
+        bounds = np.asarray(part["bounds"])
+        return np.exp(bounds - np.logaddexp(bounds - _log_rate(parameters), 0.0))
     return _MEAN_FUNCTIONS[part["function"]](parameters)
+
+
+def _log_rate(parameters: np.ndarray) -> np.ndarray:
+    bounded: np.ndarray = LOG_RATE_BOUND * np.tanh(parameters / LOG_RATE_BOUND)
+    return bounded
 
 
 def _continuous_bernoulli_mean(logits: np.ndarray) -> np.ndarray:
@@ -473,6 +488,6 @@ _MEAN_FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "identity": lambda a: a,
     "sigmoid": expit,
     "softmax": lambda a: softmax(a, axis=1),
-    "rate": lambda a: np.exp(LOG_RATE_BOUND * np.tanh(a / LOG_RATE_BOUND)),
+    "rate": lambda a: np.exp(_log_rate(a)),
     "continuous-bernoulli": _continuous_bernoulli_mean,
 }

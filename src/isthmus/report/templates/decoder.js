@@ -6,6 +6,7 @@ const isthmusDecoder = (() => {
   const float32 = (text) => new Float32Array(bytes(text));
   const float64 = (text) => new Float64Array(bytes(text));
 
+  const softplus = (a) => Math.max(a, 0) + Math.log1p(Math.exp(-Math.abs(a)));
   const sigmoid = (a) => (a >= 0 ? 1 / (1 + Math.exp(-a)) : Math.exp(a) / (1 + Math.exp(a)));
   // The error function: Abramowitz & Stegun 7.1.26, with an absolute error below 1.5e-7.
   const erf = (x) => {
@@ -20,7 +21,7 @@ const isthmusDecoder = (() => {
     tanh: Math.tanh,
     gelu: (a) => a * 0.5 * (1 + erf(a / Math.SQRT2)),
     silu: (a) => a * sigmoid(a),
-    softplus: (a) => Math.max(a, 0) + Math.log1p(Math.exp(-Math.abs(a))),
+    softplus,
   };
 
   const layer = (record) => {
@@ -56,7 +57,10 @@ const isthmusDecoder = (() => {
     identity: (a) => a,
     sigmoid: (a) => a.map(sigmoid),
     softmax,
-    rate: (a) => a.map((x) => Math.exp(20 * Math.tanh(x / 20))),
+    rate: (a, { bounds }) => a.map((x, j) => {
+      const logRate = 20 * Math.tanh(x / 20);
+      return Math.exp(bounds ? bounds[j] - softplus(bounds[j] - logRate) : logRate);
+    }),
     "continuous-bernoulli": (a) => a.map(continuousBernoulli),
     mixture: (a, { n_components: k }) => {
       const shares = softmax(a.slice(0, k)), n = (a.length - k) / k;
