@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from isthmus.values.corruptions import GaussianNoise, GroupMasking, Masking, MissingMask, SaltAndPepper
     from isthmus.values.energy_methods import CD, PCD, DenoisingScoreMatching, ScoreMatching
     from isthmus.values.inferences import BernoulliPosterior, CategoricalPosterior, DiagonalPosterior, FullPosterior
+    from isthmus.values.label_losses import MinimalLoss
     from isthmus.values.layers import Layer, RBMLayer
     from isthmus.values.networks import LISTA, MLP, Convolutional, Convolutional1d, FeatureMaps
     from isthmus.values.optimizers import SGD, AdamW
@@ -85,6 +86,7 @@ _MODULES = {
     "values.corruptions": ("GaussianNoise", "GroupMasking", "Masking", "MissingMask", "SaltAndPepper"),
     "values.energy_methods": ("CD", "DenoisingScoreMatching", "PCD", "ScoreMatching"),
     "values.inferences": ("BernoulliPosterior", "CategoricalPosterior", "DiagonalPosterior", "FullPosterior"),
+    "values.label_losses": ("MinimalLoss",),
     "values.layers": ("Layer", "RBMLayer"),
     "values.networks": ("Convolutional", "Convolutional1d", "FeatureMaps", "LISTA", "MLP"),
     "values.optimizers": ("AdamW", "SGD"),
@@ -157,6 +159,7 @@ __all__ = [
     "LogPenalty",
     "Masking",
     "MatchingPursuit",
+    "MinimalLoss",
     "MissingMask",
     "MixturePrior",
     "Neighbours",

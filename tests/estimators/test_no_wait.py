@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from isthmus import CodeClassifier, CodeRegressor, RestrictedBoltzmannMachine, StackedAutoencoder
+from isthmus import CodeClassifier, CodeRegressor, RestrictedBoltzmannMachine, SemanticHashing, StackedAutoencoder
 from isthmus.learning.trainer import Trainer
 from tests.no_wait import NoWait
 
@@ -22,6 +22,7 @@ FITS = {
         RestrictedBoltzmannMachine(code_size=4, likelihood="multinomial", method="cd", **SMALL), COUNTS, None,
     ),
     "stacked, supervised": (StackedAutoencoder(code_size=3, pretraining="supervised", **SMALL), X, CLASSES),
+    "hash, classes": (SemanticHashing(code_size=8, labels="minimal-loss", **SMALL), X, CLASSES),
     "classifier": (CodeClassifier(encoder=KINDS["deep, averaged"], **HEAD), X, CLASSES),
     "regressor": (CodeRegressor(encoder=KINDS["rbm"], **HEAD), X, X[:, 20]),
 }  # fmt: skip

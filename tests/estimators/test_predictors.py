@@ -300,7 +300,7 @@ BROKEN = np.where(np.arange(300) == 7, np.nan, Y)
     [
         ({}, None, "CodeClassifier requires y to be passed, but the target y is None; give one label per row"),
         ({}, Y[:299], "X has 300 rows and y has 299 labels; give one label per row"),
-        ({}, np.ones(300), "y holds one class only .1.0.; a classifier needs at least two"),
+        ({}, np.ones(300), "y holds one class only .1.0.; learning from classes needs"),
         ({}, BROKEN, "y holds nan at row 7; a label must not be NaN, infinite or missing; leave the row out"),
         ({}, X[:, 20] / 7, "Unknown label type: continuous"),
         ({}, np.stack([Y, Y], 1), "y should be a 1d array, got an array of shape .300, 2. instead"),

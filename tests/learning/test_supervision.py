@@ -8,10 +8,10 @@ from scipy.stats import multivariate_normal
 from sklearn.metrics import log_loss
 
 from isthmus.learning.objectives import Reconstruction
-from isthmus.learning.supervision import UNLABELLED, CrossEntropy, SquaredError, Supervision
+from isthmus.learning.supervision import CrossEntropy, SquaredError, Supervision
 from isthmus.parts.coder import Coder
 from isthmus.parts.corruptions import Masking
-from isthmus.parts.forward import Batch
+from isthmus.parts.forward import UNLABELLED, Batch
 from isthmus.parts.inference import EncoderMap
 from isthmus.parts.likelihoods import likelihood_from
 from isthmus.parts.networks import MLP

@@ -42,6 +42,7 @@ from isthmus import (
     Layer,
     LogPenalty,
     Masking,
+    MinimalLoss,
     MissingMask,
     Pretraining,
     RBMLayer,
@@ -97,6 +98,7 @@ VALUES = [
     RBMLayer(method=PCD(n_chains=7)),
     Pretraining("supervised", epochs=3, learning_rate=0.1, reconstruction_weight=0.5),
     FineTuning(epochs=50, learning_rate=1e-3),
+    MinimalLoss(rho=3, lam=0.5, weight=2.0, margin=0.2, repair=0.0),
 ]
 every_value = pytest.mark.parametrize("value", VALUES, ids=repr)
 every_argument = pytest.mark.parametrize("argument", ARGUMENTS.values(), ids=ARGUMENTS)

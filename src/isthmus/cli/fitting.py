@@ -100,8 +100,8 @@ def fit(
         typer.Option(
             metavar="COLUMN|FILE.npy",
             rich_help_panel=_DATA,
-            help="Class of each row: a column, which is removed from the rows, or a .npy file. Only --kind stacked "
-            "--set pretraining=supervised trains on the classes.",
+            help="Class of each row: a column, which is removed from the rows, or a .npy file. Only --kind hash and "
+            "--kind stacked --set pretraining=supervised train on the classes.",
         ),
     ] = None,
     weights: Annotated[
@@ -144,7 +144,7 @@ def fit(
     windowing.check_options(windows, alone, text, labels)
     given["layout"] = windowing.layout_for(windows, layout)
     shape = arguments.size(resize) if resize is not None else None
-    model = _estimator(kind, set_ or [], given, quiet)
+    model = _estimator(kind, set_ or [], given, quiet, has_labels=labels is not None)
     if windows is None:
         _declare(model, text)
     else:
@@ -187,8 +187,12 @@ def fit(
         raise JobFailed(_nan_message(model, destination))
 
 
-def _estimator(kind: str, assignments: list[str], given: dict[str, Any], quiet: bool) -> BaseAutoencoder:
+def _estimator(
+    kind: str, assignments: list[str], given: dict[str, Any], quiet: bool, *, has_labels: bool
+) -> BaseAutoencoder:
     """Build an estimator from the options and settings of the command line.
+
+    With `has_labels` a kind with the argument `labels` learns from the classes, unless a setting says otherwise.
 
     Raises:
         InputError: if the kind or a setting is unknown, has the wrong type, or repeats an option.
@@ -203,7 +207,8 @@ def _estimator(kind: str, assignments: list[str], given: dict[str, Any], quiet: 
     twice = [name for name in settings if name in chosen]
     if twice:
         raise InputError(f"{twice[0]} is set by an option and by --set {twice[0]}=...; set it once")
-    return constructor(verbose=0 if quiet else 1).set_params(**chosen, **settings)
+    learns = {"labels": "minimal-loss"} if has_labels and hasattr(constructor, "labels") else {}
+    return constructor(verbose=0 if quiet else 1).set_params(**learns | chosen | settings)
 
 
 def _declare(model: BaseAutoencoder, reading: ReadOptions) -> None:

@@ -39,7 +39,7 @@ from isthmus.estimators.continuation import ContinuationMixin, check_same_parts,
 from isthmus.estimators.data_passes import BLOCK_ROWS, SurveyedRows
 from isthmus.estimators.diagnosis import diagnose_fit
 from isthmus.estimators.features import FeatureInspectionMixin
-from isthmus.estimators.labels import ClassLabels
+from isthmus.estimators.labels import ClassLabels, labelled, refuse_missing, validate_labels
 from isthmus.estimators.model_files import Packed, SavedEstimator
 from isthmus.estimators.paths import CodePathsMixin
 from isthmus.estimators.progress import ProgressBar
@@ -164,6 +164,8 @@ class BaseAutoencoder(
     """True for kinds whose `fit(X, y)` takes rows y in the shape of X as the target."""
     unpacked_arguments: ClassVar[tuple[str, ...]] = ()
     """Arguments that are not plain data, which files hold in another form."""
+    skips_unlabelled: ClassVar[bool] = False
+    """True for kinds that use labels and accept rows without one; others refuse these."""
     samples_by_chain: ClassVar[bool] = False
     """True if `sample` runs Gibbs steps and can return the means of the last one."""
 
@@ -254,15 +256,17 @@ class BaseAutoencoder(
             X: rows: an array (n, d), images (n, h, w), (n, h, w, c) or (n, c, h, w), series (n, t, c), a data frame,
                 scipy sparse rows, `isthmus.data.Documents`, a data set of `isthmus.data.open`, or windows of
                 `isthmus.data.windows`, of which those at the ends of the series are the validation rows.
-            y: ignored by kinds that do not use labels (`uses_labels`); present for scikit-learn's pipelines. Rows are
-                refused, except that kind denoising takes rows in the shape of X as the target.
+            y: the class of each row, for kinds that use labels (`uses_labels`); ignored by others, and present for
+                scikit-learn's pipelines. Rows are refused, except that kind denoising takes rows in the shape of X as
+                the target.
             target: rows that the model decodes in place of `X`, of any type: colour images of grey ones, clean rows of
                 noisy ones. Kinds with `takes_target`. `reconstruct` and `inverse_transform` then return targets;
                 methods that compare with the target take `isthmus.data.Paired(X, target)`.
             sample_weight: weight of each row, (n,): a row of weight 2 counts as two rows, a row of weight 0 is left
                 out. None is 1 for every row. Scaling, imputation and the PCA baseline are weighted too; the types and
                 categories of a table, the ranges of sparse columns and the vocabulary of texts are those of all rows.
-            validation: validation rows in place of a fraction of `X`, or (rows, target); they count equally.
+            validation: validation rows in place of a fraction of `X`, or (rows, target), or (rows, classes) for kinds
+                that use labels; they count equally.
             checkpoint: path of the model that will be saved; training writes its state to
                 `checkpoint` + ".checkpoint", and `save` removes it, except after Ctrl-C and after a run that its time
                 limit ended.
@@ -436,26 +440,52 @@ class BaseAutoencoder(
         self._check_values()
 
     @property
+    def _labels_setting(self) -> str:
+        """The argument by which `fit` uses `y`, as a user writes it; empty if it does not."""
+        return ""
+
+    @property
     def uses_labels(self) -> bool:
         """True if `fit` uses `y`."""
-        return False
+        return bool(self._labels_setting)
 
     def _encoded_labels(self, y: Any, n_rows: int) -> ClassLabels | None:
         """The labels as training uses them; None for a kind that does not use them."""
-        return None
+        if not self.uses_labels:
+            return None
+        return y if isinstance(y, ClassLabels) else self._class_labels(y, n_rows)
+
+    def _class_labels(self, y: Any, n_rows: int, classes: np.ndarray | None = None) -> ClassLabels:
+        """Encode the labels of a user."""
+        y = validate_labels(self, y, n_rows)
+        if self.skips_unlabelled:
+            return ClassLabels.from_values(y, classes, unlabeled=np.nan)
+        refuse_missing(y)
+        return ClassLabels.from_values(y, classes)
 
     def _split_validation(
         self, rows: Rows, labels: ClassLabels | None, validation: Any, generator: torch.Generator
     ) -> tuple[Rows, Rows | None]:
-        """The training rows and the validation rows."""
+        """The training rows and the validation rows, both with their labels."""
+        rows = labelled(rows, labels)
         if validation is not None:
-            inputs.check_no_labels(validation)
-            return rows, inputs.model_rows(self, validation)
+            return rows, self._given_validation(validation, labels)
         n_validation = inputs.n_validation_rows(self.validation_fraction, len(rows))
         if n_validation == 0:
             return rows, None
         order = torch.randperm(len(rows), generator=generator)
         return Subset(rows, order[n_validation:].sort().values), Subset(rows, order[:n_validation].sort().values)
+
+    def _given_validation(self, validation: Any, labels: ClassLabels | None) -> Rows:
+        """The validation rows that a user gives, with their labels if there are any in training."""
+        if labels is None:
+            inputs.check_no_labels(validation)
+            return inputs.model_rows(self, validation)
+        if not (isinstance(validation, tuple) and len(validation) == 2):
+            raise InputError(f"{self._labels_setting} validates on labels too; give validation=(rows, classes)")
+        X, y = validation
+        rows = inputs.model_rows(self, X)
+        return labelled(rows, self._class_labels(y, len(rows), labels.classes))
 
     def _choose_code_size(self, rows: SurveyedRows) -> list[str]:
         if self.code_size is not None:

@@ -19,7 +19,8 @@ from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.identity import predicted
 from isthmus.estimators.labels import ClassLabels
 from isthmus.estimators.supervised import CodePredictor
-from isthmus.learning.supervision import UNLABELLED, CrossEntropy, Loss
+from isthmus.learning.supervision import CrossEntropy, Loss
+from isthmus.parts.forward import UNLABELLED
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

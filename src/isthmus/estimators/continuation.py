@@ -18,6 +18,7 @@ from isthmus.estimators import inputs
 from isthmus.estimators.checkpoints import argument_text
 from isthmus.estimators.data_passes import SurveyedRows
 from isthmus.estimators.diagnosis import diagnose_fit
+from isthmus.estimators.labels import labelled
 from isthmus.estimators.progress import ProgressBar
 from isthmus.estimators.records import Recipe
 from isthmus.estimators.training_config import training_config_for
@@ -174,7 +175,8 @@ class ContinuationMixin:
 
         Args:
             X: at least two rows, as in `fit`.
-            y: ignored, except that kind denoising takes rows in the shape of X as the target, as in `fit`.
+            y: as in `fit`: the class of each row where the kind uses labels, rows in the shape of X as the target for
+                kind denoising; else ignored.
             sample_weight: weight of each row, (n,), relative to the other rows of this call.
 
         Returns:
@@ -199,7 +201,8 @@ class ContinuationMixin:
         goes_on = self._is_fitted
         if goes_on:
             check_same_parts(self)
-        train_rows, _, _ = self._read_training_rows(X, None, sample_weight, goes_on=goes_on)
+        train_rows, labels, _ = self._read_training_rows(X, y, sample_weight, goes_on=goes_on)
+        train_rows = labelled(train_rows, labels)
         if not goes_on:
             self.seed_ = self._new_seed()
         memory, generator = self._optimizer_memory, torch.Generator().manual_seed(self.seed_)

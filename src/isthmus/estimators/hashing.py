@@ -22,7 +22,9 @@ from isthmus.parts.binary_inference import BinaryMap
 from isthmus.parts.coder import Coder
 from isthmus.parts.count_encoder import CountEncoder
 from isthmus.parts.networks import MLP
+from isthmus.parts.penalties import Penalty
 from isthmus.values.binarisations import Binarisation
+from isthmus.values.label_losses import MinimalLoss
 from isthmus.values.networks import Ends
 from isthmus.values.terms import penalties_of
 
@@ -39,11 +41,14 @@ class SemanticHashing(NetworkArguments, BaseAutoencoder):
     read from a fitted model (codes, reconstructions, errors, scores) is that of the bits.
 
     By default three penalties make the bits useful: each is on for half of the rows, none repeats another one, and the
-    code of a row also reconstructs rows near it.
+    code of a row also reconstructs rows near it. With `labels="minimal-loss"` and `fit(X, y)` another term lets codes
+    of one class differ in few bits and those of two classes in many.
 
     Args:
         binarisation: "noise", "straight-through", "bernoulli", or a value such as `GrowingNoise(scale=2.0)`,
             `StraightThrough(stochastic=False)`, `RelaxedBernoulli(final_temperature=0.2)`: the placeholder of the bits.
+        labels: None ignores the classes `y` of `fit`; "minimal-loss" or a value such as `MinimalLoss(rho=6)`
+            learns from pairs of rows with classes. Rows whose class is missing (None, NaN) have the other terms alone.
         code_size: number of bits.
         penalties: further terms of the criterion, in a list; "bit-balance", "decorrelation" and "neighbours" by
             default, or values such as `Neighbours(k=20)`; see `Autoencoder`.
@@ -59,7 +64,8 @@ class SemanticHashing(NetworkArguments, BaseAutoencoder):
         InputError: at `fit`, for invalid arguments or rows.
 
     Source: Goodfellow, Bengio & Courville, Deep Learning, section 14.9; Salakhutdinov & Hinton, Semantic hashing
-    (2007); Hansen et al., Unsupervised semantic hashing with pairwise reconstruction (2020).
+    (2007); Hansen et al., Unsupervised semantic hashing with pairwise reconstruction (2020); Norouzi & Fleet, Minimal
+    loss hashing for compact binary codes (2011).
 
     Example:
         >>> from isthmus import SemanticHashing
@@ -70,12 +76,14 @@ class SemanticHashing(NetworkArguments, BaseAutoencoder):
     """
 
     binarisation: Any = "noise"
+    labels: Any = None
     code_size: int | None = 32
     penalties: Sequence[Any] = ("bit-balance", "decorrelation", "neighbours")
     hidden_sizes: Sequence[int] | None = None
 
     kind: ClassVar[str] = "hash"
     overcomplete: ClassVar[bool] = True
+    skips_unlabelled: ClassVar[bool] = True
     network_defaults: ClassVar[Mapping[str, Any]] = {"hidden_sizes": ()}
 
     # -- construction -------------------------------------------------------------------------------
@@ -89,12 +97,22 @@ class SemanticHashing(NetworkArguments, BaseAutoencoder):
         encoder = CountEncoder(cast(MLP, pair.encoder)) if reads_counts else pair.encoder
         binarisation: Binarisation = self.value_of("binarisation")
         coder = Coder(BinaryMap(encoder, binarisation.build()), pair.decoder, likelihood)
-        objective = Reconstruction(coder, penalties=penalties_of(self.penalties, "sigmoid"))
+        objective = Reconstruction(coder, penalties=self._penalties(shape.code_size))
         return Recipe(coder, objective, hidden_sizes=pair.hidden_sizes, dense_sizes=pair.dense_sizes)
+
+    def _penalties(self, code_size: int) -> dict[str, Penalty]:
+        """Return the terms of the criterion in addition to the reconstruction."""
+        loss: MinimalLoss | None = self.value_of("labels")
+        of_labels: dict[str, Penalty] = {} if loss is None else {"labels": loss.penalty(code_size)}
+        return penalties_of(self.penalties, "sigmoid", of_labels) | of_labels
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
         penalties_of(self.penalties, "sigmoid")
+
+    @property
+    def _labels_setting(self) -> str:
+        return "" if self.labels is None else f"labels={self.labels!r}"
 
     def _choose_likelihood(self, rows: SurveyedRows, validation_rows: Rows | None) -> dict[str, Any]:
         """Return the likelihood; "multinomial" for texts whose words are counted."""

@@ -13,8 +13,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 
+from isthmus.data.streams import LabelledRows
 from isthmus.errors import InputError
-from isthmus.learning.supervision import UNLABELLED
+from isthmus.learning.rows import Rows
+from isthmus.parts.forward import UNLABELLED
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class ClassLabels:
         """
         classes = classes_of(y, unlabeled) if classes is None else classes
         return cls(torch.from_numpy(encode_classes(y, classes, unlabeled)), classes)
+
+
+def labelled(rows: Rows, labels: ClassLabels | None) -> Rows:
+    """Return the rows with their labels, if there are any."""
+    return rows if labels is None else LabelledRows(rows, labels.numbers)
 
 
 def validate_labels(estimator: Any, y: Any, n_rows: int) -> np.ndarray:
@@ -142,7 +149,7 @@ def classes_of(y: np.ndarray, unlabeled: Any) -> np.ndarray:
     except (ValueError, TypeError) as error:
         raise InputError(" ".join(str(error).split())) from None
     if len(classes) < 2:
-        raise InputError(f"y holds one class only ({classes[0]}); a classifier needs at least two")
+        raise InputError(f"y holds one class only ({classes[0]}); learning from classes needs at least two")
     return classes
 
 

@@ -7,17 +7,14 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, cast
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import nn
 
-from isthmus.data.streams import LabelledRows
 from isthmus.errors import InputError
-from isthmus.estimators import inputs
 from isthmus.estimators.base import BaseAutoencoder
 from isthmus.estimators.data_passes import SurveyedRows
-from isthmus.estimators.labels import ClassLabels, refuse_missing, validate_labels
+from isthmus.estimators.labels import ClassLabels
 from isthmus.estimators.rbm_layers import RBMLayers
 from isthmus.estimators.records import Recipe, Shape
 from isthmus.estimators.regularized import Regularization
@@ -194,37 +191,14 @@ class StackedAutoencoder(BaseAutoencoder):
         self._check()
 
     @property
-    def uses_labels(self) -> bool:
-        """True if `fit` uses `y`, that is, in supervised training."""
-        return self._method == "supervised"
+    def _labels_setting(self) -> str:
+        return "pretraining='supervised'" if self._method == "supervised" else ""
 
     def _encoded_labels(self, y: Any, n_rows: int) -> ClassLabels | None:
-        if not self.uses_labels:
-            return None
-        encoded = y if isinstance(y, ClassLabels) else self._class_labels(y, n_rows)
-        self._n_classes = len(encoded.classes)
+        encoded = super()._encoded_labels(y, n_rows)
+        if encoded is not None:
+            self._n_classes = len(encoded.classes)
         return encoded
-
-    def _class_labels(self, y: Any, n_rows: int, classes: np.ndarray | None = None) -> ClassLabels:
-        """Encode the labels of a user; every row must have one."""
-        y = validate_labels(self, y, n_rows)
-        refuse_missing(y)
-        return ClassLabels.from_values(y, classes)
-
-    def _split_validation(
-        self, rows: Rows, labels: ClassLabels | None, validation: Any, generator: torch.Generator
-    ) -> tuple[Rows, Rows | None]:
-        if labels is None:
-            return super()._split_validation(rows, None, validation, generator)
-        labelled = LabelledRows(rows, labels.numbers)
-        if validation is None:
-            return super()._split_validation(labelled, labels, None, generator)
-        if not (isinstance(validation, tuple) and len(validation) == 2):
-            raise InputError("pretraining='supervised' validates on labels too; give validation=(rows, classes)")
-        X, y = validation
-        validation_rows = inputs.model_rows(self, X)
-        encoded = self._class_labels(y, len(validation_rows), labels.classes)
-        return labelled, LabelledRows(validation_rows, encoded.numbers)
 
     def _phases(self, recipe: Recipe, training_config: TrainingConfig, generator: torch.Generator) -> list[Phase]:
         view = LayerInputs([layer.coder for layer in recipe.layers], resolve_device(self.device)).view

@@ -15,14 +15,11 @@ from torch import Tensor, nn
 
 from isthmus.learning.objectives import Objective
 from isthmus.parts.carried import collected
-from isthmus.parts.forward import Batch
+from isthmus.parts.forward import UNLABELLED, Batch
 from isthmus.parts.inference import EncoderMap
 from isthmus.parts.layers import ACTIVATIONS, Dropout
 from isthmus.parts.networks import MLP
 from isthmus.parts.penalties import at_least_fp32
-
-UNLABELLED = -1
-"""Class number of a row without a label; a missing regression target is NaN."""
 
 TIE_BREAK = 0.1
 """Weight of the cross-entropy in the monitor.

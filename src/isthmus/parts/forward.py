@@ -9,6 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+UNLABELLED = -1
+"""Class number of a row without a label (`Batch.label`); a missing regression target is NaN."""
+
 
 @dataclass(frozen=True)
 class Batch:
