@@ -19,6 +19,7 @@ from experiments import (
     colorization,
     completion,
     contraction,
+    conv_psd,
     dae_is_rbm,
     dbm_mnist,
     dbn_mnist,
@@ -108,6 +109,7 @@ EXPERIMENTS: dict[str, Experiment[Any]] = {
         natural_patches.EXPERIMENT,
         psd.EXPERIMENT,
         explaining_away.EXPERIMENT,
+        conv_psd.EXPERIMENT,
     )
 }
 """The experiments by name."""
