@@ -181,7 +181,7 @@ def test_means_of_counts_stay_below_twice_the_largest_value_and_are_free_below_i
     means = bounded.mean(parameters)
     assert (means <= torch.tensor([5.0, 60.0]) * (1 + 1e-6)).all()
     assert (means.diff(dim=0) >= 0).all()
-    assert (means <= free.mean(parameters)).all()
+    assert (means <= free.mean(parameters) * (1 + 1e-5)).all()
     low = parameters[parameters[:, 0] < -4]
     torch.testing.assert_close(bounded.mean(low), free.mean(low), rtol=0.01, atol=0)
 
