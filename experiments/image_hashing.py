@@ -255,13 +255,15 @@ EXPERIMENT = Experiment(
     claim="Codes of bits retrieve images of the same class better than rotated principal components, and better still "
     "if they learn from classes.",
     source="Norouzi & Fleet, Minimal loss hashing (2011); Gong et al., Iterative quantization (2013)",
-    protocol="The first 10,000 training images of MNIST, and the 10,000 of a subset of CIFAR-10, are the data base and "
-    "the training set; the first 1,000 test images are the queries; images of the same class are relevant. Mean "
-    "average precision over the whole data base, its expectation where distances are tied. Semantic hashing reads "
-    "pixels by a linear layer and trains for 10 epochs in batches of 128; with classes it has 256 hidden units, a "
-    "larger learning rate and the loss of pairs of a batch. These settings, and on CIFAR-10 one of two weights of that "
-    "loss, were chosen by trials on 9,000 of the images with the other 1,000 as queries. The others: ITQ of principal components of pixels; ITQ of the 64 codes of an autoencoder; random "
-    "hyperplanes (LSH).",
+    protocol=(
+        "The first 10,000 training images of MNIST, and the 10,000 of a subset of CIFAR-10, are the data base and the"
+        " training set; the first 1,000 test images are the queries; images of the same class are relevant. Mean "
+        "average precision over the whole data base, its expectation where distances are tied. Semantic hashing reads"
+        " pixels by a linear layer and trains for 10 epochs in batches of 128; with classes it has 256 hidden units, "
+        "a larger learning rate and the loss of pairs of a batch. These settings, and on CIFAR-10 one of two weights "
+        "of that loss, were chosen by trials on 9,000 of the images with the other 1,000 as queries. The others: ITQ "
+        "of principal components of pixels; ITQ of the 64 codes of an autoencoder; random hyperplanes (LSH)."
+    ),
     minutes=8,
     seed=SEED,
     full=FULL,
