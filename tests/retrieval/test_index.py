@@ -524,3 +524,43 @@ def test_codes_that_are_bits_are_the_bits_of_an_index():
         index.search(X, 4, rerank="codes")
     with pytest.raises(InputError, match="the codes of this model are 12 bits"):
         isthmus.Index.build(fitted, X, n_bits=64)
+
+
+def test_a_reader_reads_only_the_rows_that_another_process_added(tmp_path, monkeypatch):
+    index = built(tmp_path / "index")
+    index.search(table().iloc[:3], 5)
+    monkeypatch.setattr(index._store, "read_bits", None)  # which fails if it is called
+    for start in (0, 7):
+        isthmus.Index.open(tmp_path / "index").add(table().iloc[start : start + 7])
+        index.refresh()
+        assert_found(index.search(table().iloc[start : start + 4], 9), brute(index, table().iloc[start : start + 4], 9))
+    assert index.row_numbers.tolist() == list(range(134))
+    assert index.add(table().iloc[:2]).tolist() == [134, 135]
+    assert index.search(table().iloc[:1], 3, where="_row >= 134").rows[0, 0] == 134
+
+
+CHANGES = {
+    "add": lambda index, random: index.add(table().iloc[: random.integers(1, 20)]),
+    "remove": lambda index, random: index.remove(random.choice(index.row_numbers, 3, replace=False)),
+    "remove the last": lambda index, random: index.remove([index.row_numbers[-1]]),
+    "restore": lambda index, random: index.restore(int(random.choice([each["version"] for each in index.versions]))),
+    "compact": lambda index, random: index.compact(),
+}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_reader_that_refreshes_has_the_rows_of_one_that_opens_the_index_anew(seed, tmp_path):
+    random = np.random.default_rng(seed)
+    reader = built(tmp_path / "index")
+    reader.search(table().iloc[:2], 4)
+    for _ in range(8):
+        for _ in range(random.integers(1, 3)):
+            name = str(random.choice([*CHANGES, "add", "add"]))
+            CHANGES[name](isthmus.Index.open(tmp_path / "index"), random)
+        reader.refresh()
+        fresh = isthmus.Index.open(tmp_path / "index")
+        np.testing.assert_array_equal(reader.row_numbers, fresh.row_numbers)
+        found, expected = (each.search(table().iloc[:5], 6) for each in (reader, fresh))
+        np.testing.assert_array_equal(found.rows, expected.rows)
+        np.testing.assert_array_equal(found.distances, expected.distances)
+        pd.testing.assert_frame_equal(reader.table(found.rows[0]), fresh.table(found.rows[0]))

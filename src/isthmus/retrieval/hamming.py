@@ -39,6 +39,15 @@ class HammingIndex:
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
+    def add(self, codes: UInt8[np.ndarray, "n bytes"]) -> None:
+        """Append codes, after those that there are.
+
+        Raises:
+            InputError: codes of another width.
+        """
+        if len(codes):
+            self._index.add(checked_queries(codes, self.n_bytes))
+
     @property
     def codes(self) -> UInt8[np.ndarray, "n bytes"]:
         """The packed bits, without a copy."""

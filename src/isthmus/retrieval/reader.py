@@ -59,6 +59,7 @@ class Loaded(NamedTuple):
     """The bits of one version in memory, and those of the rows for which the latest conditions hold."""
 
     version: int
+    n_removals: int
     rows: Int[np.ndarray, " n"]
     bits: HammingIndex
     conditions: dict[str, Subset]
@@ -138,12 +139,19 @@ class IndexReader:
 
     @property
     def _loaded(self) -> Loaded:
-        """The row numbers and the bits in memory, which are read once for each version."""
-        version = self._store.version
-        if self._cached is None or self._cached.version != version:
-            rows, codes = self._store.read_bits()
-            self._cached = Loaded(version, rows, HammingIndex(codes), {})
+        """The row numbers and the bits in memory, which are read once; of later versions the rows that were added."""
+        version, known = self._store.version, self._cached
+        if known is None or known.version != version:
+            added = None if known is None else self._store.read_added(known.rows, known.n_removals)
+            self._cached = self._read() if known is None or added is None else _extended(known, version, *added)
+        assert self._cached is not None
         return self._cached
+
+    def _read(self) -> Loaded:
+        """Return the row numbers and the bits of all rows."""
+        n_removals = self._store.n_removals
+        rows, codes = self._store.read_bits()
+        return Loaded(self._store.version, n_removals, rows, HammingIndex(codes), {})
 
     @property
     def _contents(self) -> Contents:
@@ -408,3 +416,9 @@ def _matrix(column: pa.ChunkedArray) -> np.ndarray:
     flat, size = column.combine_chunks().flatten().to_numpy(), column.type.list_size
     found: np.ndarray = flat.reshape(-1, size)
     return found
+
+
+def _extended(known: Loaded, version: int, rows: np.ndarray, codes: np.ndarray) -> Loaded:
+    """Return the contents of a later version, whose bits are added to those in memory."""
+    known.bits.add(codes)
+    return Loaded(version, known.n_removals, np.concatenate([known.rows, rows]), known.bits, {})

@@ -29,6 +29,9 @@ LOCK = ".lock"
 
 MEMORY = "memory://"
 
+MOST_ADDED = 0.2
+"""Largest number of added rows, relative to the known ones, that are read without the known ones."""
+
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`")
 
 
@@ -156,6 +159,37 @@ class Store:
                 at = end
         self._offsets = None if (np.diff(rows) > 0).all() else np.argsort(rows)
         return (rows, bits) if self._offsets is None else (rows[self._offsets], bits[self._offsets])
+
+    def read_added(
+        self, rows: Int[np.ndarray, " known"], n_removals: int
+    ) -> tuple[Int[np.ndarray, " n"], UInt8[np.ndarray, "n bytes"]] | None:
+        """Return the numbers and the packed bits of the rows after some known ones, if nothing else was changed.
+
+        None where rows were removed or restored, are not in the order of their numbers, or are too many to be read one
+        by one; then `read_bits` reads all.
+
+        Args:
+            rows: numbers of the known rows, ascending.
+            n_removals: `n_removals` when they were read.
+        """
+        with _reading(self.address):
+            n_known, n = len(rows), self.table.count_rows()
+            n_added = n - n_known
+            is_short = 0 <= n_added <= MOST_ADDED * n_known
+            if self._offsets is not None or not n_known or not is_short or self.n_removals != n_removals:
+                return None
+            found = self.table.take_offsets(range(n_known - 1, n)).select([ROW, BITS]).to_arrow()
+        numbers = found[ROW].to_numpy()
+        if numbers[0] != rows[-1] or (np.diff(numbers) <= 0).any():
+            return None
+        bits = found[BITS].combine_chunks().flatten().to_numpy().reshape(len(numbers), -1)
+        return numbers[1:], bits[1:]
+
+    @property
+    def n_removals(self) -> int:
+        """A number that changes when rows are removed, restored or written anew."""
+        with _reading(self.address):
+            return int(self.database.open_table(COUNTER).version)
 
     def matching(self, where: str) -> Int[np.ndarray, " matching"]:
         """Return the numbers of the rows for which a condition holds, ascending.
@@ -302,6 +336,7 @@ class Store:
 
         with _writing(self.address, "older versions are kept"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # readers of older versions fail, as the docstring of `Index.compact` says
+            self._keep_next_row()
             self.table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
 
     def restore(self, version: int) -> None:
