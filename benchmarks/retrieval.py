@@ -29,7 +29,7 @@ from isthmus.retrieval.multi_index import MultiIndex
 N_BITS, K = 64, 10
 SHARES = (0.01, 0.1, 1.0)
 BLOCK, MAX_MULTI_INDEX = 1_000_000, 2_000_000
-ADDED_BLOCKS, ADDED_ROWS, ALONE_SECONDS = 8, 50_000, 5.0
+ADDED_BLOCKS, ADDED_ROWS, PAUSE_SECONDS, ALONE_SECONDS = 8, 50_000, 0.5, 5.0
 
 
 def main() -> None:
@@ -144,9 +144,10 @@ def while_appending(path: Path, n_columns: int) -> list[str]:
     known = {n_before + i * ADDED_ROWS for i in range(ADDED_BLOCKS + 1)}
     if writer.exitcode or not sizes <= known or after != {max(known)}:
         raise RuntimeError(f"searches saw {sorted(sizes | after)} rows; complete are {sorted(known)}")
+    load = f"{ADDED_BLOCKS} blocks of {ADDED_ROWS} rows, with pauses of {PAUSE_SECONDS:g} s"
     return [
         f"queries/s, one a call with the latest version: {np.mean(alone):.0f} alone, {beside:.0f} while another "
-        f"process adds {ADDED_BLOCKS} blocks of {ADDED_ROWS} rows ({beside / np.mean(alone):.2f}; {added:.0f} rows/s)",
+        f"process adds {load} ({beside / np.mean(alone):.2f}; {added:.0f} rows/s)",
         f"each search saw whole blocks: {len(sizes)} versions",
     ]
 
@@ -168,12 +169,13 @@ def search_until(index: Index, bits: np.ndarray, is_done: Callable[[], bool]) ->
 
 
 def append(path: str, n_columns: int, ready: Any, done: Any) -> None:
-    """Add blocks of rows to an index; `ready` and `done` are events."""
+    """Add blocks of rows to an index, with pauses; `ready` and `done` are events."""
     index = Index.open(path)
     ready.set()
     try:
         for block in range(ADDED_BLOCKS):
             index.add(normal(10**9 + block, ADDED_ROWS, n_columns), columns={"share": np.ones(ADDED_ROWS)})
+            time.sleep(PAUSE_SECONDS)
     finally:
         done.set()
 

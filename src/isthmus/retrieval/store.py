@@ -29,9 +29,6 @@ LOCK = ".lock"
 
 MEMORY = "memory://"
 
-MOST_ADDED = 0.2
-"""Largest number of added rows, relative to the known ones, that are read without the known ones."""
-
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`")
 
 
@@ -165,8 +162,7 @@ class Store:
     ) -> tuple[Int[np.ndarray, " n"], UInt8[np.ndarray, "n bytes"]] | None:
         """Return the numbers and the packed bits of the rows after some known ones, if nothing else was changed.
 
-        None where rows were removed or restored, are not in the order of their numbers, or are too many to be read one
-        by one; then `read_bits` reads all.
+        None where rows were removed or restored, or are not in the order of their numbers; then `read_bits` reads all.
 
         Args:
             rows: numbers of the known rows, ascending.
@@ -175,10 +171,9 @@ class Store:
         with _reading(self.address):
             n_known, n = len(rows), self.table.count_rows()
             n_added = n - n_known
-            is_short = 0 <= n_added <= MOST_ADDED * n_known
-            if self._offsets is not None or not n_known or not is_short or self.n_removals != n_removals:
+            if self._offsets is not None or not n_known or n_added < 0 or self.n_removals != n_removals:
                 return None
-            found = self.table.take_offsets(range(n_known - 1, n)).select([ROW, BITS]).to_arrow()
+            found = self.table.search().select([ROW, BITS]).offset(n_known - 1).limit(n_added + 1).to_arrow()
         numbers = found[ROW].to_numpy()
         if numbers[0] != rows[-1] or (np.diff(numbers) <= 0).any():
             return None
