@@ -11,7 +11,15 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 import isthmus
-from isthmus import Autoencoder, CodeClassifier, DenoisingAutoencoder, InputError, InputWarning, VariationalAutoencoder
+from isthmus import (
+    Autoencoder,
+    CodeClassifier,
+    DenoisingAutoencoder,
+    InputError,
+    InputWarning,
+    SparseAutoencoder,
+    VariationalAutoencoder,
+)
 from isthmus.data import Documents, Paired
 from isthmus.estimators import model_files
 
@@ -232,3 +240,46 @@ def test_a_seed_of_too_many_bits_or_below_0_is_refused():
         Autoencoder(random_state=10**20, max_epochs=1).fit(np.eye(8))
     with pytest.raises(InputError, match="random_state=-1: a seed is a whole number of at most 63 bits, 0 or more"):
         Autoencoder(random_state=-1, max_epochs=1).fit(np.eye(8))
+
+
+def counted(n=400, factor=1):
+    random = np.random.default_rng(0)
+    z = random.normal(size=n)
+    return pd.DataFrame(
+        {
+            "age": z + 0.3 * random.normal(size=n),
+            "visits": factor * random.poisson(np.exp(1 + 0.4 * z)),
+            "city": np.where(z > -0.5, "Oslo", "Rome"),
+        }
+    )
+
+
+@pytest.mark.parametrize("kind", [Autoencoder, SparseAutoencoder])
+def test_masked_counts_and_levels_are_encoded_as_usual_ones_and_not_as_zeros(kind):
+    table = counted()
+    table["visits"] = table["visits"].astype("Int64")
+    table.loc[::5, "visits"], table.loc[2::7, "city"] = pd.NA, None
+    model = kind(missing="mask", max_epochs=30, random_state=0).fit(table)
+    found, hidden = model.reconstruct(table), table["visits"].isna()
+    assert abs(found["visits"][hidden].mean() - table["visits"].mean()) < 1
+    assert (found["city"][table["city"].isna()] == "Oslo").mean() > 0.3
+
+
+def test_counts_that_are_larger_than_those_of_the_first_call_raise_their_bound():
+    model = Autoencoder(code_size=2, max_epochs=5, random_state=0).fit(counted())
+    before = model.likelihood_["groups"][1]["largest"][0]
+    for _ in range(40):
+        model.partial_fit(counted(factor=10))
+    assert model.likelihood_["groups"][1]["largest"][0] == pytest.approx(10 * before)
+    larger = counted(factor=10)["visits"].max()
+    assert model.reconstruct(counted(factor=10))["visits"].max() > 0.4 * larger
+    again = Autoencoder(code_size=2, max_epochs=5, random_state=0, warm_start=True).fit(counted())
+    again.fit(counted(factor=10))
+    assert again.likelihood_["groups"][1]["largest"][0] == pytest.approx(10 * before)
+
+
+def test_means_of_counts_in_arrays_are_bounded_too():
+    X = np.random.default_rng(0).poisson(3.0, size=(200, 5)).astype(float)
+    model = Autoencoder(likelihood="poisson", code_size=2, max_epochs=3, random_state=0).fit(X)
+    codes = 1000.0 * np.random.default_rng(1).normal(size=(50, 2))
+    assert (model.inverse_transform(codes) <= 2 * X.max(0) * (1 + 1e-5)).all()

@@ -421,3 +421,10 @@ def test_one_row_is_refused_and_a_wide_code_is_noted_where_it_is_not_the_point(n
     model.fit(X[:, :8])
     noted = any("more units (9) than the data has columns (8)" in note for note in model.history_["notes"])
     assert noted != model.overcomplete
+
+
+@every_kind
+def test_attributes_can_be_listed_as_by_a_completion(name):
+    for model in (clone(KINDS[name]), fitted(name)):
+        listed = [attribute for attribute in object.__dir__(model) if hasattr(model, attribute)]
+        assert {"fit", "transform"} <= set(listed) & set(dir(model))

@@ -480,10 +480,22 @@ def _learn_dense(
     fills = {
         "mean": lambda: moments(flat_chunks(array, start.channels_last), weights)[2] if start.quantiles else mean,
         "median": lambda: medians(array, start.channels_last, weights),
-        "mask": lambda: learned.raw_numbers(np.zeros((1, len(offset))))[0],
+        "mask": lambda: _placeholders(learned, mean),
     }
     fill = fills[missing]()
     return replace(learned, fill=_valid_fill_values(start, fill), masked=missing == "mask")
+
+
+def _placeholders(learned: Preprocessor, mean: np.ndarray) -> np.ndarray:
+    """Return raw values that stand for missing entries: those of 0 in model space, and means of units without centre.
+
+    0 is the mean of a centred column, but a value like any other of a count, of a binary column and of levels.
+    """
+    found: np.ndarray = learned.raw_numbers(np.zeros((1, len(learned.offset))))[0]
+    for unit, place in tables.part_slices(learned.table):
+        if unit != "real":
+            found[place] = mean[place]
+    return found
 
 
 def _constant(start: Preprocessor, low: np.ndarray, high: np.ndarray) -> np.ndarray:

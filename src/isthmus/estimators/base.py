@@ -309,6 +309,8 @@ class BaseAutoencoder(
             run.identify({"initial weights": content_digest(self._parts.state_dict(), {})[:16] if goes_on else "new"})
             notes += [checkpoints.SAMPLED_DIGEST_NOTE] if digested.is_sampled else []
         recipe = self._parts_to_train(generator, goes_on=goes_on)
+        if goes_on:
+            self._allow_larger(recipe, rows)
         phases_of = self._further_phases if goes_on else self._phases
         phases = phases_of(recipe, training_config_for(self, len(rows), run.every), generator)
         phases = with_max_steps(phases, self.max_steps)
@@ -536,6 +538,12 @@ class BaseAutoencoder(
         surveyed = SurveyedRows(rows, likelihood, self.preprocessing_.columns, self._decoded_part(rows))
         surveyed.warns_far_outside = True
         return surveyed
+
+    def _allow_larger(self, recipe: Recipe, rows: SurveyedRows) -> None:
+        """Raise the bounds of the likelihood that depend on the largest values, for further rows with larger ones."""
+        likelihood = recipe.coder.likelihood
+        likelihood.allow(torch.from_numpy(rows.statistics.maximum))
+        self.likelihood_ = likelihood.config()
 
     def _shape(self) -> Shape:
         return Shape.of(self.preprocessing_, self.code_size_, self.likelihood_)

@@ -38,7 +38,6 @@ class CodeSamplingMixin:
         """The reason why there is no `sample`, and what to do; empty if there is one."""
         return ""
 
-    @property
     def _code_prior(self) -> CodePrior:
         """The distribution of codes."""
         raise NotImplementedError
@@ -79,7 +78,7 @@ class CodeSamplingMixin:
         generator = torch.Generator().manual_seed(seed_of(random_state))
         self.coder_.to("cpu").eval()
         conditions = drawn_conditions(self.preprocessing_, condition, n, generator)
-        codes = self._code_prior.to("cpu").sample(n, generator)
+        codes = self._code_prior().to("cpu").sample(n, generator)
         return self._rows_drawn(codes, conditions, generator, mean=mean)
 
     def _rows_drawn(
@@ -120,7 +119,6 @@ class FittedPriorMixin(CodeSamplingMixin):
             "fit_prior=MixturePrior(10), or use VariationalAutoencoder"
         )
 
-    @property
     def _code_prior(self) -> CodePrior:
         if not hasattr(self, "density_"):
             raise InputError(f"fit_prior={self.fit_prior!r} was set after the fit; fit the model again")

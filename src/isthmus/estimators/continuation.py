@@ -210,6 +210,8 @@ class ContinuationMixin:
             generator.set_state(memory.generator)
         rows, notes = self._choose_whole(train_rows, goes_on=goes_on)
         recipe = self._whole_to_train(generator, goes_on=goes_on)
+        if goes_on:
+            self._allow_larger(recipe, rows)
         phase = self._constant_phase(recipe, len(rows), generator, initialize=not goes_on)
         record = self._train_once(recipe, phase, rows, generator)
         self._complete(recipe, rows)

@@ -209,7 +209,6 @@ class DictionaryModel(CodeSamplingMixin, BaseAutoencoder):
     def _density(self) -> SparseDensity:
         return cast(SparseDensity, self.density_).to("cpu")
 
-    @property
     def _code_prior(self) -> CodePrior:
         return self._density
 

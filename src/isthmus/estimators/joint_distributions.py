@@ -146,7 +146,7 @@ class DistributionOfAllCodes:
     def _prior(self) -> CodePrior:
         """The prior, on the CPU together with the coder, which it may use."""
         self._model.coder_.to("cpu").eval()
-        return self._model._code_prior.to("cpu")
+        return self._model._code_prior().to("cpu")
 
     @torch.no_grad()
     def sample(self, n: int, random_state: Any = None) -> Float[np.ndarray, "n code_size"]:

@@ -277,7 +277,6 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
     def _inference(self) -> DistributionInference:
         return cast(DistributionInference, self.coder_.inference)
 
-    @property
     def _code_prior(self) -> CodePrior:
         return self._inference.code_prior(self.code_size_)
 

@@ -97,6 +97,9 @@ class Likelihood(nn.Module, ABC):
         low, high = self.bounds
         return (x < low - (high - low)) | (x > high + (high - low))
 
+    def allow(self, largest: Float[Tensor, " columns"]) -> None:
+        """Raise bounds that depend on the largest value of each column in training; by default there are none."""
+
     def encoder_view(self, x: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
         """Return the values that an encoder sees which is centred at E[x | h = 0]; by default the rows themselves."""
         return x

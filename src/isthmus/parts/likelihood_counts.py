@@ -298,11 +298,19 @@ class Poisson(Likelihood):
                 f"a Poisson likelihood of {n_columns} columns has {len(largest)} largest values; give one per column"
             )
         self._largest = None if largest is None else [float(value) for value in largest]
-        bound = None
+        self.register_buffer("log_largest_mean", self._bound(), persistent=False)
+
+    def _bound(self) -> Float[Tensor, " columns"] | None:
+        """Return log(2 m), or None without bound; a column of zeros is bounded as one of at most one count."""
+        if self._largest is None:
+            return None
+        return (LARGEST_MEAN * torch.maximum(torch.tensor(self._largest).to(self.scale), 1.0 / self.scale)).log()
+
+    def allow(self, largest: Float[Tensor, " columns"]) -> None:
+        """Raise the bounds to those of these largest values, where they are larger."""
         if self._largest is not None:
-            # A column of zeros is bounded as one of at most one count.
-            bound = (LARGEST_MEAN * torch.maximum(torch.tensor(self._largest), 1.0 / self.scale)).log()
-        self.register_buffer("log_largest_mean", bound, persistent=False)
+            self._largest = [max(known, float(new)) for known, new in zip(self._largest, largest, strict=True)]
+            self.log_largest_mean = self._bound()
 
     def config(self) -> dict[str, Any]:
         """Return the name and the scales, and the other options that are given."""

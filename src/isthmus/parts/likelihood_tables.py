@@ -111,6 +111,15 @@ class Mixed(Likelihood):
         """Sample each column from the distribution of its unit."""
         return self.blocks.join([unit.sample(p, generator) for unit, p in self._by_unit(parameters)])
 
+    def allow(self, largest: Float[Tensor, " columns"]) -> None:
+        """Raise the bounds of counts."""
+        for group in self.groups:
+            if "largest" in group:
+                new = [float(largest[column]) for column in group["columns"]]
+                group["largest"] = [max(pair) for pair in zip(group["largest"], new, strict=True)]
+        for unit, values in self._by_unit(largest):
+            unit.allow(values)
+
     def encoder_view(self, x: Float[Tensor, "*draws batch columns"]) -> Float[Tensor, "*draws batch columns"]:
         """Return the columns as their units show them to an encoder."""
         if not any(getattr(unit, "log_view", False) for unit in self.units):
@@ -187,13 +196,15 @@ def counts_of(groups: Sequence[Group]) -> Poisson:
 
 
 def with_largest(config: Mapping[str, Any], largest: Float[Any, " columns"]) -> dict[str, Any]:
-    """Return the configuration of a likelihood with the largest values of its count columns, if it is "mixed".
+    """Return the configuration of a likelihood with the largest values of its count columns, if it has some.
 
     Example:
         >>> config = {"name": "mixed", "groups": [{"unit": "count", "columns": [1], "scale": [1.0]}]}
         >>> with_largest(config, [5.0, 7.0])["groups"]
         [{'unit': 'count', 'columns': [1], 'scale': [1.0], 'largest': [7.0]}]
     """
+    if config["name"] == Poisson.name:
+        return {**config, "largest": [float(value) for value in largest]}
     if config["name"] != Mixed.name:
         return dict(config)
     groups = [

@@ -286,6 +286,8 @@ def mean_record(likelihood: Likelihood) -> tuple[list[dict[str, Any]], int]:
     if type(likelihood) not in _FUNCTIONS:
         raise InputError(f"the page cannot compute the mean of its likelihood {likelihood.name}")
     whole: dict[str, Any] = {"function": _FUNCTIONS[type(likelihood)], "columns": None}
+    if isinstance(likelihood, Poisson) and likelihood.log_largest_mean is not None:
+        whole["bounds"] = likelihood.log_largest_mean.tolist()
     if isinstance(likelihood, MixtureDensity):
         k = likelihood.n_components
         return [{**whole, "n_components": k}], k + k * n
