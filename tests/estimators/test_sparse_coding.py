@@ -28,10 +28,13 @@ from isthmus import (
     MatchingPursuit,
     PredictiveSparseDecomposition,
     RestrictedBoltzmannMachine,
+    SemanticHashing,
     SparseAutoencoder,
     SparseCoding,
     TopK,
     Topographic,
+    VariationalAutoencoder,
+    report,
 )
 
 DIGITS = load_digits().data / 16.0
@@ -429,3 +432,17 @@ def test_a_shape_is_for_flat_rows():
     model = PredictiveSparseDecomposition(network=FeatureMaps(shape=(8, 8)), layout="nhw", max_epochs=1)
     with pytest.raises(InputError, match="the rows are images or series, which have their own axes; leave shape out"):
         model.fit(DIGITS[:30].reshape(-1, 8, 8))
+
+
+@pytest.mark.parametrize("kind", [VariationalAutoencoder, SemanticHashing])
+def test_kinds_with_codes_of_another_form_refuse_feature_maps(kind):
+    model = kind(network=FeatureMaps(3, kernel_size=3), max_epochs=1)
+    with pytest.raises(InputError, match="one number for each position, and kind (vae|hash) has one of another form"):
+        model.fit(DIGITS[:40])
+
+
+@pytest.mark.parametrize("shape", [None, (4, 4, 4)])
+def test_reports_show_filters_along_one_axis_and_slices_of_those_of_volumes(shape, tmp_path):
+    model = PredictiveSparseDecomposition(network=FeatureMaps(3, kernel_size=3, shape=shape), max_epochs=1)
+    report.write(model.fit(DIGITS[:60]), DIGITS[:60], tmp_path / "report.html")
+    assert "kernels of the first layer" in (tmp_path / "report.html").read_text()

@@ -31,6 +31,9 @@ app = typer.Typer(
     no_args_is_help=True,
 )  # fmt: skip
 
+LITTLE_ABOVE_CHANCE = 1.5
+"""Ratio of planted anomalies that are found to false alarms up to which a warning is given."""
+
 
 @app.command()
 @windowing.with_window_options
@@ -164,6 +167,12 @@ def _log_plant_test(summary: dict[str, Any], log: Log) -> None:
             parts = [(name, value) for name, value in line.items() if name not in ("anomaly", "false_alarms", "score")]
             of_parts = ", ".join(f"{name} {value:.0%}" for name, value in parts)
             log.info(f"planted {line['anomaly']}: {line['score']:.0%} found at {rate:.0%} false alarms ({of_parts})")
+    found = [line["score"] for line in summary["planted"] if line["false_alarms"] == rate]
+    if found and max(found, default=0.0) <= LITTLE_ABOVE_CHANCE * rate:
+        log.warn(
+            "hardly more planted anomalies than false alarms are found; columns with a few very large values hide "
+            "others: give their logarithms, or exclude them (--exclude)"
+        )
     if summary["planted"]:
         log.note("planted anomalies favour the parts of the score that are made for their sort")
 

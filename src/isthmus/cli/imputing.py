@@ -99,6 +99,12 @@ def _log_errors(model: Imputer, log: Log) -> None:
         log.info(f"{entry['column']}: {error_text(entry)}, {pluralize(entry['cells'], 'hidden cell')}")
     if len(known) > SHOWN:
         log.info(f"and {pluralize(len(known) - SHOWN, 'further column')}; --json lists all")
+    worse = [entry["column"] for entry in known if entry["error"] > entry["baseline"]]
+    if worse:
+        log.warn(
+            f"filled values of {', '.join(map(repr, worse))} have a larger error than the mean or the most frequent "
+            "level; columns with a few very large values are filled better as logarithms, or exclude them (--exclude)"
+        )
 
 
 @app.command()

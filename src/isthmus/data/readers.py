@@ -175,7 +175,10 @@ def _read(
     """Read a named data set, a folder or a file."""
     if isinstance(source, str) and is_named(source) and not (source.startswith("adbench/") and Path(source).exists()):
         if label_column is not None:
-            raise InputError(f"{source}: a named data set includes its labels; omit the label column")
+            raise InputError(
+                f"{source}: a named data set includes its labels; omit the label column (kind hash learns from "
+                "them with --set labels=minimal-loss)"
+            )
         data = read_named(source, split)
         if Path(source).exists():
             data = data.with_notes(

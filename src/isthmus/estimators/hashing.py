@@ -82,6 +82,7 @@ class SemanticHashing(NetworkArguments, BaseAutoencoder):
     hidden_sizes: Sequence[int] | None = None
 
     kind: ClassVar[str] = "hash"
+    takes_maps: ClassVar[bool] = False
     overcomplete: ClassVar[bool] = True
     skips_unlabelled: ClassVar[bool] = True
     network_defaults: ClassVar[Mapping[str, Any]] = {"hidden_sizes": ()}

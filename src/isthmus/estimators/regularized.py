@@ -41,7 +41,7 @@ from isthmus.values.corruptions import (
     entry_weights,
 )
 from isthmus.values.inferences import INFERENCE
-from isthmus.values.networks import BuiltInNetwork, EncoderDecoder, Ends, own_network
+from isthmus.values.networks import BuiltInNetwork, EncoderDecoder, Ends, FeatureMaps, own_network
 from isthmus.values.sparse_inferences import Recurrent
 from isthmus.values.sparsities import SPARSITY, Sparsity
 from isthmus.values.terms import penalties_of
@@ -183,6 +183,9 @@ class EncoderArguments(ValueArguments):
     network_defaults: ClassVar[Mapping[str, Any]] = {}
     """Fields of a network that are None, and what they are in this kind."""
 
+    takes_maps: ClassVar[bool] = True
+    """True for kinds whose code can be the feature maps of a network."""
+
     network: Any = "mlp"
 
     def _pair(self, ends: Ends, shape: Shape, generator: torch.Generator) -> EncoderDecoder:
@@ -236,6 +239,11 @@ class EncoderArguments(ValueArguments):
                     f"network={self.network!r} is given too; give the sizes in the network"
                 )
             network = replace(network, hidden_sizes=sizes)
+        if isinstance(network, FeatureMaps) and not self.takes_maps:
+            raise InputError(
+                f"network={network!r} has a code of one number for each position, and kind {self.kind} has one of "
+                "another form; use it in the kinds psd, sparse, denoising and deep"
+            )
         return network.with_defaults(self.network_defaults) if isinstance(network, BuiltInNetwork) else network
 
 

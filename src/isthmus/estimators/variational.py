@@ -127,6 +127,7 @@ class VariationalAutoencoder(CodeSamplingMixin, NetworkArguments, BaseAutoencode
     learning_rate: float | None = None  # type: ignore[assignment]
 
     kind: ClassVar[str] = "vae"
+    takes_maps: ClassVar[bool] = False
     accepted_strings: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "inference": ("diagonal", "full", "bernoulli", "categorical")
     }

@@ -50,8 +50,8 @@ def first_layer(model: BaseAutoencoder, spread: Float[np.ndarray, " columns"] | 
         return None
     weight, is_kernel = found
     inputs = model.preprocessing_.inputs
-    weight = weight if is_kernel else weight[:, : inputs.n_columns]
-    what = "weights"
+    weight = as_planes(weight) if is_kernel else weight[:, : inputs.n_columns]
+    what = "middle slices of the weights" if is_kernel and found[0].ndim == 5 else "weights"
     if spread is not None and not is_kernel and inputs is model.preprocessing_:  # not of a model that decodes a target
         weight, what = weight * spread, "weights (times the standard deviation of each column)"
     strongest = np.argsort(-np.linalg.norm(weight.reshape(len(weight), -1), axis=1), kind="stable")
@@ -60,6 +60,18 @@ def first_layer(model: BaseAutoencoder, spread: Float[np.ndarray, " columns"] | 
         seen = "kernels" if is_kernel else "units"
         return _pictured(weight.reshape(len(weight), *image_shape), strongest[:MAX_FILTERS], f"{what} of", seen)
     return _by_column(weight, strongest, what, inputs.columns)
+
+
+def as_planes(kernels: Float[np.ndarray, "maps channels *kernel"]) -> Float[np.ndarray, "maps channels height width"]:
+    """Return kernels as pictures: those along one axis with the height 1, and the middle slices of those of volumes.
+
+    Example:
+        >>> as_planes(np.zeros((4, 1, 7))).shape, as_planes(np.zeros((4, 1, 3, 5, 7))).shape
+        ((4, 1, 1, 7), (4, 1, 5, 7))
+    """
+    if kernels.ndim == 3:
+        return kernels[:, :, None]
+    return kernels[:, :, kernels.shape[2] // 2] if kernels.ndim == 5 else kernels
 
 
 def _pictured(

@@ -52,13 +52,13 @@ def headline(model: BaseAutoencoder, scores: Mapping[str, Any]) -> str:
 def summary_cards(model: BaseAutoencoder, scores: Mapping[str, Any]) -> list[Card]:
     """Return the cards: kind, rows, code size, R², error and PCA error, and the accuracy of classifiers."""
     ours = scores["squared_error_per_row"]
-    pca = 0.0 if scores["below_pca"] is None else scores["pca_squared_error_per_row"]
+    bars = () if scores["below_pca"] is None else _errors(ours, scores["pca_squared_error_per_row"])
     cards = [
         Card("Kind", model.kind, f"{scores['likelihood']} likelihood"),
         Card("Rows", f"{scores['rows']:,}", f"{model.n_rows_:,} training rows"),
         Card("Code size", f"{model.code_size_:,}", f"for {count_columns(model.preprocessing_)}"),
         Card("R²", f"{scores['r2']:.3f}", f"NLL {number(scores['nll_per_row'])} nats per row"),
-        Card("Squared error per row", number(ours), "in model units", _errors(ours, pca)),
+        Card("Squared error per row", number(ours), "in model units", bars),
     ]
     if "linear_probe_accuracy" in scores:
         probe, raw = scores["linear_probe_accuracy"], scores["linear_probe_accuracy_raw"]
