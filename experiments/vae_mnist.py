@@ -160,7 +160,7 @@ def _exact_difference(model: Any, x: np.ndarray, estimate: Float[torch.Tensor, "
     """
     axis = torch.linspace(-6.0, 6.0, GRID)
     codes = torch.cartesian_prod(axis, axis)
-    log_prior = model._code_prior.log_prob(codes).double() + 2 * float((axis[1] - axis[0]).log())
+    log_prior = model._code_prior().log_prob(codes).double() + 2 * float((axis[1] - axis[0]).log())
     parameters = model.coder_.decode(codes)[:, None]
     rows = torch.from_numpy(x.reshape(len(x), -1))
     exact = [
