@@ -158,6 +158,11 @@ class DictionaryModel(CodeSamplingMixin, BaseAutoencoder):
         """Return the fraction of a row that an atom covers."""
         return 1.0
 
+    @property
+    def _reason_of_weight(self) -> str:
+        """The reason of the default weight."""
+        return "a tenth of the norm of the centred rows"
+
     def _suggest_code_size(self, rows: SurveyedRows) -> tuple[int, str]:
         return min(max(rows.n_columns, 64), 256), "the columns, at least 64 and at most 256"
 
@@ -199,11 +204,6 @@ class DictionaryModel(CodeSamplingMixin, BaseAutoencoder):
         """The atoms as rows, in model space, as in scikit-learn; the same as `dictionary()`."""
         check_is_fitted(self)
         return self.dictionary()
-
-    @property
-    def _reason_of_weight(self) -> str:
-        """The reason of the default weight."""
-        return "a tenth of the norm of the centred rows"
 
     @property
     def _density(self) -> SparseDensity:

@@ -142,6 +142,12 @@ class PredictiveSparseDecomposition(EncoderArguments, DictionaryModel):
         decoder = MLP((shape.code_size, shape.n_columns), "linear", generator=generator)
         return decoder, self._activation(shape.code_size, threshold)
 
+    def _activation(self, code_size: int, threshold: float) -> nn.Module:
+        """Return the activation of the encoder's output; thresholds start at the weight of the penalty."""
+        if self.code_activation == "shrinkage":
+            return SoftShrinkage(code_size, threshold, non_negative=self.non_negative)
+        return GainTanh(code_size) if self.code_activation == "gain-tanh" else ACTIVATIONS[self.code_activation]()
+
     @property
     def _filters(self) -> FeatureMaps | None:
         """The network of filters; None where atoms cover whole rows."""
@@ -168,6 +174,30 @@ class PredictiveSparseDecomposition(EncoderArguments, DictionaryModel):
             self.coder_.inference.optimal = self.transform_inference == "optimal"
         return self
 
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_positive("prediction_weight", self.prediction_weight)
+        check_count("n_inference_steps", self.n_inference_steps)
+        check_choice("transform_inference", self.transform_inference, READINGS)
+        check_choice("code_activation", self.code_activation, (*OWN_ACTIVATIONS, *ACTIVATIONS))
+        if self._filters is not None:
+            self._check_filters()
+        if getattr(self._network, "tied", False):
+            raise InputError(f"network={self.network!r}: the dictionary has weights of its own; leave tied out")
+
+    def _check_filters(self) -> None:
+        """Refuse arguments that need a matrix of atoms, or units without places."""
+        if self.update == "online":
+            raise InputError(
+                f"update='online': the dictionary of {self.network!r} is updated by gradient; leave it out"
+            )
+        prior = self._prior
+        if prior is not None and not isinstance(prior.norm(self.non_negative), L1Norm):
+            raise InputError(
+                f"sparsity={prior!r}: its groups are of units in a row, and those of {self.network!r} have places; "
+                "give L1 or ElasticNet"
+            )
+
     # -- training -----------------------------------------------------------------------------------
 
     @property
@@ -193,33 +223,3 @@ class PredictiveSparseDecomposition(EncoderArguments, DictionaryModel):
             return super().components_
         check_is_fitted(self)
         return as_kernels(self.coder_.decoder.weight.detach().cpu().numpy())
-
-    def _activation(self, code_size: int, threshold: float) -> nn.Module:
-        """Return the activation of the encoder's output; thresholds start at the weight of the penalty."""
-        if self.code_activation == "shrinkage":
-            return SoftShrinkage(code_size, threshold, non_negative=self.non_negative)
-        return GainTanh(code_size) if self.code_activation == "gain-tanh" else ACTIVATIONS[self.code_activation]()
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_positive("prediction_weight", self.prediction_weight)
-        check_count("n_inference_steps", self.n_inference_steps)
-        check_choice("transform_inference", self.transform_inference, READINGS)
-        check_choice("code_activation", self.code_activation, (*OWN_ACTIVATIONS, *ACTIVATIONS))
-        if self._filters is not None:
-            self._check_filters()
-        if getattr(self._network, "tied", False):
-            raise InputError(f"network={self.network!r}: the dictionary has weights of its own; leave tied out")
-
-    def _check_filters(self) -> None:
-        """Refuse arguments that need a matrix of atoms, or units without places."""
-        if self.update == "online":
-            raise InputError(
-                f"update='online': the dictionary of {self.network!r} is updated by gradient; leave it out"
-            )
-        prior = self._prior
-        if prior is not None and not isinstance(prior.norm(self.non_negative), L1Norm):
-            raise InputError(
-                f"sparsity={prior!r}: its groups are of units in a row, and those of {self.network!r} have places; "
-                "give L1 or ElasticNet"
-            )

@@ -13,7 +13,24 @@ from isthmus.parts.dictionaries import FilterGrid, Filters
 from isthmus.parts.sampling import randn_like
 
 
-class FilterEncoder(nn.Module):
+class FilterLayer(nn.Module):
+    """Base class of networks of one convolution: the filters, and a bias for each map or channel of the output."""
+
+    grid: FilterGrid
+
+    def __init__(self, grid: FilterGrid, filters: Float[Tensor, "maps channels *kernel"], *, n_biases: int) -> None:
+        super().__init__()
+        self.grid = grid
+        self.weight = nn.Parameter(Filters(filters, grid).values.detach().clone())
+        self.bias = nn.Parameter(filters.new_zeros(n_biases))
+
+    @property
+    def dictionary(self) -> Filters:
+        """The filters as a dictionary, without the biases."""
+        return Filters(self.weight, self.grid)
+
+
+class FilterEncoder(FilterLayer):
     r"""Encoder of one convolution: a_m = w_m * x + b_m at every position.
 
     Shapes: (*draws, batch, columns), each row in the order (channels, *axes) -> (*draws, batch, code_size), in the
@@ -32,13 +49,8 @@ class FilterEncoder(nn.Module):
         torch.Size([2, 3136])
     """
 
-    grid: FilterGrid
-
     def __init__(self, grid: FilterGrid, filters: Float[Tensor, "maps channels *kernel"]) -> None:
-        super().__init__()
-        self.grid = grid
-        self.weight = nn.Parameter(Filters(filters, grid).values.detach().clone())
-        self.bias = nn.Parameter(filters.new_zeros(grid.n_maps))
+        super().__init__(grid, filters, n_biases=grid.n_maps)
 
     @torch.no_grad()
     def centre(self, mean: Float[Tensor, " columns"]) -> None:
@@ -50,12 +62,12 @@ class FilterEncoder(nn.Module):
         self, x: Float[Tensor, "*draws batch columns"], generator: Generator | None = None
     ) -> Float[Tensor, "*draws batch code_size"]:
         """Return the maps; no random numbers are used."""
-        maps = Filters(self.weight, self.grid).correlate(x.reshape(-1, x.shape[-1]))
+        maps = self.dictionary.correlate(x.reshape(-1, x.shape[-1]))
         maps = maps.unflatten(1, (self.grid.n_maps, -1)) + self.bias[:, None]
         return maps.reshape(*x.shape[:-1], self.grid.code_size)
 
 
-class FilterDecoder(nn.Module):
+class FilterDecoder(FilterLayer):
     r"""Decoder of one transposed convolution: r = sum_m w_m * h_m + c, with an offset c for each channel.
 
     Shapes: (*draws, batch, code_size) -> (*draws, batch, columns), in the orders of `FilterEncoder`.
@@ -73,18 +85,8 @@ class FilterDecoder(nn.Module):
         torch.Size([2, 784])
     """
 
-    grid: FilterGrid
-
     def __init__(self, grid: FilterGrid, filters: Float[Tensor, "maps channels *kernel"]) -> None:
-        super().__init__()
-        self.grid = grid
-        self.weight = nn.Parameter(Filters(filters, grid).values.detach().clone())
-        self.bias = nn.Parameter(filters.new_zeros(grid.row_shape[0]))
-
-    @property
-    def dictionary(self) -> Filters:
-        """The filters as a dictionary, without the offset."""
-        return Filters(self.weight, self.grid)
+        super().__init__(grid, filters, n_biases=grid.row_shape[0])
 
     @torch.no_grad()
     def start_at(self, output: Float[Tensor, " columns"]) -> None:
